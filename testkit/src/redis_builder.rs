@@ -1,0 +1,143 @@
+//! What a test's redis-server is to be like.
+
+use std::fmt::Write as _;
+
+use crate::process::free_port;
+use crate::redis_server::RedisServer;
+use crate::temp_dir::TempDir;
+
+/// A port that was free may be taken between the look and the server's bind.
+const PORT_TRIES_MAX: usize = 5;
+
+/// Whether and how the server keeps an append-only file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOnly {
+    /// Nothing is kept over a restart.
+    Off,
+    /// Every change is on disk before it is answered.
+    Always,
+    /// Flushed to disk once a second; survives a killed server, not a lost host.
+    EverySecond,
+}
+
+/// What a [`RedisServer`] is to be like.
+#[derive(Debug, Clone, Default)]
+pub struct RedisServerBuilder {
+    tcp: bool,
+    /// Lines that come after the ones every server has.
+    config: String,
+    password: Option<String>,
+    cluster: bool,
+    sentinel: bool,
+}
+
+impl RedisServerBuilder {
+    /// Listens on a port of the loopback interface too.
+    #[must_use]
+    pub fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
+    /// Keeps an append-only file; the default is none.
+    #[must_use]
+    pub fn append_only(mut self, mode: AppendOnly) -> Self {
+        self.config.push_str(match mode {
+            AppendOnly::Off => "appendonly no\n",
+            AppendOnly::Always => "appendonly yes\nappendfsync always\n",
+            AppendOnly::EverySecond => "appendonly yes\nappendfsync everysec\n",
+        });
+        self
+    }
+
+    /// Bounds the server's memory, in bytes.
+    #[must_use]
+    pub fn max_memory(self, bytes: u64) -> Self {
+        self.config_line(&format!("maxmemory {bytes}"))
+    }
+
+    /// What happens at the bound of memory; the default is `noeviction`.
+    #[must_use]
+    pub fn max_memory_policy(self, policy: &str) -> Self {
+        self.config_line(&format!("maxmemory-policy {policy}"))
+    }
+
+    /// Asks clients for a password, made of letters and digits.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.config_line(&format!("requirepass {password}"))
+    }
+
+    /// Adds an ACL user, for example `acl_user("worker", "on >secret ~* +@all")`.
+    #[must_use]
+    pub fn acl_user(self, name: &str, rules: &str) -> Self {
+        self.config_line(&format!("user {name} {rules}"))
+    }
+
+    /// Any other line of the server's configuration file; a later line wins.
+    #[must_use]
+    pub fn config_line(mut self, line: &str) -> Self {
+        self.config.push_str(line);
+        self.config.push('\n');
+        self
+    }
+
+    /// Runs as a node of a cluster, without slots and peers so far; listens on TCP.
+    #[must_use]
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self.tcp()
+    }
+
+    /// Runs as a sentinel; `config_line` says what it monitors.
+    #[must_use]
+    pub(crate) fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self.tcp()
+    }
+
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Panics
+    /// Where the program is missing or does not come up; the message says what to do.
+    pub async fn start(self) -> RedisServer {
+        for _ in 1..PORT_TRIES_MAX {
+            let server = self.prepare();
+            server.spawn();
+            if server.answers_or_port_taken().await {
+                return server;
+            }
+        }
+        let server = self.prepare();
+        server.start().await;
+        server
+    }
+
+    fn prepare(&self) -> RedisServer {
+        let dir = TempDir::new();
+        let socket = dir.join("redis.sock");
+        let port = self.tcp.then(free_port);
+        let mut config = format!(
+            "unixsocket {}\nport {}\nbind 127.0.0.1\nprotected-mode no\ndir {}\nlogfile \"\"\n",
+            socket.display(),
+            port.unwrap_or(0),
+            dir.path().display(),
+        );
+        if !self.sentinel {
+            config.push_str(
+                "save \"\"\nappendonly no\nmaxmemory-policy noeviction\nrepl-diskless-sync-delay 0\n",
+            );
+        }
+        if self.cluster {
+            config.push_str("cluster-enabled yes\ncluster-node-timeout 2000\n");
+            // Writing to a String cannot fail.
+            let _ = writeln!(config, "cluster-port {}", free_port());
+        }
+        config.push_str(&self.config);
+        if let Err(error) = std::fs::write(dir.join("redis.conf"), config) {
+            panic!("cannot write the server's configuration: {error}");
+        }
+        RedisServer::prepared(dir, socket, port, self.password.clone(), self.sentinel)
+    }
+}

@@ -1,0 +1,194 @@
+//! Several servers that belong together: a cluster, and a master watched by a sentinel.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+
+use crate::redis_server::RedisServer;
+use crate::wait::wait_for;
+
+/// Forming takes one to two seconds; this is for a machine that does much else at the time.
+const FORM_DEADLINE: Duration = Duration::from_secs(40);
+/// The slots of a cluster are shared by this many masters, the least that is allowed.
+const MASTERS: u16 = 3;
+const SLOTS: u16 = 16_384;
+
+/// Three masters that share the slots, without replicas.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts the nodes, and waits until all of them agree on the slots.
+    ///
+    /// # Panics
+    /// Where a node does not come up or the cluster does not form.
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..MASTERS {
+            nodes.push(RedisServer::builder().cluster().start().await);
+        }
+        let cluster = Self { nodes };
+        let mut first = cluster.nodes[0].connect().await;
+        for (number, node) in (0u16..).zip(&cluster.nodes) {
+            let (from, to) = (SLOTS / MASTERS * number, SLOTS / MASTERS * (number + 1) - 1);
+            let to = if number + 1 == MASTERS { SLOTS - 1 } else { to };
+            let mut own = node.connect().await;
+            must(
+                &mut own,
+                &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()],
+            )
+            .await;
+            if number > 0 {
+                let bus = config_of(&mut own, "cluster-port").await;
+                must(
+                    &mut first,
+                    &["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus],
+                )
+                .await;
+            }
+        }
+        for node in &cluster.nodes {
+            let mut own = node.connect().await;
+            wait_for("the cluster to form", FORM_DEADLINE, async || {
+                let info = must(&mut own, &["CLUSTER", "INFO"]).await;
+                let all_known = format!("cluster_known_nodes:{MASTERS}");
+                if info.contains("cluster_state:ok") && info.contains(&all_known) {
+                    Ok(())
+                } else {
+                    Err(info)
+                }
+            })
+            .await;
+        }
+        cluster
+    }
+
+    /// The nodes, each a server of its own.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
+    }
+
+    /// The URLs of all nodes.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(RedisServer::tcp_url).collect()
+    }
+}
+
+/// A master, its replica, and one sentinel that watches them and fails over by itself.
+#[derive(Debug)]
+pub struct SentinelSet {
+    master: RedisServer,
+    replica: RedisServer,
+    sentinel: RedisServer,
+}
+
+impl SentinelSet {
+    /// The name under which the sentinel knows the master.
+    pub const MASTER_NAME: &'static str = "fairlane";
+
+    /// Starts the three, and waits until the sentinel knows the replica and the replica is in step.
+    ///
+    /// # Panics
+    /// Where one of them does not come up.
+    pub async fn start() -> Self {
+        let master = RedisServer::builder().tcp().start().await;
+        let follows = format!("replicaof 127.0.0.1 {}", master.port());
+        let replica = RedisServer::builder().tcp().config_line(&follows).start().await;
+        let mut connection = replica.connect().await;
+        wait_for("the replica to be in step", FORM_DEADLINE, async || {
+            let info = must(&mut connection, &["INFO", "replication"]).await;
+            if info.contains("master_link_status:up") {
+                Ok(())
+            } else {
+                Err(info)
+            }
+        })
+        .await;
+        let name = Self::MASTER_NAME;
+        let sentinel = RedisServer::builder()
+            .sentinel()
+            .config_line(&format!("sentinel monitor {name} 127.0.0.1 {} 1", master.port()))
+            .config_line(&format!("sentinel down-after-milliseconds {name} 1000"))
+            .config_line(&format!("sentinel failover-timeout {name} 5000"))
+            .start()
+            .await;
+        let set = Self {
+            master,
+            replica,
+            sentinel,
+        };
+        let mut connection = set.sentinel.connect().await;
+        wait_for("the sentinel to know the replica", FORM_DEADLINE, async || {
+            let replicas: Vec<redis::Value> = redis::cmd("SENTINEL")
+                .arg("REPLICAS")
+                .arg(name)
+                .query_async(&mut connection)
+                .await
+                .map_err(|error| error.to_string())?;
+            if replicas.is_empty() {
+                Err("no replica".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+        set
+    }
+
+    /// The server that is master at first: kill it to make the sentinel fail over.
+    pub fn master(&self) -> &RedisServer {
+        &self.master
+    }
+
+    /// The server that is replica at first.
+    pub fn replica(&self) -> &RedisServer {
+        &self.replica
+    }
+
+    /// The sentinel.
+    pub fn sentinel(&self) -> &RedisServer {
+        &self.sentinel
+    }
+
+    /// The port of the server that the sentinel calls master now.
+    ///
+    /// # Panics
+    /// Where the sentinel does not answer.
+    pub async fn master_port(&self) -> u16 {
+        let mut connection = self.sentinel.connect().await;
+        let address: redis::RedisResult<(String, u16)> = redis::cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(Self::MASTER_NAME)
+            .query_async(&mut connection)
+            .await;
+        match address {
+            Ok((_, port)) => port,
+            Err(error) => panic!("the sentinel does not name its master: {error}"),
+        }
+    }
+}
+
+async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> String {
+    let mut command = redis::cmd(words[0]);
+    for word in &words[1..] {
+        command.arg(word);
+    }
+    match command.query_async(connection).await {
+        Ok(answer) => answer,
+        Err(error) => panic!("{words:?}: {error}"),
+    }
+}
+
+async fn config_of(connection: &mut MultiplexedConnection, name: &str) -> String {
+    let answer: redis::RedisResult<(String, String)> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg(name)
+        .query_async(connection)
+        .await;
+    match answer {
+        Ok((_, value)) => value,
+        Err(error) => panic!("CONFIG GET {name}: {error}"),
+    }
+}

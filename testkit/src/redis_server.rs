@@ -1,0 +1,284 @@
+//! A redis-server of its own for each test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client};
+use rustix::process::Signal;
+
+use crate::process::{create, read_lossy, send, show};
+use crate::redis_builder::RedisServerBuilder;
+use crate::temp_dir::TempDir;
+use crate::wait::wait_for;
+
+/// Names the server's program, such as `valkey-server`, to run the tests against.
+const BINARY_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
+/// A server is up in about 75 ms; this is for a machine that does much else at the time.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running redis-server with a folder and a socket of its own; killed when dropped.
+///
+/// Its log is printed if the test panics.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: Option<u16>,
+    socket: PathBuf,
+    password: Option<String>,
+    sentinel: bool,
+    child: Mutex<Option<Child>>,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server on a unix socket that keeps nothing over a restart.
+    ///
+    /// # Panics
+    /// Where the program is missing or does not come up; the message says what to do.
+    pub async fn start_default() -> Self {
+        Self::builder().start().await
+    }
+
+    /// Says what the server is to be like.
+    pub fn builder() -> RedisServerBuilder {
+        RedisServerBuilder::default()
+    }
+
+    /// A server whose folder holds its configuration, not started yet.
+    pub(crate) fn prepared(
+        dir: TempDir,
+        socket: PathBuf,
+        port: Option<u16>,
+        password: Option<String>,
+        sentinel: bool,
+    ) -> Self {
+        Self {
+            port,
+            socket,
+            password,
+            sentinel,
+            child: Mutex::new(None),
+            dir,
+        }
+    }
+
+    /// The URL of its unix socket, password included.
+    pub fn url(&self) -> String {
+        let password = self
+            .password
+            .as_ref()
+            .map(|password| format!("?pass={password}"))
+            .unwrap_or_default();
+        format!("redis+unix://{}{password}", self.socket.display())
+    }
+
+    /// The URL of its TCP port, password included.
+    ///
+    /// # Panics
+    /// Where it was started without [`RedisServerBuilder::tcp`].
+    pub fn tcp_url(&self) -> String {
+        let password = self
+            .password
+            .as_ref()
+            .map(|password| format!(":{password}@"))
+            .unwrap_or_default();
+        format!("redis://{password}127.0.0.1:{}", self.port())
+    }
+
+    /// Its TCP port.
+    ///
+    /// # Panics
+    /// Where it was started without [`RedisServerBuilder::tcp`].
+    pub fn port(&self) -> u16 {
+        match self.port {
+            Some(port) => port,
+            None => panic!("this server has no TCP port: start it with RedisServer::builder().tcp()"),
+        }
+    }
+
+    /// The path of its unix socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Its folder: the append-only file and the configuration.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Everything it has logged so far, over restarts.
+    pub fn log(&self) -> String {
+        read_lossy(&self.log_path())
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn pid(&self) -> u32 {
+        match self.child().as_ref() {
+            Some(child) => child.id(),
+            None => panic!("the server does not run"),
+        }
+    }
+
+    /// A connection over the unix socket that waits as long as the server takes.
+    ///
+    /// # Panics
+    /// Where the server does not answer.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        match self.try_connect().await {
+            Ok(connection) => connection,
+            Err(error) => panic!("cannot connect to {}: {error}", self.url()),
+        }
+    }
+
+    async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let limits = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(START_DEADLINE));
+        let mut connection = Client::open(self.url())?
+            .get_multiplexed_async_connection_with_config(&limits)
+            .await?;
+        // Answers LOADING with an error as long as it reads its append-only file.
+        redis::cmd("PING").query_async::<()>(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Shuts the server down cleanly (SIGTERM), and starts it again in the same place.
+    ///
+    /// # Panics
+    /// Where it does not run, does not end, or does not come up again.
+    pub async fn restart(&self) {
+        self.shut_down().await;
+        self.start().await;
+    }
+
+    /// Shuts the server down cleanly (SIGTERM), and waits until it is gone.
+    ///
+    /// # Panics
+    /// Where it does not run or does not end.
+    pub async fn shut_down(&self) {
+        self.signal(Signal::TERM);
+        wait_for("redis-server to end after SIGTERM", START_DEADLINE, async || {
+            let mut child = self.child();
+            match child.as_mut().map(Child::try_wait) {
+                Some(Ok(None)) => false,
+                _ => child.take().is_some(),
+            }
+        })
+        .await;
+    }
+
+    /// Kills the server with SIGKILL, and waits until it is gone. [`RedisServer::start`] brings it back.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child().take() {
+            // Both fail only for a process that is gone, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts a server that was killed or shut down again, in the same place, and waits until it answers.
+    ///
+    /// # Panics
+    /// Where it runs already or does not come up.
+    pub async fn start(&self) {
+        self.spawn();
+        wait_for("redis-server to answer", START_DEADLINE, async || {
+            if let Some(status) = self.ended() {
+                panic!("redis-server ended while it started ({status}): {}", self.log());
+            }
+            self.try_connect().await.map(|_| ())
+        })
+        .await;
+    }
+
+    /// Freezes the server: SIGSTOP.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen server go on: SIGCONT.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = send(self.pid(), signal) {
+            panic!("cannot send {signal:?} to redis-server: {error}");
+        }
+    }
+
+    pub(crate) fn spawn(&self) {
+        let mut child = self.child();
+        assert!(child.is_none(), "the server runs already");
+        // A socket file left by a killed server would look like a server that does not answer.
+        let _ = std::fs::remove_file(&self.socket);
+        let binary = std::env::var(BINARY_VARIABLE).unwrap_or_else(|_| "redis-server".to_owned());
+        let log = create(&self.log_path());
+        let mut command = Command::new(&binary);
+        command.arg(self.dir.join("redis.conf"));
+        if self.sentinel {
+            command.arg("--sentinel");
+        }
+        match command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+        {
+            Ok(started) => *child = Some(started),
+            Err(error) => panic!(
+                "cannot start {binary}: {error}. These tests run a real server: install it (on Debian `apt-get \
+                 install -y redis-server`), or name another one in {BINARY_VARIABLE}"
+            ),
+        }
+    }
+
+    /// Waits until the server answers (true), or has ended because somebody else took its port (false).
+    pub(crate) async fn answers_or_port_taken(&self) -> bool {
+        wait_for("redis-server to answer", START_DEADLINE, async || {
+            if let Some(status) = self.ended() {
+                let log = self.log();
+                let taken =
+                    log.contains("Address already in use") || log.contains("Failed listening on port");
+                assert!(taken, "redis-server ended while it started ({status}): {log}");
+                return Ok(false);
+            }
+            self.try_connect().await.map(|_| true)
+        })
+        .await
+    }
+
+    fn ended(&self) -> Option<std::process::ExitStatus> {
+        self.child()
+            .as_mut()
+            .and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("redis.log")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            show("redis-server's log", &self.log());
+        }
+    }
+}

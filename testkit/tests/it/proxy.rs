@@ -1,0 +1,110 @@
+use std::time::{Duration, Instant};
+
+use fairlane_testkit::{FaultProxy, RedisServer, Upstream, wait_for_eq};
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const MOMENT: Duration = Duration::from_millis(100);
+
+async fn setup() -> anyhow::Result<(RedisServer, FaultProxy, MultiplexedConnection)> {
+    let server = RedisServer::start_default().await;
+    let proxy = FaultProxy::start(Upstream::Unix(server.socket().to_owned())).await;
+    let connection = connect(&proxy).await?;
+    Ok((server, proxy, connection))
+}
+
+async fn connect(proxy: &FaultProxy) -> redis::RedisResult<MultiplexedConnection> {
+    let limits = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    redis::Client::open(proxy.redis_url())?
+        .get_multiplexed_async_connection_with_config(&limits)
+        .await
+}
+
+#[tokio::test]
+async fn a_cut_ends_connections_and_new_ones_work() -> anyhow::Result<()> {
+    let (_server, proxy, mut connection) = setup().await?;
+    connection.set::<_, _, ()>("key", 1).await?;
+    assert_eq!(proxy.connections(), 1);
+    proxy.cut();
+    assert!(connection.get::<_, i64>("key").await.is_err());
+    wait_for_eq("open connections", DEADLINE, 0, async || proxy.connections()).await;
+    assert_eq!(connect(&proxy).await?.get::<_, i64>("key").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn refusal_spares_old_connections_and_ends_with_resume() -> anyhow::Result<()> {
+    let (_server, proxy, mut connection) = setup().await?;
+    proxy.refuse();
+    connection.set::<_, _, ()>("key", 1).await?;
+    assert!(connect(&proxy).await.is_err());
+    proxy.resume();
+    assert_eq!(connect(&proxy).await?.get::<_, i64>("key").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stalled_connection_goes_on_where_it_stopped() -> anyhow::Result<()> {
+    let (server, proxy, mut connection) = setup().await?;
+    proxy.stall();
+    let mut answer = tokio::spawn(async move { connection.set::<_, _, ()>("key", 1).await });
+    assert!(
+        timeout(MOMENT, &mut answer).await.is_err(),
+        "an answer came through a stall"
+    );
+    assert!(!server.connect().await.exists::<_, bool>("key").await?);
+    proxy.resume();
+    answer.await??;
+    assert!(server.connect().await.exists::<_, bool>("key").await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn delay_and_throttle_take_their_time() -> anyhow::Result<()> {
+    let (_server, proxy, mut connection) = setup().await?;
+    proxy.delay(MOMENT);
+    let start = Instant::now();
+    connection.set::<_, _, ()>("key", "x".repeat(20_000)).await?;
+    assert!(
+        start.elapsed() >= 2 * MOMENT,
+        "{:?} for two directions",
+        start.elapsed()
+    );
+    proxy.resume();
+    proxy.throttle(50_000);
+    let start = Instant::now();
+    assert_eq!(connection.get::<_, String>("key").await?.len(), 20_000);
+    assert!(
+        start.elapsed() >= Duration::from_millis(300),
+        "{:?} for 20 kB at 50 kB/s",
+        start.elapsed()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_to_a_request_that_was_carried_out_once() -> anyhow::Result<()> {
+    let (server, proxy, mut connection) = setup().await?;
+    for lost in 1..=20 {
+        proxy.drop_next_reply();
+        assert!(
+            connection.incr::<_, _, i64>("count", 1).await.is_err(),
+            "a reply came through"
+        );
+        wait_for_eq("replies lost", DEADLINE, lost, async || proxy.replies_lost()).await;
+        connection = connect(&proxy).await?;
+    }
+    assert_eq!(server.connect().await.get::<_, i64>("count").await?, 20);
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_reply_that_was_named_is_lost() -> anyhow::Result<()> {
+    let (_server, proxy, mut connection) = setup().await?;
+    proxy.drop_reply_to("second");
+    connection.set::<_, _, ()>("first", 1).await?;
+    assert!(connection.set::<_, _, ()>("second", 1).await.is_err());
+    Ok(())
+}
