@@ -1,0 +1,267 @@
+//! A build: what is asked for, the states it goes through, and how it can end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::id::{BuildId, GitRef, Image, Lane, Repo, WorkerId};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every variant, in the order of its definition.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word for it in Redis, HTTP and on the command line.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.word())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> std::result::Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => {
+                        let known = [$($word,)+].join(", ");
+                        Err(format!("'{text}' is not one of {known}"))
+                    }
+                }
+            }
+        }
+    };
+}
+
+words!(
+    /// Where a build stands.
+    BuildState {
+        /// Waits for a slot, a permit, or the end of a backoff.
+        Queued = "queued",
+        /// A worker holds its lease and starts its run.
+        Starting = "starting",
+        /// Its run is alive.
+        Running = "running",
+        /// Its lease ran out or was handed over; its run may be alive and waits for adoption.
+        Orphaned = "orphaned",
+        /// Its image is made.
+        Succeeded = "succeeded",
+        /// It ended without an image; class and reason say why.
+        Failed = "failed",
+        /// Somebody ended it.
+        Cancelled = "cancelled",
+    }
+);
+
+impl BuildState {
+    /// Whether nothing will change any more.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// The transition table. The scripts' guards are compared with it by the model test.
+    pub fn can_become(self, next: Self) -> bool {
+        use BuildState::{Cancelled, Failed, Orphaned, Queued, Running, Starting, Succeeded};
+        match self {
+            // Succeeded: a holder whose run was given up for lost finished it all the same.
+            Queued => matches!(next, Starting | Cancelled | Succeeded),
+            Starting => matches!(next, Running | Orphaned | Queued | Succeeded | Failed | Cancelled),
+            Running => matches!(next, Orphaned | Queued | Succeeded | Failed | Cancelled),
+            Orphaned => matches!(next, Starting | Running | Queued | Succeeded | Failed | Cancelled),
+            Succeeded | Failed | Cancelled => false,
+        }
+    }
+}
+
+words!(
+    /// Whether people wait for a build, or it is made in the background.
+    Priority {
+        /// Somebody waits.
+        Interactive = "interactive",
+        /// Behind everything that people wait for, within a share of the slots.
+        Background = "background",
+    }
+);
+
+words!(
+    /// Why a run failed: decides whether it is tried again, and what is remembered.
+    FailureClass {
+        /// The build itself failed: not retried, remembered for 5 minutes.
+        Repository = "repository",
+        /// Something outside the repository failed: retried, up to 3 attempts.
+        Infrastructure = "infrastructure",
+        /// Pending, silent or running for too long: killed, retried once.
+        Stuck = "stuck",
+    }
+);
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildSpec {
+    /// What repo2docker takes.
+    pub repo: Repo,
+    /// The resolved commit or record id.
+    pub reference: GitRef,
+    /// The image to make: the build's identity.
+    pub image: Image,
+    /// A name for people, such as `BinderHub`'s build name; may be empty.
+    pub name: String,
+    /// Interactive or background.
+    pub priority: Priority,
+    /// Extra arguments of repo2docker.
+    pub args: Vec<String>,
+    /// Whether the image is pushed to its registry.
+    pub push: bool,
+    /// The asker's own words about the build.
+    pub labels: BTreeMap<String, String>,
+    /// Sealed secrets (see [`crate::seal`]); never in the clear.
+    pub secrets: Option<String>,
+}
+
+/// A build as Redis has it: one readable field each. Times are Unix milliseconds of Redis's clock.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// The build's id.
+    pub id: BuildId,
+    /// What was asked for.
+    pub spec: BuildSpec,
+    /// All builds of the same repository.
+    pub lane: Lane,
+    /// Where it stands.
+    pub state: BuildState,
+    /// The number of its run: the one that is live, or the next. Starts at 1.
+    pub attempt: u32,
+    /// Counts every change of the build.
+    pub seq: u64,
+    /// Watchers over all dispatchers, as counted; at least 1 stands behind a queued build.
+    pub people: u64,
+    /// When it was first asked for.
+    pub asked: u64,
+    /// By when it should start: its place in line.
+    pub due: u64,
+    /// How long it is expected to take, in milliseconds.
+    pub expected: u64,
+    /// Not to be started before, while it is backing off.
+    pub not_before: Option<u64>,
+    /// The fencing number of its latest lease; 0 before the first.
+    pub epoch: u64,
+    /// Who holds its lease, or held the latest one while it is orphaned.
+    pub worker: Option<WorkerId>,
+    /// Where its run lives, such as `process:<worker>` or `k8s:<cluster>/<namespace>`.
+    pub place: Option<String>,
+    /// When its present run was claimed.
+    pub claimed: Option<u64>,
+    /// When its present run was seen alive.
+    pub started: Option<u64>,
+    /// When it ended.
+    pub ended: Option<u64>,
+    /// What it waits for in the world outside, in a worker's words ("pulling image …").
+    pub note: Option<String>,
+    /// The class of its (latest) failure.
+    pub class: Option<FailureClass>,
+    /// The reason of its (latest) failure or cancellation, one sentence.
+    pub reason: Option<String>,
+    /// The last lines of its log, when it failed.
+    pub log_tail: Option<String>,
+    /// The run whose log is the final one.
+    pub log_run: Option<u32>,
+    /// The last entry of that log.
+    pub log_end: Option<String>,
+    /// Whether somebody has asked for its end.
+    pub cancelling: bool,
+    /// Adoptions and losses within the last hour.
+    pub adoptions: u32,
+    /// Nodes on which it has failed for causes outside the repository.
+    pub avoid: Vec<String>,
+    /// The build that took over its run after Redis was emptied.
+    pub moved: Option<BuildId>,
+}
+
+impl Build {
+    /// Reads a build from the fields of its hash.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a field that every build has is missing or cannot be read.
+    pub fn from_fields(id: BuildId, mut fields: HashMap<String, String>) -> Result<Self> {
+        let mut take = |name: &str| fields.remove(name).filter(|text| !text.is_empty());
+        let spec = BuildSpec {
+            repo: need(id, "repo", take("repo"))?,
+            reference: need(id, "ref", take("ref"))?,
+            image: need(id, "image", take("image"))?,
+            name: take("name").unwrap_or_default(),
+            priority: need(id, "priority", take("priority"))?,
+            args: json(id, "args", take("args"))?,
+            push: take("push").is_some_and(|push| push == "1"),
+            labels: json(id, "labels", take("labels"))?,
+            secrets: take("secrets"),
+        };
+        Ok(Self {
+            id,
+            spec,
+            lane: need(id, "lane", take("lane"))?,
+            state: need(id, "state", take("state"))?,
+            attempt: need(id, "attempt", take("attempt"))?,
+            seq: need(id, "seq", take("seq"))?,
+            people: need(id, "people", take("people"))?,
+            asked: need(id, "asked", take("asked"))?,
+            due: need(id, "due", take("due"))?,
+            expected: need(id, "expected", take("expected"))?,
+            not_before: maybe(id, "not_before", take("not_before"))?,
+            epoch: maybe(id, "epoch", take("epoch"))?.unwrap_or(0),
+            worker: maybe(id, "worker", take("worker"))?,
+            place: take("place"),
+            claimed: maybe(id, "claimed", take("claimed"))?,
+            started: maybe(id, "started", take("started"))?,
+            ended: maybe(id, "ended", take("ended"))?,
+            note: take("note"),
+            class: maybe(id, "class", take("class"))?,
+            reason: take("reason"),
+            log_tail: take("log_tail"),
+            log_run: maybe(id, "log_run", take("log_run"))?,
+            log_end: take("log_end"),
+            cancelling: take("cancelling").is_some(),
+            adoptions: maybe(id, "adoptions", take("adoptions"))?.unwrap_or(0),
+            avoid: json(id, "avoid", take("avoid"))?,
+            moved: maybe(id, "moved", take("moved"))?,
+        })
+    }
+
+    /// How many people to speak of: at least one stands behind a queued build.
+    pub fn people_shown(&self) -> u64 {
+        if self.state.is_ended() { self.people } else { self.people.max(1) }
+    }
+}
+
+fn corrupt(id: BuildId, field: &str, why: impl fmt::Display) -> Error {
+    Error::Corrupt(format!("build {id}: field {field}: {why}"))
+}
+
+fn need<T: FromStr<Err: fmt::Display>>(id: BuildId, field: &str, text: Option<String>) -> Result<T> {
+    maybe(id, field, text)?.ok_or_else(|| corrupt(id, field, "is missing"))
+}
+
+fn maybe<T: FromStr<Err: fmt::Display>>(id: BuildId, field: &str, text: Option<String>) -> Result<Option<T>> {
+    text.map(|text| text.parse().map_err(|e| corrupt(id, field, e))).transpose()
+}
+
+fn json<T: Default + serde::de::DeserializeOwned>(id: BuildId, field: &str, text: Option<String>) -> Result<T> {
+    match text {
+        Some(text) => serde_json::from_str(&text).map_err(|e| corrupt(id, field, e)),
+        None => Ok(T::default()),
+    }
+}

@@ -1,0 +1,155 @@
+//! Every Redis key, as a function of the prefix. The scripts compute the same names from their
+//! first key; a test compares the two.
+//!
+//! All keys of the queue carry one hash tag, `{prefix}`, so that a Redis Cluster keeps them in one
+//! slot; logs carry their build's own tag, so that they spread.
+
+use crate::id::{BuildId, DispatcherId, Image, Invalid, Lane, WorkerId};
+
+/// The names of all keys under one prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+}
+
+macro_rules! fixed {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)+) => {
+        $($(#[$doc])* pub fn $name(&self) -> String { self.tagged($text) })+
+    };
+}
+
+impl Keys {
+    /// The keys under `prefix`, usually `fairlane`.
+    ///
+    /// # Errors
+    /// When the prefix holds braces, glob characters or blanks, which would change what a key means.
+    pub fn new(prefix: &str) -> Result<Self, Invalid> {
+        let fits = (1..=64).contains(&prefix.len())
+            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
+        if fits {
+            Ok(Self { prefix: prefix.to_owned() })
+        } else {
+            Err(Invalid::new("prefix", "a prefix has 1 to 64 letters, digits, '-', '_', '.' or ':'"))
+        }
+    }
+
+    fn tagged(&self, rest: &str) -> String {
+        format!("{{{}}}:{rest}", self.prefix)
+    }
+
+    fixed! {
+        /// string: version of this layout, major.minor.
+        schema = "schema";
+        /// string: random id of this Redis's life.
+        born = "born";
+        /// string: set in a queue opened for simulation only.
+        simulation = "simulation";
+        /// zset: all queued builds, score = due.
+        queued = "queued";
+        /// zset: lanes that may start a build now, score = due of their first build.
+        lanes = "lanes";
+        /// zset: lanes at their limit and below their burst.
+        lanes_burst = "lanes:burst";
+        /// zset: lanes that have all the permits they can have.
+        lanes_full = "lanes:full";
+        /// zset: lanes that a rule holds.
+        lanes_held = "lanes:held";
+        /// zset: leased builds, score = expiry.
+        leases = "leases";
+        /// zset: builds to adopt, score = since when.
+        orphans = "orphans";
+        /// zset: what becomes due, and when.
+        timers = "timers";
+        /// zset: workers, score = latest heartbeat.
+        workers = "workers";
+        /// zset: dispatchers, score = latest heartbeat.
+        dispatchers = "dispatchers";
+        /// hash: slots, people, background builds running, mean duration; and the policy in force.
+        totals = "totals";
+        /// hash: lane or pattern → JSON rule.
+        rules = "rules";
+        /// zset: ended builds by time.
+        ended = "ended";
+        /// stream: every change of state, capped.
+        events = "events";
+        /// stream: operators' acts.
+        audit = "audit";
+        /// list: tokens, each for a slot that can be filled.
+        wake = "wake";
+    }
+
+    /// hash: everything about a build.
+    pub fn build(&self, id: BuildId) -> String {
+        self.tagged(&format!("build:{id}"))
+    }
+
+    /// string: id of the live, or recently ended, build of that image.
+    pub fn image(&self, image: &Image) -> String {
+        self.tagged(&format!("image:{image}"))
+    }
+
+    /// zset: queued builds of a lane, score = due.
+    pub fn lane(&self, lane: &Lane) -> String {
+        self.tagged(&format!("lane:{lane}"))
+    }
+
+    /// zset: lanes that wait behind a shared limit.
+    pub fn lanes_shared(&self, name: &str) -> String {
+        self.tagged(&format!("lanes:shared:{name}"))
+    }
+
+    /// zset: builds holding a permit of the lane, score = when taken.
+    pub fn permits(&self, lane: &Lane) -> String {
+        self.tagged(&format!("permits:{lane}"))
+    }
+
+    /// zset: builds holding a permit of a shared limit, score = when taken.
+    pub fn permits_shared(&self, name: &str) -> String {
+        self.tagged(&format!("permits:shared:{name}"))
+    }
+
+    /// hash: a worker's slots, running builds, host, version.
+    pub fn worker(&self, worker: &WorkerId) -> String {
+        self.tagged(&format!("worker:{worker}"))
+    }
+
+    /// set: builds that are watched through a dispatcher.
+    pub fn watched(&self, dispatcher: &DispatcherId) -> String {
+        self.tagged(&format!("watched:{dispatcher}"))
+    }
+
+    /// hash: dispatcher → number of watchers of a build.
+    pub fn people(&self, id: BuildId) -> String {
+        self.tagged(&format!("people:{id}"))
+    }
+
+    /// hash: a lane's builds, mean duration, last failure, and the set that it is in.
+    pub fn stats(&self, lane: &Lane) -> String {
+        self.tagged(&format!("stats:{lane}"))
+    }
+
+    /// stream: the head of a run's log, one entry per line.
+    pub fn log(&self, id: BuildId, run: u32) -> String {
+        format!("{}:log:{{{id}}}:{run}", self.prefix)
+    }
+
+    /// stream: the tail of a run's log, once its head is full.
+    pub fn log_tail(&self, id: BuildId, run: u32) -> String {
+        format!("{}:tail", self.log(id, run))
+    }
+
+    /// hash: the fencing number of a log's writer, its sizes, and what was dropped.
+    pub fn log_meta(&self, id: BuildId, run: u32) -> String {
+        format!("{}:meta", self.log(id, run))
+    }
+
+    /// channel: a build's log has grown.
+    pub fn log_channel(&self, id: BuildId) -> String {
+        format!("{}:log:{{{id}}}", self.prefix)
+    }
+
+    /// channel: there are orphans to adopt, or a running build is to be stopped.
+    pub fn orphans_channel(&self) -> String {
+        self.orphans()
+    }
+}

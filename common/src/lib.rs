@@ -1,0 +1,35 @@
+//! The queue of Fairlane, a build queue for BinderHub.
+//!
+//! Builds wait in sorted sets in one Redis, in the lane of their repository. A lane starts only as
+//! many builds as it has permits, so no repository can use up the slots of all. Workers claim
+//! builds under a lease; a lease that runs out makes an orphan, which another worker adopts or, if
+//! its run died with its worker, which goes back into line. Every change is one Lua script, so
+//! any number of dispatchers and workers can die at any moment without losing or doubling a build.
+//!
+//! - [`queue`]: the operations. Commands change state, [`queue::inspect`] only looks.
+//! - [`build`], [`id`], [`rule`]: the words.
+//! - [`log`], [`events`]: what watchers see.
+//! - [`seal`]: secrets on their way through Redis.
+//! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
+
+pub mod build;
+pub mod clock;
+pub mod connection;
+pub mod error;
+pub mod events;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod log;
+pub mod queue;
+pub mod rule;
+pub mod script;
+pub mod seal;
+pub mod telemetry;
+
+pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};
+pub use connection::{Link, RedisUrl};
+pub use error::{Error, Result};
+pub use id::{BuildId, DispatcherId, GitRef, Image, Invalid, Lane, Repo, Token, WorkerId};
+pub use queue::Queue;
+pub use rule::{Pattern, Rule};

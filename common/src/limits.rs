@@ -1,0 +1,54 @@
+//! Every bound of the system, in one place: what it protects, and what breaks if it is moved.
+
+use std::time::Duration;
+
+/// Longest repository address, in bytes. URLs beyond 2,000 characters work nowhere reliably.
+pub const REPO_BYTES_MAX: usize = 2000;
+/// Longest ref, in bytes. Git refuses refs longer than a path component allows (255).
+pub const REF_BYTES_MAX: usize = 255;
+/// Longest image name with tag: 255 for the name in registries, 128 for a tag.
+pub const IMAGE_BYTES_MAX: usize = 384;
+/// Most extra repo2docker arguments of one build.
+pub const ARGS_MAX: usize = 32;
+/// Longest single argument or label value, in bytes.
+pub const ARG_BYTES_MAX: usize = 4096;
+/// Most labels of one build.
+pub const LABELS_MAX: usize = 32;
+/// Longest secret, in bytes: a Docker configuration for a dozen registries fits.
+pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a lease lasts after its last renewal.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// How often a worker renews its leases: a lease survives two lost renewals.
+pub const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How much earlier than its lease's expiry a holder stops: the time a kill takes, and clocks'
+/// drift. Smaller risks two live runs; larger wastes lease.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+/// A dispatcher is forgotten, with its people, after this long without a heartbeat.
+pub const DISPATCHER_TTL: Duration = Duration::from_secs(10);
+/// Most leases renewed in one call; 500 hold Redis for some 3 ms.
+pub const RENEW_BATCH: usize = 500;
+/// Most builds handed out by one claim.
+pub const CLAIM_BATCH: usize = 64;
+
+/// Most log lines appended in one call.
+pub const APPEND_LINES: usize = 500;
+/// Longest log line kept, in bytes: containers' logs come in parts of 16 KiB.
+pub const LINE_BYTES_MAX: usize = 16 * 1024;
+/// Most log entries read in one call.
+pub const LOG_PAGE: usize = 500;
+/// The head of a log that is always kept, in bytes of text.
+pub const LOG_HEAD_BYTES: usize = 1024 * 1024;
+/// The tail of a log that is kept beyond the head, in bytes of text.
+pub const LOG_TAIL_BYTES: usize = 1024 * 1024;
+/// How long logs and ended builds stay.
+pub const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// Most entries of one page of a list.
+pub const PAGE: usize = 200;
+
+/// Whole failed attempts of class infrastructure before a build fails for good.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Adoptions or losses of one build within an hour after which its run is called stuck: it may
+/// be killing its workers.
+pub const ADOPTIONS_MAX: u32 = 5;

@@ -1,0 +1,292 @@
+//! Logs of runs: one stream entry per line with its own raw time, the head and the tail kept, the
+//! middle dropped with a note. Only the holder of the newest lease writes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::id::{BuildId, Token};
+use crate::limits;
+use crate::queue::Queue;
+use crate::script::Args;
+
+/// One line on its way into a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Its raw time, as the source gave it (RFC 3339), or empty. Lines are told apart by it.
+    pub t: String,
+    /// Its text, without the end of line; colors and `\r` are kept.
+    pub text: String,
+}
+
+/// One line as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Its place in the log.
+    pub id: String,
+    /// Its raw time.
+    pub t: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogPage {
+    /// How many lines are missing before the tail, if the gap lies before or within this page.
+    pub dropped: Option<u64>,
+    /// How many of `entries` stand before the gap.
+    pub before_gap: usize,
+    /// The lines.
+    pub entries: Vec<LogEntry>,
+}
+
+/// What became of lines that were to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// They are in; the last entry's id.
+    Done(String),
+    /// A newer holder writes this log: stop.
+    Stale,
+}
+
+enum Step {
+    Done(String),
+    Behind(String),
+    Stale,
+}
+
+impl Queue {
+    /// A piece of the log of a run: up to [`limits::LOG_PAGE`] lines after the entry `after` (`0`
+    /// for the beginning).
+    pub async fn read_log(&self, id: BuildId, run: u32, after: &str, count: usize) -> Result<LogPage> {
+        let mut pages = self.read_logs(&[(id, run, after.to_owned())], count).await?;
+        Ok(pages.pop().unwrap_or_default())
+    }
+
+    /// Pieces of several logs in one round trip; see [`Self::read_log`].
+    pub async fn read_logs(&self, logs: &[(BuildId, u32, String)], count: usize) -> Result<Vec<LogPage>> {
+        let count = count.clamp(1, limits::LOG_PAGE);
+        let mut pipe = redis::pipe();
+        for (id, run, after) in logs {
+            let from = format!("({}", check_entry_id(after)?);
+            for key in [self.keys().log(*id, *run), self.keys().log_tail(*id, *run)] {
+                pipe.cmd("XRANGE").arg(key).arg(&from).arg("+").arg("COUNT").arg(count);
+            }
+            pipe.cmd("HMGET").arg(self.keys().log_meta(*id, *run)).arg("dropped").arg("kept_from");
+        }
+        if logs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut answers = self.link().bulk(&pipe).await?.into_iter();
+        let mut next = || answers.next().unwrap_or(redis::Value::Nil);
+        let mut pages = Vec::with_capacity(logs.len());
+        for (_, _, after) in logs {
+            let head = entries(next())?;
+            let tail = entries(next())?;
+            let (dropped, kept_from): (Option<u64>, Option<String>) =
+                redis::from_redis_value(next()).map_err(Error::reply)?;
+            pages.push(assemble(head, tail, dropped, kept_from.as_deref(), after, count));
+        }
+        Ok(pages)
+    }
+
+    /// The id of the last entry of a run's log (`0-0` if it has none), and its last lines, oldest
+    /// first: what an adopter compares the source with.
+    pub async fn log_end(&self, id: BuildId, run: u32, count: usize) -> Result<(String, Vec<LogEntry>)> {
+        let mut pipe = redis::pipe();
+        for key in [self.keys().log_tail(id, run), self.keys().log(id, run)] {
+            pipe.cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(count.clamp(1, limits::LOG_PAGE));
+        }
+        let mut last = Vec::new();
+        for answer in self.link().bulk(&pipe).await? {
+            last.extend(entries(answer)?);
+        }
+        last.truncate(count);
+        last.reverse();
+        let end = last.last().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
+        Ok((end, last))
+    }
+
+    async fn append_step(&self, token: &Token, run: u32, expected: &str, lines: &[LogLine]) -> Result<Step> {
+        let id = token.build;
+        let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
+        let mut args = Args::new()
+            .show(token.epoch)
+            .text(expected)
+            .show(limits::LOG_HEAD_BYTES)
+            .show(limits::LOG_TAIL_BYTES)
+            .show(limits::KEEP.as_secs())
+            .text(self.keys().log_channel(id));
+        for line in lines {
+            args = args.text(&line.t).text(cut(&line.text));
+        }
+        let mut reply = self.call_log(&keys, &args).await?;
+        match reply.tag.as_str() {
+            "appended" => Ok(Step::Done(reply.next()?)),
+            "behind" => Ok(Step::Behind(reply.next()?)),
+            "stale" => Ok(Step::Stale),
+            _ => Err(reply.unknown()),
+        }
+    }
+}
+
+/// Writes one run's log under one lease.
+#[derive(Debug)]
+pub struct LogWriter {
+    queue: Queue,
+    token: Token,
+    run: u32,
+    last: String,
+}
+
+impl LogWriter {
+    /// A writer that goes on after what the log holds. `last` comes from [`Queue::log_end`]; for a
+    /// new run it is `0-0`.
+    pub fn new(queue: Queue, token: Token, run: u32, last: String) -> Self {
+        Self { queue, token, run, last }
+    }
+
+    /// The id of the last entry that this writer knows of.
+    pub fn last(&self) -> &str {
+        &self.last
+    }
+
+    /// Appends lines, in order, each once: also when an earlier call was applied and its answer lost.
+    pub async fn append(&mut self, mut lines: &[LogLine]) -> Result<Appended> {
+        while !lines.is_empty() {
+            let batch = &lines[..lines.len().min(limits::APPEND_LINES)];
+            match self.queue.append_step(&self.token, self.run, &self.last, batch).await? {
+                Step::Done(last) => {
+                    self.last = last;
+                    lines = &lines[batch.len()..];
+                }
+                Step::Behind(last) => {
+                    // An earlier call was applied without our hearing of it: what it wrote are our
+                    // first lines.
+                    let stored = self.queue.read_log(self.token.build, self.run, &self.last, limits::LOG_PAGE).await?;
+                    let same = stored
+                        .entries
+                        .iter()
+                        .zip(lines)
+                        .take_while(|(entry, line)| entry.t == line.t && entry.text == cut(&line.text))
+                        .count();
+                    lines = &lines[same..];
+                    self.last = last;
+                }
+                Step::Stale => return Ok(Appended::Stale),
+            }
+        }
+        Ok(Appended::Done(self.last.clone()))
+    }
+}
+
+/// How many of `lines`, read again from a source, the log has already: the longest prefix of them
+/// that equals a suffix of what is stored. No count is kept; times alone cannot tell (they repeat,
+/// and clocks step back).
+pub fn already_stored(stored: &[LogEntry], lines: &[LogLine]) -> usize {
+    let most = stored.len().min(lines.len());
+    (1..=most)
+        .rev()
+        .find(|n| {
+            stored[stored.len() - n..]
+                .iter()
+                .zip(lines)
+                .all(|(entry, line)| entry.t == line.t && entry.text == cut(&line.text))
+        })
+        .unwrap_or(0)
+}
+
+/// A line of at most [`limits::LINE_BYTES_MAX`] bytes.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(limits::LINE_BYTES_MAX)]
+}
+
+fn check_entry_id(id: &str) -> Result<&str> {
+    let number = |text: &str| (1..=20).contains(&text.len()) && text.chars().all(|c| c.is_ascii_digit());
+    let fits = match id.split_once('-') {
+        Some((ms, seq)) => number(ms) && number(seq),
+        None => number(id),
+    };
+    if fits { Ok(id) } else { Err(crate::Invalid::new("cursor", "not the id of a log entry").into()) }
+}
+
+/// The order of entry ids, `<ms>-<seq>`.
+fn entry_order(id: &str) -> (u64, u64) {
+    let (ms, seq) = id.split_once('-').unwrap_or((id, "0"));
+    (ms.parse().unwrap_or(0), seq.parse().unwrap_or(0))
+}
+
+type RawEntry = (String, Vec<(String, redis::Value)>);
+
+fn entries(answer: redis::Value) -> Result<Vec<LogEntry>> {
+    let raw: Vec<RawEntry> = redis::from_redis_value(answer).map_err(Error::reply)?;
+    Ok(raw
+        .into_iter()
+        .map(|(id, fields)| {
+            let mut entry = LogEntry { id, t: String::new(), text: String::new() };
+            for (name, value) in fields {
+                let text = match value {
+                    redis::Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                    _ => String::new(),
+                };
+                match name.as_str() {
+                    "t" => entry.t = text,
+                    "text" => entry.text = text,
+                    _ => {}
+                }
+            }
+            entry
+        })
+        .collect())
+}
+
+fn assemble(
+    head: Vec<LogEntry>,
+    tail: Vec<LogEntry>,
+    dropped: Option<u64>,
+    kept_from: Option<&str>,
+    after: &str,
+    count: usize,
+) -> LogPage {
+    let before_gap = head.len();
+    let mut entries = head;
+    entries.extend(tail);
+    entries.truncate(count);
+    let before_gap = before_gap.min(entries.len());
+    // The gap shows once: to a reader whose place lies before the kept tail, when the tail begins.
+    let crosses = entries.len() > before_gap
+        && kept_from.is_some_and(|kept| entry_order(after) < entry_order(kept));
+    LogPage { dropped: dropped.filter(|n| *n > 0 && crosses), before_gap, entries }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(t: &str, text: &str) -> LogLine {
+        LogLine { t: t.to_owned(), text: text.to_owned() }
+    }
+
+    fn entry(t: &str, text: &str) -> LogEntry {
+        LogEntry { id: "1-1".to_owned(), t: t.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn what_is_stored_is_recognized_by_time_and_text() {
+        let stored = [entry("1", "a"), entry("2", "b"), entry("2", "b")];
+        assert_eq!(already_stored(&stored, &[line("2", "b"), line("2", "b"), line("3", "c")]), 2);
+        assert_eq!(already_stored(&stored, &[line("2", "b"), line("3", "c")]), 1);
+        assert_eq!(already_stored(&stored, &[line("3", "c")]), 0);
+        assert_eq!(already_stored(&[], &[line("3", "c")]), 0);
+    }
+
+    #[test]
+    fn only_entry_ids_reach_redis() {
+        for good in ["0", "0-0", "1763-12"] {
+            assert!(check_entry_id(good).is_ok());
+        }
+        for bad in ["", "-", "+", "1-", "a", "1-2-3", "1763 12"] {
+            assert!(check_entry_id(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Looking at the queue. Nothing here changes anything, every list is a page.
+
+use std::collections::{BTreeMap, HashMap};
+
+use redis::Value;
+use serde::Serialize;
+
+use super::Queue;
+use crate::build::{Build, BuildState};
+use crate::error::{Error, Result};
+use crate::id::{BuildId, Invalid, Lane, WorkerId};
+use crate::limits;
+use crate::script::{Args, CHECK, LANE, Reply, SNAPSHOT};
+
+/// The queue in numbers, all of one moment. Times are Unix milliseconds of Redis's clock.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub now: u64,
+    /// Builds that wait, those in backoff among them.
+    pub queued: u64,
+    /// Builds that a worker holds.
+    pub leased: u64,
+    /// Builds that wait for adoption.
+    pub orphaned: u64,
+    /// Live workers.
+    pub workers: u64,
+    /// Live dispatchers.
+    pub dispatchers: u64,
+    /// Slots of live workers that are not draining.
+    pub slots: u64,
+    /// People who wait, over all dispatchers.
+    pub people: u64,
+    /// Background builds that hold a slot.
+    pub background: u64,
+    /// Most background builds that may hold a slot.
+    pub background_max: u64,
+    /// Mean duration of the latest builds of all lanes, in milliseconds; `None` before the first.
+    pub mean_ms: Option<u64>,
+    /// Lanes that may start a build now.
+    pub lanes_ready: u64,
+    /// Lanes that may start one while more than half of all slots are free.
+    pub lanes_burst: u64,
+    /// Lanes at their burst.
+    pub lanes_full: u64,
+    /// Lanes that a rule holds.
+    pub lanes_held: u64,
+    /// When the build was asked for that waits longest, of the first thousand in line.
+    pub oldest_asked: Option<u64>,
+    /// Ended builds that are still known.
+    pub ended: u64,
+}
+
+/// A lane: what it waits for and what the queue knows of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LaneView {
+    /// Its name.
+    pub lane: Lane,
+    /// The set that it is in, such as `lanes` or `lanes:full`; `None` when nothing is queued.
+    pub at: Option<String>,
+    /// Its builds in line, those in backoff not counted.
+    pub queued: u64,
+    /// Permits in use.
+    pub permits: u64,
+    /// The build that has held a permit longest, and since when.
+    pub holder: Option<(BuildId, u64)>,
+    /// Permits it may have.
+    pub limit: u64,
+    /// Permits it may have while more than half of all slots are free.
+    pub burst: u64,
+    /// The limit that it shares with other lanes: name, limit, permits in use.
+    pub shared: Option<(String, u64, u64)>,
+    /// The rule that holds it: pattern, message, end.
+    pub held: Option<(String, String, Option<u64>)>,
+    /// The rule that bans it: pattern, message, end.
+    pub banned: Option<(String, String, Option<u64>)>,
+    /// Expected duration of its next build, in milliseconds; `None` before its first success.
+    pub mean_ms: Option<u64>,
+    /// Builds ended: succeeded, failed.
+    pub builds: (u64, u64),
+    /// Its latest failure: when, and the reason.
+    pub last_failure: Option<(u64, String)>,
+}
+
+/// A worker as the queue sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its host.
+    pub host: String,
+    /// Its release.
+    pub version: String,
+    /// Where its runs live.
+    pub place: String,
+    /// Its slots.
+    pub slots: u64,
+    /// Builds that it held at its latest heartbeat.
+    pub running: u64,
+    /// Whether it takes no more builds.
+    pub draining: bool,
+    /// Its latest heartbeat, Unix milliseconds.
+    pub seen: u64,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page starts; `None` after the last one.
+    pub cursor: Option<String>,
+}
+
+/// Which builds to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those in this state.
+    pub state: Option<BuildState>,
+    /// Only those of this lane.
+    pub lane: Option<Lane>,
+    /// At most so many ([`limits::PAGE`] at the most, and if 0).
+    pub limit: usize,
+    /// Where to start: the cursor of the page before.
+    pub cursor: Option<String>,
+}
+
+/// What the read-only check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// Entries that were compared.
+    pub checked: u64,
+    /// What does not fit together, one sentence each; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// Most entries read for one page, matching or not.
+const READ_MAX: usize = 1000;
+
+impl Queue {
+    /// A build, or `None` if there is none of that id (any more).
+    pub async fn build(&self, id: BuildId) -> Result<Option<Build>> {
+        Ok(self.load(&[id]).await?.into_iter().next())
+    }
+
+    /// Those of `ids` that exist, in their order, in one round trip.
+    pub async fn load(&self, ids: &[BuildId]) -> Result<Vec<Build>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipe = redis::pipe();
+        for id in ids {
+            pipe.cmd("HGETALL").arg(self.keys().build(*id));
+        }
+        let mut builds = Vec::with_capacity(ids.len());
+        for (id, answer) in ids.iter().zip(self.link().bulk(&pipe).await?) {
+            let fields: HashMap<String, String> = redis::from_redis_value(answer).map_err(Error::reply)?;
+            if !fields.is_empty() {
+                builds.push(Build::from_fields(*id, fields)?);
+            }
+        }
+        Ok(builds)
+    }
+
+    /// The live, or recently ended, build of an image.
+    pub async fn build_of_image(&self, image: &crate::Image) -> Result<Option<BuildId>> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("GET").arg(self.keys().image(image));
+        let id: Option<String> = first(self.link().bulk(&pipe).await?)?;
+        Ok(id.map(|id| id.parse()).transpose()?)
+    }
+
+    /// A build's place in line, from 1, and the length of the line; `None` once it has started.
+    pub async fn position(&self, id: BuildId) -> Result<Option<(u64, u64)>> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZRANK").arg(self.keys().queued()).arg(id.to_string());
+        pipe.cmd("ZCARD").arg(self.keys().queued());
+        let mut answers = self.link().bulk(&pipe).await?.into_iter();
+        let rank: Option<u64> = first(answers.next().into_iter().collect())?;
+        let total: u64 = first(answers.collect())?;
+        Ok(rank.map(|rank| (rank + 1, total)))
+    }
+
+    /// The queue in numbers.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let mut reply = self.call(&SNAPSHOT, Args::new()).await?;
+        Ok(Snapshot {
+            now: reply.parse()?,
+            queued: reply.parse()?,
+            leased: reply.parse()?,
+            orphaned: reply.parse()?,
+            workers: reply.parse()?,
+            dispatchers: reply.parse()?,
+            slots: reply.parse()?,
+            people: reply.parse()?,
+            background: reply.parse()?,
+            background_max: reply.parse()?,
+            mean_ms: reply.maybe::<f64>()?.map(whole),
+            lanes_ready: reply.parse()?,
+            lanes_burst: reply.parse()?,
+            lanes_full: reply.parse()?,
+            lanes_held: reply.parse()?,
+            oldest_asked: reply.maybe()?,
+            ended: reply.parse()?,
+        })
+    }
+
+    /// One lane; a lane that was never asked for is there too, with nothing in it.
+    pub async fn lane(&self, lane: &Lane) -> Result<LaneView> {
+        self.lane_views(std::slice::from_ref(lane)).await?.pop().ok_or_else(|| Error::Corrupt("no lane".to_owned()))
+    }
+
+    /// Lanes with builds in line, in the order in which they come next, sorted by what they wait
+    /// for: ready, burst, held, full; then lanes that have only running builds.
+    pub async fn lanes(&self, limit: usize, cursor: Option<&str>) -> Result<Page<LaneView>> {
+        let limit = page_size(limit);
+        let keys = self.keys();
+        let shared: Vec<String> = {
+            let rules = self.rules().await?;
+            let together = rules.iter().filter(|(_, rule)| rule.together).map(|(pattern, _)| pattern.to_string());
+            std::iter::once("slow".to_owned()).chain(together).map(|name| keys.lanes_shared(&name)).collect()
+        };
+        let mut sets = vec![keys.lanes(), keys.lanes_burst()];
+        sets.extend(shared);
+        sets.extend([keys.lanes_held(), keys.lanes_full()]);
+        let (mut set, mut offset) = parse_cursor(cursor, sets.len())?;
+        let mut names: Vec<Lane> = Vec::new();
+        while set < sets.len() && names.len() < limit {
+            let room = limit - names.len();
+            let page: Vec<String> = self.zrange(&sets[set], offset, room, false).await?;
+            let read = page.len();
+            // `@name` stands for a shared limit whose lanes are listed on their own.
+            names.extend(page.into_iter().filter(|name| !name.starts_with('@')).filter_map(|name| name.parse().ok()));
+            if read < room {
+                (set, offset) = (set + 1, 0);
+            } else {
+                offset += read;
+            }
+        }
+        let cursor = (set < sets.len()).then(|| format!("{set}:{offset}"));
+        if cursor.is_none() {
+            let ids = self.zrange::<String>(&keys.leases(), 0, limits::PAGE, false).await?;
+            let ids: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            for build in self.load(&ids).await? {
+                if !names.contains(&build.lane) {
+                    names.push(build.lane);
+                }
+            }
+        }
+        Ok(Page { items: self.lane_views(&names).await?, cursor })
+    }
+
+    async fn lane_views(&self, lanes: &[Lane]) -> Result<Vec<LaneView>> {
+        let mut views = Vec::with_capacity(lanes.len());
+        for batch in lanes.chunks(50) {
+            let args = batch.iter().fold(Args::new(), |args, lane| args.text(lane.as_str()));
+            let mut reply = self.call(&LANE, args).await?;
+            for lane in batch {
+                views.push(lane_view(lane, &mut reply)?);
+            }
+        }
+        Ok(views)
+    }
+
+    /// Live workers, in the order of their ids.
+    pub async fn workers(&self) -> Result<Vec<WorkerView>> {
+        let beats: Vec<(String, f64)> = {
+            let mut pipe = redis::pipe();
+            pipe.cmd("ZRANGE").arg(self.keys().workers()).arg(0).arg(READ_MAX - 1).arg("WITHSCORES");
+            first(self.link().bulk(&pipe).await?)?
+        };
+        let mut pipe = redis::pipe();
+        let mut ids: Vec<(WorkerId, f64)> = Vec::new();
+        for (id, seen) in beats {
+            let id: WorkerId = id.parse()?;
+            pipe.cmd("HGETALL").arg(self.keys().worker(&id));
+            ids.push((id, seen));
+        }
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut workers = Vec::with_capacity(ids.len());
+        for ((id, seen), answer) in ids.into_iter().zip(self.link().bulk(&pipe).await?) {
+            let mut fields: BTreeMap<String, String> = redis::from_redis_value(answer).map_err(Error::reply)?;
+            let mut text = |name: &str| fields.remove(name).unwrap_or_default();
+            workers.push(WorkerView {
+                host: text("host"),
+                version: text("version"),
+                place: text("place"),
+                slots: text("slots").parse().unwrap_or(0),
+                running: text("running").parse().unwrap_or(0),
+                draining: text("draining") == "1" || text("drain") == "1",
+                seen: whole(seen),
+                id,
+            });
+        }
+        workers.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(workers)
+    }
+
+    /// Builds, those in line first in their order, then live ones, then ended ones, latest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a cursor that is none of ours.
+    pub async fn builds(&self, filter: &Filter) -> Result<Page<Build>> {
+        let limit = page_size(filter.limit);
+        let sets = self.build_sets(filter);
+        let (mut set, mut offset) = parse_cursor(filter.cursor.as_deref(), sets.len())?;
+        let mut items: Vec<Build> = Vec::new();
+        let mut read = 0;
+        while set < sets.len() && items.len() < limit && read < READ_MAX {
+            let (key, newest_first) = &sets[set];
+            let room = limits::PAGE.min(READ_MAX - read);
+            let ids: Vec<String> = self.zrange(key, offset, room, *newest_first).await?;
+            let exhausted = ids.len() < room;
+            let parsed: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            let mut found: HashMap<BuildId, Build> =
+                self.load(&parsed).await?.into_iter().map(|build| (build.id, build)).collect();
+            let mut taken = 0;
+            for id in &parsed {
+                if items.len() == limit {
+                    break;
+                }
+                taken += 1;
+                if let Some(build) = found.remove(id)
+                    && filter.state.is_none_or(|state| state == build.state)
+                    && filter.lane.as_ref().is_none_or(|lane| *lane == build.lane)
+                {
+                    items.push(build);
+                }
+            }
+            read += taken;
+            if exhausted && taken == parsed.len() {
+                (set, offset) = (set + 1, 0);
+            } else {
+                offset += taken;
+            }
+        }
+        Ok(Page { items, cursor: (set < sets.len()).then(|| format!("{set}:{offset}")) })
+    }
+
+    /// The sets to walk for a filter, and whether each is walked from its end.
+    fn build_sets(&self, filter: &Filter) -> Vec<(String, bool)> {
+        let keys = self.keys();
+        let queued = (keys.queued(), false);
+        let live = (keys.leases(), false);
+        let orphans = (keys.orphans(), false);
+        let ended = (keys.ended(), true);
+        match filter.state {
+            None => vec![queued, live, orphans, ended],
+            Some(BuildState::Queued) => vec![queued],
+            Some(BuildState::Starting | BuildState::Running) => vec![live],
+            Some(BuildState::Orphaned) => vec![orphans],
+            Some(BuildState::Succeeded | BuildState::Failed | BuildState::Cancelled) => vec![ended],
+        }
+    }
+
+    /// Compares every set with the builds' states. Reads up to `max` entries of each set in one
+    /// script; 1,000 hold Redis for a few milliseconds.
+    pub async fn check(&self, max: usize) -> Result<CheckReport> {
+        let mut reply = self.call(&CHECK, Args::new().show(max)).await?;
+        Ok(CheckReport { checked: reply.parse()?, problems: reply.next()? })
+    }
+
+    async fn zrange<T: redis::FromRedisValue>(
+        &self,
+        key: &str,
+        offset: usize,
+        count: usize,
+        newest_first: bool,
+    ) -> Result<Vec<T>> {
+        let mut pipe = redis::pipe();
+        let command = if newest_first { "ZREVRANGE" } else { "ZRANGE" };
+        pipe.cmd(command).arg(key).arg(offset).arg(offset + count.max(1) - 1);
+        first(self.link().bulk(&pipe).await?)
+    }
+}
+
+fn first<T: redis::FromRedisValue>(answers: Vec<Value>) -> Result<T> {
+    redis::from_redis_value(answers.into_iter().next().unwrap_or(Value::Nil)).map_err(Error::reply)
+}
+
+fn page_size(limit: usize) -> usize {
+    if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "scores are whole milliseconds")]
+fn whole(number: f64) -> u64 {
+    number.max(0.0) as u64
+}
+
+fn parse_cursor(cursor: Option<&str>, sets: usize) -> Result<(usize, usize)> {
+    let Some(cursor) = cursor else { return Ok((0, 0)) };
+    let parsed = cursor.split_once(':').and_then(|(set, offset)| Some((set.parse().ok()?, offset.parse().ok()?)));
+    match parsed {
+        Some((set, offset)) if set < sets && offset <= 10_000_000 => Ok((set, offset)),
+        _ => Err(Error::Invalid(Invalid::new("cursor", "not a cursor of this list; take it from the page before"))),
+    }
+}
+
+fn lane_view(lane: &Lane, reply: &mut Reply) -> Result<LaneView> {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let at = some(reply.next()?);
+    let queued = reply.parse()?;
+    let permits = reply.parse()?;
+    let holder: Option<BuildId> = reply.maybe()?;
+    let since: Option<u64> = reply.maybe()?;
+    let limit = reply.parse()?;
+    let burst = reply.parse()?;
+    let shared: Option<String> = some(reply.next()?);
+    let (shared_limit, shared_permits): (u64, u64) = (reply.parse()?, reply.parse()?);
+    let mut stop = || -> Result<Option<(String, String, Option<u64>)>> {
+        let pattern: String = reply.next()?;
+        let message: String = reply.next()?;
+        let until = reply.maybe()?;
+        Ok((!pattern.is_empty()).then_some((pattern, message, until)))
+    };
+    let held = stop()?;
+    let banned = stop()?;
+    let mean_ms = reply.maybe::<f64>()?.map(whole);
+    let builds = (reply.parse()?, reply.parse()?);
+    let failed_at: Option<u64> = reply.maybe()?;
+    let failure: String = reply.next()?;
+    Ok(LaneView {
+        lane: lane.clone(),
+        at,
+        queued,
+        permits,
+        holder: holder.zip(since),
+        limit,
+        burst,
+        shared: shared.map(|name| (name, shared_limit, shared_permits)),
+        held,
+        banned,
+        mean_ms,
+        builds,
+        last_failure: failed_at.map(|at| (at, failure)),
+    })
+}

@@ -1,0 +1,174 @@
+//! Holding on to builds: heartbeats that renew leases, reports from a run, letting go.
+
+use std::time::Duration;
+
+use super::Queue;
+use crate::build::BuildState;
+use crate::error::Result;
+use crate::id::{Token, WorkerId};
+use crate::limits;
+use crate::script::{Args, LEAVE, RELEASE, RENEW, REPORT};
+
+/// A worker's heartbeat: what it is, and the leases that it renews.
+#[derive(Debug, Clone)]
+pub struct Beat {
+    /// Who.
+    pub worker: WorkerId,
+    /// The host's name, for people.
+    pub host: String,
+    /// The release, for people.
+    pub version: String,
+    /// Where its runs live (see [`super::Claim::place`]).
+    pub place: String,
+    /// How many builds it runs at once.
+    pub slots: usize,
+    /// Whether it takes no more builds.
+    pub draining: bool,
+    /// How long leases last from now.
+    pub lease: Duration,
+    /// What it holds. More than [`limits::RENEW_BATCH`] are renewed in several calls.
+    pub held: Vec<Token>,
+}
+
+/// What became of one renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease is good for another term.
+    Kept,
+    /// The lease is good, and somebody asked for the end of the build: stop it.
+    Cancel,
+    /// The lease is another's, or the build has ended: let go and touch nothing.
+    Stale,
+}
+
+/// What a worker learns from its heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeatReply {
+    /// One for each of [`Beat::held`], in order.
+    pub renewals: Vec<Renewal>,
+    /// Whether an operator wants the worker to drain.
+    pub drain: bool,
+    /// Whether a build could start now: the net under a lost wake-up.
+    pub startable: bool,
+    /// Orphans of all places that wait for adoption.
+    pub orphans: u64,
+    /// Which life of Redis this is.
+    pub born: String,
+}
+
+/// Whether the shown token was still good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It was; with `cancelling` the build is to be stopped.
+    Held {
+        /// Whether somebody asked for the end of the build.
+        cancelling: bool,
+    },
+    /// It was not: let go and touch nothing.
+    Stale,
+}
+
+/// How a holder lets go of a build before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Release {
+    /// The run lives on and is to be adopted at once.
+    Handover,
+    /// There is no run any more, for no fault of the build's: back into line, no attempt used.
+    Lost {
+        /// What happened, one sentence.
+        reason: String,
+    },
+}
+
+impl Queue {
+    /// Renews leases and tells the queue that the worker lives.
+    pub async fn renew(&self, beat: &Beat) -> Result<BeatReply> {
+        let mut answer: Option<BeatReply> = None;
+        let mut batches: Vec<&[Token]> = beat.held.chunks(limits::RENEW_BATCH).collect();
+        if batches.is_empty() {
+            batches.push(&[]);
+        }
+        for batch in batches {
+            let reply = self.renew_batch(beat, batch).await?;
+            match &mut answer {
+                None => answer = Some(reply),
+                Some(answer) => answer.renewals.extend(reply.renewals),
+            }
+        }
+        answer.ok_or_else(|| crate::Error::Corrupt("a heartbeat without an answer".to_owned()))
+    }
+
+    async fn renew_batch(&self, beat: &Beat, held: &[Token]) -> Result<BeatReply> {
+        let mut args = Args::new()
+            .text(beat.worker.as_str())
+            .text(&beat.host)
+            .text(&beat.version)
+            .text(&beat.place)
+            .show(beat.slots)
+            .show(beat.held.len())
+            .flag(beat.draining)
+            .show(beat.lease.as_millis());
+        for token in held {
+            args = args.show(token.build).show(token.epoch);
+        }
+        let mut reply = self.call(&RENEW, args).await?;
+        if reply.tag != "renewed" {
+            return Err(reply.unknown());
+        }
+        let born = reply.next()?;
+        let drain = reply.next::<String>()? == "1";
+        let startable = reply.next::<String>()? == "1";
+        let orphans = reply.parse()?;
+        let mut renewals = Vec::with_capacity(held.len());
+        for _ in held {
+            renewals.push(match reply.next::<String>()?.as_str() {
+                "kept" => Renewal::Kept,
+                "cancel" => Renewal::Cancel,
+                "stale" => Renewal::Stale,
+                _ => return Err(reply.unknown()),
+            });
+        }
+        Ok(BeatReply { renewals, drain, startable, orphans, born })
+    }
+
+    /// Says that the run is alive (`running`), or only what it waits for (`note`).
+    pub async fn report(&self, token: &Token, running: bool, note: Option<&str>) -> Result<Held> {
+        let args = Args::new()
+            .show(token.build)
+            .show(token.epoch)
+            .text(token.worker.as_str())
+            .flag(running)
+            .maybe(note);
+        let mut reply = self.call(&REPORT, args).await?;
+        match reply.tag.as_str() {
+            "held" => Ok(Held::Held { cancelling: reply.next::<String>()? == "1" }),
+            "stale" => Ok(Held::Stale),
+            _ => Err(reply.unknown()),
+        }
+    }
+
+    /// Lets go of a build before its end. `Ok(None)`: it was no longer ours.
+    pub async fn release(&self, token: &Token, release: &Release) -> Result<Option<BuildState>> {
+        let (mode, reason) = match release {
+            Release::Handover => ("handover", ""),
+            Release::Lost { reason } => ("lost", reason.as_str()),
+        };
+        let args = Args::new()
+            .show(token.build)
+            .show(token.epoch)
+            .text(token.worker.as_str())
+            .text(mode)
+            .text(reason);
+        let mut reply = self.call(&RELEASE, args).await?;
+        match reply.tag.as_str() {
+            "released" => Ok(Some(reply.parse()?)),
+            "stale" => Ok(None),
+            _ => Err(reply.unknown()),
+        }
+    }
+
+    /// Says goodbye: the worker's slots count no more. What it still holds runs out by itself.
+    pub async fn leave(&self, worker: &WorkerId) -> Result<()> {
+        self.call(&LEAVE, Args::new().text("worker").text(worker.as_str())).await.map(drop)
+    }
+}

@@ -1,0 +1,99 @@
+//! The queue's operations: commands change state, each one script; [`inspect`] only looks.
+
+mod cancel;
+mod claim;
+mod finish;
+pub mod inspect;
+mod lease;
+mod people;
+mod policy;
+mod reap;
+mod rules;
+mod submit;
+mod wake;
+mod why;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use cancel::Cancelled;
+pub use claim::{Claim, Claimed};
+pub use finish::{Finish, Finished, Outcome};
+pub use lease::{Beat, BeatReply, Held, Release, Renewal};
+pub use people::{DispatcherBeat, DispatcherBeatReply};
+pub use policy::Policy;
+pub use reap::Reaped;
+pub use rules::RuleChange;
+pub use submit::{Admitted, Submit, Submitted};
+pub use wake::{OrphanNews, Waiter};
+pub use why::Why;
+
+use crate::clock::Clock;
+use crate::connection::{Link, RedisUrl};
+use crate::error::Result;
+use crate::keys::Keys;
+use crate::script::{Args, OPEN};
+
+/// The layout that this release writes. The major changes when older releases would break on it.
+pub const SCHEMA: &str = "1.0";
+
+/// A handle on the queue, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    link: Link,
+    keys: Arc<Keys>,
+    clock: Clock,
+    born: Arc<Mutex<String>>,
+}
+
+impl Queue {
+    /// Connects to the queue under `prefix`, and makes it if this Redis has none.
+    ///
+    /// # Errors
+    /// [`crate::Error::Schema`] when another release's layout is there,
+    /// [`crate::Error::Unavailable`] when Redis does not answer.
+    pub async fn open(url: &RedisUrl, prefix: &str) -> Result<Self> {
+        Self::open_with(Link::open(url).await?, prefix, Clock::Redis).await
+    }
+
+    /// Opens a queue that goes by a simulated clock. Only for a Redis of one's own: replays, tests.
+    pub async fn open_simulated(url: &RedisUrl, prefix: &str, clock: Clock) -> Result<Self> {
+        Self::open_with(Link::open(url).await?, prefix, clock).await
+    }
+
+    async fn open_with(link: Link, prefix: &str, clock: Clock) -> Result<Self> {
+        let queue = Self { link, keys: Arc::new(Keys::new(prefix)?), clock, born: Arc::default() };
+        queue.reopen().await?;
+        Ok(queue)
+    }
+
+    /// Makes the queue where there is none, and notes which life of Redis this is.
+    pub(crate) async fn reopen(&self) -> Result<()> {
+        let simulated = matches!(self.clock, Clock::Simulated(_));
+        let args = Args::new().text(SCHEMA).show(uuid::Uuid::new_v4().simple()).flag(simulated);
+        let mut reply = self.call_once(&OPEN, &args).await?;
+        if reply.tag == "schema" {
+            return Err(crate::Error::Schema { found: reply.next()?, known: SCHEMA });
+        }
+        let born: String = reply.next()?;
+        let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.is_empty() && *known != born {
+            tracing::warn!(born, "Redis was emptied: this is another life of the queue");
+        }
+        *known = born;
+        Ok(())
+    }
+
+    /// The names of the keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The connection.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}

@@ -1,0 +1,58 @@
+//! How many people wait for which build, as counted by each dispatcher; also its heartbeat.
+
+use super::Queue;
+use crate::error::Result;
+use crate::id::{BuildId, DispatcherId};
+use crate::limits;
+use crate::script::{Args, LEAVE, PEOPLE};
+
+/// Most counts written in one call.
+const BATCH: usize = 100;
+
+/// A dispatcher's heartbeat with the counts that changed.
+#[derive(Debug, Clone)]
+pub struct DispatcherBeat {
+    /// Who.
+    pub dispatcher: DispatcherId,
+    /// Absolute counts: how many watch that build through this dispatcher now; 0 for no more.
+    pub counts: Vec<(BuildId, u64)>,
+}
+
+/// What a dispatcher learns from its heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DispatcherBeatReply {
+    /// Whether the queue had forgotten this dispatcher and its people: all counts are to be sent again.
+    pub forgotten: bool,
+    /// Which life of Redis this is.
+    pub born: String,
+}
+
+impl Queue {
+    /// Says that the dispatcher lives, and writes the counts that changed.
+    pub async fn beat_dispatcher(&self, beat: &DispatcherBeat) -> Result<DispatcherBeatReply> {
+        let mut batches: Vec<&[(BuildId, u64)]> = beat.counts.chunks(BATCH).collect();
+        if batches.is_empty() {
+            batches.push(&[]);
+        }
+        let mut answer = DispatcherBeatReply { forgotten: false, born: String::new() };
+        for batch in batches {
+            let mut args =
+                Args::new().text(beat.dispatcher.as_str()).show(limits::DISPATCHER_TTL.as_millis());
+            for (id, count) in batch {
+                args = args.show(id).show(count);
+            }
+            let mut reply = self.call(&PEOPLE, args).await?;
+            if reply.tag != "counted" {
+                return Err(reply.unknown());
+            }
+            answer.forgotten |= reply.next::<String>()? == "1";
+            answer.born = reply.next()?;
+        }
+        Ok(answer)
+    }
+
+    /// Says goodbye: the dispatcher's people are forgotten now, not at the end of its heartbeat.
+    pub async fn leave_dispatcher(&self, dispatcher: &DispatcherId) -> Result<()> {
+        self.call(&LEAVE, Args::new().text("dispatcher").text(dispatcher.as_str())).await.map(drop)
+    }
+}

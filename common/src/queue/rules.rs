@@ -1,0 +1,75 @@
+//! An operator's acts: rules on lanes, and draining workers.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+
+use super::Queue;
+use crate::error::{Error, Result};
+use crate::id::WorkerId;
+use crate::rule::{Pattern, Rule};
+use crate::script::{Args, DRAIN, SET_RULE};
+
+/// What a change of rules did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleChange {
+    /// Whether the rule is new, replaced or (when deleting) was there at all.
+    pub existed: bool,
+    /// For a rule on one lane: how many of its builds are queued or live now.
+    pub live: u64,
+}
+
+impl Queue {
+    /// Sets the rule of a pattern, replacing what was there. It holds at once, for everybody.
+    pub async fn set_rule(&self, pattern: &Pattern, rule: &Rule, by: &str) -> Result<RuleChange> {
+        rule.check(pattern)?;
+        let text = serde_json::to_string(rule).map_err(|e| Error::Corrupt(e.to_string()))?;
+        self.change_rule(pattern, &text, by).await
+    }
+
+    /// Removes the rule of a pattern.
+    pub async fn delete_rule(&self, pattern: &Pattern, by: &str) -> Result<RuleChange> {
+        self.change_rule(pattern, "", by).await
+    }
+
+    async fn change_rule(&self, pattern: &Pattern, rule: &str, by: &str) -> Result<RuleChange> {
+        let args = Args::new().text(pattern.as_str()).text(rule).text(by);
+        let mut reply = self.call(&SET_RULE, args).await?;
+        if reply.tag != "changed" {
+            return Err(reply.unknown());
+        }
+        Ok(RuleChange { existed: reply.next::<String>()? == "1", live: reply.parse()? })
+    }
+
+    /// All rules by pattern. Operators write them by hand, so they are few.
+    pub async fn rules(&self) -> Result<BTreeMap<Pattern, Rule>> {
+        let mut rules = BTreeMap::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut pipe = redis::pipe();
+            pipe.cmd("HSCAN").arg(self.keys().rules()).arg(&cursor).arg("COUNT").arg(crate::limits::PAGE);
+            let answer = self.link().bulk(&pipe).await?.into_iter().next().unwrap_or(Value::Nil);
+            let (next, fields): (String, Vec<(String, String)>) = redis::from_redis_value(answer).map_err(Error::reply)?;
+            for (pattern, rule) in fields {
+                let pattern: Pattern = pattern.parse()?;
+                let rule = serde_json::from_str(&rule)
+                    .map_err(|e| Error::Corrupt(format!("the rule of {pattern} cannot be read: {e}")))?;
+                rules.insert(pattern, rule);
+            }
+            if next == "0" {
+                return Ok(rules);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Asks a worker to drain, or (`on` false) to take builds again. `false`: no such worker.
+    pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<bool> {
+        let reply = self.call(&DRAIN, Args::new().text(worker.as_str()).flag(on).text(by)).await?;
+        match reply.tag.as_str() {
+            "draining" => Ok(true),
+            "unknown" => Ok(false),
+            _ => Err(reply.unknown()),
+        }
+    }
+}

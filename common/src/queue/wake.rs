@@ -1,0 +1,85 @@
+//! Waiting for a hint that there is work. A lost hint costs latency, never a build.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use redis::aio::{MultiplexedConnection, PubSub};
+
+use super::Queue;
+use crate::connection::Link;
+use crate::error::{Error, Result};
+use crate::id::{BuildId, WorkerId};
+
+/// Longest block on the server. The connection is checked at least this often.
+const BLOCK_MAX: Duration = Duration::from_secs(2);
+/// How much longer than the block an answer may take before the connection is given up.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Waits for wake-up tokens on a connection of its own.
+#[derive(Debug)]
+pub struct Waiter {
+    link: Link,
+    key: String,
+    // Taken out while a wait is under way: a wait that is dropped takes its connection with it, so
+    // that no abandoned BLPOP eats a token.
+    connection: Option<Quiet>,
+}
+
+struct Quiet(MultiplexedConnection);
+
+impl std::fmt::Debug for Quiet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MultiplexedConnection")
+    }
+}
+
+impl Waiter {
+    /// Waits for a token, at most `limit` (and at most 2 s): whether one came.
+    pub async fn wait(&mut self, limit: Duration) -> Result<bool> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Quiet(self.link.dedicated(&self.key).await?),
+        };
+        let block = limit.min(BLOCK_MAX).max(Duration::from_millis(10));
+        let mut cmd = redis::cmd("BLPOP");
+        cmd.arg(&self.key).arg(block.as_secs_f64());
+        let answer = cmd.query_async::<Option<(String, String)>>(&mut connection.0);
+        let Ok(answer) = tokio::time::timeout(block + GRACE, answer).await else {
+            let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a wake-up wait");
+            return Err(Error::from(redis::RedisError::from(late)));
+        };
+        let token = answer?;
+        self.connection = Some(connection);
+        Ok(token.is_some())
+    }
+}
+
+/// What every worker hears, full ones too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrphanNews {
+    /// There may be orphans to adopt.
+    Orphans,
+    /// The run of this build is to be stopped by that worker.
+    Cancel(WorkerId, BuildId),
+}
+
+impl Queue {
+    /// A waiter for wake-up tokens.
+    pub fn waiter(&self) -> Waiter {
+        Waiter { link: self.link().clone(), key: self.keys().wake(), connection: None }
+    }
+
+    /// The news for workers, until the connection breaks.
+    pub async fn orphan_news(&self) -> Result<impl futures::Stream<Item = OrphanNews> + use<>> {
+        let mut subscription: PubSub = self.link().subscription().await?;
+        subscription.subscribe(self.keys().orphans_channel()).await?;
+        Ok(subscription.into_on_message().filter_map(|message| async move {
+            let text = message.get_payload::<String>().ok()?;
+            let mut words = text.split(' ');
+            match words.next()? {
+                "cancel" => Some(OrphanNews::Cancel(words.next()?.parse().ok()?, words.next()?.parse().ok()?)),
+                _ => Some(OrphanNews::Orphans),
+            }
+        }))
+    }
+}

@@ -1,0 +1,203 @@
+//! Rules: an operator's word on a lane or a pattern of lanes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Invalid, Lane, normal_lane};
+use crate::limits;
+
+/// A lane, or leading segments and one final `*`: `github.com/jupyterlab/*`, `doi/*`, `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Pattern(String);
+
+/// Most leading segments of a pattern that ends in `*`: the scripts look up one name for each.
+const SEGMENTS_MAX: usize = 4;
+
+impl Pattern {
+    /// The pattern's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it names one lane only.
+    pub fn is_lane(&self) -> bool {
+        !self.0.ends_with('*')
+    }
+
+    /// Whether `lane` falls under it.
+    pub fn matches(&self, lane: &Lane) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => lane.as_str().starts_with(prefix),
+            None => self.0 == lane.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bad = |why: &str| Invalid::new("pattern", why);
+        let Some(lead) = text.strip_suffix('*') else {
+            let lane = Lane::from_str(text).map_err(|e| bad(&e.why))?;
+            return Ok(Self(lane.as_str().to_owned()));
+        };
+        if lead.is_empty() {
+            return Ok(Self("*".to_owned()));
+        }
+        let Some(lead) = lead.strip_suffix('/') else {
+            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
+        };
+        if lead.split('/').count() > SEGMENTS_MAX {
+            return Err(bad("a pattern has at most four segments before its *"));
+        }
+        let usable = !lead.is_empty()
+            && lead.len() <= limits::REPO_BYTES_MAX
+            && lead.split('/').all(|segment| {
+                !segment.is_empty() && segment.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '{' | '}' | '"' | '\\' | '['))
+            });
+        if !usable {
+            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
+        }
+        Ok(Self(format!("{}/*", normal_lane(lead).trim_end_matches('/'))))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A ban or a hold, and when it ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// What people are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it ends by itself, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Whether it ends with the first success in the lane asked for with or after the rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_built: bool,
+}
+
+/// What an operator has said about a lane or a pattern of lanes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Permits of each lane, or of all lanes of the pattern together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Permits up to which a lane may borrow while more than half of all slots are free. Where a
+    /// rule sets a limit and no burst, the limit is also the burst.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// Whether `limit` counts all lanes of the pattern together, beside each lane's own limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
+    /// New requests are refused; what is queued or runs goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ban: Option<Stop>,
+    /// Builds are queued and not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Stop>,
+    /// When limit and burst end by themselves, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Who said so. Set by Fairlane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When, Unix milliseconds. Set by Fairlane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+}
+
+impl Rule {
+    /// Whether the rule says anything.
+    pub fn is_empty(&self) -> bool {
+        self.limit.is_none() && self.burst.is_none() && self.ban.is_none() && self.hold.is_none()
+    }
+
+    /// Checks what one field alone cannot show.
+    ///
+    /// # Errors
+    /// Names the field and what is allowed.
+    pub fn check(&self, pattern: &Pattern) -> Result<(), Invalid> {
+        if self.is_empty() {
+            return Err(Invalid::new("rule", "says nothing; set limit, burst, ban or hold (or delete the rule)"));
+        }
+        if self.limit == Some(0) || self.burst == Some(0) {
+            return Err(Invalid::new("limit", "must be at least 1; to start nothing, hold the lane"));
+        }
+        if self.together && (pattern.is_lane() || self.limit.is_none()) {
+            return Err(Invalid::new("together", "needs a pattern that ends in * and a limit"));
+        }
+        if let (Some(limit), Some(burst)) = (self.limit, self.burst)
+            && burst < limit
+        {
+            return Err(Invalid::new("burst", format!("must be at least the limit, {limit}")));
+        }
+        let until_built = [&self.ban, &self.hold].into_iter().flatten().any(|stop| stop.until_built);
+        if until_built && !pattern.is_lane() {
+            return Err(Invalid::new("until_built", "works for one lane, not for a pattern"));
+        }
+        let long = [&self.ban, &self.hold]
+            .into_iter()
+            .flatten()
+            .any(|stop| stop.message.as_ref().is_some_and(|message| message.len() > limits::ARG_BYTES_MAX));
+        if long {
+            return Err(Invalid::new("message", format!("has at most {} bytes", limits::ARG_BYTES_MAX)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (text, normal) in [
+            ("*", "*"),
+            ("GitHub.com/JupyterLab/*", "github.com/jupyterlab/*"),
+            ("github.com/*", "github.com/*"),
+            ("https://github.com/O/N", "github.com/o/n"),
+            ("doi/*", "doi/*"),
+        ] {
+            assert_eq!(text.parse::<Pattern>().unwrap().as_str(), normal);
+        }
+        for bad in ["", "github.com/jup*", "a/*/b", "/*", "a/b/c/d/e/*", "plain"] {
+            assert!(bad.parse::<Pattern>().is_err(), "{bad}");
+        }
+        let owner: Pattern = "github.com/jupyterlab/*".parse().unwrap();
+        assert!(owner.matches(&"github.com/jupyterlab/x".parse().unwrap()));
+        assert!(!owner.matches(&"github.com/jupyterlabs/x".parse().unwrap()));
+    }
+
+    #[test]
+    fn rules_that_make_no_sense_are_refused() {
+        let lane: Pattern = "github.com/o/n".parse().unwrap();
+        let owner: Pattern = "github.com/o/*".parse().unwrap();
+        assert!(Rule::default().check(&lane).is_err());
+        assert!(Rule { limit: Some(0), ..Rule::default() }.check(&lane).is_err());
+        assert!(Rule { limit: Some(2), together: true, ..Rule::default() }.check(&lane).is_err());
+        assert!(Rule { limit: Some(2), together: true, ..Rule::default() }.check(&owner).is_ok());
+        assert!(Rule { limit: Some(4), burst: Some(2), ..Rule::default() }.check(&lane).is_err());
+        let until_built = Some(Stop { until_built: true, ..Stop::default() });
+        assert!(Rule { ban: until_built.clone(), ..Rule::default() }.check(&owner).is_err());
+        assert!(Rule { ban: until_built, ..Rule::default() }.check(&lane).is_ok());
+    }
+}
