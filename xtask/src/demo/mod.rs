@@ -1,0 +1,105 @@
+//! `demo`: real Git repositories through a queue of its own, with repo2docker.
+//!
+//! One repository is slow and popular, a dozen are small, one cannot be built. Where no container engine runs, images
+//! are planned but not built, and the slow repository is slow because its clone comes through a narrow line.
+
+mod fairlane;
+mod git_server;
+mod http;
+mod repo2docker;
+mod report;
+mod repositories;
+mod watch;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::packages;
+use crate::shell::cargo;
+use fairlane::Fairlane;
+use git_server::GitServer;
+use repositories::{Kind, Repository};
+
+/// What `--slots` the demo's queue gets: so few that the slow lane's limit of one permit can be seen at work.
+const SLOTS: u32 = 3;
+/// How many people watch the slow build.
+const WATCHERS: usize = 30;
+
+/// Runs the demo; the last line says whether everything went as it should.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    packages::ensure(&[
+        packages::REDIS,
+        packages::GIT,
+        packages::CERTIFICATES,
+        packages::PYTHON,
+        packages::PYTHON_VENV,
+    ])?;
+    let folder = root.join("target/demo");
+    std::fs::create_dir_all(&folder)?;
+    let command = repo2docker::prepare(&folder)?;
+    crate::shell::run(&mut cargo(root, &["build", "--package", "fairlane"]))?;
+
+    let start = Instant::now();
+    println!(
+        "\nMaking repositories in {}",
+        folder.join("repositories").display()
+    );
+    let repositories = repositories::make(&folder, command.builds_images)?;
+    let server = GitServer::start(&folder.join("repositories"), command.builds_images)?;
+    println!(
+        "Serving them at {}, the slow one at {}",
+        server.url(""),
+        server.slow_url("")
+    );
+    let fairlane = Fairlane::start(root, &folder, SLOTS, &command.template)?;
+    println!(
+        "The queue is at {} with {SLOTS} slots; its log is {}\n",
+        fairlane.url(),
+        fairlane.log().display()
+    );
+
+    let mut builds = ask(&fairlane, &server, &repositories)?;
+    let slow = &builds[0];
+    println!("{WATCHERS} people watch {}\n", slow.title());
+    let watchers = watch::Watchers::start(&fairlane, &slow.id, WATCHERS)?;
+    report::follow(&fairlane, &watchers, &mut builds, start)?;
+    report::table(&builds, WATCHERS);
+    let complaints = report::judge(&builds, &watchers.finish());
+    drop(fairlane);
+    for complaint in &complaints {
+        println!("NOT AS IT SHOULD BE: {complaint}");
+    }
+    if !complaints.is_empty() {
+        bail!(
+            "the demo did not go as it should; the log is {}",
+            folder.join("fairlane.log").display()
+        );
+    }
+    println!("All as it should be, in {:.0} s.", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Asks for every build: the slow ones first, so that the small ones come behind them.
+fn ask(
+    fairlane: &Fairlane,
+    server: &GitServer,
+    repositories: &[Repository],
+) -> Result<Vec<report::Demanded>> {
+    let mut builds = Vec::new();
+    for repository in repositories {
+        let name = repository.name;
+        let url = if repository.kind == Kind::Slow {
+            server.slow_url(name)
+        } else {
+            server.url(name)
+        };
+        for (number, commit) in (1..).zip(&repository.commits) {
+            let image = format!("fairlane-demo/{name}:{}", &commit[..12]);
+            let id = fairlane.submit(&url, commit, &image)?;
+            builds.push(report::Demanded::new(repository, number, id));
+        }
+    }
+    Ok(builds)
+}

@@ -1,0 +1,104 @@
+//! repo2docker in a place of its own, and how the queue is to call it.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::packages::Missing;
+use crate::shell::{quiet, run, succeeds};
+
+/// The repo2docker that the demo runs. chardet 6 and later lack what it uses to read requirements.
+const REQUIREMENTS: &[&str] = &["jupyter-repo2docker==2024.7.0", "chardet==5.2.0"];
+/// The other providers ask the internet about each address, or need Mercurial.
+const CONFIG: &str = "\
+from repo2docker.contentproviders import Git
+
+c.Repo2Docker.content_providers = [Git]
+";
+/// The image that the demo's images stand on.
+pub(crate) const BASE_IMAGE: &str = "fairlane-demo/base";
+
+/// How a build is run.
+pub(crate) struct BuildCommand {
+    /// The command template for `fairlane up --command`.
+    pub(crate) template: String,
+    /// Whether there is a container engine, so that images are really built.
+    pub(crate) builds_images: bool,
+}
+
+/// Installs repo2docker below `folder`, and finds out whether images can be built.
+pub(crate) fn prepare(folder: &Path) -> Result<BuildCommand> {
+    let venv = folder.join("venv");
+    let program = venv.join("bin/jupyter-repo2docker");
+    if !succeeds(Command::new(&program).arg("--version")) {
+        println!("Installing repo2docker in {}", venv.display());
+        install(&venv)?;
+    }
+    let config = folder.join("repo2docker_config.py");
+    std::fs::write(&config, CONFIG)?;
+    let builds_images = succeeds(Command::new("docker").arg("info"));
+    if builds_images {
+        make_base_image(folder)?;
+    } else {
+        println!(
+            "No container engine runs here: repo2docker fetches, checks and plans each image (--no-build), but \
+             builds none. The slow repository is slow because its clone comes through a narrow line."
+        );
+    }
+    let template = format!(
+        "{} --config {} --json-logs --user-id 1000 --user-name jovyan --no-run{} --ref {{ref}} --image-name {{image}} \
+         {{args}} {{repo}}",
+        program.display(),
+        config.display(),
+        if builds_images { "" } else { " --no-build" },
+    );
+    Ok(BuildCommand {
+        template,
+        builds_images,
+    })
+}
+
+fn install(venv: &Path) -> Result<()> {
+    let made = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv));
+    let pip = venv.join("bin/pip");
+    let done = made.and_then(|()| {
+        run(Command::new(&pip)
+            .args(["install", "--quiet"])
+            .args(REQUIREMENTS)
+            .env("PIP_PROGRESS_BAR", "off"))
+    });
+    done.map_err(|error| {
+        eprintln!("{error:#}");
+        let venv = venv.display();
+        Missing(format!(
+            "python3 -m venv --clear {venv} && {} install {}",
+            pip.display(),
+            REQUIREMENTS.join(" ")
+        ))
+        .into()
+    })
+}
+
+/// Makes an image from this machine's own shell, so that nothing is pulled.
+fn make_base_image(folder: &Path) -> Result<()> {
+    println!(
+        "A container engine runs here: images are really built, on a base made from this machine's shell."
+    );
+    let archive = folder.join("base.tar");
+    let script = r#"
+        set -eu
+        programs="$(for name in sh date head sha256sum seq cat useradd groupadd; do command -v $name || :; done)"
+        libraries="$(ldd $programs 2>/dev/null | grep -o '/[^ :)]*' | sort -u)"
+        tar --create --dereference --absolute-names --file "$1" \
+            $programs $libraries /etc/passwd /etc/group /etc/nsswitch.conf 2>/dev/null
+        docker import "$1" "$2"
+    "#;
+    quiet(
+        Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&archive)
+            .arg(BASE_IMAGE),
+    )?;
+    Ok(())
+}

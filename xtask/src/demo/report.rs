@@ -1,0 +1,227 @@
+//! What is seen while it runs, and the table at the end.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use super::fairlane::Fairlane;
+use super::repositories::{Kind, Repository};
+use super::watch::{Audience, Watchers};
+
+/// How often the builds are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often a line sums up.
+const SUM_UP_EVERY: Duration = Duration::from_secs(10);
+/// A demo that is not over by then never will be.
+const DEMO_LIMIT: Duration = Duration::from_secs(230);
+
+/// A build that was asked for, and what is known of it.
+pub(crate) struct Demanded {
+    name: &'static str,
+    kind: Kind,
+    number: u32,
+    /// Its id.
+    pub(crate) id: String,
+    state: String,
+    why: String,
+    asked_at: Instant,
+    started_at: Option<Instant>,
+    ended_at: Option<Instant>,
+    shown: Value,
+}
+
+impl Demanded {
+    /// A build that was asked for just now, of the repository's commit with this number.
+    pub(crate) fn new(repository: &Repository, number: u32, id: String) -> Self {
+        Self {
+            name: repository.name,
+            kind: repository.kind,
+            number,
+            id,
+            state: "queued".to_owned(),
+            why: String::new(),
+            asked_at: Instant::now(),
+            started_at: None,
+            ended_at: None,
+            shown: Value::Null,
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn title(&self) -> String {
+        if self.kind == Kind::Slow {
+            format!("{} (commit {})", self.name, self.number)
+        } else {
+            self.name.to_owned()
+        }
+    }
+
+    fn waited(&self) -> Option<Duration> {
+        Some(self.started_at? - self.asked_at)
+    }
+
+    fn took(&self) -> Option<Duration> {
+        Some(self.ended_at? - self.started_at?)
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled")
+    }
+
+    /// Takes what the dispatcher shows, and returns a line if something has happened.
+    fn update(&mut self, shown: Value) -> Option<String> {
+        let state = shown["state"].as_str().unwrap_or("unknown").to_owned();
+        let why = sentence(&shown["why"]);
+        let now = Instant::now();
+        self.shown = shown;
+        if state == self.state {
+            let is_new =
+                self.kind == Kind::Slow && state == "queued" && !why.is_empty() && !alike(&why, &self.why);
+            self.why = why;
+            return is_new.then(|| format!("{:<10} {}: {}", "waits", self.title(), self.why));
+        }
+        self.state.clone_from(&state);
+        // A small build may start and end between two looks.
+        if state != "queued" && self.started_at.is_none() {
+            self.started_at = Some(now);
+        }
+        if self.is_ended() {
+            self.ended_at = Some(now);
+        }
+        let reason = self.shown["reason"]
+            .as_str()
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        Some(format!("{state:<10} {}{reason}", self.title()))
+    }
+}
+
+/// Shows what happens until all builds have ended.
+pub(crate) fn follow(
+    fairlane: &Fairlane,
+    watchers: &Watchers,
+    builds: &mut [Demanded],
+    start: Instant,
+) -> Result<()> {
+    let mut summed_up = Instant::now();
+    while !builds.iter().all(Demanded::is_ended) {
+        if start.elapsed() > DEMO_LIMIT {
+            bail!(
+                "not all builds have ended after {DEMO_LIMIT:?}; the log is {}",
+                fairlane.log().display()
+            );
+        }
+        for build in builds.iter_mut().filter(|build| !build.is_ended()) {
+            let shown = fairlane.build(&build.id)?;
+            if let Some(line) = build.update(shown) {
+                println!("{:>6.1} s  {line}", start.elapsed().as_secs_f64());
+            }
+        }
+        for line in watchers.fresh() {
+            println!("{:>6.1} s  {:<10} {line}", start.elapsed().as_secs_f64(), "log");
+        }
+        if summed_up.elapsed() > SUM_UP_EVERY {
+            summed_up = Instant::now();
+            println!("{:>6.1} s  {}", start.elapsed().as_secs_f64(), sum_up(builds));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+fn sum_up(builds: &[Demanded]) -> String {
+    let count = |states: &[&str]| {
+        builds
+            .iter()
+            .filter(|build| states.contains(&build.state.as_str()))
+            .count()
+    };
+    let (waiting, running) = (count(&["queued"]), count(&["starting", "running", "orphaned"]));
+    let people = builds[0].shown["people"].as_u64().unwrap_or(0);
+    format!(
+        "---------- {waiting} waiting, {running} running, {} done; {people} people wait for {} on one slot",
+        builds.len() - waiting - running,
+        builds[0].title()
+    )
+}
+
+/// Prints each build, its wait, its outcome.
+pub(crate) fn table(builds: &[Demanded], watchers: usize) {
+    println!(
+        "\n{:<26} {:>8} {:>10} {:>10}  outcome",
+        "build", "watchers", "waited", "took"
+    );
+    for build in builds {
+        let seconds = |time: Option<Duration>| {
+            time.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+        };
+        let watchers = if build.id == builds[0].id { watchers } else { 0 };
+        let class = build.shown["class"]
+            .as_str()
+            .map(|class| format!(" ({class})"))
+            .unwrap_or_default();
+        let (title, state) = (build.title(), &build.state);
+        println!(
+            "{title:<26} {watchers:>8} {:>10} {:>10}  {state}{class}",
+            seconds(build.waited()),
+            seconds(build.took())
+        );
+    }
+    println!();
+}
+
+/// What did not go as it should.
+pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for build in builds {
+        let expected = if build.kind == Kind::Broken {
+            "failed"
+        } else {
+            "succeeded"
+        };
+        if build.state != expected {
+            complaints.push(format!("{} {} instead of {expected}", build.title(), build.state));
+        }
+    }
+    let first_slow_end = builds
+        .iter()
+        .filter(|build| build.kind == Kind::Slow)
+        .filter_map(|build| build.ended_at)
+        .min();
+    let last_small_end = builds
+        .iter()
+        .filter(|build| build.kind != Kind::Slow)
+        .filter_map(|build| build.ended_at)
+        .max();
+    if last_small_end >= first_slow_end {
+        complaints.push("a small build waited for the slow one".to_owned());
+    }
+    let watchers = audience.lines.len();
+    if audience.told != watchers {
+        complaints.push(format!(
+            "{} of {watchers} watchers were told the end",
+            audience.told
+        ));
+    }
+    let (least, most) = (audience.lines.iter().min(), audience.lines.iter().max());
+    if least != most || most == Some(&0) {
+        complaints.push(format!("watchers got {least:?} to {most:?} lines of one log"));
+    }
+    complaints
+}
+
+/// The sentence in `why`, which comes with its facts.
+fn sentence(why: &Value) -> String {
+    let text = ["sentence", "text", "message"]
+        .iter()
+        .find_map(|name| why[name].as_str());
+    text.or(why.as_str()).unwrap_or_default().to_owned()
+}
+
+/// Whether two sentences differ in numbers only.
+fn alike(one: &str, other: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    words(one) == words(other)
+}

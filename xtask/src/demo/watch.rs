@@ -1,0 +1,127 @@
+//! The people who watch the slow build.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::fairlane::Fairlane;
+use super::http;
+
+/// Enough for a loop that reads lines.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What the watchers have seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Watchers that got the `end` event.
+    told: AtomicUsize,
+    /// Whether the first watcher has shown every line.
+    first: AtomicBool,
+    /// Lines of the log, for each watcher.
+    lines: Mutex<Vec<usize>>,
+    /// Lines that the first watcher saw and nobody has printed yet.
+    fresh: Mutex<Vec<String>>,
+}
+
+/// Some streams of one build, each on a connection of its own.
+pub(crate) struct Watchers {
+    seen: Arc<Seen>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// How it ended for the watchers.
+pub(crate) struct Audience {
+    /// Watchers who were told the end.
+    pub(crate) told: usize,
+    /// The number of log lines that each of them got.
+    pub(crate) lines: Vec<usize>,
+}
+
+impl Watchers {
+    /// Opens `count` streams.
+    pub(crate) fn start(fairlane: &Fairlane, id: &str, count: usize) -> Result<Self> {
+        let seen = Arc::new(Seen {
+            lines: Mutex::new(vec![0; count]),
+            ..Seen::default()
+        });
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let (seen, server, path) = (
+                Arc::clone(&seen),
+                fairlane.address(),
+                format!("/v1/builds/{id}/events"),
+            );
+            let watch = move || {
+                let result = http::events(server, &path, |event, data| seen.take(number, event, data));
+                if let Err(error) = result {
+                    seen.say(format!("watcher {number}: {error:#}"));
+                }
+            };
+            threads.push(thread::Builder::new().stack_size(STACK_BYTES).spawn(watch)?);
+        }
+        Ok(Self { seen, threads })
+    }
+
+    /// Lines of the log that have come since the last call.
+    pub(crate) fn fresh(&self) -> Vec<String> {
+        std::mem::take(&mut *self.seen.fresh.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until all streams have ended.
+    pub(crate) fn finish(self) -> Audience {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        let lines = self
+            .seen
+            .lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Audience {
+            told: self.seen.told.load(Ordering::SeqCst),
+            lines,
+        }
+    }
+}
+
+impl Seen {
+    /// Takes an event; whether the stream is to go on.
+    fn take(&self, number: usize, event: &str, data: &str) -> bool {
+        match event {
+            "log" => {
+                self.lines.lock().unwrap_or_else(PoisonError::into_inner)[number] += 1;
+                if number == 0 {
+                    self.say(text_of(data));
+                }
+                true
+            }
+            "end" => {
+                self.told.fetch_add(1, Ordering::SeqCst);
+                self.first.fetch_or(number == 0, Ordering::SeqCst);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn say(&self, line: String) {
+        self.fresh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+    }
+}
+
+/// The text of a log event.
+fn text_of(data: &str) -> String {
+    let value: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+    let line = ["line", "text", "message"]
+        .iter()
+        .find_map(|name| value[name].as_str())
+        .unwrap_or(data);
+    line.trim_end().to_owned()
+}

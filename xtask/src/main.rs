@@ -1,0 +1,88 @@
+//! Fairlane's chores. `cargo xtask` lists them; they need the Rust toolchain and nothing else to start.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking to the person who runs it is its job"
+)]
+
+mod demo;
+mod packages;
+mod shell;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+/// One chore: its name, what it does, and the function that does it.
+type Chore = (&'static str, &'static str, fn(&Path) -> Result<()>);
+
+const CHORES: &[Chore] = &[
+    (
+        "demo",
+        "build real Git repositories through a queue of its own, one of them slow and popular",
+        demo::run,
+    ),
+    (
+        "test",
+        "everything that a change must pass; what continuous integration runs",
+        test::test,
+    ),
+    ("lint", "formatting, clippy and tidy", test::lint),
+    (
+        "tidy",
+        "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies",
+        tidy::run,
+    ),
+    (
+        "advisories",
+        "known vulnerabilities in dependencies; needs cargo-deny and the network",
+        test::advisories,
+    ),
+];
+
+/// Something that must be there is missing, and could not be installed: exit code 2.
+const EXIT_MISSING: u8 = 2;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let (name, rest) = (words.next(), words.next());
+    let chore = CHORES.iter().find(|chore| name.as_deref() == Some(chore.0));
+    let Some((_, _, chore)) = chore.filter(|_| rest.is_none()) else {
+        return usage(name.is_none());
+    };
+    match root().and_then(|root| chore(&root)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            let missing = error.downcast_ref::<packages::Missing>().is_some();
+            if missing {
+                ExitCode::from(EXIT_MISSING)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn usage(asked: bool) -> ExitCode {
+    println!("usage: cargo xtask COMMAND\n");
+    for (name, what, _) in CHORES {
+        println!("  {name:<12}{what}");
+    }
+    if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent()
+        .map(Path::to_owned)
+        .context("xtask lies in no workspace")
+}

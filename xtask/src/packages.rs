@@ -1,0 +1,89 @@
+//! Installing what a bare machine lacks.
+
+use std::fmt;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::shell;
+
+/// Something is missing that could not be installed; shown with the one command that installs it.
+#[derive(Debug)]
+pub(crate) struct Missing(pub(crate) String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "something is missing. This installs it:\n\n    {}\n", self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// A Debian package, and how to see that what it brings is there.
+pub(crate) struct Package {
+    name: &'static str,
+    is_there: fn() -> bool,
+}
+
+/// The server that the queue lives in.
+pub(crate) const REDIS: Package = Package {
+    name: "redis-server",
+    is_there: || shell::which("redis-server").is_some(),
+};
+/// Makes, serves and clones repositories.
+pub(crate) const GIT: Package = Package {
+    name: "git",
+    is_there: || shell::which("git").is_some(),
+};
+/// Runs repo2docker.
+pub(crate) const PYTHON: Package = Package {
+    name: "python3",
+    is_there: || shell::succeeds(Command::new("python3").arg("--version")),
+};
+/// Gives repo2docker a place of its own.
+pub(crate) const PYTHON_VENV: Package = Package {
+    name: "python3-venv",
+    is_there: || shell::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])),
+};
+/// Trusted certificates, without which nothing can be fetched.
+pub(crate) const CERTIFICATES: Package = Package {
+    name: "ca-certificates",
+    is_there: || std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists(),
+};
+
+/// Installs those of the packages that are missing, where that is allowed.
+///
+/// # Errors
+/// [`Missing`] with the one command to run, where it is not.
+pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
+    let missing: Vec<_> = packages
+        .iter()
+        .filter(|package| !(package.is_there)())
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = format!(
+        "apt-get update && apt-get install -y --no-install-recommends {}",
+        missing.join(" ")
+    );
+    if shell::which("apt-get").is_none() {
+        let by_hand = format!("(your system's package manager) install {}", missing.join(" "));
+        return Err(Missing(by_hand).into());
+    }
+    let is_root = shell::quiet(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if !is_root {
+        return Err(Missing(format!("sudo sh -c '{install}'")).into());
+    }
+    println!("Installing what is missing here: {}", missing.join(", "));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &install])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    if let Err(error) = shell::run(&mut command) {
+        eprintln!("{error:#}");
+        return Err(Missing(install).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Running other programs, and saying so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Shows a command and runs it with its output shown.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    println!("+ {}", describe(command));
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{}`", describe(command)))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", describe(command));
+    }
+    Ok(())
+}
+
+/// Runs a command unseen; its output is in the error where it fails.
+pub(crate) fn quiet(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start `{}`", describe(command)))?;
+    if !output.status.success() {
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        bail!("`{}` failed: {}\n{out}{err}", describe(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether a command can be run and succeeds; its output is thrown away.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// `cargo` with these words, in the folder of the workspace.
+pub(crate) fn cargo(root: &Path, words: &[&str]) -> Command {
+    let program = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let mut command = Command::new(program);
+    command.args(words).current_dir(root);
+    command
+}
+
+/// Where a program lies on the `PATH`.
+pub(crate) fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Asks a process to end: SIGTERM.
+pub(crate) fn terminate(child: &Child) {
+    // The standard library only knows SIGKILL; every shell has this one.
+    let _ = quiet(Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]));
+}
+
+fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,82 @@
+//! `test`, `lint` and `advisories`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::packages::{self, Missing};
+use crate::shell::{cargo, run, succeeds, which};
+use crate::tidy;
+
+/// Names another server, such as `valkey-server`, to run the tests against.
+const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
+
+/// Everything that a change must pass.
+pub(crate) fn test(root: &Path) -> Result<()> {
+    install()?;
+    lint(root)?;
+    tests(root)?;
+    supply_chain(root)?;
+    println!("\nAll passed.");
+    Ok(())
+}
+
+/// Formatting, clippy and tidy.
+pub(crate) fn lint(root: &Path) -> Result<()> {
+    run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
+    run(&mut cargo(
+        root,
+        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    ))?;
+    println!("+ tidy");
+    tidy::run(root)
+}
+
+/// Known vulnerabilities in dependencies. Apart from the tests, because it changes without us.
+pub(crate) fn advisories(root: &Path) -> Result<()> {
+    if which("cargo-deny").is_none() {
+        return Err(Missing("cargo install --locked cargo-deny".to_owned()).into());
+    }
+    run(&mut cargo(root, &["deny", "check", "advisories"]))
+}
+
+fn install() -> Result<()> {
+    if let Ok(server) = std::env::var(SERVER_VARIABLE) {
+        if which(&server).is_none() && !Path::new(&server).is_file() {
+            bail!("{SERVER_VARIABLE} names {server}, which is not there");
+        }
+        println!("The tests run against {server}.");
+        packages::ensure(&[packages::GIT])
+    } else {
+        packages::ensure(&[packages::REDIS, packages::GIT])
+    }
+}
+
+fn tests(root: &Path) -> Result<()> {
+    if succeeds(&mut cargo(root, &["nextest", "--version"])) {
+        run(&mut cargo(root, &["nextest", "run", "--workspace"]))?;
+    } else {
+        println!(
+            "\nNOTE: cargo-nextest is not installed, so that a test that hangs is not ended. Running them with \
+             `cargo test`; `cargo install --locked cargo-nextest` brings it.\n"
+        );
+        run(&mut cargo(
+            root,
+            &["test", "--workspace", "--lib", "--bins", "--tests"],
+        ))?;
+    }
+    run(&mut cargo(root, &["test", "--workspace", "--doc", "--quiet"]))
+}
+
+fn supply_chain(root: &Path) -> Result<()> {
+    if which("cargo-deny").is_none() {
+        println!(
+            "\nSKIPPED: licenses, bans and sources of dependencies, because cargo-deny is not installed; \
+             `cargo install --locked cargo-deny` brings it."
+        );
+        return Ok(());
+    }
+    let mut command: Command = cargo(root, &["deny", "check", "bans", "licenses", "sources"]);
+    run(&mut command)
+}

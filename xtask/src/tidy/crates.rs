@@ -1,0 +1,86 @@
+//! Which crate may know which, and that all of them share the lints.
+
+use super::{Finding, Source};
+
+/// (crate's folder, what it must not depend on, why).
+const FORBIDDEN: &[(&str, &[&str], &str)] = &[
+    (
+        "common",
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
+        "everybody stands on common",
+    ),
+    (
+        "common",
+        &["axum", "kube", "k8s-openapi", "reqwest"],
+        "common knows no HTTP and no Kubernetes",
+    ),
+    (
+        "dispatcher",
+        &["fairlane-worker", "fairlane"],
+        "dispatcher and worker know the queue, not each other",
+    ),
+    (
+        "worker",
+        &["fairlane-dispatcher", "fairlane"],
+        "dispatcher and worker know the queue, not each other",
+    ),
+    (
+        "testkit",
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
+        "the test helpers stand below what they test",
+    ),
+];
+/// Only these open connections to Redis.
+const REDIS_USERS: &[&str] = &["common", "testkit"];
+const TESTKIT: &str = "fairlane-testkit";
+
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
+    let manifests = sources.iter().filter_map(|source| {
+        let folder = source.path.strip_suffix("/Cargo.toml")?;
+        Some((folder, source))
+    });
+    manifests
+        .flat_map(|(folder, source)| in_manifest(folder, source))
+        .collect()
+}
+
+fn in_manifest(folder: &str, source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut section = "";
+    let mut shares_lints = false;
+    for (number, line) in source.text.lines().map(str::trim).enumerate() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        shares_lints |= section == "[lints]" && line == "workspace = true";
+        let ends_like = |end: &str| section.trim_end_matches(']').ends_with(end);
+        let is_dev = ends_like("dev-dependencies");
+        if !is_dev && !ends_like("dependencies") {
+            continue;
+        }
+        let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+        findings
+            .extend(dependency(folder, name, is_dev).map(|advice| Finding::at_line(source, number, advice)));
+    }
+    if !shares_lints {
+        findings.push(Finding::in_file(source, "add `[lints]` with `workspace = true`"));
+    }
+    findings
+}
+
+/// What is wrong with a crate's depending on another one.
+fn dependency(folder: &str, name: &str, is_dev: bool) -> Option<String> {
+    if name == "redis" && !is_dev && !REDIS_USERS.contains(&folder) {
+        return Some(
+            "only common talks to Redis: use fairlane-common's API, or add what it lacks there".to_owned(),
+        );
+    }
+    if name == TESTKIT && !is_dev {
+        return Some(format!("{TESTKIT} is for tests: move it to [dev-dependencies]"));
+    }
+    // A test may put two crates together that must not know each other.
+    let rule = FORBIDDEN
+        .iter()
+        .find(|(from, to, _)| *from == folder && !is_dev && to.contains(&name));
+    rule.map(|(_, _, why)| format!("{folder} must not depend on {name}: {why}"))
+}

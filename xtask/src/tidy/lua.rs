@@ -1,0 +1,47 @@
+//! Every script begins with its contract.
+
+use super::{Finding, Source};
+
+const FOLDER: &str = "common/lua/";
+const CONTRACT: &[&str] = &["Purpose", "KEYS", "ARGV", "Returns"];
+
+pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
+    let scripts = sources
+        .iter()
+        .filter(|source| source.path.starts_with(FOLDER) && source.has_extension(".lua"));
+    scripts.flat_map(in_script).collect()
+}
+
+fn in_script(source: &Source) -> Vec<Finding> {
+    let header: Vec<_> = source
+        .text
+        .lines()
+        .take_while(|line| line.starts_with("--"))
+        .collect();
+    let wanted: &[&str] = if is_shared(source) {
+        &CONTRACT[..1]
+    } else {
+        CONTRACT
+    };
+    let has = |word: &str| {
+        header
+            .iter()
+            .any(|line| line.trim_start_matches(['-', ' ']).starts_with(word))
+    };
+    let missing: Vec<_> = wanted.iter().copied().filter(|word| !has(word)).collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let advice = format!(
+        "the comment at its top lacks {}: say there what the script is for, its keys and arguments with units, and \
+         every answer it gives (\"none\" where there are none)",
+        missing.join(", ")
+    );
+    vec![Finding::in_file(source, advice)]
+}
+
+/// Parts that scripts are put together from: they have a purpose, but neither keys nor answers of their own.
+fn is_shared(source: &Source) -> bool {
+    let name = source.path.trim_start_matches(FOLDER);
+    name.contains('/') || name == "prelude.lua"
+}
