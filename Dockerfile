@@ -1,0 +1,35 @@
+# One program, `fairlane`, in two images:
+#   docker build -t fairlane .                               dispatchers, and workers whose command is elsewhere
+#   docker build -t fairlane-repo2docker --target repo2docker .   workers that run repo2docker themselves
+
+FROM rust:1.95-bookworm AS build
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends cmake \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --package fairlane \
+ && cp target/release/fairlane /usr/local/bin/fairlane
+
+FROM debian:bookworm-slim AS base
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 1000 --create-home fairlane
+COPY --from=build /usr/local/bin/fairlane /usr/local/bin/fairlane
+ENTRYPOINT ["fairlane"]
+
+FROM base AS repo2docker
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends docker.io git mercurial python3 python3-venv \
+ && rm -rf /var/lib/apt/lists/* \
+ && python3 -m venv /opt/repo2docker \
+ && /opt/repo2docker/bin/pip install --no-cache-dir jupyter-repo2docker==2024.7.0 chardet==5.2.0
+ENV PATH=/opt/repo2docker/bin:$PATH
+USER fairlane
+CMD ["worker"]
+
+FROM base AS fairlane
+USER fairlane
+EXPOSE 8080
+CMD ["--help"]
