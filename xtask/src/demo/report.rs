@@ -17,6 +17,10 @@ const SUM_UP_EVERY: Duration = Duration::from_secs(10);
 /// A demo that is not over by then never will be.
 const DEMO_LIMIT: Duration = Duration::from_secs(230);
 
+/// Log lines shown at each look, and columns of them.
+const LOG_LINES_MAX: usize = 4;
+const LOG_COLUMNS_MAX: usize = 100;
+
 /// A build that was asked for, and what is known of it.
 pub(crate) struct Demanded {
     name: &'static str,
@@ -119,9 +123,7 @@ pub(crate) fn follow(
                 println!("{:>6.1} s  {line}", start.elapsed().as_secs_f64());
             }
         }
-        for line in watchers.fresh() {
-            println!("{:>6.1} s  {:<10} {line}", start.elapsed().as_secs_f64(), "log");
-        }
+        show_log(&watchers.fresh(), start);
         if summed_up.elapsed() > SUM_UP_EVERY {
             summed_up = Instant::now();
             println!("{:>6.1} s  {}", start.elapsed().as_secs_f64(), sum_up(builds));
@@ -129,6 +131,19 @@ pub(crate) fn follow(
         thread::sleep(LOOK_EVERY);
     }
     Ok(())
+}
+
+/// Shows what the first watcher sees; repo2docker's plan of an image alone has 120 lines.
+fn show_log(lines: &[String], start: Instant) {
+    let mut told = lines.iter().filter(|line| !line.trim().is_empty());
+    for line in told.by_ref().take(LOG_LINES_MAX) {
+        let line: String = line.chars().take(LOG_COLUMNS_MAX).collect();
+        println!("{:>6.1} s  {:<10} {line}", start.elapsed().as_secs_f64(), "log");
+    }
+    match told.count() {
+        0 => {}
+        more => println!("{:>10}{:<10} … and {more} more lines", "", "log"),
+    }
 }
 
 fn sum_up(builds: &[Demanded]) -> String {
@@ -139,11 +154,13 @@ fn sum_up(builds: &[Demanded]) -> String {
             .count()
     };
     let (waiting, running) = (count(&["queued"]), count(&["starting", "running", "orphaned"]));
-    let people = builds[0].shown["people"].as_u64().unwrap_or(0);
+    let slow = &builds[0];
+    let people = slow.shown["people"].as_u64().filter(|_| !slow.is_ended());
+    let people = people.map(|people| format!("; {people} people wait for {} on one slot", slow.title()));
+    let done = builds.len() - waiting - running;
     format!(
-        "---------- {waiting} waiting, {running} running, {} done; {people} people wait for {} on one slot",
-        builds.len() - waiting - running,
-        builds[0].title()
+        "---------- {waiting} waiting, {running} running, {done} done{}",
+        people.unwrap_or_default()
     )
 }
 
