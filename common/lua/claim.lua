@@ -1,1 +1,108 @@
--- claim
+-- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
+-- Returns: {'claimed', count, (id, epoch, adopted 0/1, fields)…}
+-- Invariants: I2, I3, I4, I5
+local refused = gate()
+if refused then return refused end
+local worker, where_runs, want, lease, request = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
+local ORPHANS_READ = 100
+local reply, taken = { 'claimed', '0' }, {}
+
+local function give(id, epoch, adopted)
+  taken[#taken + 1] = id .. ' ' .. epoch .. ' ' .. adopted
+  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, epoch, adopted
+  reply[#reply + 1] = call('HGETALL', base .. 'build:' .. id)
+  reply[2] = ms(#taken)
+end
+
+local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots')
+if me[1] and string.match(me[1], '^(%S+)') == request then
+  -- The answer to this request was lost: give what it gave, unless it is held no more.
+  for id, epoch, adopted in string.gmatch(me[1], ' (%S+) (%S+) (%S+)') do
+    if holds(load(id), epoch, worker) then give(id, epoch, adopted) end
+  end
+  return reply
+end
+
+local function lease_to(id, b, state, fields)
+  local epoch = ms(math.max((tonumber(b.epoch) or 0) + 1, now))
+  b.seq = b.seq + 1
+  call('ZADD', base .. 'leases', ms(now + lease), id)
+  call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', ms(b.seq), unpack(fields))
+  tell(id, b.lane, state, b.seq)
+  return epoch
+end
+
+local orphans = call('ZRANGE', base .. 'orphans', 0, ORPHANS_READ - 1)
+if orphans[1] then
+  local share = math.ceil(call('ZCARD', base .. 'orphans') / math.max(1, call('ZCARD', base .. 'workers')))
+  local most = math.max(want, share)
+  for _, id in ipairs(orphans) do
+    if #taken >= most then break end
+    local b = load(id)
+    if b.place == where_runs then
+      count_adoption(b)
+      call('ZREM', base .. 'orphans', id)
+      local epoch = lease_to(id, b, b.started and 'running' or 'starting',
+        { 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since) })
+      give(id, epoch, '1')
+    end
+  end
+end
+
+-- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
+local function take(lane, from)
+  local r = judge(lane, call('HGET', base .. 'stats:' .. lane, 'mean'))
+  local id = call('ZRANGE', base .. 'lane:' .. lane, 0, 0)[1]
+  if not id or r.where ~= from then
+    place(lane)
+    return false
+  end
+  local b = load(id)
+  local shared = shared_name(from)
+  call('ZREM', base .. 'lane:' .. lane, id)
+  call('ZREM', base .. 'queued', id)
+  call('ZADD', base .. 'permits:' .. lane, NOW, id)
+  if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
+  local background = b.priority == 'background'
+  if background then
+    T.background = T.background + 1
+    call('HINCRBY', base .. 'totals', 'background', 1)
+  end
+  local epoch = lease_to(id, b, 'starting', { 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
+    'bg', background and '1' or '' })
+  place(lane)
+  give(id, epoch, '0')
+  return true
+end
+
+local draining = me[2] == '1' or me[3] == '1'
+local free, replaced = free_slots(), 0
+while not draining and #taken < want and replaced < REPLACED_MAX do
+  local lane, set = next_head(free)
+  if not lane then break end
+  local name = string.match(lane, '^@(.*)$')
+  if name then
+    set = 'lanes:shared:' .. name
+    lane = call('ZRANGE', base .. set, 0, 0)[1]
+    if not lane or call('ZCARD', base .. 'permits:shared:' .. name) >= shared_limit(name) then
+      lane = nil
+      refresh_shared(name)
+    end
+  end
+  if lane and take(lane, set) then
+    free = free - 1
+  else
+    replaced = replaced + 1
+  end
+end
+
+if #taken > 0 then
+  call('HSET', base .. 'worker:' .. worker, 'claim', request .. ' ' .. table.concat(taken, ' '))
+  -- A worker that has not sent a heartbeat yet leaves nothing behind if it never does.
+  if not me[4] then call('EXPIRE', base .. 'worker:' .. worker, 60) end
+end
+wake()
+return reply

@@ -1,1 +1,9 @@
--- configure
+-- Purpose: puts the numbers of the policy in force for everybody.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2…] (field, number)…
+-- Returns: {'configured'}
+local refused = gate()
+if refused then return refused end
+call('HSET', base .. 'totals', unpack(ARGV, 2))
+replace_later('*')
+return { 'configured' }

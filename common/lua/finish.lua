@@ -1,1 +1,105 @@
--- finish
+-- Purpose: the end of a run: its build ends, or goes back into line for another attempt.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] outcome succeeded|failed|cancelled, ARGV[6] class
+--   of a failure, ARGV[7] reason, ARGV[8] node to avoid or empty, ARGV[9] last log lines or empty,
+--   ARGV[10] id of the last log entry or empty, ARGV[11] random number in [0, 1)
+-- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'}
+-- Invariants: I1, I3, I4
+local refused = gate()
+if refused then return refused end
+local id, epoch, worker, outcome, class = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
+local b = load(id)
+local state = b.state
+if state and is_ended(state) then
+  if b.epoch == epoch and b.worker == worker then return { 'ended', state } end
+  return { 'stale' }
+end
+-- Given up for lost and not begun again: what its last holder made is good all the same.
+local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
+if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.attempt) } end
+if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then return { 'stale' } end
+
+write_first()
+if late then
+  call('ZREM', base .. 'queued', id)
+  call('ZREM', base .. 'lane:' .. b.lane, id)
+  call('ZREM', base .. 'timers', 'build:' .. id)
+  b.attempt = b.attempt - 1
+else
+  give_back(id, b)
+end
+if outcome == 'failed' and b.cancelling then outcome = 'cancelled' end
+local fields = { 'worker', worker, 'attempt', ms(b.attempt), 'log_run', ms(b.attempt), 'log_end', ARGV[10] }
+
+-- What the queue knows of durations is worth most: a lane's own mean, and that of all lanes.
+local function learn()
+  local took = math.min(now - (tonumber(b.claimed) or now), DURATION_MAX)
+  local stats = base .. 'stats:' .. b.lane
+  local mean = tonumber(call('HGET', stats, 'mean'))
+  mean = mean and 0.7 * mean + 0.3 * took or took
+  call('HSET', stats, 'mean', ms(mean))
+  call('HINCRBY', stats, 'succeeded', 1)
+  call('EXPIRE', stats, STATS_KEEP_S)
+  local all = call('HMGET', base .. 'totals', 'mean', 'mean_of')
+  local count = math.min((tonumber(all[2]) or 0) + 1, 200)
+  local old = tonumber(all[1]) or 0
+  call('HSET', base .. 'totals', 'mean', ms(old + (took - old) / count), 'mean_of', count)
+end
+
+-- A ban or a hold "until built" ends with a success asked for with the rule or after it.
+local function built()
+  local text = call('HGET', base .. 'rules', b.lane)
+  if not text then return end
+  local rule = cjson.decode(text)
+  if b.asked < (rule.at or 0) then return end
+  local over = false
+  for _, part in ipairs({ 'ban', 'hold' }) do
+    if rule[part] and rule[part].until_built then rule[part], over = nil, true end
+  end
+  if not over then return end
+  audit('fairlane', 'rule ended', b.lane, 'built by ' .. id)
+  keep_rule(b.lane, rule)
+end
+
+local reply
+if outcome == 'succeeded' then
+  if not late then learn() end
+  built()
+  end_build(id, b, 'succeeded', fields)
+  reply = { 'ended', 'succeeded' }
+elseif outcome == 'cancelled' then
+  end_build(id, b, 'cancelled', fields)
+  reply = { 'ended', 'cancelled' }
+else
+  b.class = class
+  if class == 'infrastructure' then b.failures = b.failures + 1 end
+  if class == 'stuck' then b.stuck = b.stuck + 1 end
+  local spent = b.failures + b.stuck
+  local again = class ~= 'repository' and spent < ATTEMPTS_MAX and b.stuck < 2
+  fields[#fields + 1], fields[#fields + 2] = 'class', class
+  fields[#fields + 1], fields[#fields + 2] = 'reason', ARGV[7]
+  fields[#fields + 1], fields[#fields + 2] = 'log_tail', ARGV[9]
+  if again then
+    local wait = math.min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(ARGV[11]) / 2)
+    local not_before = now + math.floor(wait)
+    local kept = { 'class', class, 'reason', ARGV[7], 'log_tail', ARGV[9], 'failures', ms(b.failures), 'stuck', ms(b.stuck) }
+    if ARGV[8] ~= '' then
+      local avoid = b.avoid and cjson.decode(b.avoid) or {}
+      avoid[#avoid + 1] = ARGV[8]
+      kept[#kept + 1], kept[#kept + 2] = 'avoid', cjson.encode(avoid)
+    end
+    requeue(id, b, 'finish', not_before, kept)
+    reply = { 'retried', ms(not_before), ms(b.attempt + 1) }
+  else
+    local stats = base .. 'stats:' .. b.lane
+    call('HSET', stats, 'failed_at', NOW, 'failure', ARGV[7])
+    call('HINCRBY', stats, 'failed', 1)
+    call('EXPIRE', stats, STATS_KEEP_S)
+    end_build(id, b, 'failed', fields)
+    reply = { 'ended', 'failed' }
+  end
+end
+place(b.lane)
+wake()
+return reply

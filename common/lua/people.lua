@@ -1,1 +1,13 @@
--- people
+-- Purpose: a dispatcher's heartbeat, with its absolute counts of watchers that changed.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] dispatcher, ARGV[3] ms until it is forgotten, then (id, count)…
+-- Returns: {'counted', forgotten 0/1, born}
+-- Invariants: I6, I7
+local refused = gate()
+if refused then return refused end
+local dispatcher = ARGV[2]
+local fresh = call('ZADD', base .. 'dispatchers', NOW, dispatcher)
+call('ZADD', base .. 'timers', ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
+for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end
+wake()
+return { 'counted', ms(fresh), call('GET', base .. 'born') or '' }

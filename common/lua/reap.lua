@@ -1,1 +1,108 @@
--- reap
+-- Purpose: does what has become due, a bounded amount of it: leases that ran out, backoffs and rules
+--   that end, processes that are gone, lanes to be placed anew, ended builds to be forgotten.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] lease ms: how long nothing is orphaned after a silence
+-- Returns: {'reaped', ms to sleep, orphaned, lost, timers}
+-- Invariants: I1, I2, I3, I9
+local refused = gate()
+if refused then return refused end
+local BATCH, SILENCE_MS, SLEEP_MAX_MS = 100, 3000, 1000
+write_first()
+
+-- After a silence it was Redis that was away, not the workers: they get one lease to come back.
+local seen = call('HMGET', base .. 'totals', 'reaped', 'quiet_until')
+local quiet_until = tonumber(seen[2]) or 0
+if seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
+  quiet_until = now + tonumber(ARGV[2])
+  call('HSET', base .. 'totals', 'reaped', NOW, 'quiet_until', ms(quiet_until))
+else
+  call('HSET', base .. 'totals', 'reaped', NOW)
+end
+
+local orphaned, lost = 0, 0
+if now >= quiet_until then
+  for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'leases', '-inf', NOW, 'LIMIT', 0, BATCH)) do
+    local b = load(id)
+    if not b.state or is_ended(b.state) then
+      call('ZREM', base .. 'leases', id)
+    elseif string.match(b.place or '', '^process:') then
+      -- The supervisor has ended the run before its lease did; nobody else could adopt it.
+      lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
+      lost = lost + 1
+    else
+      orphan(id, b)
+      orphaned = orphaned + 1
+    end
+  end
+  if orphaned > 0 then call('PUBLISH', base .. 'orphans', 'orphans') end
+end
+
+local due = {}
+function due.build(id)
+  local b = load(id)
+  if b.state == 'queued' and b.not_before then
+    call('HDEL', base .. 'build:' .. id, 'not_before')
+    call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
+    place(b.lane)
+  end
+end
+
+function due.worker(id) drop_worker(id) end
+
+function due.dispatcher(id)
+  call('ZREM', base .. 'dispatchers', id)
+  local watched = call('SRANDMEMBER', base .. 'watched:' .. id, BATCH)
+  for _, build in ipairs(watched) do count_watchers(build, id, 0) end
+  if #watched == BATCH then call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. id) end
+end
+
+function due.rule(pattern)
+  local text = call('HGET', base .. 'rules', pattern)
+  if not text then return end
+  audit('fairlane', 'rule ended', pattern, 'its time was over')
+  keep_rule(pattern, cjson.decode(text))
+  rule_changed(pattern)
+end
+
+-- Carries on placing the lanes under a pattern anew: `rest` is which set, the cursor, the pattern.
+function due.replace(rest)
+  local index, cursor, pattern = string.match(rest, '^(%d+):(%d+):(.*)$')
+  local sets = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
+  for i, name in ipairs(rule_names(pattern)) do
+    if i > 1 or pattern == '*' then sets[#sets + 1] = 'lanes:shared:' .. name end
+  end
+  index = tonumber(index)
+  local lead = string.sub(pattern, 1, -2)
+  local page = call('ZSCAN', base .. sets[index], cursor, 'COUNT', BATCH)
+  for i = 1, #page[2], 2 do
+    local lane = page[2][i]
+    if string.sub(lane, 1, 1) == '@' then
+      refresh_shared(string.sub(lane, 2))
+    elseif string.sub(lane, 1, #lead) == lead then
+      place(lane)
+    end
+  end
+  cursor = page[1]
+  if cursor == '0' then index = index + 1 end
+  if sets[index] then
+    call('ZADD', base .. 'timers', NOW, 'replace:' .. ms(index) .. ':' .. cursor .. ':' .. pattern)
+  end
+end
+
+local timers = call('ZRANGEBYSCORE', base .. 'timers', '-inf', NOW, 'LIMIT', 0, BATCH)
+for _, timer in ipairs(timers) do
+  call('ZREM', base .. 'timers', timer)
+  local kind, rest = string.match(timer, '^(%a+):(.*)$')
+  if due[kind] then due[kind](rest) end
+end
+
+local old = call('ZRANGEBYSCORE', base .. 'ended', '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
+if old[1] then call('ZREM', base .. 'ended', unpack(old)) end
+wake()
+
+local next_due = now + SLEEP_MAX_MS
+for _, set in ipairs({ 'leases', 'timers' }) do
+  local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
+  if head[1] then next_due = math.min(next_due, math.max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
+end
+return { 'reaped', ms(math.max(0, next_due - now)), ms(orphaned), ms(lost), ms(#timers) }

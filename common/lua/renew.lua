@@ -1,1 +1,51 @@
--- renew
+-- Purpose: a worker's heartbeat: renews its leases and registers it with its slots.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] worker, ARGV[3] host, ARGV[4] version, ARGV[5] place, ARGV[6] slots, ARGV[7] running,
+--   ARGV[8] draining 0/1, ARGV[9] lease ms, then (id, epoch)…
+-- Returns: {'renewed', born, drain 0/1, startable 0/1, orphans, ('kept'|'cancel'|'stale')…}
+-- Invariants: I3, I4
+local refused = gate()
+if refused then return refused end
+local worker, lease = ARGV[2], tonumber(ARGV[9])
+write_first()
+local expiry, verdicts, renewed = ms(now + lease), {}, {}
+for i = 10, #ARGV, 2 do
+  local id = ARGV[i]
+  local b = load(id)
+  if holds(b, ARGV[i + 1], worker) then
+    if b.state == 'orphaned' then
+      -- Nobody has adopted it: its holder was only slow.
+      b.seq = b.seq + 1
+      local state = b.started and 'running' or 'starting'
+      call('ZREM', base .. 'orphans', id)
+      call('HSET', base .. 'build:' .. id, 'state', state, 'seq', ms(b.seq))
+      tell(id, b.lane, state, b.seq)
+    end
+    renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
+    verdicts[#verdicts + 1] = b.cancelling and 'cancel' or 'kept'
+  else
+    verdicts[#verdicts + 1] = 'stale'
+  end
+end
+if renewed[1] then call('ZADD', base .. 'leases', unpack(renewed)) end
+
+local key = base .. 'worker:' .. worker
+local known = call('HMGET', key, 'counted', 'drain', 'drained')
+local drain = known[2] == '1'
+local draining = ARGV[8] == '1' or drain
+local counted = draining and 0 or tonumber(ARGV[6])
+local drained = draining and '1' or '0'
+call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', ARGV[5], 'slots', ARGV[6], 'running', ARGV[7],
+  'draining', ARGV[8], 'counted', ms(counted), 'drained', drained)
+call('EXPIRE', key, KEEP_S)
+call('ZADD', base .. 'workers', NOW, worker)
+call('ZADD', base .. 'timers', expiry, 'worker:' .. worker)
+if drained ~= (known[3] or '0') then
+  call('HINCRBY', base .. 'totals', 'drained', drained == '1' and 1 or -1)
+  totals()
+end
+slots_changed(counted - (tonumber(known[1]) or 0))
+
+local startable = not draining and next_head(free_slots()) ~= nil
+return { 'renewed', call('GET', base .. 'born') or '', drain and '1' or '0', startable and '1' or '0',
+  ms(call('ZCARD', base .. 'orphans')), unpack(verdicts) }

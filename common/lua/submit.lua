@@ -1,1 +1,88 @@
--- submit
+-- Purpose: asks for a build: a new one, a live one of the same image joined, or a fresh outcome.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] id of a new build, ARGV[3] image, ARGV[4] repo, ARGV[5] ref, ARGV[6] lane, ARGV[7] name,
+--   ARGV[8] priority, ARGV[9] args JSON, ARGV[10] push 0/1, ARGV[11] labels JSON, ARGV[12] sealed
+--   secrets or empty, ARGV[13] force 0/1, ARGV[14] operate 0/1, ARGV[15] dispatcher or empty
+-- Returns: {'new'|'joined'|'ended', id, state, attempt, people, position or '', expected ms}
+--   | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
+-- Invariants: I1, I2, I5, I7
+local refused = gate()
+if refused then return refused end
+local id, image, repo, ref, lane = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local priority, args, secrets = ARGV[8], ARGV[9], ARGV[12]
+local force, operate, dispatcher = ARGV[13] == '1', ARGV[14] == '1', ARGV[15]
+local QUEUED_MAX, LANE_MAX = 1000000, 10000
+
+local function answer(tag, build, b)
+  local rank = call('ZRANK', base .. 'queued', build)
+  return { tag, build, b.state, ms(b.attempt), ms(b.people), rank and ms(rank + 1) or '', ms(b.expected) }
+end
+
+local function watch(build)
+  if dispatcher == '' then return 0 end
+  call('HINCRBY', base .. 'people:' .. build, dispatcher, 1)
+  call('SADD', base .. 'watched:' .. dispatcher, build)
+  count_people(1)
+  return 1
+end
+
+local function expected_of(mean) return tonumber(mean) or T.mean or 180000 end
+
+local known = call('GET', base .. 'image:' .. image)
+local rule = resolve(lane)
+if rule.ban and not operate and known ~= id then
+  return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
+end
+local stats = call('HMGET', base .. 'stats:' .. lane, 'mean')
+
+if known then
+  local b = load(known)
+  local asked = call('HMGET', base .. 'build:' .. known, 'repo', 'ref', 'args')
+  local same = asked[1] == repo and asked[2] == ref and asked[3] == args
+  if known == id and b.state then
+    return answer('new', known, b)
+  elseif b.state and is_ended(b.state) then
+    if same and not force then return answer('ended', known, b) end
+  elseif b.state then
+    if not same then return { 'conflict', known, asked[1], asked[2] } end
+    b.people = b.people + watch(known)
+    b.expected = math.floor(expected_of(stats[1]))
+    local fields = { 'people', ms(b.people), 'expected', ms(b.expected) }
+    if priority == 'interactive' and b.priority == 'background' then
+      b.priority = 'interactive'
+      fields[#fields + 1], fields[#fields + 2] = 'priority', 'interactive'
+      if b.bg then
+        call('HINCRBY', base .. 'totals', 'background', -1)
+        T.background = T.background - 1
+        fields[#fields + 1], fields[#fields + 2] = 'bg', ''
+      end
+    end
+    if b.state == 'queued' then
+      b.due = ms(due_of(b.asked, b.expected, b.people, b.priority))
+      fields[#fields + 1], fields[#fields + 2] = 'due', b.due
+      if secrets ~= '' then fields[#fields + 1], fields[#fields + 2] = 'secrets', secrets end
+      call('ZADD', base .. 'queued', b.due, known)
+      if not b.not_before then call('ZADD', base .. 'lane:' .. lane, b.due, known) end
+    end
+    call('HSET', base .. 'build:' .. known, unpack(fields))
+    if b.state == 'queued' then place(lane) end
+    wake()
+    return answer('joined', known, b)
+  end
+end
+
+if call('ZCARD', base .. 'queued') >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
+if call('ZCARD', base .. 'lane:' .. lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
+local b = { state = 'queued', attempt = 1, people = 0, expected = math.floor(expected_of(stats[1])) }
+b.people = watch(id)
+local due = ms(due_of(now, b.expected, b.people, priority))
+call('HSET', base .. 'build:' .. id, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,
+  'name', ARGV[7], 'priority', priority, 'args', args, 'push', ARGV[10], 'labels', ARGV[11], 'secrets', secrets,
+  'asked', NOW, 'due', due, 'expected', ms(b.expected), 'people', ms(b.people), 'attempt', '1', 'seq', '1')
+call('SET', base .. 'image:' .. image, id)
+call('ZADD', base .. 'queued', due, id)
+call('ZADD', base .. 'lane:' .. lane, due, id)
+place(lane)
+tell(id, lane, 'queued', 1)
+wake()
+return answer('new', id, b)

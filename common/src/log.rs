@@ -85,6 +85,7 @@ impl Queue {
             let tail = entries(next())?;
             let (dropped, kept_from): (Option<u64>, Option<String>) =
                 redis::from_redis_value(next()).map_err(Error::reply)?;
+            let kept_from = kept_from.filter(|id| !id.is_empty());
             pages.push(assemble(head, tail, dropped, kept_from.as_deref(), after, count));
         }
         Ok(pages)
