@@ -1,1 +1,3 @@
-//! (to come)
+//! Fairlane's dispatcher: the HTTP API and its event streams over the queue.
+
+pub mod api;

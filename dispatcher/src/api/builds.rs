@@ -1,0 +1,210 @@
+//! Asking for builds, and looking at them.
+
+use std::collections::BTreeMap;
+
+use fairlane_common::build::{BuildState, FailureClass, Priority};
+use fairlane_common::id::{BuildId, Lane, WorkerId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::SecretsBody;
+
+/// A request for a build.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildRequest {
+    /// What repo2docker takes: a Git URL without user or password, or a DOI.
+    #[schema(example = "https://github.com/binder-examples/requirements")]
+    pub repo: String,
+    /// The resolved commit, or the record's id.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The image to be made. Two requests for the same image are one build.
+    #[schema(example = "registry.example.org/binder-requirements:3f2a91c")]
+    pub image: String,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Whether somebody waits, or the build is made in the background. Default `interactive`.
+    #[serde(default = "interactive")]
+    pub priority: Priority,
+    /// Extra arguments of repo2docker, each `--option=value`; only those on the dispatcher's list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repo2docker_args: Vec<String>,
+    /// Whether the image is pushed to its registry.
+    #[serde(default)]
+    pub push: bool,
+    /// The asker's own words about the build, shown to scope `read` only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Credentials for this build. They are sealed before they are stored, and never shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretsBody>,
+    /// Whether a remembered success or failure is passed over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+fn interactive() -> Priority {
+    Priority::Interactive
+}
+
+/// The answer to a request for a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuildAnswer {
+    /// The build's id.
+    #[schema(value_type = String)]
+    pub id: BuildId,
+    /// Where it stands.
+    pub state: BuildState,
+    /// Whether the build was there already: live and joined, or ended so recently that its outcome
+    /// still holds.
+    pub joined: bool,
+    /// All builds of the same repository.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// Its place in line, from 1; absent once it has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// People who wait for it.
+    pub people: u64,
+    /// Expected time until the image is ready, in seconds; absent where nothing can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+    /// The number of its run: the one that is live, or the next.
+    pub attempt: u32,
+}
+
+/// A build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuildView {
+    /// The build's id.
+    #[schema(value_type = String)]
+    pub id: BuildId,
+    /// Where it stands.
+    pub state: BuildState,
+    /// All builds of the same repository.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// The repository.
+    pub repo: String,
+    /// The commit or record.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The image.
+    pub image: String,
+    /// Interactive or background.
+    pub priority: Priority,
+    /// The number of its run: the one that is live, or the next.
+    pub attempt: u32,
+    /// Counts every change of the build.
+    pub seq: u64,
+    /// People who wait for it.
+    pub people: u64,
+    /// Its place in line, from 1; absent once it has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// The length of the line; absent once it has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Expected time until the image is ready, in seconds; absent where nothing can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+    /// Why it is where it is, one sentence. Absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When it was first asked for.
+    pub asked_ms: u64,
+    /// How long it is expected to take, in seconds.
+    pub expected_seconds: u64,
+    /// Not to be started before, while it is backing off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_ms: Option<u64>,
+    /// When its present run was claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_ms: Option<u64>,
+    /// When its present run was seen alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
+    /// Who holds its lease, or held the latest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub worker: Option<WorkerId>,
+    /// What its run waits for in the world outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The class of its latest failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// The reason of its latest failure, or of its cancellation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether somebody has asked for its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelling: bool,
+    /// Nodes on which it failed for causes outside the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid_nodes: Vec<String>,
+    /// The build that took over its run after Redis was emptied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub moved: Option<BuildId>,
+    /// Its name for people. To scope `read` only, like the fields after it: somebody who joins a
+    /// build learns nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The asker's own words about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Extra arguments of repo2docker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo2docker_args: Option<Vec<String>>,
+    /// Whether the image is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<bool>,
+    /// The last lines of its log, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_tail: Option<String>,
+}
+
+/// A page of builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BuildPage {
+    /// Those in line in their order, then live ones, then ended ones, latest first.
+    pub builds: Vec<BuildView>,
+    /// Where the next page starts; absent after the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// What a cancellation did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CancelAnswer {
+    /// The build.
+    #[schema(value_type = String)]
+    pub id: BuildId,
+    /// Where it stands now.
+    pub state: BuildState,
+    /// Whether its run is being stopped and the build ends when that is gone.
+    pub stopping: bool,
+}
+
+/// How many people stand behind a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchersBody {
+    /// The subscriber, as the stream's `state` events name it.
+    pub subscriber: String,
+    /// How many people; at most 200 count for one build.
+    pub count: u64,
+}
+
+/// What counts for a build now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WatchersAnswer {
+    /// People who wait for the build through this dispatcher.
+    pub people: u64,
+}

@@ -1,0 +1,90 @@
+//! The data of server-sent events. A stream has, in this order: a `state`, then `log`s and further
+//! `state`s as they come, `notice`s among them, and one `end` or `moved`, after which it closes.
+
+use fairlane_common::build::{BuildState, FailureClass};
+use fairlane_common::id::BuildId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::BuildView;
+
+/// Event `state`: where the build stands; sent first, and whenever that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StateEvent {
+    /// Names this stream to `PUT /v1/builds/{id}/watchers`. In the stream's first event only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<String>,
+    /// The build.
+    #[serde(flatten)]
+    pub build: BuildView,
+}
+
+/// One line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    /// When it was written, as its source said (RFC 3339); may be empty.
+    pub t: String,
+    /// Its text, colors and carriage returns kept.
+    pub text: String,
+}
+
+/// Event `log`: new lines, each sent once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogEvent {
+    /// The run that wrote them.
+    pub run: u32,
+    /// The lines.
+    pub lines: Vec<LogLine>,
+}
+
+/// Event `notice`: something that somebody who reads the log should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NoticeEvent {
+    /// `attempt` (a new run begins), `dropped` (lines are missing here), `log-incomplete` (the end
+    /// of the log did not come in time), `waiting` (the build is not known at the moment).
+    pub kind: String,
+    /// One sentence for people.
+    pub text: String,
+    /// The run that it is about.
+    pub run: u32,
+    /// How many lines are missing, of `dropped`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+}
+
+/// Event `end`: the build has ended and its log was sent. The stream closes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndEvent {
+    /// The build.
+    #[schema(value_type = String)]
+    pub id: BuildId,
+    /// `succeeded`, `failed` or `cancelled`; absent if the queue lost the build with its data: ask
+    /// for it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<BuildState>,
+    /// The class of its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// The reason of its failure or cancellation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last lines of its log, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_tail: Option<String>,
+    /// The image, empty if the queue lost the build.
+    pub image: String,
+    /// The number of its last run.
+    pub attempt: u32,
+}
+
+/// Event `moved`: another build took over its run after Redis was emptied. The stream closes;
+/// follow that one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MovedEvent {
+    /// The build that was followed.
+    #[schema(value_type = String)]
+    pub id: BuildId,
+    /// The build to follow.
+    #[schema(value_type = String)]
+    pub to: BuildId,
+}

@@ -1,0 +1,58 @@
+//! The JSON of the HTTP API: what clients send and what they get. Clients written in Rust decode
+//! with these types; the OpenAPI document is made from them.
+//!
+//! Fields that end in `_ms` are Unix milliseconds of Redis's clock. Absent values are left out.
+
+mod builds;
+mod events;
+mod queue;
+mod secrets;
+
+use fairlane_common::id::BuildId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use builds::{
+    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, WatchersAnswer, WatchersBody,
+};
+pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
+pub use queue::{
+    DrainAnswer, DrainBody, LanePage, LaneView, QueueView, RuleAnswer, RuleBody, RuleList, SharedLimit, Stop,
+    StopView, Totals, WorkerList, WorkerView,
+};
+pub use secrets::SecretsBody;
+
+/// Whether this dispatcher lives, or can serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+    /// The release that runs.
+    pub version: String,
+    /// This dispatcher's id.
+    pub dispatcher: String,
+}
+
+/// An error, as RFC 9457 has it (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Names the kind of error for programs: `urn:fairlane:error:<word>`. It does not change.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of error in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong here and what to do about it.
+    pub detail: String,
+    /// The field or parameter at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Trying again makes sense after so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// The build that stands in the way, of a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub build: Option<BuildId>,
+}

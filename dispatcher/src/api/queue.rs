@@ -1,0 +1,216 @@
+//! The queue, lanes, rules and workers.
+
+use std::collections::BTreeMap;
+
+use fairlane_common::id::{BuildId, Lane, WorkerId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use fairlane_common::rule::{Rule as RuleBody, Stop};
+
+/// The queue in numbers, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Totals {
+    /// When it was looked at.
+    pub now_ms: u64,
+    /// Builds that wait, those in backoff among them.
+    pub queued: u64,
+    /// Builds that a worker holds.
+    pub leased: u64,
+    /// Builds that wait for adoption.
+    pub orphaned: u64,
+    /// Live workers.
+    pub workers: u64,
+    /// Live dispatchers.
+    pub dispatchers: u64,
+    /// Slots of live workers that are not draining.
+    pub slots: u64,
+    /// People who wait, over all dispatchers.
+    pub people: u64,
+    /// Background builds that hold a slot.
+    pub background: u64,
+    /// Most background builds that may hold a slot.
+    pub background_max: u64,
+    /// Mean duration of the latest builds, in seconds; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_seconds: Option<u64>,
+    /// How long the build has waited that waits longest, in seconds; absent when none waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_wait_seconds: Option<u64>,
+    /// Lanes that may start a build now.
+    pub lanes_ready: u64,
+    /// Lanes that may start one while more than half of all slots are free.
+    pub lanes_burst: u64,
+    /// Lanes that have all the permits they can have.
+    pub lanes_full: u64,
+    /// Lanes that a rule holds.
+    pub lanes_held: u64,
+    /// Ended builds that are still known.
+    pub ended: u64,
+}
+
+/// The queue at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QueueView {
+    /// Its numbers.
+    pub totals: Totals,
+    /// The first lanes, in the order in which they come next.
+    pub lanes: Vec<LaneView>,
+    /// Whether there are more lanes; `GET /v1/lanes` lists them all.
+    pub more_lanes: bool,
+}
+
+/// A page of lanes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LanePage {
+    /// Lanes with builds in line, in the order in which they come next, then those that only run.
+    pub lanes: Vec<LaneView>,
+    /// Where the next page starts; absent after the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A lane: what it waits for, and what the queue knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LaneView {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// What it waits for: `ready`, `burst`, `full`, `held` or `shared:<name>`; absent when nothing
+    /// is in line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// Its builds in line, those in backoff not counted.
+    pub queued: u64,
+    /// Permits in use.
+    pub permits: u64,
+    /// Permits it may have.
+    pub limit: u64,
+    /// Permits it may have while more than half of all slots are free.
+    pub burst: u64,
+    /// The build that has held a permit longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub holder: Option<BuildId>,
+    /// Since when that build holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder_since_ms: Option<u64>,
+    /// The limit that it shares with other lanes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedLimit>,
+    /// The rule that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<StopView>,
+    /// The rule that bans it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banned: Option<StopView>,
+    /// Expected duration of its next build, in seconds; absent before its first success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_seconds: Option<u64>,
+    /// Builds that succeeded.
+    pub succeeded: u64,
+    /// Builds that failed.
+    pub failed: u64,
+    /// When its latest build failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_ms: Option<u64>,
+    /// Why that one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+}
+
+/// A limit that several lanes share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SharedLimit {
+    /// The pattern of the rule that set it, or `slow`.
+    pub name: String,
+    /// Permits that the lanes may have together.
+    pub limit: u64,
+    /// Permits in use.
+    pub permits: u64,
+}
+
+/// A rule that holds or bans a lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StopView {
+    /// The rule's pattern.
+    pub pattern: String,
+    /// The operator's message; may be empty.
+    pub message: String,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+}
+
+/// All rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RuleList {
+    /// Rules by pattern.
+    pub rules: BTreeMap<String, RuleBody>,
+}
+
+/// What a change of rules did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RuleAnswer {
+    /// The pattern in its normal form.
+    pub pattern: String,
+    /// Whether there was a rule before.
+    pub existed: bool,
+    /// For a rule on one lane: how many of its builds are queued or live now.
+    pub live: u64,
+    /// What the operator should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// All live workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerList {
+    /// Workers in the order of their ids.
+    pub workers: Vec<WorkerView>,
+}
+
+/// A worker as the queue sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: WorkerId,
+    /// Its host.
+    pub host: String,
+    /// Its release.
+    pub version: String,
+    /// Where its runs live.
+    pub place: String,
+    /// Its slots.
+    pub slots: u64,
+    /// Builds that it held at its latest heartbeat.
+    pub running: u64,
+    /// Whether it takes no more builds.
+    pub draining: bool,
+    /// Its latest heartbeat.
+    pub seen_ms: u64,
+}
+
+/// Whether a worker is to drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainBody {
+    /// `false` lets it take builds again. Default `true`.
+    #[serde(default = "yes")]
+    pub drain: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a worker was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainAnswer {
+    /// The worker.
+    #[schema(value_type = String)]
+    pub id: WorkerId,
+    /// Whether it is to drain.
+    pub drain: bool,
+}
