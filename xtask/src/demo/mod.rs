@@ -68,6 +68,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     report::table(&builds, WATCHERS);
     let complaints = report::judge(&builds, &watchers.finish());
     drop(fairlane);
+    if command.builds_images {
+        println!("Its images stay: docker image ls 'fairlane-demo/*'");
+    }
     for complaint in &complaints {
         println!("NOT AS IT SHOULD BE: {complaint}");
     }

@@ -88,10 +88,9 @@ fn make_base_image(folder: &Path) -> Result<()> {
     let archive = folder.join("base.tar");
     let script = r#"
         set -eu
-        programs="$(for name in sh date head sha256sum seq cat useradd groupadd; do command -v $name || :; done)"
-        libraries="$(ldd $programs 2>/dev/null | grep -o '/[^ :)]*' | sort -u)"
-        tar --create --dereference --absolute-names --file "$1" \
-            $programs $libraries /etc/passwd /etc/group /etc/nsswitch.conf 2>/dev/null
+        programs="/bin/sh $(for name in date head sha256sum; do command -v $name; done)"
+        libraries="$(ldd $programs | sed -n 's/.*[[:space:]]\(\/[^ ]*\) (0x.*/\1/p' | sort -u)"
+        tar --create --dereference --hard-dereference --absolute-names --file "$1" $programs $libraries
         docker import "$1" "$2"
     "#;
     quiet(

@@ -94,9 +94,12 @@ fn slow(base: &Path, builds_images: bool) -> Result<Repository> {
     let name = "popular-demo";
     let mut data = Vec::new();
     let text = if builds_images {
+        // A word of its own in each run of the demo, so that the engine's cache does not have this layer already.
+        let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
         format!(
-            "FROM {BASE_IMAGE}\nRUN end=$(($(date +%s) + {SLOW_RUN_SECONDS})); while [ $(date +%s) -lt $end ]; do head \
-             -c 20000000 /dev/urandom | sha256sum; done\n"
+            "FROM {BASE_IMAGE}\nRUN : {}; end=$(($(date +%s) + {SLOW_RUN_SECONDS})); while [ $(date +%s) -lt $end ]; do head \
+             -c 400000000 /dev/urandom | sha256sum; done\n",
+            nonce.trim()
         )
     } else {
         File::open("/dev/urandom")?

@@ -123,5 +123,7 @@ fn text_of(data: &str) -> String {
         .iter()
         .find_map(|name| value[name].as_str())
         .unwrap_or(data);
-    line.trim_end().to_owned()
+    // repo2docker's own lines are JSON with --json-logs.
+    let inner: Value = serde_json::from_str(line).unwrap_or(Value::Null);
+    inner["message"].as_str().unwrap_or(line).trim_end().to_owned()
 }
