@@ -3,9 +3,6 @@
 #   docker build -t fairlane-repo2docker --target repo2docker .   workers that run repo2docker themselves
 
 FROM rust:1.95-bookworm AS build
-RUN apt-get update \
- && apt-get install -y --no-install-recommends cmake \
- && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --package fairlane \
