@@ -243,7 +243,11 @@ impl Build {
 
     /// How many people to speak of: at least one stands behind a queued build.
     pub fn people_shown(&self) -> u64 {
-        if self.state.is_ended() { self.people } else { self.people.max(1) }
+        if self.state.is_ended() {
+            self.people
+        } else {
+            self.people.max(1)
+        }
     }
 }
 
@@ -256,10 +260,15 @@ fn need<T: FromStr<Err: fmt::Display>>(id: BuildId, field: &str, text: Option<St
 }
 
 fn maybe<T: FromStr<Err: fmt::Display>>(id: BuildId, field: &str, text: Option<String>) -> Result<Option<T>> {
-    text.map(|text| text.parse().map_err(|e| corrupt(id, field, e))).transpose()
+    text.map(|text| text.parse().map_err(|e| corrupt(id, field, e)))
+        .transpose()
 }
 
-fn json<T: Default + serde::de::DeserializeOwned>(id: BuildId, field: &str, text: Option<String>) -> Result<T> {
+fn json<T: Default + serde::de::DeserializeOwned>(
+    id: BuildId,
+    field: &str,
+    text: Option<String>,
+) -> Result<T> {
     match text {
         Some(text) => serde_json::from_str(&text).map_err(|e| corrupt(id, field, e)),
         None => Ok(T::default()),

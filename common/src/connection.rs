@@ -14,7 +14,10 @@ use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, TlsMode, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, TlsMode,
+    Value,
+};
 use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
@@ -50,12 +53,21 @@ impl std::str::FromStr for RedisUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = |why: &str| Error::Setting(format!("the Redis URL {why}; one looks like redis://127.0.0.1:6379/0"));
+        let bad = |why: &str| {
+            Error::Setting(format!(
+                "the Redis URL {why}; one looks like redis://127.0.0.1:6379/0"
+            ))
+        };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("has no scheme"))?;
         let (tls, shape) = match scheme {
             "redis" | "rediss" | "unix" | "redis+unix" => {
-                let url = Self { shape: Shape::Standalone, nodes: vec![text.to_owned()], service: String::new() };
-                text.into_connection_info().map_err(|e| bad(&format!("cannot be read ({})", e.category())))?;
+                let url = Self {
+                    shape: Shape::Standalone,
+                    nodes: vec![text.to_owned()],
+                    service: String::new(),
+                };
+                text.into_connection_info()
+                    .map_err(|e| bad(&format!("cannot be read ({})", e.category())))?;
                 return Ok(url);
             }
             "redis+sentinel" => ("redis", Shape::Sentinel),
@@ -65,22 +77,43 @@ impl std::str::FromStr for RedisUrl {
             _ => return Err(bad("has an unknown scheme")),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+        let (user, hosts) = authority
+            .rsplit_once('@')
+            .map_or(("", authority), |(user, hosts)| (user, hosts));
         let (service, db) = path.split_once('/').unwrap_or((path, "0"));
         if shape == Shape::Sentinel && service.is_empty() {
-            return Err(bad("of a Sentinel names no service (redis+sentinel://host:26379/mymaster)"));
+            return Err(bad(
+                "of a Sentinel names no service (redis+sentinel://host:26379/mymaster)",
+            ));
         }
-        let at = if user.is_empty() { String::new() } else { format!("{user}@") };
-        let db = if shape == Shape::Sentinel { format!("/{db}") } else { String::new() };
-        let nodes: Vec<String> =
-            hosts.split(',').filter(|host| !host.is_empty()).map(|host| format!("{tls}://{at}{host}{db}")).collect();
+        let at = if user.is_empty() {
+            String::new()
+        } else {
+            format!("{user}@")
+        };
+        let db = if shape == Shape::Sentinel {
+            format!("/{db}")
+        } else {
+            String::new()
+        };
+        let nodes: Vec<String> = hosts
+            .split(',')
+            .filter(|host| !host.is_empty())
+            .map(|host| format!("{tls}://{at}{host}{db}"))
+            .collect();
         if nodes.is_empty() {
             return Err(bad("names no host"));
         }
         for node in &nodes {
-            node.as_str().into_connection_info().map_err(|e| bad(&format!("cannot be read ({})", e.category())))?;
+            node.as_str()
+                .into_connection_info()
+                .map_err(|e| bad(&format!("cannot be read ({})", e.category())))?;
         }
-        Ok(Self { shape, nodes, service: service.to_owned() })
+        Ok(Self {
+            shape,
+            nodes,
+            service: service.to_owned(),
+        })
     }
 }
 
@@ -119,7 +152,10 @@ pub struct Link {
 
 enum Shared {
     /// One connection to the primary, and the count of connections made, which names it.
-    Node { dialer: Dialer, current: Mutex<(u64, Option<MultiplexedConnection>)> },
+    Node {
+        dialer: Dialer,
+        current: Mutex<(u64, Option<MultiplexedConnection>)>,
+    },
     Cluster(ClusterConnection),
 }
 
@@ -137,14 +173,21 @@ impl Link {
             Shared::Cluster(client.get_async_connection().await?)
         } else {
             let first = dialer.dial(Some(RESPONSE_TIMEOUT)).await?;
-            Shared::Node { dialer: dialer.clone(), current: Mutex::new((0, Some(first))) }
+            Shared::Node {
+                dialer: dialer.clone(),
+                current: Mutex::new((0, Some(first))),
+            }
         };
         let bulk = bb8::Pool::builder()
             .max_size(BULK_CONNECTIONS)
             .min_idle(Some(0))
             .connection_timeout(RESPONSE_TIMEOUT)
             .build_unchecked(dialer);
-        Ok(Self { url: url.clone(), shared: Arc::new(shared), bulk })
+        Ok(Self {
+            url: url.clone(),
+            shared: Arc::new(shared),
+            bulk,
+        })
     }
 
     /// The URL, for people; it shows no password.
@@ -198,7 +241,9 @@ impl Link {
     pub async fn subscription(&self) -> Result<PubSub> {
         let client = Dialer::new(&self.url)?.client().await?;
         let open = client.get_async_pubsub();
-        Ok(tokio::time::timeout(CONNECT_TIMEOUT, open).await.map_err(|_| timed_out("connecting took too long"))??)
+        Ok(tokio::time::timeout(CONNECT_TIMEOUT, open)
+            .await
+            .map_err(|_| timed_out("connecting took too long"))??)
     }
 
     async fn current(&self) -> RedisResult<(u64, MultiplexedConnection)> {
@@ -260,9 +305,15 @@ enum Target {
 
 impl Dialer {
     fn new(url: &RedisUrl) -> Result<Self> {
-        let first = url.nodes.first().map(String::as_str).unwrap_or_default().into_connection_info()?;
+        let first = url
+            .nodes
+            .first()
+            .map(String::as_str)
+            .unwrap_or_default()
+            .into_connection_info()?;
         let target = if url.shape == Shape::Sentinel {
-            let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(first.redis_settings().clone());
+            let mut node = SentinelNodeConnectionInfo::default()
+                .set_redis_connection_info(first.redis_settings().clone());
             if matches!(first.addr(), redis::ConnectionAddr::TcpTls { .. }) {
                 node = node.set_tls_mode(TlsMode::Secure);
             }
@@ -270,9 +321,19 @@ impl Dialer {
             let sentinels: RedisResult<Vec<ConnectionInfo>> = url
                 .nodes
                 .iter()
-                .map(|node| Ok(node.as_str().into_connection_info()?.set_redis_settings(redis::RedisConnectionInfo::default())))
+                .map(|node| {
+                    Ok(node
+                        .as_str()
+                        .into_connection_info()?
+                        .set_redis_settings(redis::RedisConnectionInfo::default()))
+                })
                 .collect();
-            let client = SentinelClient::build(sentinels?, url.service.clone(), Some(node), SentinelServerType::Master)?;
+            let client = SentinelClient::build(
+                sentinels?,
+                url.service.clone(),
+                Some(node),
+                SentinelServerType::Master,
+            )?;
             Target::Sentinel(Arc::new(Mutex::new(client)))
         } else {
             Target::Node(first)
@@ -297,21 +358,37 @@ impl Dialer {
     }
 
     /// Connects to the cluster node that serves `key`.
-    async fn dial_owner(&self, key: &str, cluster: &mut ClusterConnection) -> RedisResult<MultiplexedConnection> {
-        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(cluster).await?;
+    async fn dial_owner(
+        &self,
+        key: &str,
+        cluster: &mut ClusterConnection,
+    ) -> RedisResult<MultiplexedConnection> {
+        let slot: u16 = redis::cmd("CLUSTER")
+            .arg("KEYSLOT")
+            .arg(key)
+            .query_async(cluster)
+            .await?;
         let ranges: Vec<(u16, u16, (String, u16))> = {
             let answer: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(cluster).await?;
             answer.iter().filter_map(|range| slot_range(range)).collect()
         };
-        let owner = ranges.into_iter().find(|(from, to, _)| (*from..=*to).contains(&slot));
-        let (_, _, (host, port)) = owner.ok_or_else(|| timed_out("no cluster node serves the queue's slot"))?;
+        let owner = ranges
+            .into_iter()
+            .find(|(from, to, _)| (*from..=*to).contains(&slot));
+        let (_, _, (host, port)) =
+            owner.ok_or_else(|| timed_out("no cluster node serves the queue's slot"))?;
         let Target::Node(info) = &self.target else {
             return Err(timed_out("a cluster is not reached through Sentinel"));
         };
         let addr = match info.addr() {
-            redis::ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                redis::ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-            }
+            redis::ConnectionAddr::TcpTls {
+                insecure, tls_params, ..
+            } => redis::ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
             _ => redis::ConnectionAddr::Tcp(host, port),
         };
         connect(&Client::open(info.clone().set_addr(addr))?, None).await
@@ -359,10 +436,19 @@ mod tests {
     fn urls_of_every_shape_and_no_password_shown() {
         for (url, shown) in [
             ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-            ("rediss://user:pw@redis.example.org", "rediss://…@redis.example.org"),
+            (
+                "rediss://user:pw@redis.example.org",
+                "rediss://…@redis.example.org",
+            ),
             ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-            ("redis+unix:///run/redis.sock?pass=pw", "redis+unix:///run/redis.sock"),
-            ("redis+sentinel://:pw@a:1,b:2/main/3", "Sentinel main of redis://…@a:1/3,redis://…@b:2/3"),
+            (
+                "redis+unix:///run/redis.sock?pass=pw",
+                "redis+unix:///run/redis.sock",
+            ),
+            (
+                "redis+sentinel://:pw@a:1,b:2/main/3",
+                "Sentinel main of redis://…@a:1/3,redis://…@b:2/3",
+            ),
             ("redis+cluster://a:1,b:2", "Cluster redis://a:1,redis://b:2"),
         ] {
             let url: RedisUrl = url.parse().unwrap_or_else(|e| panic!("{url}: {e}"));

@@ -21,7 +21,9 @@ pub enum Error {
     #[error("Redis refuses: {0}")]
     Refused(#[source] redis::RedisError),
     /// The data in Redis has a layout that this release does not know.
-    #[error("the queue in Redis has schema {found}, this release knows {known}; use a release that fits, or `fairlane doctor --migrate`")]
+    #[error(
+        "the queue in Redis has schema {found}, this release knows {known}; use a release that fits, or `fairlane doctor --migrate`"
+    )]
     Schema {
         /// What Redis holds.
         found: String,
@@ -51,7 +53,10 @@ impl Error {
 
     /// Whether waiting and trying again may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::OutOfMemory(_) | Self::Refilling)
+        matches!(
+            self,
+            Self::Unavailable(_) | Self::OutOfMemory(_) | Self::Refilling
+        )
     }
 }
 
@@ -77,6 +82,10 @@ impl From<redis::RedisError> for Error {
                         | ServerErrorKind::ReadOnly
                 )
             );
-        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
+        if passing {
+            Self::Unavailable(error)
+        } else {
+            Self::Refused(error)
+        }
     }
 }

@@ -22,7 +22,10 @@ pub struct Invalid {
 impl Invalid {
     /// An error for `field`, with the sentence that says what is allowed.
     pub fn new(field: &'static str, why: impl Into<String>) -> Self {
-        Self { field, why: why.into() }
+        Self {
+            field,
+            why: why.into(),
+        }
     }
 }
 
@@ -52,7 +55,10 @@ impl FromStr for BuildId {
         // Only the hyphenated form: ids are pasted into keys, and one build must have one key.
         match Uuid::parse_str(text) {
             Ok(id) if text.len() == 36 && id.to_string() == text => Ok(Self(id)),
-            _ => Err(Invalid::new("id", "not a build id; one looks like 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d")),
+            _ => Err(Invalid::new(
+                "id",
+                "not a build id; one looks like 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d",
+            )),
         }
     }
 }
@@ -128,7 +134,11 @@ pub struct Token {
 /// Whether `c` may stand in a repository, a lane or an image: printable ASCII without blanks,
 /// quotes, braces and glob characters. (Keys are made of lanes and images, and people paste keys.)
 fn is_plain(c: char) -> bool {
-    c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '<' | '>' | '\\' | '^' | '{' | '|' | '}' | '*' | '[' | ']')
+    c.is_ascii_graphic()
+        && !matches!(
+            c,
+            '"' | '\'' | '`' | '<' | '>' | '\\' | '^' | '{' | '|' | '}' | '*' | '[' | ']'
+        )
 }
 
 fn check_plain(field: &'static str, text: &str, max: usize) -> Result<(), Invalid> {
@@ -136,16 +146,24 @@ fn check_plain(field: &'static str, text: &str, max: usize) -> Result<(), Invali
         return Err(Invalid::new(field, "must not be empty"));
     }
     if text.len() > max {
-        return Err(Invalid::new(field, format!("has {} bytes; at most {max} are allowed", text.len())));
+        return Err(Invalid::new(
+            field,
+            format!("has {} bytes; at most {max} are allowed", text.len()),
+        ));
     }
     if text.starts_with('-') {
-        return Err(Invalid::new(field, "must not start with '-', which a command line would take for an option"));
+        return Err(Invalid::new(
+            field,
+            "must not start with '-', which a command line would take for an option",
+        ));
     }
     if let Some(bad) = text.chars().find(|c| !is_plain(*c)) {
         let shown: String = bad.escape_default().collect();
         return Err(Invalid::new(
             field,
-            format!("has the character '{shown}'; only printable ASCII without blanks, quotes, braces, backslashes and '*' is allowed"),
+            format!(
+                "has the character '{shown}'; only printable ASCII without blanks, quotes, braces, backslashes and '*' is allowed"
+            ),
         ));
     }
     Ok(())
@@ -175,11 +193,16 @@ impl FromStr for Lane {
     /// Takes a lane's name, or a repository's address, whose lane it then is.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if text.contains("://") {
-            return Ok(Repo::from_str(text).map_err(|e| Invalid::new("lane", e.why))?.lane());
+            return Ok(Repo::from_str(text)
+                .map_err(|e| Invalid::new("lane", e.why))?
+                .lane());
         }
         check_plain("lane", text, limits::REPO_BYTES_MAX)?;
         if !text.contains('/') || text.split('/').any(str::is_empty) {
-            return Err(Invalid::new("lane", "a lane looks like github.com/owner/name or doi/10.5281/zenodo.3242074"));
+            return Err(Invalid::new(
+                "lane",
+                "a lane looks like github.com/owner/name or doi/10.5281/zenodo.3242074",
+            ));
         }
         Ok(Self(normal_lane(text)))
     }
@@ -187,13 +210,18 @@ impl FromStr for Lane {
 
 impl<'de> Deserialize<'de> for Lane {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(from)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
 /// Hosts on which owner and name mean the same in upper and lower case.
 fn ignores_case(host: &str) -> bool {
-    matches!(host, "github.com" | "www.github.com" | "gist.github.com" | "gitlab.com" | "www.gitlab.com")
+    matches!(
+        host,
+        "github.com" | "www.github.com" | "gist.github.com" | "gitlab.com" | "www.gitlab.com"
+    )
 }
 
 /// `host/path` with the host in lower case, and the path too where the host ignores case.
@@ -257,7 +285,10 @@ impl FromStr for Repo {
             ));
         };
         if !matches!(scheme, "https" | "http" | "git" | "ssh") {
-            return Err(Invalid::new(field, "a Git URL starts with https://, http://, git:// or ssh://"));
+            return Err(Invalid::new(
+                field,
+                "a Git URL starts with https://, http://, git:// or ssh://",
+            ));
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
         let (user, host) = match authority.rsplit_once('@') {
@@ -274,7 +305,13 @@ impl FromStr for Repo {
             return Err(Invalid::new(field, "the URL names no host"));
         }
         let path = rest.split_once('/').map_or("", |(_, path)| path);
-        if path.split(['?', '#']).next().unwrap_or("").trim_matches('/').is_empty() {
+        if path
+            .split(['?', '#'])
+            .next()
+            .unwrap_or("")
+            .trim_matches('/')
+            .is_empty()
+        {
             return Err(Invalid::new(field, "the URL names no repository on that host"));
         }
         if path.split('/').any(|part| part == ".." || part == ".") {
@@ -286,16 +323,24 @@ impl FromStr for Repo {
 
 impl<'de> Deserialize<'de> for Repo {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(from)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
 /// The DOI in `text`, bare (`10.5281/…`), with `doi:`, or as an address of doi.org.
 fn doi_of(text: &str) -> Option<&str> {
-    let doi = ["https://doi.org/", "http://doi.org/", "https://dx.doi.org/", "http://dx.doi.org/", "doi:"]
-        .iter()
-        .find_map(|prefix| text.strip_prefix(prefix))
-        .unwrap_or(text);
+    let doi = [
+        "https://doi.org/",
+        "http://doi.org/",
+        "https://dx.doi.org/",
+        "http://dx.doi.org/",
+        "doi:",
+    ]
+    .iter()
+    .find_map(|prefix| text.strip_prefix(prefix))
+    .unwrap_or(text);
     let (registrant, record) = doi.split_once('/')?;
     let digits = registrant.strip_prefix("10.")?;
     let fits = digits.len() >= 4 && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -346,15 +391,15 @@ checked_text!(
     GitRef, "ref", limits::REF_BYTES_MAX, |_| Ok(()));
 
 checked_text!(
-    /// The image to be made, `registry/name:tag`. Two requests for the same image are one build.
-    Image, "image", limits::IMAGE_BYTES_MAX, |text| {
-        let name = text.rsplit('/').next().unwrap_or(text);
-        let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@'));
-        if !fits || name.is_empty() || text.starts_with(['/', ':', '.']) || text.contains("//") {
-            return Err("not an image's name; one looks like registry.example.org/binder-owner-name:3f2a91c");
-        }
-        Ok(())
-    });
+/// The image to be made, `registry/name:tag`. Two requests for the same image are one build.
+Image, "image", limits::IMAGE_BYTES_MAX, |text| {
+    let name = text.rsplit('/').next().unwrap_or(text);
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@'));
+    if !fits || name.is_empty() || text.starts_with(['/', ':', '.']) || text.contains("//") {
+        return Err("not an image's name; one looks like registry.example.org/binder-owner-name:3f2a91c");
+    }
+    Ok(())
+});
 
 #[cfg(test)]
 mod tests {
@@ -366,17 +411,32 @@ mod tests {
             ("https://github.com/Owner/Name", "github.com/owner/name"),
             ("https://GitHub.com/Owner/Name.git/", "github.com/owner/name"),
             ("https://www.github.com/o/n", "github.com/o/n"),
-            ("ssh://git@gitlab.com/Group/Sub/Name.git", "gitlab.com/group/sub/name"),
-            ("https://git.example.org/Owner/Name.git", "git.example.org/Owner/Name"),
+            (
+                "ssh://git@gitlab.com/Group/Sub/Name.git",
+                "gitlab.com/group/sub/name",
+            ),
+            (
+                "https://git.example.org/Owner/Name.git",
+                "git.example.org/Owner/Name",
+            ),
             ("git://127.0.0.1:9418//a//b", "127.0.0.1:9418/a/b"),
             ("10.5281/zenodo.3242074", "doi/10.5281/zenodo.3242074"),
-            ("https://doi.org/10.5281/Zenodo.3242074", "doi/10.5281/zenodo.3242074"),
+            (
+                "https://doi.org/10.5281/Zenodo.3242074",
+                "doi/10.5281/zenodo.3242074",
+            ),
             ("doi:10.5281/zenodo.3242074", "doi/10.5281/zenodo.3242074"),
         ] {
             assert_eq!(repo.parse::<Repo>().unwrap().lane().as_str(), lane, "{repo}");
         }
-        assert_eq!("GitHub.com/O/N".parse::<Lane>().unwrap().as_str(), "github.com/o/n");
-        assert_eq!("https://github.com/O/N".parse::<Lane>().unwrap().as_str(), "github.com/o/n");
+        assert_eq!(
+            "GitHub.com/O/N".parse::<Lane>().unwrap().as_str(),
+            "github.com/o/n"
+        );
+        assert_eq!(
+            "https://github.com/O/N".parse::<Lane>().unwrap().as_str(),
+            "github.com/o/n"
+        );
     }
 
     #[test]
@@ -408,7 +468,11 @@ mod tests {
         assert!("3f2a91c".parse::<GitRef>().is_ok());
         assert!("--upload-pack=x".parse::<GitRef>().is_err());
         assert!("a b".parse::<GitRef>().is_err());
-        assert!("registry.example.org:5000/binder-o-n:3f2".parse::<Image>().is_ok());
+        assert!(
+            "registry.example.org:5000/binder-o-n:3f2"
+                .parse::<Image>()
+                .is_ok()
+        );
         for bad in ["", "-x", "a//b", "a b", "a/", "a$b", "/a"] {
             assert!(bad.parse::<Image>().is_err(), "{bad}");
         }

@@ -25,11 +25,18 @@ impl Keys {
     /// When the prefix holds braces, glob characters or blanks, which would change what a key means.
     pub fn new(prefix: &str) -> Result<Self, Invalid> {
         let fits = (1..=64).contains(&prefix.len())
-            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
+            && prefix
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
         if fits {
-            Ok(Self { prefix: prefix.to_owned() })
+            Ok(Self {
+                prefix: prefix.to_owned(),
+            })
         } else {
-            Err(Invalid::new("prefix", "a prefix has 1 to 64 letters, digits, '-', '_', '.' or ':'"))
+            Err(Invalid::new(
+                "prefix",
+                "a prefix has 1 to 64 letters, digits, '-', '_', '.' or ':'",
+            ))
         }
     }
 

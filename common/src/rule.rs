@@ -55,7 +55,9 @@ impl FromStr for Pattern {
             return Ok(Self("*".to_owned()));
         }
         let Some(lead) = lead.strip_suffix('/') else {
-            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
+            return Err(bad(
+                "a pattern is whole segments and a final *: github.com/jupyterlab/*",
+            ));
         };
         if lead.split('/').count() > SEGMENTS_MAX {
             return Err(bad("a pattern has at most four segments before its *"));
@@ -63,10 +65,15 @@ impl FromStr for Pattern {
         let usable = !lead.is_empty()
             && lead.len() <= limits::REPO_BYTES_MAX
             && lead.split('/').all(|segment| {
-                !segment.is_empty() && segment.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '{' | '}' | '"' | '\\' | '['))
+                !segment.is_empty()
+                    && segment
+                        .chars()
+                        .all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '{' | '}' | '"' | '\\' | '['))
             });
         if !usable {
-            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
+            return Err(bad(
+                "a pattern is whole segments and a final *: github.com/jupyterlab/*",
+            ));
         }
         Ok(Self(format!("{}/*", normal_lane(lead).trim_end_matches('/'))))
     }
@@ -74,7 +81,9 @@ impl FromStr for Pattern {
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(from)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -136,29 +145,51 @@ impl Rule {
     /// Names the field and what is allowed.
     pub fn check(&self, pattern: &Pattern) -> Result<(), Invalid> {
         if self.is_empty() {
-            return Err(Invalid::new("rule", "says nothing; set limit, burst, ban or hold (or delete the rule)"));
+            return Err(Invalid::new(
+                "rule",
+                "says nothing; set limit, burst, ban or hold (or delete the rule)",
+            ));
         }
         if self.limit == Some(0) || self.burst == Some(0) {
-            return Err(Invalid::new("limit", "must be at least 1; to start nothing, hold the lane"));
+            return Err(Invalid::new(
+                "limit",
+                "must be at least 1; to start nothing, hold the lane",
+            ));
         }
         if self.together && (pattern.is_lane() || self.limit.is_none()) {
-            return Err(Invalid::new("together", "needs a pattern that ends in * and a limit"));
+            return Err(Invalid::new(
+                "together",
+                "needs a pattern that ends in * and a limit",
+            ));
         }
         if let (Some(limit), Some(burst)) = (self.limit, self.burst)
             && burst < limit
         {
-            return Err(Invalid::new("burst", format!("must be at least the limit, {limit}")));
+            return Err(Invalid::new(
+                "burst",
+                format!("must be at least the limit, {limit}"),
+            ));
         }
-        let until_built = [&self.ban, &self.hold].into_iter().flatten().any(|stop| stop.until_built);
-        if until_built && !pattern.is_lane() {
-            return Err(Invalid::new("until_built", "works for one lane, not for a pattern"));
-        }
-        let long = [&self.ban, &self.hold]
+        let until_built = [&self.ban, &self.hold]
             .into_iter()
             .flatten()
-            .any(|stop| stop.message.as_ref().is_some_and(|message| message.len() > limits::ARG_BYTES_MAX));
+            .any(|stop| stop.until_built);
+        if until_built && !pattern.is_lane() {
+            return Err(Invalid::new(
+                "until_built",
+                "works for one lane, not for a pattern",
+            ));
+        }
+        let long = [&self.ban, &self.hold].into_iter().flatten().any(|stop| {
+            stop.message
+                .as_ref()
+                .is_some_and(|message| message.len() > limits::ARG_BYTES_MAX)
+        });
         if long {
-            return Err(Invalid::new("message", format!("has at most {} bytes", limits::ARG_BYTES_MAX)));
+            return Err(Invalid::new(
+                "message",
+                format!("has at most {} bytes", limits::ARG_BYTES_MAX),
+            ));
         }
         Ok(())
     }
@@ -192,12 +223,60 @@ mod tests {
         let lane: Pattern = "github.com/o/n".parse().unwrap();
         let owner: Pattern = "github.com/o/*".parse().unwrap();
         assert!(Rule::default().check(&lane).is_err());
-        assert!(Rule { limit: Some(0), ..Rule::default() }.check(&lane).is_err());
-        assert!(Rule { limit: Some(2), together: true, ..Rule::default() }.check(&lane).is_err());
-        assert!(Rule { limit: Some(2), together: true, ..Rule::default() }.check(&owner).is_ok());
-        assert!(Rule { limit: Some(4), burst: Some(2), ..Rule::default() }.check(&lane).is_err());
-        let until_built = Some(Stop { until_built: true, ..Stop::default() });
-        assert!(Rule { ban: until_built.clone(), ..Rule::default() }.check(&owner).is_err());
-        assert!(Rule { ban: until_built, ..Rule::default() }.check(&lane).is_ok());
+        assert!(
+            Rule {
+                limit: Some(0),
+                ..Rule::default()
+            }
+            .check(&lane)
+            .is_err()
+        );
+        assert!(
+            Rule {
+                limit: Some(2),
+                together: true,
+                ..Rule::default()
+            }
+            .check(&lane)
+            .is_err()
+        );
+        assert!(
+            Rule {
+                limit: Some(2),
+                together: true,
+                ..Rule::default()
+            }
+            .check(&owner)
+            .is_ok()
+        );
+        assert!(
+            Rule {
+                limit: Some(4),
+                burst: Some(2),
+                ..Rule::default()
+            }
+            .check(&lane)
+            .is_err()
+        );
+        let until_built = Some(Stop {
+            until_built: true,
+            ..Stop::default()
+        });
+        assert!(
+            Rule {
+                ban: until_built.clone(),
+                ..Rule::default()
+            }
+            .check(&owner)
+            .is_err()
+        );
+        assert!(
+            Rule {
+                ban: until_built,
+                ..Rule::default()
+            }
+            .check(&lane)
+            .is_ok()
+        );
     }
 }

@@ -20,11 +20,17 @@ pub struct Script {
 
 impl Script {
     const fn new(name: &'static str, code: &'static str) -> Self {
-        Self { name, code, script: std::sync::OnceLock::new() }
+        Self {
+            name,
+            code,
+            script: std::sync::OnceLock::new(),
+        }
     }
 
     fn sha(&self) -> &str {
-        self.script.get_or_init(|| redis::Script::new(self.code)).get_hash()
+        self.script
+            .get_or_init(|| redis::Script::new(self.code))
+            .get_hash()
     }
 }
 
@@ -103,9 +109,14 @@ pub(crate) struct Reply {
 impl Reply {
     fn new(script: &'static str, value: Value) -> Result<Self> {
         let corrupt = || Error::Corrupt(format!("script {script} answered without a tag"));
-        let Value::Array(values) = value else { return Err(corrupt()) };
+        let Value::Array(values) = value else {
+            return Err(corrupt());
+        };
         let mut rest = values.into_iter();
-        let tag = rest.next().and_then(|tag| redis::from_redis_value(tag).ok()).ok_or_else(corrupt)?;
+        let tag = rest
+            .next()
+            .and_then(|tag| redis::from_redis_value(tag).ok())
+            .ok_or_else(corrupt)?;
         Ok(Self { tag, rest, script })
     }
 
@@ -119,7 +130,12 @@ impl Reply {
     /// The next value, parsed from its text. Numbers and ids come as text: Lua cuts numbers short.
     pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self) -> Result<T> {
         let text: String = self.next()?;
-        text.parse().map_err(|e| Error::Corrupt(format!("script {}: reply {}: '{text}': {e}", self.script, self.tag)))
+        text.parse().map_err(|e| {
+            Error::Corrupt(format!(
+                "script {}: reply {}: '{text}': {e}",
+                self.script, self.tag
+            ))
+        })
     }
 
     /// Like [`Self::parse`], with the empty text for an absent value.
@@ -128,16 +144,21 @@ impl Reply {
         match text {
             None => Ok(None),
             Some(text) if text.is_empty() => Ok(None),
-            Some(text) => text
-                .parse()
-                .map(Some)
-                .map_err(|e| Error::Corrupt(format!("script {}: reply {}: '{text}': {e}", self.script, self.tag))),
+            Some(text) => text.parse().map(Some).map_err(|e| {
+                Error::Corrupt(format!(
+                    "script {}: reply {}: '{text}': {e}",
+                    self.script, self.tag
+                ))
+            }),
         }
     }
 
     /// A tag that the script's header does not list.
     pub(crate) fn unknown(&self) -> Error {
-        Error::Corrupt(format!("script {} answered with the unknown tag '{}'", self.script, self.tag))
+        Error::Corrupt(format!(
+            "script {} answered with the unknown tag '{}'",
+            self.script, self.tag
+        ))
     }
 }
 
@@ -155,7 +176,10 @@ impl Queue {
 
     fn accept(&self, mut reply: Reply) -> Result<Reply> {
         match reply.tag.as_str() {
-            "schema" => Err(Error::Schema { found: reply.next()?, known: crate::queue::SCHEMA }),
+            "schema" => Err(Error::Schema {
+                found: reply.next()?,
+                known: crate::queue::SCHEMA,
+            }),
             "refilling" => Err(Error::Refilling),
             _ => Ok(reply),
         }
@@ -171,7 +195,9 @@ impl Queue {
 
     /// Runs the log script on a log's own keys.
     pub(crate) async fn call_log(&self, keys: &[String], args: &Args) -> Result<Reply> {
-        let value = self.evaluate(&APPEND, keys, args.0.iter().map(Vec::as_slice)).await?;
+        let value = self
+            .evaluate(&APPEND, keys, args.0.iter().map(Vec::as_slice))
+            .await?;
         Reply::new(APPEND.name, value)
     }
 

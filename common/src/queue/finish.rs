@@ -57,7 +57,9 @@ impl Queue {
         let (outcome, class, reason, node) = match &finish.outcome {
             Outcome::Succeeded => ("succeeded", "", "", None),
             Outcome::Cancelled => ("cancelled", "", "", None),
-            Outcome::Failed { class, reason, node } => ("failed", class.word(), reason.as_str(), node.as_ref()),
+            Outcome::Failed { class, reason, node } => {
+                ("failed", class.word(), reason.as_str(), node.as_ref())
+            }
         };
         let args = Args::new()
             .show(token.build)
@@ -74,7 +76,10 @@ impl Queue {
         let mut reply = self.call(&FINISH, args).await?;
         match reply.tag.as_str() {
             "ended" => Ok(Finished::Ended(reply.parse()?)),
-            "retried" => Ok(Finished::Retried { not_before: reply.parse()?, attempt: reply.parse()? }),
+            "retried" => Ok(Finished::Retried {
+                not_before: reply.parse()?,
+                attempt: reply.parse()?,
+            }),
             "stale" => Ok(Finished::Stale),
             _ => Err(reply.unknown()),
         }

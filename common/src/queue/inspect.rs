@@ -207,7 +207,10 @@ impl Queue {
 
     /// One lane; a lane that was never asked for is there too, with nothing in it.
     pub async fn lane(&self, lane: &Lane) -> Result<LaneView> {
-        self.lane_views(std::slice::from_ref(lane)).await?.pop().ok_or_else(|| Error::Corrupt("no lane".to_owned()))
+        self.lane_views(std::slice::from_ref(lane))
+            .await?
+            .pop()
+            .ok_or_else(|| Error::Corrupt("no lane".to_owned()))
     }
 
     /// Lanes with builds in line, in the order in which they come next, sorted by what they wait
@@ -217,8 +220,14 @@ impl Queue {
         let keys = self.keys();
         let shared: Vec<String> = {
             let rules = self.rules().await?;
-            let together = rules.iter().filter(|(_, rule)| rule.together).map(|(pattern, _)| pattern.to_string());
-            std::iter::once("slow".to_owned()).chain(together).map(|name| keys.lanes_shared(&name)).collect()
+            let together = rules
+                .iter()
+                .filter(|(_, rule)| rule.together)
+                .map(|(pattern, _)| pattern.to_string());
+            std::iter::once("slow".to_owned())
+                .chain(together)
+                .map(|name| keys.lanes_shared(&name))
+                .collect()
         };
         let mut sets = vec![keys.lanes(), keys.lanes_burst()];
         sets.extend(shared);
@@ -230,7 +239,11 @@ impl Queue {
             let page: Vec<String> = self.zrange(&sets[set], offset, room, false).await?;
             let read = page.len();
             // `@name` stands for a shared limit whose lanes are listed on their own.
-            names.extend(page.into_iter().filter(|name| !name.starts_with('@')).filter_map(|name| name.parse().ok()));
+            names.extend(
+                page.into_iter()
+                    .filter(|name| !name.starts_with('@'))
+                    .filter_map(|name| name.parse().ok()),
+            );
             if read < room {
                 (set, offset) = (set + 1, 0);
             } else {
@@ -239,7 +252,9 @@ impl Queue {
         }
         let cursor = (set < sets.len()).then(|| format!("{set}:{offset}"));
         if cursor.is_none() {
-            let ids = self.zrange::<String>(&keys.leases(), 0, limits::PAGE, false).await?;
+            let ids = self
+                .zrange::<String>(&keys.leases(), 0, limits::PAGE, false)
+                .await?;
             let ids: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
             for build in self.load(&ids).await? {
                 if !names.contains(&build.lane) {
@@ -247,13 +262,18 @@ impl Queue {
                 }
             }
         }
-        Ok(Page { items: self.lane_views(&names).await?, cursor })
+        Ok(Page {
+            items: self.lane_views(&names).await?,
+            cursor,
+        })
     }
 
     async fn lane_views(&self, lanes: &[Lane]) -> Result<Vec<LaneView>> {
         let mut views = Vec::with_capacity(lanes.len());
         for batch in lanes.chunks(50) {
-            let args = batch.iter().fold(Args::new(), |args, lane| args.text(lane.as_str()));
+            let args = batch
+                .iter()
+                .fold(Args::new(), |args, lane| args.text(lane.as_str()));
             let mut reply = self.call(&LANE, args).await?;
             for lane in batch {
                 views.push(lane_view(lane, &mut reply)?);
@@ -266,7 +286,11 @@ impl Queue {
     pub async fn workers(&self) -> Result<Vec<WorkerView>> {
         let beats: Vec<(String, f64)> = {
             let mut pipe = redis::pipe();
-            pipe.cmd("ZRANGE").arg(self.keys().workers()).arg(0).arg(READ_MAX - 1).arg("WITHSCORES");
+            pipe.cmd("ZRANGE")
+                .arg(self.keys().workers())
+                .arg(0)
+                .arg(READ_MAX - 1)
+                .arg("WITHSCORES");
             first(self.link().bulk(&pipe).await?)?
         };
         let mut pipe = redis::pipe();
@@ -281,7 +305,8 @@ impl Queue {
         }
         let mut workers = Vec::with_capacity(ids.len());
         for ((id, seen), answer) in ids.into_iter().zip(self.link().bulk(&pipe).await?) {
-            let mut fields: BTreeMap<String, String> = redis::from_redis_value(answer).map_err(Error::reply)?;
+            let mut fields: BTreeMap<String, String> =
+                redis::from_redis_value(answer).map_err(Error::reply)?;
             let mut text = |name: &str| fields.remove(name).unwrap_or_default();
             workers.push(WorkerView {
                 host: text("host"),
@@ -314,8 +339,12 @@ impl Queue {
             let ids: Vec<String> = self.zrange(key, offset, room, *newest_first).await?;
             let exhausted = ids.len() < room;
             let parsed: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            let mut found: HashMap<BuildId, Build> =
-                self.load(&parsed).await?.into_iter().map(|build| (build.id, build)).collect();
+            let mut found: HashMap<BuildId, Build> = self
+                .load(&parsed)
+                .await?
+                .into_iter()
+                .map(|build| (build.id, build))
+                .collect();
             let mut taken = 0;
             for id in &parsed {
                 if items.len() == limit {
@@ -336,7 +365,10 @@ impl Queue {
                 offset += taken;
             }
         }
-        Ok(Page { items, cursor: (set < sets.len()).then(|| format!("{set}:{offset}")) })
+        Ok(Page {
+            items,
+            cursor: (set < sets.len()).then(|| format!("{set}:{offset}")),
+        })
     }
 
     /// The sets to walk for a filter, and whether each is walked from its end.
@@ -359,7 +391,10 @@ impl Queue {
     /// script; 1,000 hold Redis for a few milliseconds.
     pub async fn check(&self, max: usize) -> Result<CheckReport> {
         let mut reply = self.call(&CHECK, Args::new().show(max)).await?;
-        Ok(CheckReport { checked: reply.parse()?, problems: reply.next()? })
+        Ok(CheckReport {
+            checked: reply.parse()?,
+            problems: reply.next()?,
+        })
     }
 
     async fn zrange<T: redis::FromRedisValue>(
@@ -371,7 +406,10 @@ impl Queue {
     ) -> Result<Vec<T>> {
         let mut pipe = redis::pipe();
         let command = if newest_first { "ZREVRANGE" } else { "ZRANGE" };
-        pipe.cmd(command).arg(key).arg(offset).arg(offset + count.max(1) - 1);
+        pipe.cmd(command)
+            .arg(key)
+            .arg(offset)
+            .arg(offset + count.max(1) - 1);
         first(self.link().bulk(&pipe).await?)
     }
 }
@@ -381,20 +419,33 @@ fn first<T: redis::FromRedisValue>(answers: Vec<Value>) -> Result<T> {
 }
 
 fn page_size(limit: usize) -> usize {
-    if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) }
+    if limit == 0 {
+        limits::PAGE
+    } else {
+        limit.min(limits::PAGE)
+    }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "scores are whole milliseconds")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "scores are whole milliseconds"
+)]
 fn whole(number: f64) -> u64 {
     number.max(0.0) as u64
 }
 
 fn parse_cursor(cursor: Option<&str>, sets: usize) -> Result<(usize, usize)> {
     let Some(cursor) = cursor else { return Ok((0, 0)) };
-    let parsed = cursor.split_once(':').and_then(|(set, offset)| Some((set.parse().ok()?, offset.parse().ok()?)));
+    let parsed = cursor
+        .split_once(':')
+        .and_then(|(set, offset)| Some((set.parse().ok()?, offset.parse().ok()?)));
     match parsed {
         Some((set, offset)) if set < sets && offset <= 10_000_000 => Ok((set, offset)),
-        _ => Err(Error::Invalid(Invalid::new("cursor", "not a cursor of this list; take it from the page before"))),
+        _ => Err(Error::Invalid(Invalid::new(
+            "cursor",
+            "not a cursor of this list; take it from the page before",
+        ))),
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Queue;
-use crate::build::Build;
+use super::inspect::{LaneView, Snapshot};
+use crate::build::{Build, BuildState, Priority};
 use crate::error::Result;
 
 /// Why a build is where it is.
@@ -20,7 +21,204 @@ pub struct Why {
 impl Queue {
     /// Says why a build waits.
     pub async fn why(&self, build: &Build) -> Result<Why> {
-        let position = self.position(build.id).await?;
-        Ok(Why { text: build.state.to_string(), position, eta_ms: None })
+        let snapshot = self.snapshot().await?;
+        self.why_with(build, &snapshot).await
+    }
+
+    /// Like [`Self::why`], from a snapshot that is shared by many answers.
+    pub async fn why_with(&self, build: &Build, snapshot: &Snapshot) -> Result<Why> {
+        if build.state != BuildState::Queued {
+            return Ok(Why {
+                text: started(build, snapshot.now),
+                position: None,
+                eta_ms: remaining(build, snapshot.now),
+            });
+        }
+        let (position, lane) = futures::try_join!(self.position(build.id), self.lane(&build.lane))?;
+        let ahead = position.map_or(0, |(place, _)| place - 1);
+        let wait = wait_ms(snapshot, ahead);
+        let text = queued(build, &lane, snapshot, position, wait);
+        let held = lane.held.is_some() || snapshot.slots == 0;
+        let eta_ms = match build.not_before {
+            _ if held => None,
+            Some(at) => Some(at.saturating_sub(snapshot.now) + build.expected),
+            None => Some(wait + build.expected),
+        };
+        Ok(Why {
+            text,
+            position,
+            eta_ms,
+        })
+    }
+}
+
+/// About how long until everything ahead has found a slot: as many builds as there are slots end
+/// in one mean duration.
+fn wait_ms(snapshot: &Snapshot, ahead: u64) -> u64 {
+    let busy = snapshot.leased + snapshot.orphaned;
+    let free = snapshot.slots.saturating_sub(busy);
+    if snapshot.slots == 0 || ahead < free {
+        return 0;
+    }
+    (ahead - free + 1) * snapshot.mean_ms.unwrap_or(DURATION_GUESS_MS) / snapshot.slots
+}
+
+/// What a build is taken to last before any has ended.
+const DURATION_GUESS_MS: u64 = 180_000;
+
+fn remaining(build: &Build, now: u64) -> Option<u64> {
+    let since = build.claimed.filter(|_| !build.state.is_ended())?;
+    Some((since + build.expected).saturating_sub(now))
+}
+
+fn started(build: &Build, now: u64) -> String {
+    let worker = build.worker.as_ref().map_or("a worker", |worker| worker.as_str());
+    let reason = build.reason.as_deref().unwrap_or("no reason was given");
+    let note = build
+        .note
+        .as_ref()
+        .map(|note| format!(": {note}"))
+        .unwrap_or_default();
+    let since = build
+        .claimed
+        .map_or_else(String::new, |at| format!(" for {}", span(now.saturating_sub(at))));
+    match build.state {
+        _ if build.cancelling && !build.state.is_ended() => format!("being stopped on {worker} ({reason})"),
+        BuildState::Starting => format!("starting on {worker}{since}{note}"),
+        BuildState::Running => {
+            format!(
+                "running on {worker}{since}; expected to take {}{note}",
+                span(build.expected)
+            )
+        }
+        BuildState::Orphaned => {
+            format!("its worker {worker} is gone; waiting for another one to take the run over")
+        }
+        BuildState::Failed => format!("failed: {reason}"),
+        BuildState::Cancelled => format!("cancelled: {reason}"),
+        BuildState::Succeeded | BuildState::Queued => build.state.to_string(),
+    }
+}
+
+fn queued(
+    build: &Build,
+    lane: &LaneView,
+    snapshot: &Snapshot,
+    position: Option<(u64, u64)>,
+    wait: u64,
+) -> String {
+    if let Some(at) = build.not_before {
+        let reason = build.reason.as_deref().unwrap_or("its last attempt failed");
+        let wait = span(at.saturating_sub(snapshot.now));
+        return format!(
+            "attempt {} starts in {wait}, because of the last one: {reason}",
+            build.attempt
+        );
+    }
+    if let Some((rule, message, until)) = &lane.held {
+        let until = until.map_or_else(
+            || "until an operator releases it".to_owned(),
+            |at| format!("for {} more", span(at.saturating_sub(snapshot.now))),
+        );
+        let message = if message.is_empty() {
+            String::new()
+        } else {
+            format!(": {message}")
+        };
+        return format!("held by the rule of {rule} {until}{message}");
+    }
+    if snapshot.workers == 0 {
+        return "no live worker".to_owned();
+    }
+    if snapshot.slots == 0 {
+        return "no slots: every worker is draining".to_owned();
+    }
+    if let Some(text) = waits_for_permit(lane, snapshot) {
+        return text;
+    }
+    if build.spec.priority == Priority::Background && snapshot.background >= snapshot.background_max {
+        return format!(
+            "waiting for the background's share of the slots: {} of {} in use",
+            snapshot.background, snapshot.background_max
+        );
+    }
+    let place = position.map_or_else(
+        || "in line".to_owned(),
+        |(place, _)| format!("{} in line", ordinal(place)),
+    );
+    if wait == 0 {
+        return format!("{place}, starting at once");
+    }
+    format!("{place}, next free slot expected in about {}", span(wait))
+}
+
+fn waits_for_permit(lane: &LaneView, snapshot: &Snapshot) -> Option<String> {
+    let at = lane.at.as_deref()?;
+    if let (Some((name, limit, permits)), true) = (&lane.shared, at.starts_with("lanes:shared:")) {
+        let whose = if name == "slow" {
+            "all slow lanes together".to_owned()
+        } else {
+            format!("all of {name} together")
+        };
+        return (permits >= limit)
+            .then(|| format!("waiting for a permit of {whose}: {permits} of {limit} in use"));
+    }
+    let most = match at {
+        "lanes:full" => lane.burst,
+        "lanes:burst" => lane.limit,
+        _ => return None,
+    };
+    let holder = lane.holder.as_ref().map_or_else(String::new, |(id, since)| {
+        format!(" by build {id} for {}", span(snapshot.now.saturating_sub(*since)))
+    });
+    let borrow = if at == "lanes:burst" {
+        "; it may borrow one while more than half of all slots are free"
+    } else {
+        ""
+    };
+    Some(format!(
+        "waiting for a permit of {}: {} of {most} in use{holder}{borrow}",
+        lane.lane, lane.permits
+    ))
+}
+
+fn ordinal(n: u64) -> String {
+    let ending = match (n % 10, n % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{n}{ending}")
+}
+
+/// A span of time as people say it.
+pub fn span(ms: u64) -> String {
+    let s = ms.div_ceil(1000);
+    match s {
+        0..=1 => "1 s".to_owned(),
+        2..=89 => format!("{s} s"),
+        90..=5399 => format!("{} min", (s + 30) / 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(
+            [1, 2, 3, 4, 11, 12, 21, 101, 112].map(ordinal).join(" "),
+            "1st 2nd 3rd 4th 11th 12th 21st 101st 112th"
+        );
+        assert_eq!(
+            [0, 1500, 60_000, 90_000, 2_520_000, 8_100_000]
+                .map(span)
+                .join(", "),
+            "1 s, 2 s, 60 s, 2 min, 42 min, 2 h 15 min"
+        );
     }
 }

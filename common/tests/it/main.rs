@@ -1,1 +1,12 @@
-fn main() {}
+//! The queue's tests, against a real redis-server each.
+
+mod connections;
+mod keys;
+mod leases;
+mod limits;
+mod logs;
+mod order;
+mod outcomes;
+mod reasons;
+mod scene;
+mod submitting;

@@ -1,0 +1,137 @@
+//! The scripts and `keys.rs` mean the same keys; the schema is checked.
+
+use fairlane_common::queue::{DispatcherBeat, SCHEMA};
+use fairlane_common::rule::Stop;
+use fairlane_common::{DispatcherId, Error, Queue, Rule};
+
+use crate::scene::{Scene, ask, background, worker};
+
+#[tokio::test]
+async fn scripts_write_only_keys_that_are_named() {
+    let scene = Scene::new().await;
+    let keys = scene.queue.keys().clone();
+    scene.beat("w", 2, &[]).await;
+    let d: DispatcherId = "d".parse().unwrap();
+    scene
+        .queue
+        .beat_dispatcher(&DispatcherBeat {
+            dispatcher: d.clone(),
+            counts: vec![],
+        })
+        .await
+        .unwrap();
+    let mut first = ask("o/a", 1);
+    first.dispatcher = Some(d.clone());
+    let second = background(ask("o/b", 1));
+    let (a, b) = (scene.submit(&first).await, scene.submit(&second).await);
+    scene
+        .rule(
+            "github.com/o/*",
+            &Rule {
+                limit: Some(1),
+                together: true,
+                ..Rule::default()
+            },
+        )
+        .await;
+    scene
+        .rule(
+            "github.com/h/*",
+            &Rule {
+                hold: Some(Stop::default()),
+                ..Rule::default()
+            },
+        )
+        .await;
+    scene.reap().await;
+    scene.submit(&ask("h/h", 1)).await;
+    scene.claim("w", 2).await;
+    let lane = |name: &str| format!("github.com/{name}").parse().unwrap();
+    let mut named = vec![
+        keys.schema(),
+        keys.born(),
+        keys.simulation(),
+        keys.queued(),
+        keys.lanes(),
+        keys.lanes_held(),
+        keys.leases(),
+        keys.timers(),
+        keys.workers(),
+        keys.dispatchers(),
+        keys.totals(),
+        keys.rules(),
+        keys.events(),
+        keys.audit(),
+        keys.wake(),
+        keys.build(a),
+        keys.build(b),
+        keys.image(&first.spec.image),
+        keys.image(&second.spec.image),
+        keys.lane(&lane("o/a")),
+        keys.lane(&lane("o/b")),
+        keys.lane(&lane("h/h")),
+        keys.permits(&lane("o/a")),
+        keys.permits_shared("github.com/o/*"),
+        keys.lanes_shared("github.com/o/*"),
+        keys.worker(&worker("w")),
+        keys.watched(&d),
+        keys.people(a),
+        keys.stats(&lane("o/a")),
+        keys.stats(&lane("o/b")),
+        keys.stats(&lane("h/h")),
+        keys.orphans(),
+        keys.ended(),
+        keys.lanes_burst(),
+        keys.lanes_full(),
+    ];
+    named.sort();
+    let mut found: Vec<String> = scene.redis(&["KEYS", "*"]).await;
+    found.retain(|key| !key.contains(":build:") && !key.contains(":image:") && !key.contains("people:"));
+    for key in &found {
+        assert!(named.contains(key), "{key} is not named in keys.rs");
+    }
+    assert!(found.len() >= 20, "{found:?}");
+}
+
+#[tokio::test]
+async fn another_major_is_refused_a_newer_minor_is_not() {
+    let scene = Scene::new().await;
+    let open = || async { Queue::open(&scene.server.url().parse().unwrap(), "fairlane").await };
+    scene
+        .redis::<()>(&["SET", &scene.queue.keys().schema(), "1.7"])
+        .await;
+    open().await.unwrap();
+    scene
+        .redis::<()>(&["SET", &scene.queue.keys().schema(), "2.0"])
+        .await;
+    let says = open().await.unwrap_err().to_string();
+    assert!(
+        says.contains("2.0") && says.contains(SCHEMA) && says.contains("doctor --migrate"),
+        "{says}"
+    );
+    assert!(matches!(
+        scene.queue.submit(&ask("o/n", 1)).await.unwrap_err(),
+        Error::Schema { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_real_queue_takes_no_time_from_outside() {
+    let server = fairlane_testkit::RedisServer::start_default().await;
+    let url = server.url().parse().unwrap();
+    Queue::open(&url, "fairlane").await.unwrap();
+    let clock = fairlane_common::clock::Clock::Simulated(fairlane_common::clock::SimulatedClock::new(1));
+    let simulated = Queue::open_simulated(&url, "fairlane", clock).await.unwrap();
+    let refused = simulated.submit(&ask("o/n", 1)).await.unwrap_err();
+    assert!(refused.to_string().contains("not simulated"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_a_queue_again() {
+    let scene = Scene::new().await;
+    scene.submit(&ask("o/n", 1)).await;
+    scene.redis::<()>(&["FLUSHALL"]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    assert_eq!(scene.queue.position(id).await.unwrap(), Some((1, 1)));
+    scene.check().await;
+}

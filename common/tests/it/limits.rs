@@ -1,0 +1,245 @@
+//! Permits, burst, rules, shared limits, the background share.
+
+use fairlane_common::queue::{Outcome, Policy};
+use fairlane_common::rule::Stop;
+use fairlane_common::{BuildId, Rule};
+
+use crate::scene::{Scene, ask, background};
+
+fn limit(limit: u32) -> Rule {
+    Rule {
+        limit: Some(limit),
+        ..Rule::default()
+    }
+}
+
+async fn ask_many(scene: &Scene, repo: &str, commits: std::ops::RangeInclusive<u32>) -> Vec<BuildId> {
+    let mut ids = vec![];
+    for commit in commits {
+        ids.push(scene.submit(&ask(repo, commit)).await);
+        scene.clock.advance_ms(1);
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_lane_has_two_permits_and_borrows_a_third_while_half_is_free() {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    ask_many(&scene, "o/slow", 1..=16).await;
+    assert_eq!(scene.claim("w", 8).await.len(), 3);
+    assert_eq!(
+        scene
+            .queue
+            .lane(&"github.com/o/slow".parse().unwrap())
+            .await
+            .unwrap()
+            .at
+            .as_deref(),
+        Some("lanes:full")
+    );
+    let others = ask_many(&scene, "o/a", 1..=2).await;
+    assert_eq!(scene.claim_ids("w", 5).await, others);
+    // Five of eight slots are taken: no more borrowing.
+    ask_many(&scene, "o/b", 1..=3).await;
+    assert_eq!(scene.claim("w", 3).await.len(), 2);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn with_few_slots_a_lane_has_one_permit_until_more_workers_come() {
+    let scene = Scene::new().await;
+    scene.beat("w", 3, &[]).await;
+    ask_many(&scene, "o/slow", 1..=4).await;
+    ask_many(&scene, "o/x", 1..=1).await;
+    // One permit, one borrowed while more than half is free, then the other lane's turn.
+    assert_eq!(scene.claim("w", 3).await.len(), 3);
+    scene.beat("v", 5, &[]).await;
+    scene.reap().await;
+    scene.check().await;
+    let lane = scene
+        .queue
+        .lane(&"github.com/o/slow".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!((lane.limit, lane.burst), (2, 3));
+}
+
+#[tokio::test]
+async fn rules_change_limits_live() {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    scene.rule("github.com/o/slow", &limit(1)).await;
+    ask_many(&scene, "o/slow", 1..=16).await;
+    assert_eq!(
+        scene.claim("w", 8).await.len(),
+        1,
+        "a limit by rule is also the burst"
+    );
+    scene.rule("github.com/o/slow", &limit(16)).await;
+    assert_eq!(scene.claim("w", 7).await.len(), 7);
+    scene.check().await;
+    // The most specific rule wins, and a pattern's lanes are placed anew by whoever reaps.
+    scene.rule("github.com/p/*", &limit(1)).await;
+    scene.rule("github.com/*", &limit(5)).await;
+    scene.beat("v", 20, &[]).await;
+    for repo in ["p/a", "p/b", "q/c"] {
+        ask_many(&scene, repo, 1..=8).await;
+    }
+    assert_eq!(
+        scene.claim("v", 20).await.len(),
+        8 + 1 + 1 + 5,
+        "the rest of o/slow, and what the rules let through"
+    );
+    scene
+        .queue
+        .delete_rule(&"github.com/p/*".parse().unwrap(), "test")
+        .await
+        .unwrap();
+    assert!(scene.claim("v", 20).await.is_empty());
+    scene.reap().await;
+    assert_eq!(scene.claim("v", 20).await.len(), 4 + 4);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_limit_together_counts_all_lanes_of_a_pattern() {
+    let scene = Scene::new().await;
+    scene.beat("w", 20, &[]).await;
+    scene
+        .rule(
+            "github.com/o/*",
+            &Rule {
+                limit: Some(3),
+                together: true,
+                ..Rule::default()
+            },
+        )
+        .await;
+    for repo in ["o/a", "o/b", "o/c", "p/d"] {
+        ask_many(&scene, repo, 1..=3).await;
+    }
+    let claimed = scene.claim("w", 20).await;
+    let of_owner = claimed
+        .iter()
+        .filter(|c| c.build.lane.as_str().starts_with("github.com/o/"))
+        .count();
+    assert_eq!((of_owner, claimed.len()), (3, 6));
+    scene.check().await;
+    let freed = claimed
+        .iter()
+        .find(|c| c.build.lane.as_str().starts_with("github.com/o/"))
+        .unwrap();
+    scene.finish(&freed.token, Outcome::Succeeded).await;
+    assert_eq!(scene.claim("w", 14).await.len(), 1);
+    scene
+        .queue
+        .delete_rule(&"github.com/o/*".parse().unwrap(), "test")
+        .await
+        .unwrap();
+    scene.reap().await;
+    assert!(
+        scene.claim("w", 13).await.len() >= 2,
+        "its lanes are free again, each within its own limit"
+    );
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn slow_lanes_share_half_of_the_slots() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    scene
+        .queue
+        .configure(&Policy {
+            slow_after_ms: Some(1000),
+            slow_limit: Some(1),
+            ..Policy::default()
+        })
+        .await
+        .unwrap();
+    for repo in ["o/a", "o/b"] {
+        scene.submit(&ask(repo, 1)).await;
+        let token = scene.claim("w", 1).await.remove(0).token;
+        scene.clock.advance_ms(2000);
+        scene.finish(&token, Outcome::Succeeded).await;
+    }
+    ask_many(&scene, "o/a", 2..=3).await;
+    ask_many(&scene, "o/b", 2..=3).await;
+    let quick = ask_many(&scene, "o/quick", 1..=1).await;
+    let claimed = scene.claim("w", 4).await;
+    assert_eq!(claimed.len(), 2);
+    assert!(claimed.iter().any(|c| c.build.id == quick[0]));
+    scene.check().await;
+    for one in claimed {
+        scene.finish(&one.token, Outcome::Succeeded).await;
+    }
+    assert_eq!(scene.claim("w", 4).await.len(), 1);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_hold_queues_without_starting_and_ends_by_itself() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let until = scene.clock.now_ms() + 5000;
+    let hold = Stop {
+        message: Some("maintenance".to_owned()),
+        until: Some(until),
+        until_built: false,
+    };
+    scene
+        .rule(
+            "github.com/*",
+            &Rule {
+                hold: Some(hold),
+                ..Rule::default()
+            },
+        )
+        .await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    assert!(scene.claim("w", 4).await.is_empty());
+    let lane = scene
+        .queue
+        .lane(&"github.com/o/n".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        lane.held,
+        Some(("github.com/*".to_owned(), "maintenance".to_owned(), Some(until)))
+    );
+    scene.check().await;
+    scene.pass(5000).await;
+    assert!(scene.queue.rules().await.unwrap().is_empty());
+    assert_eq!(scene.claim_ids("w", 4).await, [id]);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn background_builds_use_three_quarters_and_come_last() {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    for n in 0..10 {
+        scene.submit(&background(ask(&format!("o/bg{n}"), 1))).await;
+    }
+    let person = scene.submit(&ask("o/person", 1)).await;
+    let first = scene.claim("w", 8).await;
+    assert_eq!(first[0].build.id, person);
+    assert_eq!(first.len(), 1 + 6);
+    scene.check().await;
+    // A person who asks for one takes it out of the background, also while it runs.
+    let running = &first[1].build.spec;
+    let joined = scene
+        .submit(&fairlane_common::queue::Submit {
+            spec: fairlane_common::BuildSpec {
+                priority: fairlane_common::Priority::Interactive,
+                ..running.clone()
+            },
+            ..ask("x/y", 1)
+        })
+        .await;
+    assert_eq!(joined, first[1].build.id);
+    assert_eq!(scene.queue.snapshot().await.unwrap().background, 5);
+    assert_eq!(scene.claim("w", 1).await.len(), 1);
+    scene.check().await;
+}

@@ -1,0 +1,110 @@
+//! Logs: written once, by the newest holder only, head and tail kept.
+
+use fairlane_common::id::Token;
+use fairlane_common::log::{Appended, LogLine, LogWriter};
+use fairlane_common::{BuildId, limits};
+
+use crate::scene::{Scene, worker};
+
+fn line(n: usize) -> LogLine {
+    LogLine {
+        t: format!("2026-01-01T00:00:00.{:09}Z", n / 2),
+        text: format!("line {n}"),
+    }
+}
+
+fn writer(scene: &Scene, id: BuildId, epoch: u64, last: &str) -> LogWriter {
+    let token = Token {
+        build: id,
+        epoch,
+        worker: worker("w"),
+    };
+    LogWriter::new(scene.queue.clone(), token, 1, last.to_owned())
+}
+
+async fn texts(scene: &Scene, id: BuildId) -> Vec<String> {
+    let (mut after, mut all) = ("0".to_owned(), vec![]);
+    loop {
+        let page = scene.queue.read_log(id, 1, &after, 100).await.unwrap();
+        let Some(last) = page.entries.last() else {
+            return all;
+        };
+        after.clone_from(&last.id);
+        all.extend(page.entries.into_iter().map(|entry| entry.text));
+    }
+}
+
+#[tokio::test]
+async fn lines_come_once_also_when_an_answer_is_lost() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let lines: Vec<_> = (0..1200).map(line).collect();
+    let mut one = writer(&scene, id, 5, "0-0");
+    one.append(&lines[..700]).await.unwrap();
+    let heard = one.last().to_owned();
+    one.append(&lines[700..900]).await.unwrap();
+    // The same holder, its last answer unheard, writes the same lines and more.
+    let mut again = writer(&scene, id, 5, &heard);
+    assert!(matches!(
+        again.append(&lines[700..]).await.unwrap(),
+        Appended::Done(_)
+    ));
+    let expected: Vec<_> = lines.iter().map(|line| line.text.clone()).collect();
+    assert_eq!(texts(&scene, id).await, expected);
+}
+
+#[tokio::test]
+async fn an_older_holder_cannot_write() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut old = writer(&scene, id, 5, "0-0");
+    old.append(&[line(0)]).await.unwrap();
+    let (last, stored) = scene.queue.log_end(id, 1, 50).await.unwrap();
+    assert_eq!(stored.len(), 1);
+    let mut new = writer(&scene, id, 6, &last);
+    new.append(&[line(1)]).await.unwrap();
+    assert_eq!(old.append(&[line(2)]).await.unwrap(), Appended::Stale);
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 1"]);
+    let ttl: i64 = scene.redis(&["TTL", &scene.queue.keys().log(id, 1)]).await;
+    assert!(ttl > 86_000);
+}
+
+#[tokio::test]
+async fn of_a_huge_log_head_and_tail_stay_and_the_gap_is_told() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut log = writer(&scene, id, 1, "0-0");
+    let big = |n: usize| LogLine {
+        t: String::new(),
+        text: format!("{n} {}", "x".repeat(20_000)),
+    };
+    let count = 4 * 1024 * 1024 / limits::LINE_BYTES_MAX;
+    for n in 0..count {
+        log.append(&[big(n)]).await.unwrap();
+    }
+    let (mut after, mut gaps, mut kept) = ("0".to_owned(), vec![], vec![]);
+    loop {
+        let page = scene.queue.read_log(id, 1, &after, 7).await.unwrap();
+        let Some(last) = page.entries.last() else { break };
+        after.clone_from(&last.id);
+        if let Some(dropped) = page.dropped {
+            gaps.push((kept.len() + page.before_gap, dropped));
+        }
+        for entry in page.entries {
+            assert!(entry.text.len() <= limits::LINE_BYTES_MAX);
+            kept.push(entry.text.split(' ').next().unwrap().parse::<usize>().unwrap());
+        }
+    }
+    let [(before, dropped)] = gaps[..] else {
+        panic!("one gap, not {gaps:?}")
+    };
+    assert_eq!(kept[..before], (0..before).collect::<Vec<_>>());
+    assert_eq!(
+        kept[before..],
+        (before + usize::try_from(dropped).unwrap()..count).collect::<Vec<_>>()
+    );
+    let bytes: usize = scene
+        .redis::<usize>(&["MEMORY", "USAGE", &scene.queue.keys().log_tail(id, 1)])
+        .await;
+    assert!(bytes < 2 * limits::LOG_TAIL_BYTES, "{bytes}");
+}

@@ -1,0 +1,92 @@
+//! Which build is next, and who is told that there is one.
+
+use std::time::Duration;
+
+use fairlane_common::queue::{DispatcherBeat, Policy};
+
+use crate::scene::{Scene, ask};
+
+#[tokio::test]
+async fn popular_builds_go_first_and_nobody_waits_without_bound() {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    let lonely = scene.submit(&ask("o/lonely", 1)).await;
+    scene.clock.advance_ms(1000);
+    let popular = scene.submit(&ask("o/popular", 1)).await;
+    let beat = DispatcherBeat {
+        dispatcher: "d".parse().unwrap(),
+        counts: vec![(popular, 30)],
+    };
+    scene.queue.beat_dispatcher(&beat).await.unwrap();
+    assert_eq!(scene.queue.position(popular).await.unwrap(), Some((1, 2)));
+    assert_eq!(scene.claim_ids("w", 1).await, [popular]);
+    // What is asked for later than `overtake_max` does not overtake, however popular.
+    scene
+        .queue
+        .configure(&Policy {
+            overtake_max_ms: Some(60_000),
+            ..Policy::default()
+        })
+        .await
+        .unwrap();
+    scene.clock.advance_ms(3_600_000 * 5);
+    let late = scene.submit(&ask("o/late", 1)).await;
+    let beat = DispatcherBeat {
+        dispatcher: "d".parse().unwrap(),
+        counts: vec![(late, 200)],
+    };
+    scene.queue.beat_dispatcher(&beat).await.unwrap();
+    assert_eq!(scene.claim_ids("w", 1).await, [lonely]);
+}
+
+#[tokio::test]
+async fn without_patience_it_is_first_come_first_served() {
+    let scene = Scene::new().await;
+    scene
+        .queue
+        .configure(&Policy {
+            patience: Some(0.0),
+            ..Policy::default()
+        })
+        .await
+        .unwrap();
+    scene.beat("w", 8, &[]).await;
+    let mut asked = vec![];
+    for n in 0..5 {
+        asked.push(scene.submit(&ask(&format!("o/n{n}"), 1)).await);
+        scene.clock.advance_ms(1);
+    }
+    assert_eq!(scene.claim_ids("w", 5).await, asked);
+}
+
+#[tokio::test]
+async fn as_many_workers_wake_as_there_is_work() {
+    let scene = Scene::new().await;
+    for name in ["a", "b", "c"] {
+        scene.beat(name, 2, &[]).await;
+    }
+    let tokens = || async { scene.redis::<u64>(&["LLEN", &scene.queue.keys().wake()]).await };
+    assert_eq!(tokens().await, 0);
+    scene.submit(&ask("o/a", 1)).await;
+    assert_eq!(tokens().await, 1);
+    let mut waiter = scene.queue.waiter();
+    assert!(waiter.wait(Duration::from_secs(1)).await.unwrap());
+    assert_eq!(scene.claim("a", 2).await.len(), 1);
+    assert_eq!(tokens().await, 0, "nothing is left to start");
+    for n in 0..4 {
+        scene.submit(&ask(&format!("o/b{n}"), 1)).await;
+    }
+    assert_eq!(tokens().await, 3, "at most one token a worker");
+    // The chain goes on: whoever claims and leaves work behind wakes the next.
+    assert!(waiter.wait(Duration::from_secs(1)).await.unwrap());
+    assert_eq!(scene.claim("b", 2).await.len(), 2);
+    assert_eq!(tokens().await, 3);
+    assert!(scene.beat("c", 2, &[]).await.startable);
+    assert!(!waiter_gets_nothing(&scene).await);
+}
+
+async fn waiter_gets_nothing(scene: &Scene) -> bool {
+    scene.redis::<()>(&["DEL", &scene.queue.keys().wake()]).await;
+    let mut waiter = scene.queue.waiter();
+    waiter.wait(Duration::from_millis(20)).await.unwrap()
+}

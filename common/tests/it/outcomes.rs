@@ -1,0 +1,140 @@
+//! How runs end: retries, backoff, what is learned, what is forgotten.
+
+use fairlane_common::queue::{Finished, Outcome};
+use fairlane_common::{BuildState, FailureClass};
+
+use crate::scene::{START_MS, Scene, ask, failed};
+
+#[tokio::test]
+async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    let mut waited = vec![];
+    for attempt in 1..=2 {
+        let claimed = scene.claim("w", 1).await.remove(0);
+        assert_eq!(claimed.build.attempt, attempt);
+        let outcome = Outcome::Failed {
+            class: FailureClass::Infrastructure,
+            reason: "no space left".to_owned(),
+            node: Some(format!("node{attempt}")),
+        };
+        let Finished::Retried {
+            not_before,
+            attempt: next,
+        } = scene.finish(&claimed.token, outcome.clone()).await
+        else {
+            panic!("not retried")
+        };
+        assert_eq!(next, attempt + 1);
+        // Said again, it is the same.
+        assert_eq!(
+            scene.finish(&claimed.token, outcome).await,
+            Finished::Retried {
+                not_before,
+                attempt: next
+            }
+        );
+        assert!(scene.claim("w", 1).await.is_empty(), "it backs off");
+        assert_eq!(scene.queue.snapshot().await.unwrap().queued, 1);
+        scene.check().await;
+        let wait = not_before - scene.clock.now_ms();
+        waited.push(wait);
+        // The worker lives on meanwhile.
+        scene.pass(wait).await;
+        scene.beat("w", 4, &[]).await;
+    }
+    assert!(
+        (2500..=5000).contains(&waited[0]) && (10_000..=20_000).contains(&waited[1]),
+        "{waited:?}"
+    );
+    let claimed = scene.claim("w", 1).await.remove(0);
+    assert_eq!(claimed.build.avoid, ["node1", "node2"]);
+    assert_eq!(
+        scene
+            .finish(&claimed.token, failed(FailureClass::Infrastructure))
+            .await,
+        Finished::Ended(BuildState::Failed)
+    );
+    let build = scene.build(id).await;
+    assert_eq!(
+        (build.class, build.attempt),
+        (Some(FailureClass::Infrastructure), 3)
+    );
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn stuck_is_retried_once_and_the_repositorys_own_failure_never() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    scene.submit(&ask("o/stuck", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    assert!(matches!(
+        scene.finish(&token, failed(FailureClass::Stuck)).await,
+        Finished::Retried { .. }
+    ));
+    scene.pass(6000).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    assert_eq!(
+        scene.finish(&token, failed(FailureClass::Stuck)).await,
+        Finished::Ended(BuildState::Failed)
+    );
+    scene.submit(&ask("o/broken", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    assert_eq!(
+        scene.finish(&token, failed(FailureClass::Repository)).await,
+        Finished::Ended(BuildState::Failed)
+    );
+    let lane = scene
+        .queue
+        .lane(&"github.com/o/broken".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        (lane.builds, lane.last_failure.unwrap().1.as_str(), lane.mean_ms),
+        ((0, 1), "it broke", None)
+    );
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn durations_are_learned_from_successes() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let mut expected = vec![];
+    for (commit, takes_s) in [(1, 100), (2, 200)] {
+        let id = scene.submit(&ask("o/n", commit)).await;
+        expected.push(scene.build(id).await.expected);
+        let token = scene.claim("w", 1).await.remove(0).token;
+        scene.clock.advance_ms(takes_s * 1000);
+        scene.finish(&token, Outcome::Succeeded).await;
+    }
+    let id = scene.submit(&ask("o/n", 3)).await;
+    expected.push(scene.build(id).await.expected);
+    assert_eq!(expected, [180_000, 100_000, 130_000]);
+    // A lane without a history of its own goes by the mean of all.
+    let id = scene.submit(&ask("o/new", 1)).await;
+    assert_eq!(scene.build(id).await.expected, 150_000);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn secrets_leave_redis_when_the_build_ends_and_ended_builds_are_trimmed() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let mut asked = ask("o/n", 1);
+    asked.spec.secrets = Some("ka:sealed".to_owned());
+    let id = scene.submit(&asked).await;
+    let claimed = scene.claim("w", 1).await.remove(0);
+    assert_eq!(claimed.build.spec.secrets.as_deref(), Some("ka:sealed"));
+    scene.finish(&claimed.token, Outcome::Succeeded).await;
+    let build = scene.build(id).await;
+    assert_eq!((build.spec.secrets, build.ended), (None, Some(START_MS)));
+    let ttl: i64 = scene.redis(&["TTL", &scene.queue.keys().build(id)]).await;
+    assert!((86_390..=86_400).contains(&ttl));
+    assert_eq!(scene.queue.snapshot().await.unwrap().ended, 1);
+    scene.clock.advance_ms(86_400_001);
+    scene.reap().await;
+    assert_eq!(scene.queue.snapshot().await.unwrap().ended, 0);
+}

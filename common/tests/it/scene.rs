@@ -1,0 +1,186 @@
+//! A queue of a test's own, with a clock that the test moves.
+
+use std::time::Duration;
+
+use fairlane_common::clock::{Clock, SimulatedClock};
+use fairlane_common::queue::{
+    Beat, BeatReply, Claim, Claimed, Finish, Finished, Outcome, Reaped, Submit, Submitted,
+};
+use fairlane_common::{
+    Build, BuildId, BuildSpec, BuildState, FailureClass, Pattern, Priority, Queue, Rule, Token, WorkerId,
+};
+use fairlane_testkit::RedisServer;
+use uuid::Uuid;
+
+pub(crate) const START_MS: u64 = 1_795_000_000_000;
+
+pub(crate) struct Scene {
+    pub(crate) server: RedisServer,
+    pub(crate) queue: Queue,
+    pub(crate) clock: SimulatedClock,
+}
+
+/// A request for `repo` (owner/name) at commit number `commit`.
+pub(crate) fn ask(repo: &str, commit: u32) -> Submit {
+    let name = repo.replace('/', "-");
+    Submit {
+        id: BuildId::new(),
+        spec: BuildSpec {
+            repo: format!("https://github.com/{repo}").parse().unwrap(),
+            reference: format!("c{commit}").parse().unwrap(),
+            image: format!("r.example.org/{name}:c{commit}").parse().unwrap(),
+            name: String::new(),
+            priority: Priority::Interactive,
+            args: vec![],
+            push: false,
+            labels: [].into(),
+            secrets: None,
+        },
+        force: false,
+        operate: false,
+        dispatcher: None,
+    }
+}
+
+pub(crate) fn background(mut submit: Submit) -> Submit {
+    submit.spec.priority = Priority::Background;
+    submit
+}
+
+pub(crate) fn worker(name: &str) -> WorkerId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn failed(class: FailureClass) -> Outcome {
+    Outcome::Failed {
+        class,
+        reason: "it broke".to_owned(),
+        node: None,
+    }
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        let server = RedisServer::start_default().await;
+        let clock = SimulatedClock::new(START_MS);
+        let url = server.url().parse().unwrap();
+        let queue = Queue::open_simulated(&url, "fairlane", Clock::Simulated(clock.clone()))
+            .await
+            .unwrap();
+        Self { server, queue, clock }
+    }
+
+    pub(crate) async fn submit(&self, submit: &Submit) -> BuildId {
+        match self.queue.submit(submit).await.unwrap() {
+            Submitted::New(build) | Submitted::Joined(build) => build.id,
+            other => panic!("not admitted: {other:?}"),
+        }
+    }
+
+    /// A heartbeat of a worker whose runs others can adopt.
+    pub(crate) async fn beat(&self, name: &str, slots: usize, held: &[Token]) -> BeatReply {
+        self.beat_at(name, "k8s:test/builds", slots, held).await
+    }
+
+    pub(crate) async fn beat_at(&self, name: &str, place: &str, slots: usize, held: &[Token]) -> BeatReply {
+        let beat = Beat {
+            worker: worker(name),
+            host: "host".to_owned(),
+            version: "0".to_owned(),
+            place: place.to_owned(),
+            slots,
+            draining: false,
+            lease: Duration::from_secs(10),
+            held: held.to_vec(),
+        };
+        self.queue.renew(&beat).await.unwrap()
+    }
+
+    pub(crate) async fn claim(&self, name: &str, free: usize) -> Vec<Claimed> {
+        self.claim_at(name, "k8s:test/builds", free).await
+    }
+
+    pub(crate) async fn claim_at(&self, name: &str, place: &str, free: usize) -> Vec<Claimed> {
+        let claim = Claim {
+            worker: worker(name),
+            place: place.to_owned(),
+            free,
+            lease: Duration::from_secs(10),
+            request: Uuid::new_v4(),
+        };
+        self.queue.claim(&claim).await.unwrap()
+    }
+
+    /// The ids of what a claim gives.
+    pub(crate) async fn claim_ids(&self, name: &str, free: usize) -> Vec<BuildId> {
+        self.claim(name, free)
+            .await
+            .iter()
+            .map(|claimed| claimed.build.id)
+            .collect()
+    }
+
+    pub(crate) async fn finish(&self, token: &Token, outcome: Outcome) -> Finished {
+        let finish = Finish {
+            outcome,
+            log_tail: None,
+            log_end: None,
+        };
+        self.queue.finish(token, &finish).await.unwrap()
+    }
+
+    pub(crate) async fn rule(&self, pattern: &str, rule: &Rule) {
+        let pattern: Pattern = pattern.parse().unwrap();
+        self.queue.set_rule(&pattern, rule, "test").await.unwrap();
+    }
+
+    pub(crate) async fn build(&self, id: BuildId) -> Build {
+        self.queue.build(id).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn state(&self, id: BuildId) -> BuildState {
+        self.build(id).await.state
+    }
+
+    /// Reaps until nothing is due at this moment.
+    pub(crate) async fn reap(&self) -> Reaped {
+        let mut all = Reaped::default();
+        loop {
+            let one = self.queue.reap().await.unwrap();
+            all.orphaned += one.orphaned;
+            all.lost += one.lost;
+            all.timers += one.timers;
+            if one.orphaned + one.lost + one.timers == 0 {
+                return all;
+            }
+        }
+    }
+
+    /// Lets time pass the way it does where processes reap: in steps shorter than a silence.
+    pub(crate) async fn pass(&self, ms: u64) -> Reaped {
+        let mut all = self.reap().await;
+        let mut left = ms;
+        while left > 0 {
+            let step = left.min(1000);
+            self.clock.advance_ms(step);
+            let one = self.reap().await;
+            all.orphaned += one.orphaned;
+            all.lost += one.lost;
+            all.timers += one.timers;
+            left -= step;
+        }
+        all
+    }
+
+    /// Nothing in Redis contradicts anything else.
+    pub(crate) async fn check(&self) {
+        let report = self.queue.check(100_000).await.unwrap();
+        assert!(report.problems.is_empty(), "{:#?}", report.problems);
+    }
+
+    pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut cmd = redis::cmd(words[0]);
+        cmd.arg(&words[1..]);
+        cmd.query_async(&mut self.server.connect().await).await.unwrap()
+    }
+}

@@ -1,0 +1,255 @@
+//! Asking for builds: new, joined, remembered, refused.
+
+use fairlane_common::queue::{Cancelled, DispatcherBeat, Finished, Outcome, Submitted};
+use fairlane_common::rule::Stop;
+use fairlane_common::{BuildId, BuildState, DispatcherId, FailureClass, Rule};
+
+use crate::scene::{Scene, ask, failed, worker};
+
+#[tokio::test]
+async fn one_image_is_one_build() {
+    let scene = Scene::new().await;
+    let first = ask("o/slow", 1);
+    let Submitted::New(new) = scene.queue.submit(&first).await.unwrap() else {
+        panic!("not new")
+    };
+    assert_eq!((new.id, new.position, new.attempt), (first.id, Some(1), 1));
+    let Submitted::Joined(joined) = scene.queue.submit(&ask("o/slow", 1)).await.unwrap() else {
+        panic!("not joined")
+    };
+    assert_eq!(joined.id, first.id);
+    // A repeated call whose first answer was lost is the same build, still new.
+    assert!(
+        matches!(scene.queue.submit(&first).await.unwrap(), Submitted::New(again) if again.id == first.id)
+    );
+    // Running builds are joined too.
+    scene.beat("w", 4, &[]).await;
+    assert_eq!(scene.claim_ids("w", 4).await, [first.id]);
+    assert!(
+        matches!(scene.queue.submit(&ask("o/slow", 1)).await.unwrap(), Submitted::Joined(b) if b.id == first.id)
+    );
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_live_image_of_another_commit_is_a_conflict() {
+    let scene = Scene::new().await;
+    let first = ask("o/n", 1);
+    scene.submit(&first).await;
+    let mut other = ask("o/n", 2);
+    other.spec.image = first.spec.image.clone();
+    match scene.queue.submit(&other).await.unwrap() {
+        Submitted::Conflict { id, reference, .. } => assert_eq!((id, reference.as_str()), (first.id, "c1")),
+        reply => panic!("{reply:?}"),
+    }
+}
+
+#[tokio::test]
+async fn outcomes_are_remembered_for_a_while() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    for (outcome, memory_s) in [
+        (Outcome::Succeeded, Some(60)),
+        (failed(FailureClass::Repository), Some(300)),
+        (Outcome::Cancelled, None),
+    ] {
+        let asked = ask("o/n", memory_s.unwrap_or(0));
+        let id = scene.submit(&asked).await;
+        let token = scene.claim("w", 1).await.remove(0).token;
+        assert!(matches!(scene.finish(&token, outcome).await, Finished::Ended(_)));
+        let ttl: i64 = scene
+            .redis(&["TTL", &scene.queue.keys().image(&asked.spec.image)])
+            .await;
+        let mut again = asked.clone();
+        again.id = BuildId::new();
+        match memory_s {
+            Some(seconds) => {
+                assert!(
+                    (i64::from(seconds) - 2..=i64::from(seconds)).contains(&ttl),
+                    "{ttl}"
+                );
+                assert!(
+                    matches!(scene.queue.submit(&again).await.unwrap(), Submitted::Ended(b) if b.id == id)
+                );
+                again.force = true;
+                let forced = scene.submit(&again).await;
+                assert_ne!(forced, id);
+                scene.queue.cancel(forced, "test", "").await.unwrap();
+            }
+            None => {
+                assert_eq!(ttl, -2);
+                assert_ne!(scene.submit(&again).await, id);
+                scene.queue.cancel(again.id, "test", "").await.unwrap();
+            }
+        }
+    }
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_ban_refuses_all_but_operators_and_ends_when_built() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let running = scene.submit(&ask("o/n", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    let ban = Stop {
+        message: Some("too slow today".to_owned()),
+        until_built: true,
+        until: None,
+    };
+    scene.clock.advance_ms(5);
+    scene
+        .rule(
+            "github.com/o/n",
+            &Rule {
+                ban: Some(ban),
+                ..Rule::default()
+            },
+        )
+        .await;
+    for commit in [1, 2] {
+        match scene.queue.submit(&ask("o/n", commit)).await.unwrap() {
+            Submitted::Banned {
+                pattern,
+                message,
+                until,
+            } => {
+                assert_eq!(
+                    (pattern.as_str(), message.as_str(), until),
+                    ("github.com/o/n", "too slow today", None)
+                );
+            }
+            reply => panic!("{reply:?}"),
+        }
+    }
+    let mut operator = ask("o/n", 2);
+    operator.operate = true;
+    let allowed = scene.submit(&operator).await;
+    // A success of what was asked for before the ban does not end it.
+    scene.finish(&token, Outcome::Succeeded).await;
+    assert_eq!(scene.state(running).await, BuildState::Succeeded);
+    assert!(matches!(
+        scene.queue.submit(&ask("o/n", 3)).await.unwrap(),
+        Submitted::Banned { .. }
+    ));
+    let token = scene.claim("w", 1).await.remove(0).token;
+    assert_eq!(token.build, allowed);
+    scene.finish(&token, Outcome::Succeeded).await;
+    assert!(matches!(
+        scene.queue.submit(&ask("o/n", 3)).await.unwrap(),
+        Submitted::New(_)
+    ));
+    assert!(scene.queue.rules().await.unwrap().is_empty());
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_image_can_be_asked_for_at_once() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let waiting = scene.submit(&ask("o/n", 1)).await;
+    assert_eq!(
+        scene.queue.cancel(waiting, "op", "wrong one").await.unwrap(),
+        Cancelled::Ended
+    );
+    assert_eq!(
+        scene.queue.cancel(waiting, "op", "").await.unwrap(),
+        Cancelled::Before(BuildState::Cancelled)
+    );
+    assert_eq!(
+        scene.queue.cancel(BuildId::new(), "op", "").await.unwrap(),
+        Cancelled::Unknown
+    );
+    let running = scene.submit(&ask("o/n", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    assert_eq!(
+        scene.queue.cancel(running, "op", "").await.unwrap(),
+        Cancelled::Stopping
+    );
+    let next = scene.submit(&ask("o/n", 1)).await;
+    assert_ne!(next, running);
+    // The run that is being stopped keeps its permit until it is gone.
+    assert_eq!(
+        scene
+            .queue
+            .lane(&"github.com/o/n".parse().unwrap())
+            .await
+            .unwrap()
+            .permits,
+        1
+    );
+    assert_eq!(
+        scene.finish(&token, failed(FailureClass::Infrastructure)).await,
+        Finished::Ended(BuildState::Cancelled)
+    );
+    // The newer build's image key is not the old one's to clear.
+    assert!(
+        matches!(scene.queue.submit(&ask("o/n", 1)).await.unwrap(), Submitted::Joined(b) if b.id == next)
+    );
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn people_are_counted_per_dispatcher_and_forgotten_with_it() {
+    let scene = Scene::new().await;
+    let (a, b): (DispatcherId, DispatcherId) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let count = |dispatcher: &DispatcherId, counts: Vec<(BuildId, u64)>| {
+        let beat = DispatcherBeat {
+            dispatcher: dispatcher.clone(),
+            counts,
+        };
+        let queue = scene.queue.clone();
+        async move { queue.beat_dispatcher(&beat).await.unwrap() }
+    };
+    assert!(count(&a, vec![]).await.forgotten);
+    let mut asked = ask("o/n", 1);
+    asked.dispatcher = Some(a.clone());
+    let id = scene.submit(&asked).await;
+    assert_eq!(scene.build(id).await.people, 1);
+    let alone = scene.build(id).await.due;
+    count(&a, vec![(id, 20)]).await;
+    count(&b, vec![(id, 10)]).await;
+    let crowd = scene.build(id).await;
+    assert_eq!(crowd.people, 30);
+    assert_eq!(crowd.due - crowd.asked, (alone - crowd.asked) / 30);
+    assert_eq!(scene.queue.snapshot().await.unwrap().people, 30);
+    for _ in 0..12 {
+        assert!(!count(&a, vec![]).await.forgotten);
+        scene.pass(1000).await;
+    }
+    assert_eq!(scene.build(id).await.people, 20, "b's people went with b");
+    assert!(count(&b, vec![]).await.forgotten);
+    count(&a, vec![(id, 0)]).await;
+    assert_eq!(scene.build(id).await.people, 0);
+    scene.beat("w", 1, &[]).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    count(&a, vec![(id, 3)]).await;
+    scene.finish(&token, Outcome::Succeeded).await;
+    assert_eq!(scene.queue.snapshot().await.unwrap().people, 0);
+    // A late count of an ended build changes nothing.
+    count(&a, vec![(id, 5)]).await;
+    assert_eq!(scene.queue.snapshot().await.unwrap().people, 0);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn draining_workers_get_nothing_new() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    assert!(scene.queue.drain_worker(&worker("w"), true, "op").await.unwrap());
+    assert!(
+        !scene
+            .queue
+            .drain_worker(&worker("nobody"), true, "op")
+            .await
+            .unwrap()
+    );
+    let id = scene.submit(&ask("o/n", 1)).await;
+    assert!(scene.claim("w", 4).await.is_empty());
+    assert!(scene.beat("w", 4, &[]).await.drain);
+    assert_eq!(scene.queue.snapshot().await.unwrap().slots, 0);
+    scene.queue.drain_worker(&worker("w"), false, "op").await.unwrap();
+    scene.beat("w", 4, &[]).await;
+    assert_eq!(scene.claim_ids("w", 4).await, [id]);
+    scene.check().await;
+}
