@@ -28,5 +28,5 @@ CMD ["worker"]
 
 FROM base AS fairlane
 USER fairlane
-EXPOSE 8080
+EXPOSE 8600
 CMD ["--help"]

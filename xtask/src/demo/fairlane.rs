@@ -14,7 +14,8 @@ use super::http;
 use crate::shell::terminate;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// After all builds have ended it stops at once.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running `fairlane up`.
 pub(crate) struct Fairlane {
@@ -26,11 +27,12 @@ pub(crate) struct Fairlane {
 impl Fairlane {
     /// Starts it with an empty queue, and waits until it takes builds.
     pub(crate) fn start(root: &Path, folder: &Path, slots: u32, template: &str) -> Result<Self> {
-        let data = folder.join("data");
-        if data.exists() {
-            std::fs::remove_dir_all(&data)?;
+        let (data, temporary) = (folder.join("data"), folder.join("tmp"));
+        for old in [&data, &temporary] {
+            if old.exists() {
+                std::fs::remove_dir_all(old)?;
+            }
         }
-        let temporary = folder.join("tmp");
         std::fs::create_dir_all(&temporary)?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let log = folder.join("fairlane.log");
@@ -44,16 +46,15 @@ impl Fairlane {
             &slots.to_string(),
         ]);
         command.arg("--data").arg(&data).args(["--command", template]);
-        // A host's own settings of these would change what the demo shows.
-        for name in [
-            "FAIRLANE_REDIS_URL",
-            "FAIRLANE_TOKEN",
-            "FAIRLANE_EXECUTOR",
-            "FAIRLANE_DISPATCHER_URL",
-        ] {
-            command.env_remove(name);
+        // This host's own settings would change what the demo shows: the environment's, and fairlane.toml in the
+        // folder that it is started in.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("FAIRLANE_") {
+                command.env_remove(name);
+            }
         }
-        // Builds that are killed leave their clones behind: here they are found and overwritten with the rest.
+        command.current_dir(folder);
+        // Builds that are killed leave their clones behind: the next demo finds and removes them here.
         command.env("TMPDIR", &temporary);
         command
             .stdin(Stdio::null())
@@ -118,13 +119,16 @@ impl Fairlane {
 
 impl Drop for Fairlane {
     fn drop(&mut self) {
-        terminate(&self.child);
-        let start = Instant::now();
-        while start.elapsed() < STOP_LIMIT {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
+        // The first one lets running builds end, which nobody waits for any more; the second one does not.
+        for _ in 0..2 {
+            terminate(&self.child);
+            let start = Instant::now();
+            while start.elapsed() < STOP_LIMIT {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(20));
             }
-            thread::sleep(Duration::from_millis(20));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

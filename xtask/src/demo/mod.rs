@@ -65,7 +65,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     println!("{WATCHERS} people watch {}\n", slow.title());
     let watchers = watch::Watchers::start(&fairlane, &slow.id, WATCHERS)?;
     report::follow(&fairlane, &watchers, &mut builds, start)?;
-    report::table(&builds, WATCHERS);
+    report::table(&builds);
     let complaints = report::judge(&builds, &watchers.finish());
     drop(fairlane);
     if command.builds_images {

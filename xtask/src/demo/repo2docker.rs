@@ -47,7 +47,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<BuildCommand> {
         );
     }
     let template = format!(
-        "{} --config {} --json-logs --user-id 1000 --user-name jovyan --no-run{} --ref {{ref}} --image-name {{image}} \
+        "\"{}\" --config \"{}\" --json-logs --user-id 1000 --user-name jovyan --no-run{} --ref {{ref}} --image-name {{image}} \
          {{args}} {{repo}}",
         program.display(),
         config.display(),

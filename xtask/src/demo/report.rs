@@ -30,10 +30,10 @@ pub(crate) struct Demanded {
     pub(crate) id: String,
     state: String,
     why: String,
-    asked_at: Instant,
-    started_at: Option<Instant>,
-    ended_at: Option<Instant>,
+    /// The build as it was shown last.
     shown: Value,
+    /// The most people that were counted for it.
+    people_most: u64,
 }
 
 impl Demanded {
@@ -46,10 +46,8 @@ impl Demanded {
             id,
             state: "queued".to_owned(),
             why: String::new(),
-            asked_at: Instant::now(),
-            started_at: None,
-            ended_at: None,
             shown: Value::Null,
+            people_most: 0,
         }
     }
 
@@ -62,12 +60,19 @@ impl Demanded {
         }
     }
 
+    /// From the request to the start of its run, by the queue's clock.
     fn waited(&self) -> Option<Duration> {
-        Some(self.started_at? - self.asked_at)
+        self.between("asked_ms", "claimed_ms")
     }
 
+    /// How long its run was, by the queue's clock.
     fn took(&self) -> Option<Duration> {
-        Some(self.ended_at? - self.started_at?)
+        self.between("claimed_ms", "ended_ms")
+    }
+
+    fn between(&self, from: &str, to: &str) -> Option<Duration> {
+        let millis = |name: &str| self.shown[name].as_u64();
+        Some(Duration::from_millis(millis(to)?.saturating_sub(millis(from)?)))
     }
 
     fn is_ended(&self) -> bool {
@@ -77,9 +82,9 @@ impl Demanded {
     /// Takes what the dispatcher shows, and returns a line if something has happened.
     fn update(&mut self, shown: Value) -> Option<String> {
         let state = shown["state"].as_str().unwrap_or("unknown").to_owned();
-        let why = sentence(&shown["why"]);
-        let now = Instant::now();
+        let why = shown["why"].as_str().unwrap_or_default().to_owned();
         self.shown = shown;
+        self.people_most = self.people_most.max(self.shown["people"].as_u64().unwrap_or(0));
         if state == self.state {
             let is_new =
                 self.kind == Kind::Slow && state == "queued" && !why.is_empty() && !alike(&why, &self.why);
@@ -87,13 +92,6 @@ impl Demanded {
             return is_new.then(|| format!("{:<10} {}: {}", "waits", self.title(), self.why));
         }
         self.state.clone_from(&state);
-        // A small build may start and end between two looks.
-        if state != "queued" && self.started_at.is_none() {
-            self.started_at = Some(now);
-        }
-        if self.is_ended() {
-            self.ended_at = Some(now);
-        }
         let reason = self.shown["reason"]
             .as_str()
             .map(|reason| format!(": {reason}"))
@@ -165,23 +163,23 @@ fn sum_up(builds: &[Demanded]) -> String {
 }
 
 /// Prints each build, its wait, its outcome.
-pub(crate) fn table(builds: &[Demanded], watchers: usize) {
+pub(crate) fn table(builds: &[Demanded]) {
     println!(
         "\n{:<26} {:>8} {:>10} {:>10}  outcome",
-        "build", "watchers", "waited", "took"
+        "build", "people", "waited", "took"
     );
     for build in builds {
         let seconds = |time: Option<Duration>| {
             time.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
         };
-        let watchers = if build.id == builds[0].id { watchers } else { 0 };
+        let people = build.people_most;
         let class = build.shown["class"]
             .as_str()
             .map(|class| format!(" ({class})"))
             .unwrap_or_default();
         let (title, state) = (build.title(), &build.state);
         println!(
-            "{title:<26} {watchers:>8} {:>10} {:>10}  {state}{class}",
+            "{title:<26} {people:>8} {:>10} {:>10}  {state}{class}",
             seconds(build.waited()),
             seconds(build.took())
         );
@@ -202,20 +200,22 @@ pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
             complaints.push(format!("{} {} instead of {expected}", build.title(), build.state));
         }
     }
-    let first_slow_end = builds
-        .iter()
-        .filter(|build| build.kind == Kind::Slow)
-        .filter_map(|build| build.ended_at)
-        .min();
-    let last_small_end = builds
-        .iter()
-        .filter(|build| build.kind != Kind::Slow)
-        .filter_map(|build| build.ended_at)
-        .max();
-    if last_small_end >= first_slow_end {
+    let ends = |is_slow: bool| {
+        let builds = builds
+            .iter()
+            .filter(move |build| (build.kind == Kind::Slow) == is_slow);
+        builds.filter_map(|build| build.shown["ended_ms"].as_u64())
+    };
+    if ends(false).max() >= ends(true).min() {
         complaints.push("a small build waited for the slow one".to_owned());
     }
     let watchers = audience.lines.len();
+    let people = builds[0].people_most;
+    if people < watchers as u64 {
+        complaints.push(format!(
+            "the queue counted {people} people at most, and {watchers} were there"
+        ));
+    }
     if audience.told != watchers {
         complaints.push(format!(
             "{} of {watchers} watchers were told the end",
@@ -227,14 +227,6 @@ pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
         complaints.push(format!("watchers got {least:?} to {most:?} lines of one log"));
     }
     complaints
-}
-
-/// The sentence in `why`, which comes with its facts.
-fn sentence(why: &Value) -> String {
-    let text = ["sentence", "text", "message"]
-        .iter()
-        .find_map(|name| why[name].as_str());
-    text.or(why.as_str()).unwrap_or_default().to_owned()
 }
 
 /// Whether two sentences differ in numbers only.

@@ -1,6 +1,6 @@
 //! The people who watch the slow build.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -18,8 +18,6 @@ const STACK_BYTES: usize = 256 * 1024;
 pub(crate) struct Seen {
     /// Watchers that got the `end` event.
     told: AtomicUsize,
-    /// Whether the first watcher has shown every line.
-    first: AtomicBool,
     /// Lines of the log, for each watcher.
     lines: Mutex<Vec<usize>>,
     /// Lines that the first watcher saw and nobody has printed yet.
@@ -93,15 +91,17 @@ impl Seen {
     fn take(&self, number: usize, event: &str, data: &str) -> bool {
         match event {
             "log" => {
-                self.lines.lock().unwrap_or_else(PoisonError::into_inner)[number] += 1;
+                let lines = lines_of(data);
+                self.lines.lock().unwrap_or_else(PoisonError::into_inner)[number] += lines.len();
                 if number == 0 {
-                    self.say(text_of(data));
+                    for line in lines {
+                        self.say(line);
+                    }
                 }
                 true
             }
             "end" => {
                 self.told.fetch_add(1, Ordering::SeqCst);
-                self.first.fetch_or(number == 0, Ordering::SeqCst);
                 false
             }
             _ => true,
@@ -116,14 +116,11 @@ impl Seen {
     }
 }
 
-/// The text of a log event.
-fn text_of(data: &str) -> String {
-    let value: Value = serde_json::from_str(data).unwrap_or(Value::Null);
-    let line = ["line", "text", "message"]
-        .iter()
-        .find_map(|name| value[name].as_str())
-        .unwrap_or(data);
-    // repo2docker's own lines are JSON with --json-logs.
-    let inner: Value = serde_json::from_str(line).unwrap_or(Value::Null);
-    inner["message"].as_str().unwrap_or(line).trim_end().to_owned()
+/// The lines in a log event.
+fn lines_of(data: &str) -> Vec<String> {
+    let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
+    let lines = event["lines"].as_array().into_iter().flatten();
+    lines
+        .map(|line| line["text"].as_str().unwrap_or_default().trim_end().to_owned())
+        .collect()
 }
