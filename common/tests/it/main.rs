@@ -5,6 +5,7 @@ mod keys;
 mod leases;
 mod limits;
 mod logs;
+mod model;
 mod order;
 mod outcomes;
 mod reasons;

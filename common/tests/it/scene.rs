@@ -18,6 +18,7 @@ pub(crate) struct Scene {
     pub(crate) server: RedisServer,
     pub(crate) queue: Queue,
     pub(crate) clock: SimulatedClock,
+    connection: redis::aio::MultiplexedConnection,
 }
 
 /// A request for `repo` (owner/name) at commit number `commit`.
@@ -67,7 +68,12 @@ impl Scene {
         let queue = Queue::open_simulated(&url, "fairlane", Clock::Simulated(clock.clone()))
             .await
             .unwrap();
-        Self { server, queue, clock }
+        Self {
+            connection: server.connect().await,
+            server,
+            queue,
+            clock,
+        }
     }
 
     pub(crate) async fn submit(&self, submit: &Submit) -> BuildId {
@@ -181,6 +187,6 @@ impl Scene {
     pub(crate) async fn redis<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut cmd = redis::cmd(words[0]);
         cmd.arg(&words[1..]);
-        cmd.query_async(&mut self.server.connect().await).await.unwrap()
+        cmd.query_async(&mut self.connection.clone()).await.unwrap()
     }
 }

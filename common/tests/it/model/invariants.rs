@@ -1,0 +1,291 @@
+//! The promises, read by brute force from everything in Redis.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use fairlane_common::queue::{Claim, Claimed};
+use fairlane_common::{Build, BuildId, BuildState, Lane, Pattern, Priority, Rule};
+
+use crate::scene::Scene;
+
+/// What was broken, one sentence.
+pub(crate) type Broken = String;
+
+/// Everything in Redis at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) now: u64,
+    pub(crate) builds: HashMap<BuildId, Build>,
+    pub(crate) dispatchers: HashSet<String>,
+    rules: BTreeMap<Pattern, Rule>,
+    slots: u64,
+    workers: u64,
+    orphans: u64,
+    placing: bool,
+    shared_permits: HashMap<Pattern, HashSet<BuildId>>,
+}
+
+impl State {
+    pub(crate) async fn read(scene: &Scene) -> Self {
+        let keys: Vec<String> = scene.redis(&["KEYS", "{fairlane}:build:*"]).await;
+        let ids: Vec<BuildId> = keys
+            .iter()
+            .map(|key| key.rsplit(':').next().unwrap().parse().unwrap())
+            .collect();
+        let builds = scene
+            .queue
+            .load(&ids)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|build| (build.id, build))
+            .collect();
+        let snapshot = scene.queue.snapshot().await.unwrap();
+        let timers: Vec<String> = scene.redis(&["ZRANGE", "{fairlane}:timers", "0", "-1"]).await;
+        let mut shared_permits = HashMap::new();
+        for pattern in super::world::PATTERNS {
+            let holders: Vec<String> = scene
+                .redis(&["ZRANGE", &scene.queue.keys().permits_shared(pattern), "0", "-1"])
+                .await;
+            shared_permits.insert(
+                pattern.parse().unwrap(),
+                holders.iter().map(|id| id.parse().unwrap()).collect(),
+            );
+        }
+        Self {
+            now: scene.clock.now_ms(),
+            builds,
+            dispatchers: scene
+                .redis(&["ZRANGE", "{fairlane}:dispatchers", "0", "-1"])
+                .await,
+            rules: scene.queue.rules().await.unwrap(),
+            slots: snapshot.slots,
+            workers: snapshot.workers,
+            orphans: snapshot.orphaned,
+            shared_permits,
+            placing: timers.iter().any(|timer| timer.starts_with("replace:")),
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Build> {
+        self.builds.values().filter(|build| is_live(build.state))
+    }
+
+    /// The rules for a lane, most specific first.
+    fn rules_of<'a>(&'a self, lane: &'a Lane) -> impl Iterator<Item = (&'a Pattern, &'a Rule)> {
+        let mut found: Vec<_> = self
+            .rules
+            .iter()
+            .filter(|(pattern, _)| pattern.matches(lane))
+            .collect();
+        found.sort_by_key(|(pattern, _)| std::cmp::Reverse((pattern.is_lane(), pattern.as_str().len())));
+        found.into_iter()
+    }
+
+    fn limit_in_force(&self, rule: &Rule) -> bool {
+        rule.until.is_none_or(|until| until > self.now)
+    }
+
+    fn held(&self, lane: &Lane) -> bool {
+        self.rules_of(lane).any(|(_, rule)| {
+            rule.hold
+                .as_ref()
+                .is_some_and(|hold| hold.until.is_none_or(|at| at > self.now))
+        })
+    }
+
+    fn limit_and_burst(&self, lane: &Lane) -> (usize, usize) {
+        let default = if self.slots < 4 { 1 } else { 2 };
+        let (mut limit, mut burst) = (None, None);
+        for (_, rule) in self
+            .rules_of(lane)
+            .filter(|(_, rule)| !rule.together && self.limit_in_force(rule))
+        {
+            if burst.is_none() {
+                burst = rule.burst.or(if limit.is_none() { rule.limit } else { None });
+            }
+            limit = limit.or(rule.limit);
+        }
+        let limit = limit.unwrap_or(default) as usize;
+        (
+            limit,
+            burst
+                .map_or(3.max(default as usize), |burst| burst as usize)
+                .max(limit),
+        )
+    }
+
+    /// The limit that the lane shares with others, and the permits of it that are in use.
+    fn shared<'a>(&'a self, lane: &'a Lane) -> Option<(usize, &'a Pattern)> {
+        self.rules_of(lane)
+            .find(|(_, rule)| rule.together && self.limit_in_force(rule))
+            .map(|(pattern, rule)| (rule.limit.unwrap() as usize, pattern))
+    }
+}
+
+fn is_live(state: BuildState) -> bool {
+    matches!(
+        state,
+        BuildState::Starting | BuildState::Running | BuildState::Orphaned
+    )
+}
+
+/// Whether one state can lead to another in any number of transitions.
+fn reachable(from: BuildState, to: BuildState) -> bool {
+    let mut found = vec![from];
+    let mut at = 0;
+    while at < found.len() {
+        let here = found[at];
+        found.extend(
+            BuildState::ALL
+                .iter()
+                .filter(|next| here.can_become(**next) && !found.contains(next))
+                .collect::<Vec<_>>(),
+        );
+        at += 1;
+    }
+    found.contains(&to)
+}
+
+/// What must hold between any two moments.
+pub(crate) fn check_step(before: &State, after: &State) -> Result<(), Broken> {
+    for (id, old) in &before.builds {
+        let Some(new) = after.builds.get(id) else {
+            return Err(format!("{id} is gone"));
+        };
+        if !reachable(old.state, new.state) {
+            return Err(format!("{id} went from {} to {}", old.state, new.state));
+        }
+        if new.epoch < old.epoch || new.seq < old.seq || new.asked != old.asked {
+            return Err(format!("{id} went back: {old:?} to {new:?}"));
+        }
+        if old.state != new.state && old.seq == new.seq {
+            return Err(format!("{id} changed without its counter: {old:?} to {new:?}"));
+        }
+    }
+    for build in after.live() {
+        if build.worker.is_none() || build.epoch == 0 {
+            return Err(format!("{} is live without a holder", build.id));
+        }
+    }
+    Ok(())
+}
+
+/// The permits of a moment, as they change while a claim is replayed.
+struct Permits {
+    lanes: HashMap<Lane, usize>,
+    shared: HashMap<Pattern, HashSet<BuildId>>,
+    busy: usize,
+    background: usize,
+}
+
+/// What must hold of a claim: limits, order, nothing left lying.
+pub(crate) fn check_claim(
+    before: &State,
+    after: &State,
+    claimed: &[Claimed],
+    claim: &Claim,
+    draining: bool,
+) -> Result<(), Broken> {
+    let fresh: Vec<&Claimed> = claimed.iter().filter(|one| !one.adopted).collect();
+    let adopted = claimed.len() - fresh.len();
+    if claimed.len()
+        > claim
+            .free
+            .max(usize::try_from(before.orphans.div_ceil(before.workers.max(1))).unwrap())
+    {
+        return Err(format!("{} builds for {} free slots", claimed.len(), claim.free));
+    }
+    if fresh.len() > claim.free.saturating_sub(adopted) {
+        return Err(format!(
+            "{} fresh builds for {} free slots",
+            fresh.len(),
+            claim.free
+        ));
+    }
+    if draining {
+        return if fresh.is_empty() {
+            Ok(())
+        } else {
+            Err("a draining worker got a build".to_owned())
+        };
+    }
+    let mut permits = Permits {
+        lanes: HashMap::new(),
+        shared: before.shared_permits.clone(),
+        busy: 0,
+        background: 0,
+    };
+    for build in before.live() {
+        permits.hold(build);
+    }
+    let mut waiting: HashMap<BuildId, &Build> = before
+        .builds
+        .values()
+        .filter(|build| build.state == BuildState::Queued && build.not_before.is_none())
+        .map(|build| (build.id, build))
+        .collect();
+    let settled = !before.placing && !after.placing;
+    for one in fresh {
+        let Some(build) = waiting.get(&one.build.id).copied() else {
+            return Err(format!("{} was not in line", one.build.id));
+        };
+        if !permits.may_start(before, build) {
+            return Err(format!("{} of {} started over a limit", build.id, build.lane));
+        }
+        let earlier = waiting
+            .values()
+            .find(|other| other.due < build.due && permits.may_start(before, other));
+        if let (Some(other), true) = (earlier, settled) {
+            return Err(format!(
+                "{} (due {}) started before {} (due {})",
+                build.id, build.due, other.id, other.due
+            ));
+        }
+        waiting.remove(&build.id);
+        if let Some((_, pattern)) = before.shared(&build.lane) {
+            permits
+                .shared
+                .entry(pattern.clone())
+                .or_default()
+                .insert(build.id);
+        }
+        permits.hold(build);
+    }
+    if claimed.len() < claim.free && settled {
+        let left = waiting.values().find(|build| permits.may_start(before, build));
+        if let Some(build) = left {
+            return Err(format!(
+                "{} of {} was left with a free slot: {build:?}",
+                build.id, build.lane
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Permits {
+    fn hold(&mut self, build: &Build) {
+        *self.lanes.entry(build.lane.clone()).or_default() += 1;
+        self.busy += 1;
+        self.background += usize::from(build.spec.priority == Priority::Background);
+    }
+
+    /// Whether `build` may start now. (Builds that started before a rule `together` was made hold
+    /// no permit of it.)
+    fn may_start(&self, state: &State, build: &Build) -> bool {
+        let lane = &build.lane;
+        let slots = usize::try_from(state.slots).unwrap();
+        let taken = self.lanes.get(lane).copied().unwrap_or(0);
+        let (limit, burst) = state.limit_and_burst(lane);
+        if state.held(lane) {
+            return false;
+        }
+        if build.spec.priority == Priority::Background && self.background >= (slots * 3 / 4).max(1) {
+            return false;
+        }
+        match state.shared(lane) {
+            Some((most, pattern)) => taken < limit && self.shared.get(pattern).map_or(0, HashSet::len) < most,
+            None => taken < limit || (taken < burst && slots.saturating_sub(self.busy) * 2 > slots),
+        }
+    }
+}

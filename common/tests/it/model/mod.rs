@@ -1,0 +1,125 @@
+//! Random histories of several workers, dispatchers and operators, with crashes, freezes, lost
+//! answers and jumps of time, against a real Redis. After every step everything is read back and
+//! compared with a brute-force reading of the rules (see `invariants`).
+//!
+//! `FAIRLANE_MODEL_CASES` sets how many histories are tried (default 24).
+
+mod invariants;
+mod world;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::scene::Scene;
+use world::World;
+
+/// One step of a history. Numbers pick from what is there, by remainder.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// A request; `again` repeats the call as after a lost answer.
+    Submit {
+        repo: u8,
+        commit: u8,
+        background: bool,
+        force: bool,
+        dispatcher: u8,
+        again: bool,
+    },
+    /// A dispatcher's count of watchers.
+    Watch { dispatcher: u8, build: u8, count: u8 },
+    /// A dispatcher's heartbeat alone.
+    BeatDispatcher { dispatcher: u8 },
+    /// A worker's heartbeat. A frozen worker is one that has none for a while.
+    Beat { worker: u8 },
+    /// A claim; `again` repeats it as after a lost answer.
+    Claim { worker: u8, free: u8, again: bool },
+    /// The run is alive.
+    Report { token: u8 },
+    /// A run ends; `again` repeats the call.
+    Finish { token: u8, outcome: u8, again: bool },
+    /// A worker lets go; `again` repeats the call.
+    Release { token: u8, handover: bool, again: bool },
+    /// A token from long ago is shown.
+    Ghost { token: u8, act: u8 },
+    /// A worker dies with all it knows, and another starts in its place.
+    Crash { worker: u8 },
+    /// Somebody ends a build.
+    Cancel { build: u8 },
+    /// An operator sets a rule.
+    Rule { pattern: u8, kind: u8 },
+    /// An operator removes a rule.
+    Unrule { pattern: u8 },
+    /// An operator drains a worker or takes it back.
+    Drain { worker: u8, on: bool },
+    /// Time passes, with processes that reap.
+    Pass { ms: u16 },
+    /// Time jumps with nobody there: Redis was away.
+    Jump { s: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    use Step::{
+        Beat, BeatDispatcher, Cancel, Claim, Crash, Drain, Finish, Ghost, Jump, Pass, Release, Report, Rule,
+        Submit, Unrule, Watch,
+    };
+    let n = any::<u8>;
+    let b = any::<bool>;
+    let rare = || prop::bool::weighted(0.2);
+    prop_oneof![
+        8 => (n(), n(), rare(), rare(), n(), rare()).prop_map(|(repo, commit, background, force, dispatcher, again)| Submit {
+            repo, commit, background, force, dispatcher, again }),
+        3 => (n(), n(), n()).prop_map(|(dispatcher, build, count)| Watch { dispatcher, build, count }),
+        2 => n().prop_map(|dispatcher| BeatDispatcher { dispatcher }),
+        6 => n().prop_map(|worker| Beat { worker }),
+        8 => (n(), n(), rare()).prop_map(|(worker, free, again)| Claim { worker, free, again }),
+        4 => n().prop_map(|token| Report { token }),
+        7 => (n(), n(), rare()).prop_map(|(token, outcome, again)| Finish { token, outcome, again }),
+        2 => (n(), b(), rare()).prop_map(|(token, handover, again)| Release { token, handover, again }),
+        3 => (n(), n()).prop_map(|(token, act)| Ghost { token, act }),
+        1 => n().prop_map(|worker| Crash { worker }),
+        2 => n().prop_map(|build| Cancel { build }),
+        2 => (n(), n()).prop_map(|(pattern, kind)| Rule { pattern, kind }),
+        1 => n().prop_map(|pattern| Unrule { pattern }),
+        1 => (n(), b()).prop_map(|(worker, on)| Drain { worker, on }),
+        5 => (1..8000_u16).prop_map(|ms| Pass { ms }),
+        1 => (4..200_u8).prop_map(|s| Jump { s }),
+    ]
+}
+
+#[test]
+fn random_histories_break_no_promise() {
+    let cases = std::env::var("FAIRLANE_MODEL_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(24);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let scene = runtime.block_on(Scene::new());
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 400,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let histories = prop::collection::vec(step(), 1..150);
+    let result = runner.run(&histories, |history| {
+        runtime.block_on(async {
+            let mut world = World::new(&scene).await;
+            for (at, step) in history.iter().enumerate() {
+                if let Err(broken) = world.take(step).await {
+                    return Err(TestCaseError::fail(format!("step {at}, {step:?}: {broken}")));
+                }
+            }
+            world
+                .settle()
+                .await
+                .map_err(|broken| TestCaseError::fail(format!("at the end: {broken}")))
+        })
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
+}

@@ -1,0 +1,665 @@
+//! The processes of a history: what they know, and what really runs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fairlane_common::queue::{
+    Beat, Claim, DispatcherBeat, Finish, Finished, Held, Outcome, Release, Renewal, Submitted,
+};
+use fairlane_common::rule::Stop;
+use fairlane_common::{Build, BuildId, BuildState, DispatcherId, FailureClass, Rule, Token, WorkerId};
+use uuid::Uuid;
+
+use super::Step;
+use super::invariants::{self, Broken, State};
+use crate::scene::{START_MS, Scene, ask, background, failed};
+
+const LEASE_MS: u64 = 10_000;
+pub(crate) const PATTERNS: [&str; 6] = [
+    "github.com/a/x",
+    "github.com/a/y",
+    "github.com/b/x",
+    "github.com/a/*",
+    "github.com/*",
+    "*",
+];
+const REPOS: [&str; 5] = ["a/x", "a/y", "b/x", "b/y", "c/z"];
+
+/// A worker process.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) place: String,
+    pub(crate) slots: usize,
+    pub(crate) held: Vec<Token>,
+    pub(crate) draining: bool,
+}
+
+/// A run in the world outside.
+#[derive(Debug)]
+pub(crate) struct Run {
+    build: BuildId,
+    /// Shown when a second run starts beside it.
+    #[expect(dead_code, reason = "read by Debug")]
+    attempt: u32,
+    /// When a process is killed by its supervisor; pods live until somebody ends them.
+    dies_at: Option<u64>,
+}
+
+pub(crate) struct World<'a> {
+    pub(crate) scene: &'a Scene,
+    pub(crate) workers: Vec<Worker>,
+    serial: usize,
+    /// Tokens of holders that have crashed, finished or let go.
+    ghosts: Vec<Token>,
+    runs: Vec<Run>,
+    builds: Vec<BuildId>,
+    counts: HashMap<(BuildId, usize), u64>,
+    seen: HashMap<usize, u64>,
+    pub(crate) before: State,
+}
+
+fn dispatcher(number: usize) -> DispatcherId {
+    format!("d{number}").parse().unwrap()
+}
+
+fn pick<T>(items: &[T], number: u8) -> Option<&T> {
+    (!items.is_empty()).then(|| &items[usize::from(number) % items.len()])
+}
+
+fn ensure(fits: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
+    if fits { Ok(()) } else { Err(broken()) }
+}
+
+impl<'a> World<'a> {
+    pub(crate) async fn new(scene: &'a Scene) -> Self {
+        scene.redis::<()>(&["FLUSHALL"]).await;
+        scene.clock.set_ms(START_MS);
+        let mut world = Self {
+            scene,
+            workers: vec![],
+            serial: 0,
+            ghosts: vec![],
+            runs: vec![],
+            builds: vec![],
+            counts: HashMap::new(),
+            seen: HashMap::new(),
+            before: State::default(),
+        };
+        for (place, slots) in [("k8s", 3), ("k8s", 2), ("process", 3)] {
+            let worker = world.start_worker(place, slots);
+            world.workers.push(worker);
+            world.beat(world.workers.len() - 1).await.unwrap();
+        }
+        world.before = State::read(scene).await;
+        world
+    }
+
+    fn start_worker(&mut self, place: &str, slots: usize) -> Worker {
+        self.serial += 1;
+        let id: WorkerId = format!("w{}", self.serial).parse().unwrap();
+        let place = if place.starts_with("k8s") {
+            "k8s:test/builds".to_owned()
+        } else {
+            format!("process:{id}")
+        };
+        Worker {
+            id,
+            place,
+            slots,
+            held: vec![],
+            draining: false,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.scene.clock.now_ms()
+    }
+
+    /// Takes one step, and checks every promise after it.
+    pub(crate) async fn take(&mut self, step: &Step) -> Result<(), Broken> {
+        self.act(step).await?;
+        let after = State::read(self.scene).await;
+        invariants::check_step(&self.before, &after)?;
+        self.check_people(&after)?;
+        let report = self.scene.queue.check(10_000).await.unwrap();
+        ensure(report.problems.is_empty(), || report.problems.join("; "))?;
+        self.before = after;
+        Ok(())
+    }
+
+    async fn act(&mut self, step: &Step) -> Result<(), Broken> {
+        let workers = self.workers.len();
+        match *step {
+            Step::Submit {
+                repo,
+                commit,
+                background,
+                force,
+                dispatcher,
+                again,
+            } => {
+                self.submit(
+                    repo,
+                    commit,
+                    background,
+                    force,
+                    usize::from(dispatcher) % 2,
+                    again,
+                )
+                .await
+            }
+            Step::Watch {
+                dispatcher,
+                build,
+                count,
+            } => {
+                let count = pick(&self.builds, build).map(|id| (*id, u64::from(count) % 40));
+                self.beat_dispatcher(usize::from(dispatcher) % 2, count).await;
+                Ok(())
+            }
+            Step::BeatDispatcher { dispatcher } => {
+                self.beat_dispatcher(usize::from(dispatcher) % 2, None).await;
+                Ok(())
+            }
+            Step::Beat { worker } => self.beat(usize::from(worker) % workers).await,
+            Step::Claim { worker, free, again } => {
+                self.claim(usize::from(worker) % workers, free, again).await
+            }
+            Step::Report { token } => self.report(token).await,
+            Step::Finish {
+                token,
+                outcome,
+                again,
+            } => self.finish(token, outcome, again).await,
+            Step::Release {
+                token,
+                handover,
+                again,
+            } => self.release(token, handover, again).await,
+            Step::Ghost { token, act } => self.ghost(token, act).await,
+            Step::Crash { worker } => {
+                self.crash(usize::from(worker) % workers);
+                Ok(())
+            }
+            Step::Cancel { build } => {
+                if let Some(id) = pick(&self.builds, build) {
+                    self.scene.queue.cancel(*id, "model", "because").await.unwrap();
+                }
+                Ok(())
+            }
+            Step::Rule { pattern, kind } => {
+                self.rule(pattern, kind).await;
+                Ok(())
+            }
+            Step::Unrule { pattern } => {
+                let pattern = pick(&PATTERNS, pattern).unwrap().parse().unwrap();
+                self.scene.queue.delete_rule(&pattern, "model").await.unwrap();
+                self.scene.reap().await;
+                Ok(())
+            }
+            Step::Drain { worker, on } => {
+                let worker = &mut self.workers[usize::from(worker) % workers];
+                if self
+                    .scene
+                    .queue
+                    .drain_worker(&worker.id, on, "model")
+                    .await
+                    .unwrap()
+                {
+                    worker.draining = on;
+                }
+                Ok(())
+            }
+            Step::Pass { ms } => {
+                self.scene.pass(u64::from(ms)).await;
+                Ok(())
+            }
+            Step::Jump { s } => {
+                self.scene.clock.advance_ms(u64::from(s) * 1000);
+                self.scene.reap().await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn submit(
+        &mut self,
+        repo: u8,
+        commit: u8,
+        bg: bool,
+        force: bool,
+        from: usize,
+        again: bool,
+    ) -> Result<(), Broken> {
+        let mut request = ask(pick(&REPOS, repo).unwrap(), u32::from(commit) % 3);
+        if bg {
+            request = background(request);
+        }
+        request.force = force;
+        self.beat_dispatcher(from, None).await;
+        request.dispatcher = Some(dispatcher(from));
+        let answer = self.scene.queue.submit(&request).await.unwrap();
+        if let Submitted::New(build) | Submitted::Joined(build) = &answer {
+            *self.counts.entry((build.id, from)).or_default() += 1;
+        }
+        if let Submitted::New(build) = &answer {
+            self.builds.push(build.id);
+            if again {
+                let repeated = self.scene.queue.submit(&request).await.unwrap();
+                ensure(repeated == answer, || {
+                    format!("a repeated submit gave {repeated:?}, not {answer:?}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn beat_dispatcher(&mut self, number: usize, count: Option<(BuildId, u64)>) {
+        let beat = DispatcherBeat {
+            dispatcher: dispatcher(number),
+            counts: count.into_iter().collect(),
+        };
+        let reply = self.scene.queue.beat_dispatcher(&beat).await.unwrap();
+        if reply.forgotten {
+            self.counts.retain(|(_, from), _| *from != number);
+        }
+        if let Some((id, count)) = count {
+            self.counts.insert((id, number), count);
+        }
+        self.seen.insert(number, self.now());
+    }
+
+    /// The build's people are the sum over the dispatchers that live.
+    fn check_people(&mut self, after: &State) -> Result<(), Broken> {
+        let now = self.now();
+        let gone: Vec<usize> = self
+            .seen
+            .iter()
+            .filter(|(_, at)| **at + LEASE_MS <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        // Whoever reaps takes the people of a dispatcher back once its heartbeat is over.
+        for number in gone {
+            if !after.dispatchers.contains(&format!("d{number}")) {
+                self.counts.retain(|(_, from), _| *from != number);
+            }
+        }
+        for build in after.builds.values().filter(|build| !build.state.is_ended()) {
+            let sum: u64 = self
+                .counts
+                .iter()
+                .filter(|((id, _), _)| *id == build.id)
+                .map(|(_, count)| *count)
+                .sum();
+            ensure(build.people == sum, || {
+                format!("{} has {} people, not {sum}", build.id, build.people)
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self, at: usize) -> Result<(), Broken> {
+        let now = self.now();
+        let state = State::read(self.scene).await;
+        let worker = &mut self.workers[at];
+        let beat = Beat {
+            worker: worker.id.clone(),
+            host: "host".to_owned(),
+            version: "0".to_owned(),
+            place: worker.place.clone(),
+            slots: worker.slots,
+            draining: false,
+            lease: Duration::from_millis(LEASE_MS),
+            held: worker.held.clone(),
+        };
+        let reply = self.scene.queue.renew(&beat).await.unwrap();
+        worker.draining = reply.drain;
+        let held = std::mem::take(&mut worker.held);
+        for (token, renewal) in held.into_iter().zip(reply.renewals) {
+            let good = state
+                .builds
+                .get(&token.build)
+                .is_some_and(|build| is_current(build, &token));
+            ensure(good == (renewal != Renewal::Stale), || {
+                format!("{token:?} was renewed with {renewal:?}")
+            })?;
+            if !good {
+                // Whoever finds its lease gone kills what it runs and touches nothing else.
+                self.runs
+                    .retain(|run| run.build != token.build || run.dies_at.is_none());
+                self.ghosts.push(token);
+                continue;
+            }
+            for run in self.runs.iter_mut().filter(|run| run.build == token.build) {
+                run.dies_at = run
+                    .dies_at
+                    .map(|at| if at > now { now + LEASE_MS - 2000 } else { at });
+            }
+            self.workers[at].held.push(token);
+        }
+        Ok(())
+    }
+
+    async fn claim(&mut self, at: usize, free: u8, again: bool) -> Result<(), Broken> {
+        // A worker that lives has sent a heartbeat; what it holds counts against its slots.
+        self.beat(at).await?;
+        let before = State::read(self.scene).await;
+        let worker = &self.workers[at];
+        let room = worker.slots.saturating_sub(worker.held.len());
+        let free = usize::from(free) % (room + 1);
+        let claim = Claim {
+            worker: worker.id.clone(),
+            place: worker.place.clone(),
+            free,
+            lease: Duration::from_millis(LEASE_MS),
+            request: Uuid::new_v4(),
+        };
+        let claimed = self.scene.queue.claim(&claim).await.unwrap();
+        if again {
+            let repeated = self.scene.queue.claim(&claim).await.unwrap();
+            let same = repeated
+                .iter()
+                .map(|c| &c.token)
+                .eq(claimed.iter().map(|c| &c.token));
+            ensure(same, || {
+                format!("a repeated claim gave {repeated:?}, not {claimed:?}")
+            })?;
+        }
+        let worker_draining = worker.draining;
+        let after = State::read(self.scene).await;
+        invariants::check_claim(&before, &after, &claimed, &claim, worker_draining)?;
+        for one in claimed {
+            let process = self.workers[at].place.starts_with("process:");
+            if !one.adopted {
+                let now = self.now();
+                let alive = self
+                    .runs
+                    .iter()
+                    .find(|run| run.build == one.build.id && run.dies_at.is_none_or(|at| at > now));
+                ensure(alive.is_none(), || {
+                    format!("{} starts while {alive:?} is alive", one.build.id)
+                })?;
+                let dies_at = process.then_some(now + LEASE_MS - 2000);
+                self.runs.push(Run {
+                    build: one.build.id,
+                    attempt: one.build.attempt,
+                    dies_at,
+                });
+            }
+            self.workers[at].held.push(one.token);
+        }
+        Ok(())
+    }
+
+    /// A token that somebody alive holds, with its holder.
+    fn held(&self, number: u8) -> Option<(usize, Token)> {
+        let all: Vec<(usize, &Token)> = self
+            .workers
+            .iter()
+            .enumerate()
+            .flat_map(|(at, worker)| worker.held.iter().map(move |token| (at, token)))
+            .collect();
+        pick(&all, number).map(|(at, token)| (*at, (*token).clone()))
+    }
+
+    fn drop_token(&mut self, at: usize, token: &Token) {
+        self.workers[at].held.retain(|held| held != token);
+        self.ghosts.push(token.clone());
+    }
+
+    fn end_runs(&mut self, id: BuildId) {
+        self.runs.retain(|run| run.build != id);
+    }
+
+    async fn report(&mut self, number: u8) -> Result<(), Broken> {
+        let Some((_, token)) = self.held(number) else {
+            return Ok(());
+        };
+        let good = self
+            .before
+            .builds
+            .get(&token.build)
+            .is_some_and(|build| is_current(build, &token));
+        let held = self.scene.queue.report(&token, true, None).await.unwrap();
+        ensure(good == (held != Held::Stale), || {
+            format!("a report of {token:?} gave {held:?}")
+        })
+    }
+
+    async fn finish(&mut self, number: u8, outcome: u8, again: bool) -> Result<(), Broken> {
+        let Some((at, token)) = self.held(number) else {
+            return Ok(());
+        };
+        let build = self.before.builds[&token.build].clone();
+        let outcome = match outcome % 6 {
+            0..=2 => Outcome::Succeeded,
+            3 => failed(FailureClass::Repository),
+            4 => failed(FailureClass::Infrastructure),
+            _ => failed(FailureClass::Stuck),
+        };
+        let finish = Finish {
+            outcome: outcome.clone(),
+            log_tail: None,
+            log_end: None,
+        };
+        let finished = self.scene.queue.finish(&token, &finish).await.unwrap();
+        let late_success =
+            outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
+        let good = is_current(&build, &token) || late_success;
+        ensure(good == (finished != Finished::Stale), || {
+            format!("finishing with {token:?} gave {finished:?}: {build:?}")
+        })?;
+        if again {
+            let repeated = self.scene.queue.finish(&token, &finish).await.unwrap();
+            ensure(repeated == finished, || {
+                format!("a repeated finish gave {repeated:?}, not {finished:?}")
+            })?;
+        }
+        if good {
+            self.end_runs(token.build);
+        }
+        self.drop_token(at, &token);
+        Ok(())
+    }
+
+    async fn release(&mut self, number: u8, handover: bool, again: bool) -> Result<(), Broken> {
+        let Some((at, token)) = self.held(number) else {
+            return Ok(());
+        };
+        // A local process cannot be handed over: it ends with its worker.
+        let handover = handover && self.workers[at].place.starts_with("k8s");
+        let release = if handover {
+            Release::Handover
+        } else {
+            Release::Lost {
+                reason: "drained".to_owned(),
+            }
+        };
+        let build = self.before.builds[&token.build].clone();
+        let state = self.scene.queue.release(&token, &release).await.unwrap();
+        if is_current(&build, &token) {
+            ensure(state.is_some(), || {
+                format!("{token:?} could not be released: {build:?}")
+            })?;
+            if again {
+                let repeated = self.scene.queue.release(&token, &release).await.unwrap();
+                ensure(repeated == state, || {
+                    format!("a repeated release gave {repeated:?}, not {state:?}")
+                })?;
+            }
+            if !handover {
+                self.end_runs(token.build);
+            }
+        }
+        self.drop_token(at, &token);
+        Ok(())
+    }
+
+    /// Whoever shows an old token changes nothing.
+    async fn ghost(&mut self, number: u8, act: u8) -> Result<(), Broken> {
+        let Some(token) = pick(&self.ghosts, number).cloned() else {
+            return Ok(());
+        };
+        let Some(build) = self.before.builds.get(&token.build).cloned() else {
+            return Ok(());
+        };
+        let last_holder = build.epoch == token.epoch;
+        if last_holder {
+            // Not old: nobody has taken the build since.
+            return Ok(());
+        }
+        let stale = match act % 4 {
+            0 => {
+                let finish = Finish {
+                    outcome: Outcome::Succeeded,
+                    log_tail: None,
+                    log_end: None,
+                };
+                self.scene.queue.finish(&token, &finish).await.unwrap() == Finished::Stale
+            }
+            1 => {
+                self.scene
+                    .queue
+                    .report(&token, true, Some("a ghost"))
+                    .await
+                    .unwrap()
+                    == Held::Stale
+            }
+            2 => self
+                .scene
+                .queue
+                .release(&token, &Release::Handover)
+                .await
+                .unwrap()
+                .is_none(),
+            _ => {
+                let lost = Release::Lost {
+                    reason: "a ghost".to_owned(),
+                };
+                self.scene.queue.release(&token, &lost).await.unwrap().is_none()
+            }
+        };
+        let after = self.scene.build(token.build).await;
+        ensure(stale && after.seq == build.seq, || {
+            format!("the old {token:?} changed {build:?}")
+        })
+    }
+
+    fn crash(&mut self, at: usize) {
+        let fresh = self.start_worker(&self.workers[at].place.clone(), self.workers[at].slots);
+        let old = std::mem::replace(&mut self.workers[at], fresh);
+        if old.place.starts_with("process:") {
+            self.runs
+                .retain(|run| !old.held.iter().any(|token| token.build == run.build));
+        }
+        self.ghosts.extend(old.held);
+    }
+
+    async fn rule(&mut self, pattern: u8, kind: u8) {
+        let pattern = pick(&PATTERNS, pattern).unwrap();
+        let number = u32::from(kind / 6 % 3) + 1;
+        let until = Some(self.now() + u64::from(kind) * 100 + 1);
+        let rule = match kind % 6 {
+            0 => Rule {
+                limit: Some(number),
+                ..Rule::default()
+            },
+            1 => Rule {
+                limit: Some(number),
+                until,
+                ..Rule::default()
+            },
+            2 => Rule {
+                hold: Some(Stop {
+                    until,
+                    ..Stop::default()
+                }),
+                ..Rule::default()
+            },
+            3 => Rule {
+                ban: Some(Stop {
+                    until,
+                    ..Stop::default()
+                }),
+                ..Rule::default()
+            },
+            4 => Rule {
+                limit: Some(number),
+                burst: Some(number + 2),
+                ..Rule::default()
+            },
+            _ if pattern.ends_with('*') => Rule {
+                limit: Some(number),
+                together: true,
+                ..Rule::default()
+            },
+            _ => Rule {
+                burst: Some(5),
+                ..Rule::default()
+            },
+        };
+        self.scene.rule(pattern, &rule).await;
+        // Lanes under a pattern are placed anew by whoever reaps.
+        self.scene.reap().await;
+    }
+
+    /// Every accepted build comes to an end once the trouble stops.
+    pub(crate) async fn settle(&mut self) -> Result<(), Broken> {
+        for pattern in PATTERNS {
+            self.scene
+                .queue
+                .delete_rule(&pattern.parse().unwrap(), "model")
+                .await
+                .unwrap();
+        }
+        for at in 0..self.workers.len() {
+            let id = self.workers[at].id.clone();
+            self.beat(at).await?;
+            self.scene.queue.drain_worker(&id, false, "model").await.unwrap();
+        }
+        for _ in 0..60 {
+            self.scene.pass(5000).await;
+            for at in 0..self.workers.len() {
+                self.claim(at, u8::MAX, false).await?;
+                let full = u8::try_from(
+                    self.workers[at].slots - self.workers[at].held.len().min(self.workers[at].slots),
+                )
+                .unwrap();
+                self.claim(at, full, false).await?;
+                while let Some(token) = self.workers[at].held.first().cloned() {
+                    let finish = Finish {
+                        outcome: Outcome::Succeeded,
+                        log_tail: None,
+                        log_end: None,
+                    };
+                    self.scene.queue.finish(&token, &finish).await.unwrap();
+                    self.end_runs(token.build);
+                    self.drop_token(at, &token);
+                }
+            }
+            let state = State::read(self.scene).await;
+            if state.builds.values().all(|build| build.state.is_ended()) {
+                return ensure(state.builds.len() == self.builds.len(), || {
+                    "a build is gone".to_owned()
+                });
+            }
+        }
+        let state = State::read(self.scene).await;
+        let left: Vec<&Build> = state
+            .builds
+            .values()
+            .filter(|build| !build.state.is_ended())
+            .collect();
+        Err(format!("never ended: {left:#?}"))
+    }
+}
+
+/// Whether the token is the build's, and the build is live.
+fn is_current(build: &Build, token: &Token) -> bool {
+    matches!(
+        build.state,
+        BuildState::Starting | BuildState::Running | BuildState::Orphaned
+    ) && build.epoch == token.epoch
+        && build.worker.as_ref() == Some(&token.worker)
+}
