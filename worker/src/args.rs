@@ -1,0 +1,203 @@
+//! The worker's command line and environment.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fairlane_common::RedisUrl;
+use fairlane_common::seal::SealKeys;
+use secrecy::SecretString;
+
+use crate::command::{ALLOWED_ARGS_DEFAULT, CommandTemplate, TEMPLATE_DEFAULT};
+use crate::executor::{ExecutorKind, SupervisorCommand};
+use crate::settings::Settings;
+
+/// Options of a worker.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FAIRLANE_REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379/0"
+    )]
+    pub redis_url: RedisUrl,
+    /// Prefix of all keys
+    #[arg(long, env = "FAIRLANE_PREFIX", default_value = "fairlane")]
+    pub prefix: String,
+    /// Name of this host, for people [default: the host's own name]
+    #[arg(long, env = "FAIRLANE_HOST")]
+    pub host: Option<String>,
+    /// Builds run at once
+    #[arg(long, env = "FAIRLANE_SLOTS", default_value = "2")]
+    pub slots: NonZeroUsize,
+    /// Where builds run
+    #[arg(long, env = "FAIRLANE_EXECUTOR", value_enum, default_value_t)]
+    pub executor: ExecutorKind,
+    /// Command that builds, with {repo} {ref} {image} {push} {args} filled in, without a shell
+    #[arg(long, env = "FAIRLANE_COMMAND", default_value = TEMPLATE_DEFAULT, hide_default_value = true)]
+    pub command: String,
+    /// Extra repo2docker argument that builds may bring along, itself or with =VALUE; repeat for
+    /// more [default: those that reach nothing outside the build]
+    #[arg(
+        long = "allow-arg",
+        value_name = "ARG",
+        env = "FAIRLANE_ALLOW_ARGS",
+        value_delimiter = ' ',
+        allow_hyphen_values = true
+    )]
+    pub allow_args: Option<Vec<String>>,
+    /// Keys that open builds' secrets: <id>:<64 hex digits>[,…]
+    #[arg(long, env = "FAIRLANE_SEAL_KEY", hide_env_values = true, hide = true)]
+    pub seal_key: Option<SecretString>,
+    /// How long a lease lasts after its renewal
+    #[arg(long, env = "FAIRLANE_LEASE", default_value = "10s")]
+    pub lease: humantime::Duration,
+    /// How often leases are renewed
+    #[arg(long, env = "FAIRLANE_HEARTBEAT", default_value = "3s")]
+    pub heartbeat: humantime::Duration,
+    /// A build without a first line for so long is stuck
+    #[arg(long, env = "FAIRLANE_START_TIMEOUT", default_value = "5min")]
+    pub start_timeout: humantime::Duration,
+    /// A build without a line for so long is stuck
+    #[arg(long, env = "FAIRLANE_SILENCE_TIMEOUT", default_value = "30min")]
+    pub silence_timeout: humantime::Duration,
+    /// A build that takes longer is stuck
+    #[arg(long, env = "FAIRLANE_TIMEOUT", default_value = "12h")]
+    pub timeout: humantime::Duration,
+    /// How long builds may go on when the worker is to end
+    #[arg(long, env = "FAIRLANE_DRAIN_TIMEOUT", default_value = "5min")]
+    pub drain_timeout: humantime::Duration,
+}
+
+impl Args {
+    /// The settings that these options make, checked.
+    ///
+    /// # Errors
+    /// An option that cannot be taken; the sentence says which, and what is allowed.
+    pub fn settings(self) -> Result<Settings> {
+        let Self {
+            // The caller opens the queue.
+            redis_url: _,
+            prefix: _,
+            host,
+            slots,
+            executor,
+            command,
+            allow_args,
+            seal_key,
+            lease,
+            heartbeat,
+            start_timeout,
+            silence_timeout,
+            timeout,
+            drain_timeout,
+        } = self;
+        let settings = Settings {
+            host: host.unwrap_or_else(host_name),
+            slots,
+            executor,
+            command: CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?,
+            allowed_args: allow_args
+                .unwrap_or_else(|| ALLOWED_ARGS_DEFAULT.iter().map(|&arg| arg.to_owned()).collect()),
+            seal_keys: seal_key
+                .as_ref()
+                .map(SealKeys::parse)
+                .transpose()
+                .context("FAIRLANE_SEAL_KEY")?,
+            lease: *lease,
+            heartbeat: *heartbeat,
+            start_timeout: *start_timeout,
+            silence_timeout: *silence_timeout,
+            total_timeout: *timeout,
+            drain_timeout: *drain_timeout,
+            supervisor: SupervisorCommand::default(),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+impl Default for Settings {
+    /// What a worker without any option does.
+    fn default() -> Self {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        Self {
+            host: host_name(),
+            slots: NonZeroUsize::MIN,
+            executor: ExecutorKind::Process,
+            command: CommandTemplate::default(),
+            allowed_args: ALLOWED_ARGS_DEFAULT.iter().map(|&arg| arg.to_owned()).collect(),
+            seal_keys: None,
+            lease: fairlane_common::limits::LEASE,
+            heartbeat: fairlane_common::limits::HEARTBEAT,
+            start_timeout: minutes(5),
+            silence_timeout: minutes(30),
+            total_timeout: minutes(12 * 60),
+            drain_timeout: minutes(5),
+            supervisor: SupervisorCommand::default(),
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn settings(line: &[&str]) -> Result<Settings> {
+        Line::try_parse_from([&["worker"], line].concat())?
+            .args
+            .settings()
+    }
+
+    #[test]
+    fn options_and_defaults() {
+        let found = settings(&[
+            "--slots=3",
+            "--lease=4s",
+            "--heartbeat=500ms",
+            "--allow-arg=--x",
+            "--allow-arg=--y",
+        ])
+        .unwrap();
+        assert_eq!((found.slots.get(), found.lease), (3, Duration::from_secs(4)));
+        assert_eq!(found.allowed_args, ["--x", "--y"]);
+        let mut usual = Settings {
+            slots: found.slots,
+            ..Settings::default()
+        };
+        usual.lease = Duration::from_secs(10);
+        assert_eq!(settings(&["--slots=3"]).unwrap().command, usual.command);
+    }
+
+    #[test]
+    fn bad_options_say_what_is_allowed() {
+        for (line, says) in [
+            (
+                &["--lease=4s", "--heartbeat=3s"][..],
+                "--heartbeat must be at most 1.0 s",
+            ),
+            (&["--lease=1s"], "--heartbeat"),
+            (&["--timeout=0s"], "--timeout"),
+            (&["--command=x {oops}"], "unknown placeholder"),
+            (&["--seal-key=nonsense"], "seal key"),
+            (&["--slots=0"], "--slots"),
+        ] {
+            let error = format!("{:#}", settings(line).unwrap_err());
+            assert!(error.contains(says), "{line:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The clock that leases are counted by on this host.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+/// Longest sleep in one piece: the runtime's timers stand still while the host is suspended, so a
+/// deadline is looked at again this soon after it wakes up.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// A moment of the host's boot time: monotonic time, and suspend counted too. All processes of a
+/// host share it, so a deadline may be handed over as it is, however late it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// This moment.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0)))
+    }
+
+    /// The moment `later` after this one.
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+
+    /// How long until then; zero when it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_sub(Self::now().0)
+    }
+
+    /// Whether it has come.
+    pub fn has_passed(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// Waits until then.
+    pub async fn reached(self) {
+        while !self.has_passed() {
+            tokio::time::sleep(self.remaining().min(SLICE)).await;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The end of a build: its log is written to the end, then the queue is told.
+
+use std::sync::Arc;
+
+use fairlane_common::queue::{Finish, Finished, Outcome, Release};
+use fairlane_common::{Queue, Token};
+
+use crate::backoff::Backoff;
+use crate::judge::Verdict;
+use crate::log_pump::LogPump;
+use crate::registry::Lease;
+use crate::runner::Worker;
+
+/// How often the end of a build is told again to a Redis that refuses it.
+const REFUSALS_MAX: u32 = 5;
+
+/// A build whose run is gone.
+pub(crate) struct EndedBuild {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) lease: Lease,
+    pub(crate) verdict: Verdict,
+    pub(crate) log: Option<LogPump>,
+    pub(crate) tail: Option<String>,
+}
+
+impl EndedBuild {
+    /// Writes the rest of the log, and tells the queue how it ended, until it has heard it.
+    pub(crate) async fn settle(mut self) {
+        if self.verdict == Verdict::LetGo {
+            return self.lease.settle();
+        }
+        let log_end = match self.log.take() {
+            Some(log) => tokio::select! {
+                end = log.flush() => end,
+                () = self.lease.let_go() => None,
+            },
+            None => None,
+        };
+        let token = self.lease.token().clone();
+        let telling = tell_end(
+            &self.worker.queue,
+            &token,
+            &self.verdict,
+            self.tail.take(),
+            log_end,
+        );
+        tokio::select! {
+            () = telling => {}
+            () = self.lease.let_go() => tracing::info!("the lease is another's: the end of the run is not told"),
+        }
+        self.lease.settle();
+    }
+}
+
+/// Tells the queue how it ended, until it has heard it.
+async fn tell_end(
+    queue: &Queue,
+    token: &Token,
+    verdict: &Verdict,
+    log_tail: Option<String>,
+    log_end: Option<String>,
+) {
+    let mut backoff = Backoff::new();
+    let mut refusals = 0;
+    let call = match verdict {
+        Verdict::Finish(outcome) => End::Finish(Finish {
+            outcome: outcome.clone(),
+            log_tail,
+            log_end,
+        }),
+        Verdict::Lost(reason) => End::Release(Release::Lost {
+            reason: reason.clone(),
+        }),
+        Verdict::LetGo => return,
+    };
+    loop {
+        match call.tell(queue, token).await {
+            Ok(said) => return tracing::info!("{said}"),
+            Err(error) if error.is_transient() => {}
+            Err(error) => {
+                refusals += 1;
+                tracing::error!(%error, "the queue does not take the end of the build");
+                if refusals >= REFUSALS_MAX {
+                    return;
+                }
+            }
+        }
+        backoff.pause().await;
+    }
+}
+
+enum End {
+    Finish(Finish),
+    Release(Release),
+}
+
+impl End {
+    async fn tell(&self, queue: &Queue, token: &Token) -> fairlane_common::Result<String> {
+        Ok(match self {
+            Self::Finish(finish) => match queue.finish(token, finish).await? {
+                Finished::Ended(state) => match &finish.outcome {
+                    Outcome::Failed { class, reason, .. } => format!("{state} ({class}): {reason}"),
+                    _ => state.to_string(),
+                },
+                Finished::Retried { attempt, .. } => match &finish.outcome {
+                    Outcome::Failed { class, reason, .. } => {
+                        format!("attempt {attempt} follows ({class}): {reason}")
+                    }
+                    _ => format!("attempt {attempt} follows"),
+                },
+                Finished::Stale => "the lease is another's: nothing was changed".to_owned(),
+            },
+            Self::Release(release) => match (queue.release(token, release).await?, release) {
+                (Some(state), Release::Lost { reason }) => format!("{state} again: {reason}"),
+                (Some(state), Release::Handover) => format!("{state}: handed over"),
+                (None, _) => "the lease is another's: nothing was changed".to_owned(),
+            },
+        })
+    }
+}

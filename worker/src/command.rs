@@ -1,0 +1,326 @@
+//! The command that builds: a template of words, filled in without a shell.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use fairlane_common::Build;
+
+/// What `BinderHub` runs in its build pods; see repo2docker's command line.
+pub const TEMPLATE_DEFAULT: &str = "jupyter-repo2docker --ref={ref} --image={image} --no-clean --no-run \
+     --json-logs --user-name=jovyan --user-id=1000 {push} {args} {repo}";
+
+/// Arguments of repo2docker that a build may bring along when the operator names none: none of
+/// them reads or changes anything outside the build.
+pub const ALLOWED_ARGS_DEFAULT: &[&str] = &[
+    "--appendix",
+    "--build-memory-limit",
+    "--cache-from",
+    "--label",
+    "--subdir",
+    "--target-repo-dir",
+];
+
+const PLACEHOLDERS: &str = "{repo}, {ref}, {image}, {push}, {args}, {id}, {attempt}, {lane}";
+
+/// A command with placeholders. Each is replaced inside its word, so nothing that a build brings
+/// along can add a word; `{args}` and `{push}` are words of their own and become any number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandTemplate {
+    words: Vec<Vec<Piece>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Repo,
+    Ref,
+    Image,
+    Id,
+    Attempt,
+    Lane,
+    Push,
+    Args,
+}
+
+impl CommandTemplate {
+    /// Reads a template: words as a shell would split them (quotes and backslashes, nothing else),
+    /// with placeholders in braces; `{{` and `}}` stand for braces.
+    ///
+    /// # Errors
+    /// An open quote, an unknown placeholder, or a template without a command.
+    pub fn parse(text: &str) -> Result<Self> {
+        let words: Vec<Vec<Piece>> = split_words(text)?
+            .iter()
+            .map(|word| pieces(word))
+            .collect::<Result<_>>()?;
+        let Some(program) = words.first() else {
+            bail!("the build command is empty")
+        };
+        if !matches!(program.as_slice(), [Piece::Text(_)]) {
+            bail!("the build command must begin with a program, not with a placeholder");
+        }
+        if !words.iter().flatten().any(|piece| *piece == Piece::Repo) {
+            tracing::warn!(
+                "the build command does not mention {{repo}}: every build will run the same command"
+            );
+        }
+        Ok(Self { words })
+    }
+
+    /// Finds the program, as a shell would in `path` (the value of `PATH`), so that a missing one
+    /// is noticed when the worker starts.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be executed.
+    pub fn find_program(&self, path: Option<&std::ffi::OsStr>) -> Result<PathBuf> {
+        let Some([Piece::Text(program)]) = self.words.first().map(Vec::as_slice) else {
+            bail!("the build command is empty");
+        };
+        if program.contains('/') {
+            return match std::path::absolute(program) {
+                Ok(found) if is_executable(&found) => Ok(found),
+                _ => bail!("the build command {program} does not exist or cannot be executed; set --command"),
+            };
+        }
+        let folders = path.map(std::env::split_paths).into_iter().flatten();
+        let found = folders
+            .map(|folder| folder.join(program))
+            .find(|file| is_executable(file));
+        found.with_context(|| {
+            format!(
+                "the build command {program} is not in PATH; install it, or name another one with --command"
+            )
+        })
+    }
+
+    /// The arguments for one build.
+    pub fn arguments(&self, build: &Build) -> Vec<String> {
+        let spec = &build.spec;
+        let mut arguments = Vec::new();
+        for word in self.words.iter().skip(1) {
+            match word.as_slice() {
+                [Piece::Args] => arguments.extend(spec.args.iter().cloned()),
+                [Piece::Push] if spec.push => arguments.push("--push".to_owned()),
+                [Piece::Push] => {}
+                pieces => arguments.push(pieces.iter().map(|piece| piece.fill(build)).collect()),
+            }
+        }
+        arguments
+    }
+}
+
+impl Default for CommandTemplate {
+    /// [`TEMPLATE_DEFAULT`].
+    fn default() -> Self {
+        // It can be read, as a test shows; an empty template is refused when a worker starts.
+        Self::parse(TEMPLATE_DEFAULT).unwrap_or(Self { words: Vec::new() })
+    }
+}
+
+impl std::str::FromStr for CommandTemplate {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Piece {
+    fn fill(&self, build: &Build) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Repo => build.spec.repo.to_string(),
+            Self::Ref => build.spec.reference.to_string(),
+            Self::Image => build.spec.image.to_string(),
+            Self::Id => build.id.to_string(),
+            Self::Attempt => build.attempt.to_string(),
+            Self::Lane => build.lane.to_string(),
+            Self::Push | Self::Args => String::new(),
+        }
+    }
+}
+
+/// The first of `args` that is not allowed: neither an entry of `allowed` nor `entry=value`.
+pub fn first_forbidden<'a>(args: &'a [String], allowed: &[String]) -> Option<&'a str> {
+    let fits = |arg: &str| {
+        allowed.iter().any(|entry| {
+            arg.strip_prefix(entry.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    };
+    args.iter().map(String::as_str).find(|arg| !fits(arg))
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn split_words(text: &str) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => {
+                let Some(next) = chars.next() else {
+                    bail!("the build command ends with a backslash")
+                };
+                word.get_or_insert_default().push(next);
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if let Some(open) = quote {
+        bail!("the build command has a {open} that is never closed");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn pieces(word: &str) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find(['{', '}']) {
+        text.push_str(&rest[..at]);
+        let brace = &rest[at..=at];
+        rest = &rest[at + 1..];
+        if let Some(more) = rest.strip_prefix(brace) {
+            text.push_str(brace);
+            rest = more;
+            continue;
+        }
+        let name = rest.split_once('}').filter(|_| brace == "{");
+        let Some((name, more)) = name else {
+            bail!("the build command has a lone {brace} in '{word}'; write {brace}{brace} for a plain one");
+        };
+        if !text.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut text)));
+        }
+        pieces.push(placeholder(name, word)?);
+        rest = more;
+    }
+    text.push_str(rest);
+    if !text.is_empty() || pieces.is_empty() {
+        pieces.push(Piece::Text(text));
+    }
+    Ok(pieces)
+}
+
+fn placeholder(name: &str, word: &str) -> Result<Piece> {
+    let piece = match name {
+        "repo" => Piece::Repo,
+        "ref" => Piece::Ref,
+        "image" => Piece::Image,
+        "id" => Piece::Id,
+        "attempt" => Piece::Attempt,
+        "lane" => Piece::Lane,
+        "push" => Piece::Push,
+        "args" => Piece::Args,
+        _ => bail!("the build command has the unknown placeholder {{{name}}}; there are {PLACEHOLDERS}"),
+    };
+    if matches!(piece, Piece::Push | Piece::Args) && word.len() != name.len() + 2 {
+        bail!("{{{name}}} in the build command must be a word of its own");
+    }
+    Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::build;
+
+    fn fill(template: &str, build: &Build) -> Vec<String> {
+        CommandTemplate::parse(template).unwrap().arguments(build)
+    }
+
+    #[test]
+    fn the_default_is_what_binderhub_runs() {
+        let mut build = build();
+        build.spec.push = true;
+        build.spec.args = vec!["--appendix=RUN echo 'a b'".to_owned()];
+        let expected = [
+            "--ref=0123abc",
+            "--image=r.example.org/i:0123abc",
+            "--no-clean",
+            "--no-run",
+            "--json-logs",
+            "--user-name=jovyan",
+            "--user-id=1000",
+            "--push",
+            "--appendix=RUN echo 'a b'",
+            "https://github.com/owner/name",
+        ];
+        assert_eq!(fill(TEMPLATE_DEFAULT, &build), expected);
+    }
+
+    #[test]
+    fn words_are_split_as_a_shell_would() {
+        let build = build();
+        assert_eq!(
+            fill(r#"x 'a b' "c \"d" e\ f '' {{g}}"#, &build),
+            ["a b", "c \"d", "e f", "", "{g}"]
+        );
+        assert_eq!(
+            fill("x {push} {args} -r={ref}:{attempt}", &build),
+            ["-r=0123abc:1"]
+        );
+        assert_eq!(
+            fill("x '$(touch /tmp/a)' ; `b`", &build),
+            ["$(touch /tmp/a)", ";", "`b`"]
+        );
+    }
+
+    #[test]
+    fn bad_templates_say_what_is_wrong() {
+        for (template, says) in [
+            ("", "empty"),
+            ("{repo} x", "begin with a program"),
+            ("x {nothing}", "unknown placeholder {nothing}"),
+            ("x 'a", "never closed"),
+            ("x a\\", "backslash"),
+            ("x {repo", "lone {"),
+            ("x repo}", "lone }"),
+            ("x --a={args}", "a word of its own"),
+        ] {
+            let error = CommandTemplate::parse(template).unwrap_err().to_string();
+            assert!(error.contains(says), "{template}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_command_is_noticed() {
+        let find = |text: &str, path: &str| {
+            CommandTemplate::parse(text)
+                .unwrap()
+                .find_program(Some(path.as_ref()))
+        };
+        assert!(find("sh {repo}", "/nonexistent:/bin").is_ok());
+        assert!(find("/bin/sh {repo}", "").is_ok());
+        let error = find("no-such-command {repo}", "/bin").unwrap_err().to_string();
+        assert!(error.contains("no-such-command is not in PATH"), "{error}");
+        let error = find("/etc/passwd {repo}", "/bin").unwrap_err().to_string();
+        assert!(error.contains("cannot be executed"), "{error}");
+    }
+
+    #[test]
+    fn only_allowed_arguments_pass() {
+        let allowed: Vec<String> = ["--subdir", "--appendix"].map(str::to_owned).into();
+        for (args, bad) in [
+            (vec!["--subdir=a", "--appendix"], None),
+            (vec!["--subdirectory=a"], Some("--subdirectory=a")),
+            (vec!["--subdir=a", "--volume=/:/host"], Some("--volume=/:/host")),
+            (vec!["--subdir", "a"], Some("a")),
+        ] {
+            let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+            assert_eq!(first_forbidden(&args, &allowed), bad);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The deadlines of a run.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::settings::Settings;
+
+/// How long a run may be silent, and how long it may take.
+pub(crate) struct Deadlines {
+    start: Duration,
+    silence: Duration,
+    total: Duration,
+    began: Instant,
+    last_line: Option<Instant>,
+}
+
+impl Deadlines {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            start: settings.start_timeout,
+            silence: settings.silence_timeout,
+            total: settings.total_timeout,
+            began: Instant::now(),
+            last_line: None,
+        }
+    }
+
+    pub(crate) fn line(&mut self) {
+        self.last_line = Some(Instant::now());
+    }
+
+    pub(crate) fn next(&self) -> Instant {
+        let quiet = self
+            .last_line
+            .map_or(self.began + self.start, |line| line + self.silence);
+        quiet.min(self.began + self.total)
+    }
+
+    /// What to say when [`Self::next`] has come.
+    pub(crate) fn passed(&self) -> String {
+        let now = Instant::now();
+        let seconds = |time: Duration| humantime::format_duration(time).to_string();
+        match self.last_line {
+            _ if now >= self.began + self.total => {
+                format!("the build took longer than {}", seconds(self.total))
+            }
+            None => format!(
+                "the build wrote nothing within {} of its start",
+                seconds(self.start)
+            ),
+            Some(_) => format!("the build wrote nothing for {}", seconds(self.silence)),
+        }
+    }
+}

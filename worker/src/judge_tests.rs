@@ -1,0 +1,219 @@
+use super::*;
+
+const FAILED: Exit = Exit {
+    code: Some(1),
+    signal: None,
+    stopped: None,
+};
+
+fn facts(lines: &[&str]) -> Facts {
+    let mut facts = Facts::default();
+    for line in lines {
+        facts.note(line);
+    }
+    facts
+}
+
+fn class_of(exit: Exit, lines: &[&str]) -> (FailureClass, String) {
+    match judge(exit, None, &facts(lines)) {
+        Verdict::Finish(Outcome::Failed {
+            class,
+            reason,
+            node: None,
+        }) => (class, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+const PUSH: &str = r#"{"message": "The push refers to repository [r/i]", "phase": "building"}"#;
+const OLD_PUSH: &str = r#"{"message": "Pushing", "phase": "pushing", "progress": {}}"#;
+const FETCH: &str = r#"{"message": "Cloning into x", "phase": "fetching"}"#;
+const BUILD: &str = r#"{"message": "Step 3/9", "phase": "building"}"#;
+
+/// The lines of a failed run, and what they mean.
+static TABLE: &[(&[&str], FailureClass, &str)] = &[
+    (
+        &[BUILD, "write /x: No space left on device"],
+        INFRA,
+        "no space left",
+    ),
+    (
+        &["Cannot connect to the Docker daemon at unix:///var/run/docker.sock"],
+        INFRA,
+        "container engine",
+    ),
+    (
+        &[PUSH, "received unexpected HTTP status: 503 Service Unavailable"],
+        INFRA,
+        "registry did not take",
+    ),
+    (
+        &[OLD_PUSH, "net/http: TLS handshake timeout"],
+        INFRA,
+        "registry did not take",
+    ),
+    (
+        &[PUSH, "unauthorized: authentication required"],
+        INFRA,
+        "credentials",
+    ),
+    (
+        &[BUILD, "pip: Read timed out. (read timeout=15)"],
+        REPO,
+        "exit code 1",
+    ),
+    (
+        &[FETCH, "fatal: Could not resolve host: git.example.org"],
+        INFRA,
+        "could not be reached",
+    ),
+    (
+        &[FETCH, "remote: Repository not found."],
+        REPO,
+        "does not exist or is private",
+    ),
+    (
+        &[FETCH, "Failed to check out ref nope"],
+        REPO,
+        "ref does not exist",
+    ),
+    (
+        &[BUILD, "ERROR: No matching distribution found for nope==9"],
+        REPO,
+        "package",
+    ),
+    (
+        &[BUILD, "PackagesNotFoundError: x", "returned a non-zero code: 1"],
+        REPO,
+        "package",
+    ),
+    (
+        &[
+            BUILD,
+            "The command '/bin/sh -c make' returned a non-zero code: 137",
+        ],
+        REPO,
+        "more memory",
+    ),
+    (
+        &[BUILD, "The command '/bin/sh -c make' returned a non-zero code: 2"],
+        REPO,
+        "non-zero code: 2",
+    ),
+    (
+        &[r#"{"message": "Error during build: boom", "phase": "failed"}"#],
+        REPO,
+        "boom",
+    ),
+    (&[], REPO, "exit code 1"),
+];
+
+#[test]
+fn lines_tell_what_failed() {
+    for (lines, class, says) in TABLE {
+        let (found, reason) = class_of(FAILED, lines);
+        assert_eq!(found, *class, "{lines:?}: {reason}");
+        assert!(reason.contains(says), "{lines:?}: {reason}");
+    }
+}
+
+#[test]
+fn the_exit_tells_what_the_lines_do_not() {
+    let signal = |signal| Exit {
+        signal: Some(signal),
+        ..Exit::default()
+    };
+    let code = |code| Exit {
+        code: Some(code),
+        ..Exit::default()
+    };
+    for (exit, class, says) in [
+        (signal(9), INFRA, "out of memory"),
+        (signal(11), INFRA, "signal 11"),
+        (code(137), INFRA, "out of memory"),
+        (code(127), INFRA, "could not be run"),
+        (code(2), REPO, "exit code 2"),
+    ] {
+        let (found, reason) = class_of(exit, &[]);
+        assert_eq!(found, class, "{exit:?}");
+        assert!(reason.contains(says), "{reason}");
+    }
+}
+
+#[test]
+fn a_cause_that_was_survived_does_not_count() {
+    let mut lines = vec!["no space left on device"];
+    lines.resize(CAUSE_LINES + 5, "all is well");
+    assert_eq!(class_of(FAILED, &lines).0, REPO);
+    assert_eq!(
+        class_of(
+            FAILED,
+            &["no space left on device", "No matching distribution found for x"]
+        )
+        .0,
+        REPO
+    );
+}
+
+#[test]
+fn a_stop_decides_unless_the_run_had_succeeded() {
+    let done = Exit {
+        code: Some(0),
+        ..Exit::default()
+    };
+    let stopped = Exit {
+        signal: Some(15),
+        stopped: Some(StopCause::Ordered),
+        ..Exit::default()
+    };
+    let late = Exit {
+        code: Some(0),
+        stopped: Some(StopCause::Ordered),
+        ..Exit::default()
+    };
+    let expired = Exit {
+        signal: Some(9),
+        stopped: Some(StopCause::Expired),
+        ..Exit::default()
+    };
+    let stuck = Cause::Stuck("no output for 30 min".to_owned());
+    let lost = Cause::Lost("drained".to_owned());
+    let judged = |exit, cause: Option<&Cause>| judge(exit, cause, &Facts::default());
+    assert_eq!(judged(done, None), Verdict::Finish(Outcome::Succeeded));
+    assert_eq!(
+        judged(done, Some(&Cause::Cancelled)),
+        Verdict::Finish(Outcome::Succeeded)
+    );
+    assert_eq!(judged(done, Some(&Cause::Stale)), Verdict::LetGo);
+    assert_eq!(
+        judged(stopped, Some(&Cause::Cancelled)),
+        Verdict::Finish(Outcome::Cancelled)
+    );
+    assert_eq!(
+        judged(late, Some(&Cause::Cancelled)),
+        Verdict::Finish(Outcome::Cancelled)
+    );
+    assert_eq!(judged(stopped, Some(&lost)), Verdict::Lost("drained".to_owned()));
+    assert_eq!(
+        judged(stopped, Some(&stuck)),
+        failed(FailureClass::Stuck, "no output for 30 min".to_owned())
+    );
+    assert!(matches!(judged(expired, None), Verdict::Lost(_)));
+    assert_eq!(
+        judged(expired, Some(&Cause::Cancelled)),
+        Verdict::Finish(Outcome::Cancelled)
+    );
+}
+
+#[test]
+fn the_tail_is_what_people_read() {
+    assert_eq!(Facts::default().tail(), None);
+    let mut facts = facts(&[r#"{"message": "Step 1\n", "phase": "building"}"#, "plain"]);
+    assert_eq!(facts.tail().unwrap(), "Step 1\nplain");
+    for n in 0..50 {
+        facts.note(&format!("line {n} {}", "x".repeat(1000)));
+    }
+    let tail = facts.tail().unwrap();
+    assert_eq!(tail.lines().count(), TAIL_LINES);
+    assert!(tail.len() < TAIL_LINES * (TAIL_LINE_BYTES_MAX + 8));
+}

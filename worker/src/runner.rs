@@ -1,0 +1,306 @@
+//! The worker: its slots, and the loop that fills them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fairlane_common::limits::LEASE_MARGIN;
+use fairlane_common::queue::{Claim, Claimed, OrphanNews, Waiter};
+use fairlane_common::{Queue, WorkerId};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::backoff::{Backoff, jittered};
+use crate::boot_time::BootTime;
+use crate::build_task::work_on;
+use crate::executor::{self, Executor};
+use crate::registry::{Registry, Wanted};
+use crate::settings::Settings;
+use crate::{drain, heartbeat};
+
+/// How often the queue is looked at without a hint: the net under lost ones.
+const POLL: Duration = Duration::from_secs(5);
+/// Longest block of one wait for a hint.
+const WAIT: Duration = Duration::from_secs(2);
+/// Shortest pause between two reaps.
+const REAP_PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// Why a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// It was shut down.
+    Shutdown,
+    /// An operator drained it.
+    Drained,
+}
+
+/// What the worker's tasks share.
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) queue: Queue,
+    pub(crate) settings: Settings,
+    pub(crate) executor: Arc<dyn Executor>,
+    /// Where its runs live.
+    pub(crate) place: String,
+    pub(crate) registry: Arc<Registry>,
+    /// There may be something to claim.
+    pub(crate) wake: Notify,
+    /// A heartbeat is due now.
+    pub(crate) beat_now: Notify,
+    /// No more claims.
+    pub(crate) draining: CancellationToken,
+    orphans: AtomicBool,
+    born: Mutex<String>,
+}
+
+impl Worker {
+    /// Notes which life of Redis this is.
+    pub(crate) fn note_life(&self, born: &str) {
+        let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.is_empty() && *known != born {
+            tracing::error!(
+                born,
+                "Redis was emptied: builds that waited are gone and must be asked for again, runs of this worker are let go"
+            );
+        }
+        born.clone_into(&mut known);
+    }
+
+    /// Claims soon, also without a free slot: orphans come first.
+    pub(crate) fn look_for_orphans(&self) {
+        self.orphans.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+/// Runs a worker until `shutdown`, or until an operator drains it; then its builds get time to
+/// end. `ready` is called once the queue counts its slots.
+///
+/// # Errors
+/// The settings do not fit this host (a missing build command), or Redis cannot be reached at start.
+/// Later failures are retried.
+pub async fn run(
+    settings: Settings,
+    queue: Queue,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<StopReason> {
+    settings.check()?;
+    let executor = executor::connect(&settings).await?;
+    let id = WorkerId::new(&settings.host);
+    let worker = Arc::new(Worker {
+        place: executor.place(&id),
+        id,
+        queue,
+        registry: Registry::new(settings.slots.get()),
+        settings,
+        executor,
+        wake: Notify::new(),
+        beat_now: Notify::new(),
+        draining: shutdown.child_token(),
+        orphans: AtomicBool::new(false),
+        born: Mutex::default(),
+    });
+    heartbeat::beat(&worker)
+        .await
+        .context("the worker cannot join the queue")?;
+    tracing::info!(worker.id = %worker.id, slots = worker.settings.slots, "worker is ready");
+    ready();
+
+    let mut duties = JoinSet::new();
+    duties.spawn(heartbeat::beat_on(Arc::clone(&worker)));
+    duties.spawn(hear_news(Arc::clone(&worker)));
+    duties.spawn(reap_on(worker.queue.clone()));
+    let builds = TaskTracker::new();
+    tokio::select! {
+        () = claim_on(&worker, &builds) => {}
+        () = worker.draining.cancelled() => {}
+        // They never return: one that is gone has panicked, and without it no lease is safe.
+        _ = duties.join_next() => tracing::error!("a duty of the worker has failed; the worker ends"),
+    }
+    worker.draining.cancel();
+    drain::drain(&worker, &builds).await;
+    duties.shutdown().await;
+    Ok(if shutdown.is_cancelled() {
+        StopReason::Shutdown
+    } else {
+        StopReason::Drained
+    })
+}
+
+/// Fills free slots for as long as it is polled.
+async fn claim_on(worker: &Arc<Worker>, builds: &TaskTracker) {
+    let mut changes = worker.registry.changes();
+    let mut hint = Hint::new(worker.queue.clone());
+    let mut token_unused = false;
+    loop {
+        let free = worker.registry.free();
+        let orphans = worker.orphans.swap(false, Ordering::Relaxed);
+        // A token that was taken by a worker without room must go on: the script passes it on.
+        if free > 0 || orphans || token_unused {
+            claim(worker, builds, free).await;
+        }
+        changes.mark_unchanged();
+        let free = worker.registry.free();
+        if free == 0 {
+            // A full worker takes no hints from others.
+            hint.stop();
+        }
+        token_unused = false;
+        tokio::select! {
+            () = hint.came(), if free > 0 => token_unused = true,
+            () = worker.wake.notified() => {}
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(jittered(POLL)) => {}
+        }
+    }
+}
+
+/// One claim, repeated until it is answered, and the builds that it gave.
+async fn claim(worker: &Arc<Worker>, builds: &TaskTracker, free: usize) {
+    let settings = &worker.settings;
+    let claim = Claim {
+        worker: worker.id.clone(),
+        place: worker.place.clone(),
+        free,
+        lease: settings.lease,
+        request: Uuid::new_v4(),
+    };
+    // Counted from the first try: its answer may be the one that was lost.
+    let deadline = BootTime::now().plus(settings.lease.saturating_sub(LEASE_MARGIN));
+    let mut backoff = Backoff::new();
+    loop {
+        match worker.queue.claim(&claim).await {
+            Ok(claimed) => {
+                for claimed in claimed {
+                    take_on(worker, builds, claimed, deadline);
+                }
+                return;
+            }
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "a claim was not answered");
+                backoff.pause().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a claim failed");
+                return tokio::time::sleep(jittered(POLL)).await;
+            }
+        }
+    }
+}
+
+fn take_on(worker: &Arc<Worker>, builds: &TaskTracker, claimed: Claimed, deadline: BootTime) {
+    let span = tracing::info_span!(
+        "build",
+        build.id = %claimed.build.id,
+        build.attempt = claimed.build.attempt,
+        build.lane = %claimed.build.lane,
+    );
+    let lease = worker.registry.enter(claimed.token.clone(), deadline);
+    span.in_scope(|| tracing::info!(adopted = claimed.adopted, "claimed"));
+    builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
+}
+
+/// Waits for wake-up tokens. A wait goes on beside a claim, so that its connection is kept.
+struct Hint {
+    queue: Queue,
+    idle: Option<Waiter>,
+    waiting: Option<BoxFuture<'static, (Waiter, fairlane_common::Result<bool>)>>,
+    backoff: Backoff,
+}
+
+impl Hint {
+    fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            idle: None,
+            waiting: None,
+            backoff: Backoff::new(),
+        }
+    }
+
+    /// Returns when a token came; may be dropped and called again.
+    async fn came(&mut self) {
+        loop {
+            let waiting = self.waiting.get_or_insert_with(|| {
+                let mut waiter = self.idle.take().unwrap_or_else(|| self.queue.waiter());
+                async move {
+                    let answer = waiter.wait(WAIT).await;
+                    (waiter, answer)
+                }
+                .boxed()
+            });
+            let (waiter, answer) = waiting.await;
+            self.waiting = None;
+            match answer {
+                Ok(came) => {
+                    self.backoff.reset();
+                    self.idle = Some(waiter);
+                    if came {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no hints from Redis");
+                    self.backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Waits no more: the connection is closed, so that no token is taken and not used.
+    fn stop(&mut self) {
+        self.waiting = None;
+    }
+}
+
+/// Hears of orphans and of builds to be stopped, for as long as it is polled.
+async fn hear_news(worker: Arc<Worker>) {
+    let mut backoff = Backoff::new();
+    loop {
+        match worker.queue.orphan_news().await {
+            Ok(news) => {
+                backoff.reset();
+                let mut news = std::pin::pin!(news);
+                while let Some(news) = news.next().await {
+                    match news {
+                        OrphanNews::Orphans => worker.look_for_orphans(),
+                        OrphanNews::Cancel(id, build) if id == worker.id => {
+                            worker.registry.want_build(build, Wanted::Cancelled);
+                        }
+                        OrphanNews::Cancel(..) => {}
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no news from Redis"),
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Does what is due in the queue, as any process may, for as long as it is polled.
+async fn reap_on(queue: Queue) {
+    let mut backoff = Backoff::new();
+    loop {
+        match queue.reap().await {
+            Ok(reaped) => {
+                backoff.reset();
+                if reaped.orphaned + reaped.lost > 0 {
+                    tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases ran out");
+                }
+                tokio::time::sleep(jittered(reaped.sleep).max(REAP_PAUSE_MIN)).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a reap was not answered");
+                backoff.pause().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What a worker is told, checked.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use fairlane_common::limits;
+use fairlane_common::seal::SealKeys;
+
+use crate::command::CommandTemplate;
+use crate::executor::{ExecutorKind, SupervisorCommand};
+
+/// The settings of a worker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The host's name, for people; worker ids start with it.
+    pub host: String,
+    /// Builds run at once.
+    pub slots: NonZeroUsize,
+    /// Where runs live.
+    pub executor: ExecutorKind,
+    /// What the process executor runs.
+    pub command: CommandTemplate,
+    /// Extra repo2docker arguments that builds may bring along: each itself, or `entry=value`.
+    pub allowed_args: Vec<String>,
+    /// Open builds' secrets. Without them a build with secrets fails, with a clear reason.
+    pub seal_keys: Option<SealKeys>,
+    /// How long a lease lasts after its renewal.
+    pub lease: Duration,
+    /// How often leases are renewed.
+    pub heartbeat: Duration,
+    /// Longest wait for a run's first line.
+    pub start_timeout: Duration,
+    /// Longest silence between two lines.
+    pub silence_timeout: Duration,
+    /// Longest run.
+    pub total_timeout: Duration,
+    /// How long runs may go on when the worker drains.
+    pub drain_timeout: Duration,
+    /// How the process executor starts a supervisor.
+    pub supervisor: SupervisorCommand,
+}
+
+impl Settings {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// A lease too short to be renewed in time, or a deadline of zero.
+    pub fn check(&self) -> Result<()> {
+        let usable = self.lease.saturating_sub(limits::LEASE_MARGIN);
+        ensure!(
+            !self.heartbeat.is_zero() && self.heartbeat * 2 <= usable,
+            "--heartbeat must be at most {:.1} s: a lease of {:.1} s, less a margin of {:.1} s, must survive a lost renewal",
+            usable.as_secs_f64() / 2.0,
+            self.lease.as_secs_f64(),
+            limits::LEASE_MARGIN.as_secs_f64(),
+        );
+        for (name, timeout) in [
+            ("--start-timeout", self.start_timeout),
+            ("--silence-timeout", self.silence_timeout),
+            ("--timeout", self.total_timeout),
+        ] {
+            ensure!(
+                !timeout.is_zero(),
+                "{name} must be longer than zero: every build would be killed at once"
+            );
+        }
+        Ok(())
+    }
+}
