@@ -1,3 +1,31 @@
 //! Fairlane's dispatcher: the HTTP API and its event streams over the queue.
+//!
+//! It holds no state that matters: any number of dispatchers serve one queue, and a stream that
+//! breaks at one of them goes on at another, after the same line.
+//!
+//! - [`api`]: the JSON that clients send and get.
+//! - [`args`]: settings; [`serve`] runs the dispatcher until it is told to stop.
+//! - `routes`: one module for each part of the API, each route with its documentation.
+//! - `hub`: one reader of Redis that serves every event stream.
+//! - `people`: how many wait for what, told to the queue.
 
+mod allow;
 pub mod api;
+mod app;
+pub mod args;
+mod auth;
+mod hub;
+mod input;
+mod listen;
+mod metrics;
+mod people;
+mod problem;
+mod reaper;
+mod routes;
+mod view;
+
+pub use allow::{AllowedArgs, DEFAULT_ALLOWED};
+pub use app::{ServeError, serve};
+pub use args::{Args, Bounds, RedisArgs, ServeArgs, SettingError, Settings};
+pub use auth::{Scope, Tokens};
+pub use routes::openapi;

@@ -1,5 +1,5 @@
 //! The JSON of the HTTP API: what clients send and what they get. Clients written in Rust decode
-//! with these types; the OpenAPI document is made from them.
+//! with these types; the API's document is made from them.
 //!
 //! Fields that end in `_ms` are Unix milliseconds of Redis's clock. Absent values are left out.
 

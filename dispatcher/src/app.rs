@@ -1,0 +1,170 @@
+//! The dispatcher as a whole: what its routes share, and how it starts and stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use fairlane_common::Queue;
+use fairlane_common::id::DispatcherId;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Settings;
+use crate::hub::{Hub, bounded};
+use crate::listen::Listener;
+use crate::metrics::{self, Metrics};
+use crate::people::People;
+use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
+use crate::{reaper, routes};
+
+/// How long open requests get after the order to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What all routes share.
+pub(crate) struct App {
+    pub(crate) queue: Queue,
+    pub(crate) settings: Settings,
+    pub(crate) dispatcher: DispatcherId,
+    pub(crate) people: Arc<People>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl App {
+    fn new(settings: Settings, queue: Queue, shutdown: CancellationToken) -> Arc<Self> {
+        let dispatcher = DispatcherId::new(&settings.host);
+        let metrics = Arc::new(Metrics::default());
+        let people = People::new(dispatcher.clone(), settings.bounds.post_counts);
+        let hub = Hub::new(queue.clone(), Arc::clone(&metrics), settings.bounds.clone(), shutdown);
+        Arc::new(Self { queue, settings, dispatcher, people, hub, metrics })
+    }
+
+    /// A call to the queue for a client that waits.
+    pub(crate) fn ask<T>(
+        &self,
+        call: impl Future<Output = fairlane_common::Result<T>>,
+    ) -> impl Future<Output = Answer<T>> {
+        bounded(self.settings.bounds.redis_wait, call)
+    }
+}
+
+/// Why a dispatcher could not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Everybody could do everything.
+    #[error(
+        "refusing to listen on {0} without a token, because everybody who reaches it could do everything: set \
+         FAIRLANE_TOKEN or FAIRLANE_TOKENS_FILE, or listen on a loopback address such as 127.0.0.1:8600"
+    )]
+    Open(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Serving failed.
+    #[error("serving failed")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Serves the queue over HTTP until `shutdown`, then lets open requests end. `ready` is called
+/// with the address once requests are taken.
+///
+/// # Errors
+/// When the address cannot be listened on, or is open to others and there is no token.
+pub async fn serve(
+    settings: Settings,
+    queue: Queue,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(SocketAddr) + Send,
+) -> Result<(), ServeError> {
+    let address = settings.listen;
+    if settings.tokens.is_empty() && !address.ip().is_loopback() {
+        return Err(ServeError::Open(address));
+    }
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let stall = settings.bounds.stall;
+    let app = App::new(settings, queue, shutdown.clone());
+
+    let heart = tokio::spawn(Arc::clone(&app.people).run(app.queue.clone(), shutdown.clone()));
+    let hub = tokio::spawn(Arc::clone(&app.hub).run());
+    let reaper = tokio::spawn(reaper::run(app.queue.clone(), shutdown.clone()));
+
+    let router = router(Arc::clone(&app));
+    tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
+    ready(local);
+    let stop = shutdown.clone();
+    let server = axum::serve(Listener::new(listener, stall), router)
+        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let served = tokio::select! {
+        served = server => served.map_err(ServeError::Serve),
+        () = late => {
+            tracing::warn!("some requests did not end in time");
+            Ok(())
+        }
+    };
+    // Without the server there is nothing to keep alive, also when it failed.
+    shutdown.cancel();
+    for task in [heart, hub, reaper] {
+        let abort = task.abort_handle();
+        if tokio::time::timeout(DRAIN, task).await.is_err() {
+            abort.abort();
+        }
+    }
+    served
+}
+
+fn router(app: Arc<App>) -> axum::Router {
+    let (router, document) = routes::router().split_for_parts();
+    let document = Arc::new(routes::openapi_text(document));
+    router
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || async move {
+                ([(axum::http::header::CONTENT_TYPE, "application/json")], document.as_str().to_owned())
+            }),
+        )
+        .fallback(async || Refusal::new(UNKNOWN_PATH, "nothing is at this path; /openapi.json lists what is"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                WRONG_METHOD,
+                "this path does not take that method; /openapi.json lists what it takes",
+            )
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
+        .with_state(app)
+}
+
+/// Counts a request and how long its answer took to begin. No path is logged: it may hold anything.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let route = format!("{} {route}", request.method());
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let took = began.elapsed();
+    let status = response.status().as_u16();
+    tracing::debug!(
+        http.route = route,
+        http.status = status,
+        took_ms = took.as_millis(),
+        "{route}: {status}"
+    );
+    app.metrics.latency.0.observe(took.as_secs_f64());
+    app.metrics.requests.get_or_create(&metrics::Request { route, status }).inc();
+    response
+}

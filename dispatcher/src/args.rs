@@ -1,0 +1,177 @@
+//! Settings of a dispatcher: by flag or environment, checked before anything starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fairlane_common::seal::SealKeys;
+use secrecy::SecretString;
+
+use crate::allow::AllowedArgs;
+use crate::auth::Tokens;
+
+/// Everything that a dispatcher process is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where the queue is.
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// How it is served.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// Where the queue is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RedisArgs {
+    /// Redis's address: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
+    #[arg(
+        long,
+        env = "FAIRLANE_REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379/0"
+    )]
+    pub redis_url: String,
+    /// What the names of all keys begin with.
+    #[arg(long, env = "FAIRLANE_PREFIX", default_value = "fairlane")]
+    pub prefix: String,
+}
+
+/// How the queue is served over HTTP.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on; without a token only a loopback address
+    #[arg(long, env = "FAIRLANE_LISTEN", default_value = "127.0.0.1:8600")]
+    pub listen: SocketAddr,
+    /// A token that allows everything (better set in the environment: others see flags)
+    #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub token: Option<SecretString>,
+    /// A file of tokens, one a line: name, scopes (submit,read,operate), token
+    #[arg(long, env = "FAIRLANE_TOKENS_FILE")]
+    pub tokens_file: Option<PathBuf>,
+    /// Keys that seal secrets, <id>:<64 hex digits>[,…]; without one, builds with secrets are refused
+    #[arg(long, env = "FAIRLANE_SEAL_KEY", hide_env_values = true, value_parser = secret)]
+    pub seal_key: Option<SecretString>,
+    /// An argument of repo2docker that requests may carry, a final * for all that begin so;
+    /// replaces the default list
+    #[arg(long = "allow-arg", env = "FAIRLANE_ALLOW_ARGS", value_delimiter = ',')]
+    pub allow_args: Vec<String>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature that clap calls")]
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text))
+}
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address to listen on; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// Who may do what. With none, everybody who reaches the loopback address may do everything.
+    pub tokens: Tokens,
+    /// Keys that seal secrets.
+    pub seal: Option<SealKeys>,
+    /// Arguments of repo2docker that requests may carry.
+    pub allowed_args: AllowedArgs,
+    /// This machine's name, for people.
+    pub host: String,
+    /// Bounds that tests make smaller.
+    pub bounds: Bounds,
+}
+
+/// Bounds of one dispatcher.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// How long one request may wait for Redis. Longer than a failover's hiccup, short enough that
+    /// clients try another dispatcher.
+    pub redis_wait: Duration,
+    /// A reader that takes nothing for so long and has fallen out of the ring is let go, with a
+    /// cursor to come back with.
+    pub slow_after: Duration,
+    /// A connection whose peer takes no byte for so long is closed.
+    pub stall: Duration,
+    /// Silence on a stream after which a comment is sent: below the 30 s and 60 s at which proxies
+    /// close quiet connections.
+    pub keepalive: Duration,
+    /// How long a request for a build alone counts as somebody who waits.
+    pub post_counts: Duration,
+    /// Most bytes of frames kept for the streams of one build; a burst beyond it sends readers back
+    /// to Redis for what they missed.
+    pub ring_bytes: usize,
+    /// Most streams at once; 25 KB each are 500 MB.
+    pub streams_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            redis_wait: Duration::from_millis(1500),
+            slow_after: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            keepalive: Duration::from_secs(15),
+            post_counts: Duration::from_secs(30),
+            ring_bytes: 256 * 1024,
+            streams_max: 20_000,
+        }
+    }
+}
+
+/// A setting that cannot be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// The file of tokens cannot be read.
+    #[error("the tokens file {path} cannot be read")]
+    TokensFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A token, or a line of the file, cannot be taken.
+    #[error("{0}")]
+    Token(String),
+    /// The seal key cannot be taken.
+    #[error(transparent)]
+    Seal(#[from] fairlane_common::Error),
+}
+
+impl ServeArgs {
+    /// Checks the settings and reads the files that they name.
+    ///
+    /// # Errors
+    /// Names the setting and says what it must be; never repeats a secret.
+    pub fn settings(&self) -> Result<Settings, SettingError> {
+        let Self { listen, token, tokens_file, seal_key, allow_args } = self;
+        let mut tokens = Tokens::default();
+        if let Some(token) = token {
+            tokens.add_all_scopes(token)?;
+        }
+        if let Some(path) = tokens_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| SettingError::TokensFile { path: path.clone(), source })?;
+            tokens.add_lines(&SecretString::from(text))?;
+        }
+        let allowed_args = match allow_args.as_slice() {
+            [] => AllowedArgs::default(),
+            names => AllowedArgs::new(names.iter().map(|name| name.trim().to_owned()).collect()),
+        };
+        Ok(Settings {
+            listen: *listen,
+            tokens,
+            seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
+            allowed_args,
+            host: host_name(),
+            bounds: Bounds::default(),
+        })
+    }
+}
+
+fn host_name() -> String {
+    std::env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}

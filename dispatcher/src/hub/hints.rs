@@ -1,0 +1,97 @@
+//! Listening for hints: which builds changed, and whose logs grew.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use fairlane_common::events::LogHints;
+use fairlane_common::id::BuildId;
+use futures::StreamExt;
+
+use super::Hub;
+use crate::reaper::jitter;
+
+/// Pause after a broken connection: streams live on the fallback meanwhile.
+const RECONNECT: Duration = Duration::from_millis(700);
+/// How long Redis may take to accept a subscription.
+const SUBSCRIBE_WAIT: Duration = Duration::from_secs(2);
+
+/// Marks builds whose state changed.
+pub(super) async fn events(hub: &Hub) {
+    let mut reader = hub.queue.events();
+    loop {
+        let news = tokio::select! {
+            news = reader.next() => news,
+            () = hub.shutdown.cancelled() => return,
+        };
+        match news {
+            Ok(events) => events.iter().for_each(|event| hub.mark(event.build)),
+            Err(error) => {
+                tracing::warn!(error = %error, "no events from Redis");
+                pause(hub).await;
+                // What happened meanwhile may have fallen out of the events' stream.
+                hub.mark_all();
+            }
+        }
+    }
+}
+
+/// Marks builds whose logs grew.
+pub(super) async fn logs(hub: &Hub) {
+    while !hub.shutdown.is_cancelled() {
+        match hub.queue.log_hints().await {
+            Ok((control, hints)) => {
+                let mut hints = Box::pin(hints);
+                listen(hub, control, &mut hints).await;
+            }
+            Err(error) => tracing::warn!(error = %error, "no log hints from Redis"),
+        }
+        pause(hub).await;
+        hub.mark_all();
+    }
+}
+
+/// Listens until the connection breaks, with the subscriptions that the channels need.
+async fn listen(
+    hub: &Hub,
+    mut control: LogHints,
+    hints: &mut (impl futures::Stream<Item = BuildId> + Unpin),
+) {
+    let mut subscribed = HashSet::new();
+    loop {
+        let wanted: HashSet<BuildId> = hub.channels().keys().copied().collect();
+        for id in wanted.difference(&subscribed) {
+            if !within(control.add(*id)).await {
+                return;
+            }
+            // What was appended before the subscription was in force.
+            hub.mark(*id);
+        }
+        for id in subscribed.difference(&wanted) {
+            if !within(control.remove(*id)).await {
+                return;
+            }
+        }
+        subscribed = wanted;
+        loop {
+            tokio::select! {
+                hint = hints.next() => match hint {
+                    Some(id) => hub.mark(id),
+                    None => return,
+                },
+                () = hub.membership.notified() => break,
+                () = hub.shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn within(call: impl Future<Output = fairlane_common::Result<()>>) -> bool {
+    matches!(tokio::time::timeout(SUBSCRIBE_WAIT, call).await, Ok(Ok(())))
+}
+
+async fn pause(hub: &Hub) {
+    tokio::select! {
+        () = tokio::time::sleep(jitter(RECONNECT)) => {}
+        () = hub.shutdown.cancelled() => {}
+    }
+}

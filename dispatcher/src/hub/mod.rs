@@ -1,0 +1,223 @@
+//! The one reader that serves all event streams of this dispatcher.
+//!
+//! ```text
+//! events stream ─┐                         ┌─ channel of build A: ring of frames ─► its streams
+//! log hints ─────┼─► marks ─► updater ─────┤
+//! every 2 s ─────┘   (ids)    (one fetch   └─ channel of build B: ring of frames ─► its streams
+//!                              for all)
+//! ```
+//!
+//! Hints only mark builds; what a build is, and its log, are always read from Redis. So a lost hint
+//! costs two seconds, and a stream can go on at any dispatcher. A watcher costs a task and a place
+//! in a ring of shared frames, never a connection to Redis.
+
+pub(crate) mod cursor;
+mod frame;
+mod hints;
+mod ring;
+pub(crate) mod stream;
+mod updater;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fairlane_common::build::Build;
+use fairlane_common::id::BuildId;
+use fairlane_common::limits;
+use fairlane_common::log::LogPage;
+use fairlane_common::queue::Queue;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::BuildView;
+use crate::args::Bounds;
+use crate::metrics::Metrics;
+use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
+use cursor::EntryId;
+use ring::Ring;
+
+/// Reads of logs at once for streams that have fallen behind: the pool has 4 connections, and the
+/// updater needs its turn.
+const READERS_MAX: usize = 3;
+/// Log entries that a stream reads at a time while it catches up.
+const READ_ENTRIES: usize = 100;
+
+/// All watched builds of this dispatcher.
+pub(crate) struct Hub {
+    queue: Queue,
+    metrics: Arc<Metrics>,
+    pub(crate) bounds: Bounds,
+    pub(crate) shutdown: CancellationToken,
+    channels: Mutex<HashMap<BuildId, Arc<Channel>>>,
+    marked: Mutex<HashSet<BuildId>>,
+    mark: Notify,
+    // Wakes the task that holds the subscriptions to log hints.
+    membership: Notify,
+    readers: Semaphore,
+    streams: AtomicUsize,
+}
+
+/// One watched build.
+pub(crate) struct Channel {
+    pub(crate) id: BuildId,
+    ring: Mutex<Ring>,
+    // The number of changes of the ring, for streams to wait on.
+    changed: watch::Sender<u64>,
+    streams: AtomicUsize,
+}
+
+impl Channel {
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+}
+
+/// A stream's right to its channel; given back when dropped.
+pub(crate) struct Seat {
+    hub: Arc<Hub>,
+    pub(crate) channel: Arc<Channel>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.hub.streams.fetch_sub(1, Ordering::Relaxed);
+        self.hub.metrics.streams.dec();
+        let mut channels = self.hub.channels();
+        if self.channel.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            channels.remove(&self.channel.id);
+            self.hub.membership.notify_one();
+        }
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(
+        queue: Queue,
+        metrics: Arc<Metrics>,
+        bounds: Bounds,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            queue,
+            metrics,
+            bounds,
+            shutdown,
+            channels: Mutex::default(),
+            marked: Mutex::default(),
+            mark: Notify::new(),
+            membership: Notify::new(),
+            readers: Semaphore::new(READERS_MAX),
+            streams: AtomicUsize::new(0),
+        })
+    }
+
+    /// The tasks that keep the channels up to date, until the dispatcher stops.
+    pub(crate) async fn run(self: Arc<Self>) {
+        tokio::join!(updater::run(&self), hints::events(&self), hints::logs(&self));
+    }
+
+    /// A seat at the channel of a build that was just read.
+    pub(crate) async fn attach(self: &Arc<Self>, build: &Build, view: &BuildView) -> Answer<Seat> {
+        if self.streams.load(Ordering::Relaxed) >= self.bounds.streams_max {
+            let detail = format!(
+                "this dispatcher serves {} streams already, as many as it may; try again in a moment or at another one",
+                self.bounds.streams_max
+            );
+            return Err(Refusal::new(TOO_MANY_STREAMS, detail).retry_after(5));
+        }
+        let channel = match self.join(build.id) {
+            Some(channel) => channel,
+            None => self.open(build, view).await?,
+        };
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.metrics.streams.inc();
+        Ok(Seat { hub: Arc::clone(self), channel })
+    }
+
+    fn join(&self, id: BuildId) -> Option<Arc<Channel>> {
+        let channels = self.channels();
+        let channel = channels.get(&id)?;
+        channel.streams.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(channel))
+    }
+
+    async fn open(&self, build: &Build, view: &BuildView) -> Answer<Arc<Channel>> {
+        let run = last_run(build);
+        let (end, _) = bounded(self.bounds.redis_wait, self.queue.log_end(build.id, run, 1)).await?;
+        let end = end.parse().unwrap_or(EntryId::START);
+        let ring = Ring::new(run, end, build.seq, frame::json(view), self.bounds.ring_bytes);
+        let mut channels = self.channels();
+        let channel = channels.entry(build.id).or_insert_with(|| {
+            let changed = watch::Sender::new(0);
+            Arc::new(Channel { id: build.id, ring: Mutex::new(ring), changed, streams: AtomicUsize::new(0) })
+        });
+        channel.streams.fetch_add(1, Ordering::Relaxed);
+        let channel = Arc::clone(channel);
+        drop(channels);
+        self.membership.notify_one();
+        self.mark(build.id);
+        Ok(channel)
+    }
+
+    /// Has the build looked at soon, if somebody watches it.
+    fn mark(&self, id: BuildId) {
+        if self.channels().contains_key(&id) {
+            self.marked().insert(id);
+            self.mark.notify_one();
+        }
+    }
+
+    /// Has all watched builds looked at soon.
+    fn mark_all(&self) {
+        let ids: Vec<BuildId> = self.channels().keys().copied().collect();
+        if !ids.is_empty() {
+            self.marked().extend(ids);
+            self.mark.notify_one();
+        }
+    }
+
+    fn channels(&self) -> MutexGuard<'_, HashMap<BuildId, Arc<Channel>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn marked(&self) -> MutexGuard<'_, HashSet<BuildId>> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A piece of a log for one stream.
+    async fn read(&self, id: BuildId, run: u32, after: EntryId) -> Answer<LogPage> {
+        // Taking one's turn has no limit of its own: those before have one each.
+        let _turn = self.readers.acquire().await;
+        let after = after.to_string();
+        bounded(self.bounds.redis_wait, self.queue.read_log(id, run, &after, READ_ENTRIES)).await
+    }
+}
+
+/// A call to the queue that a client waits for, within a bound.
+pub(crate) fn bounded<T>(
+    limit: Duration,
+    call: impl Future<Output = fairlane_common::Result<T>>,
+) -> impl Future<Output = Answer<T>> {
+    // Boxed: calls to Redis are large, and a stream that waits for lines must not carry their room.
+    let call = Box::pin(call);
+    async move {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Refusal::redis_away()),
+        }
+    }
+}
+
+/// The run whose log is the newest.
+fn last_run(build: &Build) -> u32 {
+    if build.state.is_ended() { build.log_run.unwrap_or(build.attempt) } else { build.attempt }
+}
+
+/// Pages that the updater reads are as long as the queue allows.
+const PAGE: usize = limits::LOG_PAGE;

@@ -1,0 +1,247 @@
+//! What the streams of one build share: the latest frames, within a bound of bytes, and where the
+//! log has been read to.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::body::Bytes;
+
+use super::cursor::{Cursor, EntryId};
+use super::frame::{self, Piece};
+
+/// Most frames kept, whatever their size: a place in the ring is found by walking it.
+const FRAMES_MAX: usize = 1024;
+
+#[derive(Debug)]
+enum Kind {
+    State { number: u64 },
+    Log { run: u32, from: EntryId, to: EntryId },
+    Run { run: u32 },
+    Other,
+}
+
+#[derive(Debug)]
+struct Frame {
+    kind: Kind,
+    bytes: Bytes,
+}
+
+/// The shared frames of one build.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    frames: VecDeque<Frame>,
+    /// The number of the first frame that is kept.
+    first: u64,
+    bytes: usize,
+    bytes_max: usize,
+    run: u32,
+    /// The last log entry that went into a frame, or that was there before the first frame.
+    end: EntryId,
+    seq: u64,
+    state: String,
+    state_number: u64,
+    /// The number of the frame with which the end begins, once there is one.
+    closing: Option<u64>,
+}
+
+/// Where one stream is.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) run: u32,
+    pub(crate) entry: EntryId,
+    state_number: u64,
+    /// The frame to be sent next; `None` while the stream reads the log by itself.
+    next: Option<u64>,
+}
+
+impl Place {
+    /// A place after an entry of a run, having seen the state of that number.
+    pub(crate) fn new(run: u32, entry: EntryId, state_number: u64) -> Self {
+        Self { run, entry, state_number, next: None }
+    }
+}
+
+/// What a stream is to do next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Send this.
+    Send(Bytes),
+    /// Read the log of this run after the stream's place, up to `until` (`None`: to its end, then
+    /// go on to the next run).
+    Read { until: Option<EntryId>, seq: u64 },
+    /// Wait for news.
+    Wait,
+    /// Everything was sent.
+    Done,
+    /// The stream has not taken what it was to send for too long.
+    TooSlow,
+}
+
+impl Ring {
+    /// A ring whose log was read to `end` before. `state` is what newcomers are told first.
+    pub(crate) fn new(run: u32, end: EntryId, seq: u64, state: String, bytes_max: usize) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            bytes_max,
+            run,
+            end,
+            seq,
+            state,
+            state_number: 1,
+            closing: None,
+        }
+    }
+
+    pub(crate) fn run(&self) -> u32 {
+        self.run
+    }
+
+    pub(crate) fn end(&self) -> EntryId {
+        self.end
+    }
+
+    pub(crate) fn state_number(&self) -> u64 {
+        self.state_number
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Whether the newest state is that of the build's change `seq`.
+    pub(crate) fn is_state(&self, seq: u64) -> bool {
+        self.seq == seq
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor { run: self.run, entry: self.end, seq: self.seq }
+    }
+
+    fn push(&mut self, kind: Kind, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.frames.push_back(Frame { kind, bytes });
+        // The end must stay: whoever comes later is to hear it.
+        while self.closing.is_none()
+            && self.frames.len() > 1
+            && (self.bytes > self.bytes_max || self.frames.len() > FRAMES_MAX)
+        {
+            if let Some(gone) = self.frames.pop_front() {
+                self.bytes -= gone.bytes.len();
+                self.first += 1;
+            }
+        }
+    }
+
+    /// The build changed.
+    pub(crate) fn push_state(&mut self, seq: u64, state: String) {
+        self.seq = seq;
+        self.state = state;
+        self.state_number += 1;
+        let bytes = frame::event(self.cursor(), "state", &self.state);
+        self.push(Kind::State { number: self.state_number }, bytes);
+    }
+
+    /// The log has grown.
+    pub(crate) fn push_log(&mut self, piece: Piece) {
+        let Piece { from, to, bytes } = piece;
+        self.end = to;
+        let kind = if from == to { Kind::Other } else { Kind::Log { run: self.run, from, to } };
+        self.push(kind, bytes);
+    }
+
+    /// Another run begins.
+    pub(crate) fn push_run(&mut self, run: u32) {
+        self.run = run;
+        self.end = EntryId::START;
+        self.push(Kind::Run { run }, frame::new_run(run, self.seq));
+    }
+
+    /// Something that people should know.
+    pub(crate) fn push_notice(&mut self, kind: &str, text: String) {
+        let bytes = frame::notice(self.cursor(), kind, text, None);
+        self.push(Kind::Other, bytes);
+    }
+
+    /// The last word, after a notice if there is one. Nothing may follow.
+    pub(crate) fn close(&mut self, notice: Option<(&str, String)>, name: &str, data: &str) {
+        self.closing = Some(self.first + self.frames.len() as u64);
+        if let Some((kind, text)) = notice {
+            self.push_notice(kind, text);
+        }
+        let bytes = frame::event(self.cursor(), name, data);
+        self.push(Kind::Other, bytes);
+    }
+
+    /// What the stream at `place`, which took nothing for `idle`, is to do next.
+    pub(crate) fn step(&self, place: &mut Place, idle: Duration, slow_after: Duration) -> Step {
+        if let Some(next) = place.next {
+            if next >= self.first {
+                return self.follow(place, next);
+            }
+            if idle > slow_after {
+                return Step::TooSlow;
+            }
+            // A burst went past it; it reads what it missed by itself.
+            place.next = None;
+        }
+        self.align(place)
+    }
+
+    /// Goes on along the frames from `next`.
+    fn follow(&self, place: &mut Place, mut next: u64) -> Step {
+        loop {
+            let frame = usize::try_from(next - self.first).ok().and_then(|at| self.frames.get(at));
+            let Some(frame) = frame else {
+                place.next = Some(next);
+                return if self.closing.is_some() { Step::Done } else { Step::Wait };
+            };
+            next += 1;
+            match frame.kind {
+                Kind::State { number } if number <= place.state_number => continue,
+                Kind::State { number } => place.state_number = number,
+                Kind::Log { run, to, .. } if (run, to) <= (place.run, place.entry) => continue,
+                Kind::Log { run, from, .. } if (run, from) != (place.run, place.entry) => {
+                    place.next = None;
+                    return self.align(place);
+                }
+                Kind::Log { to, .. } => place.entry = to,
+                Kind::Run { run } if run <= place.run => continue,
+                Kind::Run { run } => (place.run, place.entry) = (run, EntryId::START),
+                Kind::Other => {}
+            }
+            place.next = Some(next);
+            return Step::Send(frame.bytes.clone());
+        }
+    }
+
+    /// Finds the frame from which a stream can go on, or says what it must read first.
+    fn align(&self, place: &mut Place) -> Step {
+        // First: the frame of the newest state may lie before the one that is found below.
+        if place.state_number < self.state_number {
+            place.state_number = self.state_number;
+            let cursor = Cursor { run: place.run, entry: place.entry, seq: self.seq };
+            return Step::Send(frame::event(cursor, "state", &self.state));
+        }
+        let behind = (place.run, place.entry) < (self.run, self.end);
+        let start = self.frames.iter().position(
+            |frame| matches!(frame.kind, Kind::Log { run, from, .. } if (run, from) == (place.run, place.entry)),
+        );
+        match start {
+            Some(at) if behind => return self.follow(place, self.first + at as u64),
+            _ if behind && place.run < self.run => {
+                return Step::Read { until: None, seq: self.seq };
+            }
+            _ if behind => {
+                return Step::Read { until: Some(self.end), seq: self.seq };
+            }
+            _ => {}
+        }
+        let next = self.closing.unwrap_or(self.first + self.frames.len() as u64);
+        self.follow(place, next)
+    }
+}
+
+#[cfg(test)]
+mod tests;

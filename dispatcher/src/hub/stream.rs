@@ -1,0 +1,158 @@
+//! One watcher's stream: what it missed from Redis, then along the shared frames.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use fairlane_common::build::Build;
+use futures::Stream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cursor::{Cursor, EntryId};
+use super::ring::{Place, Step};
+use super::{Hub, READ_ENTRIES, Seat, frame, last_run};
+use crate::api::{BuildView, StateEvent};
+use crate::people::Subscription;
+use crate::reaper::jitter;
+
+/// Pause before a log is asked for again that could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// When a client that was let go may come back, in milliseconds.
+const RETRY_MS: u64 = 1000;
+
+struct Watcher {
+    hub: Arc<Hub>,
+    seat: Seat,
+    _subscription: Subscription,
+    changes: watch::Receiver<u64>,
+    place: Place,
+    pending: VecDeque<Bytes>,
+    sent_at: Instant,
+    over: bool,
+}
+
+/// The events of a build for one watcher, after `cursor` if it has been here before.
+pub(crate) fn events(
+    hub: Arc<Hub>,
+    seat: Seat,
+    subscription: Subscription,
+    build: &Build,
+    view: BuildView,
+    cursor: Option<Cursor>,
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + use<> {
+    let run = last_run(build);
+    // A cursor of a later run comes from before Redis lost data: begin again.
+    let start = cursor.filter(|cursor| (1..=run).contains(&cursor.run));
+    let (run, entry) = start.map_or((run, EntryId::START), |cursor| (cursor.run, cursor.entry));
+    let changes = seat.channel.changed.subscribe();
+    let state_number = {
+        let ring = seat.channel.ring();
+        if ring.is_state(view.seq) { ring.state_number() } else { 0 }
+    };
+    let first = StateEvent { subscriber: Some(subscription.name()), build: view };
+    let first = frame::event(Cursor { run, entry, seq: build.seq }, "state", &frame::json(&first));
+    let retry = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
+    let watcher = Watcher {
+        hub,
+        seat,
+        _subscription: subscription,
+        changes,
+        place: Place::new(run, entry, state_number),
+        pending: VecDeque::from([retry, first]),
+        sent_at: Instant::now(),
+        over: false,
+    };
+    futures::stream::unfold(watcher, |mut watcher| async move {
+        let bytes = watcher.next().await?;
+        watcher.sent_at = Instant::now();
+        Some((Ok(bytes), watcher))
+    })
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Bytes> {
+        // How long the connection has not taken what it was given.
+        let idle = self.sent_at.elapsed();
+        loop {
+            if let Some(bytes) = self.pending.pop_front() {
+                return Some(bytes);
+            }
+            if self.over {
+                return None;
+            }
+            if self.hub.shutdown.is_cancelled() {
+                return Some(
+                    self.farewell("this dispatcher stops; come back with the last id, here or elsewhere"),
+                );
+            }
+            self.changes.mark_unchanged();
+            let step = self.seat.channel.ring().step(&mut self.place, idle, self.hub.bounds.slow_after);
+            match step {
+                Step::Send(bytes) => return Some(bytes),
+                Step::Read { until, seq } => {
+                    if let Some(comment) = self.read(until, seq).await {
+                        return Some(comment);
+                    }
+                }
+                Step::Wait => {
+                    if let Some(comment) = self.wait(self.hub.bounds.keepalive).await {
+                        return Some(comment);
+                    }
+                }
+                Step::Done => return None,
+                Step::TooSlow => {
+                    self.hub.metrics.slow_readers.inc();
+                    return Some(self.farewell("this reader is too slow; come back with the last id"));
+                }
+            }
+        }
+    }
+
+    fn farewell(&mut self, why: &str) -> Bytes {
+        self.over = true;
+        Bytes::from(format!(": {why}\nretry: {RETRY_MS}\n\n"))
+    }
+
+    /// Waits for news; a comment to send when there was none for too long.
+    async fn wait(&mut self, limit: Duration) -> Option<Bytes> {
+        tokio::select! {
+            changed = self.changes.changed() => {
+                // The channel cannot be gone while this stream has its seat.
+                self.over |= changed.is_err();
+                None
+            }
+            () = self.hub.shutdown.cancelled() => None,
+            () = tokio::time::sleep(limit) => Some(Bytes::from_static(b": still here\n\n")),
+        }
+    }
+
+    /// Reads on by itself; a comment to send when Redis does not answer.
+    async fn read(&mut self, until: Option<EntryId>, seq: u64) -> Option<Bytes> {
+        let Place { run, entry, .. } = self.place;
+        let Ok(page) = self.hub.read(self.seat.channel.id, run, entry).await else {
+            tokio::select! {
+                () = tokio::time::sleep(jitter(READ_AGAIN)) => {}
+                () = self.hub.shutdown.cancelled() => {}
+            }
+            return Some(Bytes::from_static(b": Redis does not answer, waiting\n\n"));
+        };
+        let read = page.entries.len();
+        for piece in frame::pieces(run, seq, entry, until, &page) {
+            self.place.entry = piece.to;
+            self.pending.push_back(piece.bytes);
+        }
+        match until {
+            // What lies up to there was read, or is not kept any more.
+            Some(until) if self.place.entry == entry || read < READ_ENTRIES => self.place.entry = until,
+            None if read < READ_ENTRIES => {
+                let next = run + 1;
+                (self.place.run, self.place.entry) = (next, EntryId::START);
+                self.pending.push_back(frame::new_run(next, seq));
+            }
+            _ => {}
+        }
+        None
+    }
+}

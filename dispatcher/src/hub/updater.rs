@@ -1,0 +1,281 @@
+//! Brings the channels up to date: one fetch of states and logs for all builds that were marked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::Error;
+use fairlane_common::build::{Build, BuildState};
+use fairlane_common::id::BuildId;
+use fairlane_common::log::LogPage;
+use fairlane_common::queue::Why;
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::cursor::EntryId;
+use super::{Channel, Hub, PAGE, bounded, frame, last_run};
+use crate::api::{BuildView, EndEvent, MovedEvent};
+use crate::reaper::jitter;
+use crate::view;
+
+/// Lines that come within this time go out in one write: ten thousand watchers at five lines a
+/// second would else be fifty thousand writes.
+const BATCH: Duration = Duration::from_millis(150);
+/// Every watched build is looked at this often, hint or not.
+const FALLBACK: Duration = Duration::from_secs(2);
+/// Least time between two events for one build that only tell of its place in line.
+const PLACE_GAP: Duration = Duration::from_secs(2);
+/// Most builds fetched in one round trip.
+const ROUND: usize = 64;
+/// Builds whose place in line is asked for at once.
+const WHY_AT_ONCE: usize = 4;
+/// How long the end of a log is waited for after the end of its build.
+const LOG_END_WAIT: Duration = Duration::from_secs(5);
+/// How long a build may be unknown before its streams are told that it is lost: workers register
+/// their runs again within a lease and 5 s after Redis was emptied.
+const LOST_AFTER: Duration = Duration::from_secs(15);
+/// Pause after a failed round.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// What the updater remembers of a build between rounds.
+struct Progress {
+    view: Option<BuildView>,
+    told: Instant,
+    why: Option<Why>,
+    why_at: Option<Instant>,
+    ended: Option<Instant>,
+    missing: Option<Instant>,
+}
+
+/// What was fetched for one build.
+struct News {
+    build: Option<Build>,
+    run: u32,
+    page: LogPage,
+}
+
+/// Updates until the dispatcher stops.
+pub(super) async fn run(hub: &Arc<Hub>) {
+    let mut progress: HashMap<BuildId, Progress> = HashMap::new();
+    let mut next_sweep = Instant::now() + jitter(FALLBACK);
+    loop {
+        tokio::select! {
+            () = hub.mark.notified() => {}
+            () = tokio::time::sleep_until(next_sweep) => {
+                next_sweep = Instant::now() + jitter(FALLBACK);
+                hub.mark_all();
+                let watched: HashSet<BuildId> = hub.channels().keys().copied().collect();
+                progress.retain(|id, _| watched.contains(id));
+            }
+            () = hub.shutdown.cancelled() => return,
+        }
+        let ids: Vec<BuildId> = std::mem::take(&mut *hub.marked()).into_iter().collect();
+        for ids in ids.chunks(ROUND) {
+            rounds(hub, ids, &mut progress).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BATCH) => {}
+            () = hub.shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// One round for all of `ids`, or, where one of them cannot be read at all, one for each.
+async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Progress>) {
+    match round(hub, ids, progress).await {
+        Ok(()) => {}
+        Err(Error::Corrupt(_)) if ids.len() > 1 => {
+            for id in ids {
+                if let Err(error) = round(hub, &[*id], progress).await {
+                    tracing::error!(build.id = %id, error = %error, "build {id} cannot be read");
+                }
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, "watched builds could not be read");
+            hub.marked().extend(ids);
+            tokio::time::sleep(jitter(BACKOFF)).await;
+            hub.mark.notify_one();
+        }
+    }
+}
+
+async fn round(
+    hub: &Hub,
+    ids: &[BuildId],
+    progress: &mut HashMap<BuildId, Progress>,
+) -> fairlane_common::Result<()> {
+    let channels: Vec<Arc<Channel>> = {
+        let all = hub.channels();
+        ids.iter().filter_map(|id| all.get(id).cloned()).collect()
+    };
+    let channels: Vec<Arc<Channel>> =
+        channels.into_iter().filter(|channel| !channel.ring().is_closed()).collect();
+    if channels.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<BuildId> = channels.iter().map(|channel| channel.id).collect();
+    let logs: Vec<(BuildId, u32, String)> = channels
+        .iter()
+        .map(|channel| {
+            let ring = channel.ring();
+            (channel.id, ring.run(), ring.end().to_string())
+        })
+        .collect();
+    // States first: a log that is read after the end of its build was seen has its last lines.
+    let mut builds: HashMap<BuildId, Build> =
+        hub.queue.load(&ids).await?.into_iter().map(|build| (build.id, build)).collect();
+    let pages = hub.queue.read_logs(&logs, PAGE).await?;
+    look_up_whys(hub, &builds, progress).await;
+    for ((channel, (_, run, _)), page) in channels.iter().zip(logs).zip(pages) {
+        let news = News { build: builds.remove(&channel.id), run, page };
+        let known = progress.entry(channel.id).or_insert_with(Progress::new);
+        if apply(hub, channel, known, news) {
+            hub.mark(channel.id);
+        }
+    }
+    Ok(())
+}
+
+/// Asks why builds wait, of those that have not been asked for a while. One that fails is left out:
+/// the place in line is nothing to hold up a log for.
+async fn look_up_whys(
+    hub: &Hub,
+    builds: &HashMap<BuildId, Build>,
+    progress: &mut HashMap<BuildId, Progress>,
+) {
+    let now = Instant::now();
+    let is_due = |build: &Build| {
+        let known = progress.get(&build.id);
+        let fresh = known.and_then(|known| known.why_at).is_some_and(|at| now - at < PLACE_GAP.mul_f64(0.7));
+        let changed = known.and_then(|known| known.view.as_ref()).is_none_or(|view| view.seq != build.seq);
+        !build.state.is_ended() && (!fresh || changed)
+    };
+    let mut asked = Vec::new();
+    for build in builds.values().filter(|build| is_due(build)) {
+        let (queue, build, limit) = (hub.queue.clone(), build.clone(), hub.bounds.redis_wait);
+        asked.push(async move { (build.id, bounded(limit, queue.why(&build)).await.ok()) });
+    }
+    let answers: Vec<(BuildId, Option<Why>)> =
+        futures::stream::iter(asked).buffer_unordered(WHY_AT_ONCE).collect().await;
+    for (id, why) in answers {
+        let known = progress.entry(id).or_insert_with(Progress::new);
+        (known.why, known.why_at) = (why, Some(now));
+    }
+}
+
+impl Progress {
+    fn new() -> Self {
+        let told = Instant::now();
+        Self { view: None, told, why: None, why_at: None, ended: None, missing: None }
+    }
+
+    /// Whether streams should hear of `view`.
+    fn is_news(&self, view: &BuildView) -> bool {
+        let Some(old) = &self.view else { return true };
+        let changed = old.seq != view.seq || old.state != view.state || old.note != view.note;
+        let moved = old.position != view.position || old.people != view.people || old.why != view.why;
+        changed || old.cancelling != view.cancelling || (moved && self.told.elapsed() >= PLACE_GAP)
+    }
+}
+
+/// Puts what was fetched into the channel; whether there is more to fetch at once.
+fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, news: News) -> bool {
+    let Some(build) = news.build else {
+        missing(channel, known);
+        return false;
+    };
+    known.missing = None;
+    if let Some(to) = build.moved {
+        let data = frame::json(&MovedEvent { id: build.id, to });
+        channel.ring().close(None, "moved", &data);
+        channel.tell();
+        return false;
+    }
+    let view = view::build(&build, known.why.as_ref().filter(|_| !build.state.is_ended()), true);
+    let mut ring = channel.ring();
+    let mut changed = false;
+    if known.is_news(&view) {
+        // What a stream was told when it opened is not told again.
+        let first = known.view.is_none() && ring.is_state(view.seq);
+        if !first {
+            ring.push_state(build.seq, frame::json(&view));
+            changed = true;
+        }
+        known.told = Instant::now();
+        known.view = Some(view);
+    }
+    let (run, after) = (ring.run(), ring.end());
+    let full = news.page.entries.len() >= PAGE;
+    for piece in frame::pieces(run, build.seq, after, None, &news.page) {
+        hub.metrics.log_bytes.inc_by(piece.bytes.len() as u64);
+        ring.push_log(piece);
+        changed = true;
+    }
+    debug_assert_eq!(run, news.run, "only the updater moves a ring to another run");
+    let target = last_run(&build);
+    let switch = !full && target > run;
+    if switch {
+        ring.push_run(run + 1);
+        changed = true;
+    }
+    if build.state.is_ended() && !full && !switch {
+        changed |= finish(&mut ring, known, &build);
+    }
+    drop(ring);
+    if changed {
+        channel.tell();
+    }
+    full || switch
+}
+
+/// Closes the ring of an ended build once its log is complete, or was waited for long enough.
+fn finish(ring: &mut super::ring::Ring, known: &mut Progress, build: &Build) -> bool {
+    let log_end =
+        build.log_end.as_deref().and_then(|id| id.parse::<EntryId>().ok()).unwrap_or(EntryId::START);
+    let ended = *known.ended.get_or_insert_with(Instant::now);
+    let complete = ring.end() >= log_end;
+    if !complete && ended.elapsed() < LOG_END_WAIT {
+        return false;
+    }
+    let text = "the last lines of the log did not come in time; GET …/log may have them later";
+    let notice = (!complete).then(|| ("log-incomplete", text.to_owned()));
+    let end = EndEvent {
+        id: build.id,
+        state: Some(build.state),
+        class: build.class.filter(|_| build.state == BuildState::Failed),
+        reason: build.reason.clone().filter(|_| build.state != BuildState::Succeeded),
+        log_tail: build.log_tail.clone().filter(|_| build.state == BuildState::Failed),
+        image: build.spec.image.to_string(),
+        attempt: last_run(build),
+    };
+    ring.close(notice, "end", &frame::json(&end));
+    true
+}
+
+/// A watched build is not known: Redis may have been emptied, and its worker may yet register it.
+fn missing(channel: &Channel, known: &mut Progress) {
+    if known.missing.is_none() {
+        let text =
+            "the queue does not know this build at the moment; waiting for its worker to register it again";
+        channel.ring().push_notice("waiting", text.to_owned());
+        channel.tell();
+    }
+    let since = *known.missing.get_or_insert_with(Instant::now);
+    if since.elapsed() < LOST_AFTER {
+        return;
+    }
+    let mut ring = channel.ring();
+    let end = EndEvent {
+        id: channel.id,
+        state: None,
+        class: None,
+        reason: Some("the queue lost this build with its data; ask for it again".to_owned()),
+        log_tail: None,
+        image: String::new(),
+        attempt: ring.run(),
+    };
+    ring.close(None, "end", &frame::json(&end));
+    drop(ring);
+    channel.tell();
+}

@@ -1,0 +1,207 @@
+//! Bodies and parameters of requests, each with a clear answer when it cannot be taken.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use fairlane_common::id::BuildId;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::problem::{
+    Answer, BAD_PARAMETER, MALFORMED_JSON, Refusal, TOO_LARGE, TOO_SLOW, WRONG_CONTENT_TYPE,
+};
+
+/// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and
+/// room for JSON's escapes.
+pub(crate) const BODY_BYTES_MAX: usize = 512 * 1024;
+/// How long a body may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+
+/// A body that claims to be JSON, within its bounds, not parsed yet.
+pub(crate) struct JsonBody(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Answer<Self> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(Refusal::new(
+                WRONG_CONTENT_TYPE,
+                "send JSON, with the header Content-Type: application/json",
+            ));
+        }
+        read(request).await.map(Self)
+    }
+}
+
+async fn read(request: Request) -> Answer<Bytes> {
+    let too_large = || Refusal::new(TOO_LARGE, format!("a body may have at most {BODY_BYTES_MAX} bytes"));
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_WAIT, body).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => {
+            Err(Refusal::new(TOO_SLOW, format!("the body did not come within {} s", BODY_WAIT.as_secs())))
+        }
+    }
+}
+
+impl JsonBody {
+    /// The body as an object, field by field.
+    pub(crate) fn object(&self) -> Answer<Fields> {
+        let value: Value = serde_json::from_slice(&self.0).map_err(|error| {
+            let detail = format!("line {}, column {}: this is not JSON", error.line(), error.column());
+            Refusal::new(MALFORMED_JSON, detail)
+        })?;
+        match value {
+            Value::Object(fields) => Ok(Fields(fields)),
+            _ => Err(Refusal::new(MALFORMED_JSON, "the body must be a JSON object")),
+        }
+    }
+}
+
+/// The body of a request that may have none.
+pub(crate) struct OptionalBody(pub(crate) Option<JsonBody>);
+
+impl<S: Send + Sync> FromRequest<S> for OptionalBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            return Ok(Self(Some(JsonBody::from_request(request, state).await?)));
+        }
+        if read(request).await?.is_empty() {
+            return Ok(Self(None));
+        }
+        Err(Refusal::new(WRONG_CONTENT_TYPE, "send JSON, with the header Content-Type: application/json"))
+    }
+}
+
+/// The fields of a body, taken one by one so that an error can name the one at fault.
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// A field that may be absent (or null).
+    pub(crate) fn maybe<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Answer<Option<T>> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            // Not serde's message: it repeats the value, which may be a secret in the wrong place.
+            Some(value) => serde_json::from_value(value)
+                .map(Some)
+                .map_err(|_| Refusal::invalid(name, format!("must be {what}"))),
+        }
+    }
+
+    /// A field that must be there.
+    pub(crate) fn need<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Answer<T> {
+        self.maybe(name, what)?
+            .ok_or_else(|| Refusal::invalid(name, format!("is missing; it must be {what}")))
+    }
+
+    /// A field as it stands.
+    pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// # Errors
+    /// Names the first field that nobody took.
+    pub(crate) fn nothing_else(&self, known: &[&str]) -> Answer<()> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+                Err(Refusal::invalid(&shown, format!("is not a field here; known are {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// All fields as one value, for types that say themselves what is wrong and hold no secret.
+    pub(crate) fn decode<T: DeserializeOwned>(self) -> Answer<T> {
+        serde_json::from_value(Value::Object(self.0)).map_err(|error| {
+            let text = error.to_string();
+            let field = text.split('`').nth(1).unwrap_or("body").to_owned();
+            Refusal::invalid(&field, text)
+        })
+    }
+}
+
+/// The query of a request, taken parameter by parameter.
+pub(crate) struct Params(BTreeMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        match Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(_) => {
+                Err(Refusal::new(BAD_PARAMETER, "the query cannot be read; write ?name=value&name=value"))
+            }
+        }
+    }
+}
+
+impl Params {
+    /// # Errors
+    /// Names the first parameter that is not in `known`.
+    pub(crate) fn only(self, known: &[&str]) -> Answer<Self> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(self),
+            Some(name) => {
+                let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let detail = format!("'{shown}' is not a parameter here; known are: {known}");
+                Err(Refusal::new(BAD_PARAMETER, detail).field(&shown))
+            }
+        }
+    }
+
+    /// A parameter as text; an empty one is absent.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// A parameter that is parsed.
+    pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Answer<Option<T>> {
+        let parsed = self.text(name).map(str::parse).transpose();
+        parsed.map_err(|error: T::Err| Refusal::new(BAD_PARAMETER, format!("{name}: {error}")).field(name))
+    }
+}
+
+/// The build that a path names.
+pub(crate) struct PathId(pub(crate) BuildId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let text = PathText::from_request_parts(parts, state).await?.0;
+        text.parse().map(Self).map_err(|_| Refusal::unknown_build(&text))
+    }
+}
+
+/// The one variable part of a path.
+pub(crate) struct PathText(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathText {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Self(text)),
+            Err(_) => Err(Refusal::new(BAD_PARAMETER, "the path cannot be read; it must be UTF-8")),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! How many people wait for which build through this dispatcher, and its heartbeat.
+//!
+//! Counts are absolute and live in memory; they are written at most four times a second, and again
+//! in full whenever the queue has forgotten them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fairlane_common::id::{BuildId, DispatcherId};
+use fairlane_common::queue::{DispatcherBeat, Queue};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Shortest time between two writes.
+const FLUSH_GAP: Duration = Duration::from_millis(250);
+/// Longest time between two heartbeats; a dispatcher is forgotten after 10 s without one.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Most people that one build can have through one dispatcher: more would not move it further.
+pub(crate) const PEOPLE_MAX: u64 = 200;
+/// How long saying goodbye may take; without it the queue forgets us after 10 s.
+const GOODBYE_WAIT: Duration = Duration::from_secs(1);
+
+/// The people behind this dispatcher's streams and requests.
+pub(crate) struct People {
+    dispatcher: DispatcherId,
+    post_counts: Duration,
+    crowds: Mutex<Crowds>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Crowds {
+    builds: HashMap<BuildId, Crowd>,
+    next: u64,
+}
+
+#[derive(Default)]
+struct Crowd {
+    subscribers: HashMap<u64, u64>,
+    // When each request without a stream stops counting, oldest first.
+    requests: Vec<Instant>,
+    dirty: bool,
+}
+
+impl Crowd {
+    /// Streams know how many stand behind them; requests count only where there is none.
+    fn count(&self) -> u64 {
+        let people = if self.subscribers.is_empty() {
+            self.requests.len() as u64
+        } else {
+            self.subscribers.values().sum()
+        };
+        people.min(PEOPLE_MAX)
+    }
+}
+
+impl People {
+    pub(crate) fn new(dispatcher: DispatcherId, post_counts: Duration) -> Arc<Self> {
+        Arc::new(Self { dispatcher, post_counts, crowds: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// A request for a build came in; the queue has counted it as one.
+    pub(crate) fn asked(&self, id: BuildId) {
+        let mut crowds = self.crowds();
+        let crowd = crowds.builds.entry(id).or_default();
+        if (crowd.requests.len() as u64) < PEOPLE_MAX {
+            crowd.requests.push(Instant::now() + self.post_counts);
+        }
+        // The queue added one to a count that is ours to say: it is said again where streams decide.
+        crowd.dirty = !crowd.subscribers.is_empty();
+        let again = crowd.dirty;
+        drop(crowds);
+        if again {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A stream opened, with `count` people behind it.
+    pub(crate) fn subscribe(self: &Arc<Self>, id: BuildId, count: u64) -> Subscription {
+        let mut crowds = self.crowds();
+        crowds.next += 1;
+        let serial = crowds.next;
+        let crowd = crowds.builds.entry(id).or_default();
+        crowd.subscribers.insert(serial, count.min(PEOPLE_MAX));
+        crowd.requests.clear();
+        crowd.dirty = true;
+        drop(crowds);
+        self.changed.notify_one();
+        Subscription { people: Arc::clone(self), build: id, serial }
+    }
+
+    /// Sets how many people stand behind a stream: the build's count, or `None` if there is no such
+    /// stream here.
+    pub(crate) fn set(&self, id: BuildId, serial: u64, count: u64) -> Option<u64> {
+        let mut crowds = self.crowds();
+        let crowd = crowds.builds.get_mut(&id)?;
+        *crowd.subscribers.get_mut(&serial)? = count.min(PEOPLE_MAX);
+        crowd.dirty = true;
+        let people = crowd.count();
+        drop(crowds);
+        self.changed.notify_one();
+        Some(people)
+    }
+
+    fn leave(&self, id: BuildId, serial: u64) {
+        if let Some(crowd) = self.crowds().builds.get_mut(&id) {
+            crowd.subscribers.remove(&serial);
+            crowd.dirty = true;
+        }
+        self.changed.notify_one();
+    }
+
+    /// The subscriber's name: the dispatcher that has its stream, and its number there.
+    pub(crate) fn name(&self, serial: u64) -> String {
+        format!("{}.{serial}", self.dispatcher)
+    }
+
+    /// The number in a subscriber's name; `None` if another dispatcher gave it.
+    pub(crate) fn serial(&self, name: &str) -> Option<u64> {
+        let (dispatcher, serial) = name.rsplit_once('.')?;
+        (dispatcher == self.dispatcher.as_str()).then(|| serial.parse().ok())?
+    }
+
+    /// Takes what is to be written, and forgets builds that nobody waits for any more.
+    fn take(&self, all: bool, now: Instant) -> Vec<(BuildId, u64)> {
+        let mut crowds = self.crowds();
+        let mut counts = Vec::new();
+        crowds.builds.retain(|id, crowd| {
+            let before = crowd.requests.len();
+            crowd.requests.retain(|until| *until > now);
+            let expired = crowd.requests.len() < before && crowd.subscribers.is_empty();
+            if all || crowd.dirty || expired {
+                counts.push((*id, crowd.count()));
+            }
+            crowd.dirty = false;
+            !crowd.subscribers.is_empty() || !crowd.requests.is_empty()
+        });
+        counts
+    }
+
+    /// Puts counts back whose writing failed.
+    fn put_back(&self, counts: &[(BuildId, u64)]) {
+        let mut crowds = self.crowds();
+        for (id, _) in counts {
+            crowds.builds.entry(*id).or_default().dirty = true;
+        }
+    }
+
+    fn crowds(&self) -> MutexGuard<'_, Crowds> {
+        self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes counts and heartbeats until `shutdown`, then says goodbye.
+    pub(crate) async fn run(self: Arc<Self>, queue: Queue, shutdown: CancellationToken) {
+        let mut all = true;
+        let mut born = String::new();
+        loop {
+            let counts = self.take(all, Instant::now());
+            let beat = DispatcherBeat { dispatcher: self.dispatcher.clone(), counts };
+            match queue.beat_dispatcher(&beat).await {
+                Ok(reply) => {
+                    // The first beat of all is "forgotten" too, and has sent everything already.
+                    let again = reply.forgotten || (!born.is_empty() && reply.born != born);
+                    let news = again && !all;
+                    born = reply.born;
+                    all = news;
+                    if news {
+                        tracing::info!("the queue had forgotten this dispatcher; sending all counts again");
+                        self.changed.notify_one();
+                    }
+                }
+                Err(error) => {
+                    self.put_back(&beat.counts);
+                    tracing::warn!(error = %error, "the heartbeat failed");
+                }
+            }
+            let pause = async {
+                tokio::time::sleep(FLUSH_GAP).await;
+                let _ =
+                    tokio::time::timeout(HEARTBEAT.saturating_sub(FLUSH_GAP), self.changed.notified()).await;
+            };
+            tokio::select! {
+                () = pause => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+        let goodbye = queue.leave_dispatcher(&self.dispatcher);
+        if !matches!(tokio::time::timeout(GOODBYE_WAIT, goodbye).await, Ok(Ok(()))) {
+            tracing::info!("could not say goodbye; the queue forgets this dispatcher by itself");
+        }
+    }
+}
+
+/// A stream's place among the people; gives it back when dropped.
+pub(crate) struct Subscription {
+    people: Arc<People>,
+    build: BuildId,
+    serial: u64,
+}
+
+impl Subscription {
+    pub(crate) fn name(&self) -> String {
+        self.people.name(self.serial)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.people.leave(self.build, self.serial);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn people() -> Arc<People> {
+        People::new(DispatcherId::new("here"), Duration::from_secs(30))
+    }
+
+    #[test]
+    fn requests_count_until_a_stream_opens_or_time_is_up() {
+        let (people, id, now) = (people(), BuildId::new(), Instant::now());
+        people.asked(id);
+        people.asked(id);
+        assert!(people.take(false, now).is_empty(), "the queue has counted them already");
+        assert_eq!(people.take(true, now), [(id, 2)]);
+        let stream = people.subscribe(id, 5);
+        people.asked(id);
+        assert_eq!(people.take(false, now), [(id, 5)]);
+        drop(stream);
+        assert_eq!(people.take(false, now), [(id, 1)]);
+        let now = now + Duration::from_secs(31);
+        assert_eq!(people.take(false, now), [(id, 0)]);
+        assert!(people.take(true, now).is_empty());
+    }
+
+    #[test]
+    fn counts_are_capped_and_can_be_set() {
+        let (people, id, now) = (people(), BuildId::new(), Instant::now());
+        let stream = people.subscribe(id, 1);
+        let serial = people.serial(&stream.name()).unwrap();
+        assert_eq!(people.set(id, serial, 1_000_000), Some(PEOPLE_MAX));
+        assert_eq!(people.set(id, serial + 1, 1), None);
+        assert_eq!(people.serial("elsewhere-12345678.1"), None);
+        people.put_back(&people.take(false, now));
+        assert_eq!(people.take(false, now), [(id, PEOPLE_MAX)]);
+    }
+}

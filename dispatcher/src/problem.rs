@@ -1,0 +1,187 @@
+//! Errors as clients see them: `application/problem+json`, with a sentence that says what to do.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fairlane_common::id::{BuildId, Invalid};
+
+use crate::api::Problem;
+
+/// What a handler gives back.
+pub(crate) type Answer<T> = Result<T, Refusal>;
+
+/// A kind of error: its word never changes, clients go by it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    word: &'static str,
+    title: &'static str,
+    status: StatusCode,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $word:literal, $status:ident, $title:literal;)+) => {
+        $(pub(crate) const $name: Kind =
+            Kind { word: $word, title: $title, status: StatusCode::$status };)+
+        /// Every kind, for the document of the API and for tests.
+        pub(crate) const ALL: &[Kind] = &[$($name,)+];
+    };
+}
+
+kinds! {
+    MALFORMED_JSON = "malformed-json", BAD_REQUEST, "The body is not JSON";
+    BAD_PARAMETER = "bad-parameter", BAD_REQUEST, "A parameter cannot be taken";
+    BAD_CURSOR = "bad-cursor", BAD_REQUEST, "The cursor cannot be taken";
+    NOT_SIGNED_IN = "not-signed-in", UNAUTHORIZED, "A token is needed";
+    FORBIDDEN = "forbidden", FORBIDDEN, "The token does not allow this";
+    BANNED = "banned", FORBIDDEN, "The repository is banned";
+    UNKNOWN_BUILD = "unknown-build", NOT_FOUND, "No such build";
+    UNKNOWN_LANE = "unknown-lane", NOT_FOUND, "No such lane";
+    UNKNOWN_RULE = "unknown-rule", NOT_FOUND, "No such rule";
+    UNKNOWN_WORKER = "unknown-worker", NOT_FOUND, "No such worker";
+    UNKNOWN_SUBSCRIBER = "unknown-subscriber", NOT_FOUND, "No such subscriber";
+    UNKNOWN_PATH = "unknown-path", NOT_FOUND, "Nothing is here";
+    WRONG_METHOD = "wrong-method", METHOD_NOT_ALLOWED, "The method is not allowed here";
+    TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The body did not come in time";
+    CONFLICT = "conflict", CONFLICT, "The image is being built from something else";
+    TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
+    WRONG_CONTENT_TYPE = "wrong-content-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
+    OTHER_DISPATCHER = "other-dispatcher", MISDIRECTED_REQUEST, "Another dispatcher serves that stream";
+    INVALID_FIELD = "invalid-field", UNPROCESSABLE_ENTITY, "A field cannot be taken";
+    ARGUMENT_NOT_ALLOWED = "argument-not-allowed", UNPROCESSABLE_ENTITY, "The argument is not allowed";
+    NO_SEAL_KEY = "no-seal-key", UNPROCESSABLE_ENTITY, "Secrets cannot be sealed";
+    FULL = "full", TOO_MANY_REQUESTS, "The queue is full";
+    MEMORY = "memory", TOO_MANY_REQUESTS, "Redis's memory is nearly used up";
+    TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher serves as many streams as it may";
+    REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
+    REFILLING = "refilling", SERVICE_UNAVAILABLE, "The queue is being refilled";
+    WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue has another layout";
+    INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something is wrong on our side";
+}
+
+impl Kind {
+    /// The name that programs go by.
+    pub(crate) fn urn(self) -> String {
+        format!("urn:fairlane:error:{}", self.word)
+    }
+
+    /// The HTTP status and the title, for the document of the API.
+    pub(crate) fn summary(self) -> (u16, &'static str) {
+        (self.status.as_u16(), self.title)
+    }
+}
+
+/// An error on its way to the client.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal(Box<Problem>);
+
+impl Refusal {
+    /// An error of `kind`; `detail` says what went wrong here and what to do.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self(Box::new(Problem {
+            kind: kind.urn(),
+            title: kind.title.to_owned(),
+            status: kind.status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            retry_after: None,
+            build: None,
+        }))
+    }
+
+    /// Names the field or parameter at fault.
+    pub(crate) fn field(mut self, field: &str) -> Self {
+        self.0.field = Some(field.to_owned());
+        self
+    }
+
+    /// Says after how many seconds trying again makes sense.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// Names the build that stands in the way.
+    pub(crate) fn build(mut self, id: BuildId) -> Self {
+        self.0.build = Some(id);
+        self
+    }
+
+    /// A value of `field` that cannot be taken.
+    pub(crate) fn invalid(field: &str, why: impl std::fmt::Display) -> Self {
+        Self::new(INVALID_FIELD, format!("{field}: {why}")).field(field)
+    }
+
+    /// There is no build of that id.
+    pub(crate) fn unknown_build(id: &str) -> Self {
+        let shown: String = id.chars().filter(char::is_ascii_graphic).take(80).collect();
+        let detail = format!(
+            "no build has the id '{shown}'; ended builds are forgotten after 24 h. \
+             GET /v1/builds lists those that are known"
+        );
+        Self::new(UNKNOWN_BUILD, detail).field("id")
+    }
+
+    /// Redis did not answer within the time that a request may take.
+    pub(crate) fn redis_away() -> Self {
+        Self::new(REDIS_AWAY, "Redis does not answer; nothing is lost, try again in a moment").retry_after(2)
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        let kind = match invalid.field {
+            "cursor" => BAD_CURSOR,
+            _ => INVALID_FIELD,
+        };
+        Self::new(kind, invalid.to_string()).field(invalid.field)
+    }
+}
+
+impl From<fairlane_common::Error> for Refusal {
+    fn from(error: fairlane_common::Error) -> Self {
+        use fairlane_common::Error;
+        match error {
+            Error::Unavailable(cause) => {
+                tracing::debug!(error = %cause, "Redis does not answer");
+                Self::redis_away()
+            }
+            Error::OutOfMemory(_) => Self::memory(),
+            Error::Refilling => {
+                let detail =
+                    "Redis was emptied and running builds are being registered again; try again in a moment";
+                Self::new(REFILLING, detail).retry_after(5)
+            }
+            Error::Schema { .. } => Self::new(WRONG_SCHEMA, error.to_string()).retry_after(60),
+            Error::Invalid(invalid) => invalid.into(),
+            other => {
+                tracing::error!(error = %other, "a request failed");
+                Self::new(INTERNAL, "an unexpected answer from Redis; the dispatcher's log says more")
+            }
+        }
+    }
+}
+
+impl Refusal {
+    /// Redis's memory is nearly used up.
+    pub(crate) fn memory() -> Self {
+        let detail = "Redis's memory is nearly used up, so no new builds are taken; try again when some have ended, \
+                      or have an operator raise maxmemory";
+        Self::new(MEMORY, detail).retry_after(30)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"fairlane\""));
+        }
+        response
+    }
+}

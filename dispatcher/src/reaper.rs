@@ -1,0 +1,44 @@
+//! Does what has become due in the queue. Every dispatcher may: a reap is bounded and repeatable.
+
+use std::time::Duration;
+
+use fairlane_common::queue::Queue;
+use tokio_util::sync::CancellationToken;
+
+/// Shortest pause: what is due comes in batches, and requests want their turn too.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Longest pause: what another process makes due earlier is not heard of here.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Longest pause while Redis is away.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Reaps until `shutdown`.
+pub(crate) async fn run(queue: Queue, shutdown: CancellationToken) {
+    let mut failures = 0;
+    while !shutdown.is_cancelled() {
+        let pause = match queue.reap().await {
+            Ok(reaped) => {
+                failures = 0;
+                if reaped.orphaned > 0 || reaped.lost > 0 {
+                    tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases ran out");
+                }
+                reaped.sleep.clamp(PAUSE_MIN, PAUSE_MAX)
+            }
+            Err(error) => {
+                failures = (failures + 1).min(4);
+                tracing::warn!(error = %error, "reaping failed");
+                (Duration::from_millis(500) * 2u32.pow(failures - 1)).min(BACKOFF_MAX)
+            }
+        };
+        // Reapers of many processes must not come in step.
+        tokio::select! {
+            () = tokio::time::sleep(jitter(pause)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// `pause`, up to a quarter shorter or longer.
+pub(crate) fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(0.75 + fastrand::f64() / 2.0)
+}

@@ -1,0 +1,215 @@
+//! Asking for builds, looking at them, ending them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use fairlane_common::build::{Build, BuildState};
+use fairlane_common::id::{BuildId, Lane};
+use fairlane_common::limits;
+use fairlane_common::queue::inspect::Filter;
+use fairlane_common::queue::{Admitted, Cancelled, Submit, Submitted};
+
+use super::request;
+use crate::api::{BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, Problem};
+use crate::app::App;
+use crate::auth::{Caller, Operator, Reader, Scope, Submitter, Watcher};
+use crate::input::{JsonBody, Params, PathId};
+use crate::metrics::{Asked, Outcome};
+use crate::problem::{Answer, BANNED, CONFLICT, FULL, Refusal};
+use crate::view;
+
+/// Ask for a build.
+///
+/// A live build of the same image is joined; one that ended just now answers with its outcome,
+/// unless `force` is set. Scope `submit`.
+#[utoipa::path(
+    post, path = "/v1/builds", tag = "builds", request_body = BuildRequest,
+    responses(
+        (status = 202, description = "a new build", body = BuildAnswer),
+        (status = 200, description = "a build that was there: joined, or ended just now", body = BuildAnswer),
+        (status = 403, description = "the repository is banned", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "the image is being built from something else", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "a field cannot be taken", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "the queue is full; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Redis does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ask(
+    State(app): State<Arc<App>>,
+    Submitter(caller): Submitter,
+    body: JsonBody,
+) -> Answer<(StatusCode, Json<BuildAnswer>)> {
+    let answer = admit(&app, &caller, &body).await;
+    let (Ok((outcome, ..)) | Err((outcome, _))) = &answer;
+    app.metrics.asked.get_or_create(&Asked { outcome: *outcome }).inc();
+    let (outcome, admitted, lane) = answer.map_err(|(_, refusal)| refusal)?;
+    let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
+    if !admitted.state.is_ended() {
+        app.people.asked(admitted.id);
+    }
+    let eta_seconds = eta(&app, &admitted).await;
+    let Admitted { id, state, attempt, people, position, .. } = admitted;
+    tracing::info!(build.id = %id, build.lane = %lane, ?outcome, "build {id} asked for");
+    let joined = outcome != Outcome::New;
+    Ok((status, Json(BuildAnswer { id, state, joined, lane, position, people, eta_seconds, attempt })))
+}
+
+type Admission = Result<(Outcome, Admitted, Lane), (Outcome, Refusal)>;
+
+async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
+    let id = BuildId::new();
+    let (allowed, seal) = (&app.settings.allowed_args, app.settings.seal.as_ref());
+    let wanted = body
+        .object()
+        .and_then(|fields| request::read(fields, id, allowed, seal))
+        .map_err(|refusal| (Outcome::Invalid, refusal))?;
+    let lane = wanted.spec.repo.lane();
+    let submit = Submit {
+        id,
+        spec: wanted.spec,
+        force: wanted.force,
+        operate: caller.may(Scope::Operate),
+        dispatcher: Some(app.dispatcher.clone()),
+    };
+    let submitted = app.ask(app.queue.submit(&submit)).await.map_err(|refusal| (Outcome::Failed, refusal))?;
+    match submitted {
+        Submitted::New(admitted) => Ok((Outcome::New, admitted, lane)),
+        Submitted::Joined(admitted) => Ok((Outcome::Joined, admitted, lane)),
+        Submitted::Ended(admitted) => Ok((Outcome::Ended, admitted, lane)),
+        Submitted::Conflict { id, .. } => {
+            // The other request's repository is not this caller's to know.
+            let detail = format!(
+                "image: {} is being built from another repository, ref or arguments, as build {id}; wait for its end, \
+                 or ask for another image",
+                submit.spec.image
+            );
+            Err((Outcome::Conflict, Refusal::new(CONFLICT, detail).field("image").build(id)))
+        }
+        Submitted::Banned { pattern, message, until } => {
+            Err((Outcome::Banned, banned(&pattern, &message, until)))
+        }
+        Submitted::Full { what, max } => {
+            let detail =
+                format!("the {what} holds {max} builds, as many as it may; try again when some have ended");
+            Err((Outcome::Full, Refusal::new(FULL, detail).retry_after(60)))
+        }
+    }
+}
+
+fn banned(pattern: &str, message: &str, until: Option<u64>) -> Refusal {
+    let message = if message.is_empty() { "the operators have banned this repository" } else { message };
+    let until =
+        until.and_then(|ms| i64::try_from(ms).ok()).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let end = until.map(|at| format!(", until {}", at.strftime("%Y-%m-%d %H:%M UTC"))).unwrap_or_default();
+    Refusal::new(BANNED, format!("{message} (rule {pattern}{end})")).field("repo")
+}
+
+/// When the image may be ready, in seconds. Nothing to fail a request for: the build is in line.
+async fn eta(app: &App, admitted: &Admitted) -> Option<u64> {
+    if admitted.state.is_ended() {
+        return None;
+    }
+    let look = async {
+        let build = app.queue.build(admitted.id).await?;
+        match build {
+            Some(build) => Ok(app.queue.why(&build).await?.eta_ms),
+            None => Ok(None),
+        }
+    };
+    app.ask(look).await.ok().flatten().map(view::seconds)
+}
+
+/// A page of builds: those in line in their order, then live ones, then ended ones, latest first.
+/// Scope `read`.
+#[utoipa::path(
+    get, path = "/v1/builds", tag = "builds",
+    params(
+        ("state" = Option<String>, Query, description = "only those in this state"),
+        ("lane" = Option<String>, Query, description = "only those of this lane (or repository)"),
+        ("limit" = Option<usize>, Query, description = "at most so many; at most 200, which is the default"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+    ),
+    responses(
+        (status = 200, description = "a page", body = BuildPage),
+        (status = 400, description = "a parameter cannot be taken", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<BuildPage>> {
+    let params = params.only(&["state", "lane", "limit", "cursor"])?;
+    let filter = Filter {
+        state: params.parse::<BuildState>("state")?,
+        lane: params.parse::<Lane>("lane")?,
+        limit: params.parse("limit")?.unwrap_or(limits::PAGE),
+        cursor: params.text("cursor").map(str::to_owned),
+    };
+    let page = app.ask(app.queue.builds(&filter)).await?;
+    let builds = page.items.iter().map(|build| view::build(build, None, true)).collect();
+    Ok(Json(BuildPage { builds, cursor: page.cursor }))
+}
+
+/// A build, and why it is where it is. Scope `submit` or `read`; labels and the like with `read` only.
+#[utoipa::path(
+    get, path = "/v1/builds/{id}", tag = "builds",
+    params(("id" = String, Path, description = "the build's id")),
+    responses(
+        (status = 200, description = "the build", body = BuildView),
+        (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Watcher(caller): Watcher,
+    PathId(id): PathId,
+) -> Answer<Json<BuildView>> {
+    let (_, view) = look(&app, id, caller.may(Scope::Read)).await?;
+    Ok(Json(view))
+}
+
+/// A build and its view.
+pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build, BuildView)> {
+    let build = app.ask(app.queue.build(id)).await?.ok_or_else(|| Refusal::unknown_build(&id.to_string()))?;
+    let why = app.ask(app.queue.why(&build)).await?;
+    let view = view::build(&build, Some(&why), private);
+    Ok((build, view))
+}
+
+/// End a build for everybody who waits for it. Scope `operate`.
+#[utoipa::path(
+    delete, path = "/v1/builds/{id}", tag = "builds",
+    params(
+        ("id" = String, Path, description = "the build's id"),
+        ("reason" = Option<String>, Query, description = "told to its watchers"),
+    ),
+    responses(
+        (status = 200, description = "it has ended, now or before", body = CancelAnswer),
+        (status = 202, description = "its run is being stopped", body = CancelAnswer),
+        (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    PathId(id): PathId,
+    params: Params,
+) -> Answer<(StatusCode, Json<CancelAnswer>)> {
+    let params = params.only(&["reason"])?;
+    let reason: String =
+        params.text("reason").unwrap_or_default().chars().filter(|c| !c.is_control()).take(500).collect();
+    let reason = if reason.is_empty() { format!("cancelled by {}", caller.name) } else { reason };
+    let cancelled = app.ask(app.queue.cancel(id, &caller.name, &reason)).await?;
+    tracing::info!(build.id = %id, by = caller.name, ?cancelled, "build {id} cancelled");
+    match cancelled {
+        Cancelled::Ended => {
+            Ok((StatusCode::OK, Json(CancelAnswer { id, state: BuildState::Cancelled, stopping: false })))
+        }
+        Cancelled::Before(state) => Ok((StatusCode::OK, Json(CancelAnswer { id, state, stopping: false }))),
+        Cancelled::Stopping => {
+            let build = app.ask(app.queue.build(id)).await?;
+            let state = build.map_or(BuildState::Running, |build| build.state);
+            Ok((StatusCode::ACCEPTED, Json(CancelAnswer { id, state, stopping: true })))
+        }
+        Cancelled::Unknown => Err(Refusal::unknown_build(&id.to_string())),
+    }
+}

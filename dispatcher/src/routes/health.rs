@@ -1,0 +1,53 @@
+//! For machines that watch over this one. Open to everybody: they show no build.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::{Health, Problem};
+use crate::app::App;
+use crate::problem::Answer;
+
+/// Metrics of the queue and of this dispatcher.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = app.metrics.text(&app.queue, app.settings.bounds.redis_wait).await;
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        .into_response()
+}
+
+/// Whether this dispatcher lives.
+#[utoipa::path(
+    get, path = "/healthz", tag = "health",
+    responses((status = 200, description = "it lives", body = Health))
+)]
+pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
+    Json(health(&app))
+}
+
+/// Whether this dispatcher can serve: Redis answers, and holds a queue that it knows.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, description = "it can", body = Health),
+        (status = 503, description = "Redis does not answer", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Health>> {
+    app.ask(app.queue.snapshot()).await?;
+    Ok(Json(health(&app)))
+}
+
+fn health(app: &App) -> Health {
+    Health {
+        status: "ok".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        dispatcher: app.dispatcher.to_string(),
+    }
+}

@@ -1,0 +1,146 @@
+//! A build's log as plain text.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use fairlane_common::build::Build;
+use fairlane_common::limits;
+use fairlane_common::log::LogPage;
+
+use crate::api::Problem;
+use crate::app::App;
+use crate::auth::Reader;
+use crate::input::{Params, PathId};
+use crate::problem::{Answer, Refusal};
+use crate::reaper::jitter;
+
+/// How often a log that is followed is looked at. Streams of events hear at once; this is for people
+/// with curl, and must not cost a subscription each.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the end of a log is waited for after the end of its build.
+const LOG_END_WAIT: u32 = 5;
+
+/// The log of a build's latest run, as plain text. With `follow` it goes on until the build has
+/// ended. Scope `read`.
+#[utoipa::path(
+    get, path = "/v1/builds/{id}/log", tag = "builds",
+    params(
+        ("id" = String, Path, description = "the build's id"),
+        ("follow" = Option<bool>, Query, description = "whether to go on until the build has ended"),
+    ),
+    responses(
+        (status = 200, description = "the log", body = String, content_type = "text/plain"),
+        (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    _: Reader,
+    PathId(id): PathId,
+    params: Params,
+) -> Answer<Response> {
+    let params = params.only(&["follow"])?;
+    let follow = params.parse::<bool>("follow")?.unwrap_or(false);
+    let build = app.ask(app.queue.build(id)).await?.ok_or_else(|| Refusal::unknown_build(&id.to_string()))?;
+    let run = newest_run(&app, &build).await?;
+    let reader = Reading { app, build, run, after: "0-0".to_owned(), follow, waits: 0 };
+    let body = futures::stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(bytes)) => Some((Ok(bytes), Some(reader))),
+            Ok(None) => None,
+            // The connection breaks off, so that nobody takes half a log for the whole.
+            Err(_) => Some((Err(std::io::Error::other("Redis does not answer")), None)),
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL.as_str(), "no-cache"),
+        ("x-accel-buffering", "no"),
+        // A log may hold anything: no browser is to make a page of it.
+        ("x-content-type-options", "nosniff"),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// The run whose log is the newest: a build that waits for its next run has that of the last one.
+async fn newest_run(app: &App, build: &Build) -> Answer<u32> {
+    let run = build.log_run.unwrap_or(build.attempt);
+    if run > 1 && app.ask(app.queue.log_end(build.id, run, 1)).await?.1.is_empty() {
+        return Ok(run - 1);
+    }
+    Ok(run)
+}
+
+struct Reading {
+    app: Arc<App>,
+    build: Build,
+    run: u32,
+    after: String,
+    follow: bool,
+    // Looks in vain since the build was seen to have ended.
+    waits: u32,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Answer<Option<Bytes>> {
+        loop {
+            let read = self.app.queue.read_log(self.build.id, self.run, &self.after, limits::LOG_PAGE);
+            match self.app.ask(read).await {
+                Ok(page) => {
+                    if let Some(last) = page.entries.last() {
+                        self.after.clone_from(&last.id);
+                        return Ok(Some(text(&page)));
+                    }
+                }
+                Err(refusal) if !self.follow => return Err(refusal),
+                Err(_) => {}
+            }
+            if !self.follow || self.is_over() {
+                return Ok(None);
+            }
+            let shutdown = &self.app.hub.shutdown;
+            tokio::select! {
+                () = tokio::time::sleep(jitter(LOOK_AGAIN)) => {}
+                () = shutdown.cancelled() => return Ok(None),
+            }
+            match self.app.ask(self.app.queue.build(self.build.id)).await {
+                Ok(Some(build)) => self.build = build,
+                Ok(None) => return Ok(None),
+                Err(_) => continue,
+            }
+            let newest = self.build.log_run.unwrap_or(self.build.attempt);
+            if newest > self.run && !self.build.state.is_ended() {
+                (self.run, self.after) = (newest, "0-0".to_owned());
+                let text = format!("--- attempt {newest} ---\n");
+                return Ok(Some(Bytes::from(text)));
+            }
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        if !self.build.state.is_ended() {
+            return false;
+        }
+        self.waits += 1;
+        let complete = self.build.log_end.as_ref().is_none_or(|end| *end == self.after);
+        complete || self.waits > LOG_END_WAIT
+    }
+}
+
+fn text(page: &LogPage) -> Bytes {
+    let mut text = String::new();
+    for (at, entry) in page.entries.iter().enumerate() {
+        if let (Some(dropped), true) = (page.dropped, at == page.before_gap) {
+            let _ = writeln!(text, "--- {dropped} lines were not kept ---");
+        }
+        text.push_str(&entry.text);
+        text.push('\n');
+    }
+    Bytes::from(text)
+}

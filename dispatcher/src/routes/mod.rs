@@ -1,0 +1,87 @@
+//! The HTTP API. Each route stands beside its documentation, and neither can be without the other.
+
+mod builds;
+mod events;
+mod health;
+mod lanes;
+mod log;
+mod queue;
+mod request;
+mod rules;
+mod workers;
+
+use std::sync::Arc;
+
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api;
+use crate::app::App;
+use crate::problem;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Fairlane",
+        description = "A build queue for BinderHub. Errors are application/problem+json with a stable `type`."
+    ),
+    components(schemas(
+        api::Problem, api::StateEvent, api::LogEvent, api::NoticeEvent, api::EndEvent, api::MovedEvent,
+        api::SecretsBody
+    )),
+    modifiers(&Security)
+)]
+struct Document;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut OpenApi) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", scheme);
+        document.security = Some(vec![SecurityRequirement::new("token", [] as [&str; 0])]);
+    }
+}
+
+/// All routes, and the document that describes them.
+pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(builds::ask, builds::list))
+        .routes(routes!(builds::show, builds::cancel))
+        .routes(routes!(events::follow))
+        .routes(routes!(events::watchers))
+        .routes(routes!(log::read))
+        .routes(routes!(queue::show))
+        .routes(routes!(lanes::list))
+        .routes(routes!(lanes::show))
+        .routes(routes!(rules::list, rules::set, rules::delete))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}
+
+/// The API's document as JSON, as `/openapi.json` serves it.
+pub fn openapi() -> String {
+    openapi_text(router().into_openapi())
+}
+
+/// Finishes the document: the kinds of errors, and paths as such documents write them.
+pub(crate) fn openapi_text(mut document: OpenApi) -> String {
+    use std::fmt::Write as _;
+    let mut text = document.info.description.take().unwrap_or_default();
+    text.push_str("\n\n| type | status | meaning |\n|---|---|---|\n");
+    for kind in problem::ALL {
+        let (status, title) = kind.summary();
+        let _ = writeln!(text, "| `{}` | {status} | {title} |", kind.urn());
+    }
+    document.info.description = Some(text);
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    document.to_pretty_json().unwrap_or_default()
+}

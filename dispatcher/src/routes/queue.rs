@@ -1,0 +1,33 @@
+//! The queue at a glance.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::api::{Problem, QueueView};
+use crate::app::App;
+use crate::auth::Reader;
+use crate::input::Params;
+use crate::problem::Answer;
+use crate::view;
+
+/// Lanes that are shown with the totals: a screenful.
+const LANES: usize = 50;
+
+/// The queue: its numbers, and the lanes that come next. Scope `read`.
+#[utoipa::path(
+    get, path = "/v1/queue", tag = "queue",
+    responses(
+        (status = 200, description = "the queue", body = QueueView),
+        (status = 503, description = "Redis does not answer", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<QueueView>> {
+    params.only(&[])?;
+    let look = async { Ok((app.queue.snapshot().await?, app.queue.lanes(LANES, None).await?)) };
+    let (snapshot, lanes) = app.ask(look).await?;
+    let more_lanes = lanes.cursor.is_some();
+    let lanes = lanes.items.into_iter().map(view::lane).collect();
+    Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes }))
+}

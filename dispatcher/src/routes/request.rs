@@ -1,0 +1,153 @@
+//! Reading a request for a build: every field checked, every error naming its field.
+
+use std::collections::BTreeMap;
+
+use fairlane_common::build::{BuildSpec, Priority};
+use fairlane_common::id::{BuildId, GitRef, Image, Repo};
+use fairlane_common::limits;
+use fairlane_common::seal::{SealKeys, Secrets};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::allow::AllowedArgs;
+use crate::input::Fields;
+use crate::problem::{Answer, NO_SEAL_KEY, Refusal};
+
+const FIELDS: &[&str] =
+    &["repo", "ref", "image", "name", "priority", "repo2docker_args", "push", "labels", "secrets", "force"];
+/// Longest name and longest label key, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// A request for a build whose fields are all good.
+pub(super) struct Wanted {
+    pub(super) spec: BuildSpec,
+    pub(super) force: bool,
+}
+
+/// Reads a request. Secrets are sealed for the build `id`.
+pub(super) fn read(
+    mut fields: Fields,
+    id: BuildId,
+    allowed: &AllowedArgs,
+    seal: Option<&SealKeys>,
+) -> Answer<Wanted> {
+    fields.nothing_else(FIELDS)?;
+    let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as text")?.parse()?;
+    let reference: GitRef = fields.need::<String>("ref", "a commit or a record's id, as text")?.parse()?;
+    let image: Image = fields.need::<String>("image", "an image's name, as text")?.parse()?;
+    let name: String = fields.maybe("name", "text")?.unwrap_or_default();
+    check_text("name", &name, NAME_BYTES_MAX)?;
+    let priority = match fields.maybe::<String>("priority", "'interactive' or 'background'")? {
+        Some(word) => word.parse().map_err(|why| Refusal::invalid("priority", why))?,
+        None => Priority::Interactive,
+    };
+    let args: Vec<String> = fields.maybe("repo2docker_args", "a list of texts")?.unwrap_or_default();
+    check_args(&args)?;
+    allowed.check(&args)?;
+    let push = fields.maybe("push", "true or false")?.unwrap_or(false);
+    let labels: BTreeMap<String, String> = fields.maybe("labels", "an object of texts")?.unwrap_or_default();
+    check_labels(&labels)?;
+    let force = fields.maybe("force", "true or false")?.unwrap_or(false);
+    let secrets = read_secrets(&mut fields)?;
+    let secrets = if secrets.is_empty() { None } else { Some(sealed(&secrets, id, &image, seal)?) };
+    let spec = BuildSpec { repo, reference, image, name, priority, args, push, labels, secrets };
+    Ok(Wanted { spec, force })
+}
+
+fn check_text(field: &str, text: &str, bytes_max: usize) -> Answer<()> {
+    if text.len() > bytes_max {
+        return Err(Refusal::invalid(
+            field,
+            format!("has {} bytes; at most {bytes_max} are allowed", text.len()),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::invalid(field, "must not hold control characters"));
+    }
+    Ok(())
+}
+
+fn check_args(args: &[String]) -> Answer<()> {
+    let field = "repo2docker_args";
+    if args.len() > limits::ARGS_MAX {
+        return Err(Refusal::invalid(field, format!("at most {} arguments are allowed", limits::ARGS_MAX)));
+    }
+    for arg in args {
+        if arg.len() > limits::ARG_BYTES_MAX {
+            let max = limits::ARG_BYTES_MAX;
+            return Err(Refusal::invalid(field, format!("an argument may have at most {max} bytes")));
+        }
+        // An appendix has several lines.
+        if arg.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            return Err(Refusal::invalid(field, "must not hold control characters but line ends and tabs"));
+        }
+    }
+    Ok(())
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Answer<()> {
+    if labels.len() > limits::LABELS_MAX {
+        return Err(Refusal::invalid("labels", format!("at most {} labels are allowed", limits::LABELS_MAX)));
+    }
+    for (key, value) in labels {
+        if key.is_empty() {
+            return Err(Refusal::invalid("labels", "a label's name must not be empty"));
+        }
+        check_text("labels", key, NAME_BYTES_MAX)?;
+        check_text("labels", value, limits::ARG_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+/// The secrets, by hand: no message may repeat what they hold.
+fn read_secrets(fields: &mut Fields) -> Answer<Secrets> {
+    let mut secrets = Secrets::new();
+    let given = match fields.value("secrets") {
+        None => return Ok(secrets),
+        Some(Value::Object(given)) => given,
+        Some(_) => {
+            return Err(Refusal::invalid(
+                "secrets",
+                "must be an object with git_credentials, registry_credentials or both",
+            ));
+        }
+    };
+    for (name, value) in given {
+        let (field, secret) = match (name.as_str(), value) {
+            ("git_credentials" | "registry_credentials", Value::Null) => continue,
+            ("git_credentials", Value::String(text)) => ("secrets.git_credentials", text),
+            ("registry_credentials", Value::String(text)) => ("secrets.registry_credentials", text),
+            ("registry_credentials", object @ Value::Object(_)) => {
+                ("secrets.registry_credentials", object.to_string())
+            }
+            ("git_credentials", _) => {
+                return Err(Refusal::invalid("secrets.git_credentials", "must be text"));
+            }
+            ("registry_credentials", _) => {
+                return Err(Refusal::invalid("secrets.registry_credentials", "must be an object or text"));
+            }
+            _ => {
+                let why = "has a field that is not known; known are git_credentials and registry_credentials";
+                return Err(Refusal::invalid("secrets", why));
+            }
+        };
+        if secret.len() > limits::SECRET_BYTES_MAX {
+            let why = format!("has {} bytes; at most {} are allowed", secret.len(), limits::SECRET_BYTES_MAX);
+            return Err(Refusal::invalid(field, why));
+        }
+        if !secret.is_empty() {
+            secrets.insert(name, SecretString::from(secret));
+        }
+    }
+    Ok(secrets)
+}
+
+fn sealed(secrets: &Secrets, id: BuildId, image: &Image, seal: Option<&SealKeys>) -> Answer<String> {
+    debug_assert!(secrets.values().all(|secret| !secret.expose_secret().is_empty()));
+    let Some(seal) = seal else {
+        let detail = "secrets: this dispatcher has no seal key, and secrets are never stored in the clear; \
+                      have an operator set FAIRLANE_SEAL_KEY, or leave the secrets out";
+        return Err(Refusal::new(NO_SEAL_KEY, detail).field("secrets"));
+    };
+    Ok(seal.seal(secrets, id, image)?)
+}

@@ -1,0 +1,88 @@
+//! Rules: an operator's word on lanes.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use fairlane_common::rule::{Pattern, Rule};
+
+use crate::api::{Problem, RuleAnswer, RuleBody, RuleList};
+use crate::app::App;
+use crate::auth::{Operator, Reader};
+use crate::input::{JsonBody, Params};
+use crate::problem::{Answer, BAD_PARAMETER, Refusal, UNKNOWN_RULE};
+
+/// All rules. Scope `read`.
+#[utoipa::path(
+    get, path = "/v1/rules", tag = "rules",
+    responses((status = 200, description = "the rules by pattern", body = RuleList))
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<RuleList>> {
+    params.only(&[])?;
+    let rules = app.ask(app.queue.rules()).await?;
+    Ok(Json(RuleList {
+        rules: rules.into_iter().map(|(pattern, rule)| (pattern.to_string(), rule)).collect(),
+    }))
+}
+
+/// Set the rule of a pattern, replacing what was there. It holds at once. Scope `operate`.
+#[utoipa::path(
+    put, path = "/v1/rules", tag = "rules", request_body = RuleBody,
+    params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
+    responses(
+        (status = 200, description = "what that did", body = RuleAnswer),
+        (status = 422, description = "a field cannot be taken", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn set(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    params: Params,
+    body: JsonBody,
+) -> Answer<Json<RuleAnswer>> {
+    let pattern = pattern(params)?;
+    let mut rule: Rule = body.object()?.decode()?;
+    (rule.by, rule.at) = (None, None);
+    rule.check(&pattern)?;
+    let change = app.ask(app.queue.set_rule(&pattern, &rule, &caller.name)).await?;
+    tracing::info!(rule.pattern = %pattern, by = caller.name, "rule of {pattern} set");
+    let until_built = [&rule.ban, &rule.hold].into_iter().flatten().any(|stop| stop.until_built);
+    let warning = (until_built && change.live == 0).then(|| {
+        "the rule ends with the lane's next success, but nothing of the lane is queued or runs; ask for a build with \
+         a token of scope operate"
+            .to_owned()
+    });
+    Ok(Json(RuleAnswer { pattern: pattern.to_string(), existed: change.existed, live: change.live, warning }))
+}
+
+/// Remove the rule of a pattern. Scope `operate`.
+#[utoipa::path(
+    delete, path = "/v1/rules", tag = "rules",
+    params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
+    responses(
+        (status = 200, description = "it is gone", body = RuleAnswer),
+        (status = 404, description = "there was none", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    params: Params,
+) -> Answer<Json<RuleAnswer>> {
+    let pattern = pattern(params)?;
+    let change = app.ask(app.queue.delete_rule(&pattern, &caller.name)).await?;
+    if !change.existed {
+        let detail = format!("pattern: there is no rule of {pattern}; GET /v1/rules lists them");
+        return Err(Refusal::new(UNKNOWN_RULE, detail).field("pattern"));
+    }
+    tracing::info!(rule.pattern = %pattern, by = caller.name, "rule of {pattern} removed");
+    Ok(Json(RuleAnswer { pattern: pattern.to_string(), existed: true, live: change.live, warning: None }))
+}
+
+fn pattern(params: Params) -> Answer<Pattern> {
+    params.only(&["pattern"])?.parse("pattern")?.ok_or_else(|| {
+        let detail =
+            "pattern: say which lanes, such as ?pattern=github.com/owner/name or ?pattern=github.com/owner/*";
+        Refusal::new(BAD_PARAMETER, detail).field("pattern")
+    })
+}

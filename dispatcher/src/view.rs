@@ -1,0 +1,118 @@
+//! From the queue's types to those of the API.
+
+use fairlane_common::build::Build;
+use fairlane_common::queue::{Why, inspect};
+
+use crate::api::{BuildView, LaneView, SharedLimit, StopView, Totals, WorkerView};
+
+/// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
+pub(crate) fn seconds(ms: u64) -> u64 {
+    ms.div_ceil(1000)
+}
+
+/// A build, with what only scope `read` sees if `private`.
+pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildView {
+    let position = why.and_then(|why| why.position);
+    BuildView {
+        id: build.id,
+        state: build.state,
+        lane: build.lane.clone(),
+        repo: build.spec.repo.to_string(),
+        reference: build.spec.reference.to_string(),
+        image: build.spec.image.to_string(),
+        priority: build.spec.priority,
+        attempt: build.attempt,
+        seq: build.seq,
+        people: build.people_shown(),
+        position: position.map(|(place, _)| place),
+        line: position.map(|(_, line)| line),
+        eta_seconds: why.and_then(|why| why.eta_ms).map(seconds),
+        why: why.map(|why| why.text.clone()),
+        asked_ms: build.asked,
+        expected_seconds: seconds(build.expected),
+        not_before_ms: build.not_before,
+        claimed_ms: build.claimed,
+        started_ms: build.started,
+        ended_ms: build.ended,
+        worker: build.worker.clone(),
+        note: build.note.clone(),
+        class: build.class,
+        reason: build.reason.clone(),
+        cancelling: build.cancelling,
+        avoid_nodes: build.avoid.clone(),
+        moved: build.moved,
+        name: private.then(|| build.spec.name.clone()),
+        labels: private.then(|| build.spec.labels.clone()),
+        repo2docker_args: private.then(|| build.spec.args.clone()),
+        push: private.then_some(build.spec.push),
+        log_tail: build.log_tail.clone().filter(|_| private),
+    }
+}
+
+/// The queue's numbers.
+pub(crate) fn totals(of: &inspect::Snapshot) -> Totals {
+    Totals {
+        now_ms: of.now,
+        queued: of.queued,
+        leased: of.leased,
+        orphaned: of.orphaned,
+        workers: of.workers,
+        dispatchers: of.dispatchers,
+        slots: of.slots,
+        people: of.people,
+        background: of.background,
+        background_max: of.background_max,
+        mean_seconds: of.mean_ms.map(seconds),
+        oldest_wait_seconds: of.oldest_asked.map(|asked| of.now.saturating_sub(asked) / 1000),
+        lanes_ready: of.lanes_ready,
+        lanes_burst: of.lanes_burst,
+        lanes_full: of.lanes_full,
+        lanes_held: of.lanes_held,
+        ended: of.ended,
+    }
+}
+
+/// A lane.
+pub(crate) fn lane(of: inspect::LaneView) -> LaneView {
+    let stop = |stop: Option<(String, String, Option<u64>)>| {
+        stop.map(|(pattern, message, until_ms)| StopView { pattern, message, until_ms })
+    };
+    // The name of the set, less what all of them begin with.
+    let waits_for = of.at.map(|set| match set.strip_prefix("lanes") {
+        Some("") => "ready".to_owned(),
+        Some(rest) => rest.trim_start_matches(':').to_owned(),
+        None => set,
+    });
+    LaneView {
+        lane: of.lane,
+        waits_for,
+        queued: of.queued,
+        permits: of.permits,
+        limit: of.limit,
+        burst: of.burst,
+        holder: of.holder.map(|(id, _)| id),
+        holder_since_ms: of.holder.map(|(_, since)| since),
+        shared: of.shared.map(|(name, limit, permits)| SharedLimit { name, limit, permits }),
+        held: stop(of.held),
+        banned: stop(of.banned),
+        mean_seconds: of.mean_ms.map(seconds),
+        succeeded: of.builds.0,
+        failed: of.builds.1,
+        last_failure_ms: of.last_failure.as_ref().map(|(at, _)| *at),
+        last_failure: of.last_failure.map(|(_, reason)| reason),
+    }
+}
+
+/// A worker.
+pub(crate) fn worker(of: inspect::WorkerView) -> WorkerView {
+    WorkerView {
+        id: of.id,
+        host: of.host,
+        version: of.version,
+        place: of.place,
+        slots: of.slots,
+        running: of.running,
+        draining: of.draining,
+        seen_ms: of.seen,
+    }
+}
