@@ -7,7 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::id::{BuildId, GitRef, Image, Lane, Repo, WorkerId};
+use crate::id::{BuildId, WorkerId};
+use crate::repo::{GitRef, Image, Lane, Repo};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -243,11 +244,7 @@ impl Build {
 
     /// How many people to speak of: at least one stands behind a queued build.
     pub fn people_shown(&self) -> u64 {
-        if self.state.is_ended() {
-            self.people
-        } else {
-            self.people.max(1)
-        }
+        if self.state.is_ended() { self.people } else { self.people.max(1) }
     }
 }
 
@@ -260,8 +257,7 @@ fn need<T: FromStr<Err: fmt::Display>>(id: BuildId, field: &str, text: Option<St
 }
 
 fn maybe<T: FromStr<Err: fmt::Display>>(id: BuildId, field: &str, text: Option<String>) -> Result<Option<T>> {
-    text.map(|text| text.parse().map_err(|e| corrupt(id, field, e)))
-        .transpose()
+    text.map(|text| text.parse().map_err(|e| corrupt(id, field, e))).transpose()
 }
 
 fn json<T: Default + serde::de::DeserializeOwned>(

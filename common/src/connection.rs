@@ -21,6 +21,7 @@ use redis::{
 use tokio::sync::Mutex;
 
 use crate::error::{Error, Result};
+use crate::redis_url::{RedisUrl, Shape};
 
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,118 +30,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections for large reads per process. More would let readers crowd out the queue's scripts.
 const BULK_CONNECTIONS: u32 = 4;
-
-/// Where Redis is: the URL as given, its password never shown.
-///
-/// `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS), `unix:///path/to/socket`,
-/// `redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`,
-/// `redis+cluster://[user:password@]host:port[,host:port…]`, each also as `rediss+…`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl {
-    shape: Shape,
-    nodes: Vec<String>,
-    service: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Standalone,
-    Sentinel,
-    Cluster,
-}
-
-impl std::str::FromStr for RedisUrl {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let bad = |why: &str| {
-            Error::Setting(format!(
-                "the Redis URL {why}; one looks like redis://127.0.0.1:6379/0"
-            ))
-        };
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("has no scheme"))?;
-        let (tls, shape) = match scheme {
-            "redis" | "rediss" | "unix" | "redis+unix" => {
-                let url = Self {
-                    shape: Shape::Standalone,
-                    nodes: vec![text.to_owned()],
-                    service: String::new(),
-                };
-                text.into_connection_info()
-                    .map_err(|e| bad(&format!("cannot be read ({})", e.category())))?;
-                return Ok(url);
-            }
-            "redis+sentinel" => ("redis", Shape::Sentinel),
-            "rediss+sentinel" => ("rediss", Shape::Sentinel),
-            "redis+cluster" => ("redis", Shape::Cluster),
-            "rediss+cluster" => ("rediss", Shape::Cluster),
-            _ => return Err(bad("has an unknown scheme")),
-        };
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = authority
-            .rsplit_once('@')
-            .map_or(("", authority), |(user, hosts)| (user, hosts));
-        let (service, db) = path.split_once('/').unwrap_or((path, "0"));
-        if shape == Shape::Sentinel && service.is_empty() {
-            return Err(bad(
-                "of a Sentinel names no service (redis+sentinel://host:26379/mymaster)",
-            ));
-        }
-        let at = if user.is_empty() {
-            String::new()
-        } else {
-            format!("{user}@")
-        };
-        let db = if shape == Shape::Sentinel {
-            format!("/{db}")
-        } else {
-            String::new()
-        };
-        let nodes: Vec<String> = hosts
-            .split(',')
-            .filter(|host| !host.is_empty())
-            .map(|host| format!("{tls}://{at}{host}{db}"))
-            .collect();
-        if nodes.is_empty() {
-            return Err(bad("names no host"));
-        }
-        for node in &nodes {
-            node.as_str()
-                .into_connection_info()
-                .map_err(|e| bad(&format!("cannot be read ({})", e.category())))?;
-        }
-        Ok(Self {
-            shape,
-            nodes,
-            service: service.to_owned(),
-        })
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|node| match (node.split_once("://"), node.rsplit_once('@')) {
-                (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-                // A unix socket's password stands in its query.
-                _ => node.split('?').next().unwrap_or_default().to_owned(),
-            })
-            .collect();
-        match self.shape {
-            Shape::Standalone => f.write_str(&bare.join(",")),
-            Shape::Sentinel => write!(f, "Sentinel {} of {}", self.service, bare.join(",")),
-            Shape::Cluster => write!(f, "Cluster {}", bare.join(",")),
-        }
-    }
-}
 
 /// A way to Redis, cheap to clone. Reconnects by itself.
 #[derive(Clone)]
@@ -156,38 +45,29 @@ enum Shared {
         dialer: Dialer,
         current: Mutex<(u64, Option<MultiplexedConnection>)>,
     },
-    Cluster(ClusterConnection),
+    Cluster(Box<ClusterConnection>),
 }
 
 impl Link {
     /// Connects, and says at once when that is not possible.
     pub async fn open(url: &RedisUrl) -> Result<Self> {
-        // redis-rs takes the process's default provider; a second call is harmless.
-        let _ = rustls_provider();
         let dialer = Dialer::new(url)?;
         let shared = if url.shape == Shape::Cluster {
             let client = ClusterClientBuilder::new(url.nodes.clone())
                 .connection_timeout(CONNECT_TIMEOUT)
                 .response_timeout(RESPONSE_TIMEOUT)
                 .build()?;
-            Shared::Cluster(client.get_async_connection().await?)
+            Shared::Cluster(Box::new(client.get_async_connection().await?))
         } else {
             let first = dialer.dial(Some(RESPONSE_TIMEOUT)).await?;
-            Shared::Node {
-                dialer: dialer.clone(),
-                current: Mutex::new((0, Some(first))),
-            }
+            Shared::Node { dialer: dialer.clone(), current: Mutex::new((0, Some(first))) }
         };
         let bulk = bb8::Pool::builder()
             .max_size(BULK_CONNECTIONS)
             .min_idle(Some(0))
             .connection_timeout(RESPONSE_TIMEOUT)
             .build_unchecked(dialer);
-        Ok(Self {
-            url: url.clone(),
-            shared: Arc::new(shared),
-            bulk,
-        })
+        Ok(Self { url: url.clone(), shared: Arc::new(shared), bulk })
     }
 
     /// The URL, for people; it shows no password.
@@ -198,7 +78,7 @@ impl Link {
     /// Runs one command on the shared connection.
     pub async fn run(&self, cmd: &redis::Cmd) -> RedisResult<Value> {
         match &*self.shared {
-            Shared::Cluster(connection) => cmd.query_async(&mut connection.clone()).await,
+            Shared::Cluster(connection) => cmd.query_async(&mut connection.as_ref().clone()).await,
             Shared::Node { .. } => {
                 let (serial, mut connection) = self.current().await?;
                 let answer = cmd.query_async(&mut connection).await;
@@ -215,7 +95,7 @@ impl Link {
             // A pipeline over several slots is refused; the commands are split by the client.
             let mut answers = Vec::new();
             for cmd in commands.cmd_iter() {
-                answers.push(cmd.query_async(&mut connection.clone()).await?);
+                answers.push(cmd.query_async(&mut connection.as_ref().clone()).await?);
             }
             return Ok(answers);
         }
@@ -233,7 +113,9 @@ impl Link {
         let dialer = Dialer::new(&self.url)?;
         match &*self.shared {
             Shared::Node { .. } => Ok(dialer.dial(None).await?),
-            Shared::Cluster(connection) => Ok(dialer.dial_owner(key, &mut connection.clone()).await?),
+            Shared::Cluster(connection) => {
+                Ok(dialer.dial_owner(key, &mut connection.as_ref().clone()).await?)
+            }
         }
     }
 
@@ -287,10 +169,6 @@ fn timed_out(why: &'static str) -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, why).into()
 }
 
-fn rustls_provider() -> RedisResult<()> {
-    Ok(())
-}
-
 /// Opens connections to the primary; as a bb8 manager it also fills the pool.
 #[derive(Clone)]
 struct Dialer {
@@ -299,18 +177,13 @@ struct Dialer {
 
 #[derive(Clone)]
 enum Target {
-    Node(ConnectionInfo),
+    Node(Box<ConnectionInfo>),
     Sentinel(Arc<Mutex<SentinelClient>>),
 }
 
 impl Dialer {
     fn new(url: &RedisUrl) -> Result<Self> {
-        let first = url
-            .nodes
-            .first()
-            .map(String::as_str)
-            .unwrap_or_default()
-            .into_connection_info()?;
+        let first = url.nodes.first().map(String::as_str).unwrap_or_default().into_connection_info()?;
         let target = if url.shape == Shape::Sentinel {
             let mut node = SentinelNodeConnectionInfo::default()
                 .set_redis_connection_info(first.redis_settings().clone());
@@ -336,14 +209,14 @@ impl Dialer {
             )?;
             Target::Sentinel(Arc::new(Mutex::new(client)))
         } else {
-            Target::Node(first)
+            Target::Node(Box::new(first))
         };
         Ok(Self { target })
     }
 
     async fn client(&self) -> RedisResult<Client> {
         match &self.target {
-            Target::Node(info) => Client::open(info.clone()),
+            Target::Node(info) => Client::open(info.as_ref().clone()),
             Target::Sentinel(client) => {
                 let mut client = client.lock().await;
                 tokio::time::timeout(CONNECT_TIMEOUT, client.async_get_client())
@@ -363,27 +236,19 @@ impl Dialer {
         key: &str,
         cluster: &mut ClusterConnection,
     ) -> RedisResult<MultiplexedConnection> {
-        let slot: u16 = redis::cmd("CLUSTER")
-            .arg("KEYSLOT")
-            .arg(key)
-            .query_async(cluster)
-            .await?;
+        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(cluster).await?;
         let ranges: Vec<(u16, u16, (String, u16))> = {
             let answer: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(cluster).await?;
             answer.iter().filter_map(|range| slot_range(range)).collect()
         };
-        let owner = ranges
-            .into_iter()
-            .find(|(from, to, _)| (*from..=*to).contains(&slot));
+        let owner = ranges.into_iter().find(|(from, to, _)| (*from..=*to).contains(&slot));
         let (_, _, (host, port)) =
             owner.ok_or_else(|| timed_out("no cluster node serves the queue's slot"))?;
         let Target::Node(info) = &self.target else {
             return Err(timed_out("a cluster is not reached through Sentinel"));
         };
         let addr = match info.addr() {
-            redis::ConnectionAddr::TcpTls {
-                insecure, tls_params, ..
-            } => redis::ConnectionAddr::TcpTls {
+            redis::ConnectionAddr::TcpTls { insecure, tls_params, .. } => redis::ConnectionAddr::TcpTls {
                 host,
                 port,
                 insecure: *insecure,
@@ -391,7 +256,7 @@ impl Dialer {
             },
             _ => redis::ConnectionAddr::Tcp(host, port),
         };
-        connect(&Client::open(info.clone().set_addr(addr))?, None).await
+        connect(&Client::open(info.as_ref().clone().set_addr(addr))?, None).await
     }
 }
 
@@ -425,49 +290,5 @@ impl bb8::ManageConnection for Dialer {
 
     fn has_broken(&self, _: &mut MultiplexedConnection) -> bool {
         false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_of_every_shape_and_no_password_shown() {
-        for (url, shown) in [
-            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-            (
-                "rediss://user:pw@redis.example.org",
-                "rediss://…@redis.example.org",
-            ),
-            ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-            (
-                "redis+unix:///run/redis.sock?pass=pw",
-                "redis+unix:///run/redis.sock",
-            ),
-            (
-                "redis+sentinel://:pw@a:1,b:2/main/3",
-                "Sentinel main of redis://…@a:1/3,redis://…@b:2/3",
-            ),
-            ("redis+cluster://a:1,b:2", "Cluster redis://a:1,redis://b:2"),
-        ] {
-            let url: RedisUrl = url.parse().unwrap_or_else(|e| panic!("{url}: {e}"));
-            assert_eq!(url.to_string(), shown);
-            assert!(!format!("{url:?}").contains("pw"));
-        }
-    }
-
-    #[test]
-    fn bad_urls_say_what_is_wrong_without_repeating_them() {
-        for (url, says) in [
-            ("localhost:6379", "scheme"),
-            ("http://a:pw@b", "unknown scheme"),
-            ("redis+sentinel://a:1", "service"),
-            ("redis+cluster://", "no host"),
-        ] {
-            let error = url.parse::<RedisUrl>().unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-            assert!(!error.contains("pw"), "{error}");
-        }
     }
 }

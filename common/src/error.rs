@@ -53,10 +53,7 @@ impl Error {
 
     /// Whether waiting and trying again may help.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable(_) | Self::OutOfMemory(_) | Self::Refilling
-        )
+        matches!(self, Self::Unavailable(_) | Self::OutOfMemory(_) | Self::Refilling)
     }
 }
 
@@ -82,10 +79,6 @@ impl From<redis::RedisError> for Error {
                         | ServerErrorKind::ReadOnly
                 )
             );
-        if passing {
-            Self::Unavailable(error)
-        } else {
-            Self::Refused(error)
-        }
+        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
     }
 }

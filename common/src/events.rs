@@ -8,8 +8,9 @@ use redis::aio::{MultiplexedConnection, PubSubSink};
 use crate::build::BuildState;
 use crate::connection::Link;
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Lane};
+use crate::id::BuildId;
 use crate::queue::Queue;
+use crate::repo::Lane;
 
 /// A change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,29 +58,18 @@ impl EventReader {
                 .arg(1)
                 .query_async(&mut connection)
                 .await?;
-            self.last = newest
-                .ids
-                .first()
-                .map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
+            self.last = newest.ids.first().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
         }
         let mut cmd = redis::cmd("XREAD");
-        cmd.arg("COUNT")
-            .arg(BATCH)
-            .arg("BLOCK")
-            .arg(BLOCK.as_millis().to_string());
+        cmd.arg("COUNT").arg(BATCH).arg("BLOCK").arg(BLOCK.as_millis().to_string());
         cmd.arg("STREAMS").arg(&self.key).arg(&self.last);
         let answer = cmd.query_async::<Option<redis::streams::StreamReadReply>>(&mut connection);
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a wait for events");
-        let answer = tokio::time::timeout(BLOCK * 2, answer)
-            .await
-            .map_err(|_| redis::RedisError::from(late()))??;
+        let answer =
+            tokio::time::timeout(BLOCK * 2, answer).await.map_err(|_| redis::RedisError::from(late()))??;
         self.connection = Some(connection);
         let mut events = Vec::new();
-        for entry in answer
-            .into_iter()
-            .flat_map(|reply| reply.keys)
-            .flat_map(|key| key.ids)
-        {
+        for entry in answer.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
             self.last.clone_from(&entry.id);
             if let Some(event) = event(&entry) {
                 events.push(event);
@@ -109,18 +99,12 @@ pub struct LogHints {
 impl LogHints {
     /// Hints of this build from now on.
     pub async fn add(&mut self, id: BuildId) -> Result<()> {
-        self.sink
-            .subscribe(self.queue.keys().log_channel(id))
-            .await
-            .map_err(Error::from)
+        self.sink.subscribe(self.queue.keys().log_channel(id)).await.map_err(Error::from)
     }
 
     /// No more hints of this build.
     pub async fn remove(&mut self, id: BuildId) -> Result<()> {
-        self.sink
-            .unsubscribe(self.queue.keys().log_channel(id))
-            .await
-            .map_err(Error::from)
+        self.sink.unsubscribe(self.queue.keys().log_channel(id)).await.map_err(Error::from)
     }
 }
 
@@ -144,12 +128,6 @@ impl Queue {
             let id = channel.rsplit_once('{')?.1.strip_suffix('}')?;
             id.parse().ok()
         });
-        Ok((
-            LogHints {
-                sink,
-                queue: self.clone(),
-            },
-            hints,
-        ))
+        Ok((LogHints { sink, queue: self.clone() }, hints))
     }
 }

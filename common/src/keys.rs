@@ -4,7 +4,8 @@
 //! All keys of the queue carry one hash tag, `{prefix}`, so that a Redis Cluster keeps them in one
 //! slot; logs carry their build's own tag, so that they spread.
 
-use crate::id::{BuildId, DispatcherId, Image, Invalid, Lane, WorkerId};
+use crate::id::{BuildId, DispatcherId, Invalid, WorkerId};
+use crate::repo::{Image, Lane};
 
 /// The names of all keys under one prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,18 +26,11 @@ impl Keys {
     /// When the prefix holds braces, glob characters or blanks, which would change what a key means.
     pub fn new(prefix: &str) -> Result<Self, Invalid> {
         let fits = (1..=64).contains(&prefix.len())
-            && prefix
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
+            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
         if fits {
-            Ok(Self {
-                prefix: prefix.to_owned(),
-            })
+            Ok(Self { prefix: prefix.to_owned() })
         } else {
-            Err(Invalid::new(
-                "prefix",
-                "a prefix has 1 to 64 letters, digits, '-', '_', '.' or ':'",
-            ))
+            Err(Invalid::new("prefix", "a prefix has 1 to 64 letters, digits, '-', '_', '.' or ':'"))
         }
     }
 

@@ -1,4 +1,4 @@
-//! The queue of Fairlane, a build queue for BinderHub.
+//! The queue of Fairlane, a build queue for `BinderHub`.
 //!
 //! Builds wait in sorted sets in one Redis, in the lane of their repository. A lane starts only as
 //! many builds as it has permits, so no repository can use up the slots of all. Workers claim
@@ -22,14 +22,18 @@ pub mod keys;
 pub mod limits;
 pub mod log;
 pub mod queue;
+pub mod redis_url;
+pub mod repo;
 pub mod rule;
 pub mod script;
 pub mod seal;
 pub mod telemetry;
 
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};
-pub use connection::{Link, RedisUrl};
+pub use connection::Link;
 pub use error::{Error, Result};
-pub use id::{BuildId, DispatcherId, GitRef, Image, Invalid, Lane, Repo, Token, WorkerId};
+pub use id::{BuildId, DispatcherId, Invalid, Token, WorkerId};
 pub use queue::Queue;
+pub use redis_url::RedisUrl;
+pub use repo::{GitRef, Image, Lane, Repo};
 pub use rule::{Pattern, Rule};

@@ -42,7 +42,7 @@ pub const LOG_HEAD_BYTES: usize = 1024 * 1024;
 /// The tail of a log that is kept beyond the head, in bytes of text.
 pub const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// How long logs and ended builds stay.
-pub const KEEP: Duration = Duration::from_secs(24 * 3600);
+pub const KEEP: Duration = Duration::from_hours(24);
 
 /// Most entries of one page of a list.
 pub const PAGE: usize = 200;

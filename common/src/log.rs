@@ -70,17 +70,9 @@ impl Queue {
         for (id, run, after) in logs {
             let from = format!("({}", check_entry_id(after)?);
             for key in [self.keys().log(*id, *run), self.keys().log_tail(*id, *run)] {
-                pipe.cmd("XRANGE")
-                    .arg(key)
-                    .arg(&from)
-                    .arg("+")
-                    .arg("COUNT")
-                    .arg(count);
+                pipe.cmd("XRANGE").arg(key).arg(&from).arg("+").arg("COUNT").arg(count);
             }
-            pipe.cmd("HMGET")
-                .arg(self.keys().log_meta(*id, *run))
-                .arg("dropped")
-                .arg("kept_from");
+            pipe.cmd("HMGET").arg(self.keys().log_meta(*id, *run)).arg("dropped").arg("kept_from");
         }
         if logs.is_empty() {
             return Ok(Vec::new());
@@ -117,19 +109,13 @@ impl Queue {
         }
         last.truncate(count);
         last.reverse();
-        let end = last
-            .last()
-            .map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
+        let end = last.last().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
         Ok((end, last))
     }
 
     async fn append_step(&self, token: &Token, run: u32, expected: &str, lines: &[LogLine]) -> Result<Step> {
         let id = token.build;
-        let keys = [
-            self.keys().log(id, run),
-            self.keys().log_tail(id, run),
-            self.keys().log_meta(id, run),
-        ];
+        let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
         let mut args = Args::new()
             .show(token.epoch)
             .text(expected)
@@ -163,12 +149,7 @@ impl LogWriter {
     /// A writer that goes on after what the log holds. `last` comes from [`Queue::log_end`]; for a
     /// new run it is `0-0`.
     pub fn new(queue: Queue, token: Token, run: u32, last: String) -> Self {
-        Self {
-            queue,
-            token,
-            run,
-            last,
-        }
+        Self { queue, token, run, last }
     }
 
     /// The id of the last entry that this writer knows of.
@@ -180,11 +161,7 @@ impl LogWriter {
     pub async fn append(&mut self, mut lines: &[LogLine]) -> Result<Appended> {
         while !lines.is_empty() {
             let batch = &lines[..lines.len().min(limits::APPEND_LINES)];
-            match self
-                .queue
-                .append_step(&self.token, self.run, &self.last, batch)
-                .await?
-            {
+            match self.queue.append_step(&self.token, self.run, &self.last, batch).await? {
                 Step::Done(last) => {
                     self.last = last;
                     lines = &lines[batch.len()..];
@@ -192,10 +169,8 @@ impl LogWriter {
                 Step::Behind(last) => {
                     // An earlier call was applied without our hearing of it: what it wrote are our
                     // first lines.
-                    let stored = self
-                        .queue
-                        .read_log(self.token.build, self.run, &self.last, limits::LOG_PAGE)
-                        .await?;
+                    let stored =
+                        self.queue.read_log(self.token.build, self.run, &self.last, limits::LOG_PAGE).await?;
                     let same = stored
                         .entries
                         .iter()
@@ -239,11 +214,7 @@ fn check_entry_id(id: &str) -> Result<&str> {
         Some((ms, seq)) => number(ms) && number(seq),
         None => number(id),
     };
-    if fits {
-        Ok(id)
-    } else {
-        Err(crate::Invalid::new("cursor", "not the id of a log entry").into())
-    }
+    if fits { Ok(id) } else { Err(crate::Invalid::new("cursor", "not the id of a log entry").into()) }
 }
 
 /// The order of entry ids, `<ms>-<seq>`.
@@ -259,11 +230,7 @@ fn entries(answer: redis::Value) -> Result<Vec<LogEntry>> {
     Ok(raw
         .into_iter()
         .map(|(id, fields)| {
-            let mut entry = LogEntry {
-                id,
-                t: String::new(),
-                text: String::new(),
-            };
+            let mut entry = LogEntry { id, t: String::new(), text: String::new() };
             for (name, value) in fields {
                 let text = match value {
                     redis::Value::BulkString(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -296,11 +263,7 @@ fn assemble(
     // The gap shows once: to a reader whose place lies before the kept tail, when the tail begins.
     let crosses =
         entries.len() > before_gap && kept_from.is_some_and(|kept| entry_order(after) < entry_order(kept));
-    LogPage {
-        dropped: dropped.filter(|n| *n > 0 && crosses),
-        before_gap,
-        entries,
-    }
+    LogPage { dropped: dropped.filter(|n| *n > 0 && crosses), before_gap, entries }
 }
 
 #[cfg(test)]
@@ -308,27 +271,17 @@ mod tests {
     use super::*;
 
     fn line(t: &str, text: &str) -> LogLine {
-        LogLine {
-            t: t.to_owned(),
-            text: text.to_owned(),
-        }
+        LogLine { t: t.to_owned(), text: text.to_owned() }
     }
 
     fn entry(t: &str, text: &str) -> LogEntry {
-        LogEntry {
-            id: "1-1".to_owned(),
-            t: t.to_owned(),
-            text: text.to_owned(),
-        }
+        LogEntry { id: "1-1".to_owned(), t: t.to_owned(), text: text.to_owned() }
     }
 
     #[test]
     fn what_is_stored_is_recognized_by_time_and_text() {
         let stored = [entry("1", "a"), entry("2", "b"), entry("2", "b")];
-        assert_eq!(
-            already_stored(&stored, &[line("2", "b"), line("2", "b"), line("3", "c")]),
-            2
-        );
+        assert_eq!(already_stored(&stored, &[line("2", "b"), line("2", "b"), line("3", "c")]), 2);
         assert_eq!(already_stored(&stored, &[line("2", "b"), line("3", "c")]), 1);
         assert_eq!(already_stored(&stored, &[line("3", "c")]), 0);
         assert_eq!(already_stored(&[], &[line("3", "c")]), 0);

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Invalid, Lane, normal_lane};
+use crate::id::Invalid;
 use crate::limits;
+use crate::repo::{Lane, normal_lane};
 
 /// A lane, or leading segments and one final `*`: `github.com/jupyterlab/*`, `doi/*`, `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -55,9 +56,7 @@ impl FromStr for Pattern {
             return Ok(Self("*".to_owned()));
         }
         let Some(lead) = lead.strip_suffix('/') else {
-            return Err(bad(
-                "a pattern is whole segments and a final *: github.com/jupyterlab/*",
-            ));
+            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
         };
         if lead.split('/').count() > SEGMENTS_MAX {
             return Err(bad("a pattern has at most four segments before its *"));
@@ -71,9 +70,7 @@ impl FromStr for Pattern {
                         .all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '{' | '}' | '"' | '\\' | '['))
             });
         if !usable {
-            return Err(bad(
-                "a pattern is whole segments and a final *: github.com/jupyterlab/*",
-            ));
+            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
         }
         Ok(Self(format!("{}/*", normal_lane(lead).trim_end_matches('/'))))
     }
@@ -81,9 +78,7 @@ impl FromStr for Pattern {
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -151,45 +146,26 @@ impl Rule {
             ));
         }
         if self.limit == Some(0) || self.burst == Some(0) {
-            return Err(Invalid::new(
-                "limit",
-                "must be at least 1; to start nothing, hold the lane",
-            ));
+            return Err(Invalid::new("limit", "must be at least 1; to start nothing, hold the lane"));
         }
         if self.together && (pattern.is_lane() || self.limit.is_none()) {
-            return Err(Invalid::new(
-                "together",
-                "needs a pattern that ends in * and a limit",
-            ));
+            return Err(Invalid::new("together", "needs a pattern that ends in * and a limit"));
         }
         if let (Some(limit), Some(burst)) = (self.limit, self.burst)
             && burst < limit
         {
-            return Err(Invalid::new(
-                "burst",
-                format!("must be at least the limit, {limit}"),
-            ));
+            return Err(Invalid::new("burst", format!("must be at least the limit, {limit}")));
         }
-        let until_built = [&self.ban, &self.hold]
+        let until_built = [&self.ban, &self.hold].into_iter().flatten().any(|stop| stop.until_built);
+        if until_built && !pattern.is_lane() {
+            return Err(Invalid::new("until_built", "works for one lane, not for a pattern"));
+        }
+        let long = [&self.ban, &self.hold]
             .into_iter()
             .flatten()
-            .any(|stop| stop.until_built);
-        if until_built && !pattern.is_lane() {
-            return Err(Invalid::new(
-                "until_built",
-                "works for one lane, not for a pattern",
-            ));
-        }
-        let long = [&self.ban, &self.hold].into_iter().flatten().any(|stop| {
-            stop.message
-                .as_ref()
-                .is_some_and(|message| message.len() > limits::ARG_BYTES_MAX)
-        });
+            .any(|stop| stop.message.as_ref().is_some_and(|message| message.len() > limits::ARG_BYTES_MAX));
         if long {
-            return Err(Invalid::new(
-                "message",
-                format!("has at most {} bytes", limits::ARG_BYTES_MAX),
-            ));
+            return Err(Invalid::new("message", format!("has at most {} bytes", limits::ARG_BYTES_MAX)));
         }
         Ok(())
     }
@@ -223,60 +199,12 @@ mod tests {
         let lane: Pattern = "github.com/o/n".parse().unwrap();
         let owner: Pattern = "github.com/o/*".parse().unwrap();
         assert!(Rule::default().check(&lane).is_err());
-        assert!(
-            Rule {
-                limit: Some(0),
-                ..Rule::default()
-            }
-            .check(&lane)
-            .is_err()
-        );
-        assert!(
-            Rule {
-                limit: Some(2),
-                together: true,
-                ..Rule::default()
-            }
-            .check(&lane)
-            .is_err()
-        );
-        assert!(
-            Rule {
-                limit: Some(2),
-                together: true,
-                ..Rule::default()
-            }
-            .check(&owner)
-            .is_ok()
-        );
-        assert!(
-            Rule {
-                limit: Some(4),
-                burst: Some(2),
-                ..Rule::default()
-            }
-            .check(&lane)
-            .is_err()
-        );
-        let until_built = Some(Stop {
-            until_built: true,
-            ..Stop::default()
-        });
-        assert!(
-            Rule {
-                ban: until_built.clone(),
-                ..Rule::default()
-            }
-            .check(&owner)
-            .is_err()
-        );
-        assert!(
-            Rule {
-                ban: until_built,
-                ..Rule::default()
-            }
-            .check(&lane)
-            .is_ok()
-        );
+        assert!(Rule { limit: Some(0), ..Rule::default() }.check(&lane).is_err());
+        assert!(Rule { limit: Some(2), together: true, ..Rule::default() }.check(&lane).is_err());
+        assert!(Rule { limit: Some(2), together: true, ..Rule::default() }.check(&owner).is_ok());
+        assert!(Rule { limit: Some(4), burst: Some(2), ..Rule::default() }.check(&lane).is_err());
+        let until_built = Some(Stop { until_built: true, ..Stop::default() });
+        assert!(Rule { ban: until_built.clone(), ..Rule::default() }.check(&owner).is_err());
+        assert!(Rule { ban: until_built, ..Rule::default() }.check(&lane).is_ok());
     }
 }

@@ -15,22 +15,16 @@ pub struct Script {
     pub name: &'static str,
     /// Prelude and body.
     pub code: &'static str,
-    script: std::sync::OnceLock<redis::Script>,
+    hashed: std::sync::OnceLock<redis::Script>,
 }
 
 impl Script {
     const fn new(name: &'static str, code: &'static str) -> Self {
-        Self {
-            name,
-            code,
-            script: std::sync::OnceLock::new(),
-        }
+        Self { name, code, hashed: std::sync::OnceLock::new() }
     }
 
     fn sha(&self) -> &str {
-        self.script
-            .get_or_init(|| redis::Script::new(self.code))
-            .get_hash()
+        self.hashed.get_or_init(|| redis::Script::new(self.code)).get_hash()
     }
 }
 
@@ -39,7 +33,12 @@ macro_rules! scripts {
         $(
             pub(crate) static $constant: Script = Script::new(
                 $name,
-                concat!(include_str!("../lua/prelude.lua"), include_str!(concat!("../lua/", $name, ".lua"))),
+                concat!(
+                    include_str!("../lua/prelude.lua"),
+                    include_str!("../lua/lanes.lua"),
+                    include_str!("../lua/ends.lua"),
+                    include_str!(concat!("../lua/", $name, ".lua")),
+                ),
             );
         )+
         /// Every script that works on the queue's keys.
@@ -113,10 +112,7 @@ impl Reply {
             return Err(corrupt());
         };
         let mut rest = values.into_iter();
-        let tag = rest
-            .next()
-            .and_then(|tag| redis::from_redis_value(tag).ok())
-            .ok_or_else(corrupt)?;
+        let tag = rest.next().and_then(|tag| redis::from_redis_value(tag).ok()).ok_or_else(corrupt)?;
         Ok(Self { tag, rest, script })
     }
 
@@ -130,12 +126,8 @@ impl Reply {
     /// The next value, parsed from its text. Numbers and ids come as text: Lua cuts numbers short.
     pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self) -> Result<T> {
         let text: String = self.next()?;
-        text.parse().map_err(|e| {
-            Error::Corrupt(format!(
-                "script {}: reply {}: '{text}': {e}",
-                self.script, self.tag
-            ))
-        })
+        text.parse()
+            .map_err(|e| Error::Corrupt(format!("script {}: reply {}: '{text}': {e}", self.script, self.tag)))
     }
 
     /// Like [`Self::parse`], with the empty text for an absent value.
@@ -145,20 +137,14 @@ impl Reply {
             None => Ok(None),
             Some(text) if text.is_empty() => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|e| {
-                Error::Corrupt(format!(
-                    "script {}: reply {}: '{text}': {e}",
-                    self.script, self.tag
-                ))
+                Error::Corrupt(format!("script {}: reply {}: '{text}': {e}", self.script, self.tag))
             }),
         }
     }
 
     /// A tag that the script's header does not list.
     pub(crate) fn unknown(&self) -> Error {
-        Error::Corrupt(format!(
-            "script {} answered with the unknown tag '{}'",
-            self.script, self.tag
-        ))
+        Error::Corrupt(format!("script {} answered with the unknown tag '{}'", self.script, self.tag))
     }
 }
 
@@ -167,19 +153,16 @@ impl Queue {
     pub(crate) async fn call(&self, script: &'static Script, args: Args) -> Result<Reply> {
         let reply = self.call_once(script, &args).await?;
         if reply.tag != "emptied" {
-            return self.accept(reply);
+            return Self::accept(reply);
         }
         self.reopen().await?;
         let reply = self.call_once(script, &args).await?;
-        self.accept(reply)
+        Self::accept(reply)
     }
 
-    fn accept(&self, mut reply: Reply) -> Result<Reply> {
+    fn accept(mut reply: Reply) -> Result<Reply> {
         match reply.tag.as_str() {
-            "schema" => Err(Error::Schema {
-                found: reply.next()?,
-                known: crate::queue::SCHEMA,
-            }),
+            "schema" => Err(Error::Schema { found: reply.next()?, known: crate::queue::SCHEMA }),
             "refilling" => Err(Error::Refilling),
             _ => Ok(reply),
         }
@@ -195,9 +178,7 @@ impl Queue {
 
     /// Runs the log script on a log's own keys.
     pub(crate) async fn call_log(&self, keys: &[String], args: &Args) -> Result<Reply> {
-        let value = self
-            .evaluate(&APPEND, keys, args.0.iter().map(Vec::as_slice))
-            .await?;
+        let value = self.evaluate(&APPEND, keys, args.0.iter().map(Vec::as_slice)).await?;
         Reply::new(APPEND.name, value)
     }
 

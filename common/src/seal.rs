@@ -10,7 +10,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Image};
+use crate::id::BuildId;
+use crate::repo::Image;
 
 /// Secrets by name: `git_credentials`, `registry_credentials`.
 pub type Secrets = BTreeMap<String, SecretString>;
@@ -35,12 +36,7 @@ impl SealKeys {
             ))
         };
         let mut keys = Vec::new();
-        for part in text
-            .expose_secret()
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-        {
+        for part in text.expose_secret().split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (id, hex) = part.split_once(':').ok_or_else(|| bad("has no id"))?;
             if id.is_empty() || id.len() > 16 || !id.chars().all(|c| c.is_ascii_alphanumeric()) {
                 return Err(bad("has an id that is not 1 to 16 letters and digits"));
@@ -51,21 +47,15 @@ impl SealKeys {
             let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| bad("cannot be used"))?;
             keys.push((id.to_owned(), std::sync::Arc::new(LessSafeKey::new(key))));
         }
-        if keys.is_empty() {
-            Err(bad("is empty"))
-        } else {
-            Ok(Self(keys))
-        }
+        if keys.is_empty() { Err(bad("is empty")) } else { Ok(Self(keys)) }
     }
 
     /// Seals secrets for one build.
     pub fn seal(&self, secrets: &Secrets, id: BuildId, image: &Image) -> Result<String> {
         let failed = || Error::Setting("sealing secrets failed".to_owned());
         let (key_id, key) = self.0.first().ok_or_else(failed)?;
-        let plain: BTreeMap<&str, &str> = secrets
-            .iter()
-            .map(|(name, secret)| (name.as_str(), secret.expose_secret()))
-            .collect();
+        let plain: BTreeMap<&str, &str> =
+            secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose_secret())).collect();
         let mut text = serde_json::to_vec(&plain).map_err(|_| failed())?;
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| failed())?;
@@ -85,24 +75,16 @@ impl SealKeys {
             .and_then(|rest| rest.split_once(':'))
             .ok_or_else(|| Error::Corrupt("sealed secrets cannot be read".to_owned()))?;
         let (_, key) = self.0.iter().find(|(known, _)| known == key_id).ok_or_else(|| {
-            Error::Setting(format!(
-                "secrets were sealed with key {key_id}, which this worker does not have"
-            ))
+            Error::Setting(format!("secrets were sealed with key {key_id}, which this worker does not have"))
         })?;
         let wrong = || Error::Corrupt("sealed secrets do not open: another build's, or changed".to_owned());
-        let mut bytes = from_hex(hex)
-            .filter(|bytes| bytes.len() > NONCE_LEN)
-            .ok_or_else(wrong)?;
+        let mut bytes = from_hex(hex).filter(|bytes| bytes.len() > NONCE_LEN).ok_or_else(wrong)?;
         let mut text = bytes.split_off(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| wrong())?;
-        let plain = key
-            .open_in_place(nonce, Aad::from(associated(id, image)), &mut text)
-            .map_err(|_| wrong())?;
+        let plain =
+            key.open_in_place(nonce, Aad::from(associated(id, image)), &mut text).map_err(|_| wrong())?;
         let secrets: BTreeMap<String, String> = serde_json::from_slice(plain).map_err(|_| wrong())?;
-        Ok(secrets
-            .into_iter()
-            .map(|(name, secret)| (name, SecretString::from(secret)))
-            .collect())
+        Ok(secrets.into_iter().map(|(name, secret)| (name, SecretString::from(secret))).collect())
     }
 }
 
@@ -112,22 +94,17 @@ fn associated(id: BuildId, image: &Image) -> Vec<u8> {
 
 fn to_hex(bytes: &[u8]) -> String {
     use fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]
@@ -150,21 +127,9 @@ mod tests {
         let opened = keys(&two).unwrap().open(&sealed, id, &image).unwrap();
         assert_eq!(opened["git_credentials"].expose_secret(), "hunter2");
         assert!(keys(&two).unwrap().open(&sealed, BuildId::new(), &image).is_err());
-        assert!(
-            keys(&two)
-                .unwrap()
-                .open(&sealed, id, &"r/x:2".parse().unwrap())
-                .is_err()
-        );
+        assert!(keys(&two).unwrap().open(&sealed, id, &"r/x:2".parse().unwrap()).is_err());
         let other = format!("b:{}", "22".repeat(32));
-        assert!(
-            keys(&other)
-                .unwrap()
-                .open(&sealed, id, &image)
-                .unwrap_err()
-                .to_string()
-                .contains("key a")
-        );
+        assert!(keys(&other).unwrap().open(&sealed, id, &image).unwrap_err().to_string().contains("key a"));
     }
 
     #[test]

@@ -32,10 +32,8 @@ impl std::str::FromStr for LogFormat {
 pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<(), String> {
     let filter =
         EnvFilter::try_new(filter).map_err(|e| format!("the log filter '{filter}' cannot be read: {e}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -58,16 +58,8 @@ impl Queue {
             let epoch = reply.parse()?;
             let adopted = reply.next::<String>()? == "1";
             let fields: HashMap<String, String> = reply.next()?;
-            let token = Token {
-                build: id,
-                epoch,
-                worker: claim.worker.clone(),
-            };
-            claimed.push(Claimed {
-                token,
-                build: Build::from_fields(id, fields)?,
-                adopted,
-            });
+            let token = Token { build: id, epoch, worker: claim.worker.clone() };
+            claimed.push(Claimed { token, build: Build::from_fields(id, fields)?, adopted });
         }
         Ok(claimed)
     }

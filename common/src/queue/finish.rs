@@ -76,10 +76,7 @@ impl Queue {
         let mut reply = self.call(&FINISH, args).await?;
         match reply.tag.as_str() {
             "ended" => Ok(Finished::Ended(reply.parse()?)),
-            "retried" => Ok(Finished::Retried {
-                not_before: reply.parse()?,
-                attempt: reply.parse()?,
-            }),
+            "retried" => Ok(Finished::Retried { not_before: reply.parse()?, attempt: reply.parse()? }),
             "stale" => Ok(Finished::Stale),
             _ => Err(reply.unknown()),
         }

@@ -2,137 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use redis::Value;
-use serde::Serialize;
-
 use super::Queue;
+pub use super::views::{CheckReport, Filter, LaneView, Page, Snapshot, WorkerView};
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Invalid, Lane, WorkerId};
+use crate::id::{BuildId, Invalid, WorkerId};
 use crate::limits;
+use crate::repo::Lane;
 use crate::script::{Args, CHECK, LANE, Reply, SNAPSHOT};
-
-/// The queue in numbers, all of one moment. Times are Unix milliseconds of Redis's clock.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Snapshot {
-    /// When it was taken.
-    pub now: u64,
-    /// Builds that wait, those in backoff among them.
-    pub queued: u64,
-    /// Builds that a worker holds.
-    pub leased: u64,
-    /// Builds that wait for adoption.
-    pub orphaned: u64,
-    /// Live workers.
-    pub workers: u64,
-    /// Live dispatchers.
-    pub dispatchers: u64,
-    /// Slots of live workers that are not draining.
-    pub slots: u64,
-    /// People who wait, over all dispatchers.
-    pub people: u64,
-    /// Background builds that hold a slot.
-    pub background: u64,
-    /// Most background builds that may hold a slot.
-    pub background_max: u64,
-    /// Mean duration of the latest builds of all lanes, in milliseconds; `None` before the first.
-    pub mean_ms: Option<u64>,
-    /// Lanes that may start a build now.
-    pub lanes_ready: u64,
-    /// Lanes that may start one while more than half of all slots are free.
-    pub lanes_burst: u64,
-    /// Lanes at their burst.
-    pub lanes_full: u64,
-    /// Lanes that a rule holds.
-    pub lanes_held: u64,
-    /// When the build was asked for that waits longest, of the first thousand in line.
-    pub oldest_asked: Option<u64>,
-    /// Ended builds that are still known.
-    pub ended: u64,
-}
-
-/// A lane: what it waits for and what the queue knows of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LaneView {
-    /// Its name.
-    pub lane: Lane,
-    /// The set that it is in, such as `lanes` or `lanes:full`; `None` when nothing is queued.
-    pub at: Option<String>,
-    /// Its builds in line, those in backoff not counted.
-    pub queued: u64,
-    /// Permits in use.
-    pub permits: u64,
-    /// The build that has held a permit longest, and since when.
-    pub holder: Option<(BuildId, u64)>,
-    /// Permits it may have.
-    pub limit: u64,
-    /// Permits it may have while more than half of all slots are free.
-    pub burst: u64,
-    /// The limit that it shares with other lanes: name, limit, permits in use.
-    pub shared: Option<(String, u64, u64)>,
-    /// The rule that holds it: pattern, message, end.
-    pub held: Option<(String, String, Option<u64>)>,
-    /// The rule that bans it: pattern, message, end.
-    pub banned: Option<(String, String, Option<u64>)>,
-    /// Expected duration of its next build, in milliseconds; `None` before its first success.
-    pub mean_ms: Option<u64>,
-    /// Builds ended: succeeded, failed.
-    pub builds: (u64, u64),
-    /// Its latest failure: when, and the reason.
-    pub last_failure: Option<(u64, String)>,
-}
-
-/// A worker as the queue sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WorkerView {
-    /// Its id.
-    pub id: WorkerId,
-    /// Its host.
-    pub host: String,
-    /// Its release.
-    pub version: String,
-    /// Where its runs live.
-    pub place: String,
-    /// Its slots.
-    pub slots: u64,
-    /// Builds that it held at its latest heartbeat.
-    pub running: u64,
-    /// Whether it takes no more builds.
-    pub draining: bool,
-    /// Its latest heartbeat, Unix milliseconds.
-    pub seen: u64,
-}
-
-/// A page of a list.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page<T> {
-    /// The entries.
-    pub items: Vec<T>,
-    /// Where the next page starts; `None` after the last one.
-    pub cursor: Option<String>,
-}
-
-/// Which builds to list.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Only those in this state.
-    pub state: Option<BuildState>,
-    /// Only those of this lane.
-    pub lane: Option<Lane>,
-    /// At most so many ([`limits::PAGE`] at the most, and if 0).
-    pub limit: usize,
-    /// Where to start: the cursor of the page before.
-    pub cursor: Option<String>,
-}
-
-/// What the read-only check found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct CheckReport {
-    /// Entries that were compared.
-    pub checked: u64,
-    /// What does not fit together, one sentence each; empty when all is well.
-    pub problems: Vec<String>,
-}
+use redis::Value;
 
 /// Most entries read for one page, matching or not.
 const READ_MAX: usize = 1000;
@@ -220,14 +98,9 @@ impl Queue {
         let keys = self.keys();
         let shared: Vec<String> = {
             let rules = self.rules().await?;
-            let together = rules
-                .iter()
-                .filter(|(_, rule)| rule.together)
-                .map(|(pattern, _)| pattern.to_string());
-            std::iter::once("slow".to_owned())
-                .chain(together)
-                .map(|name| keys.lanes_shared(&name))
-                .collect()
+            let together =
+                rules.iter().filter(|(_, rule)| rule.together).map(|(pattern, _)| pattern.to_string());
+            std::iter::once("slow".to_owned()).chain(together).map(|name| keys.lanes_shared(&name)).collect()
         };
         let mut sets = vec![keys.lanes(), keys.lanes_burst()];
         sets.extend(shared);
@@ -240,9 +113,7 @@ impl Queue {
             let read = page.len();
             // `@name` stands for a shared limit whose lanes are listed on their own.
             names.extend(
-                page.into_iter()
-                    .filter(|name| !name.starts_with('@'))
-                    .filter_map(|name| name.parse().ok()),
+                page.into_iter().filter(|name| !name.starts_with('@')).filter_map(|name| name.parse().ok()),
             );
             if read < room {
                 (set, offset) = (set + 1, 0);
@@ -252,9 +123,7 @@ impl Queue {
         }
         let cursor = (set < sets.len()).then(|| format!("{set}:{offset}"));
         if cursor.is_none() {
-            let ids = self
-                .zrange::<String>(&keys.leases(), 0, limits::PAGE, false)
-                .await?;
+            let ids = self.zrange::<String>(&keys.leases(), 0, limits::PAGE, false).await?;
             let ids: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
             for build in self.load(&ids).await? {
                 if !names.contains(&build.lane) {
@@ -262,18 +131,13 @@ impl Queue {
                 }
             }
         }
-        Ok(Page {
-            items: self.lane_views(&names).await?,
-            cursor,
-        })
+        Ok(Page { items: self.lane_views(&names).await?, cursor })
     }
 
     async fn lane_views(&self, lanes: &[Lane]) -> Result<Vec<LaneView>> {
         let mut views = Vec::with_capacity(lanes.len());
         for batch in lanes.chunks(50) {
-            let args = batch
-                .iter()
-                .fold(Args::new(), |args, lane| args.text(lane.as_str()));
+            let args = batch.iter().fold(Args::new(), |args, lane| args.text(lane.as_str()));
             let mut reply = self.call(&LANE, args).await?;
             for lane in batch {
                 views.push(lane_view(lane, &mut reply)?);
@@ -286,11 +150,7 @@ impl Queue {
     pub async fn workers(&self) -> Result<Vec<WorkerView>> {
         let beats: Vec<(String, f64)> = {
             let mut pipe = redis::pipe();
-            pipe.cmd("ZRANGE")
-                .arg(self.keys().workers())
-                .arg(0)
-                .arg(READ_MAX - 1)
-                .arg("WITHSCORES");
+            pipe.cmd("ZRANGE").arg(self.keys().workers()).arg(0).arg(READ_MAX - 1).arg("WITHSCORES");
             first(self.link().bulk(&pipe).await?)?
         };
         let mut pipe = redis::pipe();
@@ -339,12 +199,8 @@ impl Queue {
             let ids: Vec<String> = self.zrange(key, offset, room, *newest_first).await?;
             let exhausted = ids.len() < room;
             let parsed: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            let mut found: HashMap<BuildId, Build> = self
-                .load(&parsed)
-                .await?
-                .into_iter()
-                .map(|build| (build.id, build))
-                .collect();
+            let mut found: HashMap<BuildId, Build> =
+                self.load(&parsed).await?.into_iter().map(|build| (build.id, build)).collect();
             let mut taken = 0;
             for id in &parsed {
                 if items.len() == limit {
@@ -365,10 +221,7 @@ impl Queue {
                 offset += taken;
             }
         }
-        Ok(Page {
-            items,
-            cursor: (set < sets.len()).then(|| format!("{set}:{offset}")),
-        })
+        Ok(Page { items, cursor: (set < sets.len()).then(|| format!("{set}:{offset}")) })
     }
 
     /// The sets to walk for a filter, and whether each is walked from its end.
@@ -391,10 +244,7 @@ impl Queue {
     /// script; 1,000 hold Redis for a few milliseconds.
     pub async fn check(&self, max: usize) -> Result<CheckReport> {
         let mut reply = self.call(&CHECK, Args::new().show(max)).await?;
-        Ok(CheckReport {
-            checked: reply.parse()?,
-            problems: reply.next()?,
-        })
+        Ok(CheckReport { checked: reply.parse()?, problems: reply.next()? })
     }
 
     async fn zrange<T: redis::FromRedisValue>(
@@ -406,10 +256,7 @@ impl Queue {
     ) -> Result<Vec<T>> {
         let mut pipe = redis::pipe();
         let command = if newest_first { "ZREVRANGE" } else { "ZRANGE" };
-        pipe.cmd(command)
-            .arg(key)
-            .arg(offset)
-            .arg(offset + count.max(1) - 1);
+        pipe.cmd(command).arg(key).arg(offset).arg(offset + count.max(1) - 1);
         first(self.link().bulk(&pipe).await?)
     }
 }
@@ -419,27 +266,18 @@ fn first<T: redis::FromRedisValue>(answers: Vec<Value>) -> Result<T> {
 }
 
 fn page_size(limit: usize) -> usize {
-    if limit == 0 {
-        limits::PAGE
-    } else {
-        limit.min(limits::PAGE)
-    }
+    if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "scores are whole milliseconds"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "scores are whole milliseconds")]
 fn whole(number: f64) -> u64 {
     number.max(0.0) as u64
 }
 
 fn parse_cursor(cursor: Option<&str>, sets: usize) -> Result<(usize, usize)> {
     let Some(cursor) = cursor else { return Ok((0, 0)) };
-    let parsed = cursor
-        .split_once(':')
-        .and_then(|(set, offset)| Some((set.parse().ok()?, offset.parse().ok()?)));
+    let parsed =
+        cursor.split_once(':').and_then(|(set, offset)| Some((set.parse().ok()?, offset.parse().ok()?)));
     match parsed {
         Some((set, offset)) if set < sets && offset <= 10_000_000 => Ok((set, offset)),
         _ => Err(Error::Invalid(Invalid::new(

@@ -128,13 +128,7 @@ impl Queue {
                 _ => return Err(reply.unknown()),
             });
         }
-        Ok(BeatReply {
-            renewals,
-            drain,
-            startable,
-            orphans,
-            born,
-        })
+        Ok(BeatReply { renewals, drain, startable, orphans, born })
     }
 
     /// Says that the run is alive (`running`), or only what it waits for (`note`).
@@ -147,9 +141,7 @@ impl Queue {
             .maybe(note);
         let mut reply = self.call(&REPORT, args).await?;
         match reply.tag.as_str() {
-            "held" => Ok(Held::Held {
-                cancelling: reply.next::<String>()? == "1",
-            }),
+            "held" => Ok(Held::Held { cancelling: reply.next::<String>()? == "1" }),
             "stale" => Ok(Held::Stale),
             _ => Err(reply.unknown()),
         }
@@ -177,8 +169,6 @@ impl Queue {
 
     /// Says goodbye: the worker's slots count no more. What it still holds runs out by itself.
     pub async fn leave(&self, worker: &WorkerId) -> Result<()> {
-        self.call(&LEAVE, Args::new().text("worker").text(worker.as_str()))
-            .await
-            .map(drop)
+        self.call(&LEAVE, Args::new().text("worker").text(worker.as_str())).await.map(drop)
     }
 }

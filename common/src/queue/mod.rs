@@ -10,6 +10,7 @@ mod policy;
 mod reap;
 mod rules;
 mod submit;
+mod views;
 mod wake;
 mod why;
 
@@ -28,9 +29,10 @@ pub use wake::{OrphanNews, Waiter};
 pub use why::{Why, span};
 
 use crate::clock::Clock;
-use crate::connection::{Link, RedisUrl};
+use crate::connection::Link;
 use crate::error::Result;
 use crate::keys::Keys;
+use crate::redis_url::RedisUrl;
 use crate::script::{Args, OPEN};
 
 /// The layout that this release writes. The major changes when older releases would break on it.
@@ -61,12 +63,7 @@ impl Queue {
     }
 
     async fn open_with(link: Link, prefix: &str, clock: Clock) -> Result<Self> {
-        let queue = Self {
-            link,
-            keys: Arc::new(Keys::new(prefix)?),
-            clock,
-            born: Arc::default(),
-        };
+        let queue = Self { link, keys: Arc::new(Keys::new(prefix)?), clock, born: Arc::default() };
         queue.reopen().await?;
         Ok(queue)
     }
@@ -74,16 +71,10 @@ impl Queue {
     /// Makes the queue where there is none, and notes which life of Redis this is.
     pub(crate) async fn reopen(&self) -> Result<()> {
         let simulated = matches!(self.clock, Clock::Simulated(_));
-        let args = Args::new()
-            .text(SCHEMA)
-            .show(uuid::Uuid::new_v4().simple())
-            .flag(simulated);
+        let args = Args::new().text(SCHEMA).show(uuid::Uuid::new_v4().simple()).flag(simulated);
         let mut reply = self.call_once(&OPEN, &args).await?;
         if reply.tag == "schema" {
-            return Err(crate::Error::Schema {
-                found: reply.next()?,
-                known: SCHEMA,
-            });
+            return Err(crate::Error::Schema { found: reply.next()?, known: SCHEMA });
         }
         let born: String = reply.next()?;
         let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);

@@ -34,14 +34,10 @@ impl Queue {
         if batches.is_empty() {
             batches.push(&[]);
         }
-        let mut answer = DispatcherBeatReply {
-            forgotten: false,
-            born: String::new(),
-        };
+        let mut answer = DispatcherBeatReply { forgotten: false, born: String::new() };
         for batch in batches {
-            let mut args = Args::new()
-                .text(beat.dispatcher.as_str())
-                .show(limits::DISPATCHER_TTL.as_millis());
+            let mut args =
+                Args::new().text(beat.dispatcher.as_str()).show(limits::DISPATCHER_TTL.as_millis());
             for (id, count) in batch {
                 args = args.show(id).show(count);
             }
@@ -57,8 +53,6 @@ impl Queue {
 
     /// Says goodbye: the dispatcher's people are forgotten now, not at the end of its heartbeat.
     pub async fn leave_dispatcher(&self, dispatcher: &DispatcherId) -> Result<()> {
-        self.call(&LEAVE, Args::new().text("dispatcher").text(dispatcher.as_str()))
-            .await
-            .map(drop)
+        self.call(&LEAVE, Args::new().text("dispatcher").text(dispatcher.as_str())).await.map(drop)
     }
 }

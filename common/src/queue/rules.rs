@@ -38,10 +38,7 @@ impl Queue {
         if reply.tag != "changed" {
             return Err(reply.unknown());
         }
-        Ok(RuleChange {
-            existed: reply.next::<String>()? == "1",
-            live: reply.parse()?,
-        })
+        Ok(RuleChange { existed: reply.next::<String>()? == "1", live: reply.parse()? })
     }
 
     /// All rules by pattern. Operators write them by hand, so they are few.
@@ -50,18 +47,8 @@ impl Queue {
         let mut cursor = "0".to_owned();
         loop {
             let mut pipe = redis::pipe();
-            pipe.cmd("HSCAN")
-                .arg(self.keys().rules())
-                .arg(&cursor)
-                .arg("COUNT")
-                .arg(crate::limits::PAGE);
-            let answer = self
-                .link()
-                .bulk(&pipe)
-                .await?
-                .into_iter()
-                .next()
-                .unwrap_or(Value::Nil);
+            pipe.cmd("HSCAN").arg(self.keys().rules()).arg(&cursor).arg("COUNT").arg(crate::limits::PAGE);
+            let answer = self.link().bulk(&pipe).await?.into_iter().next().unwrap_or(Value::Nil);
             let (next, fields): (String, Vec<(String, String)>) =
                 redis::from_redis_value(answer).map_err(Error::reply)?;
             for (pattern, rule) in fields {
@@ -79,9 +66,7 @@ impl Queue {
 
     /// Asks a worker to drain, or (`on` false) to take builds again. `false`: no such worker.
     pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<bool> {
-        let reply = self
-            .call(&DRAIN, Args::new().text(worker.as_str()).flag(on).text(by))
-            .await?;
+        let reply = self.call(&DRAIN, Args::new().text(worker.as_str()).flag(on).text(by)).await?;
         match reply.tag.as_str() {
             "draining" => Ok(true),
             "unknown" => Ok(false),

@@ -98,20 +98,15 @@ impl Queue {
             "new" => Ok(Submitted::New(admitted(&mut reply)?)),
             "joined" => Ok(Submitted::Joined(admitted(&mut reply)?)),
             "ended" => Ok(Submitted::Ended(admitted(&mut reply)?)),
-            "conflict" => Ok(Submitted::Conflict {
-                id: reply.parse()?,
-                repo: reply.next()?,
-                reference: reply.next()?,
-            }),
+            "conflict" => {
+                Ok(Submitted::Conflict { id: reply.parse()?, repo: reply.next()?, reference: reply.next()? })
+            }
             "banned" => Ok(Submitted::Banned {
                 pattern: reply.next()?,
                 message: reply.next()?,
                 until: reply.maybe()?,
             }),
-            "full" => Ok(Submitted::Full {
-                what: reply.next()?,
-                max: reply.parse()?,
-            }),
+            "full" => Ok(Submitted::Full { what: reply.next()?, max: reply.parse()? }),
             _ => Err(reply.unknown()),
         }
     }

@@ -66,11 +66,7 @@ pub enum OrphanNews {
 impl Queue {
     /// A waiter for wake-up tokens.
     pub fn waiter(&self) -> Waiter {
-        Waiter {
-            link: self.link().clone(),
-            key: self.keys().wake(),
-            connection: None,
-        }
+        Waiter { link: self.link().clone(), key: self.keys().wake(), connection: None }
     }
 
     /// The news for workers, until the connection breaks.
@@ -81,10 +77,9 @@ impl Queue {
             let text = message.get_payload::<String>().ok()?;
             let mut words = text.split(' ');
             match words.next()? {
-                "cancel" => Some(OrphanNews::Cancel(
-                    words.next()?.parse().ok()?,
-                    words.next()?.parse().ok()?,
-                )),
+                "cancel" => {
+                    Some(OrphanNews::Cancel(words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+                }
                 _ => Some(OrphanNews::Orphans),
             }
         }))

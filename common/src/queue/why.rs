@@ -44,11 +44,7 @@ impl Queue {
             Some(at) => Some(at.saturating_sub(snapshot.now) + build.expected),
             None => Some(wait + build.expected),
         };
-        Ok(Why {
-            text,
-            position,
-            eta_ms,
-        })
+        Ok(Why { text, position, eta_ms })
     }
 }
 
@@ -74,22 +70,13 @@ fn remaining(build: &Build, now: u64) -> Option<u64> {
 fn started(build: &Build, now: u64) -> String {
     let worker = build.worker.as_ref().map_or("a worker", |worker| worker.as_str());
     let reason = build.reason.as_deref().unwrap_or("no reason was given");
-    let note = build
-        .note
-        .as_ref()
-        .map(|note| format!(": {note}"))
-        .unwrap_or_default();
-    let since = build
-        .claimed
-        .map_or_else(String::new, |at| format!(" for {}", span(now.saturating_sub(at))));
+    let note = build.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+    let since = build.claimed.map_or_else(String::new, |at| format!(" for {}", span(now.saturating_sub(at))));
     match build.state {
         _ if build.cancelling && !build.state.is_ended() => format!("being stopped on {worker} ({reason})"),
         BuildState::Starting => format!("starting on {worker}{since}{note}"),
         BuildState::Running => {
-            format!(
-                "running on {worker}{since}; expected to take {}{note}",
-                span(build.expected)
-            )
+            format!("running on {worker}{since}; expected to take {}{note}", span(build.expected))
         }
         BuildState::Orphaned => {
             format!("its worker {worker} is gone; waiting for another one to take the run over")
@@ -110,21 +97,14 @@ fn queued(
     if let Some(at) = build.not_before {
         let reason = build.reason.as_deref().unwrap_or("its last attempt failed");
         let wait = span(at.saturating_sub(snapshot.now));
-        return format!(
-            "attempt {} starts in {wait}, because of the last one: {reason}",
-            build.attempt
-        );
+        return format!("attempt {} starts in {wait}, because of the last one: {reason}", build.attempt);
     }
     if let Some((rule, message, until)) = &lane.held {
         let until = until.map_or_else(
             || "until an operator releases it".to_owned(),
             |at| format!("for {} more", span(at.saturating_sub(snapshot.now))),
         );
-        let message = if message.is_empty() {
-            String::new()
-        } else {
-            format!(": {message}")
-        };
+        let message = if message.is_empty() { String::new() } else { format!(": {message}") };
         return format!("held by the rule of {rule} {until}{message}");
     }
     if snapshot.workers == 0 {
@@ -142,10 +122,8 @@ fn queued(
             snapshot.background, snapshot.background_max
         );
     }
-    let place = position.map_or_else(
-        || "in line".to_owned(),
-        |(place, _)| format!("{} in line", ordinal(place)),
-    );
+    let place =
+        position.map_or_else(|| "in line".to_owned(), |(place, _)| format!("{} in line", ordinal(place)));
     if wait == 0 {
         return format!("{place}, starting at once");
     }
@@ -176,10 +154,7 @@ fn waits_for_permit(lane: &LaneView, snapshot: &Snapshot) -> Option<String> {
     } else {
         ""
     };
-    Some(format!(
-        "waiting for a permit of {}: {} of {most} in use{holder}{borrow}",
-        lane.lane, lane.permits
-    ))
+    Some(format!("waiting for a permit of {}: {} of {most} in use{holder}{borrow}", lane.lane, lane.permits))
 }
 
 fn ordinal(n: u64) -> String {
@@ -215,9 +190,7 @@ mod tests {
             "1st 2nd 3rd 4th 11th 12th 21st 101st 112th"
         );
         assert_eq!(
-            [0, 1500, 60_000, 90_000, 2_520_000, 8_100_000]
-                .map(span)
-                .join(", "),
+            [0, 1500, 60_000, 90_000, 2_520_000, 8_100_000].map(span).join(", "),
             "1 s, 2 s, 60 s, 2 min, 42 min, 2 h 15 min"
         );
     }

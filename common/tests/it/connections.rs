@@ -26,39 +26,17 @@ async fn one_build(queue: &Queue) {
     };
     queue.renew(&beat).await.unwrap();
     // The token of the submit may have gone unheard; a fresh worker claims at once in any case.
-    let claim = Claim {
-        worker: worker("w"),
-        place: "p".to_owned(),
-        free: 1,
-        lease,
-        request: Uuid::new_v4(),
-    };
+    let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
     let claimed = queue.claim(&claim).await.unwrap().remove(0);
     let mut log =
         fairlane_common::log::LogWriter::new(queue.clone(), claimed.token.clone(), 1, "0-0".to_owned());
-    log.append(&[fairlane_common::log::LogLine {
-        t: "1".to_owned(),
-        text: "hello".to_owned(),
-    }])
-    .await
-    .unwrap();
-    assert_eq!(
-        queue.read_log(asked.id, 1, "0", 10).await.unwrap().entries[0].text,
-        "hello"
-    );
-    let finish = Finish {
-        outcome: Outcome::Succeeded,
-        log_tail: None,
-        log_end: Some(log.last().to_owned()),
-    };
-    assert_eq!(
-        queue.finish(&claimed.token, &finish).await.unwrap(),
-        Finished::Ended(BuildState::Succeeded)
-    );
-    assert_eq!(
-        queue.build(asked.id).await.unwrap().unwrap().state,
-        BuildState::Succeeded
-    );
+    log.append(&[fairlane_common::log::LogLine { t: "1".to_owned(), text: "hello".to_owned() }])
+        .await
+        .unwrap();
+    assert_eq!(queue.read_log(asked.id, 1, "0", 10).await.unwrap().entries[0].text, "hello");
+    let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: Some(log.last().to_owned()) };
+    assert_eq!(queue.finish(&claimed.token, &finish).await.unwrap(), Finished::Ended(BuildState::Succeeded));
+    assert_eq!(queue.build(asked.id).await.unwrap().unwrap().state, BuildState::Succeeded);
     assert!(!queue.waiter().wait(Duration::from_millis(50)).await.unwrap());
     assert!(queue.check(1000).await.unwrap().problems.is_empty());
 }
@@ -66,9 +44,7 @@ async fn one_build(queue: &Queue) {
 #[tokio::test]
 async fn standalone_with_a_password_and_over_tcp() {
     let server = RedisServer::builder().tcp().password("hunter2").start().await;
-    let queue = Queue::open(&server.tcp_url().parse().unwrap(), "a.prefix")
-        .await
-        .unwrap();
+    let queue = Queue::open(&server.tcp_url().parse().unwrap(), "a.prefix").await.unwrap();
     one_build(&queue).await;
     assert!(!format!("{queue:?}").contains("hunter2"));
 }
@@ -79,11 +55,7 @@ async fn a_cluster_keeps_the_queue_in_one_slot() {
     let nodes: Vec<String> = cluster
         .urls()
         .iter()
-        .map(|url| {
-            url.trim_start_matches("redis://")
-                .trim_end_matches('/')
-                .to_owned()
-        })
+        .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
         .collect();
     let url = format!("redis+cluster://{}", nodes.join(","));
     one_build(&Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap()).await;
@@ -92,64 +64,35 @@ async fn a_cluster_keeps_the_queue_in_one_slot() {
 #[tokio::test]
 async fn sentinel_leads_to_the_primary() {
     let set = SentinelSet::start().await;
-    let url = format!(
-        "redis+sentinel://127.0.0.1:{}/{}",
-        set.sentinel().port(),
-        SentinelSet::MASTER_NAME
-    );
+    let url = format!("redis+sentinel://127.0.0.1:{}/{}", set.sentinel().port(), SentinelSet::MASTER_NAME);
     one_build(&Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn redis_away_is_an_error_that_passes() {
-    let server = RedisServer::builder()
-        .append_only(fairlane_testkit::AppendOnly::Always)
-        .start()
-        .await;
-    let queue = Queue::open(&server.url().parse().unwrap(), "fairlane")
-        .await
-        .unwrap();
+    let server = RedisServer::builder().append_only(fairlane_testkit::AppendOnly::Always).start().await;
+    let queue = Queue::open(&server.url().parse().unwrap(), "fairlane").await.unwrap();
     let asked = ask("o/n", 1);
     queue.submit(&asked).await.unwrap();
     server.shut_down().await;
     let error = queue.snapshot().await.unwrap_err();
-    assert!(
-        matches!(error, Error::Unavailable(_)) && error.is_transient(),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Unavailable(_)) && error.is_transient(), "{error:?}");
     server.start().await;
-    assert_eq!(
-        queue.position(asked.id).await.unwrap(),
-        Some((1, 1)),
-        "the queue came back with its data"
-    );
+    assert_eq!(queue.position(asked.id).await.unwrap(), Some((1, 1)), "the queue came back with its data");
     assert_eq!(queue.snapshot().await.unwrap().queued, 1);
 }
 
 #[tokio::test]
 async fn a_full_redis_still_lets_builds_end() {
     let server = RedisServer::start_default().await;
-    let queue = Queue::open(&server.url().parse().unwrap(), "fairlane")
-        .await
-        .unwrap();
+    let queue = Queue::open(&server.url().parse().unwrap(), "fairlane").await.unwrap();
     let lease = Duration::from_secs(10);
     queue.submit(&ask("o/n", 1)).await.unwrap();
-    let claim = Claim {
-        worker: worker("w"),
-        place: "p".to_owned(),
-        free: 1,
-        lease,
-        request: Uuid::new_v4(),
-    };
+    let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
     let claimed = queue.claim(&claim).await.unwrap().remove(0);
     let mut connection = server.connect().await;
-    let _: () = redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("1")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let _: () =
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").query_async(&mut connection).await.unwrap();
     let refused = queue.submit(&ask("o/n", 2)).await.unwrap_err();
     assert!(matches!(refused, Error::OutOfMemory(_)), "{refused:?}");
     let beat = Beat {
@@ -164,13 +107,6 @@ async fn a_full_redis_still_lets_builds_end() {
     };
     queue.renew(&beat).await.unwrap();
     queue.reap().await.unwrap();
-    let finish = Finish {
-        outcome: Outcome::Succeeded,
-        log_tail: None,
-        log_end: None,
-    };
-    assert_eq!(
-        queue.finish(&claimed.token, &finish).await.unwrap(),
-        Finished::Ended(BuildState::Succeeded)
-    );
+    let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
+    assert_eq!(queue.finish(&claimed.token, &finish).await.unwrap(), Finished::Ended(BuildState::Succeeded));
 }

@@ -12,37 +12,13 @@ async fn scripts_write_only_keys_that_are_named() {
     let keys = scene.queue.keys().clone();
     scene.beat("w", 2, &[]).await;
     let d: DispatcherId = "d".parse().unwrap();
-    scene
-        .queue
-        .beat_dispatcher(&DispatcherBeat {
-            dispatcher: d.clone(),
-            counts: vec![],
-        })
-        .await
-        .unwrap();
+    scene.queue.beat_dispatcher(&DispatcherBeat { dispatcher: d.clone(), counts: vec![] }).await.unwrap();
     let mut first = ask("o/a", 1);
     first.dispatcher = Some(d.clone());
     let second = background(ask("o/b", 1));
     let (a, b) = (scene.submit(&first).await, scene.submit(&second).await);
-    scene
-        .rule(
-            "github.com/o/*",
-            &Rule {
-                limit: Some(1),
-                together: true,
-                ..Rule::default()
-            },
-        )
-        .await;
-    scene
-        .rule(
-            "github.com/h/*",
-            &Rule {
-                hold: Some(Stop::default()),
-                ..Rule::default()
-            },
-        )
-        .await;
+    scene.rule("github.com/o/*", &Rule { limit: Some(1), together: true, ..Rule::default() }).await;
+    scene.rule("github.com/h/*", &Rule { hold: Some(Stop::default()), ..Rule::default() }).await;
     scene.reap().await;
     scene.submit(&ask("h/h", 1)).await;
     scene.claim("w", 2).await;
@@ -97,22 +73,12 @@ async fn scripts_write_only_keys_that_are_named() {
 async fn another_major_is_refused_a_newer_minor_is_not() {
     let scene = Scene::new().await;
     let open = || async { Queue::open(&scene.server.url().parse().unwrap(), "fairlane").await };
-    scene
-        .redis::<()>(&["SET", &scene.queue.keys().schema(), "1.7"])
-        .await;
+    scene.redis::<()>(&["SET", &scene.queue.keys().schema(), "1.7"]).await;
     open().await.unwrap();
-    scene
-        .redis::<()>(&["SET", &scene.queue.keys().schema(), "2.0"])
-        .await;
+    scene.redis::<()>(&["SET", &scene.queue.keys().schema(), "2.0"]).await;
     let says = open().await.unwrap_err().to_string();
-    assert!(
-        says.contains("2.0") && says.contains(SCHEMA) && says.contains("doctor --migrate"),
-        "{says}"
-    );
-    assert!(matches!(
-        scene.queue.submit(&ask("o/n", 1)).await.unwrap_err(),
-        Error::Schema { .. }
-    ));
+    assert!(says.contains("2.0") && says.contains(SCHEMA) && says.contains("doctor --migrate"), "{says}");
+    assert!(matches!(scene.queue.submit(&ask("o/n", 1)).await.unwrap_err(), Error::Schema { .. }));
 }
 
 #[tokio::test]

@@ -22,30 +22,12 @@ async fn a_lost_answer_to_a_claim_gives_the_same_builds_again() {
         lease: Duration::from_secs(10),
         request: Uuid::new_v4(),
     };
-    let first: Vec<_> = scene
-        .queue
-        .claim(&claim)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|c| c.token)
-        .collect();
-    let again: Vec<_> = scene
-        .queue
-        .claim(&claim)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|c| c.token)
-        .collect();
+    let first: Vec<_> = scene.queue.claim(&claim).await.unwrap().into_iter().map(|c| c.token).collect();
+    let again: Vec<_> = scene.queue.claim(&claim).await.unwrap().into_iter().map(|c| c.token).collect();
     assert_eq!(first, again);
     assert_eq!(first.len(), 2);
     scene.finish(&first[0], Outcome::Succeeded).await;
-    assert_eq!(
-        scene.queue.claim(&claim).await.unwrap().len(),
-        1,
-        "what was finished is not given again"
-    );
+    assert_eq!(scene.queue.claim(&claim).await.unwrap().len(), 1, "what was finished is not given again");
     scene.check().await;
 }
 
@@ -55,17 +37,10 @@ async fn a_dead_workers_run_is_adopted_and_its_old_holder_fenced_off() {
     scene.beat("old", 1, &[]).await;
     let id = scene.submit(&ask("o/n", 1)).await;
     let old = scene.claim("old", 1).await.remove(0).token;
-    assert_eq!(
-        scene.queue.report(&old, true, None).await.unwrap(),
-        Held::Held { cancelling: false }
-    );
+    assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Held::Held { cancelling: false });
     assert_eq!(scene.state(id).await, BuildState::Running);
     scene.pass(9000).await;
-    assert_eq!(
-        scene.state(id).await,
-        BuildState::Running,
-        "the lease is not over"
-    );
+    assert_eq!(scene.state(id).await, BuildState::Running, "the lease is not over");
     assert_eq!(scene.pass(1000).await.orphaned, 1);
     assert_eq!(scene.state(id).await, BuildState::Orphaned);
     scene.check().await;
@@ -80,14 +55,8 @@ async fn a_dead_workers_run_is_adopted_and_its_old_holder_fenced_off() {
     assert_eq!(scene.state(id).await, BuildState::Running);
 
     // The old holder can change nothing any more.
-    assert_eq!(
-        scene.beat("old", 1, std::slice::from_ref(&old)).await.renewals,
-        [Renewal::Stale]
-    );
-    assert_eq!(
-        scene.finish(&old, failed(FailureClass::Repository)).await,
-        Finished::Stale
-    );
+    assert_eq!(scene.beat("old", 1, std::slice::from_ref(&old)).await.renewals, [Renewal::Stale]);
+    assert_eq!(scene.finish(&old, failed(FailureClass::Repository)).await, Finished::Stale);
     assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Held::Stale);
     assert_eq!(scene.queue.release(&old, &Release::Handover).await.unwrap(), None);
     assert_eq!(
@@ -106,15 +75,9 @@ async fn a_slow_holder_takes_its_orphan_back() {
     let token = scene.claim("w", 1).await.remove(0).token;
     scene.pass(11_000).await;
     assert_eq!(scene.state(id).await, BuildState::Orphaned);
-    assert_eq!(
-        scene.beat("w", 1, std::slice::from_ref(&token)).await.renewals,
-        [Renewal::Kept]
-    );
+    assert_eq!(scene.beat("w", 1, std::slice::from_ref(&token)).await.renewals, [Renewal::Kept]);
     assert_eq!(scene.state(id).await, BuildState::Starting);
-    assert_eq!(
-        scene.finish(&token, Outcome::Succeeded).await,
-        Finished::Ended(BuildState::Succeeded)
-    );
+    assert_eq!(scene.finish(&token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     scene.check().await;
 }
 
@@ -128,20 +91,14 @@ async fn a_run_that_died_with_its_worker_goes_back_into_line() {
     let old = scene.claim_at("old", place, 1).await.remove(0).token;
     assert_eq!(scene.pass(10_000).await.lost, 1);
     let build = scene.build(id).await;
-    assert_eq!(
-        (build.state, build.attempt, build.due, build.not_before),
-        (BuildState::Queued, 2, due, None)
-    );
+    assert_eq!((build.state, build.attempt, build.due, build.not_before), (BuildState::Queued, 2, due, None));
     scene.check().await;
     // Orphans of a process are nobody's to adopt.
     scene.beat("new", 1, &[]).await;
     let again = scene.claim("new", 1).await.remove(0);
     assert!(!again.adopted && again.build.attempt == 2);
     assert_eq!(scene.finish(&old, Outcome::Succeeded).await, Finished::Stale);
-    assert_eq!(
-        scene.finish(&again.token, Outcome::Succeeded).await,
-        Finished::Ended(BuildState::Succeeded)
-    );
+    assert_eq!(scene.finish(&again.token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     scene.check().await;
 }
 
@@ -154,18 +111,9 @@ async fn work_done_by_a_holder_given_up_for_lost_is_kept() {
     let token = scene.claim_at("w", place, 1).await.remove(0).token;
     scene.pass(10_000).await;
     assert_eq!(scene.state(id).await, BuildState::Queued);
-    assert_eq!(
-        scene.finish(&token, failed(FailureClass::Repository)).await,
-        Finished::Stale
-    );
-    assert_eq!(
-        scene.finish(&token, Outcome::Succeeded).await,
-        Finished::Ended(BuildState::Succeeded)
-    );
-    assert_eq!(
-        scene.finish(&token, Outcome::Succeeded).await,
-        Finished::Ended(BuildState::Succeeded)
-    );
+    assert_eq!(scene.finish(&token, failed(FailureClass::Repository)).await, Finished::Stale);
+    assert_eq!(scene.finish(&token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
+    assert_eq!(scene.finish(&token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     assert_eq!(scene.build(id).await.attempt, 1);
     assert!(scene.claim("x", 1).await.is_empty());
     scene.check().await;
@@ -182,10 +130,7 @@ async fn a_run_that_kills_its_workers_is_stuck() {
         scene.pass(11_000).await;
     }
     let build = scene.build(id).await;
-    assert_eq!(
-        (build.state, build.class),
-        (BuildState::Failed, Some(FailureClass::Stuck))
-    );
+    assert_eq!((build.state, build.class), (BuildState::Failed, Some(FailureClass::Stuck)));
     assert!(build.reason.unwrap().contains("6 times"));
     scene.check().await;
 }
@@ -202,10 +147,7 @@ async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
     assert_eq!(scene.reap().await.orphaned, 0);
     scene.pass(9000).await;
     assert_eq!(scene.state(id).await, BuildState::Starting);
-    assert_eq!(
-        scene.beat("w", 1, std::slice::from_ref(&token)).await.renewals,
-        [Renewal::Kept]
-    );
+    assert_eq!(scene.beat("w", 1, std::slice::from_ref(&token)).await.renewals, [Renewal::Kept]);
     assert_eq!(scene.pass(5000).await.orphaned, 0);
     assert_eq!(scene.pass(6000).await.orphaned, 1);
     scene.check().await;
@@ -215,31 +157,20 @@ async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
 async fn handing_over_and_letting_go() {
     let scene = Scene::new().await;
     scene.beat("w", 2, &[]).await;
-    let (a, b) = (
-        scene.submit(&ask("o/a", 1)).await,
-        scene.submit(&ask("o/b", 1)).await,
-    );
+    let (a, b) = (scene.submit(&ask("o/a", 1)).await, scene.submit(&ask("o/b", 1)).await);
     let held = scene.claim("w", 2).await;
     let token = |id| held.iter().find(|c| c.build.id == id).unwrap().token.clone();
     for _ in 0..2 {
         let state = scene.queue.release(&token(a), &Release::Handover).await.unwrap();
         assert_eq!(state, Some(BuildState::Orphaned));
-        let lost = Release::Lost {
-            reason: "its worker drained".to_owned(),
-        };
-        assert_eq!(
-            scene.queue.release(&token(b), &lost).await.unwrap(),
-            Some(BuildState::Queued)
-        );
+        let lost = Release::Lost { reason: "its worker drained".to_owned() };
+        assert_eq!(scene.queue.release(&token(b), &lost).await.unwrap(), Some(BuildState::Queued));
     }
     assert_eq!(scene.build(b).await.reason.as_deref(), Some("its worker drained"));
     scene.queue.leave(&worker("w")).await.unwrap();
     assert_eq!(scene.queue.snapshot().await.unwrap().slots, 0);
     scene.beat("x", 2, &[]).await;
     let taken = scene.claim("x", 2).await;
-    assert_eq!(
-        taken.iter().map(|c| (c.build.id, c.adopted)).collect::<Vec<_>>(),
-        [(a, true), (b, false)]
-    );
+    assert_eq!(taken.iter().map(|c| (c.build.id, c.adopted)).collect::<Vec<_>>(), [(a, true), (b, false)]);
     scene.check().await;
 }

@@ -7,10 +7,7 @@ use fairlane_common::{BuildId, Rule};
 use crate::scene::{Scene, ask, background};
 
 fn limit(limit: u32) -> Rule {
-    Rule {
-        limit: Some(limit),
-        ..Rule::default()
-    }
+    Rule { limit: Some(limit), ..Rule::default() }
 }
 
 async fn ask_many(scene: &Scene, repo: &str, commits: std::ops::RangeInclusive<u32>) -> Vec<BuildId> {
@@ -29,13 +26,7 @@ async fn a_lane_has_two_permits_and_borrows_a_third_while_half_is_free() {
     ask_many(&scene, "o/slow", 1..=16).await;
     assert_eq!(scene.claim("w", 8).await.len(), 3);
     assert_eq!(
-        scene
-            .queue
-            .lane(&"github.com/o/slow".parse().unwrap())
-            .await
-            .unwrap()
-            .at
-            .as_deref(),
+        scene.queue.lane(&"github.com/o/slow".parse().unwrap()).await.unwrap().at.as_deref(),
         Some("lanes:full")
     );
     let others = ask_many(&scene, "o/a", 1..=2).await;
@@ -57,11 +48,7 @@ async fn with_few_slots_a_lane_has_one_permit_until_more_workers_come() {
     scene.beat("v", 5, &[]).await;
     scene.reap().await;
     scene.check().await;
-    let lane = scene
-        .queue
-        .lane(&"github.com/o/slow".parse().unwrap())
-        .await
-        .unwrap();
+    let lane = scene.queue.lane(&"github.com/o/slow".parse().unwrap()).await.unwrap();
     assert_eq!((lane.limit, lane.burst), (2, 3));
 }
 
@@ -71,11 +58,7 @@ async fn rules_change_limits_live() {
     scene.beat("w", 8, &[]).await;
     scene.rule("github.com/o/slow", &limit(1)).await;
     ask_many(&scene, "o/slow", 1..=16).await;
-    assert_eq!(
-        scene.claim("w", 8).await.len(),
-        1,
-        "a limit by rule is also the burst"
-    );
+    assert_eq!(scene.claim("w", 8).await.len(), 1, "a limit by rule is also the burst");
     scene.rule("github.com/o/slow", &limit(16)).await;
     assert_eq!(scene.claim("w", 7).await.len(), 7);
     scene.check().await;
@@ -91,11 +74,7 @@ async fn rules_change_limits_live() {
         8 + 1 + 1 + 5,
         "the rest of o/slow, and what the rules let through"
     );
-    scene
-        .queue
-        .delete_rule(&"github.com/p/*".parse().unwrap(), "test")
-        .await
-        .unwrap();
+    scene.queue.delete_rule(&"github.com/p/*".parse().unwrap(), "test").await.unwrap();
     assert!(scene.claim("v", 20).await.is_empty());
     scene.reap().await;
     assert_eq!(scene.claim("v", 20).await.len(), 4 + 4);
@@ -106,42 +85,20 @@ async fn rules_change_limits_live() {
 async fn a_limit_together_counts_all_lanes_of_a_pattern() {
     let scene = Scene::new().await;
     scene.beat("w", 20, &[]).await;
-    scene
-        .rule(
-            "github.com/o/*",
-            &Rule {
-                limit: Some(3),
-                together: true,
-                ..Rule::default()
-            },
-        )
-        .await;
+    scene.rule("github.com/o/*", &Rule { limit: Some(3), together: true, ..Rule::default() }).await;
     for repo in ["o/a", "o/b", "o/c", "p/d"] {
         ask_many(&scene, repo, 1..=3).await;
     }
     let claimed = scene.claim("w", 20).await;
-    let of_owner = claimed
-        .iter()
-        .filter(|c| c.build.lane.as_str().starts_with("github.com/o/"))
-        .count();
+    let of_owner = claimed.iter().filter(|c| c.build.lane.as_str().starts_with("github.com/o/")).count();
     assert_eq!((of_owner, claimed.len()), (3, 6));
     scene.check().await;
-    let freed = claimed
-        .iter()
-        .find(|c| c.build.lane.as_str().starts_with("github.com/o/"))
-        .unwrap();
+    let freed = claimed.iter().find(|c| c.build.lane.as_str().starts_with("github.com/o/")).unwrap();
     scene.finish(&freed.token, Outcome::Succeeded).await;
     assert_eq!(scene.claim("w", 14).await.len(), 1);
-    scene
-        .queue
-        .delete_rule(&"github.com/o/*".parse().unwrap(), "test")
-        .await
-        .unwrap();
+    scene.queue.delete_rule(&"github.com/o/*".parse().unwrap(), "test").await.unwrap();
     scene.reap().await;
-    assert!(
-        scene.claim("w", 13).await.len() >= 2,
-        "its lanes are free again, each within its own limit"
-    );
+    assert!(scene.claim("w", 13).await.len() >= 2, "its lanes are free again, each within its own limit");
     scene.check().await;
 }
 
@@ -151,11 +108,7 @@ async fn slow_lanes_share_half_of_the_slots() {
     scene.beat("w", 4, &[]).await;
     scene
         .queue
-        .configure(&Policy {
-            slow_after_ms: Some(1000),
-            slow_limit: Some(1),
-            ..Policy::default()
-        })
+        .configure(&Policy { slow_after_ms: Some(1000), slow_limit: Some(1), ..Policy::default() })
         .await
         .unwrap();
     for repo in ["o/a", "o/b"] {
@@ -183,31 +136,12 @@ async fn a_hold_queues_without_starting_and_ends_by_itself() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;
     let until = scene.clock.now_ms() + 5000;
-    let hold = Stop {
-        message: Some("maintenance".to_owned()),
-        until: Some(until),
-        until_built: false,
-    };
-    scene
-        .rule(
-            "github.com/*",
-            &Rule {
-                hold: Some(hold),
-                ..Rule::default()
-            },
-        )
-        .await;
+    let hold = Stop { message: Some("maintenance".to_owned()), until: Some(until), until_built: false };
+    scene.rule("github.com/*", &Rule { hold: Some(hold), ..Rule::default() }).await;
     let id = scene.submit(&ask("o/n", 1)).await;
     assert!(scene.claim("w", 4).await.is_empty());
-    let lane = scene
-        .queue
-        .lane(&"github.com/o/n".parse().unwrap())
-        .await
-        .unwrap();
-    assert_eq!(
-        lane.held,
-        Some(("github.com/*".to_owned(), "maintenance".to_owned(), Some(until)))
-    );
+    let lane = scene.queue.lane(&"github.com/o/n".parse().unwrap()).await.unwrap();
+    assert_eq!(lane.held, Some(("github.com/*".to_owned(), "maintenance".to_owned(), Some(until))));
     scene.check().await;
     scene.pass(5000).await;
     assert!(scene.queue.rules().await.unwrap().is_empty());

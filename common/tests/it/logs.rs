@@ -7,18 +7,11 @@ use fairlane_common::{BuildId, limits};
 use crate::scene::{Scene, worker};
 
 fn line(n: usize) -> LogLine {
-    LogLine {
-        t: format!("2026-01-01T00:00:00.{:09}Z", n / 2),
-        text: format!("line {n}"),
-    }
+    LogLine { t: format!("2026-01-01T00:00:00.{:09}Z", n / 2), text: format!("line {n}") }
 }
 
 fn writer(scene: &Scene, id: BuildId, epoch: u64, last: &str) -> LogWriter {
-    let token = Token {
-        build: id,
-        epoch,
-        worker: worker("w"),
-    };
+    let token = Token { build: id, epoch, worker: worker("w") };
     LogWriter::new(scene.queue.clone(), token, 1, last.to_owned())
 }
 
@@ -45,10 +38,7 @@ async fn lines_come_once_also_when_an_answer_is_lost() {
     one.append(&lines[700..900]).await.unwrap();
     // The same holder, its last answer unheard, writes the same lines and more.
     let mut again = writer(&scene, id, 5, &heard);
-    assert!(matches!(
-        again.append(&lines[700..]).await.unwrap(),
-        Appended::Done(_)
-    ));
+    assert!(matches!(again.append(&lines[700..]).await.unwrap(), Appended::Done(_)));
     let expected: Vec<_> = lines.iter().map(|line| line.text.clone()).collect();
     assert_eq!(texts(&scene, id).await, expected);
 }
@@ -74,10 +64,7 @@ async fn of_a_huge_log_head_and_tail_stay_and_the_gap_is_told() {
     let scene = Scene::new().await;
     let id = BuildId::new();
     let mut log = writer(&scene, id, 1, "0-0");
-    let big = |n: usize| LogLine {
-        t: String::new(),
-        text: format!("{n} {}", "x".repeat(20_000)),
-    };
+    let big = |n: usize| LogLine { t: String::new(), text: format!("{n} {}", "x".repeat(20_000)) };
     let count = 4 * 1024 * 1024 / limits::LINE_BYTES_MAX;
     for n in 0..count {
         log.append(&[big(n)]).await.unwrap();
@@ -95,16 +82,9 @@ async fn of_a_huge_log_head_and_tail_stay_and_the_gap_is_told() {
             kept.push(entry.text.split(' ').next().unwrap().parse::<usize>().unwrap());
         }
     }
-    let [(before, dropped)] = gaps[..] else {
-        panic!("one gap, not {gaps:?}")
-    };
+    let [(before, dropped)] = gaps[..] else { panic!("one gap, not {gaps:?}") };
     assert_eq!(kept[..before], (0..before).collect::<Vec<_>>());
-    assert_eq!(
-        kept[before..],
-        (before + usize::try_from(dropped).unwrap()..count).collect::<Vec<_>>()
-    );
-    let bytes: usize = scene
-        .redis::<usize>(&["MEMORY", "USAGE", &scene.queue.keys().log_tail(id, 1)])
-        .await;
+    assert_eq!(kept[before..], (before + usize::try_from(dropped).unwrap()..count).collect::<Vec<_>>());
+    let bytes: usize = scene.redis::<usize>(&["MEMORY", "USAGE", &scene.queue.keys().log_tail(id, 1)]).await;
     assert!(bytes < 2 * limits::LOG_TAIL_BYTES, "{bytes}");
 }

@@ -1,5 +1,7 @@
 //! The queue's tests, against a real redis-server each.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
+
 mod connections;
 mod keys;
 mod leases;

@@ -13,28 +13,15 @@ async fn popular_builds_go_first_and_nobody_waits_without_bound() {
     let lonely = scene.submit(&ask("o/lonely", 1)).await;
     scene.clock.advance_ms(1000);
     let popular = scene.submit(&ask("o/popular", 1)).await;
-    let beat = DispatcherBeat {
-        dispatcher: "d".parse().unwrap(),
-        counts: vec![(popular, 30)],
-    };
+    let beat = DispatcherBeat { dispatcher: "d".parse().unwrap(), counts: vec![(popular, 30)] };
     scene.queue.beat_dispatcher(&beat).await.unwrap();
     assert_eq!(scene.queue.position(popular).await.unwrap(), Some((1, 2)));
     assert_eq!(scene.claim_ids("w", 1).await, [popular]);
     // What is asked for later than `overtake_max` does not overtake, however popular.
-    scene
-        .queue
-        .configure(&Policy {
-            overtake_max_ms: Some(60_000),
-            ..Policy::default()
-        })
-        .await
-        .unwrap();
+    scene.queue.configure(&Policy { overtake_max_ms: Some(60_000), ..Policy::default() }).await.unwrap();
     scene.clock.advance_ms(3_600_000 * 5);
     let late = scene.submit(&ask("o/late", 1)).await;
-    let beat = DispatcherBeat {
-        dispatcher: "d".parse().unwrap(),
-        counts: vec![(late, 200)],
-    };
+    let beat = DispatcherBeat { dispatcher: "d".parse().unwrap(), counts: vec![(late, 200)] };
     scene.queue.beat_dispatcher(&beat).await.unwrap();
     assert_eq!(scene.claim_ids("w", 1).await, [lonely]);
 }
@@ -42,14 +29,7 @@ async fn popular_builds_go_first_and_nobody_waits_without_bound() {
 #[tokio::test]
 async fn without_patience_it_is_first_come_first_served() {
     let scene = Scene::new().await;
-    scene
-        .queue
-        .configure(&Policy {
-            patience: Some(0.0),
-            ..Policy::default()
-        })
-        .await
-        .unwrap();
+    scene.queue.configure(&Policy { patience: Some(0.0), ..Policy::default() }).await.unwrap();
     scene.beat("w", 8, &[]).await;
     let mut asked = vec![];
     for n in 0..5 {

@@ -19,10 +19,8 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
             reason: "no space left".to_owned(),
             node: Some(format!("node{attempt}")),
         };
-        let Finished::Retried {
-            not_before,
-            attempt: next,
-        } = scene.finish(&claimed.token, outcome.clone()).await
+        let Finished::Retried { not_before, attempt: next } =
+            scene.finish(&claimed.token, outcome.clone()).await
         else {
             panic!("not retried")
         };
@@ -30,10 +28,7 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
         // Said again, it is the same.
         assert_eq!(
             scene.finish(&claimed.token, outcome).await,
-            Finished::Retried {
-                not_before,
-                attempt: next
-            }
+            Finished::Retried { not_before, attempt: next }
         );
         assert!(scene.claim("w", 1).await.is_empty(), "it backs off");
         assert_eq!(scene.queue.snapshot().await.unwrap().queued, 1);
@@ -44,23 +39,15 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
         scene.pass(wait).await;
         scene.beat("w", 4, &[]).await;
     }
-    assert!(
-        (2500..=5000).contains(&waited[0]) && (10_000..=20_000).contains(&waited[1]),
-        "{waited:?}"
-    );
+    assert!((2500..=5000).contains(&waited[0]) && (10_000..=20_000).contains(&waited[1]), "{waited:?}");
     let claimed = scene.claim("w", 1).await.remove(0);
     assert_eq!(claimed.build.avoid, ["node1", "node2"]);
     assert_eq!(
-        scene
-            .finish(&claimed.token, failed(FailureClass::Infrastructure))
-            .await,
+        scene.finish(&claimed.token, failed(FailureClass::Infrastructure)).await,
         Finished::Ended(BuildState::Failed)
     );
     let build = scene.build(id).await;
-    assert_eq!(
-        (build.class, build.attempt),
-        (Some(FailureClass::Infrastructure), 3)
-    );
+    assert_eq!((build.class, build.attempt), (Some(FailureClass::Infrastructure), 3));
     scene.check().await;
 }
 
@@ -70,27 +57,17 @@ async fn stuck_is_retried_once_and_the_repositorys_own_failure_never() {
     scene.beat("w", 4, &[]).await;
     scene.submit(&ask("o/stuck", 1)).await;
     let token = scene.claim("w", 1).await.remove(0).token;
-    assert!(matches!(
-        scene.finish(&token, failed(FailureClass::Stuck)).await,
-        Finished::Retried { .. }
-    ));
+    assert!(matches!(scene.finish(&token, failed(FailureClass::Stuck)).await, Finished::Retried { .. }));
     scene.pass(6000).await;
     let token = scene.claim("w", 1).await.remove(0).token;
-    assert_eq!(
-        scene.finish(&token, failed(FailureClass::Stuck)).await,
-        Finished::Ended(BuildState::Failed)
-    );
+    assert_eq!(scene.finish(&token, failed(FailureClass::Stuck)).await, Finished::Ended(BuildState::Failed));
     scene.submit(&ask("o/broken", 1)).await;
     let token = scene.claim("w", 1).await.remove(0).token;
     assert_eq!(
         scene.finish(&token, failed(FailureClass::Repository)).await,
         Finished::Ended(BuildState::Failed)
     );
-    let lane = scene
-        .queue
-        .lane(&"github.com/o/broken".parse().unwrap())
-        .await
-        .unwrap();
+    let lane = scene.queue.lane(&"github.com/o/broken".parse().unwrap()).await.unwrap();
     assert_eq!(
         (lane.builds, lane.last_failure.unwrap().1.as_str(), lane.mean_ms),
         ((0, 1), "it broke", None)

@@ -17,26 +17,11 @@ async fn why_names_what_holds_a_build() {
     assert_eq!(why(&scene, first).await, "no live worker");
     scene.beat("w", 4, &[]).await;
     assert_eq!(why(&scene, first).await, "1st in line, starting at once");
-    scene
-        .rule(
-            "github.com/o/n",
-            &Rule {
-                limit: Some(1),
-                ..Rule::default()
-            },
-        )
-        .await;
+    scene.rule("github.com/o/n", &Rule { limit: Some(1), ..Rule::default() }).await;
     let token = scene.claim("w", 1).await.remove(0).token;
     assert_eq!(why(&scene, first).await, "starting on w for 1 s");
-    scene
-        .queue
-        .report(&token, true, Some("pulling the builder"))
-        .await
-        .unwrap();
-    assert_eq!(
-        why(&scene, first).await,
-        "running on w for 1 s; expected to take 3 min: pulling the builder"
-    );
+    scene.queue.report(&token, true, Some("pulling the builder")).await.unwrap();
+    assert_eq!(why(&scene, first).await, "running on w for 1 s; expected to take 3 min: pulling the builder");
     let second = scene.submit(&ask("o/n", 2)).await;
     scene.pass(5000).await;
     assert_eq!(
@@ -48,20 +33,9 @@ async fn why_names_what_holds_a_build() {
         until: Some(scene.clock.now_ms() + 600_000),
         ..Stop::default()
     };
-    scene
-        .rule(
-            "github.com/h/*",
-            &Rule {
-                hold: Some(stop),
-                ..Rule::default()
-            },
-        )
-        .await;
+    scene.rule("github.com/h/*", &Rule { hold: Some(stop), ..Rule::default() }).await;
     let held = scene.submit(&ask("h/n", 1)).await;
-    assert_eq!(
-        why(&scene, held).await,
-        "held by the rule of github.com/h/* for 10 min more: moving house"
-    );
+    assert_eq!(why(&scene, held).await, "held by the rule of github.com/h/* for 10 min more: moving house");
     scene.finish(&token, failed(FailureClass::Infrastructure)).await;
     let backing_off = why(&scene, first).await;
     assert!(
@@ -81,9 +55,7 @@ async fn why_tells_the_place_in_line_and_the_shares() {
     assert_eq!(running.len(), 3);
     let waiting = scene.claim_ids("w", 1).await;
     assert!(waiting.is_empty());
-    let left = scene
-        .redis::<Vec<String>>(&["ZRANGE", "{fairlane}:queued", "0", "0"])
-        .await;
+    let left = scene.redis::<Vec<String>>(&["ZRANGE", "{fairlane}:queued", "0", "0"]).await;
     assert_eq!(
         why(&scene, left[0].parse().unwrap()).await,
         "waiting for the background's share of the slots: 3 of 3 in use"
@@ -95,11 +67,8 @@ async fn why_tells_the_place_in_line_and_the_shares() {
     assert_eq!(scene.claim("w", 1).await.len(), 1);
     scene.beat("v", 4, &[]).await;
     scene.claim("v", 1).await;
-    let next = scene
-        .redis::<Vec<String>>(&["ZRANGE", "{fairlane}:queued", "0", "0"])
-        .await[0]
-        .parse()
-        .unwrap();
+    let next =
+        scene.redis::<Vec<String>>(&["ZRANGE", "{fairlane}:queued", "0", "0"]).await[0].parse().unwrap();
     assert_eq!(why(&scene, next).await, "1st in line, starting at once");
     for one in running {
         scene.finish(&one.token, Outcome::Succeeded).await;

@@ -53,11 +53,7 @@ pub(crate) fn worker(name: &str) -> WorkerId {
 }
 
 pub(crate) fn failed(class: FailureClass) -> Outcome {
-    Outcome::Failed {
-        class,
-        reason: "it broke".to_owned(),
-        node: None,
-    }
+    Outcome::Failed { class, reason: "it broke".to_owned(), node: None }
 }
 
 impl Scene {
@@ -65,15 +61,8 @@ impl Scene {
         let server = RedisServer::start_default().await;
         let clock = SimulatedClock::new(START_MS);
         let url = server.url().parse().unwrap();
-        let queue = Queue::open_simulated(&url, "fairlane", Clock::Simulated(clock.clone()))
-            .await
-            .unwrap();
-        Self {
-            connection: server.connect().await,
-            server,
-            queue,
-            clock,
-        }
+        let queue = Queue::open_simulated(&url, "fairlane", Clock::Simulated(clock.clone())).await.unwrap();
+        Self { connection: server.connect().await, server, queue, clock }
     }
 
     pub(crate) async fn submit(&self, submit: &Submit) -> BuildId {
@@ -119,19 +108,11 @@ impl Scene {
 
     /// The ids of what a claim gives.
     pub(crate) async fn claim_ids(&self, name: &str, free: usize) -> Vec<BuildId> {
-        self.claim(name, free)
-            .await
-            .iter()
-            .map(|claimed| claimed.build.id)
-            .collect()
+        self.claim(name, free).await.iter().map(|claimed| claimed.build.id).collect()
     }
 
     pub(crate) async fn finish(&self, token: &Token, outcome: Outcome) -> Finished {
-        let finish = Finish {
-            outcome,
-            log_tail: None,
-            log_end: None,
-        };
+        let finish = Finish { outcome, log_tail: None, log_end: None };
         self.queue.finish(token, &finish).await.unwrap()
     }
 

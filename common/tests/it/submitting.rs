@@ -10,9 +10,7 @@ use crate::scene::{Scene, ask, failed, worker};
 async fn one_image_is_one_build() {
     let scene = Scene::new().await;
     let first = ask("o/slow", 1);
-    let Submitted::New(new) = scene.queue.submit(&first).await.unwrap() else {
-        panic!("not new")
-    };
+    let Submitted::New(new) = scene.queue.submit(&first).await.unwrap() else { panic!("not new") };
     assert_eq!((new.id, new.position, new.attempt), (first.id, Some(1), 1));
     let Submitted::Joined(joined) = scene.queue.submit(&ask("o/slow", 1)).await.unwrap() else {
         panic!("not joined")
@@ -57,31 +55,19 @@ async fn outcomes_are_remembered_for_a_while() {
         let id = scene.submit(&asked).await;
         let token = scene.claim("w", 1).await.remove(0).token;
         assert!(matches!(scene.finish(&token, outcome).await, Finished::Ended(_)));
-        let ttl: i64 = scene
-            .redis(&["TTL", &scene.queue.keys().image(&asked.spec.image)])
-            .await;
+        let ttl: i64 = scene.redis(&["TTL", &scene.queue.keys().image(&asked.spec.image)]).await;
         let mut again = asked.clone();
         again.id = BuildId::new();
-        match memory_s {
-            Some(seconds) => {
-                assert!(
-                    (i64::from(seconds) - 2..=i64::from(seconds)).contains(&ttl),
-                    "{ttl}"
-                );
-                assert!(
-                    matches!(scene.queue.submit(&again).await.unwrap(), Submitted::Ended(b) if b.id == id)
-                );
-                again.force = true;
-                let forced = scene.submit(&again).await;
-                assert_ne!(forced, id);
-                scene.queue.cancel(forced, "test", "").await.unwrap();
-            }
-            None => {
-                assert_eq!(ttl, -2);
-                assert_ne!(scene.submit(&again).await, id);
-                scene.queue.cancel(again.id, "test", "").await.unwrap();
-            }
+        if let Some(seconds) = memory_s {
+            assert!((i64::from(seconds) - 2..=i64::from(seconds)).contains(&ttl), "{ttl}");
+            assert!(matches!(scene.queue.submit(&again).await.unwrap(), Submitted::Ended(b) if b.id == id));
+            again.force = true;
+        } else {
+            assert_eq!(ttl, -2);
         }
+        let next = scene.submit(&again).await;
+        assert_ne!(next, id);
+        scene.queue.cancel(next, "test", "").await.unwrap();
     }
     scene.check().await;
 }
@@ -92,28 +78,12 @@ async fn a_ban_refuses_all_but_operators_and_ends_when_built() {
     scene.beat("w", 4, &[]).await;
     let running = scene.submit(&ask("o/n", 1)).await;
     let token = scene.claim("w", 1).await.remove(0).token;
-    let ban = Stop {
-        message: Some("too slow today".to_owned()),
-        until_built: true,
-        until: None,
-    };
+    let ban = Stop { message: Some("too slow today".to_owned()), until_built: true, until: None };
     scene.clock.advance_ms(5);
-    scene
-        .rule(
-            "github.com/o/n",
-            &Rule {
-                ban: Some(ban),
-                ..Rule::default()
-            },
-        )
-        .await;
+    scene.rule("github.com/o/n", &Rule { ban: Some(ban), ..Rule::default() }).await;
     for commit in [1, 2] {
         match scene.queue.submit(&ask("o/n", commit)).await.unwrap() {
-            Submitted::Banned {
-                pattern,
-                message,
-                until,
-            } => {
+            Submitted::Banned { pattern, message, until } => {
                 assert_eq!(
                     (pattern.as_str(), message.as_str(), until),
                     ("github.com/o/n", "too slow today", None)
@@ -128,17 +98,11 @@ async fn a_ban_refuses_all_but_operators_and_ends_when_built() {
     // A success of what was asked for before the ban does not end it.
     scene.finish(&token, Outcome::Succeeded).await;
     assert_eq!(scene.state(running).await, BuildState::Succeeded);
-    assert!(matches!(
-        scene.queue.submit(&ask("o/n", 3)).await.unwrap(),
-        Submitted::Banned { .. }
-    ));
+    assert!(matches!(scene.queue.submit(&ask("o/n", 3)).await.unwrap(), Submitted::Banned { .. }));
     let token = scene.claim("w", 1).await.remove(0).token;
     assert_eq!(token.build, allowed);
     scene.finish(&token, Outcome::Succeeded).await;
-    assert!(matches!(
-        scene.queue.submit(&ask("o/n", 3)).await.unwrap(),
-        Submitted::New(_)
-    ));
+    assert!(matches!(scene.queue.submit(&ask("o/n", 3)).await.unwrap(), Submitted::New(_)));
     assert!(scene.queue.rules().await.unwrap().is_empty());
     scene.check().await;
 }
@@ -148,36 +112,19 @@ async fn a_cancelled_image_can_be_asked_for_at_once() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;
     let waiting = scene.submit(&ask("o/n", 1)).await;
-    assert_eq!(
-        scene.queue.cancel(waiting, "op", "wrong one").await.unwrap(),
-        Cancelled::Ended
-    );
+    assert_eq!(scene.queue.cancel(waiting, "op", "wrong one").await.unwrap(), Cancelled::Ended);
     assert_eq!(
         scene.queue.cancel(waiting, "op", "").await.unwrap(),
         Cancelled::Before(BuildState::Cancelled)
     );
-    assert_eq!(
-        scene.queue.cancel(BuildId::new(), "op", "").await.unwrap(),
-        Cancelled::Unknown
-    );
+    assert_eq!(scene.queue.cancel(BuildId::new(), "op", "").await.unwrap(), Cancelled::Unknown);
     let running = scene.submit(&ask("o/n", 1)).await;
     let token = scene.claim("w", 1).await.remove(0).token;
-    assert_eq!(
-        scene.queue.cancel(running, "op", "").await.unwrap(),
-        Cancelled::Stopping
-    );
+    assert_eq!(scene.queue.cancel(running, "op", "").await.unwrap(), Cancelled::Stopping);
     let next = scene.submit(&ask("o/n", 1)).await;
     assert_ne!(next, running);
     // The run that is being stopped keeps its permit until it is gone.
-    assert_eq!(
-        scene
-            .queue
-            .lane(&"github.com/o/n".parse().unwrap())
-            .await
-            .unwrap()
-            .permits,
-        1
-    );
+    assert_eq!(scene.queue.lane(&"github.com/o/n".parse().unwrap()).await.unwrap().permits, 1);
     assert_eq!(
         scene.finish(&token, failed(FailureClass::Infrastructure)).await,
         Finished::Ended(BuildState::Cancelled)
@@ -194,10 +141,7 @@ async fn people_are_counted_per_dispatcher_and_forgotten_with_it() {
     let scene = Scene::new().await;
     let (a, b): (DispatcherId, DispatcherId) = ("a".parse().unwrap(), "b".parse().unwrap());
     let count = |dispatcher: &DispatcherId, counts: Vec<(BuildId, u64)>| {
-        let beat = DispatcherBeat {
-            dispatcher: dispatcher.clone(),
-            counts,
-        };
+        let beat = DispatcherBeat { dispatcher: dispatcher.clone(), counts };
         let queue = scene.queue.clone();
         async move { queue.beat_dispatcher(&beat).await.unwrap() }
     };
@@ -237,13 +181,7 @@ async fn draining_workers_get_nothing_new() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;
     assert!(scene.queue.drain_worker(&worker("w"), true, "op").await.unwrap());
-    assert!(
-        !scene
-            .queue
-            .drain_worker(&worker("nobody"), true, "op")
-            .await
-            .unwrap()
-    );
+    assert!(!scene.queue.drain_worker(&worker("nobody"), true, "op").await.unwrap());
     let id = scene.submit(&ask("o/n", 1)).await;
     assert!(scene.claim("w", 4).await.is_empty());
     assert!(scene.beat("w", 4, &[]).await.drain);

@@ -27,36 +27,23 @@ pub(crate) struct State {
 impl State {
     pub(crate) async fn read(scene: &Scene) -> Self {
         let keys: Vec<String> = scene.redis(&["KEYS", "{fairlane}:build:*"]).await;
-        let ids: Vec<BuildId> = keys
-            .iter()
-            .map(|key| key.rsplit(':').next().unwrap().parse().unwrap())
-            .collect();
-        let builds = scene
-            .queue
-            .load(&ids)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|build| (build.id, build))
-            .collect();
+        let ids: Vec<BuildId> =
+            keys.iter().map(|key| key.rsplit(':').next().unwrap().parse().unwrap()).collect();
+        let builds =
+            scene.queue.load(&ids).await.unwrap().into_iter().map(|build| (build.id, build)).collect();
         let snapshot = scene.queue.snapshot().await.unwrap();
         let timers: Vec<String> = scene.redis(&["ZRANGE", "{fairlane}:timers", "0", "-1"]).await;
         let mut shared_permits = HashMap::new();
         for pattern in super::world::PATTERNS {
-            let holders: Vec<String> = scene
-                .redis(&["ZRANGE", &scene.queue.keys().permits_shared(pattern), "0", "-1"])
-                .await;
-            shared_permits.insert(
-                pattern.parse().unwrap(),
-                holders.iter().map(|id| id.parse().unwrap()).collect(),
-            );
+            let holders: Vec<String> =
+                scene.redis(&["ZRANGE", &scene.queue.keys().permits_shared(pattern), "0", "-1"]).await;
+            shared_permits
+                .insert(pattern.parse().unwrap(), holders.iter().map(|id| id.parse().unwrap()).collect());
         }
         Self {
             now: scene.clock.now_ms(),
             builds,
-            dispatchers: scene
-                .redis(&["ZRANGE", "{fairlane}:dispatchers", "0", "-1"])
-                .await,
+            dispatchers: scene.redis(&["ZRANGE", "{fairlane}:dispatchers", "0", "-1"]).await,
             rules: scene.queue.rules().await.unwrap(),
             slots: snapshot.slots,
             workers: snapshot.workers,
@@ -72,11 +59,7 @@ impl State {
 
     /// The rules for a lane, most specific first.
     fn rules_of<'a>(&'a self, lane: &'a Lane) -> impl Iterator<Item = (&'a Pattern, &'a Rule)> {
-        let mut found: Vec<_> = self
-            .rules
-            .iter()
-            .filter(|(pattern, _)| pattern.matches(lane))
-            .collect();
+        let mut found: Vec<_> = self.rules.iter().filter(|(pattern, _)| pattern.matches(lane)).collect();
         found.sort_by_key(|(pattern, _)| std::cmp::Reverse((pattern.is_lane(), pattern.as_str().len())));
         found.into_iter()
     }
@@ -86,32 +69,21 @@ impl State {
     }
 
     fn held(&self, lane: &Lane) -> bool {
-        self.rules_of(lane).any(|(_, rule)| {
-            rule.hold
-                .as_ref()
-                .is_some_and(|hold| hold.until.is_none_or(|at| at > self.now))
-        })
+        self.rules_of(lane)
+            .any(|(_, rule)| rule.hold.as_ref().is_some_and(|hold| hold.until.is_none_or(|at| at > self.now)))
     }
 
     fn limit_and_burst(&self, lane: &Lane) -> (usize, usize) {
         let default = if self.slots < 4 { 1 } else { 2 };
         let (mut limit, mut burst) = (None, None);
-        for (_, rule) in self
-            .rules_of(lane)
-            .filter(|(_, rule)| !rule.together && self.limit_in_force(rule))
-        {
+        for (_, rule) in self.rules_of(lane).filter(|(_, rule)| !rule.together && self.limit_in_force(rule)) {
             if burst.is_none() {
                 burst = rule.burst.or(if limit.is_none() { rule.limit } else { None });
             }
             limit = limit.or(rule.limit);
         }
         let limit = limit.unwrap_or(default) as usize;
-        (
-            limit,
-            burst
-                .map_or(3.max(default as usize), |burst| burst as usize)
-                .max(limit),
-        )
+        (limit, burst.map_or(3.max(default as usize), |burst| burst as usize).max(limit))
     }
 
     /// The limit that the lane shares with others, and the permits of it that are in use.
@@ -123,10 +95,7 @@ impl State {
 }
 
 fn is_live(state: BuildState) -> bool {
-    matches!(
-        state,
-        BuildState::Starting | BuildState::Running | BuildState::Orphaned
-    )
+    matches!(state, BuildState::Starting | BuildState::Running | BuildState::Orphaned)
 }
 
 /// Whether one state can lead to another in any number of transitions.
@@ -178,6 +147,27 @@ struct Permits {
     background: usize,
 }
 
+/// What must hold of the number of builds; gives those that are not adopted.
+fn check_count<'a>(
+    before: &State,
+    claimed: &'a [Claimed],
+    claim: &Claim,
+    draining: bool,
+) -> Result<Vec<&'a Claimed>, Broken> {
+    let fresh: Vec<&Claimed> = claimed.iter().filter(|one| !one.adopted).collect();
+    let share = usize::try_from(before.orphans.div_ceil(before.workers.max(1))).unwrap();
+    if claimed.len() > claim.free.max(share) {
+        return Err(format!("{} builds for {} free slots", claimed.len(), claim.free));
+    }
+    if fresh.len() > claim.free.saturating_sub(claimed.len() - fresh.len()) {
+        return Err(format!("{} fresh builds for {} free slots", fresh.len(), claim.free));
+    }
+    if draining && !fresh.is_empty() {
+        return Err("a draining worker got a build".to_owned());
+    }
+    Ok(fresh)
+}
+
 /// What must hold of a claim: limits, order, nothing left lying.
 pub(crate) fn check_claim(
     before: &State,
@@ -186,35 +176,12 @@ pub(crate) fn check_claim(
     claim: &Claim,
     draining: bool,
 ) -> Result<(), Broken> {
-    let fresh: Vec<&Claimed> = claimed.iter().filter(|one| !one.adopted).collect();
-    let adopted = claimed.len() - fresh.len();
-    if claimed.len()
-        > claim
-            .free
-            .max(usize::try_from(before.orphans.div_ceil(before.workers.max(1))).unwrap())
-    {
-        return Err(format!("{} builds for {} free slots", claimed.len(), claim.free));
-    }
-    if fresh.len() > claim.free.saturating_sub(adopted) {
-        return Err(format!(
-            "{} fresh builds for {} free slots",
-            fresh.len(),
-            claim.free
-        ));
-    }
+    let fresh = check_count(before, claimed, claim, draining)?;
     if draining {
-        return if fresh.is_empty() {
-            Ok(())
-        } else {
-            Err("a draining worker got a build".to_owned())
-        };
+        return Ok(());
     }
-    let mut permits = Permits {
-        lanes: HashMap::new(),
-        shared: before.shared_permits.clone(),
-        busy: 0,
-        background: 0,
-    };
+    let mut permits =
+        Permits { lanes: HashMap::new(), shared: before.shared_permits.clone(), busy: 0, background: 0 };
     for build in before.live() {
         permits.hold(build);
     }
@@ -232,9 +199,8 @@ pub(crate) fn check_claim(
         if !permits.may_start(before, build) {
             return Err(format!("{} of {} started over a limit", build.id, build.lane));
         }
-        let earlier = waiting
-            .values()
-            .find(|other| other.due < build.due && permits.may_start(before, other));
+        let earlier =
+            waiting.values().find(|other| other.due < build.due && permits.may_start(before, other));
         if let (Some(other), true) = (earlier, settled) {
             return Err(format!(
                 "{} (due {}) started before {} (due {})",
@@ -243,21 +209,14 @@ pub(crate) fn check_claim(
         }
         waiting.remove(&build.id);
         if let Some((_, pattern)) = before.shared(&build.lane) {
-            permits
-                .shared
-                .entry(pattern.clone())
-                .or_default()
-                .insert(build.id);
+            permits.shared.entry(pattern.clone()).or_default().insert(build.id);
         }
         permits.hold(build);
     }
     if claimed.len() < claim.free && settled {
         let left = waiting.values().find(|build| permits.may_start(before, build));
         if let Some(build) = left {
-            return Err(format!(
-                "{} of {} was left with a free slot: {build:?}",
-                build.id, build.lane
-            ));
+            return Err(format!("{} of {} was left with a free slot: {build:?}", build.id, build.lane));
         }
     }
     Ok(())

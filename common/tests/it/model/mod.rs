@@ -17,14 +17,7 @@ use world::World;
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// A request; `again` repeats the call as after a lost answer.
-    Submit {
-        repo: u8,
-        commit: u8,
-        background: bool,
-        force: bool,
-        dispatcher: u8,
-        again: bool,
-    },
+    Submit { repo: u8, commit: u8, background: bool, force: bool, dispatcher: u8, again: bool },
     /// A dispatcher's count of watchers.
     Watch { dispatcher: u8, build: u8, count: u8 },
     /// A dispatcher's heartbeat alone.
@@ -88,21 +81,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn random_histories_break_no_promise() {
-    let cases = std::env::var("FAIRLANE_MODEL_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(24);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let cases = std::env::var("FAIRLANE_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let scene = runtime.block_on(Scene::new());
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 400,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let histories = prop::collection::vec(step(), 1..150);
     let result = runner.run(&histories, |history| {
@@ -113,10 +95,7 @@ fn random_histories_break_no_promise() {
                     return Err(TestCaseError::fail(format!("step {at}, {step:?}: {broken}")));
                 }
             }
-            world
-                .settle()
-                .await
-                .map_err(|broken| TestCaseError::fail(format!("at the end: {broken}")))
+            world.settle().await.map_err(|broken| TestCaseError::fail(format!("at the end: {broken}")))
         })
     });
     if let Err(failure) = result {

@@ -1,0 +1,165 @@
+-- Purpose: the ends of builds and processes: giving back, ending, going back into line.
+--   Compiled behind lanes.lua, in front of each script.
+-- KEYS, ARGV, Returns: see prelude.lua
+local function count_people(by)
+  if by ~= 0 then call('HINCRBY', base .. 'totals', 'people', by) end
+end
+
+local function drop_worker(id)
+  local known = call('HMGET', base .. 'worker:' .. id, 'counted', 'drained')
+  call('ZREM', base .. 'workers', id)
+  call('ZREM', base .. 'timers', 'worker:' .. id)
+  call('DEL', base .. 'worker:' .. id)
+  if known[2] == '1' then call('HINCRBY', base .. 'totals', 'drained', -1) end
+  slots_changed(-(tonumber(known[1]) or 0))
+end
+
+-- Gives back what a build that no longer runs holds.
+local function give_back(id, b)
+  call('ZREM', base .. 'leases', id)
+  call('ZREM', base .. 'orphans', id)
+  call('ZREM', base .. 'permits:' .. b.lane, id)
+  if b.shared then
+    call('ZREM', base .. 'permits:shared:' .. b.shared, id)
+    refresh_shared(b.shared)
+  end
+  if b.bg then
+    T.background = T.background - 1
+    call('HINCRBY', base .. 'totals', 'background', -1)
+  end
+end
+
+-- Ends a build. `fields` are further ones to set; the caller has taken it out of its sets.
+local function end_build(id, b, state, fields)
+  local build = base .. 'build:' .. id
+  b.seq = b.seq + 1
+  call('HSET', build, 'state', state, 'ended', NOW, 'seq', ms(b.seq), unpack(fields))
+  call('HDEL', build, 'secrets', 'not_before', 'note', 'shared', 'bg', 'cancelling')
+  call('EXPIRE', build, KEEP_S)
+  call('ZADD', base .. 'ended', NOW, id)
+  local image = base .. 'image:' .. b.image
+  if call('GET', image) == id then
+    if state == 'cancelled' then
+      call('DEL', image)
+    else
+      call('EXPIRE', image, MEMORY_S[state == 'failed' and b.class or state])
+    end
+  end
+  count_people(-b.people)
+  call('DEL', base .. 'people:' .. id)
+  tell(id, b.lane, state, b.seq)
+end
+
+-- Puts a build back into line as its next attempt. It holds no permit any more.
+local function requeue(id, b, by, not_before, fields)
+  b.seq = b.seq + 1
+  call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', ms(b.seq),
+    'worker', '', 'last_worker', b.worker or '', 'requeued_by', by, 'place', '', 'claimed', '', 'started', '',
+    'note', '', 'shared', '', 'bg', '', 'not_before', not_before and ms(not_before) or '', unpack(fields))
+  call('ZADD', base .. 'queued', b.due, id)
+  if not_before then
+    call('ZADD', base .. 'timers', ms(not_before), 'build:' .. id)
+  else
+    call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
+  end
+  tell(id, b.lane, 'queued', b.seq)
+end
+
+-- Counts an adoption or a loss within the hour.
+local function count_adoption(b)
+  if now - b.adoptions_since > HOUR then b.adoptions, b.adoptions_since = 0, now end
+  b.adoptions = b.adoptions + 1
+end
+
+-- A run that died for no fault of its build: no backoff, no attempt used.
+local function lose(id, b, by, reason)
+  give_back(id, b)
+  count_adoption(b)
+  if b.cancelling then
+    end_build(id, b, 'cancelled', {})
+  elseif b.adoptions > ADOPTIONS_MAX then
+    b.class = 'stuck'
+    end_build(id, b, 'failed', { 'class', 'stuck', 'reason',
+      'its run was lost ' .. b.adoptions .. ' times within an hour: it may be killing its workers' })
+  else
+    requeue(id, b, by, nil, { 'reason', reason, 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since) })
+  end
+  place(b.lane)
+end
+
+local function orphan(id, b)
+  call('ZREM', base .. 'leases', id)
+  call('ZADD', base .. 'orphans', NOW, id)
+  b.seq = b.seq + 1
+  call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', ms(b.seq))
+  tell(id, b.lane, 'orphaned', b.seq)
+end
+
+-- At maxmemory Redis lets a script pass once it has written something that needs no memory.
+local function write_first() call('ZREM', base .. 'leases', '') end
+
+-- Sets how many watch a build through a dispatcher; its place in line follows.
+local function count_watchers(id, dispatcher, count)
+  local people, watched = base .. 'people:' .. id, base .. 'watched:' .. dispatcher
+  local b = load(id)
+  if not b.state or is_ended(b.state) then
+    call('HDEL', people, dispatcher)
+    call('SREM', watched, id)
+    return
+  end
+  local change = count - (tonumber(call('HGET', people, dispatcher)) or 0)
+  if count > 0 then
+    call('HSET', people, dispatcher, ms(count))
+    call('SADD', watched, id)
+  else
+    call('HDEL', people, dispatcher)
+    call('SREM', watched, id)
+  end
+  if change == 0 then return end
+  count_people(change)
+  b.people = b.people + change
+  local due = b.due
+  if b.state == 'queued' then due = ms(due_of(b.asked, b.expected, b.people, b.priority)) end
+  call('HSET', base .. 'build:' .. id, 'people', ms(b.people), 'due', due)
+  if due ~= b.due then
+    call('ZADD', base .. 'queued', due, id)
+    if not b.not_before then
+      call('ZADD', base .. 'lane:' .. b.lane, due, id)
+      place(b.lane)
+    end
+  end
+end
+
+-- Writes a rule back without what is over; removes it when nothing is left. Sets its timer.
+local function keep_rule(pattern, rule)
+  for _, part in ipairs({ 'ban', 'hold' }) do
+    if rule[part] and not in_force(rule[part]) then rule[part] = nil end
+  end
+  if not in_force(rule) then rule.limit, rule.burst, rule.together, rule['until'] = nil, nil, nil, nil end
+  local ends = rule['until']
+  for _, part in ipairs({ 'ban', 'hold' }) do
+    local over = rule[part] and rule[part]['until']
+    if over and (not ends or over < ends) then ends = over end
+  end
+  if rule.limit or rule.burst or rule.ban or rule.hold then
+    call('HSET', base .. 'rules', pattern, cjson.encode(rule))
+  else
+    call('HDEL', base .. 'rules', pattern)
+  end
+  if ends then
+    call('ZADD', base .. 'timers', ms(ends), 'rule:' .. pattern)
+  else
+    call('ZREM', base .. 'timers', 'rule:' .. pattern)
+  end
+end
+
+-- Lanes under a pattern belong elsewhere now: one lane at once, many in batches.
+local function rule_changed(pattern)
+  if string.sub(pattern, -1) == '*' then
+    refresh_shared(pattern)
+    replace_later(pattern)
+  else
+    place(pattern)
+  end
+end
+

@@ -1,0 +1,152 @@
+-- Purpose: where a lane belongs: its rules, its permits, and the one step that puts it there.
+--   Compiled behind the prelude, in front of each script.
+-- KEYS, ARGV, Returns: see prelude.lua
+-- The place in line: long builds wait longer, popular ones less, nobody without bound.
+local function due_of(asked, expected, people, priority)
+  local crowd = math.max(1, math.min(people, T.people_max))
+  local due = asked + math.floor(math.min(T.patience * expected / crowd, T.overtake_max))
+  if priority == 'background' then due = due + BACKGROUND end
+  return due
+end
+
+-- The names under which a rule for this lane may stand, most specific first.
+local function rule_names(lane)
+  local cuts, at = {}, 0
+  while #cuts < 4 do
+    at = string.find(lane, '/', at + 1, true)
+    if not at then break end
+    cuts[#cuts + 1] = at
+  end
+  local names = { lane }
+  for i = #cuts, 1, -1 do names[#names + 1] = string.sub(lane, 1, cuts[i]) .. '*' end
+  names[#names + 1] = '*'
+  return names
+end
+
+local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
+
+-- What the rules say of a lane: each part from the most specific rule that sets it.
+local function resolve(lane)
+  local names = rule_names(lane)
+  local texts = call('HMGET', base .. 'rules', unpack(names))
+  local r = {}
+  for i, name in ipairs(names) do
+    if texts[i] then
+      local rule = cjson.decode(texts[i])
+      if in_force(rule) then
+        if rule.together then
+          if not r.shared then r.shared, r.shared_limit = name, rule.limit end
+        else
+          local limit_here = not r.limit and rule.limit
+          if not r.burst then r.burst = rule.burst or (limit_here and rule.limit) or nil end
+          if limit_here then r.limit = rule.limit end
+        end
+      end
+      if not r.hold and in_force(rule.hold) then r.hold, r.hold_rule = rule.hold, name end
+      if not r.ban and in_force(rule.ban) then r.ban, r.ban_rule = rule.ban, name end
+    end
+  end
+  return r
+end
+
+-- Where a lane with queued builds belongs (r.where), and the facts that decide it.
+local function judge(lane, mean)
+  local r = resolve(lane)
+  r.taken = call('ZCARD', base .. 'permits:' .. lane)
+  r.limit = r.limit or T.limit
+  r.burst = math.max(r.burst or T.burst, r.limit)
+  if not r.shared and T.slow_after > 0 and (tonumber(mean) or 0) >= T.slow_after then
+    r.shared, r.shared_limit = 'slow', T.slow_limit
+  end
+  if r.hold then
+    r.where = 'lanes:held'
+  elseif r.shared then
+    -- It does not borrow: what it could borrow belongs to the lanes that it shares with.
+    r.where = r.taken < r.limit and 'lanes:shared:' .. r.shared or 'lanes:full'
+  elseif r.taken < r.limit then
+    r.where = 'lanes'
+  else
+    r.where = r.taken < r.burst and 'lanes:burst' or 'lanes:full'
+  end
+  return r
+end
+
+local function shared_limit(name)
+  if name == 'slow' then return T.slow_limit end
+  local text = call('HGET', base .. 'rules', name)
+  local rule = text and cjson.decode(text)
+  -- Without its rule nothing limits it any more; its lanes are on their way to other sets.
+  return rule and rule.together and in_force(rule) and rule.limit or math.huge
+end
+
+-- A shared limit stands in `lanes` as one member, scored with its first lane, while it has a permit.
+local function refresh_shared(name)
+  local head = call('ZRANGE', base .. 'lanes:shared:' .. name, 0, 0, 'WITHSCORES')
+  if head[1] and call('ZCARD', base .. 'permits:shared:' .. name) < shared_limit(name) then
+    call('ZADD', base .. 'lanes', head[2], '@' .. name)
+  else
+    call('ZREM', base .. 'lanes', '@' .. name)
+  end
+end
+
+local function shared_name(set) return set and string.match(set, '^lanes:shared:(.*)$') end
+
+-- THE step: puts a lane where it belongs. The only writer of the `lanes…` sets.
+local function place(lane)
+  local head = call('ZRANGE', base .. 'lane:' .. lane, 0, 0, 'WITHSCORES')
+  local stats = base .. 'stats:' .. lane
+  local known = call('HMGET', stats, 'at', 'mean')
+  local at, where = known[1], nil
+  if head[1] then where = judge(lane, known[2]).where end
+  if at and at ~= where then call('ZREM', base .. at, lane) end
+  if where then
+    call('ZADD', base .. where, head[2], lane)
+    if at ~= where then call('HSET', stats, 'at', where) end
+  elseif at then
+    call('HDEL', stats, 'at')
+  end
+  local left, entered = shared_name(at), shared_name(where)
+  if left and left ~= entered then refresh_shared(left) end
+  if entered then refresh_shared(entered) end
+end
+
+-- The lane whose first build is next, and the set it comes from; `free` slots of all are free.
+local function next_head(free)
+  local head = call('ZRANGE', base .. 'lanes', 0, 0, 'WITHSCORES')
+  local lane, score, set = head[1], tonumber(head[2]), 'lanes'
+  if free * 2 > T.slots then
+    local burst = call('ZRANGE', base .. 'lanes:burst', 0, 0, 'WITHSCORES')
+    if burst[1] and (not lane or tonumber(burst[2]) < score) then
+      lane, score, set = burst[1], tonumber(burst[2]), 'lanes:burst'
+    end
+  end
+  if lane and score > now + BACKGROUND / 2 and T.background >= T.background_max then return nil end
+  return lane, set
+end
+
+local function free_slots()
+  return T.slots - call('ZCARD', base .. 'leases') - call('ZCARD', base .. 'orphans')
+end
+
+-- Leaves a token for one worker if a build could start now. At most one token a worker: the one
+-- that takes it claims, and its claim leaves the next.
+local function wake()
+  local free = free_slots()
+  -- Draining workers hold leases and have no slots in the sum: others may be free all the same.
+  if free <= 0 and T.drained == 0 then return end
+  if not next_head(free) then return end
+  if call('LLEN', base .. 'wake') < call('ZCARD', base .. 'workers') then call('RPUSH', base .. 'wake', NOW) end
+end
+
+-- Lanes under a pattern are placed anew in batches, by whoever reaps: the timer carries the cursor.
+local function replace_later(pattern) call('ZADD', base .. 'timers', NOW, 'replace:1:0:' .. pattern) end
+
+local function slots_changed(by)
+  if by == 0 then return end
+  local before = T.limit
+  call('HINCRBY', base .. 'totals', 'slots', by)
+  totals()
+  if T.limit ~= before then replace_later('*') end
+  refresh_shared('slow')
+end
+

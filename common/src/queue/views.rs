@@ -1,0 +1,129 @@
+//! What looking at the queue shows.
+
+use serde::Serialize;
+
+use crate::build::BuildState;
+use crate::id::{BuildId, WorkerId};
+use crate::repo::Lane;
+
+/// The queue in numbers, all of one moment. Times are Unix milliseconds of Redis's clock.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub now: u64,
+    /// Builds that wait, those in backoff among them.
+    pub queued: u64,
+    /// Builds that a worker holds.
+    pub leased: u64,
+    /// Builds that wait for adoption.
+    pub orphaned: u64,
+    /// Live workers.
+    pub workers: u64,
+    /// Live dispatchers.
+    pub dispatchers: u64,
+    /// Slots of live workers that are not draining.
+    pub slots: u64,
+    /// People who wait, over all dispatchers.
+    pub people: u64,
+    /// Background builds that hold a slot.
+    pub background: u64,
+    /// Most background builds that may hold a slot.
+    pub background_max: u64,
+    /// Mean duration of the latest builds of all lanes, in milliseconds; `None` before the first.
+    pub mean_ms: Option<u64>,
+    /// Lanes that may start a build now.
+    pub lanes_ready: u64,
+    /// Lanes that may start one while more than half of all slots are free.
+    pub lanes_burst: u64,
+    /// Lanes at their burst.
+    pub lanes_full: u64,
+    /// Lanes that a rule holds.
+    pub lanes_held: u64,
+    /// When the build was asked for that waits longest, of the first thousand in line.
+    pub oldest_asked: Option<u64>,
+    /// Ended builds that are still known.
+    pub ended: u64,
+}
+
+/// A lane: what it waits for and what the queue knows of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LaneView {
+    /// Its name.
+    pub lane: Lane,
+    /// The set that it is in, such as `lanes` or `lanes:full`; `None` when nothing is queued.
+    pub at: Option<String>,
+    /// Its builds in line, those in backoff not counted.
+    pub queued: u64,
+    /// Permits in use.
+    pub permits: u64,
+    /// The build that has held a permit longest, and since when.
+    pub holder: Option<(BuildId, u64)>,
+    /// Permits it may have.
+    pub limit: u64,
+    /// Permits it may have while more than half of all slots are free.
+    pub burst: u64,
+    /// The limit that it shares with other lanes: name, limit, permits in use.
+    pub shared: Option<(String, u64, u64)>,
+    /// The rule that holds it: pattern, message, end.
+    pub held: Option<(String, String, Option<u64>)>,
+    /// The rule that bans it: pattern, message, end.
+    pub banned: Option<(String, String, Option<u64>)>,
+    /// Expected duration of its next build, in milliseconds; `None` before its first success.
+    pub mean_ms: Option<u64>,
+    /// Builds ended: succeeded, failed.
+    pub builds: (u64, u64),
+    /// Its latest failure: when, and the reason.
+    pub last_failure: Option<(u64, String)>,
+}
+
+/// A worker as the queue sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// Its host.
+    pub host: String,
+    /// Its release.
+    pub version: String,
+    /// Where its runs live.
+    pub place: String,
+    /// Its slots.
+    pub slots: u64,
+    /// Builds that it held at its latest heartbeat.
+    pub running: u64,
+    /// Whether it takes no more builds.
+    pub draining: bool,
+    /// Its latest heartbeat, Unix milliseconds.
+    pub seen: u64,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page starts; `None` after the last one.
+    pub cursor: Option<String>,
+}
+
+/// Which builds to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those in this state.
+    pub state: Option<BuildState>,
+    /// Only those of this lane.
+    pub lane: Option<Lane>,
+    /// At most so many ([`crate::limits::PAGE`] at the most, and if 0).
+    pub limit: usize,
+    /// Where to start: the cursor of the page before.
+    pub cursor: Option<String>,
+}
+
+/// What the read-only check found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// Entries that were compared.
+    pub checked: u64,
+    /// What does not fit together, one sentence each; empty when all is well.
+    pub problems: Vec<String>,
+}

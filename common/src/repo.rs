@@ -1,0 +1,309 @@
+//! What is asked for: repositories and their lanes, refs, images. Each is parsed once, at the edge,
+//! and is valid ever after.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Invalid;
+use crate::limits;
+
+/// Whether `c` may stand in a repository, a lane or an image: printable ASCII without blanks,
+/// quotes, braces and glob characters. (Keys are made of lanes and images, and people paste keys.)
+fn is_plain(c: char) -> bool {
+    c.is_ascii_graphic()
+        && !matches!(c, '"' | '\'' | '`' | '<' | '>' | '\\' | '^' | '{' | '|' | '}' | '*' | '[' | ']')
+}
+
+fn check_plain(field: &'static str, text: &str, max: usize) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new(field, "must not be empty"));
+    }
+    if text.len() > max {
+        return Err(Invalid::new(field, format!("has {} bytes; at most {max} are allowed", text.len())));
+    }
+    if text.starts_with('-') {
+        return Err(Invalid::new(
+            field,
+            "must not start with '-', which a command line would take for an option",
+        ));
+    }
+    if let Some(bad) = text.chars().find(|c| !is_plain(*c)) {
+        let shown: String = bad.escape_default().collect();
+        return Err(Invalid::new(
+            field,
+            format!(
+                "has the character '{shown}'; only printable ASCII without blanks, quotes, braces, backslashes and '*' is allowed"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// All builds of one repository: `github.com/owner/name`, or `doi/10.5281/zenodo.3242074`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Lane(String);
+
+impl Lane {
+    /// The lane's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Lane {
+    type Err = Invalid;
+
+    /// Takes a lane's name, or a repository's address, whose lane it then is.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.contains("://") {
+            return Ok(Repo::from_str(text).map_err(|e| Invalid::new("lane", e.why))?.lane());
+        }
+        check_plain("lane", text, limits::REPO_BYTES_MAX)?;
+        if !text.contains('/') || text.split('/').any(str::is_empty) {
+            return Err(Invalid::new(
+                "lane",
+                "a lane looks like github.com/owner/name or doi/10.5281/zenodo.3242074",
+            ));
+        }
+        Ok(Self(normal_lane(text)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Lane {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Hosts on which owner and name mean the same in upper and lower case.
+fn ignores_case(host: &str) -> bool {
+    matches!(host, "github.com" | "www.github.com" | "gist.github.com" | "gitlab.com" | "www.gitlab.com")
+}
+
+/// `host/path` with the host in lower case, and the path too where the host ignores case.
+pub(crate) fn normal_lane(text: &str) -> String {
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    let host = host.to_ascii_lowercase();
+    let path = path.trim_end_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    if ignores_case(&host) || host == "doi" {
+        let host = host.strip_prefix("www.").unwrap_or(&host).to_owned();
+        format!("{host}/{}", path.to_ascii_lowercase())
+    } else {
+        format!("{host}/{path}")
+    }
+}
+
+/// What repo2docker takes: a Git URL, or the DOI of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Repo(String);
+
+impl Repo {
+    /// The repository as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The lane that this repository's builds belong to.
+    pub fn lane(&self) -> Lane {
+        if let Some(doi) = doi_of(&self.0) {
+            return Lane(format!("doi/{}", doi.to_ascii_lowercase()));
+        }
+        let rest = self.0.split_once("://").map_or(self.0.as_str(), |(_, rest)| rest);
+        let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        Lane(normal_lane(&format!("{host}/{}", path.join("/"))))
+    }
+}
+
+impl fmt::Display for Repo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Repo {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let field = "repo";
+        check_plain(field, text, limits::REPO_BYTES_MAX)?;
+        if doi_of(text).is_some() {
+            return Ok(Self(text.to_owned()));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(Invalid::new(
+                field,
+                "neither a Git URL (https://github.com/owner/name) nor a DOI (10.5281/zenodo.3242074)",
+            ));
+        };
+        if !matches!(scheme, "https" | "http" | "git" | "ssh") {
+            return Err(Invalid::new(field, "a Git URL starts with https://, http://, git:// or ssh://"));
+        }
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        if user.is_some_and(|user| scheme != "ssh" || user.contains(':')) {
+            return Err(Invalid::new(
+                field,
+                "must not carry a user name or password; send credentials in secrets.git_credentials",
+            ));
+        }
+        if host.is_empty() || host.starts_with(['-', ':', '.']) {
+            return Err(Invalid::new(field, "the URL names no host"));
+        }
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        if path.split(['?', '#']).next().unwrap_or("").trim_matches('/').is_empty() {
+            return Err(Invalid::new(field, "the URL names no repository on that host"));
+        }
+        if path.split('/').any(|part| part == ".." || part == ".") {
+            return Err(Invalid::new(field, "the URL's path must not hold '.' or '..'"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Repo {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The DOI in `text`, bare (`10.5281/…`), with `doi:`, or as an address of doi.org.
+fn doi_of(text: &str) -> Option<&str> {
+    let doi = ["https://doi.org/", "http://doi.org/", "https://dx.doi.org/", "http://dx.doi.org/", "doi:"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .unwrap_or(text);
+    let (registrant, record) = doi.split_once('/')?;
+    let digits = registrant.strip_prefix("10.")?;
+    let fits = digits.len() >= 4 && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    (fits && !record.is_empty() && !record.starts_with('/') && !record.ends_with('/')).then_some(doi)
+}
+
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $max:expr, $extra:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                check_plain($field, text, $max)?;
+                let extra: fn(&str) -> Result<(), &'static str> = $extra;
+                extra(text).map_err(|why| Invalid::new($field, why))?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+checked_text!(
+    /// A resolved commit, a branch or tag, or a record's id: what `repo2docker --ref` takes.
+    GitRef, "ref", limits::REF_BYTES_MAX, |_| Ok(()));
+
+checked_text!(
+/// The image to be made, `registry/name:tag`. Two requests for the same image are one build.
+Image, "image", limits::IMAGE_BYTES_MAX, |text| {
+    let name = text.rsplit('/').next().unwrap_or(text);
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@'));
+    if !fits || name.is_empty() || text.starts_with(['/', ':', '.']) || text.contains("//") {
+        return Err("not an image's name; one looks like registry.example.org/binder-owner-name:3f2a91c");
+    }
+    Ok(())
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_of_repositories() {
+        for (repo, lane) in [
+            ("https://github.com/Owner/Name", "github.com/owner/name"),
+            ("https://GitHub.com/Owner/Name.git/", "github.com/owner/name"),
+            ("https://www.github.com/o/n", "github.com/o/n"),
+            ("ssh://git@gitlab.com/Group/Sub/Name.git", "gitlab.com/group/sub/name"),
+            ("https://git.example.org/Owner/Name.git", "git.example.org/Owner/Name"),
+            ("git://127.0.0.1:9418//a//b", "127.0.0.1:9418/a/b"),
+            ("10.5281/zenodo.3242074", "doi/10.5281/zenodo.3242074"),
+            ("https://doi.org/10.5281/Zenodo.3242074", "doi/10.5281/zenodo.3242074"),
+            ("doi:10.5281/zenodo.3242074", "doi/10.5281/zenodo.3242074"),
+        ] {
+            assert_eq!(repo.parse::<Repo>().unwrap().lane().as_str(), lane, "{repo}");
+        }
+        assert_eq!("GitHub.com/O/N".parse::<Lane>().unwrap().as_str(), "github.com/o/n");
+        assert_eq!("https://github.com/O/N".parse::<Lane>().unwrap().as_str(), "github.com/o/n");
+    }
+
+    #[test]
+    fn bad_repositories_are_refused_with_a_reason() {
+        for (repo, says) in [
+            ("", "empty"),
+            ("owner/name", "neither"),
+            ("-ufoo", "start with '-'"),
+            ("file:///etc", "starts with https"),
+            ("https://user:secret@github.com/o/n", "credentials"),
+            ("https://token@github.com/o/n", "credentials"),
+            ("ssh://git:pw@github.com/o/n", "credentials"),
+            ("https://github.com", "no repository"),
+            ("https:///o/n", "no host"),
+            ("https://github.com/o/../n", "'..'"),
+            ("https://github.com/o/n\n", "character"),
+            ("https://github.com/o/{n}", "character"),
+            ("10.1/x", "neither"),
+        ] {
+            let refused = repo.parse::<Repo>().expect_err(repo);
+            assert!(refused.why.contains(says), "{repo}: {refused}");
+        }
+        let long = format!("https://github.com/o/{}", "n".repeat(3000));
+        assert!(long.parse::<Repo>().unwrap_err().why.contains("bytes"));
+    }
+
+    #[test]
+    fn refs_and_images() {
+        assert!("3f2a91c".parse::<GitRef>().is_ok());
+        assert!("--upload-pack=x".parse::<GitRef>().is_err());
+        assert!("a b".parse::<GitRef>().is_err());
+        assert!("registry.example.org:5000/binder-o-n:3f2".parse::<Image>().is_ok());
+        for bad in ["", "-x", "a//b", "a b", "a/", "a$b", "/a"] {
+            assert!(bad.parse::<Image>().is_err(), "{bad}");
+        }
+    }
+}
