@@ -1,0 +1,317 @@
+//! The one place that writes: data goes to standard output, talk to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+/// What a text means to its reader; a terminal shows it by color.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// It went well.
+    Good,
+    /// Somebody should look at it.
+    Warning,
+    /// It went wrong.
+    Bad,
+    /// Beside the point.
+    Faint,
+    /// What a line is about.
+    Strong,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "\u{1b}[32m",
+            Self::Warning => "\u{1b}[33m",
+            Self::Bad => "\u{1b}[31m",
+            Self::Faint => "\u{1b}[2m",
+            Self::Strong => "\u{1b}[1m",
+        }
+    }
+}
+
+/// How to write: chosen once, from the flags and from what the streams are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+    color_data: bool,
+    color_talk: bool,
+    terminal: bool,
+}
+
+impl Output {
+    /// Writes JSON if `json`, and colors only to terminals whose owner has not set `NO_COLOR`.
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let (data, talk) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        Self { json, color_data: wanted && data, color_talk: wanted && talk, terminal: data && talk }
+    }
+
+    /// Whether data is written as JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Whether a person watches, so that a line may be drawn anew.
+    pub(crate) fn is_live(self) -> bool {
+        self.terminal && !self.json && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    }
+
+    /// Whether data may carry colors.
+    pub(crate) fn has_color(self) -> bool {
+        self.color_data
+    }
+
+    /// Whether talk may carry colors.
+    pub(crate) fn talks_in_color(self) -> bool {
+        self.color_talk
+    }
+
+    /// A line of data.
+    pub(crate) fn data(self, line: &str) {
+        write_data(line.as_bytes());
+    }
+
+    /// One JSON object on a line of its own.
+    pub(crate) fn json(self, value: &impl Serialize) {
+        // Only maps with keys that are no texts cannot be written, and there are none.
+        write_data(&serde_json::to_vec(value).unwrap_or_default());
+    }
+
+    /// A line of talk.
+    pub(crate) fn talk(self, line: &str) {
+        let mut out = std::io::stderr().lock();
+        // There is nobody left to tell that standard error is gone.
+        let _ = writeln!(out, "{line}");
+    }
+
+    /// `text` as data, in the color of its tone.
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
+        painted(self.color_data, tone, text)
+    }
+
+    /// `text` as talk, in the color of its tone.
+    pub(crate) fn paint_talk(self, tone: Tone, text: &str) -> String {
+        painted(self.color_talk, tone, text)
+    }
+
+    /// An aligned table; nothing at all without rows.
+    pub(crate) fn table(self, table: &Table) {
+        for line in table.lines(self) {
+            self.data(&line);
+        }
+    }
+}
+
+fn painted(color: bool, tone: Tone, text: &str) -> String {
+    if color { format!("{}{text}\u{1b}[0m", tone.code()) } else { text.to_owned() }
+}
+
+fn write_data(line: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        // The reader has seen enough, as in `fairlane queue | head -1`.
+        std::process::exit(0);
+    }
+}
+
+/// Rows under a headline, each column as wide as its widest cell.
+#[derive(Debug)]
+pub(crate) struct Table {
+    head: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// To which side a column's cells are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A table's cell.
+#[derive(Debug)]
+pub(crate) struct Cell(String, Option<Tone>);
+
+impl<T: ToString> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self(clean(&text.to_string(), Colors::Drop), None)
+    }
+}
+
+impl Cell {
+    /// A cell in a color.
+    pub(crate) fn toned(text: impl ToString, tone: Option<Tone>) -> Self {
+        Self(clean(&text.to_string(), Colors::Drop), tone)
+    }
+}
+
+impl Table {
+    /// A table with these columns.
+    pub(crate) fn new<const N: usize>(head: [(&'static str, Align); N]) -> Self {
+        Self { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row with a cell for each column.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// Whether it has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn lines(&self, output: Output) -> Vec<String> {
+        if self.rows.is_empty() {
+            return Vec::new();
+        }
+        let width_of = |column: usize, title: &str| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.0.chars().count());
+            cells.chain([title.chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> =
+            self.head.iter().enumerate().map(|(column, (title, _))| width_of(column, title)).collect();
+        let line = |cells: Vec<(&str, Option<Tone>)>| {
+            let last = cells.len().saturating_sub(1);
+            let mut parts = Vec::new();
+            for (column, (text, tone)) in cells.into_iter().enumerate() {
+                let room = " ".repeat(widths[column].saturating_sub(text.chars().count()));
+                let shown = tone.map_or_else(|| text.to_owned(), |tone| output.paint(tone, text));
+                parts.push(match self.head[column].1 {
+                    Align::Right => format!("{room}{shown}"),
+                    // Blanks at the end of a line would wrap on a narrow terminal.
+                    Align::Left if column == last => shown,
+                    Align::Left => format!("{shown}{room}"),
+                });
+            }
+            parts.join("  ").trim_end().to_owned()
+        };
+        let head = line(self.head.iter().map(|(title, _)| (*title, Some(Tone::Faint))).collect());
+        let rows = self.rows.iter().map(|row| line(row.iter().map(|cell| (cell.0.as_str(), cell.1)).collect()));
+        std::iter::once(head).chain(rows).collect()
+    }
+}
+
+/// What happens to the colors in a text from elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colors {
+    /// They reach the terminal.
+    Keep,
+    /// They are taken out.
+    Drop,
+}
+
+/// A text from elsewhere without what could move a terminal's cursor or change its settings: a log
+/// is written by whoever owns the repository.
+pub(crate) fn clean(text: &str, colors: Colors) -> String {
+    // A progress bar draws itself anew after each \r; only its last state is of use in a line.
+    let text = text.trim_end_matches(['\r', '\n']);
+    let text = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(text);
+    let mut kept = String::with_capacity(text.len());
+    let mut colored = false;
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\u{1b}' => {
+                if let Some(color) = skip_escape(&mut rest)
+                    && colors == Colors::Keep
+                {
+                    colored = true;
+                    kept.push_str(&color);
+                }
+            }
+            '\t' => kept.push_str("    "),
+            '\n' => kept.push(' '),
+            c if c.is_control() || is_turning(c) => {}
+            c => kept.push(c),
+        }
+    }
+    if colored {
+        kept.push_str("\u{1b}[0m");
+    }
+    kept
+}
+
+/// Characters that turn the direction of writing, and so can make a line read as another one.
+fn is_turning(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Passes over an escape sequence, and returns it if all it does is to set a color.
+fn skip_escape(rest: &mut std::str::Chars<'_>) -> Option<String> {
+    match rest.next()? {
+        '[' => {
+            let mut parameters = String::new();
+            for c in rest.by_ref() {
+                match c {
+                    '0'..='9' | ';' | ':' => parameters.push(c),
+                    '@'..='~' => return (c == 'm').then(|| format!("\u{1b}[{parameters}m")),
+                    // Private parameters and intermediates never belong to a color.
+                    ' '..='?' => {
+                        rest.find(|c| matches!(c, '@'..='~'));
+                        return None;
+                    }
+                    _ => return None,
+                }
+            }
+            None
+        }
+        // Strings to the terminal (titles, the clipboard) last until BEL or ESC \.
+        ']' | 'P' | '_' | '^' | 'X' => {
+            while let Some(c) = rest.next() {
+                if c == '\u{7}' || (c == '\u{1b}' && rest.next().is_some()) {
+                    break;
+                }
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_log_may_do_to_a_terminal() {
+        for (text, kept, dropped) in [
+            ("plain", "plain", "plain"),
+            ("\u{1b}[31mred\u{1b}[0m", "\u{1b}[31mred\u{1b}[0m\u{1b}[0m", "red"),
+            ("a\u{1b}[2Jb", "ab", "ab"),
+            ("\u{1b}]0;title\u{7}x", "x", "x"),
+            ("\u{1b}]52;c;AAAA\u{1b}\\x", "x", "x"),
+            ("\u{1b}[?1049hx", "x", "x"),
+            ("\u{1b}cx\u{7}\u{8}", "x", "x"),
+            ("10 %\r50 %\r100 %\r\n", "100 %", "100 %"),
+            ("a\tb", "a    b", "a    b"),
+            ("\u{9b}31mx", "31mx", "31mx"),
+            ("\u{202e}gnp.exe", "gnp.exe", "gnp.exe"),
+            ("cut \u{1b}[", "cut ", "cut "),
+        ] {
+            assert_eq!(clean(text, Colors::Keep), kept, "{text:?}");
+            assert_eq!(clean(text, Colors::Drop), dropped, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let output = Output { json: false, color_data: false, color_talk: false, terminal: false };
+        let mut table = Table::new([("LANE", Align::Left), ("QUEUED", Align::Right), ("WHY", Align::Left)]);
+        table.row(["github.com/o/n".into(), 12.into(), "full\u{1b}[2J".into()]);
+        table.row(["doi/x".into(), 3.into(), "".into()]);
+        assert_eq!(table.lines(output), [
+            "LANE            QUEUED  WHY",
+            "github.com/o/n      12  full",
+            "doi/x                3",
+        ]);
+    }
+}

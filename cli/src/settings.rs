@@ -1,0 +1,287 @@
+//! Settings: a flag wins over the environment, which wins over `fairlane.toml`.
+//!
+//! The options of the command line are the only list of settings. A value from the file becomes
+//! the default of its option, so it is checked and turned down like one that was typed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{ArgAction, Command};
+use toml::{Table, Value};
+
+/// The file that is read where none is named.
+const FILE: &str = "fairlane.toml";
+/// Larger files are no settings.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What stands in a file of settings.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    path: PathBuf,
+    table: Table,
+}
+
+impl Settings {
+    /// Reads the file that `--config` or `FAIRLANE_CONFIG` names, else `fairlane.toml` in the
+    /// present folder if there is one.
+    pub(crate) fn load(arguments: &[OsString]) -> Result<Self> {
+        let named = named_file(arguments)
+            .or_else(|| std::env::var_os("FAIRLANE_CONFIG").filter(|path| !path.is_empty()))
+            .map(PathBuf::from);
+        let (path, needed) = named.map_or_else(|| (PathBuf::from(FILE), false), |path| (path, true));
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => return Ok(Self::default()),
+            Err(error) => return Err(error).with_context(|| format!("the settings file {} cannot be read", path.display())),
+            Ok(file) if file.len() > FILE_BYTES_MAX => bail!("{} has {} bytes: that is no settings file", path.display(), file.len()),
+            Ok(_) => {}
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("the settings file {} cannot be read", path.display()))?;
+        let table = text.parse::<Table>().map_err(|error| {
+            // The whole message would repeat the line, and a token may stand in it.
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
+        })?;
+        Ok(Self { path, table })
+    }
+
+    /// Where it was read from; `None` without a file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        (!self.path.as_os_str().is_empty()).then_some(self.path.as_path())
+    }
+
+    /// Whether `value` stands in the file.
+    pub(crate) fn has_value(&self, value: &str) -> bool {
+        fn within(entry: &Value, value: &str) -> bool {
+            match entry {
+                Value::Table(table) => table.values().any(|entry| within(entry, value)),
+                Value::Array(entries) => entries.iter().any(|entry| within(entry, value)),
+                other => text_of(other).is_some_and(|text| text == value),
+            }
+        }
+        self.table.values().any(|entry| within(entry, value))
+    }
+
+    /// Makes what the file says the defaults of the options that it names.
+    ///
+    /// # Errors
+    /// A name that no option has, or a value that is not text, a number, a truth value or a list.
+    pub(crate) fn apply(&self, mut command: Command) -> Result<Command> {
+        let known = Known::of(&command);
+        for (key, value) in &self.table {
+            let name = key.replace('_', "-");
+            if let Value::Table(table) = value {
+                let options = known.by_command.get(name.as_str()).ok_or_else(|| self.unknown(key, known.commands()))?;
+                for (key, value) in table {
+                    let option = options
+                        .iter()
+                        .find(|option| option.long == key.replace('_', "-"))
+                        .ok_or_else(|| self.unknown(&format!("{name}.{key}"), options.iter().map(|o| format!("{name}.{}", o.long))))?;
+                    let values = self.values(key, value)?;
+                    command = with_default(command, &name, option, &values);
+                }
+                continue;
+            }
+            let fits: Vec<(&String, &Opt)> = known.everywhere(&name).collect();
+            if fits.is_empty() {
+                return Err(self.unknown(key, known.shared_names()));
+            }
+            let values = self.values(key, value)?;
+            for (of, option) in fits {
+                // The command's own table is more exact, wherever it stands in the file.
+                let own = self.table.get(of.as_str()).and_then(Value::as_table);
+                if !own.is_some_and(|own| own.keys().any(|key| key.replace('_', "-") == name)) {
+                    command = with_default(command, of, option, &values);
+                }
+            }
+        }
+        Ok(command)
+    }
+
+    fn values(&self, key: &str, value: &Value) -> Result<Vec<String>> {
+        let one = |value: &Value| {
+            text_of(value).ok_or_else(|| {
+                anyhow::anyhow!("{}: {key} must be a text, a number, true or false, or a list of these", self.path.display())
+            })
+        };
+        match value {
+            Value::Array(values) => values.iter().map(one).collect(),
+            value => Ok(vec![one(value)?]),
+        }
+    }
+
+    fn unknown(&self, key: &str, known: impl Iterator<Item = String>) -> anyhow::Error {
+        let wanted = key.replace('_', "-");
+        let mut near: Vec<(usize, String)> = known.map(|name| (distance(&wanted, &name), name)).collect();
+        near.sort();
+        near.dedup();
+        let hint = match near.first() {
+            Some((away, name)) if *away <= 3.max(wanted.len() / 3) => format!("; did you mean `{}`?", name.replace('-', "_")),
+            _ => format!("; known are {}", near.iter().map(|(_, name)| name.replace('-', "_")).collect::<Vec<_>>().join(", ")),
+        };
+        anyhow::anyhow!("{}: there is no setting `{key}`{hint}", self.path.display())
+    }
+}
+
+/// A plain value as it would be typed.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(truth) => Some(truth.to_string()),
+        Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
+    }
+}
+
+/// An option that a file can set.
+struct Opt {
+    id: String,
+    long: String,
+    shared: bool,
+}
+
+/// The options of each command.
+struct Known {
+    by_command: BTreeMap<String, Vec<Opt>>,
+}
+
+impl Known {
+    fn of(command: &Command) -> Self {
+        let options = |command: &Command| -> Vec<Opt> {
+            let settable = command.get_arguments().filter(|arg| {
+                !matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
+            });
+            settable
+                .filter_map(|arg| {
+                    let long = arg.get_long()?.to_owned();
+                    Some(Opt { id: arg.get_id().to_string(), long, shared: arg.get_env().is_some() })
+                })
+                .collect()
+        };
+        let by_command = command.get_subcommands().map(|sub| (sub.get_name().to_owned(), options(sub))).collect();
+        Self { by_command }
+    }
+
+    /// The options of that name that mean the same in every command: those with a variable.
+    fn everywhere<'a>(&'a self, long: &'a str) -> impl Iterator<Item = (&'a String, &'a Opt)> {
+        self.by_command
+            .iter()
+            .flat_map(|(name, options)| options.iter().map(move |option| (name, option)))
+            .filter(move |(_, option)| option.shared && option.long == long)
+    }
+
+    fn shared_names(&self) -> impl Iterator<Item = String> {
+        self.by_command.values().flatten().filter(|option| option.shared).map(|option| option.long.clone())
+    }
+
+    fn commands(&self) -> impl Iterator<Item = String> {
+        self.by_command.iter().filter(|(_, options)| !options.is_empty()).map(|(name, _)| name.clone())
+    }
+}
+
+fn with_default(command: Command, of: &str, option: &Opt, values: &[String]) -> Command {
+    command.mut_subcommand(of, |sub| {
+        sub.mut_arg(&option.id, |arg| {
+            // Help would print a token that stands in the file.
+            arg.required(false).default_values(values.to_vec()).hide_default_value(true)
+        })
+    })
+}
+
+/// What `--config` names, before the command line is read: the file changes how it is read.
+fn named_file(arguments: &[OsString]) -> Option<OsString> {
+    let mut arguments = arguments.iter().take_while(|argument| *argument != "--");
+    while let Some(argument) = arguments.next() {
+        if argument == "--config" {
+            return arguments.next().cloned();
+        }
+        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
+            return Some(path.into());
+        }
+    }
+    None
+}
+
+/// How many letters to change, add or drop to get from one word to the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Arg;
+
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings { path: "fairlane.toml".into(), table: text.parse().unwrap() }
+    }
+
+    fn command() -> Command {
+        let slots = || Arg::new("slots").long("slots").env("FAIRLANE_UNIT_TEST_SLOTS").value_parser(clap::value_parser!(u32));
+        let url = || Arg::new("urls").long("dispatcher-url").env("FAIRLANE_UNIT_TEST_URL").num_args(1).action(ArgAction::Append);
+        Command::new("fairlane")
+            .subcommand(Command::new("worker").arg(slots().required(true)).arg(Arg::new("host").long("host")))
+            .subcommand(Command::new("up").arg(slots()).arg(url()))
+    }
+
+    fn slots(settings: &str, line: &[&str]) -> Option<u32> {
+        let matches = super::tests::settings(settings).apply(command()).unwrap().try_get_matches_from(line).unwrap();
+        matches.subcommand().unwrap().1.get_one("slots").copied()
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_a_commands_table_over_the_rest() {
+        assert_eq!(slots("slots = 3", &["fairlane", "up"]), Some(3));
+        assert_eq!(slots("slots = 3", &["fairlane", "worker"]), Some(3));
+        assert_eq!(slots("slots = 3", &["fairlane", "worker", "--slots", "5"]), Some(5));
+        assert_eq!(slots("slots = 3\n[worker]\nslots = 4", &["fairlane", "worker"]), Some(4));
+        assert_eq!(slots("slots = 3\n[worker]\nslots = 4", &["fairlane", "up"]), Some(3));
+        assert_eq!(slots("", &["fairlane", "up"]), None);
+    }
+
+    #[test]
+    fn lists_are_lists() {
+        let command = settings("dispatcher_url = ['a', 'b']").apply(command()).unwrap();
+        let matches = command.try_get_matches_from(["fairlane", "up"]).unwrap();
+        let urls: Vec<&String> = matches.subcommand().unwrap().1.get_many("urls").unwrap().collect();
+        assert_eq!(urls, ["a", "b"]);
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_the_nearest_one() {
+        for (text, says) in [
+            ("slot = 3", "did you mean `slots`?"),
+            ("host = 'a'", "there is no setting `host`"),
+            ("dispatcher_ulr = 'a'", "did you mean `dispatcher_url`?"),
+            ("[wroker]\nslots = 1", "did you mean `worker`?"),
+            ("[worker]\nslotz = 1", "did you mean `worker.slots`?"),
+            ("slots = 2020-01-01", "must be a text"),
+        ] {
+            let error = settings(text).apply(command()).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_found_before_the_line_is_read() {
+        let line = |words: &[&str]| named_file(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(line(&["fairlane", "--config", "a.toml", "up"]), Some("a.toml".into()));
+        assert_eq!(line(&["fairlane", "up", "--config=b.toml"]), Some("b.toml".into()));
+        assert_eq!(line(&["fairlane", "submit", "--", "--config", "c"]), None);
+    }
+}
