@@ -1,1 +1,96 @@
-fn main() {}
+//! `fairlane`: run Fairlane, ask for builds, look at the queue.
+
+mod args;
+mod client;
+mod commands;
+mod exit;
+mod follow;
+mod human;
+mod line;
+mod output;
+mod progress;
+mod redis_facts;
+mod redis_server;
+mod settings;
+mod source;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use args::{Cli, Command};
+use exit::{Exit, Stop};
+use fairlane_common::telemetry::{self, LogFormat};
+use line::Line;
+use output::{Output, Tone};
+
+/// How long tasks that still run may take once the work is done.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // It runs in a build's environment and folder, whose settings files are none of ours.
+    if arguments.get(1).is_some_and(|command| command == "supervise") {
+        // It can only complain, and only the worker's log hears it.
+        let _ = telemetry::init("warn", LogFormat::Text, false);
+        return fairlane_worker::supervise_main();
+    }
+    match run(&arguments) {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error),
+    }
+}
+
+fn run(arguments: &[OsString]) -> Result<Exit> {
+    let line = Line::new(arguments)?;
+    let cli = line.parse(arguments)?;
+    let output = Output::new(cli.json);
+    if let Command::RedisGuard { parent, program, folder } = &cli.command {
+        redis_server::guard(*parent, program, folder)?;
+    }
+    if let Command::Completions(args) = &cli.command {
+        return commands::completions::run(args, output);
+    }
+    let serves = matches!(cli.command, Command::Up(_) | Command::Dispatcher { .. } | Command::Worker { .. });
+    let mut builder =
+        if serves { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let runtime = builder.enable_all().build()?;
+    let result = runtime.block_on(dispatch(cli, &line, output));
+    runtime.shutdown_timeout(LEAVE_LIMIT);
+    result
+}
+
+async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
+    match cli.command {
+        Command::Up(args) => Box::pin(commands::up::run(*args, line, output)).await,
+        Command::Dispatcher { args, log } => Box::pin(commands::serve::dispatcher(*args, &log, output)).await,
+        Command::Worker { args, log } => Box::pin(commands::serve::worker(*args, &log, output)).await,
+        Command::Submit(args) => Box::pin(commands::submit::run(*args, output)).await,
+        Command::Watch(args) => commands::watch::run(args, output).await,
+        Command::Logs(args) => commands::logs::run(args, output).await,
+        Command::Queue(args) => commands::queue::run(args, output).await,
+        Command::Lanes(args) => commands::queue::lanes(args, output).await,
+        Command::Why(args) => commands::queue::why(args, output).await,
+        Command::Rule { rule } => Box::pin(commands::rule::run(rule, output)).await,
+        Command::Workers(args) => commands::workers::run(args, output).await,
+        Command::Drain(args) => commands::workers::drain(args, output).await,
+        Command::Cancel(args) => commands::workers::cancel(args, output).await,
+        Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
+        Command::Completions(_) | Command::RedisGuard { .. } => Ok(Exit::Good),
+    }
+}
+
+/// Tells what went wrong, and how the program ends for it.
+fn report(error: &anyhow::Error) -> ExitCode {
+    let output = Output::new(false);
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // Help goes to standard output, mistakes to standard error; nobody is left if neither works.
+        let _ = error.print();
+        return if error.use_stderr() { Exit::Usage.into() } else { Exit::Good.into() };
+    }
+    // A message of ours says it all; others need their causes.
+    let text = error.downcast_ref::<Stop>().map_or_else(|| format!("{error:#}"), ToString::to_string);
+    output.talk(&format!("{} {text}", output.paint_talk(Tone::Bad, "error:")));
+    exit::of(error).into()
+}

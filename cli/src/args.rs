@@ -1,0 +1,467 @@
+//! The command line, as a tree of types. Its texts are the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use fairlane_common::build::{BuildState, Priority};
+use fairlane_common::id::{BuildId, GitRef, Image, Lane, Repo, WorkerId};
+use fairlane_common::rule::Pattern;
+use fairlane_common::telemetry::LogFormat;
+use secrecy::SecretString;
+
+use crate::exit;
+
+/// A build queue for BinderHub: no repository can hold up the builds of the others.
+///
+/// Try it: `fairlane up` in one terminal, and in another
+/// `fairlane submit https://github.com/binder-examples/requirements --watch`.
+#[derive(Debug, Parser)]
+#[command(name = "fairlane", version, after_help = exit::HELP, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Write data as JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The settings file, instead of ./fairlane.toml
+    #[arg(long, global = true, env = "FAIRLANE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(Box<Up>),
+    /// Run a dispatcher: the HTTP API and its event streams
+    ///
+    /// Example: fairlane dispatcher --redis-url redis://redis:6379 --listen 127.0.0.1:8600
+    #[command(display_order = 20)]
+    Dispatcher {
+        #[command(flatten)]
+        args: Box<fairlane_dispatcher::Args>,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Run a worker: claims builds and runs them
+    ///
+    /// Example: fairlane worker --redis-url redis://redis:6379 --slots 4
+    #[command(display_order = 21)]
+    Worker {
+        #[command(flatten)]
+        args: Box<fairlane_worker::Args>,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    Submit(Box<Submit>),
+    Watch(Watch),
+    Logs(Logs),
+    Queue(Queue),
+    Lanes(Lanes),
+    Why(Why),
+    /// Ban, hold or limit repositories
+    ///
+    /// A pattern is a lane (github.com/owner/name), a repository's address, or leading parts and a
+    /// final * in quotes ('github.com/owner/*'). The most exact rule wins. Rules hold at once.
+    #[command(display_order = 9, subcommand_required = true, arg_required_else_help = true)]
+    Rule {
+        #[command(subcommand)]
+        rule: Rule,
+    },
+    Workers(Workers),
+    Drain(Drain),
+    Cancel(Cancel),
+    Doctor(Doctor),
+    Completions(Completions),
+    /// Become the redis-server of `up` (internal)
+    #[command(hide = true)]
+    RedisGuard { parent: u32, program: PathBuf, folder: PathBuf },
+}
+
+/// How to reach the dispatchers.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Dispatcher")]
+pub(crate) struct Reach {
+    /// Dispatchers' addresses, parted by commas; any of them will do
+    #[arg(
+        long,
+        env = "FAIRLANE_DISPATCHER_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8600"
+    )]
+    pub(crate) dispatcher_url: Vec<String>,
+    /// The token to show; better kept in the environment or fairlane.toml than typed
+    #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<SecretString>,
+}
+
+/// Run everything on this machine: a dispatcher, a worker, and a redis-server of its own
+///
+/// The queue is kept in the data folder over restarts. Ctrl-C lets running builds end (a second one
+/// does not).
+///
+/// Example: fairlane up --slots 2
+#[derive(Debug, Args)]
+#[command(display_order = 0)]
+pub(crate) struct Up {
+    /// Where the dispatcher listens
+    #[arg(long, env = "FAIRLANE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8600")]
+    pub(crate) listen: String,
+    /// Builds that run at the same time, on each worker
+    #[arg(long, env = "FAIRLANE_SLOTS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) slots: u32,
+    /// Workers
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) workers: u32,
+    /// Where the queue is kept; ~/.local/share/fairlane by default
+    #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) data: Option<PathBuf>,
+    /// What builds an image: a program and its arguments with {repo}, {ref} and {image} in them;
+    /// no shell reads it. jupyter-repo2docker by default
+    #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
+    pub(crate) command: Option<String>,
+    /// A Redis that runs already, instead of one of its own
+    #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// What a long-running process says on standard error.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// What to log, as in RUST_LOG: info, warn, fairlane_worker=debug,info
+    #[arg(long = "log", env = "FAIRLANE_LOG", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// text, or json: one object a line
+    #[arg(long, env = "FAIRLANE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Ask for a build of a repository
+///
+/// Examples:
+///   fairlane submit https://github.com/binder-examples/requirements --watch
+///   fairlane submit https://github.com/owner/name --ref 3f2a91c --image registry.example.org/owner-name:3f2a91c --push
+#[derive(Debug, Args)]
+#[command(display_order = 1, verbatim_doc_comment)]
+pub(crate) struct Submit {
+    /// A Git URL, or a DOI such as 10.5281/zenodo.3242074
+    pub(crate) repo: Repo,
+    /// The commit, or a branch or tag, which `git ls-remote` resolves here; HEAD by default
+    #[arg(long = "ref", value_name = "REF")]
+    pub(crate) reference: Option<GitRef>,
+    /// The image to make; by default made up from the repository's name and the commit
+    #[arg(long)]
+    pub(crate) image: Option<Image>,
+    /// A name for people
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// interactive: somebody waits; background: behind all that people wait for
+    #[arg(long, default_value = "interactive", value_name = "PRIORITY")]
+    pub(crate) priority: Priority,
+    /// An argument for repo2docker, such as --arg=--subdir=demo; may be repeated
+    #[arg(long = "arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
+    /// Push the image to its registry
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// A word about the build, name=value; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Build it even if a success or failure is remembered
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Credentials for the repository, as Git's credential helpers write them (or set FAIRLANE_GIT_CREDENTIALS)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) git_credentials_file: Option<PathBuf>,
+    /// A Docker configuration with the registry's credentials (or set FAIRLANE_REGISTRY_CREDENTIALS)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) registry_credentials_file: Option<PathBuf>,
+    /// Follow the build until it ends; the exit code says how
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Follow a build until it ends; the exit code says how
+///
+/// Example: fairlane watch 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
+#[derive(Debug, Args)]
+#[command(display_order = 2)]
+pub(crate) struct Watch {
+    /// The build
+    pub(crate) id: BuildId,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Show a build's log
+///
+/// Example: fairlane logs -f 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
+#[derive(Debug, Args)]
+#[command(display_order = 3)]
+pub(crate) struct Logs {
+    /// The build
+    pub(crate) id: BuildId,
+    /// Go on until the build ends
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Show the queue: what waits, what runs, and the lanes that come next
+///
+/// Examples:
+///   fairlane queue
+///   fairlane queue --builds --state failed
+#[derive(Debug, Args)]
+#[command(display_order = 4, verbatim_doc_comment)]
+pub(crate) struct Queue {
+    /// List builds instead: those in line in their order, then those that run, then ended ones
+    #[arg(long)]
+    pub(crate) builds: bool,
+    /// Only builds in this state
+    #[arg(long, requires = "builds", value_name = "STATE")]
+    pub(crate) state: Option<BuildState>,
+    /// Only builds of this lane
+    #[arg(long, requires = "builds", value_name = "LANE")]
+    pub(crate) lane: Option<Lane>,
+    /// At most so many builds
+    #[arg(long, requires = "builds", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// List lanes with builds, or show one: all builds of one repository
+///
+/// Example: fairlane lanes github.com/jupyterlab/jupyterlab-demo
+#[derive(Debug, Args)]
+#[command(display_order = 5)]
+pub(crate) struct Lanes {
+    /// A lane, or a repository's address
+    pub(crate) lane: Option<Lane>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Say in one sentence why a build is where it is
+///
+/// Example: fairlane why 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
+#[derive(Debug, Args)]
+#[command(display_order = 6)]
+pub(crate) struct Why {
+    /// The build
+    pub(crate) id: BuildId,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// What to do with rules.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rule {
+    /// Refuse new requests; what is queued or runs goes on
+    ///
+    /// Example: fairlane rule ban github.com/owner/name --message "being repaired" --for 2h
+    Ban {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        stop: StopArgs,
+        /// Build the lane's HEAD now, so that --until-built has something to end with
+        #[arg(long, requires = "until_built")]
+        build: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// End a ban
+    ///
+    /// Example: fairlane rule unban github.com/owner/name
+    Unban {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Take requests, but start nothing
+    ///
+    /// Example: fairlane rule hold 'github.com/owner/*' --message "registry move" --until 2026-03-24T18:00:00Z
+    Hold {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        stop: StopArgs,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// End a hold
+    ///
+    /// Example: fairlane rule release 'github.com/owner/*'
+    Release {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Say how many builds of a lane may run at the same time
+    ///
+    /// Examples:
+    ///   fairlane rule limit github.com/owner/name 4
+    ///   fairlane rule limit 'github.com/owner/*' 3 --together --for 2h
+    ///   fairlane rule limit github.com/owner/name --clear
+    #[command(verbatim_doc_comment)]
+    Limit(LimitArgs),
+    /// List all rules
+    ///
+    /// Example: fairlane rule list
+    List {
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+/// When a ban or a hold ends, and what people are told.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// What people are told
+    #[arg(long, short)]
+    pub(crate) message: Option<String>,
+    /// It ends after this long: 90s, 15m, 2h, 3d
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
+    pub(crate) lasts: Option<String>,
+    /// It ends at this time: 2026-03-24T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// It ends with the next success of the lane
+    #[arg(long)]
+    pub(crate) until_built: bool,
+}
+
+/// A limit, or its end.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// A lane or a pattern of lanes
+    pub(crate) pattern: PatternText,
+    /// Builds of each lane that may run at the same time
+    #[arg(required_unless_present = "clear", conflicts_with = "clear", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Builds up to which a lane may borrow while more than half of all slots are free
+    #[arg(long, value_name = "N", conflicts_with = "clear", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) burst: Option<u32>,
+    /// Count all lanes of the pattern together
+    #[arg(long, conflicts_with = "clear")]
+    pub(crate) together: bool,
+    /// It ends after this long: 90s, 15m, 2h, 3d
+    #[arg(long = "for", value_name = "TIME", conflicts_with_all = ["until", "clear"])]
+    pub(crate) lasts: Option<String>,
+    /// It ends at this time: 2026-03-24T18:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "clear")]
+    pub(crate) until: Option<String>,
+    /// Take the limit away
+    #[arg(long)]
+    pub(crate) clear: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// A pattern, and the text that it was typed as.
+#[derive(Debug, Clone)]
+pub(crate) struct PatternText {
+    /// As typed: a repository's address tells where to build it from.
+    pub(crate) typed: String,
+    /// Its normal form.
+    pub(crate) pattern: Pattern,
+}
+
+impl std::str::FromStr for PatternText {
+    type Err = fairlane_common::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self { typed: text.to_owned(), pattern: text.parse()? })
+    }
+}
+
+/// List the workers
+///
+/// Example: fairlane workers
+#[derive(Debug, Args)]
+#[command(display_order = 10)]
+pub(crate) struct Workers {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Let a worker take no more builds; what it runs goes on
+///
+/// Example: fairlane drain node-3-5f1c09aa
+#[derive(Debug, Args)]
+#[command(display_order = 11)]
+pub(crate) struct Drain {
+    /// The worker, as `fairlane workers` names it
+    pub(crate) worker: WorkerId,
+    /// Let it take builds again
+    #[arg(long)]
+    pub(crate) undo: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// End a build for everybody who waits for it
+///
+/// Example: fairlane cancel 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d --reason "wrong branch"
+#[derive(Debug, Args)]
+#[command(display_order = 8)]
+pub(crate) struct Cancel {
+    /// The build
+    pub(crate) id: BuildId,
+    /// What its watchers are told
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Look for what is wrong: with Redis, with the queue in it, with dispatchers and workers
+///
+/// Looks at the Redis of --redis-url, else at that of `fairlane up` on this machine, and at the
+/// dispatchers. Each finding says what to do. Exit code 1 if there is an error.
+///
+/// Example: fairlane doctor --redis-url redis://127.0.0.1:6379
+#[derive(Debug, Args)]
+#[command(display_order = 12)]
+pub(crate) struct Doctor {
+    /// Redis
+    #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// The prefix of the queue's keys
+    #[arg(long, env = "FAIRLANE_PREFIX", value_name = "PREFIX", default_value = "fairlane")]
+    pub(crate) prefix: String,
+    /// The data folder of `fairlane up`; ~/.local/share/fairlane by default
+    #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) data: Option<PathBuf>,
+    /// The command that builds an image, to be looked for on this machine
+    #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
+    pub(crate) command: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Write a script that completes commands and options in your shell
+///
+/// Example: fairlane completions bash > ~/.local/share/bash-completion/completions/fairlane
+#[derive(Debug, Args)]
+#[command(display_order = 30)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a label reads name=value".to_owned()),
+    }
+}

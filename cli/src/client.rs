@@ -1,0 +1,306 @@
+//! Asking dispatchers over HTTP. Any of them will do: each request goes to the one that answered
+//! last, and on to the next when that one is gone.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::exit::{Exit, Stop};
+use crate::output::{Colors, clean};
+
+/// How long a connection may take to open.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// How long a whole answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// A stream sends a comment every 15 s: three missed ones are a dead dispatcher.
+const SILENCE_LIMIT: Duration = Duration::from_secs(45);
+/// How often all dispatchers are tried while they say that they will be back.
+const ROUNDS_MAX: u32 = 4;
+/// Most of an answer that is read; the largest list is a page of 200.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A way to the dispatchers.
+#[derive(Debug)]
+pub(crate) struct Client {
+    urls: Vec<Url>,
+    token: Option<SecretString>,
+    direct: reqwest::Client,
+    proxied: reqwest::Client,
+    latest: AtomicUsize,
+}
+
+impl Client {
+    /// A client of the dispatchers at `urls`.
+    ///
+    /// # Errors
+    /// An address that is no HTTP URL, or none at all.
+    pub(crate) fn new(urls: &[String], token: Option<SecretString>) -> Result<Self> {
+        let urls = urls.iter().map(|url| url.trim()).filter(|url| !url.is_empty()).map(parse_url).collect::<Result<Vec<_>>>()?;
+        if urls.is_empty() {
+            return Err(Stop::usage("no dispatcher is named; set --dispatcher-url or FAIRLANE_DISPATCHER_URL").into());
+        }
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("fairlane/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_LIMIT)
+                .read_timeout(SILENCE_LIMIT)
+        };
+        Ok(Self {
+            urls,
+            token,
+            direct: builder().no_proxy().build()?,
+            proxied: builder().build()?,
+            latest: AtomicUsize::new(0),
+        })
+    }
+
+    /// The dispatchers' addresses, for people.
+    pub(crate) fn shown(&self) -> String {
+        self.urls.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Reads something.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
+        self.send(Method::GET, path, query, None).await
+    }
+
+    /// Asks for something. All our requests may be repeated: the dispatchers see that it is the same.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<T> {
+        let answer = self.ask(&method, path, query, body).await?;
+        let text = read(answer).await?;
+        let text = if text.is_empty() { "null" } else { &text };
+        serde_json::from_str(text).with_context(|| {
+            format!("the answer to {method} {path} cannot be read; the dispatcher may be of another release")
+        })
+    }
+
+    /// Reads a text, and hands on its lines as they come.
+    pub(crate) async fn lines(&self, path: &str, mut on: impl FnMut(&str)) -> Result<()> {
+        let answer = match self.open_stream(0, path, &[], None).await {
+            Ok(answer) => answer,
+            Err(StreamRefused::Never(stop)) => return Err(stop.into()),
+            // The one that answered last is away: any other will do.
+            Err(StreamRefused::Later(_)) => self.ask(&Method::GET, path, &[], None).await?,
+        };
+        let mut chunks = answer.bytes_stream();
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            rest.extend_from_slice(&chunk.context("the dispatcher broke off in the middle of the log; try again")?);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                on(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+            }
+            anyhow::ensure!(rest.len() <= ANSWER_BYTES_MAX, "a line has more than {ANSWER_BYTES_MAX} bytes");
+        }
+        if !rest.is_empty() {
+            on(&String::from_utf8_lossy(&rest));
+        }
+        Ok(())
+    }
+
+    /// Whether what is sent can be read on its way.
+    pub(crate) fn sends_in_the_clear(&self) -> bool {
+        self.urls.iter().any(|url| url.scheme() == "http" && !is_loopback(url))
+    }
+
+    /// Asks for something, and returns the answer with its body unread.
+    async fn ask(&self, method: &Method, path: &str, query: &[(&str, String)], body: Option<&Value>) -> Result<Response> {
+        let mut failure = None;
+        for round in 0..ROUNDS_MAX {
+            let mut again = false;
+            for turn in 0..self.urls.len() {
+                let at = (self.latest.load(Ordering::Relaxed) + turn) % self.urls.len();
+                let mut request = self.request(at, method.clone(), path, query).timeout(ANSWER_LIMIT);
+                if let Some(body) = body {
+                    request = request.json(body);
+                }
+                match request.send().await {
+                    Ok(answer) if is_passing(answer.status()) => {
+                        again = true;
+                        failure = Some(refusal(answer).await);
+                    }
+                    Ok(answer) => {
+                        self.latest.store(at, Ordering::Relaxed);
+                        return if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await.into()) };
+                    }
+                    Err(error) => failure = Some(self.unreachable(at, &error)),
+                }
+            }
+            // A dispatcher that says "later" is worth waiting for; one that is not there is not.
+            if !again || round + 1 == ROUNDS_MAX {
+                break;
+            }
+            tokio::time::sleep(backoff(round)).await;
+        }
+        Err(failure.unwrap_or_else(|| Stop::new(Exit::Unreachable, "no dispatcher answers")).into())
+    }
+
+    /// Opens a stream on one dispatcher, `turn` places after the one that answered last.
+    pub(crate) async fn open_stream(
+        &self,
+        turn: usize,
+        path: &str,
+        query: &[(&str, String)],
+        cursor: Option<&str>,
+    ) -> Result<Response, StreamRefused> {
+        let at = (self.latest.load(Ordering::Relaxed) + turn) % self.urls.len();
+        let mut request = self.request(at, Method::GET, path, query);
+        if let Some(cursor) = cursor {
+            request = request.header("last-event-id", cursor);
+        }
+        let open = tokio::time::timeout(ANSWER_LIMIT, request.send()).await;
+        match open {
+            Ok(Ok(answer)) if answer.status().is_success() => {
+                self.latest.store(at, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Ok(Ok(answer)) if is_passing(answer.status()) => Err(StreamRefused::Later(refusal(answer).await)),
+            Ok(Ok(answer)) => Err(StreamRefused::Never(refusal(answer).await)),
+            Ok(Err(error)) => Err(StreamRefused::Later(self.unreachable(at, &error))),
+            Err(_) => Err(StreamRefused::Later(Stop::new(Exit::Unreachable, "the dispatcher does not answer"))),
+        }
+    }
+
+    fn request(&self, at: usize, method: Method, path: &str, query: &[(&str, String)]) -> RequestBuilder {
+        let mut url = self.urls[at].clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path.split('/'));
+        }
+        // A proxy for the world outside knows nothing of this host.
+        let client = if is_loopback(&url) { &self.direct } else { &self.proxied };
+        let mut request = client.request(method, url);
+        if !query.is_empty() {
+            request = request.query(query);
+        }
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        }
+    }
+
+    fn unreachable(&self, at: usize, error: &reqwest::Error) -> Stop {
+        // The innermost cause says it best ("Connection refused"); the outer ones repeat the URL.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        let url = self.urls[at].as_str().trim_end_matches('/');
+        Stop::new(
+            Exit::Unreachable,
+            format!(
+                "no dispatcher answers at {}: {cause}\nStart one with `fairlane up`, or name yours with --dispatcher-url or FAIRLANE_DISPATCHER_URL.",
+                if self.urls.len() == 1 { url.to_owned() } else { self.shown() }
+            ),
+        )
+    }
+}
+
+/// Why a stream did not open.
+#[derive(Debug)]
+pub(crate) enum StreamRefused {
+    /// Another dispatcher, or the same one later, may open it.
+    Later(Stop),
+    /// No dispatcher will.
+    Never(Stop),
+}
+
+/// How long to wait before round `round` + 1: growing, capped, and never the same for all.
+pub(crate) fn backoff(round: u32) -> Duration {
+    let most = 250_u64.saturating_mul(1 << round.min(5)).min(5_000);
+    Duration::from_millis(fastrand::u64(most / 2..=most))
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    let bad = || Stop::usage(format!("'{}' is not a dispatcher's address; one looks like http://127.0.0.1:8600", clean(text, Colors::Drop)));
+    let url: Url = text.parse().map_err(|_| bad())?;
+    if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
+        return Err(bad().into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Stop::usage("a dispatcher's address must not carry a password; send a token with FAIRLANE_TOKEN").into());
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// Whether the dispatcher, or a proxy before it, says that it passes.
+fn is_passing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 502..=504)
+}
+
+/// What an answer other than success means, from its problem+json.
+async fn refusal(answer: Response) -> Stop {
+    let status = answer.status();
+    let exit = match status.as_u16() {
+        401 | 403 | 429 => Exit::Refused,
+        502..=504 => Exit::Unreachable,
+        400..500 => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    let text = read(answer).await.unwrap_or_default();
+    let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+    let say = |name: &str| problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty());
+    let mut message = say("detail").or_else(|| say("title")).unwrap_or_else(|| format!("the dispatcher answers {status}"));
+    if let Some(advice) = ["action", "advice", "help", "hint"].iter().find_map(|name| say(name)) {
+        message = format!("{message}\n{advice}");
+    } else if status == StatusCode::UNAUTHORIZED {
+        message = format!("{message}\nSet FAIRLANE_TOKEN to a token of the dispatcher.");
+    }
+    Stop::new(exit, message)
+}
+
+async fn read(mut answer: Response) -> Result<String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        anyhow::ensure!(bytes.len() + chunk.len() <= ANSWER_BYTES_MAX, "the answer is larger than {ANSWER_BYTES_MAX} bytes");
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_dispatchers() {
+        for (url, says) in [
+            ("127.0.0.1:8600", "not a dispatcher's address"),
+            ("ftp://a", "not a dispatcher's address"),
+            ("http://u:secret@a", "must not carry a password"),
+        ] {
+            let error = Client::new(&[url.to_owned()], None).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
+        }
+        assert!(Client::new(&[String::new()], None).unwrap_err().to_string().contains("--dispatcher-url"));
+        let client = Client::new(&["http://a/base/".to_owned(), " http://[::1]:8600".to_owned()], None).unwrap();
+        let request = client.request(0, Method::GET, "v1/lanes/github.com/o/n m", &[]).build().unwrap();
+        assert_eq!(request.url().as_str(), "http://a/base/v1/lanes/github.com/o/n%20m");
+        assert!(is_loopback(&client.urls[1]) && !is_loopback(&client.urls[0]));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_cap() {
+        for round in 0..40 {
+            assert!(backoff(round) <= Duration::from_secs(5));
+        }
+        assert!(backoff(0) <= Duration::from_millis(250));
+    }
+}

@@ -1,0 +1,16 @@
+//! `fairlane completions`: a script for the user's shell.
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::args::{Cli, Completions};
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Runs the command.
+pub(crate) fn run(args: &Completions, output: Output) -> Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "fairlane", &mut script);
+    output.data(String::from_utf8(script)?.trim_end());
+    Ok(Exit::Good)
+}

@@ -1,0 +1,56 @@
+//! `fairlane logs`: show what a build has written.
+
+use anyhow::Result;
+use fairlane_dispatcher::api::LogLine;
+
+use crate::args::Logs;
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::follow::{Happening, follow};
+use crate::output::{Colors, Output, Tone, clean};
+use crate::progress::{lines_of, shown};
+
+/// Runs the command.
+pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    if !args.follow {
+        return whole(&client, &args, output).await;
+    }
+    let write = |happening: &Happening, _: &str| match happening {
+        Happening::Log(log) => log.lines.iter().for_each(|line| write_line(line, output)),
+        Happening::Notice(notice) => output.talk(&output.paint_talk(Tone::Faint, &clean(&notice.text, Colors::Drop))),
+        Happening::Lost(why) => output.talk(&output.paint_talk(Tone::Warning, why)),
+        Happening::State(_) | Happening::Moved(_) | Happening::End(_) => {}
+    };
+    tokio::select! {
+        end = follow(&client, args.id, write) => end.map(|_| Exit::Good),
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+async fn whole(client: &Client, args: &Logs, output: Output) -> Result<Exit> {
+    let mut any = false;
+    let colors = if output.has_color() { Colors::Keep } else { Colors::Drop };
+    client
+        .lines(&format!("v1/builds/{}/log", args.id), |text| {
+            any = true;
+            if output.is_json() {
+                output.json(&serde_json::json!({ "text": text }));
+            } else {
+                lines_of(text, colors).iter().for_each(|line| output.data(line));
+            }
+        })
+        .await?;
+    if !any {
+        output.talk(&format!("Build {} has written nothing yet; `fairlane logs -f {}` waits for it.", args.id, args.id));
+    }
+    Ok(Exit::Good)
+}
+
+fn write_line(line: &LogLine, output: Output) {
+    if output.is_json() {
+        output.json(line);
+    } else {
+        shown(line, output).iter().for_each(|line| output.data(line));
+    }
+}

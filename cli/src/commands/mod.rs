@@ -1,0 +1,12 @@
+//! One module a command, or a family of small ones.
+
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod logs;
+pub(crate) mod queue;
+pub(crate) mod rule;
+pub(crate) mod serve;
+pub(crate) mod submit;
+pub(crate) mod up;
+pub(crate) mod watch;
+pub(crate) mod workers;

@@ -1,0 +1,284 @@
+//! `fairlane queue`, `lanes` and `why`: what waits, for what, and why.
+
+use anyhow::Result;
+use fairlane_common::build::BuildState;
+use fairlane_dispatcher::api::{BuildPage, BuildView, LanePage, LaneView, QueueView, StopView, Totals};
+
+use crate::args::{Lanes, Queue, Why};
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::human;
+use crate::output::{Align, Cell, Colors, Output, Table, Tone, clean};
+use crate::progress::sentence;
+
+/// Entries asked for at once.
+const PAGE: u32 = 200;
+/// Pages read of a list; whoever wants more than 10,000 lines asks the API.
+const PAGES_MAX: u32 = 50;
+
+/// Runs `queue`.
+pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    if args.builds {
+        return builds(&client, &args, output).await;
+    }
+    let view: QueueView = client.get("v1/queue", &[]).await?;
+    if output.is_json() {
+        output.json(&view);
+        return Ok(Exit::Good);
+    }
+    totals(&view.totals, output);
+    let table = lane_table(&view.lanes);
+    if !table.is_empty() {
+        output.data("");
+        output.table(&table);
+    }
+    if view.more_lanes {
+        output.talk("There are more lanes: `fairlane lanes` lists them all.");
+    }
+    Ok(Exit::Good)
+}
+
+/// Runs `lanes`.
+pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    if let Some(lane) = args.lane {
+        let view: LaneView = client.get(&format!("v1/lanes/{lane}"), &[]).await?;
+        if output.is_json() {
+            output.json(&view);
+        } else {
+            let now = now(&client).await?;
+            lane_details(&view, now, output);
+        }
+        return Ok(Exit::Good);
+    }
+    let mut all = Vec::new();
+    let mut cursor = None;
+    for _ in 0..PAGES_MAX {
+        let mut query = vec![("limit", PAGE.to_string())];
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        let page: LanePage = client.get("v1/lanes", &query).await?;
+        all.extend(page.lanes);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if output.is_json() {
+        all.iter().for_each(|lane| output.json(lane));
+    } else if all.is_empty() {
+        output.talk("No lane has a build that waits or runs.");
+    } else {
+        output.table(&lane_table(&all));
+    }
+    if cursor.is_some() {
+        output.talk(&format!("There are more than these {}.", all.len()));
+    }
+    Ok(Exit::Good)
+}
+
+/// Runs `why`.
+pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let build: BuildView = client.get(&format!("v1/builds/{}", args.id), &[]).await?;
+    if output.is_json() {
+        output.json(&build);
+        return Ok(Exit::Good);
+    }
+    let now = now(&client).await?;
+    let why = build.why.as_deref().map_or_else(|| sentence(&build), |why| clean(why, Colors::Drop));
+    let state = output.paint(tone_of(build.state).unwrap_or(Tone::Strong), build.state.word());
+    output.data(&format!("{state}: {why}"));
+    let mut facts = vec![
+        ("lane", build.lane.to_string()),
+        ("image", build.image.clone()),
+        ("asked for", human::ago(build.asked_ms, now)),
+        ("people", build.people.to_string()),
+        ("attempt", build.attempt.to_string()),
+    ];
+    let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("expected to take", (!build.state.is_ended()).then(|| human::span(build.expected_seconds * 1000)));
+    add("not before", build.not_before_ms.map(|at| human::ahead(at, now)));
+    add("started", build.started_ms.or(build.claimed_ms).map(|at| human::ago(at, now)));
+    add("ended", build.ended_ms.map(|at| human::ago(at, now)));
+    add("worker", build.worker.as_ref().map(ToString::to_string));
+    add("note", build.note.clone());
+    add("class", build.class.map(|class| class.to_string()));
+    add("reason", build.reason.clone());
+    add("avoids nodes", (!build.avoid_nodes.is_empty()).then(|| build.avoid_nodes.join(", ")));
+    add("moved to", build.moved.map(|id| id.to_string()));
+    write_facts(&facts, output);
+    Ok(Exit::Good)
+}
+
+async fn builds(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
+    let wanted = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let mut all: Vec<BuildView> = Vec::new();
+    let mut cursor: Option<String> = None;
+    // A page may come up short of what matches: entries that do not are read too.
+    for _ in 0..PAGES_MAX {
+        let mut query = vec![("limit", (wanted - all.len()).min(PAGE as usize).to_string())];
+        query.extend(args.state.map(|state| ("state", state.to_string())));
+        query.extend(args.lane.as_ref().map(|lane| ("lane", lane.to_string())));
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: BuildPage = client.get("v1/builds", &query).await?;
+        all.extend(page.builds);
+        cursor = page.cursor;
+        if cursor.is_none() || all.len() >= wanted {
+            break;
+        }
+    }
+    if output.is_json() {
+        all.iter().for_each(|build| output.json(build));
+    } else if all.is_empty() {
+        output.talk("There are no such builds.");
+    } else {
+        let now = now(client).await?;
+        let mut table = Table::new([
+            ("ID", Align::Left),
+            ("STATE", Align::Left),
+            ("PLACE", Align::Right),
+            ("PEOPLE", Align::Right),
+            ("ASKED", Align::Right),
+            ("LANE", Align::Left),
+            ("REF", Align::Left),
+        ]);
+        for build in &all {
+            table.row([
+                build.id.into(),
+                Cell::toned(build.state, tone_of(build.state)),
+                build.position.map(|place| place.to_string()).unwrap_or_default().into(),
+                build.people.into(),
+                human::ago(build.asked_ms, now).into(),
+                (&build.lane).into(),
+                build.reference.chars().take(12).collect::<String>().into(),
+            ]);
+        }
+        output.table(&table);
+    }
+    if cursor.is_some() {
+        output.talk(&format!("There are more than these {}; --limit shows more.", all.len()));
+    }
+    Ok(Exit::Good)
+}
+
+async fn now(client: &Client) -> Result<u64> {
+    Ok(client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms)
+}
+
+fn totals(totals: &Totals, output: Output) {
+    let oldest = totals.oldest_wait_seconds.map(|wait| format!(", the longest for {}", human::span(wait * 1000))).unwrap_or_default();
+    let busy = totals.leased + totals.orphaned;
+    let count = |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+    let mut facts = vec![
+        ("waiting", format!("{}{oldest}", count(totals.queued, "build", "builds"))),
+        ("running", format!("{} on {}", count(busy, "build", "builds"), count(totals.slots, "slot", "slots"))),
+        ("people", count(totals.people, "person waits", "people wait")),
+        (
+            "machinery",
+            format!("{}, {}", count(totals.workers, "worker", "workers"), count(totals.dispatchers, "dispatcher", "dispatchers")),
+        ),
+    ];
+    if let Some(mean) = totals.mean_seconds {
+        facts.push(("a build takes", format!("{} on average", human::span(mean * 1000))));
+    }
+    if totals.background > 0 {
+        facts.push(("background", format!("{} of at most {} running", totals.background, totals.background_max)));
+    }
+    if totals.orphaned > 0 {
+        facts.push(("orphaned", format!("{}: their worker is gone, another one takes over", totals.orphaned)));
+    }
+    write_facts(&facts, output);
+    if totals.slots == 0 {
+        let what = if totals.workers == 0 { "No worker is alive: start one with `fairlane worker`." } else { "All workers drain: nothing will start." };
+        output.talk(&output.paint_talk(Tone::Warning, what));
+    }
+}
+
+fn lane_table(lanes: &[LaneView]) -> Table {
+    let mut table = Table::new([
+        ("LANE", Align::Left),
+        ("WAITING", Align::Right),
+        ("RUNNING", Align::Right),
+        ("LIMIT", Align::Right),
+        ("TAKES", Align::Right),
+        ("WAITS FOR", Align::Left),
+    ]);
+    for lane in lanes {
+        let (words, tone) = waits_for(lane);
+        table.row([
+            (&lane.lane).into(),
+            lane.queued.into(),
+            lane.permits.into(),
+            limit(lane).into(),
+            lane.mean_seconds.map(|mean| human::span(mean * 1000)).unwrap_or_default().into(),
+            Cell::toned(words, tone),
+        ]);
+    }
+    table
+}
+
+fn limit(lane: &LaneView) -> String {
+    if lane.burst > lane.limit { format!("{}-{}", lane.limit, lane.burst) } else { lane.limit.to_string() }
+}
+
+fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
+    match lane.waits_for.as_deref() {
+        None => (String::new(), None),
+        Some("ready") => ("a slot".to_owned(), None),
+        Some("burst") => ("a permit, or an idle cluster".to_owned(), Some(Tone::Faint)),
+        Some("full") => ("a permit".to_owned(), Some(Tone::Warning)),
+        Some("held") => (lane.held.as_ref().map_or_else(|| "a rule".to_owned(), stop_words), Some(Tone::Warning)),
+        Some(other) => match &lane.shared {
+            Some(shared) => (format!("{} ({} of {} in use)", shared.name, shared.permits, shared.limit), Some(Tone::Warning)),
+            None => (other.to_owned(), None),
+        },
+    }
+}
+
+fn stop_words(stop: &StopView) -> String {
+    let message = if stop.message.is_empty() { String::new() } else { format!(": {}", stop.message) };
+    format!("rule {}{message}", stop.pattern)
+}
+
+fn lane_details(lane: &LaneView, now: u64, output: Output) {
+    output.data(&output.paint(Tone::Strong, lane.lane.as_str()));
+    let until = |stop: &StopView| {
+        let end = stop.until_ms.map(|at| format!(", ends {}", human::ahead(at, now))).unwrap_or_default();
+        format!("by {}{end}", stop_words(stop))
+    };
+    let mut facts = vec![
+        ("waiting", lane.queued.to_string()),
+        ("running", format!("{} of {}", lane.permits, limit(lane))),
+        ("ended", format!("{} succeeded, {} failed", lane.succeeded, lane.failed)),
+    ];
+    let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("waits for", lane.waits_for.is_some().then(|| waits_for(lane).0));
+    add("a build takes", lane.mean_seconds.map(|mean| human::span(mean * 1000)));
+    let since = lane.holder_since_ms.map(|at| format!(", since {}", human::ago(at, now))).unwrap_or_default();
+    add("longest running", lane.holder.map(|id| format!("{id}{since}")));
+    add("shares", lane.shared.as_ref().map(|shared| format!("{}: {} of {} in use", shared.name, shared.permits, shared.limit)));
+    add("held", lane.held.as_ref().map(until));
+    add("banned", lane.banned.as_ref().map(until));
+    let failure = lane.last_failure.as_deref().unwrap_or_default();
+    add("last failure", lane.last_failure_ms.map(|at| format!("{}: {failure}", human::ago(at, now))));
+    write_facts(&facts, output);
+}
+
+fn write_facts(facts: &[(&str, String)], output: Output) {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in facts {
+        let room = " ".repeat(width - name.len());
+        output.data(&format!("{}{room}  {}", output.paint(Tone::Faint, name), clean(value, Colors::Drop)));
+    }
+}
+
+fn tone_of(state: BuildState) -> Option<Tone> {
+    match state {
+        BuildState::Succeeded => Some(Tone::Good),
+        BuildState::Failed => Some(Tone::Bad),
+        BuildState::Cancelled | BuildState::Orphaned => Some(Tone::Warning),
+        BuildState::Starting | BuildState::Running => Some(Tone::Strong),
+        BuildState::Queued => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! `fairlane dispatcher` and `fairlane worker`: one process each, until a signal.
+
+use anyhow::{Context, Result};
+use fairlane_common::telemetry;
+use fairlane_common::{Link, Queue, RedisUrl};
+use fairlane_dispatcher::ServeError;
+use fairlane_worker::StopReason;
+
+use crate::args::LogArgs;
+use crate::exit::{Exit, Stop};
+use crate::output::Output;
+use crate::redis_facts::{Persistence, RedisFacts};
+
+/// Runs `dispatcher`.
+pub(crate) async fn dispatcher(args: fairlane_dispatcher::Args, log: &LogArgs, output: Output) -> Result<Exit> {
+    start_log(log, "info", output)?;
+    let settings = args.serve.settings().map_err(Stop::usage)?;
+    let url: RedisUrl = args.redis.redis_url.parse()?;
+    let queue = open(&url, &args.redis.prefix).await?;
+    let shutdown = fairlane_worker::shutdown_on_signals()?;
+    fairlane_dispatcher::serve(settings, queue, shutdown, |_| ()).await.map_err(explain)?;
+    Ok(Exit::Good)
+}
+
+/// Says what to do about a dispatcher that cannot serve.
+pub(crate) fn explain(error: ServeError) -> anyhow::Error {
+    match error {
+        ServeError::Open(_) => Stop::usage(error).into(),
+        ServeError::Listen { address, source } if source.kind() == std::io::ErrorKind::AddrInUse => Stop::new(
+            Exit::Failed,
+            format!("{address} is in use, perhaps by another `fairlane up`; choose another address with --listen"),
+        )
+        .into(),
+        other => other.into(),
+    }
+}
+
+/// Runs `worker`.
+pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: Output) -> Result<Exit> {
+    start_log(log, "info", output)?;
+    let (url, prefix) = (args.redis_url.clone(), args.prefix.clone());
+    let settings = args.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
+    let queue = open(&url, &prefix).await?;
+    let shutdown = fairlane_worker::shutdown_on_signals()?;
+    match fairlane_worker::run(settings, queue, shutdown, || ()).await? {
+        StopReason::Shutdown => tracing::info!("the worker has ended"),
+        StopReason::Drained => tracing::info!("the worker was drained by an operator and has ended"),
+    }
+    Ok(Exit::Good)
+}
+
+/// Starts the log of a long-running process; `usual` is what it says unless told otherwise.
+pub(crate) fn start_log(log: &LogArgs, usual: &str, output: Output) -> Result<()> {
+    let filter = log.filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(usual);
+    Ok(telemetry::init(filter, log.log_format, output.talks_in_color()).map_err(Stop::usage)?)
+}
+
+/// Opens the queue, and warns of a Redis that may lose it.
+pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
+    let queue = Queue::open(url, prefix)
+        .await
+        .with_context(|| format!("the queue in {url} cannot be opened; is Redis running there? (--redis-url or FAIRLANE_REDIS_URL names another)"))?;
+    if let Ok(facts) = RedisFacts::ask(&Link::open(url).await?, &queue.keys().schema()).await {
+        if facts.version().is_some_and(|version| version < (6, 2)) {
+            return Err(Stop::usage(format!(
+                "{url} is Redis {}; Fairlane needs 6.2 or later",
+                facts.get("redis_version").unwrap_or_default()
+            ))
+            .into());
+        }
+        if facts.get("maxmemory_policy").is_some_and(|policy| policy != "noeviction") {
+            tracing::warn!("this Redis evicts keys when its memory runs out, and builds with them: set maxmemory-policy noeviction");
+        }
+        if facts.persistence() == Persistence::Nothing {
+            tracing::warn!("this Redis keeps nothing over a restart: set appendonly yes");
+        }
+    }
+    Ok(queue)
+}

@@ -1,0 +1,189 @@
+//! `fairlane up`: a dispatcher, workers and a Redis, all on this machine and for this user.
+//!
+//! It starts what `dispatcher` and `worker` start, from command lines of its own, so that all
+//! their settings from the environment and the file hold here too.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, bail};
+use fairlane_common::RedisUrl;
+use fairlane_worker::{ExecutorKind, StopReason};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::serve::{explain, open, start_log};
+use crate::args::{Command, Up};
+use crate::exit::{Exit, Stop};
+use crate::line::Line;
+use crate::output::{Output, Tone};
+use crate::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
+
+/// An address that a newcomer can build within minutes.
+const FIRST_BUILD: &str = "https://github.com/binder-examples/requirements";
+
+/// Runs the command.
+pub(crate) async fn run(args: Up, line: &Line, output: Output) -> Result<Exit> {
+    start_log(&args.log, "warn", output)?;
+    let shutdown = fairlane_worker::shutdown_on_signals()?;
+    let given = args.redis_url.as_deref().filter(|url| !url.is_empty());
+    if let Some(url) = given {
+        let plan = Plan::new(&args, line, url)?;
+        return plan.serve(&args, None, &shutdown, output).await;
+    }
+    let folder = args.data.clone().map_or_else(default_folder, Ok)?;
+    let url = |folder: &DataFolder| format!("unix://{}", socket_in(folder.path()).display());
+    let folder = DataFolder::open(&folder)?;
+    // Whatever is wrong with the settings is said before anything starts.
+    let plan = Plan::new(&args, line, &url(&folder))?;
+    let mut redis = RedisServer::start(folder).await?;
+    let socket = redis.socket().display().to_string();
+    let done = CancellationToken::new();
+    let result = tokio::select! {
+        result = plan.serve(&args, Some(socket), &shutdown, output) => result,
+        kept = redis.keep(&done, output) => kept.map(|()| Exit::Failed),
+    };
+    redis.stop().await;
+    output.talk("Stopped. The queue is kept for the next `fairlane up`.");
+    result
+}
+
+/// Checked settings of all parts.
+struct Plan {
+    dispatcher: fairlane_dispatcher::Settings,
+    worker: fairlane_worker::Settings,
+    url: RedisUrl,
+    prefix: String,
+    has_token: bool,
+}
+
+impl Plan {
+    fn new(args: &Up, line: &Line, url: &str) -> Result<Self> {
+        let slots = args.slots.to_string();
+        let words = ["fairlane", "dispatcher", "--redis-url", url, "--listen", &args.listen];
+        let Command::Dispatcher { args: dispatcher, .. } = line.parse(words)?.command else {
+            bail!("the dispatcher's settings cannot be read");
+        };
+        let mut words = vec!["fairlane", "worker", "--redis-url", url, "--slots", &slots];
+        words.extend(args.command.iter().flat_map(|command| ["--command", command.as_str()]));
+        let Command::Worker { args: worker, .. } = line.parse(words)?.command else {
+            bail!("the worker's settings cannot be read");
+        };
+        let (prefix, url) = (worker.prefix.clone(), worker.redis_url.clone());
+        let worker = worker.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
+        if worker.executor == ExecutorKind::Process {
+            find_command(&worker, args.command.is_none())?;
+        }
+        let has_token = dispatcher.serve.token.is_some() || dispatcher.serve.tokens_file.is_some();
+        let dispatcher = dispatcher.serve.settings().map_err(Stop::usage)?;
+        Ok(Self { dispatcher, worker, url, prefix, has_token })
+    }
+
+    /// Runs the parts until `shutdown`, workers first to end, so that their builds are followed to
+    /// the last line.
+    async fn serve(self, args: &Up, socket: Option<String>, shutdown: &CancellationToken, output: Output) -> Result<Exit> {
+        let stop_dispatcher = CancellationToken::new();
+        let queue = open(&self.url, &self.prefix).await?;
+        let (tell, listening) = oneshot::channel();
+        let mut dispatcher = tokio::spawn(fairlane_dispatcher::serve(
+            self.dispatcher,
+            queue.clone(),
+            stop_dispatcher.clone(),
+            // Nobody waits for it only if the dispatcher has failed.
+            move |address| _ = tell.send(address),
+        ));
+        let address = tokio::select! {
+            Ok(address) = listening => address,
+            ended = &mut dispatcher => {
+                ended?.map_err(explain)?;
+                bail!("the dispatcher ended before it listened");
+            }
+        };
+        let stop_workers = shutdown.child_token();
+        let (tell, mut ready) = tokio::sync::mpsc::channel::<()>(1);
+        let mut workers = JoinSet::new();
+        for _ in 0..args.workers {
+            let (tell, queue) = (tell.clone(), queue.clone());
+            let run = fairlane_worker::run(self.worker.clone(), queue, stop_workers.clone(), move || drop(tell));
+            workers.spawn(run);
+        }
+        drop(tell);
+        tokio::select! {
+            // It closes when each worker is ready, or has ended.
+            _ = ready.recv() => {}
+            () = shutdown.cancelled() => {}
+        }
+        if !shutdown.is_cancelled() {
+            greet(args, address, socket.as_deref(), self.has_token, output);
+        }
+        let result = tokio::select! {
+            ended = &mut dispatcher => {
+                ended?.map_err(explain)?;
+                bail!("the dispatcher has ended")
+            }
+            result = attend(&mut workers, shutdown, output) => result,
+        };
+        stop_workers.cancel();
+        while workers.join_next().await.is_some() {}
+        stop_dispatcher.cancel();
+        if !dispatcher.is_finished() {
+            dispatcher.await?.map_err(explain)?;
+        }
+        result.map(|()| Exit::Good)
+    }
+}
+
+/// Waits until the workers have ended after a shutdown. One that an operator drained ends before.
+async fn attend(workers: &mut JoinSet<Result<StopReason>>, shutdown: &CancellationToken, output: Output) -> Result<()> {
+    let said = async {
+        shutdown.cancelled().await;
+        output.talk("Stopping: running builds may end. Ctrl-C again stops them and puts them back into line.");
+        std::future::pending::<()>().await;
+    };
+    let ended = async {
+        while let Some(ended) = workers.join_next().await {
+            if ended?? == StopReason::Drained && !shutdown.is_cancelled() {
+                output.talk("A worker was drained and has ended; start `fairlane up` anew to have it back.");
+            }
+        }
+        shutdown.cancelled().await;
+        Ok(())
+    };
+    tokio::select! {
+        () = said => Ok(()),
+        result = ended => result,
+    }
+}
+
+/// Says clearly what is missing before anything is started.
+fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<()> {
+    let path = std::env::var_os("PATH");
+    match worker.command.find_program(path.as_deref()) {
+        Ok(_) => Ok(()),
+        Err(_) if is_default => Err(Stop::new(
+            Exit::Failed,
+            "jupyter-repo2docker, which builds the images, is not in PATH.\n\
+             Install it: `python3 -m pip install jupyter-repo2docker` (it needs Docker or Podman beside it).\n\
+             Or name another command: fairlane up --command 'my-builder --repo {repo} --ref {ref} --image {image}'",
+        )
+        .into()),
+        Err(error) => Err(Stop::usage(format!("{error:#}")).into()),
+    }
+}
+
+fn greet(args: &Up, address: SocketAddr, socket: Option<&str>, has_token: bool, output: Output) {
+    let count = |number: u32, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let machinery = format!("{} of {}", count(args.workers, "worker"), count(args.slots, "slot"));
+    let url = format!("http://{address}");
+    output.talk(&output.paint_talk(Tone::Strong, &format!("Fairlane listens on {url}, with {machinery}.")));
+    let there = if url == "http://127.0.0.1:8600" { String::new() } else { format!(" --dispatcher-url {url}") };
+    output.talk(&format!("  A first build:    fairlane submit{there} {FIRST_BUILD} --watch"));
+    output.talk(&format!("  See the queue:    fairlane queue{there}"));
+    if let Some(socket) = socket {
+        output.talk(&format!("  Look into Redis:  redis-cli -s {socket}"));
+    }
+    if has_token {
+        output.talk("  Clients need the token: set FAIRLANE_TOKEN for them too.");
+    }
+    output.talk("Ctrl-C stops it and lets running builds end; the queue is kept.");
+}

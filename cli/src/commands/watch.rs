@@ -1,0 +1,41 @@
+//! `fairlane watch`: follow a build until it ends.
+
+use anyhow::Result;
+use fairlane_common::build::BuildState;
+use fairlane_common::id::BuildId;
+
+use crate::args::Watch;
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::follow::follow;
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// Runs the command.
+pub(crate) async fn run(args: Watch, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    follow_to_end(&client, args.id, output).await
+}
+
+/// Shows a build until it ends, and says how the program is to end then.
+pub(crate) async fn follow_to_end(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
+    let mut progress = Progress::new(output);
+    let end = tokio::select! {
+        end = follow(client, id, |happening, json| progress.show(happening, json)) => end?,
+        _ = tokio::signal::ctrl_c() => {
+            drop(progress);
+            output.talk(&format!("The build goes on: `fairlane watch {id}` shows it again, `fairlane cancel {id}` ends it."));
+            return Ok(Exit::Interrupted);
+        }
+    };
+    Ok(exit_of(end.state))
+}
+
+/// How the program ends when a build stands so.
+pub(crate) fn exit_of(state: Option<BuildState>) -> Exit {
+    match state {
+        Some(BuildState::Failed) | None => Exit::Failed,
+        Some(BuildState::Cancelled) => Exit::Cancelled,
+        Some(_) => Exit::Good,
+    }
+}

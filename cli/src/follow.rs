@@ -1,0 +1,133 @@
+//! Following a build's events over any number of dispatchers: a stream that breaks is taken up on
+//! the next one after the last event that came.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use eventsource_stream::Eventsource;
+use fairlane_common::id::BuildId;
+use fairlane_dispatcher::api::{EndEvent, LogEvent, MovedEvent, NoticeEvent, StateEvent};
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::client::{Client, StreamRefused, backoff};
+use crate::exit::{Exit, Stop};
+
+/// How long to go on looking for a dispatcher once the stream was open.
+const LOST_LIMIT: Duration = Duration::from_secs(600);
+/// How long to look for one at first: a dispatcher that starts takes less.
+const FIRST_LIMIT: Duration = Duration::from_secs(2);
+/// A stream that lasted so long was a good one, so that the pauses begin small again.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+
+/// What comes of a build, each with its JSON as it came.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// Where it stands.
+    State(Box<StateEvent>),
+    /// New lines of its log.
+    Log(LogEvent),
+    /// A remark for whoever reads the log.
+    Notice(NoticeEvent),
+    /// Another build took over.
+    Moved(MovedEvent),
+    /// It has ended.
+    End(EndEvent),
+    /// The stream broke and is taken up again.
+    Lost(String),
+}
+
+/// Follows a build to its end, and hands on all that happens, with the event's JSON where it has one.
+///
+/// # Errors
+/// When no dispatcher knows the build, or none has answered for 10 minutes.
+pub(crate) async fn follow(client: &Client, id: BuildId, mut on: impl FnMut(&Happening, &str)) -> Result<EndEvent> {
+    let mut follower = Follower { id, cursor: None, opened: false };
+    let mut failures: u32 = 0;
+    let mut lost_at = Instant::now();
+    loop {
+        let began = Instant::now();
+        let stop = match follower.stream(client, failures, &mut on).await {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => {
+                if began.elapsed() > STEADY_AFTER {
+                    failures = 0;
+                }
+                lost_at = Instant::now();
+                Stop::new(Exit::Unreachable, "the dispatcher closed the stream")
+            }
+            Err(StreamRefused::Never(stop)) => return Err(stop.into()),
+            Err(StreamRefused::Later(stop)) => stop,
+        };
+        let limit = if follower.opened { LOST_LIMIT } else { FIRST_LIMIT };
+        if lost_at.elapsed() > limit {
+            return Err(stop.into());
+        }
+        if follower.opened && failures == 0 {
+            on(&Happening::Lost("the dispatcher is gone; taking the stream up again".to_owned()), "");
+        }
+        tokio::time::sleep(backoff(failures)).await;
+        failures += 1;
+    }
+}
+
+struct Follower {
+    id: BuildId,
+    cursor: Option<String>,
+    opened: bool,
+}
+
+impl Follower {
+    /// Reads one stream; `None` when it broke before the end.
+    async fn stream(
+        &mut self,
+        client: &Client,
+        turn: u32,
+        on: &mut impl FnMut(&Happening, &str),
+    ) -> Result<Option<EndEvent>, StreamRefused> {
+        let path = format!("v1/builds/{}/events", self.id);
+        let turn = usize::try_from(turn).unwrap_or(0);
+        let answer = client.open_stream(turn, &path, &[], self.cursor.as_deref()).await?;
+        self.opened = true;
+        let mut events = std::pin::pin!(answer.bytes_stream().eventsource());
+        while let Some(event) = events.next().await {
+            let Ok(event) = event else { return Ok(None) };
+            if !event.id.is_empty() {
+                self.cursor = Some(event.id.clone());
+            }
+            match happening(&event.event, &event.data)? {
+                None => {}
+                Some(Happening::End(end)) => {
+                    on(&Happening::End(end.clone()), &event.data);
+                    return Ok(Some(end));
+                }
+                Some(Happening::Moved(moved)) => {
+                    (self.id, self.cursor) = (moved.to, None);
+                    on(&Happening::Moved(moved), &event.data);
+                    return Ok(None);
+                }
+                Some(other) => on(&other, &event.data),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn happening(name: &str, data: &str) -> Result<Option<Happening>, StreamRefused> {
+    fn read<T: DeserializeOwned>(name: &str, data: &str) -> Result<T, StreamRefused> {
+        serde_json::from_str(data).map_err(|error| {
+            let why = format!("the event `{name}` cannot be read ({error}); the dispatcher may be of another release");
+            StreamRefused::Never(Stop::new(Exit::Failed, why))
+        })
+    }
+    Ok(Some(match name {
+        "state" => Happening::State(Box::new(read(name, data)?)),
+        "log" => Happening::Log(read(name, data)?),
+        "notice" => Happening::Notice(read(name, data)?),
+        "moved" => Happening::Moved(read(name, data)?),
+        "end" => Happening::End(read(name, data)?),
+        // A newer dispatcher may say more.
+        _ => return Ok(None),
+    }))
+}

@@ -1,0 +1,282 @@
+//! The redis-server that `fairlane up` starts where it is given none.
+//!
+//! It lives in a data folder, listens on a unix socket only, and is started through a hidden
+//! command of ours ([`guard`]) that ties its life to ours: Linux ends it (SIGTERM, so it saves)
+//! when we die in whatever way, and a lock that it inherits tells the next one when it is gone.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use fairlane_common::{Link, RedisUrl};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
+
+use crate::output::Output;
+
+/// A unix socket's path has at most 107 bytes; the socket's own name comes on top of the folder's.
+const FOLDER_BYTES_MAX: usize = 90;
+/// How long it may take to read its append-only file.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long an earlier one may take to write its data and go.
+const LEAVE_LIMIT: Duration = Duration::from_secs(15);
+/// How long one may take to answer a PING before it is asked again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// One that ends by itself is started again, but not for ever.
+const RESTARTS_MAX: u32 = 5;
+/// One that has run for so long has earned its restarts back.
+const STEADY_AFTER: Duration = Duration::from_secs(300);
+
+/// A folder of data, ours alone as long as this lives.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if need be, and locks it.
+    ///
+    /// # Errors
+    /// When another `fairlane up` uses it, or it cannot be written.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("the data folder {} cannot be made; choose another with --data", path.display()))?;
+        let path = path.canonicalize()?;
+        if path.as_os_str().len() > FOLDER_BYTES_MAX {
+            bail!(
+                "the path of the data folder has {} bytes, and a unix socket in it can have {FOLDER_BYTES_MAX}; choose a shorter one with --data",
+                path.as_os_str().len()
+            );
+        }
+        let lock = open_lock(&path.join("up.lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another `fairlane up` runs on {}; use it, stop it, or choose another folder with --data",
+                path.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+            }
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its server listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_in(&self.path)
+    }
+}
+
+/// Where the server of a data folder listens.
+pub(crate) fn socket_in(folder: &Path) -> PathBuf {
+    folder.join("redis.sock")
+}
+
+/// Where `up` keeps its data where it is not told: `$XDG_DATA_HOME/fairlane`.
+pub(crate) fn default_folder() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    set("XDG_DATA_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("fairlane"))
+        .ok_or_else(|| anyhow!("neither XDG_DATA_HOME nor HOME is set; say where to keep the data with --data"))
+}
+
+/// A program's place in the folders of `PATH`.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let executable = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| executable(path));
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| executable(path))
+}
+
+/// A running redis-server of ours.
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    folder: DataFolder,
+    program: PathBuf,
+    child: Child,
+    url: RedisUrl,
+}
+
+impl RedisServer {
+    /// Starts one in `folder` and waits until it answers.
+    ///
+    /// To be called from the main thread: the death of the thread that starts it ends it.
+    pub(crate) async fn start(folder: DataFolder) -> Result<Self> {
+        let program = find_program("redis-server").or_else(|| find_program("valkey-server")).ok_or_else(|| {
+            anyhow!(
+                "there is no redis-server in PATH. Install it (Debian, Ubuntu: `sudo apt-get install redis-server`; \
+                 Fedora: `sudo dnf install redis`; macOS: `brew install redis`), or name a Redis that runs with --redis-url"
+            )
+        })?;
+        let url = format!("unix://{}", folder.socket().display()).parse()?;
+        let child = spawn(&program, folder.path())?;
+        let mut server = Self { folder, program, child, url };
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> &RedisUrl {
+        &self.url
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.socket()
+    }
+
+    /// Starts it again when it ends by itself, until `stop`.
+    ///
+    /// # Errors
+    /// When it ends again and again.
+    pub(crate) async fn keep(&mut self, stop: &CancellationToken, output: Output) -> Result<()> {
+        let mut restarts = 0;
+        loop {
+            let started = Instant::now();
+            let status = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                status = self.child.wait() => status?,
+            };
+            if started.elapsed() > STEADY_AFTER {
+                restarts = 0;
+            }
+            restarts += 1;
+            if restarts > RESTARTS_MAX {
+                bail!("redis-server ended {RESTARTS_MAX} times ({status}); its log is {}", self.log().display());
+            }
+            output.talk(&format!("redis-server ended ({status}); starting it again with its data"));
+            self.child = spawn(&self.program, self.folder.path())?;
+            self.wait_until_ready().await?;
+        }
+    }
+
+    /// Asks it to save and go, and waits for that within a limit.
+    pub(crate) async fn stop(mut self) {
+        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            // It fails only for a process that is gone.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        if tokio::time::timeout(LEAVE_LIMIT, self.child.wait()).await.is_err() {
+            tracing::warn!("redis-server did not end in time and is killed; its append-only file has all but the last second");
+            let _ = self.child.kill().await;
+        }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("redis.log")
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("redis-server did not start ({status}): {}", last_words(&self.log()));
+            }
+            let socket_is_new = self.folder.socket().exists();
+            if socket_is_new && Link::open(&self.url).await.is_ok() {
+                return Ok(());
+            }
+            if started.elapsed() > START_LIMIT {
+                bail!("redis-server does not answer after {} s; its log is {}", START_LIMIT.as_secs(), self.log().display());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn spawn(program: &Path, folder: &Path) -> Result<Child> {
+    // Not our path: the file may have been replaced by another release since.
+    let mut command = tokio::process::Command::new("/proc/self/exe");
+    command.arg("redis-guard").arg(std::process::id().to_string()).arg(program).arg(folder);
+    // A group of its own: Ctrl-C in the terminal is for us, Redis goes last.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    command.spawn().context("redis-server cannot be started")
+}
+
+/// Turns this process into the redis-server of `folder`, which ends with its parent.
+///
+/// # Errors
+/// Always an error: on success this process is another program.
+pub(crate) fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM)).context("the parent's death cannot be noticed")?;
+    let parent_lives = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(parent));
+    if !parent_lives {
+        bail!("`fairlane up` has ended meanwhile");
+    }
+    let lock = open_lock(&folder.join("redis.lock"))?;
+    wait_for(&lock).with_context(|| format!("{} cannot be locked", folder.display()))?;
+    // An inherited lock lasts exactly as long as the server, however that ends.
+    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
+    let socket = socket_in(folder);
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("the old socket {} cannot be removed", socket.display()));
+        }
+        _ => {}
+    }
+    let mut command = Command::new(program);
+    command
+        .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
+        .arg(&socket)
+        .arg("--dir")
+        .arg(folder)
+        .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
+        .args(["--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile"])
+        .arg(folder.join("redis.log"));
+    Err(command.exec()).with_context(|| format!("{} cannot be started", program.display()))
+}
+
+fn wait_for(lock: &File) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+            Err(TryLockError::WouldBlock) if started.elapsed() > LEAVE_LIMIT => {
+                bail!("an earlier redis-server still uses the folder after {} s", LEAVE_LIMIT.as_secs())
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("{} cannot be written; choose another folder with --data", path.display()))
+}
+
+/// The end of a log, for an error.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().rev().take(3).collect();
+    if lines.is_empty() {
+        return "it wrote no log".to_owned();
+    }
+    lines.into_iter().rev().collect::<Vec<_>>().join(" / ")
+}

@@ -1,0 +1,136 @@
+//! What to build, where less than everything was said: the commit of a branch, a name for the image.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Result;
+use fairlane_common::id::{GitRef, Image, Repo};
+
+use crate::exit::{Exit, Stop};
+use crate::output::{Colors, Output, clean};
+use crate::redis_server::find_program;
+
+/// How long the repository's host may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Characters of the commit in an image's tag.
+const TAG: usize = 12;
+
+/// The commit to build: as it was given, or what the repository's host says about the branch or tag.
+pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Output) -> Result<GitRef> {
+    if let Some(reference) = reference
+        && (is_commit(reference.as_str()) || is_doi(repo))
+    {
+        return Ok(reference.clone());
+    }
+    if is_doi(repo) {
+        return Err(Stop::usage(format!("the record {repo} needs --ref: its id, such as the number that its DOI ends in")).into());
+    }
+    let name = reference.map_or("HEAD", GitRef::as_str);
+    if find_program("git").is_none() {
+        return match reference {
+            Some(reference) => {
+                output.talk(&format!("git is not installed here, so '{reference}' is taken as it is"));
+                Ok(reference.clone())
+            }
+            None => Err(Stop::usage("git is not installed here, so HEAD cannot be resolved; name the commit with --ref").into()),
+        };
+    }
+    let found = ls_remote(repo, name).await?;
+    output.talk(&format!("{name} of {repo} is {found}"));
+    Ok(found)
+}
+
+/// A name for the image: the repository's path and the commit.
+pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
+    let lane = repo.lane();
+    let path = lane.as_str().split_once('/').map_or(lane.as_str(), |(_, path)| path);
+    let mut name = String::new();
+    for c in path.chars().map(|c| c.to_ascii_lowercase()) {
+        match c {
+            'a'..='z' | '0'..='9' => name.push(c),
+            // A registry takes separators only between letters and digits, one at a time.
+            _ if name.is_empty() || name.ends_with('-') => {}
+            _ => name.push('-'),
+        }
+    }
+    let tag: String = reference.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(TAG).collect();
+    let name: String = name.trim_end_matches('-').chars().take(200).collect();
+    let image = format!("{}:{}", if name.is_empty() { "image" } else { name.trim_end_matches('-') }, tag.trim_matches('-'));
+    image.parse().map_err(|_| Stop::usage("no name for the image can be made up; name it with --image").into())
+}
+
+fn is_doi(repo: &Repo) -> bool {
+    repo.lane().as_str().starts_with("doi/")
+}
+
+/// Whether it is a commit's hash, which nobody needs to look up. (Shorter ones are looked up: a
+/// branch may have such a name.)
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+async fn ls_remote(repo: &Repo, name: &str) -> Result<GitRef> {
+    let mut git = tokio::process::Command::new("git");
+    git.args(["ls-remote", "--quiet", "--", repo.as_str()]);
+    if name == "HEAD" {
+        git.arg("HEAD");
+    } else {
+        git.args([format!("refs/heads/{name}"), format!("refs/tags/{name}"), format!("refs/tags/{name}^{{}}"), name.to_owned()]);
+    }
+    // It must fail rather than ask somebody who is not there.
+    git.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "true").env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+    git.stdin(Stdio::null()).kill_on_drop(true);
+    let failed = |why: &str| {
+        let why = clean(why, Colors::Drop);
+        Stop::new(Exit::Failed, format!("git cannot look up {name} of {repo}: {why}\nIs the address right, and is it public? Else name the commit with --ref."))
+    };
+    let answer = match tokio::time::timeout(LIMIT, git.output()).await {
+        Err(_) => return Err(failed(&format!("no answer within {} s", LIMIT.as_secs())).into()),
+        Ok(answer) => answer.map_err(|error| failed(&error.to_string()))?,
+    };
+    if !answer.status.success() {
+        let said = String::from_utf8_lossy(&answer.stderr);
+        let last = said.lines().rfind(|line| line.starts_with("fatal:")).or_else(|| said.lines().last());
+        return Err(failed(last.unwrap_or("no reason given")).into());
+    }
+    let text = String::from_utf8_lossy(&answer.stdout);
+    match pick(&text, name) {
+        Some(commit) => Ok(commit.parse()?),
+        // An abbreviated commit is in no list of refs; repo2docker can tell.
+        None if name.len() >= 7 && name.chars().all(|c| c.is_ascii_hexdigit()) => Ok(name.parse()?),
+        None => Err(Stop::usage(format!("{repo} has no branch or tag '{name}'")).into()),
+    }
+}
+
+/// The commit of `name` in the answer: a branch before a tag, and of a tag the commit that it marks.
+fn pick<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let refs: Vec<(&str, &str)> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
+    let wanted = [format!("refs/heads/{name}"), format!("refs/tags/{name}^{{}}"), format!("refs/tags/{name}"), name.to_owned()];
+    wanted.iter().find_map(|wanted| refs.iter().find(|(_, found)| found == wanted)).map(|(commit, _)| *commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_named_after_owner_repository_and_commit() {
+        for (repo, reference, image) in [
+            ("https://github.com/Owner/My.Repo.git", "3f2a91c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6", "owner-my-repo:3f2a91c0d1e2"),
+            ("http://127.0.0.1:9418/--a--/b", "main", "a-b:main"),
+            ("10.5281/zenodo.3242074", "3242074", "10-5281-zenodo-3242074:3242074"),
+        ] {
+            let made = image_for(&repo.parse().unwrap(), &reference.parse().unwrap()).unwrap();
+            assert_eq!(made.as_str(), image);
+        }
+    }
+
+    #[test]
+    fn a_branch_comes_before_a_tag_and_a_tag_gives_its_commit() {
+        let answer = "aaa\trefs/tags/v1\nbbb\trefs/tags/v1^{}\nccc\trefs/heads/main\nddd\tHEAD\neee\trefs/heads/x/main\n";
+        assert_eq!(pick(answer, "v1"), Some("bbb"));
+        assert_eq!(pick(answer, "main"), Some("ccc"));
+        assert_eq!(pick(answer, "HEAD"), Some("ddd"));
+        assert_eq!(pick(answer, "nothing"), None);
+    }
+}
