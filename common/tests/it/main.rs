@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
 
 mod connections;
+mod cookbook;
 mod keys;
 mod leases;
 mod limits;
