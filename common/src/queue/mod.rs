@@ -52,6 +52,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`crate::Error::Schema`] when another release's layout is there,
+    /// [`crate::Error::Setting`] when this Redis is too old,
     /// [`crate::Error::Unavailable`] when Redis does not answer.
     pub async fn open(url: &RedisUrl, prefix: &str) -> Result<Self> {
         Self::open_with(Link::open(url).await?, prefix, Clock::Redis).await
@@ -64,6 +65,13 @@ impl Queue {
 
     async fn open_with(link: Link, prefix: &str, clock: Clock) -> Result<Self> {
         let queue = Self { link, keys: Arc::new(Keys::new(prefix)?), clock, born: Arc::default() };
+        let info = queue.link.redis_info(&queue.keys.schema()).await?;
+        info.check_version()?;
+        if matches!(queue.clock, Clock::Redis) {
+            for warning in info.warnings() {
+                tracing::warn!("{warning}");
+            }
+        }
         queue.reopen().await?;
         Ok(queue)
     }

@@ -1,0 +1,141 @@
+//! What a Redis says of itself: its release, what it does when memory runs out, what it keeps.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::connection::Link;
+use crate::error::{Error, Result};
+
+/// The oldest Redis whose commands the scripts can use.
+pub const VERSION_MIN: (u32, u32) = (6, 2);
+/// How long each answer may take.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// What a Redis keeps over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Every change, but perhaps the last second.
+    AppendOnly,
+    /// What was there some minutes ago.
+    Snapshots,
+    /// Nothing.
+    Nothing,
+    /// It does not say.
+    Unknown,
+}
+
+/// The answers of one Redis.
+#[derive(Debug, Clone, Default)]
+pub struct RedisInfo {
+    fields: HashMap<String, String>,
+    /// Its snapshot schedule; `None` where it may not be asked.
+    save: Option<String>,
+}
+
+impl RedisInfo {
+    /// Facts from the text of `INFO` and the setting `save`.
+    pub fn of(info: &str, save: Option<&str>) -> Self {
+        let pairs = info.lines().filter_map(|line| line.trim_end().split_once(':'));
+        let fields = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { fields, save: save.map(str::to_owned) }
+    }
+
+    /// A field of `INFO`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(String::as_str)
+    }
+
+    /// A numeric field of `INFO`.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.parse().ok()
+    }
+
+    /// Its release as (major, minor).
+    pub fn version(&self) -> Option<(u32, u32)> {
+        let mut parts = self.get("redis_version")?.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+
+    /// What it keeps over a restart.
+    pub fn persistence(&self) -> Persistence {
+        if self.get("aof_enabled") == Some("1") {
+            return Persistence::AppendOnly;
+        }
+        match self.save.as_deref() {
+            Some("") => Persistence::Nothing,
+            Some(_) => Persistence::Snapshots,
+            None => Persistence::Unknown,
+        }
+    }
+
+    /// What would lose builds one day: sentences that say what to do.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.get("maxmemory_policy") {
+            None | Some("noeviction") => {}
+            Some(policy) => warnings.push(format!(
+                "Redis may throw builds away when its memory is full: set maxmemory-policy to noeviction (it is {policy})"
+            )),
+        }
+        match self.persistence() {
+            Persistence::AppendOnly | Persistence::Unknown => {}
+            Persistence::Snapshots => warnings.push(
+                "Redis keeps only snapshots: a restart loses minutes of the queue; set appendonly yes"
+                    .to_owned(),
+            ),
+            Persistence::Nothing => {
+                warnings.push("Redis keeps nothing over a restart: set appendonly yes".to_owned());
+            }
+        }
+        warnings
+    }
+
+    /// Whether this Redis can hold a queue at all.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a release that is too old.
+    pub fn check_version(&self) -> Result<()> {
+        match self.version() {
+            Some(found) if found < VERSION_MIN => Err(Error::Setting(format!(
+                "Redis {}.{} is too old: Fairlane needs {}.{} or later",
+                found.0, found.1, VERSION_MIN.0, VERSION_MIN.1
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Link {
+    /// Asks the Redis that holds `key` about itself. Changes nothing in it.
+    pub async fn redis_info(&self, key: &str) -> Result<RedisInfo> {
+        let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "INFO got no answer");
+        let mut connection = self.dedicated(key).await?;
+        let info: String = tokio::time::timeout(LIMIT, redis::cmd("INFO").query_async(&mut connection))
+            .await
+            .map_err(|_| redis::RedisError::from(late()))??;
+        // Hosted Redis often refuses CONFIG; that is no fault of the queue's.
+        let mut config = redis::cmd("CONFIG");
+        config.arg("GET").arg("save");
+        let save =
+            tokio::time::timeout(LIMIT, config.query_async::<HashMap<String, String>>(&mut connection)).await;
+        let save = save.ok().and_then(std::result::Result::ok).and_then(|mut config| config.remove("save"));
+        Ok(RedisInfo::of(&info, save.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_loses_builds_is_said() {
+        let good =
+            RedisInfo::of("redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n", None);
+        assert!(good.warnings().is_empty() && good.check_version().is_ok());
+        let bad =
+            RedisInfo::of("redis_version:6.0.16\r\nmaxmemory_policy:allkeys-lru\r\naof_enabled:0", Some(""));
+        assert!(bad.check_version().unwrap_err().to_string().contains("6.0 is too old"));
+        assert_eq!(bad.warnings().len(), 2);
+        assert!(bad.warnings()[0].contains("allkeys-lru"));
+    }
+}
