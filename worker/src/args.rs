@@ -102,11 +102,7 @@ impl Args {
             command: CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?,
             allowed_args: allow_args
                 .unwrap_or_else(|| ALLOWED_ARGS_DEFAULT.iter().map(|&arg| arg.to_owned()).collect()),
-            seal_keys: seal_key
-                .as_ref()
-                .map(SealKeys::parse)
-                .transpose()
-                .context("FAIRLANE_SEAL_KEY")?,
+            seal_keys: seal_key.as_ref().map(SealKeys::parse).transpose().context("FAIRLANE_SEAL_KEY")?,
             lease: *lease,
             heartbeat: *heartbeat,
             start_timeout: *start_timeout,
@@ -158,27 +154,17 @@ mod tests {
     }
 
     fn settings(line: &[&str]) -> Result<Settings> {
-        Line::try_parse_from([&["worker"], line].concat())?
-            .args
-            .settings()
+        Line::try_parse_from([&["worker"], line].concat())?.args.settings()
     }
 
     #[test]
     fn options_and_defaults() {
-        let found = settings(&[
-            "--slots=3",
-            "--lease=4s",
-            "--heartbeat=500ms",
-            "--allow-arg=--x",
-            "--allow-arg=--y",
-        ])
-        .unwrap();
+        let found =
+            settings(&["--slots=3", "--lease=4s", "--heartbeat=500ms", "--allow-arg=--x", "--allow-arg=--y"])
+                .unwrap();
         assert_eq!((found.slots.get(), found.lease), (3, Duration::from_secs(4)));
         assert_eq!(found.allowed_args, ["--x", "--y"]);
-        let mut usual = Settings {
-            slots: found.slots,
-            ..Settings::default()
-        };
+        let mut usual = Settings { slots: found.slots, ..Settings::default() };
         usual.lease = Duration::from_secs(10);
         assert_eq!(settings(&["--slots=3"]).unwrap().command, usual.command);
     }
@@ -186,10 +172,7 @@ mod tests {
     #[test]
     fn bad_options_say_what_is_allowed() {
         for (line, says) in [
-            (
-                &["--lease=4s", "--heartbeat=3s"][..],
-                "--heartbeat must be at most 1.0 s",
-            ),
+            (&["--lease=4s", "--heartbeat=3s"][..], "--heartbeat must be at most 1.0 s"),
             (&["--lease=1s"], "--heartbeat"),
             (&["--timeout=0s"], "--timeout"),
             (&["--command=x {oops}"], "unknown placeholder"),

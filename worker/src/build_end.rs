@@ -37,13 +37,7 @@ impl EndedBuild {
             None => None,
         };
         let token = self.lease.token().clone();
-        let telling = tell_end(
-            &self.worker.queue,
-            &token,
-            &self.verdict,
-            self.tail.take(),
-            log_end,
-        );
+        let telling = tell_end(&self.worker.queue, &token, &self.verdict, self.tail.take(), log_end);
         tokio::select! {
             () = telling => {}
             () = self.lease.let_go() => tracing::info!("the lease is another's: the end of the run is not told"),
@@ -63,14 +57,8 @@ async fn tell_end(
     let mut backoff = Backoff::new();
     let mut refusals = 0;
     let call = match verdict {
-        Verdict::Finish(outcome) => End::Finish(Finish {
-            outcome: outcome.clone(),
-            log_tail,
-            log_end,
-        }),
-        Verdict::Lost(reason) => End::Release(Release::Lost {
-            reason: reason.clone(),
-        }),
+        Verdict::Finish(outcome) => End::Finish(Finish { outcome: outcome.clone(), log_tail, log_end }),
+        Verdict::Lost(reason) => End::Release(Release::Lost { reason: reason.clone() }),
         Verdict::LetGo => return,
     };
     loop {

@@ -35,17 +35,8 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes a claimed build to its end.
 pub(crate) async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
-    let Claimed {
-        token: _,
-        build,
-        adopted,
-    } = claimed;
-    let claimed = ClaimedBuild {
-        worker,
-        lease,
-        build,
-        adopted,
-    };
+    let Claimed { token: _, build, adopted } = claimed;
+    let claimed = ClaimedBuild { worker, lease, build, adopted };
     // Boxed: each is large, and only one is alive at a time.
     let ended = match Box::pin(claimed.start()).await {
         Ok(running) => Box::pin(running.follow()).await,
@@ -86,13 +77,7 @@ impl ClaimedBuild {
             Ok(run) => Ok(self.running(run)),
             Err(verdict) => {
                 let Self { worker, lease, .. } = self;
-                Err(EndedBuild {
-                    worker,
-                    lease,
-                    verdict,
-                    log: None,
-                    tail: None,
-                })
+                Err(EndedBuild { worker, lease, verdict, log: None, tail: None })
             }
         }
     }
@@ -109,29 +94,15 @@ impl ClaimedBuild {
             return Err(failed(FailureClass::Repository, reason));
         }
         let env = secret_variables(settings, &self.build).map_err(|error| {
-            failed(
-                FailureClass::Infrastructure,
-                format!("the build's secrets cannot be used: {error}"),
-            )
+            failed(FailureClass::Infrastructure, format!("the build's secrets cannot be used: {error}"))
         })?;
         let deadline = self.lease.deadline();
-        let started = self
-            .worker
-            .executor
-            .start(RunSpec {
-                build: &self.build,
-                env,
-                deadline,
-            })
-            .await;
+        let started = self.worker.executor.start(RunSpec { build: &self.build, env, deadline }).await;
         started.map_err(|error| {
             if deadline.has_passed() {
                 return Verdict::Lost("its lease was over before its run had started".to_owned());
             }
-            failed(
-                FailureClass::Infrastructure,
-                format!("the run cannot be started: {error:#}"),
-            )
+            failed(FailureClass::Infrastructure, format!("the run cannot be started: {error:#}"))
         })
     }
 
@@ -160,11 +131,7 @@ impl ClaimedBuild {
     async fn adopt(&mut self) -> Result<Box<dyn Run>, Verdict> {
         self.worker.registry.older_gone(self.lease.token()).await;
         let deadline = self.lease.deadline();
-        let spec = RunSpec {
-            build: &self.build,
-            env: BTreeMap::new(),
-            deadline,
-        };
+        let spec = RunSpec { build: &self.build, env: BTreeMap::new(), deadline };
         match self.worker.executor.attach(spec).await {
             Ok(Some(run)) => Ok(run),
             Ok(None) => Err(Verdict::Lost("its run is gone".to_owned())),
@@ -173,19 +140,10 @@ impl ClaimedBuild {
     }
 
     fn running(self, run: Box<dyn Run>) -> RunningBuild {
-        let Self {
-            worker,
-            lease,
-            build,
-            adopted: _,
-        } = self;
+        let Self { worker, lease, build, adopted: _ } = self;
         let token = lease.token().clone();
         let mut announcing = JoinSet::new();
-        announcing.spawn(announce(
-            worker.queue.clone(),
-            Arc::clone(&worker.registry),
-            token.clone(),
-        ));
+        announcing.spawn(announce(worker.queue.clone(), Arc::clone(&worker.registry), token.clone()));
         let log = LogPump::start(worker.queue.clone(), token, build.attempt);
         tracing::info!("running");
         RunningBuild {
@@ -215,9 +173,7 @@ fn secret_variables(settings: &Settings, build: &Build) -> anyhow::Result<BTreeM
     ];
     let secrets = keys.open(sealed, build.id, &build.spec.image)?;
     let variable = |(name, variable): (&str, &str)| {
-        secrets
-            .get(name)
-            .map(|secret| (variable.to_owned(), secret.expose_secret().to_owned()))
+        secrets.get(name).map(|secret| (variable.to_owned(), secret.expose_secret().to_owned()))
     };
     Ok(names.into_iter().filter_map(variable).collect())
 }
@@ -243,22 +199,9 @@ impl RunningBuild {
                 break exit;
             }
         };
-        let Self {
-            worker,
-            lease,
-            log,
-            facts,
-            stopping,
-            ..
-        } = self;
+        let Self { worker, lease, log, facts, stopping, .. } = self;
         let verdict = judge(exit, stopping.as_ref().map(|stopping| &stopping.cause), &facts);
-        EndedBuild {
-            worker,
-            lease,
-            verdict,
-            log: Some(log),
-            tail: facts.tail(),
-        }
+        EndedBuild { worker, lease, verdict, log: Some(log), tail: facts.tail() }
     }
 
     /// Waits for what comes first. Deadlines are looked at before lines: a flood of lines holds
@@ -318,10 +261,7 @@ impl RunningBuild {
             }
         } else {
             tracing::info!(?cause, "stopping the run");
-            self.stopping = Some(Stopping {
-                cause,
-                give_up: Instant::now() + grace + GONE_TIMEOUT,
-            });
+            self.stopping = Some(Stopping { cause, give_up: Instant::now() + grace + GONE_TIMEOUT });
         }
         self.run.stop(grace);
     }

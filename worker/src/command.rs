@@ -11,14 +11,8 @@ pub const TEMPLATE_DEFAULT: &str = "jupyter-repo2docker --ref={ref} --image={ima
 
 /// Arguments of repo2docker that a build may bring along when the operator names none: none of
 /// them reads or changes anything outside the build.
-pub const ALLOWED_ARGS_DEFAULT: &[&str] = &[
-    "--appendix",
-    "--build-memory-limit",
-    "--cache-from",
-    "--label",
-    "--subdir",
-    "--target-repo-dir",
-];
+pub const ALLOWED_ARGS_DEFAULT: &[&str] =
+    &["--appendix", "--build-memory-limit", "--cache-from", "--label", "--subdir", "--target-repo-dir"];
 
 const PLACEHOLDERS: &str = "{repo}, {ref}, {image}, {push}, {args}, {id}, {attempt}, {lane}";
 
@@ -49,13 +43,9 @@ impl CommandTemplate {
     /// # Errors
     /// An open quote, an unknown placeholder, or a template without a command.
     pub fn parse(text: &str) -> Result<Self> {
-        let words: Vec<Vec<Piece>> = split_words(text)?
-            .iter()
-            .map(|word| pieces(word))
-            .collect::<Result<_>>()?;
-        let Some(program) = words.first() else {
-            bail!("the build command is empty")
-        };
+        let words: Vec<Vec<Piece>> =
+            split_words(text)?.iter().map(|word| pieces(word)).collect::<Result<_>>()?;
+        let Some(program) = words.first() else { bail!("the build command is empty") };
         if !matches!(program.as_slice(), [Piece::Text(_)]) {
             bail!("the build command must begin with a program, not with a placeholder");
         }
@@ -83,9 +73,7 @@ impl CommandTemplate {
             };
         }
         let folders = path.map(std::env::split_paths).into_iter().flatten();
-        let found = folders
-            .map(|folder| folder.join(program))
-            .find(|file| is_executable(file));
+        let found = folders.map(|folder| folder.join(program)).find(|file| is_executable(file));
         found.with_context(|| {
             format!(
                 "the build command {program} is not in PATH; install it, or name another one with --command"
@@ -144,8 +132,7 @@ impl Piece {
 pub fn first_forbidden<'a>(args: &'a [String], allowed: &[String]) -> Option<&'a str> {
     let fits = |arg: &str| {
         allowed.iter().any(|entry| {
-            arg.strip_prefix(entry.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            arg.strip_prefix(entry.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
         })
     };
     args.iter().map(String::as_str).find(|arg| !fits(arg))
@@ -168,9 +155,7 @@ fn split_words(text: &str) -> Result<Vec<String>> {
                 word.get_or_insert_default();
             }
             (None | Some('"'), '\\') => {
-                let Some(next) = chars.next() else {
-                    bail!("the build command ends with a backslash")
-                };
+                let Some(next) = chars.next() else { bail!("the build command ends with a backslash") };
                 word.get_or_insert_default().push(next);
             }
             (None, c) if c.is_whitespace() => words.extend(word.take()),
@@ -264,18 +249,9 @@ mod tests {
     #[test]
     fn words_are_split_as_a_shell_would() {
         let build = build();
-        assert_eq!(
-            fill(r#"x 'a b' "c \"d" e\ f '' {{g}}"#, &build),
-            ["a b", "c \"d", "e f", "", "{g}"]
-        );
-        assert_eq!(
-            fill("x {push} {args} -r={ref}:{attempt}", &build),
-            ["-r=0123abc:1"]
-        );
-        assert_eq!(
-            fill("x '$(touch /tmp/a)' ; `b`", &build),
-            ["$(touch /tmp/a)", ";", "`b`"]
-        );
+        assert_eq!(fill(r#"x 'a b' "c \"d" e\ f '' {{g}}"#, &build), ["a b", "c \"d", "e f", "", "{g}"]);
+        assert_eq!(fill("x {push} {args} -r={ref}:{attempt}", &build), ["-r=0123abc:1"]);
+        assert_eq!(fill("x '$(touch /tmp/a)' ; `b`", &build), ["$(touch /tmp/a)", ";", "`b`"]);
     }
 
     #[test]
@@ -297,11 +273,8 @@ mod tests {
 
     #[test]
     fn a_missing_command_is_noticed() {
-        let find = |text: &str, path: &str| {
-            CommandTemplate::parse(text)
-                .unwrap()
-                .find_program(Some(path.as_ref()))
-        };
+        let find =
+            |text: &str, path: &str| CommandTemplate::parse(text).unwrap().find_program(Some(path.as_ref()));
         assert!(find("sh {repo}", "/nonexistent:/bin").is_ok());
         assert!(find("/bin/sh {repo}", "").is_ok());
         let error = find("no-such-command {repo}", "/bin").unwrap_err().to_string();

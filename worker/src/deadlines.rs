@@ -31,9 +31,7 @@ impl Deadlines {
     }
 
     pub(crate) fn next(&self) -> Instant {
-        let quiet = self
-            .last_line
-            .map_or(self.began + self.start, |line| line + self.silence);
+        let quiet = self.last_line.map_or(self.began + self.start, |line| line + self.silence);
         quiet.min(self.began + self.total)
     }
 
@@ -45,10 +43,7 @@ impl Deadlines {
             _ if now >= self.began + self.total => {
                 format!("the build took longer than {}", seconds(self.total))
             }
-            None => format!(
-                "the build wrote nothing within {} of its start",
-                seconds(self.start)
-            ),
+            None => format!("the build wrote nothing within {} of its start", seconds(self.start)),
             Some(_) => format!("the build wrote nothing for {}", seconds(self.silence)),
         }
     }

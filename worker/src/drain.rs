@@ -23,11 +23,7 @@ pub(crate) async fn drain(worker: &Arc<Worker>, builds: &TaskTracker) {
     worker.beat_now.notify_one();
     let timeout = worker.settings.drain_timeout;
     if !builds.is_empty() {
-        tracing::info!(
-            builds = builds.len(),
-            seconds = timeout.as_secs(),
-            "draining: builds may end"
-        );
+        tracing::info!(builds = builds.len(), seconds = timeout.as_secs(), "draining: builds may end");
     }
     if tokio::time::timeout(timeout, builds.wait()).await.is_err() {
         tracing::warn!(

@@ -20,10 +20,8 @@ pub(crate) fn build() -> Build {
         ("due", "1"),
         ("expected", "1"),
     ];
-    let fields: HashMap<String, String> = fields
-        .into_iter()
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect();
+    let fields: HashMap<String, String> =
+        fields.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let id = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d".parse().unwrap();
     Build::from_fields(id, fields).unwrap()
 }

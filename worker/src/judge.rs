@@ -88,13 +88,7 @@ impl Facts {
 
     /// The last lines, as people read them; `None` when there was none.
     pub fn tail(&self) -> Option<String> {
-        (!self.is_silent()).then(|| {
-            self.tail
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join("\n")
-        })
+        (!self.is_silent()).then(|| self.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
     }
 }
 
@@ -122,12 +116,7 @@ const fn rule(
     class: FailureClass,
     reason: &'static str,
 ) -> Rule {
-    Rule {
-        words,
-        phase,
-        class,
-        reason,
-    }
+    Rule { words, phase, class, reason }
 }
 
 const INFRA: FailureClass = FailureClass::Infrastructure;
@@ -152,12 +141,7 @@ static RULES: &[Rule] = &[
     rule(&["disk quota exceeded"], None, INFRA, NO_SPACE),
     rule(&["cannot connect to the docker daemon"], None, INFRA, NO_DAEMON),
     rule(&["is the docker daemon running"], None, INFRA, NO_DAEMON),
-    rule(
-        &["error while fetching server api version"],
-        None,
-        INFRA,
-        NO_DAEMON,
-    ),
+    rule(&["error while fetching server api version"], None, INFRA, NO_DAEMON),
     rule(&["docker client initialization error"], None, INFRA, NO_DAEMON),
     rule(&["container engine initialization error"], None, INFRA, NO_DAEMON),
     rule(&["docker.sock", "connection refused"], None, INFRA, NO_DAEMON),
@@ -185,12 +169,7 @@ static RULES: &[Rule] = &[
     rule(&["could not read username"], FETCHING, REPO, NO_REPO),
     rule(&["authentication failed"], FETCHING, REPO, NO_REPO),
     rule(&["fatal: repository", "not found"], FETCHING, REPO, NO_REPO),
-    rule(
-        &["does not appear to be a git repository"],
-        FETCHING,
-        REPO,
-        NO_REPO,
-    ),
+    rule(&["does not appear to be a git repository"], FETCHING, REPO, NO_REPO),
     rule(&["failed to check out ref"], None, REPO, NO_REF),
     rule(&["couldn't find remote ref"], FETCHING, REPO, NO_REF),
     rule(&["reference is not a tree"], FETCHING, REPO, NO_REF),
@@ -218,11 +197,8 @@ static RULES: &[Rule] = &[
 ];
 
 /// A step of the build returned a failure; what it was stands in the lines before.
-static STEP_FAILED: &[&str] = &[
-    "returned a non-zero code:",
-    "did not complete successfully: exit code:",
-    "executor failed running",
-];
+static STEP_FAILED: &[&str] =
+    &["returned a non-zero code:", "did not complete successfully: exit code:", "executor failed running"];
 
 /// Says how a run ended that the worker stopped for `cause`, or did not stop.
 pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
@@ -253,11 +229,7 @@ pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
 
 /// A failed attempt.
 pub fn failed(class: FailureClass, reason: String) -> Verdict {
-    Verdict::Finish(Outcome::Failed {
-        class,
-        reason,
-        node: None,
-    })
+    Verdict::Finish(Outcome::Failed { class, reason, node: None })
 }
 
 fn failure(exit: Exit, facts: &Facts) -> (FailureClass, String) {
@@ -266,11 +238,7 @@ fn failure(exit: Exit, facts: &Facts) -> (FailureClass, String) {
     {
         return (rule.class, rule.reason.to_owned());
     }
-    if facts
-        .step
-        .as_ref()
-        .is_some_and(|step| step.trim_end().ends_with("137"))
-    {
+    if facts.step.as_ref().is_some_and(|step| step.trim_end().ends_with("137")) {
         return (
             REPO,
             "a step of the build was killed, most likely because it needs more memory than it may have"
@@ -278,44 +246,27 @@ fn failure(exit: Exit, facts: &Facts) -> (FailureClass, String) {
         );
     }
     match exit {
-        Exit { signal: Some(9), .. }
-        | Exit {
-            code: Some(CODE_KILLED),
-            ..
-        } => (
+        Exit { signal: Some(9), .. } | Exit { code: Some(CODE_KILLED), .. } => (
             INFRA,
             "the build command was killed, most likely because the build host ran out of memory".to_owned(),
         ),
-        Exit {
-            signal: Some(signal), ..
-        } => (INFRA, format!("the build command was ended by signal {signal}")),
-        Exit {
-            code: Some(126 | 127),
-            ..
-        } if facts.phase == Phase::Starting => (
+        Exit { signal: Some(signal), .. } => {
+            (INFRA, format!("the build command was ended by signal {signal}"))
+        }
+        Exit { code: Some(126 | 127), .. } if facts.phase == Phase::Starting => (
             INFRA,
             "the build command could not be run: the operator must check it on the build host".to_owned(),
         ),
         Exit { code: Some(code), .. } => {
-            let said = facts
-                .failed
-                .as_ref()
-                .or(facts.step.as_ref())
-                .or(facts.tail.back());
+            let said = facts.failed.as_ref().or(facts.step.as_ref()).or(facts.tail.back());
             let said = said.map(|text| text.trim()).filter(|text| !text.is_empty());
-            let quote = said.map_or_else(String::new, |text| {
-                format!(": {}", shortened(text, QUOTE_BYTES_MAX))
-            });
-            (
-                REPO,
-                format!("the build failed (exit code {code}){quote}; see its log"),
-            )
+            let quote =
+                said.map_or_else(String::new, |text| format!(": {}", shortened(text, QUOTE_BYTES_MAX)));
+            (REPO, format!("the build failed (exit code {code}){quote}; see its log"))
         }
-        Exit {
-            code: None,
-            signal: None,
-            ..
-        } => (INFRA, "the build command ended in an unknown way".to_owned()),
+        Exit { code: None, signal: None, .. } => {
+            (INFRA, "the build command ended in an unknown way".to_owned())
+        }
     }
 }
 
@@ -332,8 +283,7 @@ fn shortened(text: &str, bytes_max: usize) -> String {
 /// Whether `text` has `word` in it, in any case of ASCII letters.
 fn contains(text: &str, word: &str) -> bool {
     let (text, word) = (text.as_bytes(), word.as_bytes());
-    text.windows(word.len())
-        .any(|part| part.eq_ignore_ascii_case(word))
+    text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

@@ -1,10 +1,6 @@
 use super::*;
 
-const FAILED: Exit = Exit {
-    code: Some(1),
-    signal: None,
-    stopped: None,
-};
+const FAILED: Exit = Exit { code: Some(1), signal: None, stopped: None };
 
 fn facts(lines: &[&str]) -> Facts {
     let mut facts = Facts::default();
@@ -16,11 +12,7 @@ fn facts(lines: &[&str]) -> Facts {
 
 fn class_of(exit: Exit, lines: &[&str]) -> (FailureClass, String) {
     match judge(exit, None, &facts(lines)) {
-        Verdict::Finish(Outcome::Failed {
-            class,
-            reason,
-            node: None,
-        }) => (class, reason),
+        Verdict::Finish(Outcome::Failed { class, reason, node: None }) => (class, reason),
         other => panic!("{other:?}"),
     }
 }
@@ -32,79 +24,20 @@ const BUILD: &str = r#"{"message": "Step 3/9", "phase": "building"}"#;
 
 /// The lines of a failed run, and what they mean.
 static TABLE: &[(&[&str], FailureClass, &str)] = &[
-    (
-        &[BUILD, "write /x: No space left on device"],
-        INFRA,
-        "no space left",
-    ),
-    (
-        &["Cannot connect to the Docker daemon at unix:///var/run/docker.sock"],
-        INFRA,
-        "container engine",
-    ),
-    (
-        &[PUSH, "received unexpected HTTP status: 503 Service Unavailable"],
-        INFRA,
-        "registry did not take",
-    ),
-    (
-        &[OLD_PUSH, "net/http: TLS handshake timeout"],
-        INFRA,
-        "registry did not take",
-    ),
-    (
-        &[PUSH, "unauthorized: authentication required"],
-        INFRA,
-        "credentials",
-    ),
-    (
-        &[BUILD, "pip: Read timed out. (read timeout=15)"],
-        REPO,
-        "exit code 1",
-    ),
-    (
-        &[FETCH, "fatal: Could not resolve host: git.example.org"],
-        INFRA,
-        "could not be reached",
-    ),
-    (
-        &[FETCH, "remote: Repository not found."],
-        REPO,
-        "does not exist or is private",
-    ),
-    (
-        &[FETCH, "Failed to check out ref nope"],
-        REPO,
-        "ref does not exist",
-    ),
-    (
-        &[BUILD, "ERROR: No matching distribution found for nope==9"],
-        REPO,
-        "package",
-    ),
-    (
-        &[BUILD, "PackagesNotFoundError: x", "returned a non-zero code: 1"],
-        REPO,
-        "package",
-    ),
-    (
-        &[
-            BUILD,
-            "The command '/bin/sh -c make' returned a non-zero code: 137",
-        ],
-        REPO,
-        "more memory",
-    ),
-    (
-        &[BUILD, "The command '/bin/sh -c make' returned a non-zero code: 2"],
-        REPO,
-        "non-zero code: 2",
-    ),
-    (
-        &[r#"{"message": "Error during build: boom", "phase": "failed"}"#],
-        REPO,
-        "boom",
-    ),
+    (&[BUILD, "write /x: No space left on device"], INFRA, "no space left"),
+    (&["Cannot connect to the Docker daemon at unix:///var/run/docker.sock"], INFRA, "container engine"),
+    (&[PUSH, "received unexpected HTTP status: 503 Service Unavailable"], INFRA, "registry did not take"),
+    (&[OLD_PUSH, "net/http: TLS handshake timeout"], INFRA, "registry did not take"),
+    (&[PUSH, "unauthorized: authentication required"], INFRA, "credentials"),
+    (&[BUILD, "pip: Read timed out. (read timeout=15)"], REPO, "exit code 1"),
+    (&[FETCH, "fatal: Could not resolve host: git.example.org"], INFRA, "could not be reached"),
+    (&[FETCH, "remote: Repository not found."], REPO, "does not exist or is private"),
+    (&[FETCH, "Failed to check out ref nope"], REPO, "ref does not exist"),
+    (&[BUILD, "ERROR: No matching distribution found for nope==9"], REPO, "package"),
+    (&[BUILD, "PackagesNotFoundError: x", "returned a non-zero code: 1"], REPO, "package"),
+    (&[BUILD, "The command '/bin/sh -c make' returned a non-zero code: 137"], REPO, "more memory"),
+    (&[BUILD, "The command '/bin/sh -c make' returned a non-zero code: 2"], REPO, "non-zero code: 2"),
+    (&[r#"{"message": "Error during build: boom", "phase": "failed"}"#], REPO, "boom"),
     (&[], REPO, "exit code 1"),
 ];
 
@@ -119,14 +52,8 @@ fn lines_tell_what_failed() {
 
 #[test]
 fn the_exit_tells_what_the_lines_do_not() {
-    let signal = |signal| Exit {
-        signal: Some(signal),
-        ..Exit::default()
-    };
-    let code = |code| Exit {
-        code: Some(code),
-        ..Exit::default()
-    };
+    let signal = |signal| Exit { signal: Some(signal), ..Exit::default() };
+    let code = |code| Exit { code: Some(code), ..Exit::default() };
     for (exit, class, says) in [
         (signal(9), INFRA, "out of memory"),
         (signal(11), INFRA, "signal 11"),
@@ -146,63 +73,29 @@ fn a_cause_that_was_survived_does_not_count() {
     lines.resize(CAUSE_LINES + 5, "all is well");
     assert_eq!(class_of(FAILED, &lines).0, REPO);
     assert_eq!(
-        class_of(
-            FAILED,
-            &["no space left on device", "No matching distribution found for x"]
-        )
-        .0,
+        class_of(FAILED, &["no space left on device", "No matching distribution found for x"]).0,
         REPO
     );
 }
 
 #[test]
 fn a_stop_decides_unless_the_run_had_succeeded() {
-    let done = Exit {
-        code: Some(0),
-        ..Exit::default()
-    };
-    let stopped = Exit {
-        signal: Some(15),
-        stopped: Some(StopCause::Ordered),
-        ..Exit::default()
-    };
-    let late = Exit {
-        code: Some(0),
-        stopped: Some(StopCause::Ordered),
-        ..Exit::default()
-    };
-    let expired = Exit {
-        signal: Some(9),
-        stopped: Some(StopCause::Expired),
-        ..Exit::default()
-    };
+    let done = Exit { code: Some(0), ..Exit::default() };
+    let stopped = Exit { signal: Some(15), stopped: Some(StopCause::Ordered), ..Exit::default() };
+    let late = Exit { code: Some(0), stopped: Some(StopCause::Ordered), ..Exit::default() };
+    let expired = Exit { signal: Some(9), stopped: Some(StopCause::Expired), ..Exit::default() };
     let stuck = Cause::Stuck("no output for 30 min".to_owned());
     let lost = Cause::Lost("drained".to_owned());
     let judged = |exit, cause: Option<&Cause>| judge(exit, cause, &Facts::default());
     assert_eq!(judged(done, None), Verdict::Finish(Outcome::Succeeded));
-    assert_eq!(
-        judged(done, Some(&Cause::Cancelled)),
-        Verdict::Finish(Outcome::Succeeded)
-    );
+    assert_eq!(judged(done, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Succeeded));
     assert_eq!(judged(done, Some(&Cause::Stale)), Verdict::LetGo);
-    assert_eq!(
-        judged(stopped, Some(&Cause::Cancelled)),
-        Verdict::Finish(Outcome::Cancelled)
-    );
-    assert_eq!(
-        judged(late, Some(&Cause::Cancelled)),
-        Verdict::Finish(Outcome::Cancelled)
-    );
+    assert_eq!(judged(stopped, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Cancelled));
+    assert_eq!(judged(late, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Cancelled));
     assert_eq!(judged(stopped, Some(&lost)), Verdict::Lost("drained".to_owned()));
-    assert_eq!(
-        judged(stopped, Some(&stuck)),
-        failed(FailureClass::Stuck, "no output for 30 min".to_owned())
-    );
+    assert_eq!(judged(stopped, Some(&stuck)), failed(FailureClass::Stuck, "no output for 30 min".to_owned()));
     assert!(matches!(judged(expired, None), Verdict::Lost(_)));
-    assert_eq!(
-        judged(expired, Some(&Cause::Cancelled)),
-        Verdict::Finish(Outcome::Cancelled)
-    );
+    assert_eq!(judged(expired, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Cancelled));
 }
 
 #[test]

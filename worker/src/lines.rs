@@ -19,10 +19,7 @@ pub struct Splitter {
 impl Splitter {
     /// A splitter that starts at `now`.
     pub fn new(now: Instant) -> Self {
-        Self {
-            pending: Vec::new(),
-            emitted: now,
-        }
+        Self { pending: Vec::new(), emitted: now }
     }
 
     /// The lines that `bytes` complete.
@@ -127,11 +124,7 @@ struct Json {
 /// Reads a line: an object of repo2docker's JSON log, of any release, or plain text.
 pub fn parse(text: &str) -> Parsed<'_> {
     if text.starts_with('{')
-        && let Ok(Json {
-            message: Some(message),
-            phase,
-            exc_info,
-        }) = serde_json::from_str(text)
+        && let Ok(Json { message: Some(message), phase, exc_info }) = serde_json::from_str(text)
     {
         let mut message = match message {
             serde_json::Value::String(text) => text,
@@ -148,23 +141,12 @@ pub fn parse(text: &str) -> Parsed<'_> {
             "failed" | "failure" => Some(Phase::Failed),
             _ => None,
         });
-        let phase = if said == Some(Phase::Building) && is_push(&message) {
-            Some(Phase::Pushing)
-        } else {
-            said
-        };
-        return Parsed {
-            phase,
-            message: Cow::Owned(message),
-            json: true,
-        };
+        let phase =
+            if said == Some(Phase::Building) && is_push(&message) { Some(Phase::Pushing) } else { said };
+        return Parsed { phase, message: Cow::Owned(message), json: true };
     }
     let phase = is_push(text).then_some(Phase::Pushing);
-    Parsed {
-        phase,
-        message: Cow::Borrowed(text),
-        json: false,
-    }
+    Parsed { phase, message: Cow::Borrowed(text), json: false }
 }
 
 /// Since 2025.08 a push is only known by what `docker push` prints first.
@@ -191,10 +173,7 @@ mod tests {
         assert_eq!(split(&[b"10%\r20%\rdone\n"]), ["10%\r20%\rdone"]);
         assert_eq!(split(&[b"\xff\xfe!\n"]), ["\u{fffd}\u{fffd}!"]);
         assert_eq!(
-            split(&[
-                "h\u{e4}".as_bytes().split_at(2).0,
-                "h\u{e4}".as_bytes().split_at(2).1
-            ]),
+            split(&["h\u{e4}".as_bytes().split_at(2).0, "h\u{e4}".as_bytes().split_at(2).1]),
             ["h\u{e4}"]
         );
         assert!(split(&[b""]).is_empty());
@@ -212,17 +191,9 @@ mod tests {
 
     #[test]
     fn long_lines_come_in_parts_and_lose_nothing() {
-        for text in [
-            "x".repeat(50_000),
-            "\u{20ac}".repeat(20_000),
-            "a\u{1f600}".repeat(9_000),
-        ] {
+        for text in ["x".repeat(50_000), "\u{20ac}".repeat(20_000), "a\u{1f600}".repeat(9_000)] {
             let lines = split(&[text.as_bytes()]);
-            assert!(
-                lines.iter().all(|line| line.len() <= LINE_BYTES_MAX + 4),
-                "{}",
-                lines[0].len()
-            );
+            assert!(lines.iter().all(|line| line.len() <= LINE_BYTES_MAX + 4), "{}", lines[0].len());
             assert_eq!(lines.concat(), text);
         }
         let wrong = split(&[&vec![0x80; 40_000]]);
@@ -233,26 +204,10 @@ mod tests {
     #[test]
     fn every_release_of_repo2docker_is_read() {
         let table = [
-            (
-                r#"{"message": "Cloning", "phase": "fetching"}"#,
-                Some(Phase::Fetching),
-                "Cloning",
-            ),
-            (
-                r#"{"message": "Picked Git content provider.\n"}"#,
-                None,
-                "Picked Git content provider.\n",
-            ),
-            (
-                r#"{"message": "Step 1/9", "phase": "building"}"#,
-                Some(Phase::Building),
-                "Step 1/9",
-            ),
-            (
-                r#"{"message": "x", "phase": "pushing", "progress": {"a": 1}}"#,
-                Some(Phase::Pushing),
-                "x",
-            ),
+            (r#"{"message": "Cloning", "phase": "fetching"}"#, Some(Phase::Fetching), "Cloning"),
+            (r#"{"message": "Picked Git content provider.\n"}"#, None, "Picked Git content provider.\n"),
+            (r#"{"message": "Step 1/9", "phase": "building"}"#, Some(Phase::Building), "Step 1/9"),
+            (r#"{"message": "x", "phase": "pushing", "progress": {"a": 1}}"#, Some(Phase::Pushing), "x"),
             (
                 r#"{"message": "The push refers to repository [r/i]", "phase": "building"}"#,
                 Some(Phase::Pushing),
@@ -269,11 +224,7 @@ mod tests {
         ];
         for (line, phase, message) in table {
             let parsed = parse(line);
-            assert_eq!(
-                (parsed.phase, parsed.message.as_ref()),
-                (phase, message),
-                "{line}"
-            );
+            assert_eq!((parsed.phase, parsed.message.as_ref()), (phase, message), "{line}");
         }
     }
 }

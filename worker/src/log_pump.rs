@@ -153,10 +153,7 @@ impl State {
         if dropped > 0 {
             let text = format!("[fairlane] {dropped} lines were dropped while Redis did not take them");
             self.bytes += text.len();
-            self.lines.push_back(LogLine {
-                t: t.to_owned(),
-                text,
-            });
+            self.lines.push_back(LogLine { t: t.to_owned(), text });
         }
     }
 
@@ -218,10 +215,7 @@ mod tests {
     use super::*;
 
     fn line(bytes: usize) -> LogLine {
-        LogLine {
-            t: "t".to_owned(),
-            text: "x".repeat(bytes),
-        }
+        LogLine { t: "t".to_owned(), text: "x".repeat(bytes) }
     }
 
     #[test]

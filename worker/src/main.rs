@@ -48,10 +48,7 @@ async fn work(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "where people look when a program does not start"
-)]
+#[expect(clippy::print_stderr, reason = "where people look when a program does not start")]
 fn fail(error: &str) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE

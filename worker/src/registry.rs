@@ -36,32 +36,16 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(slots: usize) -> Arc<Self> {
-        Arc::new(Self {
-            slots,
-            entries: Mutex::default(),
-            busy: watch::Sender::new(0),
-        })
+        Arc::new(Self { slots, entries: Mutex::default(), busy: watch::Sender::new(0) })
     }
 
     /// Takes a slot for a lease that has to be given up at `deadline`.
     pub(crate) fn enter(self: &Arc<Self>, token: Token, deadline: BootTime) -> Lease {
         let (deadline_in, deadline) = watch::channel(deadline);
         let (wanted_in, wanted) = watch::channel(Wanted::Run);
-        self.entries().insert(
-            token.clone(),
-            Entry {
-                deadline: deadline_in,
-                wanted: wanted_in,
-            },
-        );
+        self.entries().insert(token.clone(), Entry { deadline: deadline_in, wanted: wanted_in });
         self.busy.send_modify(|busy| *busy += 1);
-        Lease {
-            token,
-            deadline,
-            wanted,
-            registry: Arc::clone(self),
-            settled: false,
-        }
+        Lease { token, deadline, wanted, registry: Arc::clone(self), settled: false }
     }
 
     /// Free slots.
@@ -193,12 +177,7 @@ impl Lease {
 
     /// Waits until it is to be let go.
     pub(crate) async fn let_go(&mut self) {
-        if self
-            .wanted
-            .wait_for(|wanted| *wanted == Wanted::LetGo)
-            .await
-            .is_err()
-        {
+        if self.wanted.wait_for(|wanted| *wanted == Wanted::LetGo).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -215,9 +194,7 @@ impl Drop for Lease {
             tracing::warn!(build.id = %self.token.build, "a build was dropped before its end: its lease runs out");
         }
         self.registry.entries().remove(&self.token);
-        self.registry
-            .busy
-            .send_modify(|busy| *busy = busy.saturating_sub(1));
+        self.registry.busy.send_modify(|busy| *busy = busy.saturating_sub(1));
     }
 }
 
@@ -231,11 +208,7 @@ mod tests {
 
     fn token(epoch: u64) -> Token {
         let build = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d".parse().unwrap();
-        Token {
-            build,
-            epoch,
-            worker: WorkerId::new("host"),
-        }
+        Token { build, epoch, worker: WorkerId::new("host") }
     }
 
     #[test]

@@ -108,9 +108,7 @@ pub async fn run(
         orphans: AtomicBool::new(false),
         born: Mutex::default(),
     });
-    heartbeat::beat(&worker)
-        .await
-        .context("the worker cannot join the queue")?;
+    heartbeat::beat(&worker).await.context("the worker cannot join the queue")?;
     tracing::info!(worker.id = %worker.id, slots = worker.settings.slots, "worker is ready");
     ready();
 
@@ -128,11 +126,7 @@ pub async fn run(
     worker.draining.cancel();
     drain::drain(&worker, &builds).await;
     duties.shutdown().await;
-    Ok(if shutdown.is_cancelled() {
-        StopReason::Shutdown
-    } else {
-        StopReason::Drained
-    })
+    Ok(if shutdown.is_cancelled() { StopReason::Shutdown } else { StopReason::Drained })
 }
 
 /// Fills free slots for as long as it is polled.
@@ -218,12 +212,7 @@ struct Hint {
 
 impl Hint {
     fn new(queue: Queue) -> Self {
-        Self {
-            queue,
-            idle: None,
-            waiting: None,
-            backoff: Backoff::new(),
-        }
+        Self { queue, idle: None, waiting: None, backoff: Backoff::new() }
     }
 
     /// Returns when a token came; may be dropped and called again.

@@ -28,12 +28,8 @@ pub(super) async fn look() -> Error {
 }
 
 async fn count_pods() -> Result<usize> {
-    let client = kube::Client::try_default()
-        .await
-        .context("no way to a Kubernetes cluster is configured")?;
+    let client = kube::Client::try_default().await.context("no way to a Kubernetes cluster is configured")?;
     let pods: Api<Pod> = Api::default_namespaced(client);
-    let list = pods
-        .list(&ListParams::default().labels(LABELS).limit(PODS_MAX))
-        .await;
+    let list = pods.list(&ListParams::default().labels(LABELS).limit(PODS_MAX)).await;
     Ok(list.context("the build pods cannot be listed")?.items.len())
 }

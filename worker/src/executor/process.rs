@@ -43,10 +43,7 @@ impl Default for SupervisorCommand {
     /// This program, with the argument `supervise`.
     fn default() -> Self {
         // Not its path: the file may have been replaced by another release since.
-        Self {
-            program: PathBuf::from("/proc/self/exe"),
-            args: vec!["supervise".to_owned()],
-        }
+        Self { program: PathBuf::from("/proc/self/exe"), args: vec!["supervise".to_owned()] }
     }
 }
 
@@ -58,22 +55,13 @@ pub(super) struct ProcessExecutor {
 
 impl ProcessExecutor {
     pub(super) fn new(settings: &Settings) -> Result<Self> {
-        let program = settings
-            .command
-            .find_program(std::env::var_os("PATH").as_deref())?;
-        Ok(Self {
-            supervisor: settings.supervisor.clone(),
-            template: settings.command.clone(),
-            program,
-        })
+        let program = settings.command.find_program(std::env::var_os("PATH").as_deref())?;
+        Ok(Self { supervisor: settings.supervisor.clone(), template: settings.command.clone(), program })
     }
 
     fn spawn(&self) -> Result<(Child, ChildStdin, ChildStdout)> {
         let mut command = Command::new(&self.supervisor.program);
-        command
-            .args(&self.supervisor.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(&self.supervisor.args).stdin(Stdio::piped()).stdout(Stdio::piped());
         // A group of its own, so that a terminal's interrupt does not reach it before it is ready.
         command.process_group(0);
         for (name, _) in std::env::vars_os() {
@@ -82,14 +70,8 @@ impl ProcessExecutor {
             }
         }
         let mut child = command.spawn().context("cannot start the supervisor")?;
-        let stdin = child
-            .stdin
-            .take()
-            .context("the supervisor has no standard input")?;
-        let stdout = child
-            .stdout
-            .take()
-            .context("the supervisor has no standard output")?;
+        let stdin = child.stdin.take().context("the supervisor has no standard input")?;
+        let stdout = child.stdout.take().context("the supervisor has no standard output")?;
         Ok((child, stdin, stdout))
     }
 }
@@ -115,17 +97,9 @@ impl Executor for ProcessExecutor {
         let (news_in, news) = mpsc::channel(NEWS_MAX);
         tokio::spawn(read_news(child, stdout, news_in));
         let kill = CancellationToken::new();
-        let mut run = ProcessRun {
-            orders,
-            news,
-            leader: None,
-            _pipe: kill.clone().drop_guard(),
-        };
+        let mut run = ProcessRun { orders, news, leader: None, _pipe: kill.clone().drop_guard() };
         let starting = async {
-            stdin
-                .write_all(&line)
-                .await
-                .context("the supervisor does not take its job")?;
+            stdin.write_all(&line).await.context("the supervisor does not take its job")?;
             tokio::spawn(write_orders(stdin, orders_out, kill));
             match run.news.recv().await {
                 Some(News::Started(leader)) => Ok(leader),

@@ -28,9 +28,7 @@ pub(super) fn signal_all(leader: Option<Pid>, signal: Signal) {
 /// Whether the process has ended, though it may not have been waited for.
 pub(super) fn has_ended(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.ok()
-        .and_then(|text| parse(&text))
-        .is_none_or(|stat| stat.zombie)
+    stat.ok().and_then(|text| parse(&text)).is_none_or(|stat| stat.zombie)
 }
 
 fn descendants() -> Vec<i32> {
@@ -46,9 +44,7 @@ fn descendants() -> Vec<i32> {
             children.entry(stat.parent).or_default().push(stat.pid);
         }
     }
-    let mut found = children
-        .remove(&getpid().as_raw_nonzero().get())
-        .unwrap_or_default();
+    let mut found = children.remove(&getpid().as_raw_nonzero().get()).unwrap_or_default();
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         found.extend(children.remove(&pid).unwrap_or_default());
@@ -63,11 +59,7 @@ fn parse(stat: &str) -> Option<Stat> {
     let mut rest = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
     let state = rest.next()?;
     let parent = rest.next()?.parse().ok()?;
-    Some(Stat {
-        pid,
-        parent,
-        zombie: matches!(state, "Z" | "X"),
-    })
+    Some(Stat { pid, parent, zombie: matches!(state, "Z" | "X") })
 }
 
 #[cfg(test)]
@@ -77,14 +69,7 @@ mod tests {
     #[test]
     fn any_name_of_a_process_is_read() {
         let stat = parse("12 (a) b (c) S 7 12 12 0 -1").unwrap();
-        assert_eq!(
-            stat,
-            Stat {
-                pid: 12,
-                parent: 7,
-                zombie: false
-            }
-        );
+        assert_eq!(stat, Stat { pid: 12, parent: 7, zombie: false });
         assert!(parse("13 (x) Z 7 12").unwrap().zombie);
         assert_eq!(parse("nonsense"), None);
     }

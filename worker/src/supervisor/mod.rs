@@ -64,10 +64,7 @@ pub fn supervise(
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become subreaper")?;
     let mut job = Vec::new();
-    (&mut orders)
-        .take(JOB_BYTES_MAX)
-        .read_until(b'\n', &mut job)
-        .context("cannot read the job")?;
+    (&mut orders).take(JOB_BYTES_MAX).read_until(b'\n', &mut job).context("cannot read the job")?;
     let job: Job = serde_json::from_slice(&job).map_err(|_| anyhow::anyhow!("the job cannot be read"))?;
 
     let (news_in, news_out) = mpsc::sync_channel(NEWS_MAX);
@@ -103,26 +100,18 @@ fn shield_from_signals() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     // On a thread of its own: the caller may be inside a runtime already.
     let shield = thread::spawn(|| -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
-            for kind in [
-                SignalKind::terminate(),
-                SignalKind::interrupt(),
-                SignalKind::hangup(),
-                SignalKind::quit(),
-            ] {
+            for kind in
+                [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()]
+            {
                 // The handler stays when the stream is dropped.
                 let _ = signal(kind)?;
             }
             Ok(())
         })
     });
-    shield
-        .join()
-        .map_err(|_| anyhow::anyhow!("cannot catch signals"))?
-        .context("cannot catch signals")
+    shield.join().map_err(|_| anyhow::anyhow!("cannot catch signals"))?.context("cannot catch signals")
 }
 
 /// A folder for the run's temporary files; without one the command uses the system's.
@@ -150,33 +139,20 @@ enum Event {
 
 fn start(job: &Job, folder: Option<&PathBuf>, news: &SyncSender<News>) -> Result<Run> {
     use std::os::unix::process::CommandExt;
-    anyhow::ensure!(
-        !job.deadline.has_passed(),
-        "the lease was over before the command could start"
-    );
+    anyhow::ensure!(!job.deadline.has_passed(), "the lease was over before the command could start");
     let mut command = Command::new(&job.program);
     command.args(&job.args).envs(&job.env).process_group(0);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(folder) = folder {
         command.env("TMPDIR", folder);
     }
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start {}", job.program.display()))?;
-    let leader = i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .context("the command has no process id")?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", job.program.display()))?;
+    let leader =
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the command has no process id")?;
     let _ = news.send(News::Started(leader.as_raw_nonzero().get()));
     let (events_in, events) = mpsc::channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    for pipe in [stdout.map(Pipe::Out), stderr.map(Pipe::Err)]
-        .into_iter()
-        .flatten()
-    {
+    for pipe in [stdout.map(Pipe::Out), stderr.map(Pipe::Err)].into_iter().flatten() {
         let (news, events_in) = (news.clone(), events_in.clone());
         thread::spawn(move || {
             match pipe {
@@ -188,11 +164,7 @@ fn start(job: &Job, folder: Option<&PathBuf>, news: &SyncSender<News>) -> Result
     }
     let reaper = events_in.clone();
     thread::spawn(move || reap(&reaper));
-    Ok(Run {
-        leader,
-        events_in,
-        events,
-    })
+    Ok(Run { leader, events_in, events })
 }
 
 enum Pipe {
@@ -244,11 +216,7 @@ struct Watch {
 
 impl Watch {
     fn new(run: Run, deadline: BootTime) -> (Self, Sender<Event>) {
-        let Run {
-            leader,
-            events_in,
-            events,
-        } = run;
+        let Run { leader, events_in, events } = run;
         let watch = Self {
             leader,
             events,
@@ -268,10 +236,7 @@ impl Watch {
             if self.deadline.has_passed() {
                 self.stop(StopCause::Expired, GRACE_EXPIRED);
             }
-            let overdue = self
-                .stopping
-                .as_ref()
-                .is_some_and(|stopping| Instant::now() >= stopping.kill_at);
+            let overdue = self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.kill_at);
             // The command's end is the run's end: what it left behind is not part of a build.
             if (overdue || self.exit.is_some()) && !self.none_left {
                 family::signal_all(self.group(), Signal::KILL);
@@ -313,11 +278,7 @@ impl Watch {
             return;
         }
         self.stopping = Some(Stopping { cause, kill_at });
-        let signal = if grace.is_zero() {
-            Signal::KILL
-        } else {
-            Signal::TERM
-        };
+        let signal = if grace.is_zero() { Signal::KILL } else { Signal::TERM };
         family::signal_all(self.group(), signal);
     }
 

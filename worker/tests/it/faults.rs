@@ -1,0 +1,115 @@
+//! Workers that are killed or frozen, and a Redis that restarts, while a build runs.
+
+use std::time::{Duration, Instant};
+
+use fairlane_common::{BuildId, BuildState};
+use fairlane_testkit::wait_for;
+
+use crate::scene::{LEASE, SOON, Scene, is_alive};
+
+/// The first run hangs; the next one tells whether the first is still alive, and ends.
+fn first_run_hangs(scene: &Scene) -> std::path::PathBuf {
+    let dir = scene.dir.path().display();
+    scene.script(&format!(
+        r#"if mkdir {dir}/first 2>/dev/null; then echo $$ > {dir}/pid; echo "first $$"; exec sleep 1000; fi
+           if kill -0 "$(cat {dir}/pid)" 2>/dev/null; then echo "both alive"; else echo "alone"; fi"#
+    ))
+}
+
+async fn second_run_alone(scene: &Scene, id: BuildId) {
+    let build = scene.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 2, "{build:?}");
+    assert_eq!(scene.log(id, 2).await, ["alone"]);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_leaves_no_run_and_another_one_builds() {
+    let scene = Scene::start().await;
+    let script = first_run_hangs(&scene);
+    let first = scene.process("first", &script).await;
+    let id = scene.submit().await;
+    let run = scene.line(id, 1, "first ").await;
+    let second = scene.process("second", &script).await;
+    let killed = Instant::now();
+    first.kill();
+    wait_for("the run to be dead", SOON, async || !is_alive(&run)).await;
+    second_run_alone(&scene, id).await;
+    assert!(killed.elapsed() < LEASE + Duration::from_secs(2), "{:?}", killed.elapsed());
+    second.terminate();
+    assert!(second.wait(SOON).await.success());
+}
+
+#[tokio::test]
+async fn a_frozen_worker_has_no_run_when_its_lease_ends_and_touches_nothing_afterwards() {
+    let scene = Scene::start().await;
+    let script = first_run_hangs(&scene);
+    let first = scene.process("first", &script).await;
+    let id = scene.submit().await;
+    let run = scene.line(id, 1, "first ").await;
+    let second = scene.process("second", &script).await;
+    let frozen = Instant::now();
+    first.freeze();
+    wait_for("the run to be dead", SOON, async || !is_alive(&run)).await;
+    assert!(frozen.elapsed() < LEASE, "{:?}", frozen.elapsed());
+    assert_eq!(scene.build(id).await.state, BuildState::Running, "dead before the queue gives it to another");
+    second_run_alone(&scene, id).await;
+    assert!(frozen.elapsed() < LEASE + Duration::from_secs(2), "{:?}", frozen.elapsed());
+
+    let seq = scene.build(id).await.seq;
+    first.thaw();
+    first.wait_for_line("the lease is another's", SOON).await;
+    assert_eq!(scene.build(id).await.seq, seq);
+    assert_eq!(scene.log(id, 1).await, [format!("first {run}")]);
+    // It is as good as new: with the other one gone, it builds.
+    second.terminate();
+    assert!(second.wait(SOON).await.success());
+    let next = scene.submit().await;
+    scene.build_in(next, BuildState::Succeeded).await;
+    first.terminate();
+    assert!(first.wait(SOON).await.success());
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_restart_of_redis_loses_and_doubles_no_line() {
+    let scene = Scene::start().await;
+    let script =
+        scene.script(r#"n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo "line $n"; sleep 0.02; done"#);
+    let worker = scene.worker(scene.settings(&script)).await;
+    let id = scene.submit().await;
+    for at in ["line 20", "line 60"] {
+        scene.line(id, 1, at).await;
+        scene.redis.restart().await;
+    }
+    let build = scene.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 1);
+    let expected: Vec<String> = (1..=150).map(|n| format!("line {n}")).collect();
+    assert_eq!(scene.log(id, 1).await, expected);
+    // The other builds go on as well.
+    let next = scene.submit().await;
+    scene.build_in(next, BuildState::Succeeded).await;
+    worker.end().await.unwrap();
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_build_that_ends_while_redis_is_away_ends_once() {
+    let scene = Scene::start().await;
+    let dir = scene.dir.path().display();
+    let script = scene.script(&format!(
+        "echo begun; while [ ! -e {dir}/go ]; do sleep 0.01; done; echo over; : > {dir}/over"
+    ));
+    let worker = scene.worker(scene.settings(&script)).await;
+    let id = scene.submit().await;
+    scene.line(id, 1, "begun").await;
+    scene.redis.shut_down().await;
+    std::fs::write(scene.dir.join("go"), "").unwrap();
+    wait_for("the command to end", SOON, async || scene.dir.join("over").exists()).await;
+    scene.redis.start().await;
+    let build = scene.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 1);
+    assert_eq!(scene.log(id, 1).await, ["begun", "over"]);
+    worker.end().await.unwrap();
+    scene.check().await;
+}
