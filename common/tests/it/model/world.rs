@@ -360,7 +360,9 @@ impl<'a> World<'a> {
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
         let good = is_current(&build, &token) || late_success;
-        ensure(good == (finished != Finished::Stale), || {
+        // Ended meanwhile with nobody after it: its last holder is told how.
+        let told = build.epoch == token.epoch && finished == Finished::Ended(build.state);
+        ensure(good == (finished != Finished::Stale) || told, || {
             format!("finishing with {token:?} gave {finished:?}: {build:?}")
         })?;
         if again {
