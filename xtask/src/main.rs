@@ -25,17 +25,9 @@ const CHORES: &[Chore] = &[
         "build real Git repositories through a queue of its own, one of them slow and popular",
         demo::run,
     ),
-    (
-        "test",
-        "everything that a change must pass; what continuous integration runs",
-        test::test,
-    ),
+    ("test", "everything that a change must pass; what continuous integration runs", test::test),
     ("lint", "formatting, clippy and tidy", test::lint),
-    (
-        "tidy",
-        "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies",
-        tidy::run,
-    ),
+    ("tidy", "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies", tidy::run),
     (
         "advisories",
         "known vulnerabilities in dependencies; needs cargo-deny and the network",
@@ -58,11 +50,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("\nxtask: {error:#}");
             let missing = error.downcast_ref::<packages::Missing>().is_some();
-            if missing {
-                ExitCode::from(EXIT_MISSING)
-            } else {
-                ExitCode::FAILURE
-            }
+            if missing { ExitCode::from(EXIT_MISSING) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -72,17 +60,11 @@ fn usage(asked: bool) -> ExitCode {
     for (name, what, _) in CHORES {
         println!("  {name:<12}{what}");
     }
-    if asked {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The folder of the workspace.
 fn root() -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent()
-        .map(Path::to_owned)
-        .context("xtask lies in no workspace")
+    own.parent().map(Path::to_owned).context("xtask lies in no workspace")
 }

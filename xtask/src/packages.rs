@@ -26,20 +26,13 @@ pub(crate) struct Package {
 }
 
 /// The server that the queue lives in.
-pub(crate) const REDIS: Package = Package {
-    name: "redis-server",
-    is_there: || shell::which("redis-server").is_some(),
-};
+pub(crate) const REDIS: Package =
+    Package { name: "redis-server", is_there: || shell::which("redis-server").is_some() };
 /// Makes, serves and clones repositories.
-pub(crate) const GIT: Package = Package {
-    name: "git",
-    is_there: || shell::which("git").is_some(),
-};
+pub(crate) const GIT: Package = Package { name: "git", is_there: || shell::which("git").is_some() };
 /// Runs repo2docker.
-pub(crate) const PYTHON: Package = Package {
-    name: "python3",
-    is_there: || shell::succeeds(Command::new("python3").arg("--version")),
-};
+pub(crate) const PYTHON: Package =
+    Package { name: "python3", is_there: || shell::succeeds(Command::new("python3").arg("--version")) };
 /// Gives repo2docker a place of its own.
 pub(crate) const PYTHON_VENV: Package = Package {
     name: "python3-venv",
@@ -56,18 +49,13 @@ pub(crate) const CERTIFICATES: Package = Package {
 /// # Errors
 /// [`Missing`] with the one command to run, where it is not.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .filter(|package| !(package.is_there)())
-        .map(|package| package.name)
-        .collect();
+    let missing: Vec<_> =
+        packages.iter().filter(|package| !(package.is_there)()).map(|package| package.name).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let install = format!(
-        "apt-get update && apt-get install -y --no-install-recommends {}",
-        missing.join(" ")
-    );
+    let install =
+        format!("apt-get update && apt-get install -y --no-install-recommends {}", missing.join(" "));
     if shell::which("apt-get").is_none() {
         let by_hand = format!("(your system's package manager) install {}", missing.join(" "));
         return Err(Missing(by_hand).into());
@@ -78,9 +66,7 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     }
     println!("Installing what is missing here: {}", missing.join(", "));
     let mut command = Command::new("sh");
-    command
-        .args(["-c", &install])
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-c", &install]).env("DEBIAN_FRONTEND", "noninteractive");
     if let Err(error) = shell::run(&mut command) {
         eprintln!("{error:#}");
         return Err(Missing(install).into());

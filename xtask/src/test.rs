@@ -25,10 +25,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 /// Formatting, clippy and tidy.
 pub(crate) fn lint(root: &Path) -> Result<()> {
     run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
-    run(&mut cargo(
-        root,
-        &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
-    ))?;
+    run(&mut cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     println!("+ tidy");
     tidy::run(root)
 }
@@ -61,10 +58,7 @@ fn tests(root: &Path) -> Result<()> {
             "\nNOTE: cargo-nextest is not installed, so that a test that hangs is not ended. Running them with \
              `cargo test`; `cargo install --locked cargo-nextest` brings it.\n"
         );
-        run(&mut cargo(
-            root,
-            &["test", "--workspace", "--lib", "--bins", "--tests"],
-        ))?;
+        run(&mut cargo(root, &["test", "--workspace", "--lib", "--bins", "--tests"]))?;
     }
     run(&mut cargo(root, &["test", "--workspace", "--doc", "--quiet"]))
 }

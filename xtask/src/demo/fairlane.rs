@@ -38,13 +38,7 @@ impl Fairlane {
         let log = folder.join("fairlane.log");
         let file = File::create(&log)?;
         let mut command = Command::new(target_folder(root).join("debug/fairlane"));
-        command.args([
-            "up",
-            "--listen",
-            &address.to_string(),
-            "--slots",
-            &slots.to_string(),
-        ]);
+        command.args(["up", "--listen", &address.to_string(), "--slots", &slots.to_string()]);
         command.arg("--data").arg(&data).args(["--command", template]);
         // This host's own settings would change what the demo shows: the environment's, and fairlane.toml in the
         // folder that it is started in.
@@ -56,10 +50,7 @@ impl Fairlane {
         command.current_dir(folder);
         // Builds that are killed leave their clones behind: the next demo finds and removes them here.
         command.env("TMPDIR", &temporary);
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().context("cannot start fairlane")?;
         let mut fairlane = Self { child, address, log };
         fairlane.wait_until_ready()?;
@@ -85,9 +76,7 @@ impl Fairlane {
     pub(crate) fn submit(&self, repo: &str, commit: &str, image: &str) -> Result<String> {
         let body = json!({ "repo": repo, "ref": commit, "image": image });
         let answer = http::json(self.address, "POST", "/v1/builds", Some(&body))?;
-        let id = answer["id"]
-            .as_str()
-            .with_context(|| format!("no id in {answer}"))?;
+        let id = answer["id"].as_str().with_context(|| format!("no id in {answer}"))?;
         Ok(id.to_owned())
     }
 
@@ -100,16 +89,10 @@ impl Fairlane {
         let start = Instant::now();
         while !http::status(self.address, "/readyz").is_ok_and(|status| status == 200) {
             if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "`fairlane up` ended with {status}: {}",
-                    std::fs::read_to_string(&self.log)?
-                );
+                bail!("`fairlane up` ended with {status}: {}", std::fs::read_to_string(&self.log)?);
             }
             if start.elapsed() > START_LIMIT {
-                bail!(
-                    "`fairlane up` is not ready: {}",
-                    std::fs::read_to_string(&self.log)?
-                );
+                bail!("`fairlane up` is not ready: {}", std::fs::read_to_string(&self.log)?);
             }
             thread::sleep(Duration::from_millis(20));
         }

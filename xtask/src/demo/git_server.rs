@@ -36,11 +36,7 @@ impl GitServer {
             let mut child = daemon(folder, port)?;
             if answers(&mut child, port)? {
                 let slow_port = if builds_images { port } else { narrow_line(port)? };
-                return Ok(Self {
-                    child,
-                    port,
-                    slow_port,
-                });
+                return Ok(Self { child, port, slow_port });
             }
         }
         bail!("git daemon found no free port in {PORT_TRIES_MAX} tries")
@@ -69,23 +65,15 @@ fn daemon(folder: &Path, port: u16) -> Result<Child> {
     // Not by `git daemon`: that is a parent which leaves the real one behind when it is killed.
     let programs = PathBuf::from(quiet(Command::new("git").arg("--exec-path"))?.trim());
     let mut command = Command::new(programs.join("git-daemon"));
-    command
-        .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
-        .arg(format!("--port={port}"));
+    command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"]).arg(format!("--port={port}"));
     command.arg(format!("--base-path={}", folder.display()));
     // Their owner may be another user than this one, in a container for example.
-    for (name, value) in [
-        ("GIT_CONFIG_COUNT", "1"),
-        ("GIT_CONFIG_KEY_0", "safe.directory"),
-        ("GIT_CONFIG_VALUE_0", "*"),
-    ] {
+    for (name, value) in
+        [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]
+    {
         command.env(name, value);
     }
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     child.context("cannot start git-daemon; Debian's package `git` has it")
 }
 

@@ -59,10 +59,8 @@ fn send(
     connection.set_read_timeout(Some(limit))?;
     connection.set_write_timeout(Some(ANSWER_LIMIT))?;
     let body = body.map(Value::to_string).unwrap_or_default();
-    let mut head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {}\r\n",
-        body.len()
-    );
+    let mut head =
+        format!("{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {}\r\n", body.len());
     if !body.is_empty() {
         head += "Content-Type: application/json\r\n";
     }

@@ -42,17 +42,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     crate::shell::run(&mut cargo(root, &["build", "--package", "fairlane"]))?;
 
     let start = Instant::now();
-    println!(
-        "\nMaking repositories in {}",
-        folder.join("repositories").display()
-    );
+    println!("\nMaking repositories in {}", folder.join("repositories").display());
     let repositories = repositories::make(&folder, command.builds_images)?;
     let server = GitServer::start(&folder.join("repositories"), command.builds_images)?;
-    println!(
-        "Serving them at {}, the slow one at {}",
-        server.url(""),
-        server.slow_url("")
-    );
+    println!("Serving them at {}, the slow one at {}", server.url(""), server.slow_url(""));
     let fairlane = Fairlane::start(root, &folder, SLOTS, &command.template)?;
     println!(
         "The queue is at {} with {SLOTS} slots; its log is {}\n",
@@ -75,34 +68,30 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         println!("NOT AS IT SHOULD BE: {complaint}");
     }
     if !complaints.is_empty() {
-        bail!(
-            "the demo did not go as it should; the log is {}",
-            folder.join("fairlane.log").display()
-        );
+        bail!("the demo did not go as it should; the log is {}", folder.join("fairlane.log").display());
     }
     println!("All as it should be, in {:.0} s.", start.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// Asks for every build: the slow ones first, so that the small ones come behind them.
+/// Asks for every build: the popular one first; its second commit as soon as the other slots are busy, since an idle
+/// queue would lend it a permit at once; then all the others.
 fn ask(
     fairlane: &Fairlane,
     server: &GitServer,
     repositories: &[Repository],
 ) -> Result<Vec<report::Demanded>> {
+    let mut wanted: Vec<_> = repositories
+        .iter()
+        .flat_map(|repository| (0..repository.commits.len()).map(move |number| (repository, number)))
+        .collect();
+    wanted[1..=SLOTS as usize].rotate_left(1);
     let mut builds = Vec::new();
-    for repository in repositories {
-        let name = repository.name;
-        let url = if repository.kind == Kind::Slow {
-            server.slow_url(name)
-        } else {
-            server.url(name)
-        };
-        for (number, commit) in (1..).zip(&repository.commits) {
-            let image = format!("fairlane-demo/{name}:{}", &commit[..12]);
-            let id = fairlane.submit(&url, commit, &image)?;
-            builds.push(report::Demanded::new(repository, number, id));
-        }
+    for (repository, number) in wanted {
+        let (name, commit) = (repository.name, &repository.commits[number]);
+        let url = if repository.kind == Kind::Slow { server.slow_url(name) } else { server.url(name) };
+        let id = fairlane.submit(&url, commit, &format!("fairlane-demo/{name}:{}", &commit[..12]))?;
+        builds.push(report::Demanded::new(repository, number + 1, id));
     }
     Ok(builds)
 }

@@ -53,20 +53,14 @@ pub(crate) fn prepare(folder: &Path) -> Result<BuildCommand> {
         config.display(),
         if builds_images { "" } else { " --no-build" },
     );
-    Ok(BuildCommand {
-        template,
-        builds_images,
-    })
+    Ok(BuildCommand { template, builds_images })
 }
 
 fn install(venv: &Path) -> Result<()> {
     let made = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv));
     let pip = venv.join("bin/pip");
     let done = made.and_then(|()| {
-        run(Command::new(&pip)
-            .args(["install", "--quiet"])
-            .args(REQUIREMENTS)
-            .env("PIP_PROGRESS_BAR", "off"))
+        run(Command::new(&pip).args(["install", "--quiet"]).args(REQUIREMENTS).env("PIP_PROGRESS_BAR", "off"))
     });
     done.map_err(|error| {
         eprintln!("{error:#}");
@@ -93,11 +87,6 @@ fn make_base_image(folder: &Path) -> Result<()> {
         tar --create --dereference --hard-dereference --absolute-names --file "$1" $programs $libraries
         docker import "$1" "$2"
     "#;
-    quiet(
-        Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(&archive)
-            .arg(BASE_IMAGE),
-    )?;
+    quiet(Command::new("sh").args(["-c", script, "sh"]).arg(&archive).arg(BASE_IMAGE))?;
     Ok(())
 }

@@ -25,7 +25,7 @@ const LOG_COLUMNS_MAX: usize = 100;
 pub(crate) struct Demanded {
     name: &'static str,
     kind: Kind,
-    number: u32,
+    number: usize,
     /// Its id.
     pub(crate) id: String,
     state: String,
@@ -38,7 +38,7 @@ pub(crate) struct Demanded {
 
 impl Demanded {
     /// A build that was asked for just now, of the repository's commit with this number.
-    pub(crate) fn new(repository: &Repository, number: u32, id: String) -> Self {
+    pub(crate) fn new(repository: &Repository, number: usize, id: String) -> Self {
         Self {
             name: repository.name,
             kind: repository.kind,
@@ -92,10 +92,7 @@ impl Demanded {
             return is_new.then(|| format!("{:<10} {}: {}", "waits", self.title(), self.why));
         }
         self.state.clone_from(&state);
-        let reason = self.shown["reason"]
-            .as_str()
-            .map(|reason| format!(": {reason}"))
-            .unwrap_or_default();
+        let reason = self.shown["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
         Some(format!("{state:<10} {}{reason}", self.title()))
     }
 }
@@ -110,10 +107,7 @@ pub(crate) fn follow(
     let mut summed_up = Instant::now();
     while !builds.iter().all(Demanded::is_ended) {
         if start.elapsed() > DEMO_LIMIT {
-            bail!(
-                "not all builds have ended after {DEMO_LIMIT:?}; the log is {}",
-                fairlane.log().display()
-            );
+            bail!("not all builds have ended after {DEMO_LIMIT:?}; the log is {}", fairlane.log().display());
         }
         for build in builds.iter_mut().filter(|build| !build.is_ended()) {
             let shown = fairlane.build(&build.id)?;
@@ -145,38 +139,25 @@ fn show_log(lines: &[String], start: Instant) {
 }
 
 fn sum_up(builds: &[Demanded]) -> String {
-    let count = |states: &[&str]| {
-        builds
-            .iter()
-            .filter(|build| states.contains(&build.state.as_str()))
-            .count()
-    };
+    let count =
+        |states: &[&str]| builds.iter().filter(|build| states.contains(&build.state.as_str())).count();
     let (waiting, running) = (count(&["queued"]), count(&["starting", "running", "orphaned"]));
     let slow = &builds[0];
     let people = slow.shown["people"].as_u64().filter(|_| !slow.is_ended());
     let people = people.map(|people| format!("; {people} people wait for {} on one slot", slow.title()));
     let done = builds.len() - waiting - running;
-    format!(
-        "---------- {waiting} waiting, {running} running, {done} done{}",
-        people.unwrap_or_default()
-    )
+    format!("---------- {waiting} waiting, {running} running, {done} done{}", people.unwrap_or_default())
 }
 
 /// Prints each build, its wait, its outcome.
 pub(crate) fn table(builds: &[Demanded]) {
-    println!(
-        "\n{:<26} {:>8} {:>10} {:>10}  outcome",
-        "build", "people", "waited", "took"
-    );
+    println!("\n{:<26} {:>8} {:>10} {:>10}  outcome", "build", "people", "waited", "took");
     for build in builds {
         let seconds = |time: Option<Duration>| {
             time.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
         };
         let people = build.people_most;
-        let class = build.shown["class"]
-            .as_str()
-            .map(|class| format!(" ({class})"))
-            .unwrap_or_default();
+        let class = build.shown["class"].as_str().map(|class| format!(" ({class})")).unwrap_or_default();
         let (title, state) = (build.title(), &build.state);
         println!(
             "{title:<26} {people:>8} {:>10} {:>10}  {state}{class}",
@@ -191,19 +172,13 @@ pub(crate) fn table(builds: &[Demanded]) {
 pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
     let mut complaints = Vec::new();
     for build in builds {
-        let expected = if build.kind == Kind::Broken {
-            "failed"
-        } else {
-            "succeeded"
-        };
+        let expected = if build.kind == Kind::Broken { "failed" } else { "succeeded" };
         if build.state != expected {
             complaints.push(format!("{} {} instead of {expected}", build.title(), build.state));
         }
     }
     let ends = |is_slow: bool| {
-        let builds = builds
-            .iter()
-            .filter(move |build| (build.kind == Kind::Slow) == is_slow);
+        let builds = builds.iter().filter(move |build| (build.kind == Kind::Slow) == is_slow);
         builds.filter_map(|build| build.shown["ended_ms"].as_u64())
     };
     if ends(false).max() >= ends(true).min() {
@@ -212,15 +187,10 @@ pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
     let watchers = audience.lines.len();
     let people = builds[0].people_most;
     if people < watchers as u64 {
-        complaints.push(format!(
-            "the queue counted {people} people at most, and {watchers} were there"
-        ));
+        complaints.push(format!("the queue counted {people} people at most, and {watchers} were there"));
     }
     if audience.told != watchers {
-        complaints.push(format!(
-            "{} of {watchers} watchers were told the end",
-            audience.told
-        ));
+        complaints.push(format!("{} of {watchers} watchers were told the end", audience.told));
     }
     let (least, most) = (audience.lines.iter().min(), audience.lines.iter().max());
     if least != most || most == Some(&0) {

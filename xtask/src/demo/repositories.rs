@@ -38,18 +38,10 @@ const SMALL: &[(&str, &str, &str)] = &[
     ("linear-algebra", "requirements.txt", "numpy\n"),
     ("statistics", "requirements.txt", "scipy\npandas\n"),
     ("maps", "environment.yml", "name: maps\ndependencies: [cartopy]\n"),
-    (
-        "galaxies",
-        "environment.yml",
-        "name: galaxies\ndependencies: [astropy]\n",
-    ),
+    ("galaxies", "environment.yml", "name: galaxies\ndependencies: [astropy]\n"),
     ("typesetting", "apt.txt", "texlive-base\n"),
     ("old-fortran", "apt.txt", "gfortran\n"),
-    (
-        "own-package",
-        "setup.py",
-        "from setuptools import setup\nsetup(name='own-package')\n",
-    ),
+    ("own-package", "setup.py", "from setuptools import setup\nsetup(name='own-package')\n"),
     ("downloads", "postBuild", "#!/bin/sh\necho done\n"),
     ("greeting", "start", "#!/bin/sh\nexec \"$@\"\n"),
     ("own-image", "Dockerfile", "FROM scratch\nCOPY index.ipynb /\n"),
@@ -71,22 +63,10 @@ pub(crate) fn make(folder: &Path, builds_images: bool) -> Result<Vec<Repository>
             (*file, (*text).to_owned())
         };
         let commits = vec![create(&base, name, &[(file, text.as_bytes())])?];
-        repositories.push(Repository {
-            name,
-            kind: Kind::Small,
-            commits,
-        });
+        repositories.push(Repository { name, kind: Kind::Small, commits });
     }
-    let commits = vec![create(
-        &base,
-        "broken",
-        &[("environment.yml", b"name: [never closed\n")],
-    )?];
-    repositories.push(Repository {
-        name: "broken",
-        kind: Kind::Broken,
-        commits,
-    });
+    let commits = vec![create(&base, "broken", &[("environment.yml", b"name: [never closed\n")])?];
+    repositories.push(Repository { name: "broken", kind: Kind::Broken, commits });
     Ok(repositories)
 }
 
@@ -102,27 +82,13 @@ fn slow(base: &Path, builds_images: bool) -> Result<Repository> {
             nonce.trim()
         )
     } else {
-        File::open("/dev/urandom")?
-            .take(SLOW_BYTES)
-            .read_to_end(&mut data)?;
+        File::open("/dev/urandom")?.take(SLOW_BYTES).read_to_end(&mut data)?;
         "numpy\n".to_owned()
     };
-    let file = if builds_images {
-        "Dockerfile"
-    } else {
-        "requirements.txt"
-    };
-    let first = create(
-        base,
-        name,
-        &[(file, text.as_bytes()), ("measurements.bin", &data)],
-    )?;
+    let file = if builds_images { "Dockerfile" } else { "requirements.txt" };
+    let first = create(base, name, &[(file, text.as_bytes()), ("measurements.bin", &data)])?;
     let second = commit(&base.join(name), &[("CHANGES", b"One word corrected.\n")])?;
-    Ok(Repository {
-        name,
-        kind: Kind::Slow,
-        commits: vec![first, second],
-    })
+    Ok(Repository { name, kind: Kind::Slow, commits: vec![first, second] })
 }
 
 fn create(base: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<String> {
@@ -132,10 +98,7 @@ fn create(base: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<String> {
     // Compressing noise takes longer than serving it.
     git(&folder, &["config", "core.compression", "0"])?;
     let notebook = br#"{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}"#;
-    commit(
-        &folder,
-        &[&[("index.ipynb", notebook.as_slice())], files].concat(),
-    )
+    commit(&folder, &[&[("index.ipynb", notebook.as_slice())], files].concat())
 }
 
 fn commit(folder: &Path, files: &[(&str, &[u8])]) -> Result<String> {
@@ -155,9 +118,5 @@ fn git(folder: &Path, words: &[&str]) -> Result<String> {
         command.env(format!("GIT_{role}_NAME"), "The Fairlane demo");
         command.env(format!("GIT_{role}_EMAIL"), "demo@fairlane.invalid");
     }
-    quiet(
-        command
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1"),
-    )
+    quiet(command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1"))
 }

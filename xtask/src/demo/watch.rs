@@ -41,17 +41,11 @@ pub(crate) struct Audience {
 impl Watchers {
     /// Opens `count` streams.
     pub(crate) fn start(fairlane: &Fairlane, id: &str, count: usize) -> Result<Self> {
-        let seen = Arc::new(Seen {
-            lines: Mutex::new(vec![0; count]),
-            ..Seen::default()
-        });
+        let seen = Arc::new(Seen { lines: Mutex::new(vec![0; count]), ..Seen::default() });
         let mut threads = Vec::new();
         for number in 0..count {
-            let (seen, server, path) = (
-                Arc::clone(&seen),
-                fairlane.address(),
-                format!("/v1/builds/{id}/events"),
-            );
+            let (seen, server, path) =
+                (Arc::clone(&seen), fairlane.address(), format!("/v1/builds/{id}/events"));
             let watch = move || {
                 let result = http::events(server, &path, |event, data| seen.take(number, event, data));
                 if let Err(error) = result {
@@ -73,16 +67,8 @@ impl Watchers {
         for thread in self.threads {
             let _ = thread.join();
         }
-        let lines = self
-            .seen
-            .lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        Audience {
-            told: self.seen.told.load(Ordering::SeqCst),
-            lines,
-        }
+        let lines = self.seen.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Audience { told: self.seen.told.load(Ordering::SeqCst), lines }
     }
 }
 
@@ -109,18 +95,19 @@ impl Seen {
     }
 
     fn say(&self, line: String) {
-        self.fresh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(line);
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
+}
+
+/// What a line says: with `--json-logs`, repo2docker's own lines are JSON.
+fn message(line: &str) -> String {
+    let value: Value = serde_json::from_str(line).unwrap_or(Value::Null);
+    value["message"].as_str().unwrap_or(line).trim_end().to_owned()
 }
 
 /// The lines in a log event.
 fn lines_of(data: &str) -> Vec<String> {
     let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
     let lines = event["lines"].as_array().into_iter().flatten();
-    lines
-        .map(|line| line["text"].as_str().unwrap_or_default().trim_end().to_owned())
-        .collect()
+    lines.map(|line| message(line["text"].as_str().unwrap_or_default())).collect()
 }

@@ -4,26 +4,10 @@ use super::{Finding, Source};
 
 /// (crate's folder, what it must not depend on, why).
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
-    (
-        "common",
-        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
-        "everybody stands on common",
-    ),
-    (
-        "common",
-        &["axum", "kube", "k8s-openapi", "reqwest"],
-        "common knows no HTTP and no Kubernetes",
-    ),
-    (
-        "dispatcher",
-        &["fairlane-worker", "fairlane"],
-        "dispatcher and worker know the queue, not each other",
-    ),
-    (
-        "worker",
-        &["fairlane-dispatcher", "fairlane"],
-        "dispatcher and worker know the queue, not each other",
-    ),
+    ("common", &["fairlane-dispatcher", "fairlane-worker", "fairlane"], "everybody stands on common"),
+    ("common", &["axum", "kube", "k8s-openapi", "reqwest"], "common knows no HTTP and no Kubernetes"),
+    ("dispatcher", &["fairlane-worker", "fairlane"], "dispatcher and worker know the queue, not each other"),
+    ("worker", &["fairlane-dispatcher", "fairlane"], "dispatcher and worker know the queue, not each other"),
     (
         "testkit",
         &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
@@ -39,9 +23,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
         let folder = source.path.strip_suffix("/Cargo.toml")?;
         Some((folder, source))
     });
-    manifests
-        .flat_map(|(folder, source)| in_manifest(folder, source))
-        .collect()
+    manifests.flat_map(|(folder, source)| in_manifest(folder, source)).collect()
 }
 
 fn in_manifest(folder: &str, source: &Source) -> Vec<Finding> {
@@ -79,8 +61,6 @@ fn dependency(folder: &str, name: &str, is_dev: bool) -> Option<String> {
         return Some(format!("{TESTKIT} is for tests: move it to [dev-dependencies]"));
     }
     // A test may put two crates together that must not know each other.
-    let rule = FORBIDDEN
-        .iter()
-        .find(|(from, to, _)| *from == folder && !is_dev && to.contains(&name));
+    let rule = FORBIDDEN.iter().find(|(from, to, _)| *from == folder && !is_dev && to.contains(&name));
     rule.map(|(_, _, why)| format!("{folder} must not depend on {name}: {why}"))
 }

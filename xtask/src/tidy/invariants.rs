@@ -13,22 +13,14 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     };
     let tests = tests(sources);
     let lines: Vec<_> = document.text.lines().collect();
-    let starts: Vec<_> = (0..lines.len())
-        .filter(|line| begins_invariant(lines[*line]))
-        .collect();
+    let starts: Vec<_> = (0..lines.len()).filter(|line| begins_invariant(lines[*line])).collect();
     let unproven = starts.iter().enumerate().filter(|(index, start)| {
         let end = starts.get(index + 1).copied().unwrap_or(lines.len());
-        let paragraph = lines[**start..end]
-            .iter()
-            .take_while(|line| !line.trim().is_empty());
-        !paragraph
-            .flat_map(|line| quoted(line))
-            .any(|name| tests.contains(name))
+        let paragraph = lines[**start..end].iter().take_while(|line| !line.trim().is_empty());
+        !paragraph.flat_map(|line| quoted(line)).any(|name| tests.contains(name))
     });
     let advice = "this invariant names no test that exists: write `name_of_the_test` in backticks beside it";
-    unproven
-        .map(|(_, start)| Finding::at_line(document, *start, advice))
-        .collect()
+    unproven.map(|(_, start)| Finding::at_line(document, *start, advice)).collect()
 }
 
 /// A line with `**I7**`.
@@ -41,10 +33,7 @@ fn begins_invariant(line: &str) -> bool {
 
 /// The last part of each path in backticks.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
-    line.split('`')
-        .skip(1)
-        .step_by(2)
-        .map(|text| text.rsplit("::").next().unwrap_or(text))
+    line.split('`').skip(1).step_by(2).map(|text| text.rsplit("::").next().unwrap_or(text))
 }
 
 /// The functions below a `#[test]`, a `#[tokio::test]` or inside `proptest!`.

@@ -18,21 +18,13 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 
 fn in_source(source: &Source) -> Vec<Finding> {
     // Unit tests come last in a file.
-    let lines = source
-        .text
-        .lines()
-        .take_while(|line| line.trim() != "#[cfg(test)]")
-        .enumerate();
+    let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").enumerate();
     let spelled = lines.filter(|(_, line)| {
         !line.trim_start().starts_with("//") && SPELLINGS.iter().any(|spelling| line.contains(spelling))
     });
     spelled
         .map(|(number, _)| {
-            Finding::at_line(
-                source,
-                number,
-                format!("a Redis key: make it by a function of {KEYS_FILE}"),
-            )
+            Finding::at_line(source, number, format!("a Redis key: make it by a function of {KEYS_FILE}"))
         })
         .collect()
 }

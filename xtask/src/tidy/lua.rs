@@ -6,28 +6,15 @@ const FOLDER: &str = "common/lua/";
 const CONTRACT: &[&str] = &["Purpose", "KEYS", "ARGV", "Returns"];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
-    let scripts = sources
-        .iter()
-        .filter(|source| source.path.starts_with(FOLDER) && source.has_extension(".lua"));
+    let scripts =
+        sources.iter().filter(|source| source.path.starts_with(FOLDER) && source.has_extension(".lua"));
     scripts.flat_map(in_script).collect()
 }
 
 fn in_script(source: &Source) -> Vec<Finding> {
-    let header: Vec<_> = source
-        .text
-        .lines()
-        .take_while(|line| line.starts_with("--"))
-        .collect();
-    let wanted: &[&str] = if is_shared(source) {
-        &CONTRACT[..1]
-    } else {
-        CONTRACT
-    };
-    let has = |word: &str| {
-        header
-            .iter()
-            .any(|line| line.trim_start_matches(['-', ' ']).starts_with(word))
-    };
+    let header: Vec<_> = source.text.lines().take_while(|line| line.starts_with("--")).collect();
+    let wanted: &[&str] = if is_shared(source) { &CONTRACT[..1] } else { CONTRACT };
+    let has = |word: &str| header.iter().any(|line| line.trim_start_matches(['-', ' ']).starts_with(word));
     let missing: Vec<_> = wanted.iter().copied().filter(|word| !has(word)).collect();
     if missing.is_empty() {
         return Vec::new();

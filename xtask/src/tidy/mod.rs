@@ -28,9 +28,7 @@ impl Source {
     /// Whether it holds tests or benches only.
     pub(crate) fn is_test(&self) -> bool {
         let parts: Vec<_> = self.path.split('/').collect();
-        parts
-            .iter()
-            .any(|part| matches!(*part, "tests" | "benches" | "tests.rs"))
+        parts.iter().any(|part| matches!(*part, "tests" | "benches" | "tests.rs"))
     }
 
     /// Whether its name ends like this, dot included.
@@ -48,18 +46,12 @@ pub(crate) struct Finding {
 impl Finding {
     /// A finding in a file.
     pub(crate) fn in_file(source: &Source, advice: impl Into<String>) -> Self {
-        Self {
-            place: source.path.clone(),
-            advice: advice.into(),
-        }
+        Self { place: source.path.clone(), advice: advice.into() }
     }
 
     /// A finding at a line, counted from 0.
     pub(crate) fn at_line(source: &Source, line: usize, advice: impl Into<String>) -> Self {
-        Self {
-            place: format!("{}:{}", source.path, line + 1),
-            advice: advice.into(),
-        }
+        Self { place: format!("{}:{}", source.path, line + 1), advice: advice.into() }
     }
 }
 
@@ -67,14 +59,7 @@ impl Finding {
 pub(crate) fn run(root: &Path) -> Result<()> {
     let sources = read_all(root)?;
     let mut findings = Vec::new();
-    for check in [
-        sizes::check,
-        keys::check,
-        lua::check,
-        invariants::check,
-        words::check,
-        crates::check,
-    ] {
+    for check in [sizes::check, keys::check, lua::check, invariants::check, words::check, crates::check] {
         findings.extend(check(&sources));
     }
     for finding in &findings {
@@ -112,10 +97,6 @@ fn read_all(root: &Path) -> Result<Vec<Source>> {
 /// The file, unless it is no text.
 fn read(root: &Path, path: &Path) -> Option<Source> {
     let text = std::fs::read_to_string(path).ok()?;
-    let path = path
-        .strip_prefix(root)
-        .unwrap_or(path)
-        .to_string_lossy()
-        .replace('\\', "/");
+    let path = path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/");
     Some(Source { path, text })
 }

@@ -10,29 +10,15 @@ const FUNCTION_LINES_MAX: usize = 70;
 const WRITTEN: &[&str] = &[".rs", ".lua", ".py", ".sh"];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
-    let written = sources
-        .iter()
-        .filter(|source| WRITTEN.iter().any(|end| source.has_extension(end)));
-    written
-        .flat_map(|source| file(source).into_iter().chain(functions(source)))
-        .collect()
+    let written = sources.iter().filter(|source| WRITTEN.iter().any(|end| source.has_extension(end)));
+    written.flat_map(|source| file(source).into_iter().chain(functions(source))).collect()
 }
 
 fn file(source: &Source) -> Option<Finding> {
-    let (lines, max) = (
-        source.text.lines().count(),
-        if source.is_test() {
-            TEST_LINES_MAX
-        } else {
-            SOURCE_LINES_MAX
-        },
-    );
-    (lines > max).then(|| {
-        Finding::in_file(
-            source,
-            format!("{lines} lines, at most {max}: split it by subject"),
-        )
-    })
+    let (lines, max) =
+        (source.text.lines().count(), if source.is_test() { TEST_LINES_MAX } else { SOURCE_LINES_MAX });
+    (lines > max)
+        .then(|| Finding::in_file(source, format!("{lines} lines, at most {max}: split it by subject")))
 }
 
 /// Functions of a formatted Rust file end with a brace as far in as they begin.
@@ -64,15 +50,7 @@ fn functions(source: &Source) -> Vec<Finding> {
 /// The name in a line that begins a function.
 pub(crate) fn function_name(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
-    let before = [
-        "pub",
-        "pub(crate)",
-        "pub(super)",
-        "const",
-        "async",
-        "extern",
-        "\"C\"",
-    ];
+    let before = ["pub", "pub(crate)", "pub(super)", "const", "async", "extern", "\"C\""];
     let word = words.find(|word| !before.contains(word))?;
     let name = words.next().filter(|_| word == "fn")?;
     Some(name.split(['(', '<']).next().unwrap_or(name))

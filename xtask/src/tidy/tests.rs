@@ -3,10 +3,7 @@
 use super::{Finding, Source, crates, invariants, keys, lua, sizes, words};
 
 fn source(path: &str, text: &str) -> Source {
-    Source {
-        path: path.to_owned(),
-        text: text.to_owned(),
-    }
+    Source { path: path.to_owned(), text: text.to_owned() }
 }
 
 fn places(findings: &[Finding]) -> Vec<&str> {
@@ -16,41 +13,27 @@ fn places(findings: &[Finding]) -> Vec<&str> {
 #[test]
 fn a_long_file_is_found_and_a_test_file_may_be_longer() {
     let text = "//\n".repeat(401);
-    let sources = [
-        source("a/src/lib.rs", &text),
-        source("a/tests/it/main.rs", &text),
-        source("a/b.md", &text),
-    ];
+    let sources =
+        [source("a/src/lib.rs", &text), source("a/tests/it/main.rs", &text), source("a/b.md", &text)];
     assert_eq!(places(&sizes::check(&sources)), ["a/src/lib.rs"]);
 }
 
 #[test]
 fn a_long_function_is_found_wherever_it_is() {
     let function = |lines: usize| {
-        format!(
-            "    pub(crate) async fn f<T>(\n    ) {{\n{}    }}\n",
-            "        x();\n".repeat(lines)
-        )
+        format!("    pub(crate) async fn f<T>(\n    ) {{\n{}    }}\n", "        x();\n".repeat(lines))
     };
     let text = format!("impl A {{\n{}\n{}}}\n", function(67), function(68));
     let found = sizes::check(&[source("a/src/lib.rs", &text)]);
     assert_eq!(places(&found), ["a/src/lib.rs:73"]);
-    assert!(
-        found[0].advice.starts_with("`f` has 71 lines"),
-        "{}",
-        found[0].advice
-    );
+    assert!(found[0].advice.starts_with("`f` has 71 lines"), "{}", found[0].advice);
 }
 
 #[test]
 fn a_redis_key_is_found_outside_its_file_comments_and_tests() {
     let key = concat!("f(\"{fair", "lane}:queued\");\n");
     let text = format!("// {key}{key}#[cfg(test)]\n{key}");
-    let paths = [
-        "common/src/keys.rs",
-        "common/tests/it/main.rs",
-        "worker/src/lib.rs",
-    ];
+    let paths = ["common/src/keys.rs", "common/tests/it/main.rs", "worker/src/lib.rs"];
     let sources = paths.map(|path| source(path, &text));
     assert_eq!(places(&keys::check(&sources)), ["worker/src/lib.rs:2"]);
 }
@@ -71,14 +54,8 @@ fn a_script_without_its_contract_is_found() {
 fn an_invariant_that_names_no_test_is_found() {
     let document = "- **I1** Is proven by\n  `queue::it_holds`.\n- **I2** By `helper`.\n- **I3** By nothing.\n\nSee **I1**: `it_holds`.\n";
     let tests = "#[tokio::test]\nasync fn it_holds() {}\nfn helper() {}\n";
-    let sources = [
-        source("ARCHITECTURE.md", document),
-        source("common/tests/it/main.rs", tests),
-    ];
-    assert_eq!(
-        places(&invariants::check(&sources)),
-        ["ARCHITECTURE.md:3", "ARCHITECTURE.md:4"]
-    );
+    let sources = [source("ARCHITECTURE.md", document), source("common/tests/it/main.rs", tests)];
+    assert_eq!(places(&invariants::check(&sources)), ["ARCHITECTURE.md:3", "ARCHITECTURE.md:4"]);
 }
 
 #[test]
@@ -101,11 +78,7 @@ fn forbidden_dependencies_and_missing_lints_are_found() {
             "[dependencies]\nredis.workspace = true\nfairlane-testkit.workspace = true\n",
         ),
     ];
-    let expected = [
-        "dispatcher/Cargo.toml:4",
-        "dispatcher/Cargo.toml:5",
-        "common/Cargo.toml:3",
-        "common/Cargo.toml",
-    ];
+    let expected =
+        ["dispatcher/Cargo.toml:4", "dispatcher/Cargo.toml:5", "common/Cargo.toml:3", "common/Cargo.toml"];
     assert_eq!(places(&crates::check(&sources)), expected);
 }

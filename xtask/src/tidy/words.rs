@@ -19,6 +19,5 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 }
 
 fn has_word(line: &str, word: &str) -> bool {
-    line.split(|c: char| !c.is_alphanumeric())
-        .any(|part| part == word)
+    line.split(|c: char| !c.is_alphanumeric()).any(|part| part == word)
 }
