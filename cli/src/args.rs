@@ -1,5 +1,7 @@
 //! The command line, as a tree of types. Its texts are the help.
 
+#![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};

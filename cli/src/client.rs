@@ -240,6 +240,15 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
+/// The commands for what the dispatcher's messages call by path.
+const COMMANDS: &[(&str, &str)] = &[
+    ("GET /v1/builds lists", "`fairlane queue --builds` lists"),
+    ("GET /v1/workers lists", "`fairlane workers` lists"),
+    ("GET /v1/lanes lists", "`fairlane lanes` lists"),
+    ("GET /v1/rules lists", "`fairlane rule list` lists"),
+    ("secrets.git_credentials", "--git-credentials-file"),
+];
+
 /// Whether the dispatcher, or a proxy before it, says that it passes.
 fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
@@ -258,9 +267,10 @@ async fn refusal(answer: Response) -> Stop {
     let problem: Value = serde_json::from_str(&text).unwrap_or_default();
     let say = |name: &str| problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty());
     let mut message = say("detail").or_else(|| say("title")).unwrap_or_else(|| format!("the dispatcher answers {status}"));
-    if let Some(advice) = ["action", "advice", "help", "hint"].iter().find_map(|name| say(name)) {
-        message = format!("{message}\n{advice}");
-    } else if status == StatusCode::UNAUTHORIZED {
+    for (path, command) in COMMANDS {
+        message = message.replace(path, command);
+    }
+    if status == StatusCode::UNAUTHORIZED {
         message = format!("{message}\nSet FAIRLANE_TOKEN to a token of the dispatcher.");
     }
     Stop::new(exit, message)

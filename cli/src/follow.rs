@@ -15,7 +15,7 @@ use crate::client::{Client, StreamRefused, backoff};
 use crate::exit::{Exit, Stop};
 
 /// How long to go on looking for a dispatcher once the stream was open.
-const LOST_LIMIT: Duration = Duration::from_secs(600);
+const LOST_LIMIT: Duration = Duration::from_mins(10);
 /// How long to look for one at first: a dispatcher that starts takes less.
 const FIRST_LIMIT: Duration = Duration::from_secs(2);
 /// A stream that lasted so long was a good one, so that the pauses begin small again.

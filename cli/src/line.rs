@@ -30,19 +30,23 @@ impl Line {
         Ok(Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
     }
 
-    /// A mistake in the file looks like one in an option that nobody typed: say where it stands.
+    /// Says of a mistake what clap does not: where it stands if it is in the file. An address is not
+    /// repeated, because a password may be in it.
     fn explain(&self, error: clap::Error) -> anyhow::Error {
-        let value = match (error.kind(), error.get(ContextKind::InvalidValue)) {
-            (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(ContextValue::String(value))) => value,
-            _ => return error.into(),
+        let (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(ContextValue::String(value))) =
+            (error.kind(), error.get(ContextKind::InvalidValue))
+        else {
+            return error.into();
         };
-        match self.settings.path() {
-            Some(path) if self.settings.has_value(value) => {
-                let said = error.to_string();
-                let said = said.trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned();
-                Stop::usage(format!("{said}\nThe value stands in {}.", path.display())).into()
-            }
-            _ => error.into(),
-        }
+        let place = self.settings.path().filter(|_| self.settings.has_value(value));
+        let place = place.map(|path| format!("\nThe value stands in {}.", path.display())).unwrap_or_default();
+        let said = match (error.get(ContextKind::InvalidArg), std::error::Error::source(&error)) {
+            (Some(ContextValue::String(option)), Some(why)) if value.contains("://") => format!("{option}: {why}"),
+            _ if place.is_empty() => return error.into(),
+            _ => error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned(),
+        };
+        // The queue names its field; here it is an option.
+        let said = said.replace("send credentials in secrets.git_credentials", "use --git-credentials-file");
+        Stop::usage(format!("{said}{place}")).into()
     }
 }

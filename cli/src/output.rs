@@ -70,17 +70,20 @@ impl Output {
     }
 
     /// A line of data.
+    #[expect(clippy::unused_self, reason = "whoever writes has been handed the way to")]
     pub(crate) fn data(self, line: &str) {
         write_data(line.as_bytes());
     }
 
     /// One JSON object on a line of its own.
+    #[expect(clippy::unused_self, reason = "whoever writes has been handed the way to")]
     pub(crate) fn json(self, value: &impl Serialize) {
         // Only maps with keys that are no texts cannot be written, and there are none.
         write_data(&serde_json::to_vec(value).unwrap_or_default());
     }
 
     /// A line of talk.
+    #[expect(clippy::unused_self, reason = "whoever writes has been handed the way to")]
     pub(crate) fn talk(self, line: &str) {
         let mut out = std::io::stderr().lock();
         // There is nobody left to tell that standard error is gone.
@@ -148,8 +151,8 @@ impl<T: ToString> From<T> for Cell {
 
 impl Cell {
     /// A cell in a color.
-    pub(crate) fn toned(text: impl ToString, tone: Option<Tone>) -> Self {
-        Self(clean(&text.to_string(), Colors::Drop), tone)
+    pub(crate) fn toned(text: impl AsRef<str>, tone: Option<Tone>) -> Self {
+        Self(clean(text.as_ref(), Colors::Drop), tone)
     }
 }
 

@@ -199,7 +199,7 @@ pub(crate) fn lines_of(text: &str, colors: Colors) -> Vec<String> {
 fn live_since(build: &BuildView) -> Instant {
     let started = build.started_ms.or(build.claimed_ms).unwrap_or(u64::MAX);
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
-    let gone = Duration::from_millis(now.saturating_sub(started)).min(Duration::from_secs(86_400));
+    let gone = Duration::from_millis(now.saturating_sub(started)).min(Duration::from_hours(24));
     Instant::now().checked_sub(gone).unwrap_or_else(Instant::now)
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct RedisFacts {
 
 impl RedisFacts {
     /// Asks the Redis that holds `schema_key`. Changes nothing in it.
+    #[expect(clippy::default_trait_access, reason = "only common names the type of a command")]
     pub(crate) async fn ask(link: &Link, schema_key: &str) -> Result<Self> {
         let mut connection = link.dedicated(schema_key).await?;
         let mut info = Default::default();

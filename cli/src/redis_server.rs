@@ -22,7 +22,7 @@ use crate::output::Output;
 /// A unix socket's path has at most 107 bytes; the socket's own name comes on top of the folder's.
 const FOLDER_BYTES_MAX: usize = 90;
 /// How long it may take to read its append-only file.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long an earlier one may take to write its data and go.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
 /// How long one may take to answer a PING before it is asked again.
@@ -30,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// One that ends by itself is started again, but not for ever.
 const RESTARTS_MAX: u32 = 5;
 /// One that has run for so long has earned its restarts back.
-const STEADY_AFTER: Duration = Duration::from_secs(300);
+const STEADY_AFTER: Duration = Duration::from_mins(5);
 
 /// A folder of data, ours alone as long as this lives.
 #[derive(Debug)]
@@ -133,11 +133,6 @@ impl RedisServer {
         let mut server = Self { folder, program, child, url };
         server.wait_until_ready().await?;
         Ok(server)
-    }
-
-    /// Its address.
-    pub(crate) fn url(&self) -> &RedisUrl {
-        &self.url
     }
 
     /// Where it listens.

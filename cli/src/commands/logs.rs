@@ -37,7 +37,9 @@ async fn whole(client: &Client, args: &Logs, output: Output) -> Result<Exit> {
             if output.is_json() {
                 output.json(&serde_json::json!({ "text": text }));
             } else {
-                lines_of(text, colors).iter().for_each(|line| output.data(line));
+                for line in lines_of(text, colors) {
+                    output.data(&line);
+                }
             }
         })
         .await?;
@@ -51,6 +53,8 @@ fn write_line(line: &LogLine, output: Output) {
     if output.is_json() {
         output.json(line);
     } else {
-        shown(line, output).iter().for_each(|line| output.data(line));
+        for line in shown(line, output) {
+            output.data(&line);
+        }
     }
 }

@@ -65,7 +65,9 @@ pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
         }
     }
     if output.is_json() {
-        all.iter().for_each(|lane| output.json(lane));
+        for lane in &all {
+            output.json(lane);
+        }
     } else if all.is_empty() {
         output.talk("No lane has a build that waits or runs.");
     } else {
@@ -129,7 +131,9 @@ async fn builds(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
         }
     }
     if output.is_json() {
-        all.iter().for_each(|build| output.json(build));
+        for build in &all {
+            output.json(build);
+        }
     } else if all.is_empty() {
         output.talk("There are no such builds.");
     } else {
@@ -146,7 +150,7 @@ async fn builds(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
         for build in &all {
             table.row([
                 build.id.into(),
-                Cell::toned(build.state, tone_of(build.state)),
+                Cell::toned(build.state.word(), tone_of(build.state)),
                 build.position.map(|place| place.to_string()).unwrap_or_default().into(),
                 build.people.into(),
                 human::ago(build.asked_ms, now).into(),

@@ -15,7 +15,9 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
     let list: WorkerList = client.get("v1/workers", &[]).await?;
     if output.is_json() {
-        list.workers.iter().for_each(|worker| output.json(worker));
+        for worker in &list.workers {
+            output.json(worker);
+        }
         return Ok(Exit::Good);
     }
     if list.workers.is_empty() {

@@ -1,1 +1,12 @@
-fn main() {}
+//! The program as its users run it: as a process, with a real redis-server beside it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
+
+mod bad_input;
+mod doctor;
+mod git;
+mod help;
+mod operate;
+mod settings;
+mod setup;
+mod up;

@@ -1,0 +1,71 @@
+//! Bad input gets an error that says what to do, and exit code 2.
+
+use fairlane_testkit::TempDir;
+
+use crate::setup::{COMMIT, fairlane, run};
+
+#[tokio::test]
+async fn it_is_refused_before_anything_is_sent() {
+    let home = TempDir::new();
+    for (line, says) in [
+        ("submit owner/name", "neither a Git URL"),
+        ("submit https://user:secret@github.com/o/n", "use --git-credentials-file"),
+        ("submit file:///etc/passwd", "a Git URL starts with"),
+        ("submit https://github.com/o/n --ref=--upload-pack=x", "must not start with '-'"),
+        ("submit https://github.com/o/n --image a//b", "not an image's name"),
+        ("submit https://github.com/o/n --priority urgent", "is not one of interactive, background"),
+        ("submit https://github.com/o/n --label nonsense", "a label reads name=value"),
+        ("submit 10.5281/zenodo.3242074", "needs --ref"),
+        ("submit https://github.com/o/n --git-credentials-file missing", "missing cannot be read"),
+        ("watch nonsense", "not a build id"),
+        ("lanes plain", "a lane looks like"),
+        ("rule ban github.com/jup*", "whole segments"),
+        ("rule ban github.com/o/n --for 2h --until 2030-01-01T00:00:00Z", "cannot be used with"),
+        ("rule ban github.com/o/n --build", "--until-built"),
+        ("rule limit github.com/o/n 0", "0 is not in"),
+        ("rule limit github.com/o/n", "required"),
+        ("drain a/b", "an id has"),
+        ("queue --state running", "--builds"),
+        ("queue --builds --state asleep", "is not one of queued"),
+        ("queue --dispatcher-url 127.0.0.1:8600", "one looks like http://"),
+        ("up --slots 0", "0 is not in"),
+        ("up --command {repo}", "must begin with a program"),
+        ("up --command 'a {oops}'", "unknown placeholder"),
+        ("up --listen nonsense", "--listen"),
+        ("up --redis-url nonsense", "has no scheme"),
+        ("worker --redis-url http://:secret@a", "unknown scheme"),
+        ("doctor --redis-url nonsense", "has no scheme"),
+        ("doctor --data missing", "no `fairlane up` runs on"),
+        ("sumbit", "similar"),
+    ] {
+        let mut words: Vec<String> = line.replace("'a {oops}'", "a+{oops}").split(' ').map(|word| word.replace('+', " ")).collect();
+        if words[0] == "submit" && line.contains("missing") {
+            words.extend(["--ref".to_owned(), COMMIT.to_owned()]);
+        }
+        let said = run(fairlane(&home, words.iter().map(String::as_str))).await;
+        let code = if line.ends_with("--git-credentials-file missing") { 1 } else { 2 };
+        assert!(!said.talk.contains("secret@") && !said.talk.contains(":secret"), "{line}: {said:#?}");
+        said.expect(code, says);
+    }
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let home = TempDir::new();
+    let said = run(fairlane(&home, ["queue", "--dispatcher-url", "http://127.0.0.1:1,http://127.0.0.1:2"])).await;
+    let said = said.expect(4, "no dispatcher answers at http://127.0.0.1:1, http://127.0.0.1:2");
+    assert!(said.talk.contains("Start one with `fairlane up`"), "{said:?}");
+    run(fairlane(&home, ["worker", "--redis-url", "redis://127.0.0.1:1", "--command", "/bin/true {repo}"])).await.expect(4, "is Redis running there?");
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named_with_what_to_do() {
+    let home = TempDir::new();
+    let mut command = fairlane(&home, ["up"]);
+    command.env("PATH", home.path());
+    run(command).await.expect(1, "python3 -m pip install jupyter-repo2docker");
+    let mut command = fairlane(&home, ["up", "--command", "/bin/true {repo}"]);
+    command.env("PATH", home.path());
+    run(command).await.expect(1, "sudo apt-get install redis-server");
+    run(fairlane(&home, ["up", "--command", "/no/such/builder {repo}"])).await.expect(2, "does not exist");
+}

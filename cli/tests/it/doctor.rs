@@ -1,0 +1,61 @@
+//! `fairlane doctor` on a good Redis and on bad ones.
+
+use fairlane_testkit::{AppendOnly, RedisServer, TempDir};
+
+use crate::setup::{Up, fairlane, run};
+
+#[tokio::test]
+async fn all_is_well_beside_up() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    let said = up.run(&home, ["doctor", "--command", "/bin/echo {repo}"]).await.expect(0, "");
+    assert!(said.data.lines().all(|line| line.starts_with("ok ")), "{}", said.data);
+    for about in ["redis", "eviction", "persistence", "schema", "queue", "workers", "dispatchers", "dispatcher", "command"] {
+        assert!(said.data.lines().any(|line| line.split_whitespace().nth(1) == Some(about)), "{about}: {}", said.data);
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_evicts_and_keeps_nothing_is_warned_of() {
+    let home = TempDir::new();
+    let redis = RedisServer::builder().max_memory_policy("allkeys-lru").start().await;
+    let said = run(fairlane(&home, ["doctor", "--json", "--redis-url", &redis.url()])).await.expect(0, "");
+    let findings = said.json();
+    let level = |about: &str| {
+        let finding = findings.iter().find(|finding| finding["about"] == about);
+        finding.unwrap_or_else(|| panic!("nothing about {about}: {findings:?}"))["level"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((level("redis"), level("eviction"), level("persistence"), level("queue")), (
+        "ok".to_owned(),
+        "warning".to_owned(),
+        "warning".to_owned(),
+        "warning".to_owned()
+    ));
+    let eviction = findings.iter().find(|finding| finding["about"] == "eviction").unwrap();
+    assert!(eviction["advice"].as_str().unwrap().contains("noeviction"), "{eviction}");
+    // It has looked, and changed nothing.
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis.connect().await).await.unwrap();
+    assert!(keys.is_empty(), "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_fit_together_is_an_error() {
+    let home = TempDir::new();
+    let redis = RedisServer::builder().append_only(AppendOnly::EverySecond).start().await;
+    let url: fairlane_common::RedisUrl = redis.url().parse().unwrap();
+    fairlane_common::Queue::open(&url, "fairlane").await.unwrap();
+    let mut connection = redis.connect().await;
+    let stray = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d";
+    let () = redis::cmd("ZADD").arg("{fairlane}:queued").arg(1).arg(stray).query_async(&mut connection).await.unwrap();
+    let said = run(fairlane(&home, ["doctor", "--redis-url", &redis.url()])).await.expect(1, "");
+    assert!(said.data.lines().any(|line| line.starts_with("error") && line.contains(stray)), "{}", said.data);
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error() {
+    let home = TempDir::new();
+    let said = run(fairlane(&home, ["doctor", "--redis-url", "redis://:pass-word@127.0.0.1:1"])).await.expect(1, "");
+    assert!(said.data.contains("Is it running") && !said.data.contains("pass-word"), "{}", said.data);
+    run(fairlane(&home, ["doctor"])).await.expect(1, "");
+}

@@ -1,0 +1,39 @@
+//! What `--help` says.
+
+use fairlane_testkit::TempDir;
+
+use crate::setup::{fairlane, run};
+
+const COMMANDS: [&str; 17] = [
+    "up", "dispatcher", "worker", "submit", "watch", "logs", "queue", "lanes", "why", "rule ban", "rule unban", "rule hold",
+    "rule release", "rule limit", "rule list", "workers", "drain",
+];
+
+#[tokio::test]
+async fn the_top_level() {
+    let home = TempDir::new();
+    let said = run(fairlane(&home, ["--help"])).await.expect(0, "");
+    insta::assert_snapshot!(said.data);
+}
+
+#[tokio::test]
+async fn every_command_has_an_example_and_fits_a_screen() {
+    let home = TempDir::new();
+    for command in COMMANDS.into_iter().chain(["cancel", "doctor", "completions"]) {
+        let said = run(fairlane(&home, command.split(' ').chain(["--help"]))).await.expect(0, "");
+        assert!(said.data.contains("Example"), "{command}: {}", said.data);
+        for line in said.data.lines() {
+            assert!(line.chars().count() <= 140, "{command}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn completions_for_every_shell() {
+    let home = TempDir::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let said = run(fairlane(&home, ["completions", shell])).await.expect(0, "");
+        assert!(said.data.contains("fairlane") && said.data.contains("until-built"), "{shell}");
+    }
+    run(fairlane(&home, ["completions", "dos"])).await.expect(2, "invalid value 'dos'");
+}

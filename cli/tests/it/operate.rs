@@ -1,0 +1,113 @@
+//! What an operator does: rules, draining, looking at the queue, several dispatchers.
+
+use fairlane_testkit::TempDir;
+
+use crate::setup::{COMMIT, Gate, LIMIT, Up, run};
+
+const LANE: &str = "git.example.org/o/n";
+const REPO: &str = "https://git.example.org/o/n";
+
+#[tokio::test]
+async fn rules_are_set_and_ended_part_by_part() {
+    let home = TempDir::new();
+    // An operator's own requests pass a ban, so there is a token without that scope.
+    std::fs::write(home.join("tokens"), "ops submit,read,operate operators-token\nhub submit,read visitors-token\n").unwrap();
+    std::fs::write(home.join("fairlane.toml"), "[dispatcher]\ntokens_file = 'tokens'\n").unwrap();
+    let mut up = Up::start(&home, "/bin/echo {repo}").await;
+    up.token = Some("operators-token");
+    up.run(&home, ["rule", "list"]).await.expect(0, "There are no rules");
+    up.run(&home, ["rule", "limit", LANE, "4", "--burst", "6"]).await.expect(0, "may have 4 builds running");
+    let ban = ["rule", "ban", REPO, "--message", "being repaired", "--for", "2h"];
+    up.run(&home, ban).await.expect(0, "refuses new requests");
+    let mut visitor = up.command(&home, ["submit", REPO, "--ref", COMMIT]);
+    visitor.env("FAIRLANE_TOKEN", "visitors-token");
+    run(visitor).await.expect(5, "being repaired");
+    let rules = up.run(&home, ["rule", "list", "--json"]).await.json();
+    assert_eq!(rules[0]["pattern"], LANE);
+    assert_eq!((&rules[0]["rule"]["limit"], &rules[0]["rule"]["burst"]), (&4.into(), &6.into()), "the ban keeps the limit");
+    let list = up.run(&home, ["rule", "list"]).await.expect(0, "");
+    assert!(list.data.contains("banned, ends in 2 h: being repaired"), "{}", list.data);
+    assert!(list.data.contains("limit 4, burst 6"), "{}", list.data);
+    up.run(&home, ["rule", "unban", LANE]).await.expect(0, "The ban of git.example.org/o/n has ended");
+    up.run(&home, ["rule", "unban", LANE]).await.expect(2, "there is no ban of git.example.org/o/n");
+    up.run(&home, ["submit", REPO, "--ref", COMMIT, "--watch"]).await.expect(0, "succeeded");
+    up.run(&home, ["rule", "limit", LANE, "--clear"]).await.expect(0, "The limit of git.example.org/o/n has ended");
+    up.run(&home, ["rule", "list"]).await.expect(0, "There are no rules");
+    up.run(&home, ["rule", "limit", LANE, "2", "--together"]).await.expect(2, "needs a pattern");
+    up.run(&home, ["rule", "hold", LANE, "--until", "2020-01-01T00:00:00Z"]).await.expect(2, "in the past");
+    up.run(&home, ["rule", "hold", LANE, "--for", "2"]).await.expect(2, "has no unit");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_held_lane_waits_until_it_is_released() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    up.run(&home, ["rule", "hold", "git.example.org/o/*", "--message", "registry moves"]).await.expect(0, "starts nothing");
+    let id = up.run(&home, ["submit", REPO, "--ref", COMMIT]).await.expect(0, "").data.trim().to_owned();
+    let why = up.run(&home, ["why", &id]).await.expect(0, "");
+    assert!(why.data.contains("registry moves"), "{}", why.data);
+    let lanes = up.run(&home, ["lanes"]).await.expect(0, "");
+    assert!(lanes.data.contains("rule git.example.org/o/*: registry moves"), "{}", lanes.data);
+    up.run(&home, ["rule", "release", "git.example.org/o/*"]).await.expect(0, "has ended");
+    up.run(&home, ["watch", &id]).await.expect(0, "succeeded");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_ban_until_built_without_a_build_warns() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    up.run(&home, ["rule", "ban", LANE, "--until-built"]).await.expect(0, "--build starts a build");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn the_queue_the_lanes_and_the_workers() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
+    let (first, second) = (up.submit(&home, "one").await, up.submit(&home, "two").await);
+    let watch = fairlane_testkit::Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &first]));
+    watch.wait_for_line("running", LIMIT).await;
+    let queue = up.run(&home, ["queue"]).await.expect(0, "").data;
+    assert!(queue.contains("1 build on 1 slot") && queue.contains("git.example.org/owner/two"), "{queue}");
+    let builds = up.run(&home, ["queue", "--builds", "--state", "queued"]).await.expect(0, "").data;
+    assert!(builds.contains(&second) && !builds.contains(&first), "{builds}");
+    let lane = up.run(&home, ["lanes", "https://git.example.org/owner/one"]).await.expect(0, "").data;
+    assert!(lane.contains(&first), "{lane}");
+    let why = up.run(&home, ["why", &second]).await.expect(0, "").data;
+    assert!(why.starts_with("queued: "), "{why}");
+
+    let workers = up.run(&home, ["workers", "--json"]).await.json();
+    let worker = workers[0]["id"].as_str().unwrap();
+    assert_eq!((&workers[0]["slots"], &workers[0]["draining"]), (&1.into(), &false.into()));
+    up.run(&home, ["drain", worker]).await.expect(0, "takes no more builds");
+    up.run(&home, ["drain", "nobody"]).await.expect(2, "`fairlane workers` lists them");
+    gate.open("done").await;
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(0));
+    up.process.wait_for_line("was drained", LIMIT).await;
+    up.run(&home, ["why", "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d"]).await.expect(2, "no build has the id");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn any_dispatcher_will_do() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    let both = format!("http://127.0.0.1:1,{}", up.url);
+    up.run(&home, ["submit", REPO, "--ref", COMMIT, "--watch", "--dispatcher-url", &both]).await.expect(0, "succeeded");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_is_needed_where_one_is_set() {
+    let home = TempDir::new();
+    std::fs::write(home.join("fairlane.toml"), "token = 'a-long-enough-token'").unwrap();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    up.run(&home, ["queue"]).await.expect(0, "");
+    let mut command = up.command(&home, ["queue"]);
+    command.env("FAIRLANE_TOKEN", "another-token-than-that");
+    run(command).await.expect(5, "not known here");
+    up.stop().await;
+}

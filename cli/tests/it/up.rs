@@ -1,0 +1,146 @@
+//! `fairlane up`, from the first build to what is kept when it stops or is killed.
+
+use std::process::Command;
+
+use fairlane_testkit::{Process, TempDir, free_port, wait_for};
+
+use crate::setup::{COMMIT, Gate, LIMIT, Up, fairlane, run};
+
+const ECHO: &str = "/bin/echo built {image} of {repo}";
+
+#[tokio::test]
+async fn a_first_build_is_followed_to_its_end() {
+    let home = TempDir::new();
+    let up = Up::start(&home, ECHO).await;
+    let said = up.run(&home, ["submit", "https://git.example.org/owner/demo", "--ref", COMMIT, "--watch"]).await;
+    let said = said.expect(0, "the image will be owner-demo:3f2a91c0d1e2").expect(0, "succeeded: owner-demo:3f2a91c0d1e2");
+    assert_eq!(said.data, "built owner-demo:3f2a91c0d1e2 of https://git.example.org/owner/demo\n");
+    // The same again is answered by what was built just now.
+    let again = up.run(&home, ["submit", "https://git.example.org/owner/demo", "--ref", COMMIT]).await;
+    let again = again.expect(0, "succeeded just now");
+    let id = again.data.trim();
+    let log = up.run(&home, ["logs", id]).await.expect(0, "");
+    assert_eq!(log.data, said.data);
+    let followed = up.run(&home, ["logs", "-f", id]).await.expect(0, "");
+    assert_eq!(followed.data, said.data);
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_failing_build_exits_with_1_and_a_cancelled_one_with_3() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/cat /no/such/file {repo}").await;
+    let said = up.run(&home, ["submit", "https://git.example.org/o/n", "--ref", COMMIT, "--watch"]).await;
+    let said = said.expect(1, "failed (repository)");
+    assert!(said.data.contains("No such file"), "{said:#?}");
+    up.stop().await;
+
+    let gate = Gate::new(&home);
+    let up = Up::start(&home, &gate.template()).await;
+    let id = up.submit(&home, "other").await;
+    let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
+    watch.wait_for_line("running", LIMIT).await;
+    up.run(&home, ["cancel", &id, "--reason", "wrong branch"]).await.expect(0, &id);
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(3), "{}", watch.stderr());
+    assert!(watch.stderr().contains("wrong branch"), "{}", watch.stderr());
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn json_is_one_object_a_line() {
+    let home = TempDir::new();
+    let up = Up::start(&home, ECHO).await;
+    let said = up.run(&home, ["--json", "submit", "https://git.example.org/o/n", "--ref", COMMIT, "--watch"]).await.expect(0, "");
+    let events = said.json();
+    assert_eq!(events.first().unwrap()["event"], "submitted");
+    let log: Vec<_> = events.iter().filter(|event| event["event"] == "log").collect();
+    assert_eq!(log[0]["lines"][0]["text"], "built o-n:3f2a91c0d1e2 of https://git.example.org/o/n");
+    assert_eq!(events.last().unwrap()["state"], "succeeded");
+    let id = events[0]["id"].as_str().unwrap();
+    for line in [&["queue"][..], &["queue", "--builds"], &["lanes", "git.example.org/o/n"], &["why", id], &["workers"], &["logs", id], &["doctor"]] {
+        let said = up.run(&home, line.iter().copied().chain(["--json"])).await.expect(0, "");
+        assert!(!said.json().is_empty(), "{line:?}");
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn the_queue_is_kept_over_a_restart_and_a_watcher_sees_it_through() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let listen = format!("127.0.0.1:{}", free_port());
+    let more = ["--slots", "1", "--listen", &listen];
+    let up = Up::start_with(&home, &gate.template(), &more).await;
+    let (first, second) = (up.submit(&home, "first").await, up.submit(&home, "second").await);
+    let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &first]));
+    watch.wait_for_line("running", LIMIT).await;
+    up.stop().await;
+    let up = Up::start_with(&home, ECHO, &more).await;
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(0), "{}", watch.stderr());
+    up.run(&home, ["watch", &second]).await.expect(0, "succeeded");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_up_leaves_no_redis_behind_and_the_next_one_goes_on() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
+    let id = up.submit(&home, "demo").await;
+    let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
+    watch.wait_for_line("running", LIMIT).await;
+    watch.kill();
+    let lock = home.join(".local/share/fairlane/redis.lock");
+    up.process.kill();
+    wait_for("redis-server to end", LIMIT, async || std::fs::File::open(&lock).unwrap().try_lock().map_err(|e| e.to_string())).await;
+    let up = Up::start_with(&home, ECHO, &["--slots", "1"]).await;
+    up.run(&home, ["watch", &id]).await.expect(0, "succeeded");
+    let said = up.run(&home, ["logs", &id]).await.expect(0, "");
+    assert!(said.data.contains("built owner-demo"), "{said:#?}");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_one_on_the_same_folder_or_address_says_so() {
+    let home = TempDir::new();
+    let up = Up::start(&home, ECHO).await;
+    run(fairlane(&home, ["up", "--command", ECHO])).await.expect(1, "another `fairlane up` runs on");
+    let listen = up.url.trim_start_matches("http://").to_owned();
+    let other = home.join("other");
+    let line = ["up", "--command", ECHO, "--listen", &listen, "--data", other.to_str().unwrap()];
+    run(fairlane(&home, line)).await.expect(1, "is in use");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_dies_is_started_again_with_its_data() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
+    let id = up.submit(&home, "demo").await;
+    let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
+    watch.wait_for_line("running", LIMIT).await;
+    let socket = home.join(".local/share/fairlane/redis.sock");
+    let shutdown = Command::new("redis-cli").arg("-s").arg(&socket).args(["shutdown", "nosave"]).output().unwrap();
+    assert!(shutdown.status.success(), "{shutdown:?}");
+    up.process.wait_for_line("starting it again with its data", LIMIT).await;
+    gate.open("through the gate").await;
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(0), "{}", watch.stderr());
+    assert_eq!(watch.stdout(), "through the gate\n");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn the_second_interrupt_ends_it_at_once() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
+    let id = up.submit(&home, "demo").await;
+    let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
+    watch.wait_for_line("running", LIMIT).await;
+    up.process.terminate();
+    up.process.wait_for_line("running builds may end", LIMIT).await;
+    assert!(up.process.is_running());
+    up.process.terminate();
+    assert!(!up.process.wait(LIMIT).await.success());
+}
