@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Settings;
+use crate::glance::Glance;
 use crate::hub::{Hub, bounded};
 use crate::listen::Listener;
 use crate::metrics::{self, Metrics};
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) dispatcher: DispatcherId,
     pub(crate) people: Arc<People>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) glance: Arc<Glance>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -39,8 +41,15 @@ impl App {
         let dispatcher = DispatcherId::new(&settings.host);
         let metrics = Arc::new(Metrics::default());
         let people = People::new(dispatcher.clone(), settings.bounds.post_counts);
-        let hub = Hub::new(queue.clone(), Arc::clone(&metrics), settings.bounds.clone(), shutdown);
-        Arc::new(Self { queue, settings, dispatcher, people, hub, metrics })
+        let glance = Glance::new(queue.clone());
+        let hub = Hub::new(
+            queue.clone(),
+            Arc::clone(&glance),
+            Arc::clone(&metrics),
+            settings.bounds.clone(),
+            shutdown,
+        );
+        Arc::new(Self { queue, settings, dispatcher, people, hub, glance, metrics })
     }
 
     /// A call to the queue for a client that waits.

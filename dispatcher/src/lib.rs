@@ -14,6 +14,7 @@ pub mod api;
 mod app;
 pub mod args;
 mod auth;
+mod glance;
 mod hub;
 mod input;
 mod listen;

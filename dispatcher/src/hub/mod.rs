@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::BuildView;
 use crate::args::Bounds;
+use crate::glance::Glance;
 use crate::metrics::Metrics;
 use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
 use cursor::EntryId;
@@ -47,6 +48,7 @@ const READ_ENTRIES: usize = 100;
 /// All watched builds of this dispatcher.
 pub(crate) struct Hub {
     queue: Queue,
+    glance: Arc<Glance>,
     metrics: Arc<Metrics>,
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: CancellationToken,
@@ -99,12 +101,14 @@ impl Drop for Seat {
 impl Hub {
     pub(crate) fn new(
         queue: Queue,
+        glance: Arc<Glance>,
         metrics: Arc<Metrics>,
         bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             queue,
+            glance,
             metrics,
             bounds,
             shutdown,

@@ -149,12 +149,13 @@ async fn look_up_whys(
         let known = progress.get(&build.id);
         let fresh = known.and_then(|known| known.why_at).is_some_and(|at| now - at < PLACE_GAP.mul_f64(0.7));
         let changed = known.and_then(|known| known.view.as_ref()).is_none_or(|view| view.seq != build.seq);
-        !build.state.is_ended() && (!fresh || changed)
+        // Of a build that has started, only its changes are told.
+        changed || (build.state == BuildState::Queued && !fresh)
     };
     let mut asked = Vec::new();
     for build in builds.values().filter(|build| is_due(build)) {
-        let (queue, build, limit) = (hub.queue.clone(), build.clone(), hub.bounds.redis_wait);
-        asked.push(async move { (build.id, bounded(limit, queue.why(&build)).await.ok()) });
+        let (glance, build, limit) = (Arc::clone(&hub.glance), build.clone(), hub.bounds.redis_wait);
+        asked.push(async move { (build.id, bounded(limit, glance.why(&build)).await.ok()) });
     }
     let answers: Vec<(BuildId, Option<Why>)> =
         futures::stream::iter(asked).buffer_unordered(WHY_AT_ONCE).collect().await;
@@ -174,7 +175,9 @@ impl Progress {
     fn is_news(&self, view: &BuildView) -> bool {
         let Some(old) = &self.view else { return true };
         let changed = old.seq != view.seq || old.state != view.state || old.note != view.note;
-        let moved = old.position != view.position || old.people != view.people || old.why != view.why;
+        let queued = view.state == BuildState::Queued;
+        let moved = queued && (old.position != view.position || old.why != view.why);
+        let moved = moved || old.people != view.people;
         changed || old.cancelling != view.cancelling || (moved && self.told.elapsed() >= PLACE_GAP)
     }
 }

@@ -114,7 +114,7 @@ async fn eta(app: &App, admitted: &Admitted) -> Option<u64> {
     let look = async {
         let build = app.queue.build(admitted.id).await?;
         match build {
-            Some(build) => Ok(app.queue.why(&build).await?.eta_ms),
+            Some(build) => Ok(app.glance.why(&build).await?.eta_ms),
             None => Ok(None),
         }
     };
@@ -170,7 +170,7 @@ pub(super) async fn show(
 /// A build and its view.
 pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build, BuildView)> {
     let build = app.ask(app.queue.build(id)).await?.ok_or_else(|| Refusal::unknown_build(&id.to_string()))?;
-    let why = app.ask(app.queue.why(&build)).await?;
+    let why = app.ask(app.glance.why(&build)).await?;
     let view = view::build(&build, Some(&why), private);
     Ok((build, view))
 }

@@ -1,1 +1,13 @@
-fn main() {}
+//! The dispatcher as its clients see it, over a real Redis.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
+
+mod access;
+mod builds;
+mod document;
+mod faults;
+mod operate;
+mod people;
+mod problems;
+mod secrets;
+mod stream;
+mod support;

@@ -1,0 +1,21 @@
+//! The API's document: a change of it is a change of the API, to be looked at.
+
+use fairlane_dispatcher::openapi;
+use serde_json::Value;
+
+#[test]
+fn the_document_is_as_agreed() {
+    let mut document: Value = serde_json::from_str(&openapi()).unwrap();
+    document["info"]["version"] = "[version]".into();
+    insta::assert_json_snapshot!("openapi", document);
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let text = document.to_string();
+    for part in text.split("#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
+    }
+}

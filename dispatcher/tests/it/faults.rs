@@ -1,0 +1,77 @@
+//! Redis goes away and comes back.
+
+use std::time::{Duration, Instant};
+
+use fairlane_common::queue::Outcome;
+use fairlane_testkit::{AppendOnly, RedisServer, wait_for};
+
+use crate::support::{Dispatcher, SOON, Worker, numbered, open, problem, request, send};
+
+#[tokio::test]
+async fn streams_stay_open_while_redis_restarts_and_requests_are_told_to_retry() {
+    let redis = RedisServer::builder().append_only(AppendOnly::Always).start().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let mut run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    let mut stream = dispatcher.follow(id, "").await;
+    run.write(5).await;
+    stream.lines(5).await;
+
+    redis.shut_down().await;
+    let calls = [
+        dispatcher.post("/v1/builds").json(&request("two")),
+        dispatcher.get(&format!("/v1/builds/{id}")),
+        dispatcher.get("/v1/queue"),
+        dispatcher.get("/readyz"),
+    ];
+    for call in calls {
+        let response = send(call).await;
+        let retry_after = response.headers().get("retry-after").cloned();
+        let (status, word, whole) = problem(response).await;
+        assert_eq!((status, word.as_str()), (503, "redis-away"), "{whole}");
+        assert_eq!(retry_after.unwrap(), whole["retry_after"].to_string().as_str());
+    }
+    assert_eq!(send(dispatcher.get("/healthz")).await.status().as_u16(), 200);
+    let metrics = send(dispatcher.get("/metrics")).await.text().await.unwrap();
+    assert!(metrics.contains("fairlane_redis_up 0"), "{metrics}");
+
+    redis.start().await;
+    let ready = async || send(dispatcher.get("/readyz")).await.status().as_u16() == 200;
+    wait_for("the dispatcher to be ready again", SOON, ready).await;
+    run.write(5).await;
+    run.finish(Outcome::Succeeded).await;
+    stream.end().await;
+    assert_eq!(stream.lines, numbered(10));
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_a_bounded_wait() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        settings.bounds.redis_wait = Duration::from_millis(200);
+    })
+    .await;
+    let id = dispatcher.build("one").await;
+    let mut stream = dispatcher.follow(id, "").await;
+    stream.state(|_| true).await;
+    redis.freeze();
+    let began = Instant::now();
+    let answers = futures::future::join_all(
+        (0..50).map(|n| send(dispatcher.post("/v1/builds").json(&request(&format!("r{n}"))))),
+    );
+    for answer in answers.await {
+        assert_eq!(answer.status().as_u16(), 503);
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "fifty requests wait side by side");
+    redis.thaw();
+    let queue = open(&redis.url()).await;
+    let mut run = Worker::start(&queue, 1).await.claim().await;
+    while run.claimed.build.id != id {
+        run.finish(Outcome::Succeeded).await;
+        run = Worker::start(&queue, 1).await.claim().await;
+    }
+    run.write(3).await;
+    run.finish(Outcome::Succeeded).await;
+    stream.end().await;
+    assert_eq!(stream.lines, numbered(3));
+}

@@ -1,0 +1,70 @@
+//! Operators: rules and workers.
+
+use fairlane_dispatcher::api::{RuleAnswer, RuleList, WorkerList};
+use fairlane_testkit::RedisServer;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::support::{Dispatcher, Worker, problem, send};
+
+#[tokio::test]
+async fn rules_are_set_listed_and_removed() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let path = "/v1/rules?pattern=GitHub.com/JupyterLab/*";
+    let set = send(dispatcher.put(path).json(&json!({ "limit": 4, "together": true }))).await;
+    assert_eq!(set.status(), StatusCode::OK);
+    let answer: RuleAnswer = set.json().await.unwrap();
+    assert_eq!((answer.pattern.as_str(), answer.existed), ("github.com/jupyterlab/*", false));
+    let list: RuleList = send(dispatcher.get("/v1/rules")).await.json().await.unwrap();
+    assert_eq!(list.rules["github.com/jupyterlab/*"].limit, Some(4));
+    let gone: RuleAnswer = send(dispatcher.delete(path)).await.json().await.unwrap();
+    assert!(gone.existed);
+    assert_eq!(problem(send(dispatcher.delete(path)).await).await.1, "unknown-rule");
+
+    let until_built = json!({ "ban": { "message": "wait", "until_built": true } });
+    let warned = send(dispatcher.put("/v1/rules?pattern=github.com/o/n").json(&until_built)).await;
+    assert!(warned.json::<RuleAnswer>().await.unwrap().warning.is_some());
+}
+
+#[tokio::test]
+async fn rules_that_make_no_sense_are_refused() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    for (query, body, status, field) in [
+        ("", json!({ "limit": 1 }), 400, "pattern"),
+        ("?pattern=a/*/b", json!({ "limit": 1 }), 400, "pattern"),
+        ("?pattern=github.com/o/n", json!({}), 422, "rule"),
+        ("?pattern=github.com/o/n", json!({ "limit": 0 }), 422, "limit"),
+        ("?pattern=github.com/o/n", json!({ "limit": 2, "burst": 1 }), 422, "burst"),
+        ("?pattern=github.com/o/n", json!({ "limits": 2 }), 422, "limits"),
+        ("?pattern=github.com/o/n", json!({ "limit": 2, "together": true }), 422, "together"),
+        ("?pattern=github.com/o/*", json!({ "ban": { "until_built": true } }), 422, "until_built"),
+    ] {
+        let (seen, _, whole) =
+            problem(send(dispatcher.put(&format!("/v1/rules{query}")).json(&body)).await).await;
+        assert_eq!((seen, whole["field"].as_str()), (status, Some(field)), "{query} {body}: {whole}");
+    }
+}
+
+#[tokio::test]
+async fn workers_are_listed_and_drained() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let worker = Worker::start(&dispatcher.queue, 3).await;
+    let list = async || send(dispatcher.get("/v1/workers")).await.json::<WorkerList>().await.unwrap().workers;
+    assert_eq!((list().await[0].slots, list().await[0].draining), (3, false));
+    let path = format!("/v1/workers/{}/drain", worker.id);
+    assert_eq!(send(dispatcher.post(&path)).await.status(), StatusCode::OK);
+    assert!(list().await[0].draining);
+    assert_eq!(send(dispatcher.post(&path).json(&json!({ "drain": false }))).await.status(), StatusCode::OK);
+    assert!(!list().await[0].draining);
+    for (path, body, word) in [
+        ("/v1/workers/nobody/drain", json!({}), "unknown-worker"),
+        ("/v1/workers/%2F/drain", json!({}), "unknown-worker"),
+        (path.as_str(), json!({ "drain": "no" }), "invalid-field"),
+        (path.as_str(), json!({ "drian": true }), "invalid-field"),
+    ] {
+        assert_eq!(problem(send(dispatcher.post(path).json(&body)).await).await.1, word, "{path} {body}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Streams of events: no line lost, none doubled, on whichever dispatcher.
+
+use std::time::Duration;
+
+use fairlane_common::build::{BuildState, FailureClass};
+use fairlane_common::queue::Outcome;
+use fairlane_testkit::RedisServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Dispatcher, SOON, Said, Stream, Worker, numbered, send};
+
+#[tokio::test]
+async fn a_stream_resumes_on_another_dispatcher_after_the_same_line() {
+    let redis = RedisServer::start_default().await;
+    let (one, two) = (Dispatcher::start(&redis.url()).await, Dispatcher::start(&redis.url()).await);
+    let id = one.build("one").await;
+    let mut run = Worker::start(&one.queue, 1).await.claim().await;
+    let mut lines = Vec::new();
+    let mut cursor = String::new();
+    // Different batches at each dispatcher: another stream at each keeps its ring going.
+    let _others = (one.follow(id, "").await, two.follow(id, "").await);
+    for round in 0..12 {
+        run.write(17).await;
+        let dispatcher = if round % 2 == 0 { &one } else { &two };
+        let mut stream = if cursor.is_empty() {
+            dispatcher.follow(id, "").await
+        } else {
+            let request = dispatcher.get(&format!("/v1/builds/{id}/events")).header("last-event-id", &cursor);
+            Stream::new(send(request).await)
+        };
+        run.write(3).await;
+        // It goes away in the middle of things.
+        stream.lines(7).await;
+        lines.append(&mut stream.lines);
+        cursor.clone_from(&stream.cursor);
+    }
+    run.finish(Outcome::Succeeded).await;
+    let mut last = two.follow(id, &format!("?last_event_id={cursor}")).await;
+    last.end().await;
+    lines.append(&mut last.lines);
+    assert_eq!(lines, numbered(240));
+}
+
+#[tokio::test]
+async fn who_comes_late_gets_a_long_log_from_its_beginning() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| settings.bounds.ring_bytes = 2000).await;
+    let id = dispatcher.build("one").await;
+    let mut run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    run.write(1500).await;
+    let mut early = dispatcher.follow(id, "").await;
+    early.lines(1).await;
+    let mut late = dispatcher.follow(id, "").await;
+    run.write(700).await;
+    run.finish(Outcome::Succeeded).await;
+    for stream in [&mut early, &mut late] {
+        stream.end().await;
+        assert_eq!(stream.lines, numbered(2200));
+    }
+}
+
+#[tokio::test]
+async fn another_attempt_begins_after_the_last_line_of_the_one_before() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let worker = Worker::start(&dispatcher.queue, 1).await;
+    let mut stream = dispatcher.follow(id, "").await;
+    let mut run = worker.claim().await;
+    run.write(5).await;
+    let failed = Outcome::Failed {
+        class: FailureClass::Infrastructure,
+        reason: "the node was lost".to_owned(),
+        node: None,
+    };
+    run.finish(failed).await;
+    let state = stream.state(|state| state.build.attempt == 2).await;
+    assert_eq!(
+        (state.build.state, state.build.reason.as_deref()),
+        (BuildState::Queued, Some("the node was lost"))
+    );
+    // Backoff is over after a few seconds, which the dispatcher's reaper sees to.
+    let mut run = worker.claim().await;
+    run.write(2).await;
+    run.finish(Outcome::Succeeded).await;
+    stream.end().await;
+    let mut expected = numbered(5);
+    expected.extend(numbered(2));
+    assert_eq!(stream.lines, expected);
+    assert_eq!(stream.notices, ["attempt"]);
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_is_let_go_and_can_come_back() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        settings.bounds.ring_bytes = 64 * 1024;
+        settings.bounds.slow_after = Duration::from_millis(1);
+        settings.bounds.stall = Duration::from_secs(60);
+    })
+    .await;
+    let id = dispatcher.build("one").await;
+    let mut run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    let address = dispatcher.url.strip_prefix("http://").unwrap();
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET /v1/builds/{id}/events HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut text = read_until(&mut socket, "event: state").await;
+    // Another one reads on: what it has seen went out to both.
+    let mut reader = dispatcher.follow(id, "").await;
+    let mut written = 0;
+    for _ in 0..40 {
+        run.write_long(20, 15_000).await;
+        written += 20;
+        reader.lines(written).await;
+    }
+    run.finish(Outcome::Succeeded).await;
+    reader.end().await;
+    tokio::time::timeout(SOON, async {
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest).await;
+        text.push_str(&String::from_utf8_lossy(&rest));
+    })
+    .await
+    .expect("the slow stream ends");
+    assert!(text.contains("this reader is too slow"), "it ended otherwise");
+    assert!(!text.contains("event: end"));
+    let seen = text.matches("\\\"text\\\":").count() + text.matches("\"text\":\"line").count();
+    assert!(seen < written, "it saw {seen} of {written}");
+    let cursor = text.rsplit("\nid: ").next().unwrap().split('\n').next().unwrap().to_owned();
+    let mut again = dispatcher.follow(id, &format!("?last_event_id={cursor}")).await;
+    again.end().await;
+    assert_eq!(seen + again.lines.len(), written);
+}
+
+async fn read_until(socket: &mut tokio::net::TcpStream, text: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains(text) {
+        let read = tokio::time::timeout(SOON, socket.read(&mut buffer)).await.unwrap().unwrap();
+        assert!(read > 0, "closed after {seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn lines_never_break_the_framing() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    let odd = "\u{1b}[31mred\u{1b}[0m \r 50%\nid: 9:9-9:9\n\nevent: end\ndata: {}\n\n<b> \u{2028}";
+    let lines =
+        [fairlane_common::log::LogLine { t: "2019-03-24T07:54:00Z".to_owned(), text: odd.to_owned() }];
+    let token = run.claimed.token.clone();
+    let mut log = fairlane_common::log::LogWriter::new(dispatcher.queue.clone(), token, 1, "0-0".to_owned());
+    log.append(&lines).await.unwrap();
+    let mut stream = dispatcher.follow(id, "").await;
+    stream.lines(1).await;
+    assert_eq!(stream.lines, [odd]);
+}
+
+#[tokio::test]
+async fn a_stopping_dispatcher_lets_its_streams_go_with_a_cursor() {
+    let redis = RedisServer::start_default().await;
+    let (one, two) = (Dispatcher::start(&redis.url()).await, Dispatcher::start(&redis.url()).await);
+    let id = one.build("one").await;
+    let mut run = Worker::start(&two.queue, 1).await.claim().await;
+    let mut stream = one.follow(id, "").await;
+    run.write(4).await;
+    stream.lines(4).await;
+    one.cancel();
+    while !matches!(stream.next().await, Said::Closed) {}
+    one.stop().await;
+    run.write(4).await;
+    let mut again = two.follow(id, &format!("?last_event_id={}", stream.cursor)).await;
+    again.lines(4).await;
+    assert_eq!([stream.lines, again.lines].concat(), numbered(8));
+}
+
+#[tokio::test]
+async fn a_quiet_stream_gets_comments() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        settings.bounds.keepalive = Duration::from_millis(50);
+    })
+    .await;
+    let id = dispatcher.build("one").await;
+    let response = send(dispatcher.get(&format!("/v1/builds/{id}/events"))).await;
+    for (name, value) in
+        [("content-type", "text/event-stream"), ("cache-control", "no-cache"), ("x-accel-buffering", "no")]
+    {
+        assert_eq!(response.headers()[name], value);
+    }
+    let mut chunks = response;
+    let mut text = String::new();
+    while !text.contains(": still here\n\n") {
+        let chunk = tokio::time::timeout(SOON, chunks.chunk()).await.unwrap().unwrap().unwrap();
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+}

@@ -1,0 +1,334 @@
+//! A dispatcher in this process, a worker that does as it is told, and a client.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use eventsource_stream::Eventsource;
+use fairlane_common::RedisUrl;
+use fairlane_common::id::{BuildId, WorkerId};
+use fairlane_common::log::{LogLine, LogWriter};
+use fairlane_common::queue::{Beat, Claim, Claimed, Finish, Finished, Outcome, Queue};
+use fairlane_dispatcher::api::{BuildAnswer, EndEvent, LogEvent, StateEvent};
+use fairlane_dispatcher::{AllowedArgs, Bounds, Settings, Tokens, serve};
+use fairlane_testkit::wait_for;
+use futures::StreamExt;
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for two slow cores that do much else; every wait in these tests ends by then.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A dispatcher on a port of its own.
+pub(crate) struct Dispatcher {
+    pub(crate) url: String,
+    pub(crate) queue: Queue,
+    pub(crate) client: reqwest::Client,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Dispatcher {
+    pub(crate) async fn start(redis_url: &str) -> Self {
+        Self::start_with(redis_url, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(redis_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let queue = open(redis_url).await;
+        let mut settings = settings();
+        change(&mut settings);
+        let stop = CancellationToken::new();
+        let (told, listens) = tokio::sync::oneshot::channel::<SocketAddr>();
+        let serving = serve(settings, queue.clone(), stop.clone(), move |address| {
+            told.send(address).unwrap();
+        });
+        let task = tokio::spawn(async move { serving.await.unwrap() });
+        let address = tokio::time::timeout(SOON, listens).await.expect("a dispatcher starts").unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { url: format!("http://{address}"), queue, client, stop, task }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, &mut self.task).await.expect("a dispatcher stops").unwrap();
+    }
+
+    /// Tells it to stop, and does not wait.
+    pub(crate) fn cancel(&self) {
+        self.stop.cancel();
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.url))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.client.post(format!("{}{path}", self.url))
+    }
+
+    pub(crate) fn put(&self, path: &str) -> RequestBuilder {
+        self.client.put(format!("{}{path}", self.url))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> RequestBuilder {
+        self.client.delete(format!("{}{path}", self.url))
+    }
+
+    /// Asks for a build.
+    pub(crate) async fn ask(&self, body: &Value) -> (StatusCode, BuildAnswer) {
+        let response = send(self.post("/v1/builds").json(body)).await;
+        (response.status(), response.json().await.unwrap())
+    }
+
+    /// Asks for the build of an image of its own repository.
+    pub(crate) async fn build(&self, name: &str) -> BuildId {
+        let (status, answer) = self.ask(&request(name)).await;
+        assert_eq!(status, StatusCode::ACCEPTED);
+        answer.id
+    }
+
+    /// Opens a stream of events.
+    pub(crate) async fn follow(&self, id: BuildId, query: &str) -> Stream {
+        let response = send(self.get(&format!("/v1/builds/{id}/events{query}"))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        Stream::new(response)
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tokens: Tokens::default(),
+        seal: None,
+        allowed_args: AllowedArgs::default(),
+        host: "test".to_owned(),
+        bounds: Bounds::default(),
+    }
+}
+
+pub(crate) async fn open(redis_url: &str) -> Queue {
+    let url: RedisUrl = redis_url.parse().unwrap();
+    Queue::open(&url, "fairlane").await.unwrap()
+}
+
+/// A request for the image `r/<name>:1` of the repository `owner/<name>`.
+pub(crate) fn request(name: &str) -> Value {
+    json!({ "repo": format!("https://github.com/owner/{name}"), "ref": "3f2a91c", "image": format!("r/{name}:1") })
+}
+
+/// Sends a request, within a bound.
+pub(crate) async fn send(request: RequestBuilder) -> Response {
+    tokio::time::timeout(SOON, request.send()).await.expect("an answer in time").unwrap()
+}
+
+/// A problem's word, its field, and all of it.
+pub(crate) async fn problem(response: Response) -> (u16, String, Value) {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["status"], status, "{body}");
+    assert!(body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{body}");
+    let word = body["type"].as_str().unwrap().strip_prefix("urn:fairlane:error:").unwrap().to_owned();
+    (status, word, body)
+}
+
+/// A stream of events, read one by one.
+pub(crate) struct Stream {
+    events: futures::stream::BoxStream<'static, Result<eventsource_stream::Event, String>>,
+    /// The id of the last event.
+    pub(crate) cursor: String,
+    /// The lines so far.
+    pub(crate) lines: Vec<String>,
+    /// The notices so far, by kind.
+    pub(crate) notices: Vec<String>,
+    /// The name that the stream gave us.
+    pub(crate) subscriber: String,
+}
+
+/// What a stream said.
+#[derive(Debug)]
+pub(crate) enum Said {
+    State(Box<StateEvent>),
+    Log,
+    Notice,
+    End(EndEvent),
+    Moved,
+    /// The stream is over.
+    Closed,
+}
+
+impl Stream {
+    pub(crate) fn new(response: Response) -> Self {
+        let events =
+            response.bytes_stream().eventsource().map(|event| event.map_err(|e| e.to_string())).boxed();
+        Self {
+            events,
+            cursor: String::new(),
+            lines: Vec::new(),
+            notices: Vec::new(),
+            subscriber: String::new(),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Said {
+        let next = tokio::time::timeout(SOON, self.events.next()).await.expect("an event in time");
+        let Some(Ok(event)) = next else { return Said::Closed };
+        if !event.id.is_empty() {
+            self.cursor.clone_from(&event.id);
+        }
+        match event.event.as_str() {
+            "state" => {
+                let state: StateEvent = serde_json::from_str(&event.data).unwrap();
+                if let Some(name) = &state.subscriber {
+                    self.subscriber.clone_from(name);
+                }
+                Said::State(Box::new(state))
+            }
+            "log" => {
+                let log: LogEvent = serde_json::from_str(&event.data).unwrap();
+                self.lines.extend(log.lines.iter().map(|line| line.text.clone()));
+                Said::Log
+            }
+            "notice" => {
+                let notice: Value = serde_json::from_str(&event.data).unwrap();
+                self.notices.push(notice["kind"].as_str().unwrap().to_owned());
+                Said::Notice
+            }
+            "end" => Said::End(serde_json::from_str(&event.data).unwrap()),
+            "moved" => Said::Moved,
+            // eventsource-stream gives an event for `retry:` alone, under the default name.
+            _ => Box::pin(self.next()).await,
+        }
+    }
+
+    /// Reads until there are `count` lines.
+    pub(crate) async fn lines(&mut self, count: usize) {
+        while self.lines.len() < count {
+            let said = self.next().await;
+            assert!(!matches!(said, Said::Closed | Said::End(_)), "{said:?} after {:?}", self.lines);
+        }
+    }
+
+    /// Reads until a state for which `fits` holds.
+    pub(crate) async fn state(&mut self, fits: impl Fn(&StateEvent) -> bool) -> StateEvent {
+        loop {
+            match self.next().await {
+                Said::State(state) if fits(&state) => return *state,
+                Said::Closed => panic!("the stream closed before that state"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads to the end, after which the stream must close.
+    pub(crate) async fn end(&mut self) -> EndEvent {
+        loop {
+            match self.next().await {
+                Said::End(end) => {
+                    assert!(matches!(self.next().await, Said::Closed));
+                    return end;
+                }
+                Said::Closed => panic!("the stream closed without an end; lines so far: {:?}", self.lines),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A worker that does what the test says.
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    queue: Queue,
+}
+
+impl Worker {
+    pub(crate) async fn start(queue: &Queue, slots: usize) -> Self {
+        let worker = Self { id: WorkerId::new("fake"), queue: queue.clone() };
+        let beat = Beat {
+            worker: worker.id.clone(),
+            host: "fake".to_owned(),
+            version: "0.1.0".to_owned(),
+            place: worker.place(),
+            slots,
+            draining: false,
+            // The tests' runs need no heartbeats.
+            lease: Duration::from_secs(600),
+            held: Vec::new(),
+        };
+        queue.renew(&beat).await.unwrap();
+        worker
+    }
+
+    fn place(&self) -> String {
+        format!("process:{}", self.id)
+    }
+
+    /// Claims one build, when there is one.
+    pub(crate) async fn claim(&self) -> Run {
+        let claimed = wait_for("a build to claim", SOON, async || {
+            let claim = Claim {
+                worker: self.id.clone(),
+                place: self.place(),
+                free: 1,
+                lease: Duration::from_secs(600),
+                request: uuid::Uuid::new_v4(),
+            };
+            self.queue.claim(&claim).await.unwrap().pop()
+        })
+        .await;
+        let log = LogWriter::new(
+            self.queue.clone(),
+            claimed.token.clone(),
+            claimed.build.attempt,
+            "0-0".to_owned(),
+        );
+        self.queue.report(&claimed.token, true, None).await.unwrap();
+        Run { queue: self.queue.clone(), claimed, log, written: 0 }
+    }
+}
+
+/// A claimed build.
+pub(crate) struct Run {
+    queue: Queue,
+    pub(crate) claimed: Claimed,
+    log: LogWriter,
+    written: usize,
+}
+
+impl Run {
+    /// Writes `count` lines, numbered on.
+    pub(crate) async fn write(&mut self, count: usize) {
+        self.write_long(count, 0).await;
+    }
+
+    /// Writes `count` lines of at least `bytes`.
+    pub(crate) async fn write_long(&mut self, count: usize, bytes: usize) {
+        let lines: Vec<LogLine> = (self.written..self.written + count)
+            .map(|n| LogLine { t: String::new(), text: format!("line {n}{}", "x".repeat(bytes)) })
+            .collect();
+        self.written += count;
+        self.log.append(&lines).await.unwrap();
+    }
+
+    /// Ends the run.
+    pub(crate) async fn finish(self, outcome: Outcome) -> Finished {
+        let finish = Finish {
+            outcome,
+            log_tail: Some("the tail".to_owned()),
+            log_end: Some(self.log.last().to_owned()),
+        };
+        self.queue.finish(&self.claimed.token, &finish).await.unwrap()
+    }
+}
+
+/// The lines that a run of `count` writes.
+pub(crate) fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("line {n}")).collect()
+}
