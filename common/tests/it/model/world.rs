@@ -471,7 +471,7 @@ impl<'a> World<'a> {
         };
         self.scene.rule(pattern, &rule).await;
         // Lanes under a pattern are placed anew by whoever reaps, sooner or later.
-        if kind.is_multiple_of(2) {
+        if (kind / 18).is_multiple_of(2) {
             self.scene.reap().await;
         }
     }
