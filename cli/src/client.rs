@@ -41,9 +41,17 @@ impl Client {
     /// # Errors
     /// An address that is no HTTP URL, or none at all.
     pub(crate) fn new(urls: &[String], token: Option<SecretString>) -> Result<Self> {
-        let urls = urls.iter().map(|url| url.trim()).filter(|url| !url.is_empty()).map(parse_url).collect::<Result<Vec<_>>>()?;
+        let urls = urls
+            .iter()
+            .map(|url| url.trim())
+            .filter(|url| !url.is_empty())
+            .map(parse_url)
+            .collect::<Result<Vec<_>>>()?;
         if urls.is_empty() {
-            return Err(Stop::usage("no dispatcher is named; set --dispatcher-url or FAIRLANE_DISPATCHER_URL").into());
+            return Err(Stop::usage(
+                "no dispatcher is named; set --dispatcher-url or FAIRLANE_DISPATCHER_URL",
+            )
+            .into());
         }
         let builder = || {
             reqwest::Client::builder()
@@ -97,7 +105,9 @@ impl Client {
         let mut chunks = answer.bytes_stream();
         let mut rest: Vec<u8> = Vec::new();
         while let Some(chunk) = chunks.next().await {
-            rest.extend_from_slice(&chunk.context("the dispatcher broke off in the middle of the log; try again")?);
+            rest.extend_from_slice(
+                &chunk.context("the dispatcher broke off in the middle of the log; try again")?,
+            );
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
                 on(String::from_utf8_lossy(&line).trim_end_matches('\n'));
@@ -116,7 +126,13 @@ impl Client {
     }
 
     /// Asks for something, and returns the answer with its body unread.
-    async fn ask(&self, method: &Method, path: &str, query: &[(&str, String)], body: Option<&Value>) -> Result<Response> {
+    async fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<&Value>,
+    ) -> Result<Response> {
         let mut failure = None;
         for round in 0..ROUNDS_MAX {
             let mut again = false;
@@ -133,7 +149,11 @@ impl Client {
                     }
                     Ok(answer) => {
                         self.latest.store(at, Ordering::Relaxed);
-                        return if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await.into()) };
+                        return if answer.status().is_success() {
+                            Ok(answer)
+                        } else {
+                            Err(refusal(answer).await.into())
+                        };
                     }
                     Err(error) => failure = Some(self.unreachable(at, &error)),
                 }
@@ -169,7 +189,9 @@ impl Client {
             Ok(Ok(answer)) if is_passing(answer.status()) => Err(StreamRefused::Later(refusal(answer).await)),
             Ok(Ok(answer)) => Err(StreamRefused::Never(refusal(answer).await)),
             Ok(Err(error)) => Err(StreamRefused::Later(self.unreachable(at, &error))),
-            Err(_) => Err(StreamRefused::Later(Stop::new(Exit::Unreachable, "the dispatcher does not answer"))),
+            Err(_) => {
+                Err(StreamRefused::Later(Stop::new(Exit::Unreachable, "the dispatcher does not answer")))
+            }
         }
     }
 
@@ -223,20 +245,29 @@ pub(crate) fn backoff(round: u32) -> Duration {
 }
 
 fn parse_url(text: &str) -> Result<Url> {
-    let bad = || Stop::usage(format!("'{}' is not a dispatcher's address; one looks like http://127.0.0.1:8600", clean(text, Colors::Drop)));
+    let bad = || {
+        Stop::usage(format!(
+            "'{}' is not a dispatcher's address; one looks like http://127.0.0.1:8600",
+            clean(text, Colors::Drop)
+        ))
+    };
     let url: Url = text.parse().map_err(|_| bad())?;
     if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
         return Err(bad().into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Stop::usage("a dispatcher's address must not carry a password; send a token with FAIRLANE_TOKEN").into());
+        return Err(Stop::usage(
+            "a dispatcher's address must not carry a password; send a token with FAIRLANE_TOKEN",
+        )
+        .into());
     }
     Ok(url)
 }
 
 fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     })
 }
 
@@ -265,8 +296,11 @@ async fn refusal(answer: Response) -> Stop {
     };
     let text = read(answer).await.unwrap_or_default();
     let problem: Value = serde_json::from_str(&text).unwrap_or_default();
-    let say = |name: &str| problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty());
-    let mut message = say("detail").or_else(|| say("title")).unwrap_or_else(|| format!("the dispatcher answers {status}"));
+    let say = |name: &str| {
+        problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty())
+    };
+    let mut message =
+        say("detail").or_else(|| say("title")).unwrap_or_else(|| format!("the dispatcher answers {status}"));
     for (path, command) in COMMANDS {
         message = message.replace(path, command);
     }
@@ -279,7 +313,10 @@ async fn refusal(answer: Response) -> Stop {
 async fn read(mut answer: Response) -> Result<String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
-        anyhow::ensure!(bytes.len() + chunk.len() <= ANSWER_BYTES_MAX, "the answer is larger than {ANSWER_BYTES_MAX} bytes");
+        anyhow::ensure!(
+            bytes.len() + chunk.len() <= ANSWER_BYTES_MAX,
+            "the answer is larger than {ANSWER_BYTES_MAX} bytes"
+        );
         bytes.extend_from_slice(&chunk);
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -300,7 +337,8 @@ mod tests {
             assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
         }
         assert!(Client::new(&[String::new()], None).unwrap_err().to_string().contains("--dispatcher-url"));
-        let client = Client::new(&["http://a/base/".to_owned(), " http://[::1]:8600".to_owned()], None).unwrap();
+        let client =
+            Client::new(&["http://a/base/".to_owned(), " http://[::1]:8600".to_owned()], None).unwrap();
         let request = client.request(0, Method::GET, "v1/lanes/github.com/o/n m", &[]).build().unwrap();
         assert_eq!(request.url().as_str(), "http://a/base/v1/lanes/github.com/o/n%20m");
         assert!(is_loopback(&client.urls[1]) && !is_loopback(&client.urls[0]));

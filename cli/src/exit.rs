@@ -85,7 +85,9 @@ pub(crate) fn of(error: &anyhow::Error) -> Exit {
             return stop.exit;
         }
         match cause.downcast_ref::<fairlane_common::Error>() {
-            Some(fairlane_common::Error::Invalid(_) | fairlane_common::Error::Setting(_)) => return Exit::Usage,
+            Some(fairlane_common::Error::Invalid(_) | fairlane_common::Error::Setting(_)) => {
+                return Exit::Usage;
+            }
             Some(error) if error.is_transient() => return Exit::Unreachable,
             _ => {}
         }

@@ -42,7 +42,11 @@ pub(crate) enum Happening {
 ///
 /// # Errors
 /// When no dispatcher knows the build, or none has answered for 10 minutes.
-pub(crate) async fn follow(client: &Client, id: BuildId, mut on: impl FnMut(&Happening, &str)) -> Result<EndEvent> {
+pub(crate) async fn follow(
+    client: &Client,
+    id: BuildId,
+    mut on: impl FnMut(&Happening, &str),
+) -> Result<EndEvent> {
     let mut follower = Follower { id, cursor: None, opened: false };
     let mut failures: u32 = 0;
     let mut lost_at = Instant::now();
@@ -117,7 +121,9 @@ impl Follower {
 fn happening(name: &str, data: &str) -> Result<Option<Happening>, StreamRefused> {
     fn read<T: DeserializeOwned>(name: &str, data: &str) -> Result<T, StreamRefused> {
         serde_json::from_str(data).map_err(|error| {
-            let why = format!("the event `{name}` cannot be read ({error}); the dispatcher may be of another release");
+            let why = format!(
+                "the event `{name}` cannot be read ({error}); the dispatcher may be of another release"
+            );
             StreamRefused::Never(Stop::new(Exit::Failed, why))
         })
     }

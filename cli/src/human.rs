@@ -76,7 +76,9 @@ pub(crate) fn parse_moment(text: &str) -> Result<u64> {
     let stamp: Result<jiff::Timestamp, _> = text.parse();
     match stamp.map(|stamp| u64::try_from(stamp.as_millisecond())) {
         Ok(Ok(ms)) => Ok(ms),
-        _ => bail!("'{text}' is not a point in time; write one like 2026-03-24T18:00:00Z or 2026-03-24T18:00:00+01:00"),
+        _ => bail!(
+            "'{text}' is not a point in time; write one like 2026-03-24T18:00:00Z or 2026-03-24T18:00:00+01:00"
+        ),
     }
 }
 
@@ -109,7 +111,15 @@ mod tests {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("2h", 7200), ("1h30m", 5400), ("3d", 259_200)] {
             assert_eq!(parse_span(text).unwrap(), Duration::from_secs(seconds), "{text}");
         }
-        for (text, says) in [("2", "no unit"), ("", "more than 0"), ("h", "length"), ("2w", "length"), ("0s", "more than 0"), ("99999999999999999999s", "length"), ("20000d", "10 years")] {
+        for (text, says) in [
+            ("2", "no unit"),
+            ("", "more than 0"),
+            ("h", "length"),
+            ("2w", "length"),
+            ("0s", "more than 0"),
+            ("99999999999999999999s", "length"),
+            ("20000d", "10 years"),
+        ] {
             let error = parse_span(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }

@@ -25,7 +25,8 @@ impl Line {
 
     /// Reads a command line. `--help` and mistakes are errors of clap's.
     pub(crate) fn parse<I: IntoIterator<Item: Into<OsString> + Clone>>(&self, arguments: I) -> Result<Cli> {
-        let mut command = self.settings.apply(Cli::command()).map_err(|error| Stop::usage(format!("{error:#}")))?;
+        let mut command =
+            self.settings.apply(Cli::command()).map_err(|error| Stop::usage(format!("{error:#}")))?;
         let matches = command.try_get_matches_from_mut(arguments).map_err(|error| self.explain(error))?;
         Ok(Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
     }
@@ -39,11 +40,16 @@ impl Line {
             return error.into();
         };
         let place = self.settings.path().filter(|_| self.settings.has_value(value));
-        let place = place.map(|path| format!("\nThe value stands in {}.", path.display())).unwrap_or_default();
+        let place =
+            place.map(|path| format!("\nThe value stands in {}.", path.display())).unwrap_or_default();
         let said = match (error.get(ContextKind::InvalidArg), std::error::Error::source(&error)) {
-            (Some(ContextValue::String(option)), Some(why)) if value.contains("://") => format!("{option}: {why}"),
+            (Some(ContextValue::String(option)), Some(why)) if value.contains("://") => {
+                format!("{option}: {why}")
+            }
             _ if place.is_empty() => return error.into(),
-            _ => error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned(),
+            _ => {
+                error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned()
+            }
         };
         // The queue names its field; here it is an option.
         let said = said.replace("send credentials in secrets.git_credentials", "use --git-credentials-file");

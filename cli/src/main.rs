@@ -53,8 +53,11 @@ fn run(arguments: &[OsString]) -> Result<Exit> {
         return commands::completions::run(args, output);
     }
     let serves = matches!(cli.command, Command::Up(_) | Command::Dispatcher { .. } | Command::Worker { .. });
-    let mut builder =
-        if serves { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let mut builder = if serves {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
     let runtime = builder.enable_all().build()?;
     let result = runtime.block_on(dispatch(cli, &line, output));
     runtime.shutdown_timeout(LEAVE_LIMIT);

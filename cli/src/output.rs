@@ -198,7 +198,8 @@ impl Table {
             parts.join("  ").trim_end().to_owned()
         };
         let head = line(self.head.iter().map(|(title, _)| (*title, Some(Tone::Faint))).collect());
-        let rows = self.rows.iter().map(|row| line(row.iter().map(|cell| (cell.0.as_str(), cell.1)).collect()));
+        let rows =
+            self.rows.iter().map(|row| line(row.iter().map(|cell| (cell.0.as_str(), cell.1)).collect()));
         std::iter::once(head).chain(rows).collect()
     }
 }
@@ -311,10 +312,9 @@ mod tests {
         let mut table = Table::new([("LANE", Align::Left), ("QUEUED", Align::Right), ("WHY", Align::Left)]);
         table.row(["github.com/o/n".into(), 12.into(), "full\u{1b}[2J".into()]);
         table.row(["doi/x".into(), 3.into(), "".into()]);
-        assert_eq!(table.lines(output), [
-            "LANE            QUEUED  WHY",
-            "github.com/o/n      12  full",
-            "doi/x                3",
-        ]);
+        assert_eq!(
+            table.lines(output),
+            ["LANE            QUEUED  WHY", "github.com/o/n      12  full", "doi/x                3",]
+        );
     }
 }

@@ -54,7 +54,9 @@ impl Progress {
                     }
                 }
             }
-            Happening::Notice(notice) => self.talk(&self.output.paint_talk(Tone::Faint, &clean(&notice.text, Colors::Drop))),
+            Happening::Notice(notice) => {
+                self.talk(&self.output.paint_talk(Tone::Faint, &clean(&notice.text, Colors::Drop)));
+            }
             Happening::Moved(moved) => {
                 self.talk(&format!("Redis was emptied; build {} goes on as {}", moved.id, moved.to));
             }
@@ -98,7 +100,8 @@ impl Progress {
     }
 
     fn draw(&mut self, build: &BuildView, line: String) {
-        let running = matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned);
+        let running =
+            matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned);
         if !running {
             self.live_since = None;
         } else if self.live_since.is_none_or(|(attempt, _)| attempt != build.attempt) {
@@ -108,8 +111,11 @@ impl Progress {
         let style = match self.live_since {
             Some((_, since)) => {
                 let expected = Duration::from_secs(build.expected_seconds.max(1));
-                ProgressStyle::with_template(&format!("{paint} {{run}}"))
-                    .map(|style| style.with_key("run", move |_: &ProgressState, to: &mut dyn Write| run_bar(since, expected, to)))
+                ProgressStyle::with_template(&format!("{paint} {{run}}")).map(|style| {
+                    style.with_key("run", move |_: &ProgressState, to: &mut dyn Write| {
+                        run_bar(since, expected, to);
+                    })
+                })
             }
             None => ProgressStyle::with_template(paint),
         };
@@ -148,7 +154,8 @@ impl Drop for Progress {
 
 /// Where a build stands, in words.
 pub(crate) fn sentence(build: &BuildView) -> String {
-    let note = build.note.as_deref().map(|note| format!(", {}", clean(note, Colors::Drop))).unwrap_or_default();
+    let note =
+        build.note.as_deref().map(|note| format!(", {}", clean(note, Colors::Drop))).unwrap_or_default();
     let again = if build.attempt > 1 { format!(", attempt {}", build.attempt) } else { String::new() };
     match build.state {
         BuildState::Queued => {
@@ -157,9 +164,16 @@ pub(crate) fn sentence(build: &BuildView) -> String {
                 (Some(place), None) => format!(": {} in line", ordinal(place)),
                 _ => String::new(),
             };
-            let why = build.why.as_deref().map(|why| clean(why, Colors::Drop)).filter(|why| !why.contains("in line"));
+            let why = build
+                .why
+                .as_deref()
+                .map(|why| clean(why, Colors::Drop))
+                .filter(|why| !why.contains("in line"));
             let why = why.map(|why| format!(", {why}")).unwrap_or_default();
-            let eta = build.eta_seconds.map(|eta| format!(", ready {}", human::about(eta * 1000))).unwrap_or_default();
+            let eta = build
+                .eta_seconds
+                .map(|eta| format!(", ready {}", human::about(eta * 1000)))
+                .unwrap_or_default();
             format!("queued{place}{why}{eta}{again}")
         }
         BuildState::Orphaned => format!("its worker is gone, another one takes over{again}"),
@@ -207,7 +221,12 @@ fn run_bar(since: Instant, expected: Duration, to: &mut dyn Write) {
     let gone = since.elapsed();
     // It never looks done before it is.
     let share = (gone.as_secs_f64() / expected.as_secs_f64()).min(0.97);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a few characters")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a few characters"
+    )]
     let full = (share * BAR as f64) as usize;
     let (done, left) = ("━".repeat(full), "┄".repeat(BAR - full));
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

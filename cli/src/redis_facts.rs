@@ -32,9 +32,12 @@ impl RedisFacts {
         info.arg("INFO");
         config.arg("CONFIG").arg("GET").arg("save");
         schema.arg("GET").arg(schema_key);
-        let info: String = tokio::time::timeout(LIMIT, info.query_async(&mut connection)).await.context("INFO got no answer")??;
-        let schema: Option<String> =
-            tokio::time::timeout(LIMIT, schema.query_async(&mut connection)).await.context("GET got no answer")??;
+        let info: String = tokio::time::timeout(LIMIT, info.query_async(&mut connection))
+            .await
+            .context("INFO got no answer")??;
+        let schema: Option<String> = tokio::time::timeout(LIMIT, schema.query_async(&mut connection))
+            .await
+            .context("GET got no answer")??;
         // Hosted Redis often refuses CONFIG; that is no fault of the queue's.
         let config: Result<Result<HashMap<String, String>, _>, _> =
             tokio::time::timeout(LIMIT, config.query_async(&mut connection)).await;

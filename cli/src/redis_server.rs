@@ -45,11 +45,9 @@ impl DataFolder {
     /// # Errors
     /// When another `fairlane up` uses it, or it cannot be written.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("the data folder {} cannot be made; choose another with --data", path.display()))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+            format!("the data folder {} cannot be made; choose another with --data", path.display())
+        })?;
         let path = path.canonicalize()?;
         if path.as_os_str().len() > FOLDER_BYTES_MAX {
             bail!(
@@ -92,7 +90,9 @@ pub(crate) fn default_folder() -> Result<PathBuf> {
     set("XDG_DATA_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("fairlane"))
-        .ok_or_else(|| anyhow!("neither XDG_DATA_HOME nor HOME is set; say where to keep the data with --data"))
+        .ok_or_else(|| {
+            anyhow!("neither XDG_DATA_HOME nor HOME is set; say where to keep the data with --data")
+        })
 }
 
 /// A program's place in the folders of `PATH`.
@@ -157,7 +157,10 @@ impl RedisServer {
             }
             restarts += 1;
             if restarts > RESTARTS_MAX {
-                bail!("redis-server ended {RESTARTS_MAX} times ({status}); its log is {}", self.log().display());
+                bail!(
+                    "redis-server ended {RESTARTS_MAX} times ({status}); its log is {}",
+                    self.log().display()
+                );
             }
             output.talk(&format!("redis-server ended ({status}); starting it again with its data"));
             self.child = spawn(&self.program, self.folder.path())?;
@@ -172,7 +175,9 @@ impl RedisServer {
             let _ = kill_process(pid, Signal::TERM);
         }
         if tokio::time::timeout(LEAVE_LIMIT, self.child.wait()).await.is_err() {
-            tracing::warn!("redis-server did not end in time and is killed; its append-only file has all but the last second");
+            tracing::warn!(
+                "redis-server did not end in time and is killed; its append-only file has all but the last second"
+            );
             let _ = self.child.kill().await;
         }
     }
@@ -192,7 +197,11 @@ impl RedisServer {
                 return Ok(());
             }
             if started.elapsed() > START_LIMIT {
-                bail!("redis-server does not answer after {} s; its log is {}", START_LIMIT.as_secs(), self.log().display());
+                bail!(
+                    "redis-server does not answer after {} s; its log is {}",
+                    START_LIMIT.as_secs(),
+                    self.log().display()
+                );
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -225,7 +234,8 @@ pub(crate) fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
     let socket = socket_in(folder);
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("the old socket {} cannot be removed", socket.display()));
+            return Err(error)
+                .with_context(|| format!("the old socket {} cannot be removed", socket.display()));
         }
         _ => {}
     }

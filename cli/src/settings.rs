@@ -32,16 +32,24 @@ impl Settings {
             .map(PathBuf::from);
         let (path, needed) = named.map_or_else(|| (PathBuf::from(FILE), false), |path| (path, true));
         match std::fs::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => return Ok(Self::default()),
-            Err(error) => return Err(error).with_context(|| format!("the settings file {} cannot be read", path.display())),
-            Ok(file) if file.len() > FILE_BYTES_MAX => bail!("{} has {} bytes: that is no settings file", path.display(), file.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("the settings file {} cannot be read", path.display()));
+            }
+            Ok(file) if file.len() > FILE_BYTES_MAX => {
+                bail!("{} has {} bytes: that is no settings file", path.display(), file.len())
+            }
             Ok(_) => {}
         }
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the settings file {} cannot be read", path.display()))?;
         let table = text.parse::<Table>().map_err(|error| {
             // The whole message would repeat the line, and a token may stand in it.
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line =
+                error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
         })?;
         Ok(Self { path, table })
@@ -73,12 +81,18 @@ impl Settings {
         for (key, value) in &self.table {
             let name = key.replace('_', "-");
             if let Value::Table(table) = value {
-                let options = known.by_command.get(name.as_str()).ok_or_else(|| self.unknown(key, known.commands()))?;
+                let options =
+                    known.by_command.get(name.as_str()).ok_or_else(|| self.unknown(key, known.commands()))?;
                 for (key, value) in table {
                     let option = options
                         .iter()
                         .find(|option| option.long == key.replace('_', "-"))
-                        .ok_or_else(|| self.unknown(&format!("{name}.{key}"), options.iter().map(|o| format!("{name}.{}", o.long))))?;
+                        .ok_or_else(|| {
+                            self.unknown(
+                                &format!("{name}.{key}"),
+                                options.iter().map(|o| format!("{name}.{}", o.long)),
+                            )
+                        })?;
                     let values = self.values(key, value)?;
                     command = with_default(command, &name, option, &values);
                 }
@@ -103,7 +117,10 @@ impl Settings {
     fn values(&self, key: &str, value: &Value) -> Result<Vec<String>> {
         let one = |value: &Value| {
             text_of(value).ok_or_else(|| {
-                anyhow::anyhow!("{}: {key} must be a text, a number, true or false, or a list of these", self.path.display())
+                anyhow::anyhow!(
+                    "{}: {key} must be a text, a number, true or false, or a list of these",
+                    self.path.display()
+                )
             })
         };
         match value {
@@ -118,8 +135,13 @@ impl Settings {
         near.sort();
         near.dedup();
         let hint = match near.first() {
-            Some((away, name)) if *away <= 3.max(wanted.len() / 3) => format!("; did you mean `{}`?", name.replace('-', "_")),
-            _ => format!("; known are {}", near.iter().map(|(_, name)| name.replace('-', "_")).collect::<Vec<_>>().join(", ")),
+            Some((away, name)) if *away <= 3.max(wanted.len() / 3) => {
+                format!("; did you mean `{}`?", name.replace('-', "_"))
+            }
+            _ => format!(
+                "; known are {}",
+                near.iter().map(|(_, name)| name.replace('-', "_")).collect::<Vec<_>>().join(", ")
+            ),
         };
         anyhow::anyhow!("{}: there is no setting `{key}`{hint}", self.path.display())
     }
@@ -152,7 +174,10 @@ impl Known {
     fn of(command: &Command) -> Self {
         let options = |command: &Command| -> Vec<Opt> {
             let settable = command.get_arguments().filter(|arg| {
-                !matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
+                !matches!(
+                    arg.get_action(),
+                    ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+                )
             });
             settable
                 .filter_map(|arg| {
@@ -161,7 +186,8 @@ impl Known {
                 })
                 .collect()
         };
-        let by_command = command.get_subcommands().map(|sub| (sub.get_name().to_owned(), options(sub))).collect();
+        let by_command =
+            command.get_subcommands().map(|sub| (sub.get_name().to_owned(), options(sub))).collect();
         Self { by_command }
     }
 
@@ -232,15 +258,27 @@ mod tests {
     }
 
     fn command() -> Command {
-        let slots = || Arg::new("slots").long("slots").env("FAIRLANE_UNIT_TEST_SLOTS").value_parser(clap::value_parser!(u32));
-        let url = || Arg::new("urls").long("dispatcher-url").env("FAIRLANE_UNIT_TEST_URL").num_args(1).action(ArgAction::Append);
+        let slots = || {
+            Arg::new("slots")
+                .long("slots")
+                .env("FAIRLANE_UNIT_TEST_SLOTS")
+                .value_parser(clap::value_parser!(u32))
+        };
+        let url = || {
+            Arg::new("urls")
+                .long("dispatcher-url")
+                .env("FAIRLANE_UNIT_TEST_URL")
+                .num_args(1)
+                .action(ArgAction::Append)
+        };
         Command::new("fairlane")
             .subcommand(Command::new("worker").arg(slots().required(true)).arg(Arg::new("host").long("host")))
             .subcommand(Command::new("up").arg(slots()).arg(url()))
     }
 
     fn slots(settings: &str, line: &[&str]) -> Option<u32> {
-        let matches = super::tests::settings(settings).apply(command()).unwrap().try_get_matches_from(line).unwrap();
+        let matches =
+            super::tests::settings(settings).apply(command()).unwrap().try_get_matches_from(line).unwrap();
         matches.subcommand().unwrap().1.get_one("slots").copied()
     }
 

@@ -23,7 +23,10 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
         return Ok(reference.clone());
     }
     if is_doi(repo) {
-        return Err(Stop::usage(format!("the record {repo} needs --ref: its id, such as the number that its DOI ends in")).into());
+        return Err(Stop::usage(format!(
+            "the record {repo} needs --ref: its id, such as the number that its DOI ends in"
+        ))
+        .into());
     }
     let name = reference.map_or("HEAD", GitRef::as_str);
     if find_program("git").is_none() {
@@ -32,7 +35,10 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
                 output.talk(&format!("git is not installed here, so '{reference}' is taken as it is"));
                 Ok(reference.clone())
             }
-            None => Err(Stop::usage("git is not installed here, so HEAD cannot be resolved; name the commit with --ref").into()),
+            None => Err(Stop::usage(
+                "git is not installed here, so HEAD cannot be resolved; name the commit with --ref",
+            )
+            .into()),
         };
     }
     let found = ls_remote(repo, name).await?;
@@ -53,10 +59,21 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
             _ => name.push('-'),
         }
     }
-    let tag: String = reference.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(TAG).collect();
+    let tag: String = reference
+        .as_str()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(TAG)
+        .collect();
     let name: String = name.trim_end_matches('-').chars().take(200).collect();
-    let image = format!("{}:{}", if name.is_empty() { "image" } else { name.trim_end_matches('-') }, tag.trim_matches('-'));
-    image.parse().map_err(|_| Stop::usage("no name for the image can be made up; name it with --image").into())
+    let image = format!(
+        "{}:{}",
+        if name.is_empty() { "image" } else { name.trim_end_matches('-') },
+        tag.trim_matches('-')
+    );
+    image
+        .parse()
+        .map_err(|_| Stop::usage("no name for the image can be made up; name it with --image").into())
 }
 
 fn is_doi(repo: &Repo) -> bool {
@@ -75,14 +92,26 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<GitRef> {
     if name == "HEAD" {
         git.arg("HEAD");
     } else {
-        git.args([format!("refs/heads/{name}"), format!("refs/tags/{name}"), format!("refs/tags/{name}^{{}}"), name.to_owned()]);
+        git.args([
+            format!("refs/heads/{name}"),
+            format!("refs/tags/{name}"),
+            format!("refs/tags/{name}^{{}}"),
+            name.to_owned(),
+        ]);
     }
     // It must fail rather than ask somebody who is not there.
-    git.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ASKPASS", "true").env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+    git.env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "true")
+        .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
     git.stdin(Stdio::null()).kill_on_drop(true);
     let failed = |why: &str| {
         let why = clean(why, Colors::Drop);
-        Stop::new(Exit::Failed, format!("git cannot look up {name} of {repo}: {why}\nIs the address right, and is it public? Else name the commit with --ref."))
+        Stop::new(
+            Exit::Failed,
+            format!(
+                "git cannot look up {name} of {repo}: {why}\nIs the address right, and is it public? Else name the commit with --ref."
+            ),
+        )
     };
     let answer = match tokio::time::timeout(LIMIT, git.output()).await {
         Err(_) => return Err(failed(&format!("no answer within {} s", LIMIT.as_secs())).into()),
@@ -105,7 +134,12 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<GitRef> {
 /// The commit of `name` in the answer: a branch before a tag, and of a tag the commit that it marks.
 fn pick<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let refs: Vec<(&str, &str)> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
-    let wanted = [format!("refs/heads/{name}"), format!("refs/tags/{name}^{{}}"), format!("refs/tags/{name}"), name.to_owned()];
+    let wanted = [
+        format!("refs/heads/{name}"),
+        format!("refs/tags/{name}^{{}}"),
+        format!("refs/tags/{name}"),
+        name.to_owned(),
+    ];
     wanted.iter().find_map(|wanted| refs.iter().find(|(_, found)| found == wanted)).map(|(commit, _)| *commit)
 }
 
@@ -116,7 +150,11 @@ mod tests {
     #[test]
     fn images_are_named_after_owner_repository_and_commit() {
         for (repo, reference, image) in [
-            ("https://github.com/Owner/My.Repo.git", "3f2a91c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6", "owner-my-repo:3f2a91c0d1e2"),
+            (
+                "https://github.com/Owner/My.Repo.git",
+                "3f2a91c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6",
+                "owner-my-repo:3f2a91c0d1e2",
+            ),
             ("http://127.0.0.1:9418/--a--/b", "main", "a-b:main"),
             ("10.5281/zenodo.3242074", "3242074", "10-5281-zenodo-3242074:3242074"),
         ] {

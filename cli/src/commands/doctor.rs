@@ -90,7 +90,12 @@ fn redis_url(args: &Doctor) -> Result<Option<RedisUrl>> {
     let socket = redis_server::socket_in(&folder);
     if !socket.exists() {
         if args.data.is_some() {
-            return Err(Stop::usage(format!("no `fairlane up` runs on {}: there is no {}", folder.display(), socket.display())).into());
+            return Err(Stop::usage(format!(
+                "no `fairlane up` runs on {}: there is no {}",
+                folder.display(),
+                socket.display()
+            ))
+            .into());
         }
         return Ok(None);
     }
@@ -107,7 +112,11 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
         Ok(facts) => facts,
         Err(error) => {
             let why = clean(&format!("{error:#}"), Colors::Drop);
-            findings.error("redis", format!("{url}: {why}"), "Is it running, and are address and password right?");
+            findings.error(
+                "redis",
+                format!("{url}: {why}"),
+                "Is it running, and are address and password right?",
+            );
             return Ok(());
         }
     };
@@ -124,10 +133,18 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
         Ok(queue) => {
             findings.ok("schema", format!("the queue has layout {schema}"));
             if let Err(error) = queue_itself(&queue, findings).await {
-                findings.error("queue", format!("the queue cannot be read: {error}"), "See Redis's log, and this release's notes.");
+                findings.error(
+                    "queue",
+                    format!("the queue cannot be read: {error}"),
+                    "See Redis's log, and this release's notes.",
+                );
             }
         }
-        Err(error) => findings.error("schema", error.to_string(), "All processes on one queue must be of neighboring releases."),
+        Err(error) => findings.error(
+            "schema",
+            error.to_string(),
+            "All processes on one queue must be of neighboring releases.",
+        ),
     }
     Ok(())
 }
@@ -143,13 +160,20 @@ fn redis_itself(url: &RedisUrl, facts: &RedisFacts, findings: &mut Findings) {
         _ => findings.ok("redis", format!("{url} answers, Redis {version}")),
     }
     if facts.get("role") == Some("slave") {
-        findings.error("redis", "this is a replica, which takes no writes", "Name the primary, or use a redis+sentinel:// address.");
+        findings.error(
+            "redis",
+            "this is a replica, which takes no writes",
+            "Name the primary, or use a redis+sentinel:// address.",
+        );
     }
     match facts.get("maxmemory_policy") {
         Some("noeviction") => findings.ok("eviction", "maxmemory-policy is noeviction"),
         policy => findings.warning(
             "eviction",
-            format!("maxmemory-policy is {}: builds may vanish when memory runs out", policy.unwrap_or("unknown")),
+            format!(
+                "maxmemory-policy is {}: builds may vanish when memory runs out",
+                policy.unwrap_or("unknown")
+            ),
             "Set it: `redis-cli CONFIG SET maxmemory-policy noeviction`, and the same in redis.conf.",
         ),
     }
@@ -157,22 +181,40 @@ fn redis_itself(url: &RedisUrl, facts: &RedisFacts, findings: &mut Findings) {
     match facts.persistence() {
         Persistence::AppendOnly => findings.ok("persistence", "the append-only file is on"),
         Persistence::Snapshots => {
-            findings.warning("persistence", "only snapshots are kept: a restart loses the last minutes", advice);
+            findings.warning(
+                "persistence",
+                "only snapshots are kept: a restart loses the last minutes",
+                advice,
+            );
         }
-        Persistence::Nothing => findings.warning("persistence", "nothing is kept: a restart loses the queue", advice),
+        Persistence::Nothing => {
+            findings.warning("persistence", "nothing is kept: a restart loses the queue", advice);
+        }
         Persistence::Unknown => {
-            findings.warning("persistence", "the append-only file is off, and this Redis does not say what else it keeps", advice);
+            findings.warning(
+                "persistence",
+                "the append-only file is off, and this Redis does not say what else it keeps",
+                advice,
+            );
         }
     }
     if facts.get("aof_last_write_status").is_some_and(|status| status != "ok") {
-        findings.error("persistence", "the last write to the append-only file failed", "Look at Redis's log and at the space on its disk.");
+        findings.error(
+            "persistence",
+            "the last write to the append-only file failed",
+            "Look at Redis's log and at the space on its disk.",
+        );
     }
     if let (Some(used), Some(max)) = (facts.number("used_memory"), facts.number("maxmemory"))
         && max > 0
     {
         let percent = used.saturating_mul(100) / max;
         if percent >= MEMORY_PERCENT_MAX {
-            findings.error("memory", format!("{percent} % of maxmemory are in use: new builds are refused"), "Raise maxmemory.");
+            findings.error(
+                "memory",
+                format!("{percent} % of maxmemory are in use: new builds are refused"),
+                "Raise maxmemory.",
+            );
         } else {
             findings.ok("memory", format!("{percent} % of maxmemory are in use"));
         }
@@ -185,21 +227,40 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
         findings.ok("queue", format!("{} entries compared, all fit together", report.checked));
     }
     for problem in report.problems {
-        findings.error("queue", problem, "This should never be: please report it, with the output of `fairlane doctor --json`.");
+        findings.error(
+            "queue",
+            problem,
+            "This should never be: please report it, with the output of `fairlane doctor --json`.",
+        );
     }
     let (snapshot, workers) = (queue.snapshot().await?, queue.workers().await?);
     if workers.is_empty() {
-        findings.warning("workers", "no worker is alive: nothing will start", "Start one with `fairlane worker`.");
+        findings.warning(
+            "workers",
+            "no worker is alive: nothing will start",
+            "Start one with `fairlane worker`.",
+        );
     } else if snapshot.slots == 0 {
-        findings.warning("workers", "all workers drain: nothing will start", "`fairlane drain WORKER --undo` lets one take builds again.");
+        findings.warning(
+            "workers",
+            "all workers drain: nothing will start",
+            "`fairlane drain WORKER --undo` lets one take builds again.",
+        );
     } else {
-        findings.ok("workers", format!("{} alive, {} slots, {} builds running", workers.len(), snapshot.slots, snapshot.leased));
+        findings.ok(
+            "workers",
+            format!("{} alive, {} slots, {} builds running", workers.len(), snapshot.slots, snapshot.leased),
+        );
     }
     let mut releases: Vec<&str> = workers.iter().map(|worker| worker.version.as_str()).collect();
     releases.sort_unstable();
     releases.dedup();
     if releases.len() > 1 {
-        findings.warning("workers", format!("they are of different releases: {}", releases.join(", ")), "Finish the upgrade.");
+        findings.warning(
+            "workers",
+            format!("they are of different releases: {}", releases.join(", ")),
+            "Finish the upgrade.",
+        );
     }
     if snapshot.orphaned > 0 && !workers.is_empty() {
         findings.warning(
@@ -221,12 +282,16 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
         let client = Client::new(std::slice::from_ref(url), args.reach.token.clone())?;
         match client.get::<Health>("readyz", &[]).await {
             Ok(health) => {
-                findings.ok("dispatcher", format!("{} answers, release {}", client.shown(), clean(&health.version, Colors::Drop)));
+                findings.ok(
+                    "dispatcher",
+                    format!("{} answers, release {}", client.shown(), clean(&health.version, Colors::Drop)),
+                );
             }
             Err(error) => {
                 let text = error.to_string();
                 let mut lines = text.lines();
-                let (text, advice) = (lines.next().unwrap_or_default().to_owned(), lines.collect::<Vec<_>>().join(" "));
+                let (text, advice) =
+                    (lines.next().unwrap_or_default().to_owned(), lines.collect::<Vec<_>>().join(" "));
                 if redis_is_known {
                     findings.warning("dispatcher", text, advice);
                 } else {
@@ -236,7 +301,11 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
         }
     }
     if !redis_is_known {
-        findings.warning("redis", "not looked at: none is named, and no `fairlane up` runs here", "Name it with --redis-url or FAIRLANE_REDIS_URL.");
+        findings.warning(
+            "redis",
+            "not looked at: none is named, and no `fairlane up` runs here",
+            "Name it with --redis-url or FAIRLANE_REDIS_URL.",
+        );
     }
     Ok(())
 }
@@ -245,17 +314,21 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
 fn command(template: Option<&str>, findings: &mut Findings) {
     let is_default = template.is_none();
     let path = std::env::var_os("PATH");
-    let found = CommandTemplate::parse(template.unwrap_or(TEMPLATE_DEFAULT)).and_then(|template| template.find_program(path.as_deref()));
+    let found = CommandTemplate::parse(template.unwrap_or(TEMPLATE_DEFAULT))
+        .and_then(|template| template.find_program(path.as_deref()));
     match found {
         Err(_) if is_default => findings.warning(
             "command",
             "jupyter-repo2docker is not on this machine",
             "Only machines with workers need it: `python3 -m pip install jupyter-repo2docker`.",
         ),
-        Err(error) => findings.error("command", format!("{error:#}"), "Correct --command or FAIRLANE_COMMAND."),
+        Err(error) => {
+            findings.error("command", format!("{error:#}"), "Correct --command or FAIRLANE_COMMAND.");
+        }
         Ok(program) => {
             findings.ok("command", format!("{} is there", program.display()));
-            let has_docker = std::env::var_os("DOCKER_HOST").is_some() || std::path::Path::new("/var/run/docker.sock").exists();
+            let has_docker = std::env::var_os("DOCKER_HOST").is_some()
+                || std::path::Path::new("/var/run/docker.sock").exists();
             if program.ends_with("jupyter-repo2docker") && !has_docker {
                 findings.warning(
                     "command",

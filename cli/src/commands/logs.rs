@@ -18,7 +18,9 @@ pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
     }
     let write = |happening: &Happening, _: &str| match happening {
         Happening::Log(log) => log.lines.iter().for_each(|line| write_line(line, output)),
-        Happening::Notice(notice) => output.talk(&output.paint_talk(Tone::Faint, &clean(&notice.text, Colors::Drop))),
+        Happening::Notice(notice) => {
+            output.talk(&output.paint_talk(Tone::Faint, &clean(&notice.text, Colors::Drop)));
+        }
         Happening::Lost(why) => output.talk(&output.paint_talk(Tone::Warning, why)),
         Happening::State(_) | Happening::Moved(_) | Happening::End(_) => {}
     };
@@ -44,7 +46,10 @@ async fn whole(client: &Client, args: &Logs, output: Output) -> Result<Exit> {
         })
         .await?;
     if !any {
-        output.talk(&format!("Build {} has written nothing yet; `fairlane logs -f {}` waits for it.", args.id, args.id));
+        output.talk(&format!(
+            "Build {} has written nothing yet; `fairlane logs -f {}` waits for it.",
+            args.id, args.id
+        ));
     }
     Ok(Exit::Good)
 }

@@ -171,30 +171,49 @@ async fn now(client: &Client) -> Result<u64> {
 }
 
 fn totals(totals: &Totals, output: Output) {
-    let oldest = totals.oldest_wait_seconds.map(|wait| format!(", the longest for {}", human::span(wait * 1000))).unwrap_or_default();
+    let oldest = totals
+        .oldest_wait_seconds
+        .map(|wait| format!(", the longest for {}", human::span(wait * 1000)))
+        .unwrap_or_default();
     let busy = totals.leased + totals.orphaned;
-    let count = |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+    let count =
+        |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
     let mut facts = vec![
         ("waiting", format!("{}{oldest}", count(totals.queued, "build", "builds"))),
-        ("running", format!("{} on {}", count(busy, "build", "builds"), count(totals.slots, "slot", "slots"))),
+        (
+            "running",
+            format!("{} on {}", count(busy, "build", "builds"), count(totals.slots, "slot", "slots")),
+        ),
         ("people", count(totals.people, "person waits", "people wait")),
         (
             "machinery",
-            format!("{}, {}", count(totals.workers, "worker", "workers"), count(totals.dispatchers, "dispatcher", "dispatchers")),
+            format!(
+                "{}, {}",
+                count(totals.workers, "worker", "workers"),
+                count(totals.dispatchers, "dispatcher", "dispatchers")
+            ),
         ),
     ];
     if let Some(mean) = totals.mean_seconds {
         facts.push(("a build takes", format!("{} on average", human::span(mean * 1000))));
     }
     if totals.background > 0 {
-        facts.push(("background", format!("{} of at most {} running", totals.background, totals.background_max)));
+        facts.push((
+            "background",
+            format!("{} of at most {} running", totals.background, totals.background_max),
+        ));
     }
     if totals.orphaned > 0 {
-        facts.push(("orphaned", format!("{}: their worker is gone, another one takes over", totals.orphaned)));
+        facts
+            .push(("orphaned", format!("{}: their worker is gone, another one takes over", totals.orphaned)));
     }
     write_facts(&facts, output);
     if totals.slots == 0 {
-        let what = if totals.workers == 0 { "No worker is alive: start one with `fairlane worker`." } else { "All workers drain: nothing will start." };
+        let what = if totals.workers == 0 {
+            "No worker is alive: start one with `fairlane worker`."
+        } else {
+            "All workers drain: nothing will start."
+        };
         output.talk(&output.paint_talk(Tone::Warning, what));
     }
 }
@@ -232,9 +251,14 @@ fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
         Some("ready") => ("a slot".to_owned(), None),
         Some("burst") => ("a permit, or an idle cluster".to_owned(), Some(Tone::Faint)),
         Some("full") => ("a permit".to_owned(), Some(Tone::Warning)),
-        Some("held") => (lane.held.as_ref().map_or_else(|| "a rule".to_owned(), stop_words), Some(Tone::Warning)),
+        Some("held") => {
+            (lane.held.as_ref().map_or_else(|| "a rule".to_owned(), stop_words), Some(Tone::Warning))
+        }
         Some(other) => match &lane.shared {
-            Some(shared) => (format!("{} ({} of {} in use)", shared.name, shared.permits, shared.limit), Some(Tone::Warning)),
+            Some(shared) => (
+                format!("{} ({} of {} in use)", shared.name, shared.permits, shared.limit),
+                Some(Tone::Warning),
+            ),
             None => (other.to_owned(), None),
         },
     }
@@ -261,7 +285,12 @@ fn lane_details(lane: &LaneView, now: u64, output: Output) {
     add("a build takes", lane.mean_seconds.map(|mean| human::span(mean * 1000)));
     let since = lane.holder_since_ms.map(|at| format!(", since {}", human::ago(at, now))).unwrap_or_default();
     add("longest running", lane.holder.map(|id| format!("{id}{since}")));
-    add("shares", lane.shared.as_ref().map(|shared| format!("{}: {} of {} in use", shared.name, shared.permits, shared.limit)));
+    add(
+        "shares",
+        lane.shared
+            .as_ref()
+            .map(|shared| format!("{}: {} of {} in use", shared.name, shared.permits, shared.limit)),
+    );
     add("held", lane.held.as_ref().map(until));
     add("banned", lane.banned.as_ref().map(until));
     let failure = lane.last_failure.as_deref().unwrap_or_default();

@@ -25,7 +25,8 @@ pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
         Rule::Hold { pattern, stop, reach } => {
             let editor = Editor::open(reach, pattern.pattern).await?;
             let stop = editor.stop(stop).await?;
-            let said = editor.said("takes requests, but starts nothing", &[("", stop.until)], stop.until_built);
+            let said =
+                editor.said("takes requests, but starts nothing", &[("", stop.until)], stop.until_built);
             let answer = editor.put(|rule| rule.hold = Some(stop)).await?;
             report(&answer, &said, output);
             Ok(Exit::Good)
@@ -88,19 +89,28 @@ impl Editor {
     }
 
     fn said(&self, what: &str, ends: &[(&str, Option<u64>)], until_built: bool) -> String {
-        let ends: Vec<String> =
-            ends.iter().filter_map(|(of, end)| end.map(|end| format!(", {of}until {}", human::moment(end)))).collect();
+        let ends: Vec<String> = ends
+            .iter()
+            .filter_map(|(of, end)| end.map(|end| format!(", {of}until {}", human::moment(end))))
+            .collect();
         let built = if until_built { ", until it is built" } else { "" };
         format!("{} {what}{}{built}", self.pattern, ends.concat())
     }
 }
 
-async fn ban(pattern: &PatternText, stop: StopArgs, build: bool, reach: Reach, output: Output) -> Result<Exit> {
+async fn ban(
+    pattern: &PatternText,
+    stop: StopArgs,
+    build: bool,
+    reach: Reach,
+    output: Output,
+) -> Result<Exit> {
     let editor = Editor::open(reach, pattern.pattern.clone()).await?;
     let repo = if build { Some(repo_of(pattern)?) } else { None };
     let stop = editor.stop(stop).await?;
     let until_built = stop.until_built;
-    let said = editor.said("refuses new requests; what is queued or runs goes on", &[("", stop.until)], until_built);
+    let said =
+        editor.said("refuses new requests; what is queued or runs goes on", &[("", stop.until)], until_built);
     let answer = editor.put(|rule| rule.ban = Some(stop)).await?;
     report(&answer, &said, output);
     if let Some(repo) = repo {
@@ -134,9 +144,16 @@ fn repo_of(pattern: &PatternText) -> Result<Repo> {
     if !pattern.pattern.is_lane() {
         return Err(Stop::usage("--build works for one lane, not for a pattern").into());
     }
-    let address = if pattern.typed.contains("://") { pattern.typed.clone() } else { format!("https://{}", pattern.pattern) };
+    let address = if pattern.typed.contains("://") {
+        pattern.typed.clone()
+    } else {
+        format!("https://{}", pattern.pattern)
+    };
     if pattern.pattern.as_str().starts_with("doi/") {
-        return Err(Stop::usage("--build cannot tell what to build of a record; use `fairlane submit` with its --ref").into());
+        return Err(Stop::usage(
+            "--build cannot tell what to build of a record; use `fairlane submit` with its --ref",
+        )
+        .into());
     }
     Ok(address.parse().map_err(Stop::usage)?)
 }
@@ -150,7 +167,10 @@ async fn end(
 ) -> Result<Exit> {
     let editor = Editor::open(reach, pattern.clone()).await?;
     if !take(&mut editor.rule.clone()) {
-        return Err(Stop::usage(format!("there is no {what} of {pattern}; `fairlane rule list` lists all rules")).into());
+        return Err(Stop::usage(format!(
+            "there is no {what} of {pattern}; `fairlane rule list` lists all rules"
+        ))
+        .into());
     }
     let answer = editor.put(|rule| _ = take(rule)).await?;
     report(&answer, &format!("The {what} of {pattern} has ended"), output);
@@ -169,11 +189,20 @@ async fn limit(args: LimitArgs, output: Output) -> Result<Exit> {
     };
     let editor = Editor::open(args.reach, pattern).await?;
     let until = editor.until(args.lasts.as_deref(), args.until.as_deref()).await?;
-    let each = if args.together { "together" } else if editor.pattern.is_lane() { "at the same time" } else { "for each lane" };
+    let each = if args.together {
+        "together"
+    } else if editor.pattern.is_lane() {
+        "at the same time"
+    } else {
+        "for each lane"
+    };
     let burst = args.burst.map(|burst| format!(", {burst} on an idle cluster")).unwrap_or_default();
     let said = editor.said(&format!("may have {limit} builds running {each}{burst}"), &[("", until)], false);
     let answer = editor
-        .put(|rule| (rule.limit, rule.burst, rule.together, rule.until) = (Some(limit), args.burst, args.together, until))
+        .put(|rule| {
+            (rule.limit, rule.burst, rule.together, rule.until) =
+                (Some(limit), args.burst, args.together, until);
+        })
         .await?;
     report(&answer, &said, output);
     Ok(Exit::Good)
@@ -184,7 +213,11 @@ fn report(answer: &RuleAnswer, said: &str, output: Output) {
         output.json(answer);
         return;
     }
-    let live = if answer.live > 0 { format!(" ({} of its builds are queued or run)", answer.live) } else { String::new() };
+    let live = if answer.live > 0 {
+        format!(" ({} of its builds are queued or run)", answer.live)
+    } else {
+        String::new()
+    };
     output.talk(&format!("{said}{live}."));
 }
 
@@ -201,13 +234,23 @@ async fn list(client: &Client, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     let now = client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms;
-    let mut table = Table::new([("PATTERN", Align::Left), ("SAYS", Align::Left), ("BY", Align::Left), ("SET", Align::Right)]);
+    let mut table = Table::new([
+        ("PATTERN", Align::Left),
+        ("SAYS", Align::Left),
+        ("BY", Align::Left),
+        ("SET", Align::Right),
+    ]);
     for (pattern, rule) in &list.rules {
         for (number, (words, tone)) in parts(rule, now).into_iter().enumerate() {
             let first = number == 0;
             let by = rule.by.clone().filter(|_| first).unwrap_or_default();
             let at = rule.at.filter(|_| first).map(|at| human::ago(at, now)).unwrap_or_default();
-            table.row([if first { pattern.as_str() } else { "" }.into(), Cell::toned(words, tone), by.into(), at.into()]);
+            table.row([
+                if first { pattern.as_str() } else { "" }.into(),
+                Cell::toned(words, tone),
+                by.into(),
+                at.into(),
+            ]);
         }
     }
     output.table(&table);
@@ -215,7 +258,8 @@ async fn list(client: &Client, output: Output) -> Result<Exit> {
 }
 
 fn parts(rule: &Body, now: u64) -> Vec<(String, Option<Tone>)> {
-    let ends = |until: Option<u64>| until.map(|at| format!(", ends {}", human::ahead(at, now))).unwrap_or_default();
+    let ends =
+        |until: Option<u64>| until.map(|at| format!(", ends {}", human::ahead(at, now))).unwrap_or_default();
     let stop = |word: &str, stop: &StopRule| {
         let built = if stop.until_built { ", until built" } else { "" };
         let message = stop.message.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
@@ -225,7 +269,8 @@ fn parts(rule: &Body, now: u64) -> Vec<(String, Option<Tone>)> {
     parts.extend(rule.ban.as_ref().map(|ban| (stop("banned", ban), Some(Tone::Bad))));
     parts.extend(rule.hold.as_ref().map(|hold| (stop("held", hold), Some(Tone::Warning))));
     if rule.limit.is_some() || rule.burst.is_some() {
-        let limit = rule.limit.map(|limit| format!("limit {limit}{}", if rule.together { " together" } else { "" }));
+        let limit =
+            rule.limit.map(|limit| format!("limit {limit}{}", if rule.together { " together" } else { "" }));
         let burst = rule.burst.map(|burst| format!("burst {burst}"));
         let words: Vec<String> = limit.into_iter().chain(burst).collect();
         parts.push((format!("{}{}", words.join(", "), ends(rule.until)), None));
@@ -243,7 +288,11 @@ mod tests {
             limit: Some(3),
             together: true,
             until: Some(7_201_000),
-            ban: Some(StopRule { message: Some("being repaired".to_owned()), until: None, until_built: true }),
+            ban: Some(StopRule {
+                message: Some("being repaired".to_owned()),
+                until: None,
+                until_built: true,
+            }),
             ..Body::default()
         };
         let words: Vec<String> = parts(&rule, 1_000).into_iter().map(|(words, _)| words).collect();

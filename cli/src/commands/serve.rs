@@ -12,7 +12,11 @@ use crate::output::Output;
 use crate::redis_facts::{Persistence, RedisFacts};
 
 /// Runs `dispatcher`.
-pub(crate) async fn dispatcher(args: fairlane_dispatcher::Args, log: &LogArgs, output: Output) -> Result<Exit> {
+pub(crate) async fn dispatcher(
+    args: fairlane_dispatcher::Args,
+    log: &LogArgs,
+    output: Output,
+) -> Result<Exit> {
     start_log(log, "info", output)?;
     let settings = args.serve.settings().map_err(Stop::usage)?;
     let url: RedisUrl = args.redis.redis_url.parse()?;
@@ -69,7 +73,9 @@ pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
             .into());
         }
         if facts.get("maxmemory_policy").is_some_and(|policy| policy != "noeviction") {
-            tracing::warn!("this Redis evicts keys when its memory runs out, and builds with them: set maxmemory-policy noeviction");
+            tracing::warn!(
+                "this Redis evicts keys when its memory runs out, and builds with them: set maxmemory-policy noeviction"
+            );
         }
         if facts.persistence() == Persistence::Nothing {
             tracing::warn!("this Redis keeps nothing over a restart: set appendonly yes");

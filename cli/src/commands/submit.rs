@@ -24,7 +24,10 @@ pub(crate) async fn run(args: Submit, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
     let (watches, request) = (args.watch, request(args, output).await?);
     if request.secrets.is_some() && client.sends_in_the_clear() {
-        output.talk(&output.paint_talk(Tone::Warning, "warning: the credentials travel unencrypted; use an https:// address"));
+        output.talk(&output.paint_talk(
+            Tone::Warning,
+            "warning: the credentials travel unencrypted; use an https:// address",
+        ));
     }
     let answer = ask(&client, &request).await?;
     if output.is_json() {
@@ -69,7 +72,8 @@ async fn request(args: Submit, output: Output) -> Result<BuildRequest> {
         }
     }
     let git_credentials = secret(args.git_credentials_file.as_deref(), "FAIRLANE_GIT_CREDENTIALS")?;
-    let registry_credentials = secret(args.registry_credentials_file.as_deref(), "FAIRLANE_REGISTRY_CREDENTIALS")?;
+    let registry_credentials =
+        secret(args.registry_credentials_file.as_deref(), "FAIRLANE_REGISTRY_CREDENTIALS")?;
     let any_secret = git_credentials.is_some() || registry_credentials.is_some();
     Ok(BuildRequest {
         repo: args.repo.to_string(),
@@ -93,23 +97,34 @@ fn secret(file: Option<&Path>, variable: &str) -> Result<Option<SecretString>> {
     let cannot = || format!("the credentials in {} cannot be read", file.display());
     let size = file.metadata().with_context(cannot)?.len();
     if size > limits::SECRET_BYTES_MAX as u64 {
-        return Err(Stop::usage(format!("{} has {size} bytes; credentials have at most {}", file.display(), limits::SECRET_BYTES_MAX)).into());
+        return Err(Stop::usage(format!(
+            "{} has {size} bytes; credentials have at most {}",
+            file.display(),
+            limits::SECRET_BYTES_MAX
+        ))
+        .into());
     }
     Ok(Some(SecretString::from(std::fs::read_to_string(file).with_context(cannot)?)))
 }
 
 fn sentence(answer: &BuildAnswer, request: &BuildRequest, output: Output) -> String {
     let id = output.paint_talk(Tone::Strong, &answer.id.to_string());
-    let eta = answer.eta_seconds.map(|eta| format!(", ready {}", human::about(eta * 1000))).unwrap_or_default();
+    let eta =
+        answer.eta_seconds.map(|eta| format!(", ready {}", human::about(eta * 1000))).unwrap_or_default();
     match (answer.state, answer.joined) {
-        (BuildState::Succeeded, _) => format!("build {id} of {} succeeded just now; build it again with --force", request.image),
-        (BuildState::Failed, _) => format!("build {id} failed just now, and would again; try all the same with --force"),
+        (BuildState::Succeeded, _) => {
+            format!("build {id} of {} succeeded just now; build it again with --force", request.image)
+        }
+        (BuildState::Failed, _) => {
+            format!("build {id} failed just now, and would again; try all the same with --force")
+        }
         (state, true) => {
             let others = answer.people.saturating_sub(1);
             format!("joined build {id}, which is {state}; {others} more wait for it{eta}")
         }
         (_, false) => {
-            let place = answer.position.map(|place| format!(", {} in line", ordinal(place))).unwrap_or_default();
+            let place =
+                answer.position.map(|place| format!(", {} in line", ordinal(place))).unwrap_or_default();
             format!("build {id} of {}{place}{eta}", answer.lane)
         }
     }

@@ -81,7 +81,13 @@ impl Plan {
 
     /// Runs the parts until `shutdown`, workers first to end, so that their builds are followed to
     /// the last line.
-    async fn serve(self, args: &Up, socket: Option<String>, shutdown: &CancellationToken, output: Output) -> Result<Exit> {
+    async fn serve(
+        self,
+        args: &Up,
+        socket: Option<String>,
+        shutdown: &CancellationToken,
+        output: Output,
+    ) -> Result<Exit> {
         let stop_dispatcher = CancellationToken::new();
         let queue = open(&self.url, &self.prefix).await?;
         let (tell, listening) = oneshot::channel();
@@ -104,7 +110,8 @@ impl Plan {
         let mut workers = JoinSet::new();
         for _ in 0..args.workers {
             let (tell, queue) = (tell.clone(), queue.clone());
-            let run = fairlane_worker::run(self.worker.clone(), queue, stop_workers.clone(), move || drop(tell));
+            let run =
+                fairlane_worker::run(self.worker.clone(), queue, stop_workers.clone(), move || drop(tell));
             workers.spawn(run);
         }
         drop(tell);
@@ -134,10 +141,15 @@ impl Plan {
 }
 
 /// Waits until the workers have ended after a shutdown. One that an operator drained ends before.
-async fn attend(workers: &mut JoinSet<Result<StopReason>>, shutdown: &CancellationToken, output: Output) -> Result<()> {
+async fn attend(
+    workers: &mut JoinSet<Result<StopReason>>,
+    shutdown: &CancellationToken,
+    output: Output,
+) -> Result<()> {
     let said = async {
         shutdown.cancelled().await;
-        output.talk("Stopping: running builds may end. Ctrl-C again stops them and puts them back into line.");
+        output
+            .talk("Stopping: running builds may end. Ctrl-C again stops them and puts them back into line.");
         std::future::pending::<()>().await;
     };
     let ended = async {
@@ -176,7 +188,8 @@ fn greet(args: &Up, address: SocketAddr, socket: Option<&str>, has_token: bool, 
     let machinery = format!("{} of {}", count(args.workers, "worker"), count(args.slots, "slot"));
     let url = format!("http://{address}");
     output.talk(&output.paint_talk(Tone::Strong, &format!("Fairlane listens on {url}, with {machinery}.")));
-    let there = if url == "http://127.0.0.1:8600" { String::new() } else { format!(" --dispatcher-url {url}") };
+    let there =
+        if url == "http://127.0.0.1:8600" { String::new() } else { format!(" --dispatcher-url {url}") };
     output.talk(&format!("  A first build:    fairlane submit{there} {FIRST_BUILD} --watch"));
     output.talk(&format!("  See the queue:    fairlane queue{there}"));
     if let Some(socket) = socket {

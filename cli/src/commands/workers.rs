@@ -21,7 +21,8 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     if list.workers.is_empty() {
-        output.talk("No worker is alive: start one with `fairlane worker`, or everything with `fairlane up`.");
+        output
+            .talk("No worker is alive: start one with `fairlane worker`, or everything with `fairlane up`.");
         return Ok(Exit::Good);
     }
     let now = client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms;
@@ -36,7 +37,8 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ("RUNS LIVE IN", Align::Left),
     ]);
     for worker in &list.workers {
-        let (state, tone) = if worker.draining { ("draining", Some(Tone::Warning)) } else { ("taking builds", None) };
+        let (state, tone) =
+            if worker.draining { ("draining", Some(Tone::Warning)) } else { ("taking builds", None) };
         table.row([
             (&worker.id).into(),
             (&worker.host).into(),
@@ -56,11 +58,15 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
 pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
     let body = serde_json::to_value(DrainBody { drain: !args.undo })?;
-    let answer: DrainAnswer = client.send(Method::POST, &format!("v1/workers/{}/drain", args.worker), &[], Some(&body)).await?;
+    let answer: DrainAnswer =
+        client.send(Method::POST, &format!("v1/workers/{}/drain", args.worker), &[], Some(&body)).await?;
     if output.is_json() {
         output.json(&answer);
     } else if answer.drain {
-        output.talk(&format!("Worker {} takes no more builds; what it runs goes on. `--undo` takes this back.", answer.id));
+        output.talk(&format!(
+            "Worker {} takes no more builds; what it runs goes on. `--undo` takes this back.",
+            answer.id
+        ));
     } else {
         output.talk(&format!("Worker {} takes builds again.", answer.id));
     }
@@ -71,7 +77,8 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
 pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
     let query: Vec<(&str, String)> = args.reason.into_iter().map(|reason| ("reason", reason)).collect();
-    let answer: CancelAnswer = client.send(Method::DELETE, &format!("v1/builds/{}", args.id), &query, None).await?;
+    let answer: CancelAnswer =
+        client.send(Method::DELETE, &format!("v1/builds/{}", args.id), &query, None).await?;
     if output.is_json() {
         output.json(&answer);
     } else if answer.stopping {

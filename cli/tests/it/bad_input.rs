@@ -38,7 +38,8 @@ async fn it_is_refused_before_anything_is_sent() {
         ("doctor --data missing", "no `fairlane up` runs on"),
         ("sumbit", "similar"),
     ] {
-        let mut words: Vec<String> = line.replace("'a {oops}'", "a+{oops}").split(' ').map(|word| word.replace('+', " ")).collect();
+        let mut words: Vec<String> =
+            line.replace("'a {oops}'", "a+{oops}").split(' ').map(|word| word.replace('+', " ")).collect();
         if words[0] == "submit" && line.contains("missing") {
             words.extend(["--ref".to_owned(), COMMIT.to_owned()]);
         }
@@ -52,10 +53,13 @@ async fn it_is_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn nobody_there() {
     let home = TempDir::new();
-    let said = run(fairlane(&home, ["queue", "--dispatcher-url", "http://127.0.0.1:1,http://127.0.0.1:2"])).await;
+    let said =
+        run(fairlane(&home, ["queue", "--dispatcher-url", "http://127.0.0.1:1,http://127.0.0.1:2"])).await;
     let said = said.expect(4, "no dispatcher answers at http://127.0.0.1:1, http://127.0.0.1:2");
     assert!(said.talk.contains("Start one with `fairlane up`"), "{said:?}");
-    run(fairlane(&home, ["worker", "--redis-url", "redis://127.0.0.1:1", "--command", "/bin/true {repo}"])).await.expect(4, "is Redis running there?");
+    run(fairlane(&home, ["worker", "--redis-url", "redis://127.0.0.1:1", "--command", "/bin/true {repo}"]))
+        .await
+        .expect(4, "is Redis running there?");
 }
 
 #[tokio::test]

@@ -10,8 +10,22 @@ async fn all_is_well_beside_up() {
     let up = Up::start(&home, "/bin/echo {repo}").await;
     let said = up.run(&home, ["doctor", "--command", "/bin/echo {repo}"]).await.expect(0, "");
     assert!(said.data.lines().all(|line| line.starts_with("ok ")), "{}", said.data);
-    for about in ["redis", "eviction", "persistence", "schema", "queue", "workers", "dispatchers", "dispatcher", "command"] {
-        assert!(said.data.lines().any(|line| line.split_whitespace().nth(1) == Some(about)), "{about}: {}", said.data);
+    for about in [
+        "redis",
+        "eviction",
+        "persistence",
+        "schema",
+        "queue",
+        "workers",
+        "dispatchers",
+        "dispatcher",
+        "command",
+    ] {
+        assert!(
+            said.data.lines().any(|line| line.split_whitespace().nth(1) == Some(about)),
+            "{about}: {}",
+            said.data
+        );
     }
     up.stop().await;
 }
@@ -24,18 +38,20 @@ async fn a_redis_that_evicts_and_keeps_nothing_is_warned_of() {
     let findings = said.json();
     let level = |about: &str| {
         let finding = findings.iter().find(|finding| finding["about"] == about);
-        finding.unwrap_or_else(|| panic!("nothing about {about}: {findings:?}"))["level"].as_str().unwrap().to_owned()
+        finding.unwrap_or_else(|| panic!("nothing about {about}: {findings:?}"))["level"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
-    assert_eq!((level("redis"), level("eviction"), level("persistence"), level("queue")), (
-        "ok".to_owned(),
-        "warning".to_owned(),
-        "warning".to_owned(),
-        "warning".to_owned()
-    ));
+    assert_eq!(
+        (level("redis"), level("eviction"), level("persistence"), level("queue")),
+        ("ok".to_owned(), "warning".to_owned(), "warning".to_owned(), "warning".to_owned())
+    );
     let eviction = findings.iter().find(|finding| finding["about"] == "eviction").unwrap();
     assert!(eviction["advice"].as_str().unwrap().contains("noeviction"), "{eviction}");
     // It has looked, and changed nothing.
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis.connect().await).await.unwrap();
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg("*").query_async(&mut redis.connect().await).await.unwrap();
     assert!(keys.is_empty(), "{keys:?}");
 }
 
@@ -47,7 +63,13 @@ async fn a_queue_that_does_not_fit_together_is_an_error() {
     fairlane_common::Queue::open(&url, "fairlane").await.unwrap();
     let mut connection = redis.connect().await;
     let stray = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d";
-    let () = redis::cmd("ZADD").arg("{fairlane}:queued").arg(1).arg(stray).query_async(&mut connection).await.unwrap();
+    let () = redis::cmd("ZADD")
+        .arg("{fairlane}:queued")
+        .arg(1)
+        .arg(stray)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
     let said = run(fairlane(&home, ["doctor", "--redis-url", &redis.url()])).await.expect(1, "");
     assert!(said.data.lines().any(|line| line.starts_with("error") && line.contains(stray)), "{}", said.data);
 }
@@ -55,7 +77,8 @@ async fn a_queue_that_does_not_fit_together_is_an_error() {
 #[tokio::test]
 async fn nobody_there_is_an_error() {
     let home = TempDir::new();
-    let said = run(fairlane(&home, ["doctor", "--redis-url", "redis://:pass-word@127.0.0.1:1"])).await.expect(1, "");
+    let said =
+        run(fairlane(&home, ["doctor", "--redis-url", "redis://:pass-word@127.0.0.1:1"])).await.expect(1, "");
     assert!(said.data.contains("Is it running") && !said.data.contains("pass-word"), "{}", said.data);
     run(fairlane(&home, ["doctor"])).await.expect(1, "");
 }

@@ -8,7 +8,14 @@ use crate::setup::{LIMIT, Up, fairlane, run};
 
 fn git(folder: &std::path::Path, line: &str) -> String {
     let mut command = Command::new("git");
-    command.args(["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]);
+    command.args([
+        "-c",
+        "user.name=Test",
+        "-c",
+        "user.email=test@example.org",
+        "-c",
+        "init.defaultBranch=main",
+    ]);
     let output = command.args(line.split(' ')).current_dir(folder).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "git {line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -33,7 +40,13 @@ async fn serve(home: &TempDir) -> (Process, String, String, String) {
     let daemon = Process::spawn("git daemon", &mut command);
     let url = format!("git://127.0.0.1:{port}/demo");
     wait_for("git daemon to answer", LIMIT, async || {
-        Command::new("git").args(["ls-remote", &url]).stderr(Stdio::null()).stdout(Stdio::null()).status().unwrap().success()
+        Command::new("git")
+            .args(["ls-remote", &url])
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     })
     .await;
     (daemon, url, tagged, head)
@@ -45,9 +58,14 @@ async fn head_and_tags_are_looked_up_and_built() {
     let (daemon, repo, tagged, head) = serve(&home).await;
     let up = Up::start(&home, "/usr/bin/env git ls-remote --heads {repo}").await;
     let said = up.run(&home, ["submit", &repo, "--watch"]).await;
-    let said = said.expect(0, &format!("HEAD of {repo} is {head}")).expect(0, &format!("the image will be demo:{}", &head[..12]));
+    let said = said
+        .expect(0, &format!("HEAD of {repo} is {head}"))
+        .expect(0, &format!("the image will be demo:{}", &head[..12]));
     assert_eq!(said.data, format!("{head}\trefs/heads/main\n").replace('\t', "    "));
-    let said = up.run(&home, ["--json", "submit", &repo, "--ref", "v1"]).await.expect(0, &format!("v1 of {repo} is {tagged}"));
+    let said = up
+        .run(&home, ["--json", "submit", &repo, "--ref", "v1"])
+        .await
+        .expect(0, &format!("v1 of {repo} is {tagged}"));
     let build = up.run(&home, ["--json", "why", said.json()[0]["id"].as_str().unwrap()]).await.expect(0, "");
     assert_eq!(build.json()[0]["ref"], tagged);
     up.run(&home, ["submit", &repo, "--ref", "nothing"]).await.expect(2, "has no branch or tag 'nothing'");

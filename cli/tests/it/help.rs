@@ -5,8 +5,23 @@ use fairlane_testkit::TempDir;
 use crate::setup::{fairlane, run};
 
 const COMMANDS: [&str; 17] = [
-    "up", "dispatcher", "worker", "submit", "watch", "logs", "queue", "lanes", "why", "rule ban", "rule unban", "rule hold",
-    "rule release", "rule limit", "rule list", "workers", "drain",
+    "up",
+    "dispatcher",
+    "worker",
+    "submit",
+    "watch",
+    "logs",
+    "queue",
+    "lanes",
+    "why",
+    "rule ban",
+    "rule unban",
+    "rule hold",
+    "rule release",
+    "rule limit",
+    "rule list",
+    "workers",
+    "drain",
 ];
 
 #[tokio::test]

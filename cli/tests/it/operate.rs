@@ -11,7 +11,11 @@ const REPO: &str = "https://git.example.org/o/n";
 async fn rules_are_set_and_ended_part_by_part() {
     let home = TempDir::new();
     // An operator's own requests pass a ban, so there is a token without that scope.
-    std::fs::write(home.join("tokens"), "ops submit,read,operate operators-token\nhub submit,read visitors-token\n").unwrap();
+    std::fs::write(
+        home.join("tokens"),
+        "ops submit,read,operate operators-token\nhub submit,read visitors-token\n",
+    )
+    .unwrap();
     std::fs::write(home.join("fairlane.toml"), "[dispatcher]\ntokens_file = 'tokens'\n").unwrap();
     let mut up = Up::start(&home, "/bin/echo {repo}").await;
     up.token = Some("operators-token");
@@ -24,14 +28,20 @@ async fn rules_are_set_and_ended_part_by_part() {
     run(visitor).await.expect(5, "being repaired");
     let rules = up.run(&home, ["rule", "list", "--json"]).await.json();
     assert_eq!(rules[0]["pattern"], LANE);
-    assert_eq!((&rules[0]["rule"]["limit"], &rules[0]["rule"]["burst"]), (&4.into(), &6.into()), "the ban keeps the limit");
+    assert_eq!(
+        (&rules[0]["rule"]["limit"], &rules[0]["rule"]["burst"]),
+        (&4.into(), &6.into()),
+        "the ban keeps the limit"
+    );
     let list = up.run(&home, ["rule", "list"]).await.expect(0, "");
     assert!(list.data.contains("banned, ends in 2 h: being repaired"), "{}", list.data);
     assert!(list.data.contains("limit 4, burst 6"), "{}", list.data);
     up.run(&home, ["rule", "unban", LANE]).await.expect(0, "The ban of git.example.org/o/n has ended");
     up.run(&home, ["rule", "unban", LANE]).await.expect(2, "there is no ban of git.example.org/o/n");
     up.run(&home, ["submit", REPO, "--ref", COMMIT, "--watch"]).await.expect(0, "succeeded");
-    up.run(&home, ["rule", "limit", LANE, "--clear"]).await.expect(0, "The limit of git.example.org/o/n has ended");
+    up.run(&home, ["rule", "limit", LANE, "--clear"])
+        .await
+        .expect(0, "The limit of git.example.org/o/n has ended");
     up.run(&home, ["rule", "list"]).await.expect(0, "There are no rules");
     up.run(&home, ["rule", "limit", LANE, "2", "--together"]).await.expect(2, "needs a pattern");
     up.run(&home, ["rule", "hold", LANE, "--until", "2020-01-01T00:00:00Z"]).await.expect(2, "in the past");
@@ -43,7 +53,9 @@ async fn rules_are_set_and_ended_part_by_part() {
 async fn a_held_lane_waits_until_it_is_released() {
     let home = TempDir::new();
     let up = Up::start(&home, "/bin/echo {repo}").await;
-    up.run(&home, ["rule", "hold", "git.example.org/o/*", "--message", "registry moves"]).await.expect(0, "starts nothing");
+    up.run(&home, ["rule", "hold", "git.example.org/o/*", "--message", "registry moves"])
+        .await
+        .expect(0, "starts nothing");
     let id = up.run(&home, ["submit", REPO, "--ref", COMMIT]).await.expect(0, "").data.trim().to_owned();
     let why = up.run(&home, ["why", &id]).await.expect(0, "");
     assert!(why.data.contains("registry moves"), "{}", why.data);
@@ -96,7 +108,9 @@ async fn any_dispatcher_will_do() {
     let home = TempDir::new();
     let up = Up::start(&home, "/bin/echo {repo}").await;
     let both = format!("http://127.0.0.1:1,{}", up.url);
-    up.run(&home, ["submit", REPO, "--ref", COMMIT, "--watch", "--dispatcher-url", &both]).await.expect(0, "succeeded");
+    up.run(&home, ["submit", REPO, "--ref", COMMIT, "--watch", "--dispatcher-url", &both])
+        .await
+        .expect(0, "succeeded");
     up.stop().await;
 }
 

@@ -45,7 +45,10 @@ async fn another_file_is_named_by_flag_or_environment() {
 #[tokio::test]
 async fn a_wrong_file_is_refused_with_its_name_and_what_to_do() {
     for (file, says) in [
-        ("dispatcher_ulr = 'a'", "fairlane.toml: there is no setting `dispatcher_ulr`; did you mean `dispatcher_url`?"),
+        (
+            "dispatcher_ulr = 'a'",
+            "fairlane.toml: there is no setting `dispatcher_ulr`; did you mean `dispatcher_url`?",
+        ),
         ("[worker]\nslotz = 2", "did you mean `worker.slots`?"),
         ("dispatcher_url = 'a", "fairlane.toml, line 1"),
         ("[queue]\nlimit = 0", "The value stands in fairlane.toml"),
@@ -58,7 +61,14 @@ async fn a_wrong_file_is_refused_with_its_name_and_what_to_do() {
 async fn secrets_are_never_shown() {
     let secret = "correct-horse-battery";
     let home = home(&format!("token = '{secret}'\nredis_url = 'redis://:{secret}@127.0.0.1:1'"));
-    for line in [&["queue", "--help"][..], &["queue"], &["doctor"], &["doctor", "--json"], &["dispatcher", "--help"], &["dispatcher"]] {
+    for line in [
+        &["queue", "--help"][..],
+        &["queue"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["dispatcher", "--help"],
+        &["dispatcher"],
+    ] {
         let mut command = fairlane(&home, line.iter().copied());
         command.env("FAIRLANE_SEAL_KEY", format!("k:{secret}"));
         let said = run(command).await;

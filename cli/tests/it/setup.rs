@@ -39,7 +39,10 @@ pub(crate) struct Said {
 impl Said {
     /// Standard output as JSON, one object a line.
     pub(crate) fn json(&self) -> Vec<Value> {
-        self.data.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+        self.data
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
     }
 
     /// The exit code must be this one, and standard error must say this.
@@ -87,7 +90,10 @@ impl Up {
         arguments.extend(more);
         let mut command = fairlane(home, arguments);
         // So that a test of a restart or a killed worker need not wait for long.
-        command.env("FAIRLANE_DRAIN_TIMEOUT", "1s").env("FAIRLANE_LEASE", "4s").env("FAIRLANE_HEARTBEAT", "500ms");
+        command
+            .env("FAIRLANE_DRAIN_TIMEOUT", "1s")
+            .env("FAIRLANE_LEASE", "4s")
+            .env("FAIRLANE_HEARTBEAT", "500ms");
         let process = Process::spawn("fairlane up", &mut command);
         let line = process.wait_for_line("listens on http://", LIMIT).await;
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
@@ -95,7 +101,11 @@ impl Up {
     }
 
     /// `fairlane` with these arguments, on this dispatcher.
-    pub(crate) fn command<'a>(&self, home: &TempDir, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    pub(crate) fn command<'a>(
+        &self,
+        home: &TempDir,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Command {
         let mut command = fairlane(home, arguments);
         command.env("FAIRLANE_DISPATCHER_URL", &self.url);
         if let Some(token) = self.token {

@@ -12,8 +12,11 @@ const ECHO: &str = "/bin/echo built {image} of {repo}";
 async fn a_first_build_is_followed_to_its_end() {
     let home = TempDir::new();
     let up = Up::start(&home, ECHO).await;
-    let said = up.run(&home, ["submit", "https://git.example.org/owner/demo", "--ref", COMMIT, "--watch"]).await;
-    let said = said.expect(0, "the image will be owner-demo:3f2a91c0d1e2").expect(0, "succeeded: owner-demo:3f2a91c0d1e2");
+    let said =
+        up.run(&home, ["submit", "https://git.example.org/owner/demo", "--ref", COMMIT, "--watch"]).await;
+    let said = said
+        .expect(0, "the image will be owner-demo:3f2a91c0d1e2")
+        .expect(0, "succeeded: owner-demo:3f2a91c0d1e2");
     assert_eq!(said.data, "built owner-demo:3f2a91c0d1e2 of https://git.example.org/owner/demo\n");
     // The same again is answered by what was built just now.
     let again = up.run(&home, ["submit", "https://git.example.org/owner/demo", "--ref", COMMIT]).await;
@@ -50,14 +53,25 @@ async fn a_failing_build_exits_with_1_and_a_cancelled_one_with_3() {
 async fn json_is_one_object_a_line() {
     let home = TempDir::new();
     let up = Up::start(&home, ECHO).await;
-    let said = up.run(&home, ["--json", "submit", "https://git.example.org/o/n", "--ref", COMMIT, "--watch"]).await.expect(0, "");
+    let said = up
+        .run(&home, ["--json", "submit", "https://git.example.org/o/n", "--ref", COMMIT, "--watch"])
+        .await
+        .expect(0, "");
     let events = said.json();
     assert_eq!(events.first().unwrap()["event"], "submitted");
     let log: Vec<_> = events.iter().filter(|event| event["event"] == "log").collect();
     assert_eq!(log[0]["lines"][0]["text"], "built o-n:3f2a91c0d1e2 of https://git.example.org/o/n");
     assert_eq!(events.last().unwrap()["state"], "succeeded");
     let id = events[0]["id"].as_str().unwrap();
-    for line in [&["queue"][..], &["queue", "--builds"], &["lanes", "git.example.org/o/n"], &["why", id], &["workers"], &["logs", id], &["doctor"]] {
+    for line in [
+        &["queue"][..],
+        &["queue", "--builds"],
+        &["lanes", "git.example.org/o/n"],
+        &["why", id],
+        &["workers"],
+        &["logs", id],
+        &["doctor"],
+    ] {
         let said = up.run(&home, line.iter().copied().chain(["--json"])).await.expect(0, "");
         assert!(!said.json().is_empty(), "{line:?}");
     }
@@ -92,7 +106,10 @@ async fn a_killed_up_leaves_no_redis_behind_and_the_next_one_goes_on() {
     watch.kill();
     let lock = home.join(".local/share/fairlane/redis.lock");
     up.process.kill();
-    wait_for("redis-server to end", LIMIT, async || std::fs::File::open(&lock).unwrap().try_lock().map_err(|e| e.to_string())).await;
+    wait_for("redis-server to end", LIMIT, async || {
+        std::fs::File::open(&lock).unwrap().try_lock().map_err(|e| e.to_string())
+    })
+    .await;
     let up = Up::start_with(&home, ECHO, &["--slots", "1"]).await;
     up.run(&home, ["watch", &id]).await.expect(0, "succeeded");
     let said = up.run(&home, ["logs", &id]).await.expect(0, "");
@@ -121,7 +138,8 @@ async fn a_redis_that_dies_is_started_again_with_its_data() {
     let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
     watch.wait_for_line("running", LIMIT).await;
     let socket = home.join(".local/share/fairlane/redis.sock");
-    let shutdown = Command::new("redis-cli").arg("-s").arg(&socket).args(["shutdown", "nosave"]).output().unwrap();
+    let shutdown =
+        Command::new("redis-cli").arg("-s").arg(&socket).args(["shutdown", "nosave"]).output().unwrap();
     assert!(shutdown.status.success(), "{shutdown:?}");
     up.process.wait_for_line("starting it again with its data", LIMIT).await;
     gate.open("through the gate").await;

@@ -1,0 +1,130 @@
+//! The commands of `fairlane rule`.
+
+use clap::{Args, Subcommand};
+use fairlane_common::rule::Pattern;
+
+use super::Reach;
+
+/// What to do with rules.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rule {
+    /// Refuse new requests; what is queued or runs goes on
+    ///
+    /// Example: fairlane rule ban github.com/owner/name --message "being repaired" --for 2h
+    Ban {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        stop: StopArgs,
+        /// Build the lane's HEAD now, so that --until-built has something to end with
+        #[arg(long, requires = "until_built")]
+        build: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// End a ban
+    ///
+    /// Example: fairlane rule unban github.com/owner/name
+    Unban {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Take requests, but start nothing
+    ///
+    /// Example: fairlane rule hold 'github.com/owner/*' --message "registry move" --until 2026-03-24T18:00:00Z
+    Hold {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        stop: StopArgs,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// End a hold
+    ///
+    /// Example: fairlane rule release 'github.com/owner/*'
+    Release {
+        /// A lane or a pattern of lanes
+        pattern: PatternText,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Say how many builds of a lane may run at the same time
+    ///
+    /// Examples:
+    ///   fairlane rule limit github.com/owner/name 4
+    ///   fairlane rule limit 'github.com/owner/*' 3 --together --for 2h
+    ///   fairlane rule limit github.com/owner/name --clear
+    #[command(verbatim_doc_comment)]
+    Limit(LimitArgs),
+    /// List all rules
+    ///
+    /// Example: fairlane rule list
+    List {
+        #[command(flatten)]
+        reach: Reach,
+    },
+}
+
+/// When a ban or a hold ends, and what people are told.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// What people are told
+    #[arg(long, short)]
+    pub(crate) message: Option<String>,
+    /// It ends after this long: 90s, 15m, 2h, 3d
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
+    pub(crate) lasts: Option<String>,
+    /// It ends at this time: 2026-03-24T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// It ends with the next success of the lane
+    #[arg(long)]
+    pub(crate) until_built: bool,
+}
+
+/// A limit, or its end.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// A lane or a pattern of lanes
+    pub(crate) pattern: PatternText,
+    /// Builds of each lane that may run at the same time
+    #[arg(required_unless_present = "clear", conflicts_with = "clear", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
+    /// Builds up to which a lane may borrow while more than half of all slots are free
+    #[arg(long, value_name = "N", conflicts_with = "clear", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) burst: Option<u32>,
+    /// Count all lanes of the pattern together
+    #[arg(long, conflicts_with = "clear")]
+    pub(crate) together: bool,
+    /// It ends after this long: 90s, 15m, 2h, 3d
+    #[arg(long = "for", value_name = "TIME", conflicts_with_all = ["until", "clear"])]
+    pub(crate) lasts: Option<String>,
+    /// It ends at this time: 2026-03-24T18:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "clear")]
+    pub(crate) until: Option<String>,
+    /// Take the limit away
+    #[arg(long)]
+    pub(crate) clear: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// A pattern, and the text that it was typed as.
+#[derive(Debug, Clone)]
+pub(crate) struct PatternText {
+    /// As typed: a repository's address tells where to build it from.
+    pub(crate) typed: String,
+    /// Its normal form.
+    pub(crate) pattern: Pattern,
+}
+
+impl std::str::FromStr for PatternText {
+    type Err = fairlane_common::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self { typed: text.to_owned(), pattern: text.parse()? })
+    }
+}
