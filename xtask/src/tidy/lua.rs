@@ -14,7 +14,11 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 fn in_script(source: &Source) -> Vec<Finding> {
     let header: Vec<_> = source.text.lines().take_while(|line| line.starts_with("--")).collect();
     let wanted: &[&str] = if is_shared(source) { &CONTRACT[..1] } else { CONTRACT };
-    let has = |word: &str| header.iter().any(|line| line.trim_start_matches(['-', ' ']).starts_with(word));
+    // One line may speak of several: "KEYS, ARGV, Returns: see …".
+    let has = |word: &str| {
+        let subjects = header.iter().filter_map(|line| line.split(':').next());
+        subjects.flat_map(|text| text.split(|c: char| !c.is_alphanumeric())).any(|subject| subject == word)
+    };
     let missing: Vec<_> = wanted.iter().copied().filter(|word| !has(word)).collect();
     if missing.is_empty() {
         return Vec::new();
