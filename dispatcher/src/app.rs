@@ -9,7 +9,6 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use fairlane_common::Queue;
 use fairlane_common::id::DispatcherId;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -101,9 +100,9 @@ pub async fn serve(
         return Err(ServeError::Open(address));
     }
     let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    let stall = settings.bounds.stall;
+    let bounds = &settings.bounds;
+    let listener = Listener::bind(address, bounds.send_buffer, bounds.stall).map_err(failed)?;
+    let local = axum::serve::Listener::local_addr(&listener).map_err(failed)?;
     let app = App::new(settings, queue, shutdown.clone());
 
     let heart = tokio::spawn(Arc::clone(&app.people).run(app.queue.clone(), shutdown.clone()));
@@ -114,8 +113,7 @@ pub async fn serve(
     tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
     ready(local);
     let stop = shutdown.clone();
-    let server = axum::serve(Listener::new(listener, stall), router)
-        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;

@@ -91,6 +91,9 @@ pub struct Bounds {
     pub slow_after: Duration,
     /// A connection whose peer takes no byte for so long is closed.
     pub stall: Duration,
+    /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
+    /// up to 4 MB for each reader that stops reading.
+    pub send_buffer: u32,
     /// Silence on a stream after which a comment is sent: below the 30 s and 60 s at which proxies
     /// close quiet connections.
     pub keepalive: Duration,
@@ -109,6 +112,7 @@ impl Default for Bounds {
             redis_wait: Duration::from_millis(1500),
             slow_after: Duration::from_secs(10),
             stall: Duration::from_secs(30),
+            send_buffer: 128 * 1024,
             keepalive: Duration::from_secs(15),
             post_counts: Duration::from_secs(30),
             ring_bytes: 256 * 1024,

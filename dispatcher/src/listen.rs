@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Sleep;
 
 /// Accepts connections that are closed when their peer takes no byte for too long. Without it a
@@ -17,9 +17,19 @@ pub(crate) struct Listener {
     stall: Duration,
 }
 
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 impl Listener {
-    pub(crate) fn new(inner: TcpListener, stall: Duration) -> Self {
-        Self { inner, stall }
+    /// Listens on `address`. What the kernel holds for one connection is at most about `send_buffer`
+    /// bytes.
+    pub(crate) fn bind(address: SocketAddr, send_buffer: u32, stall: Duration) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(send_buffer)?;
+        socket.bind(address)?;
+        Ok(Self { inner: socket.listen(BACKLOG)?, stall })
     }
 }
 

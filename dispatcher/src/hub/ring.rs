@@ -174,19 +174,20 @@ impl Ring {
         self.push(Kind::Other, bytes);
     }
 
-    /// What the stream at `place`, which took nothing for `idle`, is to do next.
-    pub(crate) fn step(&self, place: &mut Place, idle: Duration, slow_after: Duration) -> Step {
+    /// What the stream at `place`, which took nothing for `stalled`, is to do next. Who stalled and
+    /// is behind for it is let go; who is only behind, as a newcomer is, reads the log by itself.
+    pub(crate) fn step(&self, place: &mut Place, stalled: Duration, slow_after: Duration) -> Step {
         if let Some(next) = place.next {
             if next >= self.first {
                 return self.follow(place, next);
             }
-            if idle > slow_after {
-                return Step::TooSlow;
-            }
             // A burst went past it; it reads what it missed by itself.
             place.next = None;
         }
-        self.align(place)
+        match self.align(place) {
+            Step::Read { .. } if stalled > slow_after => Step::TooSlow,
+            step => step,
+        }
     }
 
     /// Goes on along the frames from `next`.

@@ -30,6 +30,9 @@ struct Watcher {
     place: Place,
     pending: VecDeque<Bytes>,
     sent_at: Instant,
+    // The longest time that the connection did not take what it was given, since the stream was last
+    // up to date.
+    stalled: Duration,
     over: bool,
 }
 
@@ -62,6 +65,7 @@ pub(crate) fn events(
         place: Place::new(run, entry, state_number),
         pending: VecDeque::from([retry, first]),
         sent_at: Instant::now(),
+        stalled: Duration::ZERO,
         over: false,
     };
     futures::stream::unfold(watcher, |mut watcher| async move {
@@ -73,8 +77,7 @@ pub(crate) fn events(
 
 impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
-        // How long the connection has not taken what it was given.
-        let idle = self.sent_at.elapsed();
+        self.stalled = self.stalled.max(self.sent_at.elapsed());
         loop {
             if let Some(bytes) = self.pending.pop_front() {
                 return Some(bytes);
@@ -88,7 +91,8 @@ impl Watcher {
                 );
             }
             self.changes.mark_unchanged();
-            let step = self.seat.channel.ring().step(&mut self.place, idle, self.hub.bounds.slow_after);
+            let step =
+                self.seat.channel.ring().step(&mut self.place, self.stalled, self.hub.bounds.slow_after);
             match step {
                 Step::Send(bytes) => return Some(bytes),
                 Step::Read { until, seq } => {
@@ -97,6 +101,7 @@ impl Watcher {
                     }
                 }
                 Step::Wait => {
+                    self.stalled = Duration::ZERO;
                     if let Some(comment) = self.wait(self.hub.bounds.keepalive).await {
                         return Some(comment);
                     }

@@ -39,7 +39,7 @@ async fn secrets_are_sealed_in_redis_and_never_shown() {
 }
 
 fn hex(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+    text.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).map(char::from).collect()
 }
 
 /// All that Redis was told and has kept, as text: its append-only files.

@@ -259,7 +259,7 @@ impl Worker {
             slots,
             draining: false,
             // The tests' runs need no heartbeats.
-            lease: Duration::from_secs(600),
+            lease: Duration::from_mins(10),
             held: Vec::new(),
         };
         queue.renew(&beat).await.unwrap();
@@ -277,7 +277,7 @@ impl Worker {
                 worker: self.id.clone(),
                 place: self.place(),
                 free: 1,
-                lease: Duration::from_secs(600),
+                lease: Duration::from_mins(10),
                 request: uuid::Uuid::new_v4(),
             };
             self.queue.claim(&claim).await.unwrap().pop()
