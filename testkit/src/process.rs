@@ -34,15 +34,8 @@ impl Process {
             .stdout(create(&output.join("stdout")))
             .stderr(create(&output.join("stderr")));
         match command.spawn() {
-            Ok(child) => Self {
-                name: name.to_owned(),
-                child: Mutex::new(child),
-                output,
-            },
-            Err(error) => panic!(
-                "cannot start {name} ({}): {error}",
-                command.get_program().display()
-            ),
+            Ok(child) => Self { name: name.to_owned(), child: Mutex::new(child), output },
+            Err(error) => panic!("cannot start {name} ({}): {error}", command.get_program().display()),
         }
     }
 
@@ -116,10 +109,7 @@ impl Process {
         // The lock and `try_wait` keep the process id ours: it is not given away before it is waited for.
         let mut child = self.child();
         if let Ok(Some(status)) = child.try_wait() {
-            panic!(
-                "{} has ended already ({status}), it cannot be sent {signal:?}",
-                self.name
-            );
+            panic!("{} has ended already ({status}), it cannot be sent {signal:?}", self.name);
         }
         if let Err(error) = send(child.id(), signal) {
             panic!("cannot send {signal:?} to {}: {error}", self.name);
@@ -145,19 +135,11 @@ impl Process {
     /// # Panics
     /// When `deadline` has passed.
     pub async fn wait_for_line(&self, needle: &str, deadline: Duration) -> String {
-        wait_for(
-            &format!("{} to write {needle:?}", self.name),
-            deadline,
-            async || {
-                let (out, err) = (self.stdout(), self.stderr());
-                let found = out
-                    .lines()
-                    .chain(err.lines())
-                    .find(|line| line.contains(needle))
-                    .map(str::to_owned);
-                found.ok_or_else(|| format!("running: {}, output:\n{out}{err}", self.is_running()))
-            },
-        )
+        wait_for(&format!("{} to write {needle:?}", self.name), deadline, async || {
+            let (out, err) = (self.stdout(), self.stderr());
+            let found = out.lines().chain(err.lines()).find(|line| line.contains(needle)).map(str::to_owned);
+            found.ok_or_else(|| format!("running: {}, output:\n{out}{err}", self.is_running()))
+        })
         .await
     }
 
@@ -192,10 +174,8 @@ pub fn free_port() -> u16 {
 
 /// Sends a signal to a process of ours that has not been waited for.
 pub(crate) fn send(pid: u32, signal: Signal) -> Result<(), String> {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| format!("{pid} is no process id"))?;
+    let pid =
+        i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| format!("{pid} is no process id"))?;
     kill_process(pid, signal).map_err(|error| error.to_string())
 }
 

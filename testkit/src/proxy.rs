@@ -43,9 +43,7 @@ impl Weather {
     /// How long a chunk of so many bytes is on its way.
     fn lateness(&self, bytes: usize) -> Duration {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let micros = self
-            .bytes_per_second
-            .map_or(0, |rate| bytes.saturating_mul(1_000_000) / rate);
+        let micros = self.bytes_per_second.map_or(0, |rate| bytes.saturating_mul(1_000_000) / rate);
         self.delay + Duration::from_micros(micros)
     }
 }
@@ -92,11 +90,7 @@ impl FaultProxy {
             connections: AtomicUsize::new(0),
         });
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            shared,
-            address,
-            acceptor,
-        }
+        Self { shared, address, acceptor }
     }
 
     /// The proxy's own address.
@@ -136,19 +130,14 @@ impl FaultProxy {
 
     /// Lets through no more than this many bytes per second, in each direction of each connection.
     pub fn throttle(&self, bytes_per_second: u64) {
-        self.shared
-            .weather
-            .send_modify(|weather| weather.bytes_per_second = Some(bytes_per_second.max(1)));
+        self.shared.weather.send_modify(|weather| weather.bytes_per_second = Some(bytes_per_second.max(1)));
     }
 
     /// Ends refusal, stall, delay and throttle, and forgets a reply to be lost.
     pub fn resume(&self) {
         *self.lose_reply_to() = None;
         self.shared.weather.send_modify(|weather| {
-            *weather = Weather {
-                cuts: weather.cuts,
-                ..Weather::default()
-            };
+            *weather = Weather { cuts: weather.cuts, ..Weather::default() };
         });
     }
 
@@ -169,10 +158,7 @@ impl FaultProxy {
     }
 
     fn lose_reply_to(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
-        self.shared
-            .lose_reply_to
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.lose_reply_to.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,9 +214,8 @@ async fn serve<CR, CW, SR, SW>(
     SW: AsyncWrite + Unpin,
 {
     let end = {
-        let requests = pump(&mut client_reader, &mut server_writer, weather.clone(), |bytes| {
-            shared.is_to_lose(bytes)
-        });
+        let requests =
+            pump(&mut client_reader, &mut server_writer, weather.clone(), |bytes| shared.is_to_lose(bytes));
         let replies = pump(&mut server_reader, &mut client_writer, weather.clone(), |_| false);
         let cuts = weather.borrow_and_update().cuts;
         let cut = async {
@@ -274,10 +259,7 @@ impl Shared {
     fn is_to_lose(&self, request: &[u8]) -> bool {
         let mut wanted = self.lose_reply_to.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = wanted.as_ref().is_some_and(|needle| {
-            needle.is_empty()
-                || request
-                    .windows(needle.len())
-                    .any(|window| window == needle.as_slice())
+            needle.is_empty() || request.windows(needle.len()).any(|window| window == needle.as_slice())
         });
         if is_it {
             *wanted = None;
@@ -297,10 +279,7 @@ async fn pump(
 ) -> End {
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     loop {
-        let share = weather
-            .borrow()
-            .bytes_per_second
-            .map_or(CHUNK_BYTES_MAX, bytes_per_chunk);
+        let share = weather.borrow().bytes_per_second.map_or(CHUNK_BYTES_MAX, bytes_per_chunk);
         let bytes = match reader.read(&mut chunk[..share]).await {
             Ok(bytes) if bytes > 0 => &chunk[..bytes],
             _ => {

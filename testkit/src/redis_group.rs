@@ -35,18 +35,10 @@ impl RedisCluster {
             let (from, to) = (SLOTS / MASTERS * number, SLOTS / MASTERS * (number + 1) - 1);
             let to = if number + 1 == MASTERS { SLOTS - 1 } else { to };
             let mut own = node.connect().await;
-            must(
-                &mut own,
-                &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()],
-            )
-            .await;
+            must(&mut own, &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]).await;
             if number > 0 {
                 let bus = config_of(&mut own, "cluster-port").await;
-                must(
-                    &mut first,
-                    &["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus],
-                )
-                .await;
+                must(&mut first, &["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string(), &bus]).await;
             }
         }
         for node in &cluster.nodes {
@@ -99,11 +91,7 @@ impl SentinelSet {
         let mut connection = replica.connect().await;
         wait_for("the replica to be in step", FORM_DEADLINE, async || {
             let info = must(&mut connection, &["INFO", "replication"]).await;
-            if info.contains("master_link_status:up") {
-                Ok(())
-            } else {
-                Err(info)
-            }
+            if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
         })
         .await;
         let name = Self::MASTER_NAME;
@@ -114,11 +102,7 @@ impl SentinelSet {
             .config_line(&format!("sentinel failover-timeout {name} 5000"))
             .start()
             .await;
-        let set = Self {
-            master,
-            replica,
-            sentinel,
-        };
+        let set = Self { master, replica, sentinel };
         let mut connection = set.sentinel.connect().await;
         wait_for("the sentinel to know the replica", FORM_DEADLINE, async || {
             let replicas: Vec<redis::Value> = redis::cmd("SENTINEL")
@@ -127,11 +111,7 @@ impl SentinelSet {
                 .query_async(&mut connection)
                 .await
                 .map_err(|error| error.to_string())?;
-            if replicas.is_empty() {
-                Err("no replica".to_owned())
-            } else {
-                Ok(())
-            }
+            if replicas.is_empty() { Err("no replica".to_owned()) } else { Ok(()) }
         })
         .await;
         set
@@ -182,11 +162,8 @@ async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> String 
 }
 
 async fn config_of(connection: &mut MultiplexedConnection, name: &str) -> String {
-    let answer: redis::RedisResult<(String, String)> = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg(name)
-        .query_async(connection)
-        .await;
+    let answer: redis::RedisResult<(String, String)> =
+        redis::cmd("CONFIG").arg("GET").arg(name).query_async(connection).await;
     match answer {
         Ok((_, value)) => value,
         Err(error) => panic!("CONFIG GET {name}: {error}"),

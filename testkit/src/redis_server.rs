@@ -54,23 +54,12 @@ impl RedisServer {
         password: Option<String>,
         sentinel: bool,
     ) -> Self {
-        Self {
-            port,
-            socket,
-            password,
-            sentinel,
-            child: Mutex::new(None),
-            dir,
-        }
+        Self { port, socket, password, sentinel, child: Mutex::new(None), dir }
     }
 
     /// The URL of its unix socket, password included.
     pub fn url(&self) -> String {
-        let password = self
-            .password
-            .as_ref()
-            .map(|password| format!("?pass={password}"))
-            .unwrap_or_default();
+        let password = self.password.as_ref().map(|password| format!("?pass={password}")).unwrap_or_default();
         format!("redis+unix://{}{password}", self.socket.display())
     }
 
@@ -79,11 +68,7 @@ impl RedisServer {
     /// # Panics
     /// Where it was started without [`RedisServerBuilder::tcp`].
     pub fn tcp_url(&self) -> String {
-        let password = self
-            .password
-            .as_ref()
-            .map(|password| format!(":{password}@"))
-            .unwrap_or_default();
+        let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("redis://{password}127.0.0.1:{}", self.port())
     }
 
@@ -139,9 +124,8 @@ impl RedisServer {
         let limits = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_connection_timeout(Some(START_DEADLINE));
-        let mut connection = Client::open(self.url())?
-            .get_multiplexed_async_connection_with_config(&limits)
-            .await?;
+        let mut connection =
+            Client::open(self.url())?.get_multiplexed_async_connection_with_config(&limits).await?;
         // Answers LOADING with an error as long as it reads its append-only file.
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(connection)
@@ -230,12 +214,7 @@ impl RedisServer {
         if self.sentinel {
             command.arg("--sentinel");
         }
-        match command
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
-            .spawn()
-        {
+        match command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).spawn() {
             Ok(started) => *child = Some(started),
             Err(error) => panic!(
                 "cannot start {binary}: {error}. These tests run a real server: install it (on Debian `apt-get \
@@ -260,9 +239,7 @@ impl RedisServer {
     }
 
     fn ended(&self) -> Option<std::process::ExitStatus> {
-        self.child()
-            .as_mut()
-            .and_then(|child| child.try_wait().ok().flatten())
+        self.child().as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {

@@ -60,10 +60,7 @@ where
             Ok(Err(seen)) => last_seen = seen,
             Err(_) => {}
         }
-        assert!(
-            Instant::now() < end,
-            "waited {deadline:?} for {what}; last seen: {last_seen}"
-        );
+        assert!(Instant::now() < end, "waited {deadline:?} for {what}; last seen: {last_seen}");
         sleep(POLL_INTERVAL).await;
     }
 }

@@ -15,10 +15,7 @@ async fn output_is_captured_and_so_is_the_exit_code() {
     let process = shell("echo hello; echo careful >&2; exit 3");
     assert_eq!(process.wait_for_line("hello", DEADLINE).await, "hello");
     assert_eq!(process.wait(DEADLINE).await.code(), Some(3));
-    assert_eq!(
-        (process.stdout().as_str(), process.stderr().as_str()),
-        ("hello\n", "careful\n")
-    );
+    assert_eq!((process.stdout().as_str(), process.stderr().as_str()), ("hello\n", "careful\n"));
 }
 
 #[tokio::test]
@@ -26,10 +23,7 @@ async fn a_frozen_program_ends_only_when_thawed() {
     let process = shell("echo ready; exec tail -f /dev/null");
     process.wait_for_line("ready", DEADLINE).await;
     process.freeze();
-    wait_for_eq("the state", DEADLINE, "T".to_owned(), async || {
-        state_of(process.pid())
-    })
-    .await;
+    wait_for_eq("the state", DEADLINE, "T".to_owned(), async || state_of(process.pid())).await;
     process.terminate();
     assert!(process.is_running());
     process.thaw();
@@ -48,11 +42,5 @@ async fn a_dropped_program_is_gone() {
 /// The one letter of `/proc/<pid>/stat`, or nothing for a process that is gone.
 fn state_of(pid: u32) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    stat.rsplit(')').next().unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
 }

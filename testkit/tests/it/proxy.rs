@@ -17,9 +17,7 @@ async fn setup() -> anyhow::Result<(RedisServer, FaultProxy, MultiplexedConnecti
 
 async fn connect(proxy: &FaultProxy) -> redis::RedisResult<MultiplexedConnection> {
     let limits = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    redis::Client::open(proxy.redis_url())?
-        .get_multiplexed_async_connection_with_config(&limits)
-        .await
+    redis::Client::open(proxy.redis_url())?.get_multiplexed_async_connection_with_config(&limits).await
 }
 
 #[tokio::test]
@@ -50,10 +48,7 @@ async fn a_stalled_connection_goes_on_where_it_stopped() -> anyhow::Result<()> {
     let (server, proxy, mut connection) = setup().await?;
     proxy.stall();
     let mut answer = tokio::spawn(async move { connection.set::<_, _, ()>("key", 1).await });
-    assert!(
-        timeout(MOMENT, &mut answer).await.is_err(),
-        "an answer came through a stall"
-    );
+    assert!(timeout(MOMENT, &mut answer).await.is_err(), "an answer came through a stall");
     assert!(!server.connect().await.exists::<_, bool>("key").await?);
     proxy.resume();
     answer.await??;
@@ -67,20 +62,12 @@ async fn delay_and_throttle_take_their_time() -> anyhow::Result<()> {
     proxy.delay(MOMENT);
     let start = Instant::now();
     connection.set::<_, _, ()>("key", "x".repeat(20_000)).await?;
-    assert!(
-        start.elapsed() >= 2 * MOMENT,
-        "{:?} for two directions",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= 2 * MOMENT, "{:?} for two directions", start.elapsed());
     proxy.resume();
     proxy.throttle(50_000);
     let start = Instant::now();
     assert_eq!(connection.get::<_, String>("key").await?.len(), 20_000);
-    assert!(
-        start.elapsed() >= Duration::from_millis(300),
-        "{:?} for 20 kB at 50 kB/s",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?} for 20 kB at 50 kB/s", start.elapsed());
     Ok(())
 }
 
@@ -89,10 +76,7 @@ async fn a_lost_reply_is_to_a_request_that_was_carried_out_once() -> anyhow::Res
     let (server, proxy, mut connection) = setup().await?;
     for lost in 1..=20 {
         proxy.drop_next_reply();
-        assert!(
-            connection.incr::<_, _, i64>("count", 1).await.is_err(),
-            "a reply came through"
-        );
+        assert!(connection.incr::<_, _, i64>("count", 1).await.is_err(), "a reply came through");
         wait_for_eq("replies lost", DEADLINE, lost, async || proxy.replies_lost()).await;
         connection = connect(&proxy).await?;
     }

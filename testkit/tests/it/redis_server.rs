@@ -5,10 +5,7 @@ use redis::AsyncCommands as _;
 
 #[tokio::test]
 async fn two_servers_know_nothing_of_each_other() -> anyhow::Result<()> {
-    let (one, other) = (
-        RedisServer::start_default().await,
-        RedisServer::start_default().await,
-    );
+    let (one, other) = (RedisServer::start_default().await, RedisServer::start_default().await);
     one.connect().await.set::<_, _, ()>("key", "value").await?;
     assert_eq!(other.connect().await.get::<_, Option<String>>("key").await?, None);
     Ok(())
@@ -16,20 +13,13 @@ async fn two_servers_know_nothing_of_each_other() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn what_a_restart_keeps_is_what_the_append_only_file_keeps() -> anyhow::Result<()> {
-    for (mode, kept) in [
-        (AppendOnly::Off, None),
-        (AppendOnly::Always, Some("value".to_owned())),
-    ] {
+    for (mode, kept) in [(AppendOnly::Off, None), (AppendOnly::Always, Some("value".to_owned()))] {
         let server = RedisServer::builder().append_only(mode).start().await;
         server.connect().await.set::<_, _, ()>("key", "value").await?;
         let pid = server.pid();
         server.restart().await;
         assert_ne!(server.pid(), pid);
-        assert_eq!(
-            server.connect().await.get::<_, Option<String>>("key").await?,
-            kept,
-            "{mode:?}"
-        );
+        assert_eq!(server.connect().await.get::<_, Option<String>>("key").await?, kept, "{mode:?}");
         server.kill();
         server.start().await;
         assert_eq!(
@@ -43,25 +33,12 @@ async fn what_a_restart_keeps_is_what_the_append_only_file_keeps() -> anyhow::Re
 
 #[tokio::test]
 async fn tcp_password_and_acl_users_are_in_force() -> anyhow::Result<()> {
-    let server = RedisServer::builder()
-        .tcp()
-        .password("secret")
-        .acl_user("reader", "on >word ~* +get")
-        .start()
-        .await;
+    let server =
+        RedisServer::builder().tcp().password("secret").acl_user("reader", "on >word ~* +get").start().await;
     let client = redis::Client::open(server.tcp_url())?;
-    client
-        .get_multiplexed_async_connection()
-        .await?
-        .set::<_, _, ()>("key", "value")
-        .await?;
+    client.get_multiplexed_async_connection().await?.set::<_, _, ()>("key", "value").await?;
     let open = redis::Client::open(format!("redis://127.0.0.1:{}", server.port()))?;
-    let refused = async {
-        open.get_multiplexed_async_connection()
-            .await?
-            .get::<_, String>("key")
-            .await
-    };
+    let refused = async { open.get_multiplexed_async_connection().await?.get::<_, String>("key").await };
     assert!(refused.await.is_err(), "no password, yet an answer");
     let reader = redis::Client::open(format!("redis://reader:word@127.0.0.1:{}", server.port()))?;
     let mut reader = reader.get_multiplexed_async_connection().await?;

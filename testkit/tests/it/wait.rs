@@ -22,8 +22,5 @@ async fn a_wait_that_times_out_says_what_for_and_what_it_saw() {
 #[tokio::test]
 #[should_panic(expected = "the first look did not return")]
 async fn a_look_that_hangs_is_cut_off() {
-    wait_for("nothing", Duration::from_millis(50), async || {
-        std::future::pending::<bool>().await
-    })
-    .await;
+    wait_for("nothing", Duration::from_millis(50), async || std::future::pending::<bool>().await).await;
 }
