@@ -4,9 +4,12 @@
 
 mod bad_input;
 mod doctor;
+mod faults;
 mod git;
 mod help;
 mod operate;
+mod semaphore;
 mod settings;
 mod setup;
+mod system;
 mod up;

@@ -94,7 +94,11 @@ impl Up {
             .env("FAIRLANE_DRAIN_TIMEOUT", "1s")
             .env("FAIRLANE_LEASE", "4s")
             .env("FAIRLANE_HEARTBEAT", "500ms");
-        let process = Process::spawn("fairlane up", &mut command);
+        Self::of(Process::spawn("fairlane up", &mut command)).await
+    }
+
+    /// An `up` that was started, once it is ready.
+    pub(crate) async fn of(process: Process) -> Self {
         let line = process.wait_for_line("listens on http://", LIMIT).await;
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
         Self { url: url.trim_end_matches([',', '.']).to_owned(), process, token: None }

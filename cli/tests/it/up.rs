@@ -162,3 +162,20 @@ async fn the_second_interrupt_ends_it_at_once() {
     up.process.terminate();
     assert!(!up.process.wait(LIMIT).await.success());
 }
+
+#[tokio::test]
+async fn a_build_that_ends_while_it_stops_is_followed_to_its_end() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let mut command = fairlane(&home, ["up", "--listen", "127.0.0.1:0", "--command", &gate.template()]);
+    let up = Up::of(Process::spawn("fairlane up", &mut command)).await;
+    let id = up.submit(&home, "demo").await;
+    let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
+    watch.wait_for_line("running", LIMIT).await;
+    up.process.terminate();
+    up.process.wait_for_line("running builds may end", LIMIT).await;
+    gate.open("the last line").await;
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(0), "{}", watch.stderr());
+    assert_eq!(watch.stdout(), "the last line\n");
+    assert!(up.process.wait(LIMIT).await.success());
+}
