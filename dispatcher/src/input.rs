@@ -59,6 +59,11 @@ async fn read(request: Request) -> Answer<Bytes> {
 }
 
 impl JsonBody {
+    /// Its size, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The body as an object, field by field.
     pub(crate) fn object(&self) -> Answer<Fields> {
         let value: Value = serde_json::from_slice(&self.0).map_err(|error| {

@@ -73,6 +73,10 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
         operate: caller.may(Scope::Operate),
         dispatcher: Some(app.dispatcher.clone()),
     };
+    let short = app.ask(async { Ok(app.glance.is_memory_short(body.len()).await) });
+    if short.await.map_err(|refusal| (Outcome::Failed, refusal))? {
+        return Err((Outcome::Full, Refusal::memory()));
+    }
     let submitted = app.ask(app.queue.submit(&submit)).await.map_err(|refusal| (Outcome::Failed, refusal))?;
     match submitted {
         Submitted::New(admitted) => Ok((Outcome::New, admitted, lane)),

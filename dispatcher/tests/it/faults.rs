@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use fairlane_common::queue::Outcome;
 use fairlane_testkit::{AppendOnly, RedisServer, wait_for};
 
+use serde_json::json;
+
 use crate::support::{Dispatcher, SOON, Worker, numbered, open, problem, request, send};
 
 #[tokio::test]
@@ -74,4 +76,24 @@ async fn a_redis_that_hangs_costs_a_bounded_wait() {
     run.finish(Outcome::Succeeded).await;
     stream.end().await;
     assert_eq!(stream.lines, numbered(3));
+}
+
+#[tokio::test]
+async fn nearly_used_up_memory_refuses_new_builds_before_redis_does() {
+    let redis = RedisServer::builder().max_memory(4 * 1024 * 1024).start().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let label = "x".repeat(4000);
+    let refused = wait_for("a request to be refused", SOON, async || {
+        let mut body = request(&format!("r{}", fastrand::u64(..)));
+        body["labels"] = (0..30).map(|n| (format!("label{n}"), json!(label))).collect();
+        let response = send(dispatcher.post("/v1/builds").json(&body)).await;
+        (response.status().as_u16() != 202).then_some(response)
+    })
+    .await;
+    let (status, word, whole) = problem(refused).await;
+    assert_eq!((status, word.as_str()), (429, "memory"), "{whole}");
+    assert!(whole["retry_after"].as_u64().is_some());
+    // What is there goes on.
+    let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    run.finish(Outcome::Succeeded).await;
 }
