@@ -1,5 +1,6 @@
 -- Purpose: the queue in numbers, all of one moment. Reads only.
 -- KEYS[1] {prefix}:schema
+-- ARGV: none
 -- Returns: {'snapshot', now, queued, leased, orphaned, workers, dispatchers, slots, people, background,
 --   background max, mean ms or '', lanes ready, burst, full, held, oldest asked or '', ended}
 local refused = gate()
