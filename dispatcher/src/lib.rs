@@ -19,6 +19,7 @@ mod hub;
 mod input;
 mod listen;
 mod metrics;
+mod outage;
 mod people;
 mod problem;
 mod reaper;

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::outage::Outage;
+
 /// Shortest time between two writes.
 const FLUSH_GAP: Duration = Duration::from_millis(250);
 /// Longest time between two heartbeats; a dispatcher is forgotten after 10 s without one.
@@ -156,11 +158,13 @@ impl People {
     pub(crate) async fn run(self: Arc<Self>, queue: Queue, shutdown: CancellationToken) {
         let mut all = true;
         let mut born = String::new();
+        let mut outage = Outage::new("the heartbeat");
         loop {
             let counts = self.take(all, Instant::now());
             let beat = DispatcherBeat { dispatcher: self.dispatcher.clone(), counts };
             match queue.beat_dispatcher(&beat).await {
                 Ok(reply) => {
+                    outage.over();
                     // The first beat of all is "forgotten" too, and has sent everything already.
                     let again = reply.forgotten || (!born.is_empty() && reply.born != born);
                     let news = again && !all;
@@ -173,7 +177,7 @@ impl People {
                 }
                 Err(error) => {
                     self.put_back(&beat.counts);
-                    tracing::warn!(error = %error, "the heartbeat failed");
+                    outage.failed(&error);
                 }
             }
             let pause = async {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use fairlane_common::queue::Queue;
 use tokio_util::sync::CancellationToken;
 
+use crate::outage::Outage;
+
 /// Shortest pause: what is due comes in batches, and requests want their turn too.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause: what another process makes due earlier is not heard of here.
@@ -14,19 +16,18 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Reaps until `shutdown`.
 pub(crate) async fn run(queue: Queue, shutdown: CancellationToken) {
-    let mut failures = 0;
+    let mut outage = Outage::new("reaping");
     while !shutdown.is_cancelled() {
         let pause = match queue.reap().await {
             Ok(reaped) => {
-                failures = 0;
+                outage.over();
                 if reaped.orphaned > 0 || reaped.lost > 0 {
                     tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases ran out");
                 }
                 reaped.sleep.clamp(PAUSE_MIN, PAUSE_MAX)
             }
             Err(error) => {
-                failures = (failures + 1).min(4);
-                tracing::warn!(error = %error, "reaping failed");
+                let failures = outage.failed(&error).min(4);
                 (Duration::from_millis(500) * 2u32.pow(failures - 1)).min(BACKOFF_MAX)
             }
         };

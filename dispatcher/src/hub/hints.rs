@@ -8,6 +8,7 @@ use fairlane_common::id::BuildId;
 use futures::StreamExt;
 
 use super::Hub;
+use crate::outage::Outage;
 use crate::reaper::jitter;
 
 /// Pause after a broken connection: streams live on the fallback meanwhile.
@@ -18,15 +19,21 @@ const SUBSCRIBE_WAIT: Duration = Duration::from_secs(2);
 /// Marks builds whose state changed.
 pub(super) async fn events(hub: &Hub) {
     let mut reader = hub.queue.events();
+    let mut outage = Outage::new("reading events");
     loop {
         let news = tokio::select! {
             news = reader.next() => news,
             () = hub.shutdown.cancelled() => return,
         };
         match news {
-            Ok(events) => events.iter().for_each(|event| hub.mark(event.build)),
+            Ok(events) => {
+                outage.over();
+                for event in &events {
+                    hub.mark(event.build);
+                }
+            }
             Err(error) => {
-                tracing::warn!(error = %error, "no events from Redis");
+                outage.failed(&error);
                 pause(hub).await;
                 // What happened meanwhile may have fallen out of the events' stream.
                 hub.mark_all();
@@ -37,13 +44,17 @@ pub(super) async fn events(hub: &Hub) {
 
 /// Marks builds whose logs grew.
 pub(super) async fn logs(hub: &Hub) {
+    let mut outage = Outage::new("listening for log hints");
     while !hub.shutdown.is_cancelled() {
         match hub.queue.log_hints().await {
             Ok((control, hints)) => {
+                outage.over();
                 let mut hints = Box::pin(hints);
                 listen(hub, control, &mut hints).await;
             }
-            Err(error) => tracing::warn!(error = %error, "no log hints from Redis"),
+            Err(error) => {
+                outage.failed(&error);
+            }
         }
         pause(hub).await;
         hub.mark_all();

@@ -14,6 +14,7 @@
 pub(crate) mod cursor;
 mod frame;
 mod hints;
+mod pages;
 mod ring;
 pub(crate) mod stream;
 mod updater;
@@ -26,7 +27,6 @@ use std::time::Duration;
 use fairlane_common::build::Build;
 use fairlane_common::id::BuildId;
 use fairlane_common::limits;
-use fairlane_common::log::LogPage;
 use fairlane_common::queue::Queue;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ use crate::glance::Glance;
 use crate::metrics::Metrics;
 use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
 use cursor::EntryId;
+use pages::{Page, Pages};
 use ring::Ring;
 
 /// Reads of logs at once for streams that have fallen behind: the pool has 4 connections, and the
@@ -65,6 +66,7 @@ pub(crate) struct Hub {
 pub(crate) struct Channel {
     pub(crate) id: BuildId,
     ring: Mutex<Ring>,
+    pages: Mutex<Pages>,
     // The number of changes of the ring, for streams to wait on.
     changed: watch::Sender<u64>,
     streams: AtomicUsize,
@@ -73,6 +75,10 @@ pub(crate) struct Channel {
 impl Channel {
     fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self) {
@@ -159,7 +165,13 @@ impl Hub {
         let mut channels = self.channels();
         let channel = channels.entry(build.id).or_insert_with(|| {
             let changed = watch::Sender::new(0);
-            Arc::new(Channel { id: build.id, ring: Mutex::new(ring), changed, streams: AtomicUsize::new(0) })
+            Arc::new(Channel {
+                id: build.id,
+                ring: Mutex::new(ring),
+                pages: Mutex::default(),
+                changed,
+                streams: AtomicUsize::new(0),
+            })
         });
         channel.streams.fetch_add(1, Ordering::Relaxed);
         let channel = Arc::clone(channel);
@@ -194,12 +206,33 @@ impl Hub {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece of a log for one stream.
-    async fn read(&self, id: BuildId, run: u32, after: EntryId) -> Answer<LogPage> {
+    /// A page of a log for one stream, up to the entry `until`. Many who come at once read it once.
+    async fn read(
+        &self,
+        channel: &Channel,
+        (run, after): (u32, EntryId),
+        until: Option<EntryId>,
+        seq: u64,
+    ) -> Answer<Arc<Page>> {
+        if let Some(page) = channel.pages().get(run, after, until) {
+            return Ok(page);
+        }
         // Taking one's turn has no limit of its own: those before have one each.
         let _turn = self.readers.acquire().await;
-        let after = after.to_string();
-        bounded(self.bounds.redis_wait, self.queue.read_log(id, run, &after, READ_ENTRIES)).await
+        if let Some(page) = channel.pages().get(run, after, until) {
+            return Ok(page);
+        }
+        let from = after.to_string();
+        let read = self.queue.read_log(channel.id, run, &from, READ_ENTRIES);
+        let log = bounded(self.bounds.redis_wait, read).await?;
+        let pieces = frame::pieces(run, seq, after, until, &log);
+        let page = Arc::new(Page { pieces, entries: log.entries.len() });
+        let last = log.entries.last().and_then(|entry| entry.id.parse().ok());
+        let whole = page.pieces.last().map(|piece| piece.to) == last && log.entries.len() == READ_ENTRIES;
+        if whole && log.dropped.is_none() {
+            channel.pages().keep(run, after, &page);
+        }
+        Ok(page)
     }
 }
 

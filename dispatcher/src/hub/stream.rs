@@ -136,17 +136,18 @@ impl Watcher {
     /// Reads on by itself; a comment to send when Redis does not answer.
     async fn read(&mut self, until: Option<EntryId>, seq: u64) -> Option<Bytes> {
         let Place { run, entry, .. } = self.place;
-        let Ok(page) = self.hub.read(self.seat.channel.id, run, entry).await else {
+        let page = self.hub.read(&self.seat.channel, (run, entry), until, seq).await;
+        let Ok(page) = page else {
             tokio::select! {
                 () = tokio::time::sleep(jitter(READ_AGAIN)) => {}
                 () = self.hub.shutdown.cancelled() => {}
             }
             return Some(Bytes::from_static(b": Redis does not answer, waiting\n\n"));
         };
-        let read = page.entries.len();
-        for piece in frame::pieces(run, seq, entry, until, &page) {
+        let read = page.entries;
+        for piece in &page.pieces {
             self.place.entry = piece.to;
-            self.pending.push_back(piece.bytes);
+            self.pending.push_back(piece.bytes.clone());
         }
         match until {
             // What lies up to there was read, or is not kept any more.

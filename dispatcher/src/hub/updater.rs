@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::cursor::EntryId;
 use super::{Channel, Hub, PAGE, bounded, frame, last_run};
 use crate::api::{BuildView, EndEvent, MovedEvent};
+use crate::outage::Outage;
 use crate::reaper::jitter;
 use crate::view;
 
@@ -57,6 +58,7 @@ struct News {
 /// Updates until the dispatcher stops.
 pub(super) async fn run(hub: &Arc<Hub>) {
     let mut progress: HashMap<BuildId, Progress> = HashMap::new();
+    let mut outage = Outage::new("reading watched builds");
     let mut next_sweep = Instant::now() + jitter(FALLBACK);
     loop {
         tokio::select! {
@@ -71,7 +73,7 @@ pub(super) async fn run(hub: &Arc<Hub>) {
         }
         let ids: Vec<BuildId> = std::mem::take(&mut *hub.marked()).into_iter().collect();
         for ids in ids.chunks(ROUND) {
-            rounds(hub, ids, &mut progress).await;
+            rounds(hub, ids, &mut progress, &mut outage).await;
         }
         tokio::select! {
             () = tokio::time::sleep(BATCH) => {}
@@ -81,9 +83,9 @@ pub(super) async fn run(hub: &Arc<Hub>) {
 }
 
 /// One round for all of `ids`, or, where one of them cannot be read at all, one for each.
-async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Progress>) {
+async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Progress>, outage: &mut Outage) {
     match round(hub, ids, progress).await {
-        Ok(()) => {}
+        Ok(()) => outage.over(),
         Err(Error::Corrupt(_)) if ids.len() > 1 => {
             for id in ids {
                 if let Err(error) = round(hub, &[*id], progress).await {
@@ -92,7 +94,7 @@ async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Prog
             }
         }
         Err(error) => {
-            tracing::warn!(error = %error, "watched builds could not be read");
+            outage.failed(&error);
             hub.marked().extend(ids);
             tokio::time::sleep(jitter(BACKOFF)).await;
             hub.mark.notify_one();
