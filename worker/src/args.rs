@@ -8,7 +8,8 @@ use fairlane_common::RedisUrl;
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
-use crate::command::{ALLOWED_ARGS_DEFAULT, CommandTemplate, TEMPLATE_DEFAULT};
+use crate::allow::ALLOWED_ARGS_DEFAULT;
+use crate::command::{CommandTemplate, TEMPLATE_DEFAULT};
 use crate::executor::{ExecutorKind, SupervisorCommand};
 use crate::settings::Settings;
 
@@ -39,13 +40,13 @@ pub struct Args {
     /// Command that builds, with {repo} {ref} {image} {push} {args} filled in, without a shell
     #[arg(long, env = "FAIRLANE_COMMAND", default_value = TEMPLATE_DEFAULT, hide_default_value = true)]
     pub command: String,
-    /// Extra repo2docker argument that builds may bring along, itself or with =VALUE; repeat for
-    /// more [default: those that reach nothing outside the build]
+    /// An argument of repo2docker that builds may bring along, a final * for all that begin so;
+    /// replaces the default list
     #[arg(
         long = "allow-arg",
         value_name = "ARG",
         env = "FAIRLANE_ALLOW_ARGS",
-        value_delimiter = ' ',
+        value_delimiter = ',',
         allow_hyphen_values = true
     )]
     pub allow_args: Option<Vec<String>>,

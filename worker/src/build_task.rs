@@ -11,9 +11,9 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::allow::first_forbidden;
 use crate::backoff::Backoff;
 use crate::build_end::EndedBuild;
-use crate::command::first_forbidden;
 use crate::deadlines::Deadlines;
 use crate::executor::{Exit, Run, RunEvent, RunSpec};
 use crate::judge::{Cause, Facts, Verdict, failed, judge};

@@ -9,11 +9,6 @@ use fairlane_common::Build;
 pub const TEMPLATE_DEFAULT: &str = "jupyter-repo2docker --ref={ref} --image={image} --no-clean --no-run \
      --json-logs --user-name=jovyan --user-id=1000 {push} {args} {repo}";
 
-/// Arguments of repo2docker that a build may bring along when the operator names none: none of
-/// them reads or changes anything outside the build.
-pub const ALLOWED_ARGS_DEFAULT: &[&str] =
-    &["--appendix", "--build-memory-limit", "--cache-from", "--label", "--subdir", "--target-repo-dir"];
-
 const PLACEHOLDERS: &str = "{repo}, {ref}, {image}, {push}, {args}, {id}, {attempt}, {lane}";
 
 /// A command with placeholders. Each is replaced inside its word, so nothing that a build brings
@@ -126,16 +121,6 @@ impl Piece {
             Self::Push | Self::Args => String::new(),
         }
     }
-}
-
-/// The first of `args` that is not allowed: neither an entry of `allowed` nor `entry=value`.
-pub fn first_forbidden<'a>(args: &'a [String], allowed: &[String]) -> Option<&'a str> {
-    let fits = |arg: &str| {
-        allowed.iter().any(|entry| {
-            arg.strip_prefix(entry.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-        })
-    };
-    args.iter().map(String::as_str).find(|arg| !fits(arg))
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -281,19 +266,5 @@ mod tests {
         assert!(error.contains("no-such-command is not in PATH"), "{error}");
         let error = find("/etc/passwd {repo}", "/bin").unwrap_err().to_string();
         assert!(error.contains("cannot be executed"), "{error}");
-    }
-
-    #[test]
-    fn only_allowed_arguments_pass() {
-        let allowed: Vec<String> = ["--subdir", "--appendix"].map(str::to_owned).into();
-        for (args, bad) in [
-            (vec!["--subdir=a", "--appendix"], None),
-            (vec!["--subdirectory=a"], Some("--subdirectory=a")),
-            (vec!["--subdir=a", "--volume=/:/host"], Some("--volume=/:/host")),
-            (vec!["--subdir", "a"], Some("a")),
-        ] {
-            let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-            assert_eq!(first_forbidden(&args, &allowed), bad);
-        }
     }
 }

@@ -16,7 +16,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the goodbye may take; without it the worker's heartbeat ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Waits for the builds, kills what takes too long, and leaves.
+/// Waits for the builds, and kills what takes too long.
 pub(crate) async fn drain(worker: &Arc<Worker>, builds: &TaskTracker) {
     builds.close();
     // The queue counts the slots of a draining worker no more.
@@ -38,6 +38,10 @@ pub(crate) async fn drain(worker: &Arc<Worker>, builds: &TaskTracker) {
             );
         }
     }
+}
+
+/// Says goodbye: the queue counts this worker no more.
+pub(crate) async fn leave(worker: &Worker) {
     match tokio::time::timeout(LEAVE_TIMEOUT, worker.queue.leave(&worker.id)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the queue was not told that this worker ends"),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fairlane_common::limits::LEASE_MARGIN;
 use fairlane_common::queue::{Claim, Claimed, OrphanNews, Waiter};
 use fairlane_common::{Queue, WorkerId};
@@ -117,15 +117,19 @@ pub async fn run(
     duties.spawn(hear_news(Arc::clone(&worker)));
     duties.spawn(reap_on(worker.queue.clone()));
     let builds = TaskTracker::new();
+    let mut failed = false;
     tokio::select! {
         () = claim_on(&worker, &builds) => {}
         () = worker.draining.cancelled() => {}
         // They never return: one that is gone has panicked, and without it no lease is safe.
-        _ = duties.join_next() => tracing::error!("a duty of the worker has failed; the worker ends"),
+        _ = duties.join_next() => failed = true,
     }
     worker.draining.cancel();
     drain::drain(&worker, &builds).await;
+    // Before the goodbye: a late heartbeat would let the queue count the worker again.
     duties.shutdown().await;
+    drain::leave(&worker).await;
+    ensure!(!failed, "a duty of the worker has failed; its log tells more");
     Ok(if shutdown.is_cancelled() { StopReason::Shutdown } else { StopReason::Drained })
 }
 

@@ -6,14 +6,14 @@ use fairlane_common::seal::{SealKeys, Secrets};
 use fairlane_common::{BuildId, BuildState, FailureClass};
 use fairlane_worker::Settings;
 
-use crate::scene::{SOON, Scene};
+use crate::scene::{SOON, Scene, settings};
 
 #[tokio::test]
 async fn a_build_runs_and_its_log_is_kept() {
     let scene = Scene::start().await;
     let script = scene
         .script(r#"for word in "$@"; do echo "word $word"; done; printf 'err\r\n' >&2; printf 'no end'"#);
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let mut spec = scene.spec();
     spec.push = true;
     spec.args = vec!["--appendix=RUN echo $HOME; `id`".to_owned()];
@@ -40,7 +40,7 @@ async fn a_failed_build_tells_its_class_and_its_last_lines() {
         r#"echo '{"message": "Step 1", "phase": "building"}' >&2
            echo 'ERROR: No matching distribution found for nope' >&2; exit 1"#,
     );
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     let build = scene.build_in(id, BuildState::Failed).await;
     assert_eq!(build.class, Some(FailureClass::Repository));
@@ -56,7 +56,7 @@ async fn a_failed_build_tells_its_class_and_its_last_lines() {
 #[tokio::test]
 async fn arguments_that_are_not_allowed_fail_the_build() {
     let scene = Scene::start().await;
-    let worker = scene.worker(scene.settings(&scene.script("echo never"))).await;
+    let worker = scene.worker(settings(&scene.script("echo never"))).await;
     let mut spec = scene.spec();
     spec.args = vec!["--volume=/:/host".to_owned()];
     let id = scene.submit_spec(BuildId::new(), spec).await;
@@ -76,7 +76,7 @@ async fn secrets_reach_the_command_by_its_environment_alone() {
              grep -c hidden-word "$file"; done; exit 0"#,
     );
     let keys = SealKeys::parse(&format!("a:{}", "5".repeat(64)).into()).unwrap();
-    let worker = scene.worker(Settings { seal_keys: Some(keys.clone()), ..scene.settings(&script) }).await;
+    let worker = scene.worker(Settings { seal_keys: Some(keys.clone()), ..settings(&script) }).await;
     let (id, mut spec) = (BuildId::new(), scene.spec());
     let secrets: Secrets =
         [("git_credentials", "username=me\npassword=hidden-word"), ("registry_credentials", "{}")]
@@ -98,7 +98,7 @@ async fn silence_and_length_are_bounded() {
         ("echo one; exec sleep 1000", "nothing for 400ms"),
         ("while :; do echo more; sleep 0.05; done", "longer than 1s"),
     ] {
-        let mut settings = scene.settings(&scene.script(body));
+        let mut settings = settings(&scene.script(body));
         settings.start_timeout = Duration::from_millis(300);
         settings.silence_timeout = Duration::from_millis(400);
         settings.total_timeout = Duration::from_secs(1);
@@ -116,10 +116,10 @@ async fn silence_and_length_are_bounded() {
 async fn a_flood_of_odd_output_is_survived() {
     let scene = Scene::start().await;
     let script = scene.script(
-        r#"head -c 40000 /dev/zero | tr '\0' x; echo; printf '\377\376\n'; printf '1%%\r2%%\r3%%\n'
-           seq 1 3000; echo end"#,
+        r"head -c 40000 /dev/zero | tr '\0' x; echo; printf '\377\376\n'; printf '1%%\r2%%\r3%%\n'
+           seq 1 3000; echo end",
     );
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     scene.build_in(id, BuildState::Succeeded).await;
     let lines = scene.log(id, 1).await;

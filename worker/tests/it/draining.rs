@@ -6,7 +6,7 @@ use fairlane_common::BuildState;
 use fairlane_testkit::wait_for;
 use fairlane_worker::{Settings, StopReason};
 
-use crate::scene::{SOON, Scene, is_alive};
+use crate::scene::{SOON, Scene, is_alive, settings};
 
 #[tokio::test]
 async fn a_draining_worker_lets_its_build_end_and_takes_no_other() {
@@ -31,7 +31,7 @@ async fn a_draining_worker_lets_its_build_end_and_takes_no_other() {
 async fn what_takes_too_long_goes_back_into_line() {
     let scene = Scene::start().await;
     let script = scene.script(r#"echo "self $$"; exec sleep 1000"#);
-    let settings = Settings { drain_timeout: Duration::from_millis(100), ..scene.settings(&script) };
+    let settings = Settings { drain_timeout: Duration::from_millis(100), ..settings(&script) };
     let worker = scene.worker(settings).await;
     let id = scene.submit().await;
     let run = scene.line(id, 1, "self ").await;
@@ -46,7 +46,7 @@ async fn what_takes_too_long_goes_back_into_line() {
 #[tokio::test]
 async fn an_operator_drains_a_worker() {
     let scene = Scene::start().await;
-    let worker = scene.worker(scene.settings(&scene.script("echo never"))).await;
+    let worker = scene.worker(settings(&scene.script("echo never"))).await;
     let id = scene.queue.workers().await.unwrap()[0].id.clone();
     assert!(scene.queue.drain_worker(&id, true, "operator").await.unwrap());
     assert_eq!(worker.ended().await.unwrap(), StopReason::Drained);

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use fairlane_common::{BuildId, BuildState};
-use fairlane_testkit::wait_for;
+use fairlane_common::{BuildId, BuildState, Queue};
+use fairlane_testkit::{FaultProxy, Upstream, wait_for};
+use fairlane_worker::Settings;
 
-use crate::scene::{LEASE, SOON, Scene, is_alive};
+use crate::scene::{LEASE, SOON, Scene, is_alive, settings};
 
 /// The first run hangs; the next one tells whether the first is still alive, and ends.
 fn first_run_hangs(scene: &Scene) -> std::path::PathBuf {
@@ -76,7 +77,7 @@ async fn a_restart_of_redis_loses_and_doubles_no_line() {
     let scene = Scene::start().await;
     let script =
         scene.script(r#"n=0; while [ $n -lt 150 ]; do n=$((n+1)); echo "line $n"; sleep 0.02; done"#);
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     for at in ["line 20", "line 60"] {
         scene.line(id, 1, at).await;
@@ -100,7 +101,7 @@ async fn a_build_that_ends_while_redis_is_away_ends_once() {
     let script = scene.script(&format!(
         "echo begun; while [ ! -e {dir}/go ]; do sleep 0.01; done; echo over; : > {dir}/over"
     ));
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     scene.line(id, 1, "begun").await;
     scene.redis.shut_down().await;
@@ -111,5 +112,35 @@ async fn a_build_that_ends_while_redis_is_away_ends_once() {
     assert_eq!(build.attempt, 1);
     assert_eq!(scene.log(id, 1).await, ["begun", "over"]);
     worker.end().await.unwrap();
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn lost_replies_lose_and_double_no_build_and_no_line() {
+    let scene = Scene::start().await;
+    let proxy = FaultProxy::start(Upstream::Unix(scene.redis.socket().into())).await;
+    let queue = Queue::open(&proxy.redis_url().parse().unwrap(), "fairlane").await.unwrap();
+    let script = scene.script("for n in 1 2 3 4 5 6 7 8; do echo \"line $n\"; sleep 0.03; done");
+    let settings = Settings { slots: 4.try_into().unwrap(), ..settings(&script) };
+    let workers =
+        [scene.worker_of(queue.clone(), settings.clone()).await, scene.worker_of(queue, settings).await];
+    let mut ids = Vec::new();
+    for _ in 0..24 {
+        ids.push(scene.submit().await);
+    }
+    for lost in 0..40 {
+        proxy.drop_next_reply();
+        wait_for("a reply to be lost", SOON, async || proxy.replies_lost() > lost).await;
+    }
+    proxy.resume();
+    let expected: Vec<String> = (1..=8).map(|n| format!("line {n}")).collect();
+    for id in ids {
+        let build = scene.build_in(id, BuildState::Succeeded).await;
+        assert_eq!(build.attempt, 1, "{build:?}");
+        assert_eq!(scene.log(id, 1).await, expected);
+    }
+    for worker in workers {
+        worker.end().await.unwrap();
+    }
     scene.check().await;
 }

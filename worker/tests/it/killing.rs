@@ -6,7 +6,7 @@ use fairlane_common::BuildState;
 use fairlane_testkit::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::scene::{SOON, Scene, is_alive};
+use crate::scene::{SOON, Scene, is_alive, settings};
 
 /// A child in the group, a grandchild that left it for a session of its own, and one that ignores
 /// being asked to end.
@@ -27,7 +27,7 @@ async fn family(scene: &Scene, id: fairlane_common::BuildId) -> Vec<String> {
 #[tokio::test]
 async fn a_cancelled_build_leaves_nothing_alive() {
     let scene = Scene::start().await;
-    let worker = scene.worker(scene.settings(&scene.script(FAMILY))).await;
+    let worker = scene.worker(settings(&scene.script(FAMILY))).await;
     let id = scene.submit().await;
     let pids = family(&scene, id).await;
     scene.queue.cancel(id, "somebody", "not needed").await.unwrap();
@@ -42,7 +42,7 @@ async fn what_a_build_leaves_behind_ends_with_it() {
     let scene = Scene::start().await;
     let script = scene
         .script(r#"(setsid sleep 1000 & echo "grandchild $!"); echo "folder $TMPDIR"; touch "$TMPDIR/x""#);
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     scene.build_in(id, BuildState::Succeeded).await;
     assert!(!is_alive(&scene.line(id, 1, "grandchild ").await));
@@ -54,7 +54,7 @@ async fn what_a_build_leaves_behind_ends_with_it() {
 async fn a_run_that_had_succeeded_before_the_stop_is_succeeded() {
     let scene = Scene::start().await;
     // The command ends at once; its output is held open for a moment by a process that leaves last.
-    let worker = scene.worker(scene.settings(&scene.script("echo done"))).await;
+    let worker = scene.worker(settings(&scene.script("echo done"))).await;
     let id = scene.submit().await;
     scene.build_in(id, BuildState::Succeeded).await;
     let after = scene.queue.cancel(id, "somebody", "too late").await.unwrap();
@@ -66,7 +66,7 @@ async fn a_run_that_had_succeeded_before_the_stop_is_succeeded() {
 async fn signals_to_the_supervisor_change_nothing_and_its_death_kills_the_run() {
     let scene = Scene::start().await;
     let script = scene.script(r#"echo "supervisor $PPID"; echo "self $$"; exec sleep 1000"#);
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     let supervisor: i32 = scene.line(id, 1, "supervisor ").await.parse().unwrap();
     let run = scene.line(id, 1, "self ").await;
@@ -89,7 +89,7 @@ async fn signals_to_the_supervisor_change_nothing_and_its_death_kills_the_run() 
 async fn a_worker_cut_off_from_redis_kills_its_run_and_gives_it_back() {
     let scene = Scene::start().await;
     let script = scene.script(r#"echo "self $$"; exec sleep 1000"#);
-    let worker = scene.worker(scene.settings(&script)).await;
+    let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     let run = scene.line(id, 1, "self ").await;
     let cut = std::time::Instant::now();

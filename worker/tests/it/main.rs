@@ -1,5 +1,7 @@
 //! The worker's tests: real workers and processes, against a real redis-server each.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
+
 mod building;
 mod draining;
 mod faults;

@@ -59,23 +59,15 @@ impl Scene {
         path
     }
 
-    pub(crate) fn settings(&self, script: &Path) -> Settings {
-        let template = format!("'{}' --ref={{ref}} {{push}} {{args}} {{repo}}", script.display());
-        Settings {
-            host: "test".to_owned(),
-            command: template.parse().unwrap(),
-            lease: LEASE,
-            heartbeat: Duration::from_millis(500),
-            supervisor: SupervisorCommand { program: PROGRAM.into(), args: vec!["supervise".to_owned()] },
-            ..Settings::default()
-        }
-    }
-
     /// A worker in this process, ready to claim.
     pub(crate) async fn worker(&self, settings: Settings) -> Worker {
+        self.worker_of(self.queue.clone(), settings).await
+    }
+
+    /// The same, with a way to Redis of its own.
+    pub(crate) async fn worker_of(&self, queue: Queue, settings: Settings) -> Worker {
         let shutdown = CancellationToken::new();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let queue = self.queue.clone();
         let token = shutdown.clone();
         let task = tokio::spawn(async move {
             Box::pin(fairlane_worker::run(settings, queue, token, || ready.send(()).unwrap())).await
@@ -174,4 +166,17 @@ impl Scene {
 pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// The settings of a worker that runs this script.
+pub(crate) fn settings(script: &Path) -> Settings {
+    let template = format!("'{}' --ref={{ref}} {{push}} {{args}} {{repo}}", script.display());
+    Settings {
+        host: "test".to_owned(),
+        command: template.parse().unwrap(),
+        lease: LEASE,
+        heartbeat: Duration::from_millis(500),
+        supervisor: SupervisorCommand { program: PROGRAM.into(), args: vec!["supervise".to_owned()] },
+        ..Settings::default()
+    }
 }
