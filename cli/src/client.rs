@@ -294,13 +294,15 @@ async fn refusal(answer: Response) -> Stop {
         400..500 => Exit::Usage,
         _ => Exit::Failed,
     };
+    let url = answer.url().clone();
     let text = read(answer).await.unwrap_or_default();
     let problem: Value = serde_json::from_str(&text).unwrap_or_default();
     let say = |name: &str| {
         problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty())
     };
-    let mut message =
-        say("detail").or_else(|| say("title")).unwrap_or_else(|| format!("the dispatcher answers {status}"));
+    let mut message = say("detail")
+        .or_else(|| say("title"))
+        .unwrap_or_else(|| format!("{url} answers {status}; is it a dispatcher's address?"));
     for (path, command) in COMMANDS {
         message = message.replace(path, command);
     }

@@ -78,6 +78,17 @@ impl fmt::Display for Stop {
 
 impl std::error::Error for Stop {}
 
+/// An error and its causes in one line, each said once.
+pub(crate) fn in_full(error: &anyhow::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !said.iter().any(|before| before.contains(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
+}
+
 /// How the program ends with this error.
 pub(crate) fn of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {

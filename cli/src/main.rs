@@ -93,7 +93,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return if error.use_stderr() { Exit::Usage.into() } else { Exit::Good.into() };
     }
     // A message of ours says it all; others need their causes.
-    let text = error.downcast_ref::<Stop>().map_or_else(|| format!("{error:#}"), ToString::to_string);
+    let text = error.downcast_ref::<Stop>().map_or_else(|| exit::in_full(error), ToString::to_string);
     output.talk(&format!("{} {text}", output.paint_talk(Tone::Bad, "error:")));
     exit::of(error).into()
 }

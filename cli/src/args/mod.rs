@@ -24,10 +24,10 @@ use crate::exit;
 #[command(name = "fairlane", version, after_help = exit::HELP, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Write data as JSON, one object a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
     pub(crate) json: bool,
     /// The settings file, instead of ./fairlane.toml
-    #[arg(long, global = true, env = "FAIRLANE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 901, env = "FAIRLANE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::Doctor;
 use crate::client::Client;
-use crate::exit::{Exit, Stop};
+use crate::exit::{self, Exit, Stop};
 use crate::output::{Colors, Output, Tone, clean};
 use crate::redis_facts::{Persistence, RedisFacts};
 use crate::redis_server;
@@ -111,7 +111,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     let facts = match facts {
         Ok(facts) => facts,
         Err(error) => {
-            let why = clean(&format!("{error:#}"), Colors::Drop);
+            let why = clean(&exit::in_full(&error), Colors::Drop);
             findings.error(
                 "redis",
                 format!("{url}: {why}"),

@@ -1,6 +1,7 @@
 //! `fairlane logs`: show what a build has written.
 
 use anyhow::Result;
+use fairlane_common::build::BuildState;
 use fairlane_dispatcher::api::LogLine;
 
 use crate::args::Logs;
@@ -8,7 +9,7 @@ use crate::client::Client;
 use crate::exit::Exit;
 use crate::follow::{Happening, follow};
 use crate::output::{Colors, Output, Tone, clean};
-use crate::progress::{lines_of, shown};
+use crate::progress::{lines_of, sentence, shown};
 
 /// Runs the command.
 pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
@@ -16,12 +17,17 @@ pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
     if !args.follow {
         return whole(&client, &args, output).await;
     }
+    let mut waits = false;
     let write = |happening: &Happening, _: &str| match happening {
         Happening::Log(log) => log.lines.iter().for_each(|line| write_line(line, output)),
         Happening::Notice(notice) => {
             output.talk(&output.paint_talk(Tone::Faint, &clean(&notice.text, Colors::Drop)));
         }
         Happening::Lost(why) => output.talk(&output.paint_talk(Tone::Warning, why)),
+        Happening::State(state) if state.build.state == BuildState::Queued && !waits => {
+            waits = true;
+            output.talk(&output.paint_talk(Tone::Faint, &sentence(&state.build)));
+        }
         Happening::State(_) | Happening::Moved(_) | Happening::End(_) => {}
     };
     tokio::select! {

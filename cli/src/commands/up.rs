@@ -4,11 +4,12 @@
 //! their settings from the environment and the file hold here too.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
-use fairlane_common::RedisUrl;
+use fairlane_common::{Queue, RedisUrl};
 use fairlane_worker::{ExecutorKind, StopReason};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ use crate::line::Line;
 use crate::output::{Output, Tone};
 use crate::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
 
+/// How long streams get to tell of the builds that ended last.
+const LAST_WORDS: Duration = Duration::from_millis(700);
 /// An address that a newcomer can build within minutes.
 const FIRST_BUILD: &str = "https://github.com/binder-examples/requirements";
 
@@ -88,16 +91,14 @@ impl Plan {
         shutdown: &CancellationToken,
         output: Output,
     ) -> Result<Exit> {
+        let Self { dispatcher, worker, url, prefix, has_token } = self;
+        let queue = open(&url, &prefix).await?;
         let stop_dispatcher = CancellationToken::new();
-        let queue = open(&self.url, &self.prefix).await?;
         let (tell, listening) = oneshot::channel();
-        let mut dispatcher = tokio::spawn(fairlane_dispatcher::serve(
-            self.dispatcher,
-            queue.clone(),
-            stop_dispatcher.clone(),
-            // Nobody waits for it only if the dispatcher has failed.
-            move |address| _ = tell.send(address),
-        ));
+        // Nobody waits for the address only if the dispatcher has failed.
+        let ready = move |address| _ = tell.send(address);
+        let serve = fairlane_dispatcher::serve(dispatcher, queue.clone(), stop_dispatcher.clone(), ready);
+        let mut dispatcher = tokio::spawn(serve);
         let address = tokio::select! {
             Ok(address) = listening => address,
             ended = &mut dispatcher => {
@@ -106,32 +107,22 @@ impl Plan {
             }
         };
         let stop_workers = shutdown.child_token();
-        let (tell, mut ready) = tokio::sync::mpsc::channel::<()>(1);
-        let mut workers = JoinSet::new();
-        for _ in 0..args.workers {
-            let (tell, queue) = (tell.clone(), queue.clone());
-            let run =
-                fairlane_worker::run(self.worker.clone(), queue, stop_workers.clone(), move || drop(tell));
-            workers.spawn(run);
-        }
-        drop(tell);
-        tokio::select! {
-            // It closes when each worker is ready, or has ended.
-            _ = ready.recv() => {}
-            () = shutdown.cancelled() => {}
-        }
+        let mut workers = Workers::start(args.workers, &worker, &queue, &stop_workers).await?;
         if !shutdown.is_cancelled() {
-            greet(args, address, socket.as_deref(), self.has_token, output);
+            greet(args, address, socket.as_deref(), has_token, output);
         }
         let result = tokio::select! {
             ended = &mut dispatcher => {
                 ended?.map_err(explain)?;
                 bail!("the dispatcher has ended")
             }
-            result = attend(&mut workers, shutdown, output) => result,
+            result = workers.attend(shutdown, output) => result,
         };
         stop_workers.cancel();
-        while workers.join_next().await.is_some() {}
+        while workers.0.join_next().await.is_some() {}
+        if result.is_ok() {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
         stop_dispatcher.cancel();
         if !dispatcher.is_finished() {
             dispatcher.await?.map_err(explain)?;
@@ -140,30 +131,63 @@ impl Plan {
     }
 }
 
-/// Waits until the workers have ended after a shutdown. One that an operator drained ends before.
-async fn attend(
-    workers: &mut JoinSet<Result<StopReason>>,
-    shutdown: &CancellationToken,
-    output: Output,
-) -> Result<()> {
-    let said = async {
-        shutdown.cancelled().await;
-        output
-            .talk("Stopping: running builds may end. Ctrl-C again stops them and puts them back into line.");
-        std::future::pending::<()>().await;
-    };
-    let ended = async {
-        while let Some(ended) = workers.join_next().await {
-            if ended?? == StopReason::Drained && !shutdown.is_cancelled() {
-                output.talk("A worker was drained and has ended; start `fairlane up` anew to have it back.");
-            }
+/// The workers of this process.
+struct Workers(JoinSet<Result<StopReason>>);
+
+impl Workers {
+    /// Starts them, and waits until the queue counts their slots.
+    async fn start(
+        count: u32,
+        settings: &fairlane_worker::Settings,
+        queue: &Queue,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
+        let (tell, mut ready) = mpsc::channel::<()>(1);
+        let mut workers = JoinSet::new();
+        for _ in 0..count {
+            let tell = tell.clone();
+            workers.spawn(fairlane_worker::run(settings.clone(), queue.clone(), stop.clone(), move || {
+                drop(tell);
+            }));
         }
-        shutdown.cancelled().await;
-        Ok(())
-    };
-    tokio::select! {
-        () = said => Ok(()),
-        result = ended => result,
+        drop(tell);
+        tokio::select! {
+            // It closes when each worker is ready, or has ended.
+            _ = ready.recv() => {}
+            () = stop.cancelled() => {}
+        }
+        if !stop.is_cancelled()
+            && let Some(ended) = workers.try_join_next()
+        {
+            ended??;
+        }
+        Ok(Self(workers))
+    }
+
+    /// Waits until they have ended after a shutdown. One that an operator drained ends before.
+    async fn attend(&mut self, shutdown: &CancellationToken, output: Output) -> Result<()> {
+        let said = async {
+            shutdown.cancelled().await;
+            output.talk(
+                "Stopping: running builds may end. Ctrl-C again stops them and puts them back into line.",
+            );
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            while let Some(ended) = self.0.join_next().await {
+                if ended?? == StopReason::Drained && !shutdown.is_cancelled() {
+                    output.talk(
+                        "A worker was drained and has ended; start `fairlane up` anew to have it back.",
+                    );
+                }
+            }
+            shutdown.cancelled().await;
+            Ok(())
+        };
+        tokio::select! {
+            () = said => Ok(()),
+            result = ended => result,
+        }
     }
 }
 
