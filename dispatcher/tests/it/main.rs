@@ -3,6 +3,7 @@
 
 mod access;
 mod builds;
+mod crowd;
 mod document;
 mod faults;
 mod operate;
