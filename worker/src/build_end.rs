@@ -5,6 +5,8 @@ use std::sync::Arc;
 use fairlane_common::queue::{Finish, Finished, Outcome, Release};
 use fairlane_common::{Queue, Token};
 
+use tokio::task::JoinSet;
+
 use crate::backoff::Backoff;
 use crate::judge::Verdict;
 use crate::log_pump::LogPump;
@@ -21,6 +23,8 @@ pub(crate) struct EndedBuild {
     pub(crate) verdict: Verdict,
     pub(crate) log: Option<LogPump>,
     pub(crate) tail: Option<String>,
+    /// Tells the queue that the run was alive; a short run may end before that was heard.
+    pub(crate) announcing: JoinSet<()>,
 }
 
 impl EndedBuild {
@@ -29,12 +33,15 @@ impl EndedBuild {
         if self.verdict == Verdict::LetGo {
             return self.lease.settle();
         }
-        let log_end = match self.log.take() {
-            Some(log) => tokio::select! {
-                end = log.flush() => end,
-                () = self.lease.let_go() => None,
-            },
-            None => None,
+        let log = self.log.take();
+        let announcing = &mut self.announcing;
+        let last_words = async {
+            let flush = async { log?.flush().await };
+            tokio::join!(flush, announcing.join_next()).0
+        };
+        let log_end = tokio::select! {
+            end = last_words => end,
+            () = self.lease.let_go() => None,
         };
         let token = self.lease.token().clone();
         let telling = tell_end(&self.worker.queue, &token, &self.verdict, self.tail.take(), log_end);

@@ -62,8 +62,8 @@ struct RunningBuild {
     facts: Facts,
     deadlines: Deadlines,
     stopping: Option<Stopping>,
-    /// Tells the queue that the run is alive; ends with the run.
-    _announcing: JoinSet<()>,
+    /// Tells the queue that the run is alive.
+    announcing: JoinSet<()>,
 }
 
 struct Stopping {
@@ -77,7 +77,7 @@ impl ClaimedBuild {
             Ok(run) => Ok(self.running(run)),
             Err(verdict) => {
                 let Self { worker, lease, .. } = self;
-                Err(EndedBuild { worker, lease, verdict, log: None, tail: None })
+                Err(EndedBuild { worker, lease, verdict, log: None, tail: None, announcing: JoinSet::new() })
             }
         }
     }
@@ -154,7 +154,7 @@ impl ClaimedBuild {
             log,
             facts: Facts::default(),
             stopping: None,
-            _announcing: announcing,
+            announcing,
         }
     }
 }
@@ -199,15 +199,15 @@ impl RunningBuild {
                 break exit;
             }
         };
-        let Self { worker, lease, log, facts, stopping, .. } = self;
+        let Self { worker, lease, log, facts, stopping, announcing, .. } = self;
         let verdict = judge(exit, stopping.as_ref().map(|stopping| &stopping.cause), &facts);
-        EndedBuild { worker, lease, verdict, log: Some(log), tail: facts.tail() }
+        EndedBuild { worker, lease, verdict, log: Some(log), tail: facts.tail(), announcing }
     }
 
     /// Waits for what comes first. Deadlines are looked at before lines: a flood of lines holds
     /// none of them up.
     async fn step(&mut self) -> Option<Exit> {
-        let lease_end = self.lease.deadline();
+        let lease_end = self.lease.peek_deadline();
         let run_end = self.deadlines.next();
         let give_up = self.stopping.as_ref().map(|stopping| stopping.give_up);
         let watched = give_up.is_none();

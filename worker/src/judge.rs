@@ -14,6 +14,8 @@ const TAIL_LINES: usize = 20;
 const TAIL_LINE_BYTES_MAX: usize = 400;
 /// A cause further than this from the end was survived.
 const CAUSE_LINES: usize = 100;
+/// How much of a line is searched for causes.
+const SEARCHED_BYTES_MAX: usize = 4096;
 /// Longest message quoted in a reason, in bytes.
 const QUOTE_BYTES_MAX: usize = 200;
 /// What a shell returns for a command that SIGKILL ended.
@@ -69,6 +71,7 @@ impl Facts {
             self.phase = phase;
         }
         let message = parsed.message.trim_end();
+        let message = &message[..message.floor_char_boundary(SEARCHED_BYTES_MAX)];
         if let Some(rule) = RULES.iter().find(|rule| rule.fits(message, self.before_failure)) {
             self.cause = Some((self.count, rule));
         }

@@ -150,6 +150,11 @@ impl Lease {
         *self.deadline.borrow_and_update()
     }
 
+    /// The same, leaving a renewal that nobody was told of to be told.
+    pub(crate) fn peek_deadline(&self) -> BootTime {
+        *self.deadline.borrow()
+    }
+
     pub(crate) fn wanted(&mut self) -> Wanted {
         *self.wanted.borrow_and_update()
     }

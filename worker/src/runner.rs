@@ -120,7 +120,6 @@ pub async fn run(
     let mut failed = false;
     tokio::select! {
         () = claim_on(&worker, &builds) => {}
-        () = worker.draining.cancelled() => {}
         // They never return: one that is gone has panicked, and without it no lease is safe.
         _ = duties.join_next() => failed = true,
     }
@@ -133,12 +132,13 @@ pub async fn run(
     Ok(if shutdown.is_cancelled() { StopReason::Shutdown } else { StopReason::Drained })
 }
 
-/// Fills free slots for as long as it is polled.
+/// Fills free slots until the worker drains. A claim that is under way is not given up: what the
+/// queue has handed out would wait for the end of its lease.
 async fn claim_on(worker: &Arc<Worker>, builds: &TaskTracker) {
     let mut changes = worker.registry.changes();
     let mut hint = Hint::new(worker.queue.clone());
     let mut token_unused = false;
-    loop {
+    while !worker.draining.is_cancelled() {
         let free = worker.registry.free();
         let orphans = worker.orphans.swap(false, Ordering::Relaxed);
         // A token that was taken by a worker without room must go on: the script passes it on.
@@ -155,6 +155,7 @@ async fn claim_on(worker: &Arc<Worker>, builds: &TaskTracker) {
         tokio::select! {
             () = hint.came(), if free > 0 => token_unused = true,
             () = worker.wake.notified() => {}
+            () = worker.draining.cancelled() => {}
             _ = changes.changed() => {}
             () = tokio::time::sleep(jittered(POLL)) => {}
         }
@@ -178,10 +179,15 @@ async fn claim(worker: &Arc<Worker>, builds: &TaskTracker, free: usize) {
         match worker.queue.claim(&claim).await {
             Ok(claimed) => {
                 for claimed in claimed {
+                    let token = claimed.token.clone();
                     take_on(worker, builds, claimed, deadline);
+                    if worker.draining.is_cancelled() {
+                        worker.registry.want(&token, Wanted::Drained);
+                    }
                 }
                 return;
             }
+            Err(_) if worker.draining.is_cancelled() => return,
             Err(error) if error.is_transient() => {
                 tracing::debug!(%error, "a claim was not answered");
                 backoff.pause().await;

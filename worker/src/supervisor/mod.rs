@@ -26,6 +26,8 @@ use crate::boot_time::BootTime;
 
 /// Longest time between two looks at the lease and at what is left of the run.
 const TICK: Duration = Duration::from_millis(100);
+/// Shortest time between two rounds of killing what is left.
+const KILL_PAUSE: Duration = Duration::from_millis(20);
 /// From being asked to end to being killed, when the lease is over: well below the margin that is
 /// left of it ([`fairlane_common::limits::LEASE_MARGIN`]).
 const GRACE_EXPIRED: Duration = Duration::from_millis(500);
@@ -251,7 +253,10 @@ impl Watch {
     }
 
     fn step(&mut self) {
-        let wait = self.deadline.remaining().clamp(Duration::from_millis(1), TICK);
+        let ending = self.stopping.is_some() || self.exit.is_some();
+        // A run that is killed is looked at again and again; not faster than that.
+        let shortest = if ending { KILL_PAUSE } else { Duration::from_millis(1) };
+        let wait = self.deadline.remaining().clamp(shortest, TICK);
         match self.events.recv_timeout(wait) {
             Ok(Event::Order(Order::Deadline(deadline))) => self.deadline = self.deadline.max(deadline),
             Ok(Event::Order(Order::Stop(grace))) => self.stop(StopCause::Ordered, grace),

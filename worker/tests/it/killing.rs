@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fairlane_common::BuildState;
+use fairlane_common::queue::Cancelled;
 use fairlane_testkit::wait_for;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -53,13 +54,20 @@ async fn what_a_build_leaves_behind_ends_with_it() {
 #[tokio::test]
 async fn a_run_that_had_succeeded_before_the_stop_is_succeeded() {
     let scene = Scene::start().await;
-    // The command ends at once; its output is held open for a moment by a process that leaves last.
-    let worker = scene.worker(settings(&scene.script("echo done"))).await;
+    let dir = scene.dir.path().display();
+    let script =
+        scene.script(&format!("echo \"self $$\"; while [ ! -e {dir}/go ]; do sleep 0.01; done; exec true"));
+    let worker = scene.process("only", &script).await;
     let id = scene.submit().await;
+    let run = scene.line(id, 1, "self ").await;
+    // It cannot hear of the cancellation before its run has ended.
+    worker.freeze();
+    std::fs::write(scene.dir.join("go"), "").unwrap();
+    wait_for("the run to end", SOON, async || !is_alive(&run)).await;
+    assert_eq!(scene.queue.cancel(id, "somebody", "too late").await.unwrap(), Cancelled::Stopping);
+    worker.thaw();
     scene.build_in(id, BuildState::Succeeded).await;
-    let after = scene.queue.cancel(id, "somebody", "too late").await.unwrap();
-    assert_eq!(after, fairlane_common::queue::Cancelled::Before(BuildState::Succeeded));
-    worker.end().await.unwrap();
+    scene.check().await;
 }
 
 #[tokio::test]
