@@ -36,7 +36,7 @@ use crate::args::Bounds;
 use crate::glance::Glance;
 use crate::metrics::Metrics;
 use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
-use cursor::EntryId;
+use cursor::{Cursor, EntryId};
 use pages::{Page, Pages};
 use ring::Ring;
 
@@ -132,25 +132,45 @@ impl Hub {
         tokio::join!(updater::run(&self), hints::events(&self), hints::logs(&self));
     }
 
-    /// A seat at the channel of a build that was just read.
-    pub(crate) async fn attach(self: &Arc<Self>, build: &Build, view: &BuildView) -> Answer<Seat> {
-        if self.streams.load(Ordering::Relaxed) >= self.bounds.streams_max {
-            let detail = format!(
-                "this dispatcher serves {} streams already, as many as it may; try again in a moment or at another one",
-                self.bounds.streams_max
-            );
-            return Err(Refusal::new(TOO_MANY_STREAMS, detail).retry_after(5));
-        }
-        let channel = match self.join(build.id) {
+    /// A seat at the channel of a build that others watch already: nothing is read for it, so that
+    /// ten thousand who come at once cost Redis nothing. `None` if nobody watches it here, or if
+    /// `cursor` knows of a later run than its channel.
+    pub(crate) fn join(self: &Arc<Self>, id: BuildId, cursor: Option<Cursor>) -> Answer<Option<(Seat, u32)>> {
+        self.check_room()?;
+        let Some(channel) = self.take_seat(id) else { return Ok(None) };
+        let seat = self.seat(channel);
+        let run = seat.channel.ring().run();
+        Ok(cursor.is_none_or(|cursor| cursor.run <= run).then_some((seat, run)))
+    }
+
+    /// A seat at the channel of a build that was just read, and its newest run.
+    pub(crate) async fn attach(self: &Arc<Self>, build: &Build, view: &BuildView) -> Answer<(Seat, u32)> {
+        self.check_room()?;
+        let channel = match self.take_seat(build.id) {
             Some(channel) => channel,
             None => self.open(build, view).await?,
         };
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        self.metrics.streams.inc();
-        Ok(Seat { hub: Arc::clone(self), channel })
+        Ok((self.seat(channel), last_run(build)))
     }
 
-    fn join(&self, id: BuildId) -> Option<Arc<Channel>> {
+    fn check_room(&self) -> Answer<()> {
+        if self.streams.load(Ordering::Relaxed) < self.bounds.streams_max {
+            return Ok(());
+        }
+        let detail = format!(
+            "this dispatcher serves {} streams already, as many as it may; try again in a moment or at another one",
+            self.bounds.streams_max
+        );
+        Err(Refusal::new(TOO_MANY_STREAMS, detail).retry_after(5))
+    }
+
+    fn seat(self: &Arc<Self>, channel: Arc<Channel>) -> Seat {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.metrics.streams.inc();
+        Seat { hub: Arc::clone(self), channel }
+    }
+
+    fn take_seat(&self, id: BuildId) -> Option<Arc<Channel>> {
         let channels = self.channels();
         let channel = channels.get(&id)?;
         channel.streams.fetch_add(1, Ordering::Relaxed);

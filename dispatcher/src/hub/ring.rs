@@ -102,8 +102,13 @@ impl Ring {
         self.end
     }
 
-    pub(crate) fn state_number(&self) -> u64 {
-        self.state_number
+    /// The first event for a stream that begins after an entry of a run, and its place.
+    pub(crate) fn welcome(&self, run: u32, entry: EntryId, subscriber: &str) -> (Bytes, Place) {
+        // The state is an object of many fields; the subscriber's name goes in front of them.
+        let fields = self.state.strip_prefix('{').unwrap_or_default();
+        let state = format!("{{\"subscriber\":{},{fields}", frame::json(&subscriber));
+        let cursor = Cursor { run, entry, seq: self.seq };
+        (frame::event(cursor, "state", &state), Place::new(run, entry, self.state_number))
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use fairlane_common::build::Build;
 use futures::Stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, EntryId};
 use super::ring::{Place, Step};
-use super::{Hub, READ_ENTRIES, Seat, frame, last_run};
-use crate::api::{BuildView, StateEvent};
+use super::{Hub, READ_ENTRIES, Seat, frame};
 use crate::people::Subscription;
 use crate::reaper::jitter;
 
@@ -36,33 +34,27 @@ struct Watcher {
     over: bool,
 }
 
-/// The events of a build for one watcher, after `cursor` if it has been here before.
+/// The events of a build for one watcher, after `cursor` if it has been here before. `run` is the
+/// build's newest run.
 pub(crate) fn events(
     hub: Arc<Hub>,
     seat: Seat,
     subscription: Subscription,
-    build: &Build,
-    view: BuildView,
     cursor: Option<Cursor>,
+    run: u32,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + use<> {
-    let run = last_run(build);
     // A cursor of a later run comes from before Redis lost data: begin again.
     let start = cursor.filter(|cursor| (1..=run).contains(&cursor.run));
     let (run, entry) = start.map_or((run, EntryId::START), |cursor| (cursor.run, cursor.entry));
     let changes = seat.channel.changed.subscribe();
-    let state_number = {
-        let ring = seat.channel.ring();
-        if ring.is_state(view.seq) { ring.state_number() } else { 0 }
-    };
-    let first = StateEvent { subscriber: Some(subscription.name()), build: view };
-    let first = frame::event(Cursor { run, entry, seq: build.seq }, "state", &frame::json(&first));
+    let (first, place) = seat.channel.ring().welcome(run, entry, &subscription.name());
     let retry = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
     let watcher = Watcher {
         hub,
         seat,
         _subscription: subscription,
         changes,
-        place: Place::new(run, entry, state_number),
+        place,
         pending: VecDeque::from([retry, first]),
         sent_at: Instant::now(),
         stalled: Duration::ZERO,

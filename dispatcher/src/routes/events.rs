@@ -55,10 +55,14 @@ pub(super) async fn follow(
             Some(text) => Some(cursor(text)?),
         },
     };
-    let (build, view) = look(&app, id, true).await?;
-    let seat = app.hub.attach(&build, &view).await?;
+    let (seat, run) = if let Some(joined) = app.hub.join(id, cursor)? {
+        joined
+    } else {
+        let (build, view) = look(&app, id, true).await?;
+        app.hub.attach(&build, &view).await?
+    };
     let subscription = app.people.subscribe(id, watchers);
-    let events = stream::events(Arc::clone(&app.hub), seat, subscription, &build, view, cursor);
+    let events = stream::events(Arc::clone(&app.hub), seat, subscription, cursor, run);
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-cache"),
