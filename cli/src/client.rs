@@ -61,7 +61,7 @@ impl Client {
         };
         Ok(Self {
             urls,
-            token,
+            token: token.filter(|token| !token.expose_secret().is_empty()),
             direct: builder().no_proxy().build()?,
             proxied: builder().build()?,
             latest: AtomicUsize::new(0),

@@ -51,14 +51,17 @@ pub(crate) async fn follow(
     let mut failures: u32 = 0;
     let mut lost_at = Instant::now();
     loop {
-        let began = Instant::now();
+        let (began, cursor) = (Instant::now(), follower.cursor.clone());
         let stop = match follower.stream(client, failures, &mut on).await {
             Ok(Some(end)) => return Ok(end),
             Ok(None) => {
                 if began.elapsed() > STEADY_AFTER {
                     failures = 0;
                 }
-                lost_at = Instant::now();
+                // One that opens and closes again without any news is as good as none.
+                if began.elapsed() > STEADY_AFTER || follower.cursor != cursor {
+                    lost_at = Instant::now();
+                }
                 Stop::new(Exit::Unreachable, "the dispatcher closed the stream")
             }
             Err(StreamRefused::Never(stop)) => return Err(stop.into()),

@@ -9,7 +9,6 @@ mod human;
 mod line;
 mod output;
 mod progress;
-mod redis_facts;
 mod redis_server;
 mod settings;
 mod source;

@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_dea
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::Stop;
 use crate::output::Output;
 
 /// A unix socket's path has at most 107 bytes; the socket's own name comes on top of the folder's.
@@ -50,10 +51,12 @@ impl DataFolder {
         })?;
         let path = path.canonicalize()?;
         if path.as_os_str().len() > FOLDER_BYTES_MAX {
-            bail!(
-                "the path of the data folder has {} bytes, and a unix socket in it can have {FOLDER_BYTES_MAX}; choose a shorter one with --data",
+            return Err(Stop::usage(format!(
+                "the path of the data folder has {} bytes, and a unix socket has room for {FOLDER_BYTES_MAX}; \
+                 choose a shorter one with --data",
                 path.as_os_str().len()
-            );
+            ))
+            .into());
         }
         let lock = open_lock(&path.join("up.lock"))?;
         match lock.try_lock() {

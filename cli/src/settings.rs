@@ -84,17 +84,16 @@ impl Settings {
                 let options =
                     known.by_command.get(name.as_str()).ok_or_else(|| self.unknown(key, known.commands()))?;
                 for (key, value) in table {
-                    let option = options
-                        .iter()
-                        .find(|option| option.long == key.replace('_', "-"))
-                        .ok_or_else(|| {
-                            self.unknown(
-                                &format!("{name}.{key}"),
-                                options.iter().map(|o| format!("{name}.{}", o.long)),
-                            )
-                        })?;
+                    let long = key.replace('_', "-");
+                    let fits: Vec<&Opt> = options.iter().filter(|option| option.long == long).collect();
+                    if fits.is_empty() {
+                        let known = options.iter().map(|option| format!("{name}.{}", option.long));
+                        return Err(self.unknown(&format!("{name}.{key}"), known));
+                    }
                     let values = self.values(key, value)?;
-                    command = with_default(command, &name, option, &values);
+                    for option in fits {
+                        command = with_default(command, &option.path, option, &values);
+                    }
                 }
                 continue;
             }
@@ -107,7 +106,7 @@ impl Settings {
                 // The command's own table is more exact, wherever it stands in the file.
                 let own = self.table.get(of.as_str()).and_then(Value::as_table);
                 if !own.is_some_and(|own| own.keys().any(|key| key.replace('_', "-") == name)) {
-                    command = with_default(command, of, option, &values);
+                    command = with_default(command, &option.path, option, &values);
                 }
             }
         }
@@ -160,6 +159,8 @@ fn text_of(value: &Value) -> Option<String> {
 
 /// An option that a file can set.
 struct Opt {
+    /// The commands that lead to it: `rule`, `ban`.
+    path: Vec<String>,
     id: String,
     long: String,
     shared: bool,
@@ -172,22 +173,8 @@ struct Known {
 
 impl Known {
     fn of(command: &Command) -> Self {
-        let options = |command: &Command| -> Vec<Opt> {
-            let settable = command.get_arguments().filter(|arg| {
-                !matches!(
-                    arg.get_action(),
-                    ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
-                )
-            });
-            settable
-                .filter_map(|arg| {
-                    let long = arg.get_long()?.to_owned();
-                    Some(Opt { id: arg.get_id().to_string(), long, shared: arg.get_env().is_some() })
-                })
-                .collect()
-        };
-        let by_command =
-            command.get_subcommands().map(|sub| (sub.get_name().to_owned(), options(sub))).collect();
+        let options = |sub: &Command| (sub.get_name().to_owned(), options_of(sub, &[]));
+        let by_command = command.get_subcommands().map(options).collect();
         Self { by_command }
     }
 
@@ -208,12 +195,29 @@ impl Known {
     }
 }
 
-fn with_default(command: Command, of: &str, option: &Opt, values: &[String]) -> Command {
-    command.mut_subcommand(of, |sub| {
-        sub.mut_arg(&option.id, |arg| {
-            // Help would print a token that stands in the file.
-            arg.required(false).default_values(values.to_vec()).hide_default_value(true)
-        })
+/// The options of a command and of those below it.
+fn options_of(command: &Command, above: &[String]) -> Vec<Opt> {
+    let path = [above, &[command.get_name().to_owned()]].concat();
+    let settable = command.get_arguments().filter(|arg| {
+        !matches!(
+            arg.get_action(),
+            ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+        )
+    });
+    let own = settable.filter_map(|arg| {
+        let long = arg.get_long()?.to_owned();
+        Some(Opt { path: path.clone(), id: arg.get_id().to_string(), long, shared: arg.get_env().is_some() })
+    });
+    own.chain(command.get_subcommands().flat_map(|sub| options_of(sub, &path))).collect()
+}
+
+fn with_default(command: Command, path: &[String], option: &Opt, values: &[String]) -> Command {
+    if let Some((first, rest)) = path.split_first() {
+        return command.mut_subcommand(first, |sub| with_default(sub, rest, option, values));
+    }
+    command.mut_arg(&option.id, |arg| {
+        // Help would print a token that stands in the file.
+        arg.required(false).default_values(values.to_vec()).hide_default_value(true)
     })
 }
 
@@ -274,6 +278,7 @@ mod tests {
         Command::new("fairlane")
             .subcommand(Command::new("worker").arg(slots().required(true)).arg(Arg::new("host").long("host")))
             .subcommand(Command::new("up").arg(slots()).arg(url()))
+            .subcommand(Command::new("rule").subcommand(Command::new("ban").arg(url())))
     }
 
     fn slots(settings: &str, line: &[&str]) -> Option<u32> {
@@ -298,6 +303,19 @@ mod tests {
         let matches = command.try_get_matches_from(["fairlane", "up"]).unwrap();
         let urls: Vec<&String> = matches.subcommand().unwrap().1.get_many("urls").unwrap().collect();
         assert_eq!(urls, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_command_below_a_command_has_its_settings_too() {
+        for file in ["dispatcher_url = 'a'", "[rule]\ndispatcher_url = 'a'"] {
+            let matches = settings(file)
+                .apply(command())
+                .unwrap()
+                .try_get_matches_from(["fairlane", "rule", "ban"])
+                .unwrap();
+            let ban = matches.subcommand().unwrap().1.subcommand().unwrap().1.clone();
+            assert_eq!(ban.get_one::<String>("urls").unwrap(), "a");
+        }
     }
 
     #[test]

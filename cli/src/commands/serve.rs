@@ -2,14 +2,13 @@
 
 use anyhow::{Context, Result};
 use fairlane_common::telemetry;
-use fairlane_common::{Link, Queue, RedisUrl};
+use fairlane_common::{Queue, RedisUrl};
 use fairlane_dispatcher::ServeError;
 use fairlane_worker::StopReason;
 
 use crate::args::LogArgs;
 use crate::exit::{Exit, Stop};
 use crate::output::Output;
-use crate::redis_facts::{Persistence, RedisFacts};
 
 /// Runs `dispatcher`.
 pub(crate) async fn dispatcher(
@@ -59,27 +58,12 @@ pub(crate) fn start_log(log: &LogArgs, usual: &str, output: Output) -> Result<()
     Ok(telemetry::init(filter, log.log_format, output.talks_in_color()).map_err(Stop::usage)?)
 }
 
-/// Opens the queue, and warns of a Redis that may lose it.
+/// Opens the queue.
 pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
-    let queue = Queue::open(url, prefix)
-        .await
-        .with_context(|| format!("the queue in {url} cannot be opened; is Redis running there? (--redis-url or FAIRLANE_REDIS_URL names another)"))?;
-    if let Ok(facts) = RedisFacts::ask(&Link::open(url).await?, &queue.keys().schema()).await {
-        if facts.version().is_some_and(|version| version < (6, 2)) {
-            return Err(Stop::usage(format!(
-                "{url} is Redis {}; Fairlane needs 6.2 or later",
-                facts.get("redis_version").unwrap_or_default()
-            ))
-            .into());
-        }
-        if facts.get("maxmemory_policy").is_some_and(|policy| policy != "noeviction") {
-            tracing::warn!(
-                "this Redis evicts keys when its memory runs out, and builds with them: set maxmemory-policy noeviction"
-            );
-        }
-        if facts.persistence() == Persistence::Nothing {
-            tracing::warn!("this Redis keeps nothing over a restart: set appendonly yes");
-        }
-    }
-    Ok(queue)
+    Queue::open(url, prefix).await.with_context(|| {
+        format!(
+            "the queue in {url} cannot be opened; is Redis running there? \
+             (--redis-url or FAIRLANE_REDIS_URL names another)"
+        )
+    })
 }

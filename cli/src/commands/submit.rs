@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fairlane_common::build::BuildState;
 use fairlane_common::limits;
 use fairlane_dispatcher::api::{BuildAnswer, BuildRequest, SecretsBody};
@@ -94,8 +94,10 @@ fn secret(file: Option<&Path>, variable: &str) -> Result<Option<SecretString>> {
         let text = std::env::var(variable).ok().filter(|text| !text.is_empty());
         return Ok(text.map(SecretString::from));
     };
-    let cannot = || format!("the credentials in {} cannot be read", file.display());
-    let size = file.metadata().with_context(cannot)?.len();
+    let cannot = |why: std::io::Error| {
+        Stop::usage(format!("the credentials in {} cannot be read: {why}", file.display()))
+    };
+    let size = file.metadata().map_err(cannot)?.len();
     if size > limits::SECRET_BYTES_MAX as u64 {
         return Err(Stop::usage(format!(
             "{} has {size} bytes; credentials have at most {}",
@@ -104,7 +106,7 @@ fn secret(file: Option<&Path>, variable: &str) -> Result<Option<SecretString>> {
         ))
         .into());
     }
-    Ok(Some(SecretString::from(std::fs::read_to_string(file).with_context(cannot)?)))
+    Ok(Some(SecretString::from(std::fs::read_to_string(file).map_err(cannot)?)))
 }
 
 fn sentence(answer: &BuildAnswer, request: &BuildRequest, output: Output) -> String {

@@ -64,7 +64,7 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
         output.json(&answer);
     } else if answer.drain {
         output.talk(&format!(
-            "Worker {} takes no more builds; what it runs goes on. `--undo` takes this back.",
+            "Worker {} takes no more builds, and ends when those that it runs have; until then `--undo` takes this back.",
             answer.id
         ));
     } else {

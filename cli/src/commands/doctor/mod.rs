@@ -1,66 +1,27 @@
 //! `fairlane doctor`: look for what is wrong, and say what to do about it.
 
+mod findings;
+mod redis;
+
+use std::time::Duration;
+
 use anyhow::Result;
 use fairlane_common::keys::Keys;
 use fairlane_common::{Link, Queue, RedisUrl};
 use fairlane_dispatcher::api::Health;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
-use serde::Serialize;
 
 use crate::args::Doctor;
 use crate::client::Client;
 use crate::exit::{self, Exit, Stop};
-use crate::output::{Colors, Output, Tone, clean};
-use crate::redis_facts::{Persistence, RedisFacts};
+use crate::output::{Colors, Output, clean};
 use crate::redis_server;
+use findings::{Findings, Level};
 
-/// The oldest Redis whose commands the scripts can use.
-const VERSION_MIN: (u32, u32) = (6, 2);
 /// Entries of each set that the check reads: they hold Redis for a few milliseconds.
 const CHECK_MAX: usize = 1000;
-/// At this share of its memory the queue takes no more builds.
-const MEMORY_PERCENT_MAX: u64 = 85;
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Ok,
-    Warning,
-    Error,
-}
-
-/// What was looked at, and what was found.
-#[derive(Debug, Serialize)]
-struct Finding {
-    level: Level,
-    about: &'static str,
-    text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
-}
-
-/// All that was found.
-#[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn ok(&mut self, about: &'static str, text: impl Into<String>) {
-        self.0.push(Finding { level: Level::Ok, about, text: text.into(), advice: None });
-    }
-
-    fn warning(&mut self, about: &'static str, text: impl Into<String>, advice: impl Into<String>) {
-        self.0.push(Finding { level: Level::Warning, about, text: text.into(), advice: Some(advice.into()) });
-    }
-
-    fn error(&mut self, about: &'static str, text: impl Into<String>, advice: impl Into<String>) {
-        self.0.push(Finding { level: Level::Error, about, text: text.into(), advice: Some(advice.into()) });
-    }
-
-    fn has(&self, level: Level) -> bool {
-        self.0.iter().any(|finding| finding.level == level)
-    }
-}
+/// How long Redis may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 /// Runs the command.
 pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
@@ -71,7 +32,7 @@ pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
     }
     dispatchers(&args, redis.is_some(), &mut findings).await?;
     command(args.command.as_deref(), &mut findings);
-    write(&findings, output);
+    findings.write(output);
     Ok(if findings.has(Level::Error) { Exit::Failed } else { Exit::Good })
 }
 
@@ -104,24 +65,22 @@ fn redis_url(args: &Doctor) -> Result<Option<RedisUrl>> {
 
 async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) -> Result<()> {
     let keys = Keys::new(prefix)?;
-    let facts = match Link::open(url).await {
-        Ok(link) => RedisFacts::ask(&link, &keys.schema()).await,
-        Err(error) => Err(error.into()),
+    let looked = async {
+        let link = Link::open(url).await?;
+        let info = link.redis_info(&keys.schema()).await?;
+        anyhow::Ok((info, schema(&link, &keys.schema()).await?))
     };
-    let facts = match facts {
-        Ok(facts) => facts,
+    let (info, schema) = match looked.await {
+        Ok(looked) => looked,
         Err(error) => {
             let why = clean(&exit::in_full(&error), Colors::Drop);
-            findings.error(
-                "redis",
-                format!("{url}: {why}"),
-                "Is it running, and are address and password right?",
-            );
+            let advice = "Is it running, and are address and password right?";
+            findings.error("redis", format!("{url}: {why}"), advice);
             return Ok(());
         }
     };
-    redis_itself(url, &facts, findings);
-    let Some(schema) = &facts.schema else {
+    redis::judge(url, &info, findings);
+    let Some(schema) = schema else {
         findings.warning(
             "queue",
             format!("there is no queue under the prefix '{prefix}'"),
@@ -149,76 +108,15 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     Ok(())
 }
 
-fn redis_itself(url: &RedisUrl, facts: &RedisFacts, findings: &mut Findings) {
-    let version = facts.get("redis_version").unwrap_or("of an unknown release");
-    match facts.version() {
-        Some(found) if found < VERSION_MIN => findings.error(
-            "redis",
-            format!("{url} is Redis {version}"),
-            format!("Fairlane needs Redis {}.{} or later: upgrade it.", VERSION_MIN.0, VERSION_MIN.1),
-        ),
-        _ => findings.ok("redis", format!("{url} answers, Redis {version}")),
-    }
-    if facts.get("role") == Some("slave") {
-        findings.error(
-            "redis",
-            "this is a replica, which takes no writes",
-            "Name the primary, or use a redis+sentinel:// address.",
-        );
-    }
-    match facts.get("maxmemory_policy") {
-        Some("noeviction") => findings.ok("eviction", "maxmemory-policy is noeviction"),
-        policy => findings.warning(
-            "eviction",
-            format!(
-                "maxmemory-policy is {}: builds may vanish when memory runs out",
-                policy.unwrap_or("unknown")
-            ),
-            "Set it: `redis-cli CONFIG SET maxmemory-policy noeviction`, and the same in redis.conf.",
-        ),
-    }
-    let advice = "Set it: `redis-cli CONFIG SET appendonly yes`, and the same in redis.conf.";
-    match facts.persistence() {
-        Persistence::AppendOnly => findings.ok("persistence", "the append-only file is on"),
-        Persistence::Snapshots => {
-            findings.warning(
-                "persistence",
-                "only snapshots are kept: a restart loses the last minutes",
-                advice,
-            );
-        }
-        Persistence::Nothing => {
-            findings.warning("persistence", "nothing is kept: a restart loses the queue", advice);
-        }
-        Persistence::Unknown => {
-            findings.warning(
-                "persistence",
-                "the append-only file is off, and this Redis does not say what else it keeps",
-                advice,
-            );
-        }
-    }
-    if facts.get("aof_last_write_status").is_some_and(|status| status != "ok") {
-        findings.error(
-            "persistence",
-            "the last write to the append-only file failed",
-            "Look at Redis's log and at the space on its disk.",
-        );
-    }
-    if let (Some(used), Some(max)) = (facts.number("used_memory"), facts.number("maxmemory"))
-        && max > 0
-    {
-        let percent = used.saturating_mul(100) / max;
-        if percent >= MEMORY_PERCENT_MAX {
-            findings.error(
-                "memory",
-                format!("{percent} % of maxmemory are in use: new builds are refused"),
-                "Raise maxmemory.",
-            );
-        } else {
-            findings.ok("memory", format!("{percent} % of maxmemory are in use"));
-        }
-    }
+/// The layout of the queue in a Redis, `None` if there is none: opening the queue would make it.
+#[expect(clippy::default_trait_access, reason = "only common names the type of a command")]
+async fn schema(link: &Link, key: &str) -> Result<Option<String>> {
+    let mut connection = link.dedicated(key).await?;
+    let mut get = Default::default();
+    // Never awaited, so nothing is sent: it says what type a command has.
+    drop(link.run(&get));
+    get.arg("GET").arg(key);
+    Ok(tokio::time::timeout(ANSWER_LIMIT, get.query_async(&mut connection)).await??)
 }
 
 async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {
@@ -336,53 +234,6 @@ fn command(template: Option<&str>, findings: &mut Findings) {
                     "Start Docker (or Podman's socket), or set DOCKER_HOST.",
                 );
             }
-        }
-    }
-}
-
-fn write(findings: &Findings, output: Output) {
-    let width = findings.0.iter().map(|finding| finding.about.len()).max().unwrap_or(0);
-    for finding in &findings.0 {
-        if output.is_json() {
-            output.json(finding);
-            continue;
-        }
-        let (word, tone) = match finding.level {
-            Level::Ok => ("ok     ", Tone::Good),
-            Level::Warning => ("warning", Tone::Warning),
-            Level::Error => ("error  ", Tone::Bad),
-        };
-        let advice = finding.advice.as_deref().map(|advice| format!(". {advice}")).unwrap_or_default();
-        let text = clean(&finding.text, Colors::Drop);
-        output.data(&format!("{}  {:width$}  {text}{advice}", output.paint(tone, word), finding.about));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(info: &str, save: Option<&str>) -> Vec<(Level, &'static str)> {
-        let mut findings = Findings::default();
-        let url: RedisUrl = "redis://a".parse().unwrap();
-        redis_itself(&url, &RedisFacts::of(info, save), &mut findings);
-        findings.0.iter().map(|finding| (finding.level, finding.about)).collect()
-    }
-
-    #[test]
-    fn what_redis_says_of_itself_is_judged() {
-        let good = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nmaxmemory:0\r\n";
-        assert!(found(good, None).iter().all(|(level, _)| *level == Level::Ok));
-        for (info, save, expected) in [
-            ("redis_version:6.0.16", None, (Level::Error, "redis")),
-            ("redis_version:7.0.0\r\nrole:slave", None, (Level::Error, "redis")),
-            ("redis_version:7.0.0\r\nmaxmemory_policy:allkeys-lru", None, (Level::Warning, "eviction")),
-            ("redis_version:7.0.0\r\naof_enabled:0", Some(""), (Level::Warning, "persistence")),
-            ("redis_version:7.0.0\r\naof_enabled:0", Some("3600 1"), (Level::Warning, "persistence")),
-            ("redis_version:7.0.0\r\nused_memory:90\r\nmaxmemory:100", None, (Level::Error, "memory")),
-            ("redis_version:7.0.0\r\naof_last_write_status:err", None, (Level::Error, "persistence")),
-        ] {
-            assert!(found(info, save).contains(&expected), "{info}: {:?}", found(info, save));
         }
     }
 }

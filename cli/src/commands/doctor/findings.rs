@@ -1,0 +1,77 @@
+//! What was found, and how it is written.
+
+use serde::Serialize;
+
+use crate::output::{Colors, Output, Tone, clean};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// It is as it should be.
+    Ok,
+    /// It works, but it may cost somebody something.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// What was looked at, and what was found.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) level: Level,
+    pub(super) about: &'static str,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub(super) struct Findings(pub(super) Vec<Finding>);
+
+impl Findings {
+    /// All is well with something.
+    pub(super) fn ok(&mut self, about: &'static str, text: impl Into<String>) {
+        self.0.push(Finding { level: Level::Ok, about, text: text.into(), advice: None });
+    }
+
+    /// Something should be looked at; `advice` says how.
+    pub(super) fn warning(
+        &mut self,
+        about: &'static str,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        self.0.push(Finding { level: Level::Warning, about, text: text.into(), advice: Some(advice.into()) });
+    }
+
+    /// Something does not work; `advice` says what to do.
+    pub(super) fn error(&mut self, about: &'static str, text: impl Into<String>, advice: impl Into<String>) {
+        self.0.push(Finding { level: Level::Error, about, text: text.into(), advice: Some(advice.into()) });
+    }
+
+    /// Whether anything is that bad.
+    pub(super) fn has(&self, level: Level) -> bool {
+        self.0.iter().any(|finding| finding.level == level)
+    }
+
+    /// Writes them, one a line.
+    pub(super) fn write(&self, output: Output) {
+        let width = self.0.iter().map(|finding| finding.about.len()).max().unwrap_or(0);
+        for finding in &self.0 {
+            if output.is_json() {
+                output.json(finding);
+                continue;
+            }
+            let (word, tone) = match finding.level {
+                Level::Ok => ("ok     ", Tone::Good),
+                Level::Warning => ("warning", Tone::Warning),
+                Level::Error => ("error  ", Tone::Bad),
+            };
+            let advice = finding.advice.as_deref().map(|advice| format!(". {advice}")).unwrap_or_default();
+            let text = clean(&finding.text, Colors::Drop);
+            output.data(&format!("{}  {:width$}  {text}{advice}", output.paint(tone, word), finding.about));
+        }
+    }
+}

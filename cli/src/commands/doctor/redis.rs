@@ -1,0 +1,116 @@
+//! What a Redis says of itself, judged.
+
+use fairlane_common::redis_info::{Persistence, VERSION_MIN};
+use fairlane_common::{RedisInfo, RedisUrl};
+
+use super::findings::Findings;
+
+/// At this share of its memory the queue takes no more builds.
+const MEMORY_PERCENT_MAX: u64 = 85;
+
+/// Judges the Redis at `url` by what it says of itself.
+pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
+    let version = info.get("redis_version").unwrap_or("of an unknown release");
+    match info.version() {
+        Some(found) if found < VERSION_MIN => findings.error(
+            "redis",
+            format!("{url} is Redis {version}"),
+            format!("Fairlane needs Redis {}.{} or later: upgrade it.", VERSION_MIN.0, VERSION_MIN.1),
+        ),
+        _ => findings.ok("redis", format!("{url} answers, Redis {version}")),
+    }
+    if info.get("role") == Some("slave") {
+        findings.error(
+            "redis",
+            "this is a replica, which takes no writes",
+            "Name the primary, or use a redis+sentinel:// address.",
+        );
+    }
+    match info.get("maxmemory_policy") {
+        Some("noeviction") => findings.ok("eviction", "maxmemory-policy is noeviction"),
+        policy => findings.warning(
+            "eviction",
+            format!(
+                "maxmemory-policy is {}: builds may vanish when memory runs out",
+                policy.unwrap_or("unknown")
+            ),
+            "Set it: `redis-cli CONFIG SET maxmemory-policy noeviction`, and the same in redis.conf.",
+        ),
+    }
+    persistence(info, findings);
+    if let (Some(used), Some(max)) = (info.number("used_memory"), info.number("maxmemory"))
+        && max > 0
+    {
+        let percent = used.saturating_mul(100) / max;
+        if percent >= MEMORY_PERCENT_MAX {
+            findings.error(
+                "memory",
+                format!("{percent} % of maxmemory are in use: new builds are refused"),
+                "Raise maxmemory.",
+            );
+        } else {
+            findings.ok("memory", format!("{percent} % of maxmemory are in use"));
+        }
+    }
+}
+
+fn persistence(info: &RedisInfo, findings: &mut Findings) {
+    let advice = "Set it: `redis-cli CONFIG SET appendonly yes`, and the same in redis.conf.";
+    match info.persistence() {
+        Persistence::AppendOnly => findings.ok("persistence", "the append-only file is on"),
+        Persistence::Snapshots => {
+            findings.warning(
+                "persistence",
+                "only snapshots are kept: a restart loses the last minutes",
+                advice,
+            );
+        }
+        Persistence::Nothing => {
+            findings.warning("persistence", "nothing is kept: a restart loses the queue", advice);
+        }
+        Persistence::Unknown => {
+            findings.warning(
+                "persistence",
+                "the append-only file is off, and this Redis does not say what else it keeps",
+                advice,
+            );
+        }
+    }
+    if info.get("aof_last_write_status").is_some_and(|status| status != "ok") {
+        findings.error(
+            "persistence",
+            "the last write to the append-only file failed",
+            "Look at Redis's log and at the space on its disk.",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::findings::Level;
+    use super::*;
+
+    fn found(info: &str, save: Option<&str>) -> Vec<(Level, &'static str)> {
+        let mut findings = Findings::default();
+        let url: RedisUrl = "redis://a".parse().unwrap();
+        judge(&url, &RedisInfo::of(info, save), &mut findings);
+        findings.0.iter().map(|finding| (finding.level, finding.about)).collect()
+    }
+
+    #[test]
+    fn what_redis_says_of_itself_is_judged() {
+        let good = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nmaxmemory:0\r\n";
+        assert!(found(good, None).iter().all(|(level, _)| *level == Level::Ok));
+        for (info, save, expected) in [
+            ("redis_version:6.0.16", None, (Level::Error, "redis")),
+            ("redis_version:7.0.0\r\nrole:slave", None, (Level::Error, "redis")),
+            ("redis_version:7.0.0\r\nmaxmemory_policy:allkeys-lru", None, (Level::Warning, "eviction")),
+            ("redis_version:7.0.0\r\naof_enabled:0", Some(""), (Level::Warning, "persistence")),
+            ("redis_version:7.0.0\r\naof_enabled:0", Some("3600 1"), (Level::Warning, "persistence")),
+            ("redis_version:7.0.0\r\nused_memory:90\r\nmaxmemory:100", None, (Level::Error, "memory")),
+            ("redis_version:7.0.0\r\naof_last_write_status:err", None, (Level::Error, "persistence")),
+        ] {
+            assert!(found(info, save).contains(&expected), "{info}: {:?}", found(info, save));
+        }
+    }
+}
