@@ -25,7 +25,7 @@ use crate::view;
 /// A live build of the same image is joined; one that ended just now answers with its outcome,
 /// unless `force` is set. Scope `submit`.
 #[utoipa::path(
-    post, path = "/v1/builds", tag = "builds", request_body = BuildRequest,
+    post, path = "/v1/builds", operation_id = "ask_for_build", tag = "builds", request_body = BuildRequest,
     responses(
         (status = 202, description = "a new build", body = BuildAnswer),
         (status = 200, description = "a build that was there: joined, or ended just now", body = BuildAnswer),
@@ -128,7 +128,7 @@ async fn eta(app: &App, admitted: &Admitted) -> Option<u64> {
 /// A page of builds: those in line in their order, then live ones, then ended ones, latest first.
 /// Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/builds", tag = "builds",
+    get, path = "/v1/builds", operation_id = "list_builds", tag = "builds",
     params(
         ("state" = Option<String>, Query, description = "only those in this state"),
         ("lane" = Option<String>, Query, description = "only those of this lane (or repository)"),
@@ -155,7 +155,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
 
 /// A build, and why it is where it is. Scope `submit` or `read`; labels and the like with `read` only.
 #[utoipa::path(
-    get, path = "/v1/builds/{id}", tag = "builds",
+    get, path = "/v1/builds/{id}", operation_id = "show_build", tag = "builds",
     params(("id" = String, Path, description = "the build's id")),
     responses(
         (status = 200, description = "the build", body = BuildView),
@@ -181,7 +181,7 @@ pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build
 
 /// End a build for everybody who waits for it. Scope `operate`.
 #[utoipa::path(
-    delete, path = "/v1/builds/{id}", tag = "builds",
+    delete, path = "/v1/builds/{id}", operation_id = "cancel_build", tag = "builds",
     params(
         ("id" = String, Path, description = "the build's id"),
         ("reason" = Option<String>, Query, description = "told to its watchers"),

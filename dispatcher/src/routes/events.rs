@@ -25,7 +25,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// `id` is a cursor that any dispatcher understands: send it back as `Last-Event-ID`, and the
 /// stream goes on after it. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/builds/{id}/events", tag = "builds",
+    get, path = "/v1/builds/{id}/events", operation_id = "follow_build", tag = "builds",
     params(
         ("id" = String, Path, description = "the build's id"),
         ("watchers" = Option<u64>, Query, description = "how many people stand behind this stream; 1 if absent"),
@@ -79,7 +79,7 @@ fn cursor(text: &str) -> Answer<Cursor> {
 
 /// Say how many people stand behind a stream. Scope `submit` or `read`.
 #[utoipa::path(
-    put, path = "/v1/builds/{id}/watchers", tag = "builds", request_body = WatchersBody,
+    put, path = "/v1/builds/{id}/watchers", operation_id = "set_watchers", tag = "builds", request_body = WatchersBody,
     params(("id" = String, Path, description = "the build's id")),
     responses(
         (status = 200, description = "what counts now", body = WatchersAnswer),

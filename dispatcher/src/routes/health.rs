@@ -13,7 +13,7 @@ use crate::problem::Answer;
 
 /// Metrics of the queue and of this dispatcher.
 #[utoipa::path(
-    get, path = "/metrics", tag = "health",
+    get, path = "/metrics", operation_id = "metrics", security(()), tag = "health",
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -24,7 +24,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 /// Whether this dispatcher lives.
 #[utoipa::path(
-    get, path = "/healthz", tag = "health",
+    get, path = "/healthz", operation_id = "is_alive", security(()), tag = "health",
     responses((status = 200, description = "it lives", body = Health))
 )]
 pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
@@ -33,7 +33,7 @@ pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
 
 /// Whether this dispatcher can serve: Redis answers, and holds a queue that it knows.
 #[utoipa::path(
-    get, path = "/readyz", tag = "health",
+    get, path = "/readyz", operation_id = "is_ready", security(()), tag = "health",
     responses(
         (status = 200, description = "it can", body = Health),
         (status = 503, description = "Redis does not answer", body = Problem, content_type = "application/problem+json"),

@@ -16,7 +16,7 @@ use crate::view;
 
 /// A page of lanes, in the order in which they come next. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/lanes", tag = "queue",
+    get, path = "/v1/lanes", operation_id = "list_lanes", tag = "queue",
     params(
         ("limit" = Option<usize>, Query, description = "at most so many; at most 200, which is the default"),
         ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
@@ -35,7 +35,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
 
 /// One lane. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/lanes/{*lane}", tag = "queue",
+    get, path = "/v1/lanes/{*lane}", operation_id = "show_lane", tag = "queue",
     params(("lane" = String, Path, description = "the lane, such as github.com/owner/name")),
     responses(
         (status = 200, description = "the lane", body = LaneView),

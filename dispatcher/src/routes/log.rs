@@ -28,7 +28,7 @@ const LOG_END_WAIT: u32 = 5;
 /// The log of a build's latest run, as plain text. With `follow` it goes on until the build has
 /// ended. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/builds/{id}/log", tag = "builds",
+    get, path = "/v1/builds/{id}/log", operation_id = "read_log", tag = "builds",
     params(
         ("id" = String, Path, description = "the build's id"),
         ("follow" = Option<bool>, Query, description = "whether to go on until the build has ended"),

@@ -17,7 +17,7 @@ const LANES: usize = 50;
 
 /// The queue: its numbers, and the lanes that come next. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/queue", tag = "queue",
+    get, path = "/v1/queue", operation_id = "show_queue", tag = "queue",
     responses(
         (status = 200, description = "the queue", body = QueueView),
         (status = 503, description = "Redis does not answer", body = Problem, content_type = "application/problem+json"),

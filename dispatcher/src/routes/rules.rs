@@ -14,7 +14,7 @@ use crate::problem::{Answer, BAD_PARAMETER, Refusal, UNKNOWN_RULE};
 
 /// All rules. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/rules", tag = "rules",
+    get, path = "/v1/rules", operation_id = "list_rules", tag = "rules",
     responses((status = 200, description = "the rules by pattern", body = RuleList))
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<RuleList>> {
@@ -27,7 +27,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
 
 /// Set the rule of a pattern, replacing what was there. It holds at once. Scope `operate`.
 #[utoipa::path(
-    put, path = "/v1/rules", tag = "rules", request_body = RuleBody,
+    put, path = "/v1/rules", operation_id = "set_rule", tag = "rules", request_body = RuleBody,
     params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
     responses(
         (status = 200, description = "what that did", body = RuleAnswer),
@@ -57,7 +57,7 @@ pub(super) async fn set(
 
 /// Remove the rule of a pattern. Scope `operate`.
 #[utoipa::path(
-    delete, path = "/v1/rules", tag = "rules",
+    delete, path = "/v1/rules", operation_id = "delete_rule", tag = "rules",
     params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
     responses(
         (status = 200, description = "it is gone", body = RuleAnswer),

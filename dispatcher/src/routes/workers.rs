@@ -15,7 +15,7 @@ use crate::view;
 
 /// All live workers. Scope `read`.
 #[utoipa::path(
-    get, path = "/v1/workers", tag = "workers",
+    get, path = "/v1/workers", operation_id = "list_workers", tag = "workers",
     responses((status = 200, description = "the workers", body = WorkerList))
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<WorkerList>> {
@@ -26,7 +26,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
 
 /// Have a worker drain: it takes no more builds. `{"drain": false}` undoes it. Scope `operate`.
 #[utoipa::path(
-    post, path = "/v1/workers/{id}/drain", tag = "workers", request_body = Option<DrainBody>,
+    post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "workers", request_body = Option<DrainBody>,
     params(("id" = String, Path, description = "the worker's id")),
     responses(
         (status = 200, description = "the worker was asked", body = DrainAnswer),
