@@ -141,7 +141,6 @@ async fn builds(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
         let mut table = Table::new([
             ("ID", Align::Left),
             ("STATE", Align::Left),
-            ("PLACE", Align::Right),
             ("PEOPLE", Align::Right),
             ("ASKED", Align::Right),
             ("LANE", Align::Left),
@@ -151,7 +150,6 @@ async fn builds(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
             table.row([
                 build.id.into(),
                 Cell::toned(build.state.word(), tone_of(build.state)),
-                build.position.map(|place| place.to_string()).unwrap_or_default().into(),
                 build.people.into(),
                 human::ago(build.asked_ms, now).into(),
                 (&build.lane).into(),
@@ -287,7 +285,10 @@ fn lane_details(lane: &LaneView, now: u64, output: Output) {
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("waits for", lane.waits_for.is_some().then(|| waits_for(lane).0));
     add("a build takes", lane.mean_seconds.map(|mean| human::span(mean * 1000)));
-    let since = lane.holder_since_ms.map(|at| format!(", since {}", human::ago(at, now))).unwrap_or_default();
+    let since = lane
+        .holder_since_ms
+        .map(|at| format!(", for {}", human::span(now.saturating_sub(at))))
+        .unwrap_or_default();
     add("longest running", lane.holder.map(|id| format!("{id}{since}")));
     add(
         "shares",

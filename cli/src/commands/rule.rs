@@ -113,6 +113,11 @@ async fn ban(
         editor.said("refuses new requests; what is queued or runs goes on", &[("", stop.until)], until_built);
     let answer = editor.put(|rule| rule.ban = Some(stop)).await?;
     report(&answer, &said, output);
+    if !editor.client.has_token() && !output.is_json() {
+        output.talk(
+            "This dispatcher asks for no token, so that every request is an operator's, and passes the ban.",
+        );
+    }
     if let Some(repo) = repo {
         let reference = source::resolve(&repo, None, output).await?;
         let image = source::image_for(&repo, &reference)?;
@@ -196,8 +201,10 @@ async fn limit(args: LimitArgs, output: Output) -> Result<Exit> {
     } else {
         "for each lane"
     };
+    let builds = if limit == 1 { "build" } else { "builds" };
     let burst = args.burst.map(|burst| format!(", {burst} on an idle cluster")).unwrap_or_default();
-    let said = editor.said(&format!("may have {limit} builds running {each}{burst}"), &[("", until)], false);
+    let said =
+        editor.said(&format!("may have {limit} {builds} running {each}{burst}"), &[("", until)], false);
     let answer = editor
         .put(|rule| {
             (rule.limit, rule.burst, rule.together, rule.until) =
@@ -213,11 +220,8 @@ fn report(answer: &RuleAnswer, said: &str, output: Output) {
         output.json(answer);
         return;
     }
-    let live = if answer.live > 0 {
-        format!(" ({} of its builds are queued or run)", answer.live)
-    } else {
-        String::new()
-    };
+    let live =
+        if answer.live > 0 { format!(" (queued or running now: {})", answer.live) } else { String::new() };
     output.talk(&format!("{said}{live}."));
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use fairlane_common::{Queue, RedisUrl};
 use fairlane_worker::{ExecutorKind, StopReason};
+use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::exit::{Exit, Stop};
 use crate::line::Line;
 use crate::output::{Output, Tone};
 use crate::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
+use crate::seal_key;
 
 /// How long streams get to tell of the builds that ended last.
 const LAST_WORDS: Duration = Duration::from_millis(700);
@@ -31,14 +33,14 @@ pub(crate) async fn run(args: Up, line: &Line, output: Output) -> Result<Exit> {
     let shutdown = fairlane_worker::shutdown_on_signals()?;
     let given = args.redis_url.as_deref().filter(|url| !url.is_empty());
     if let Some(url) = given {
-        let plan = Plan::new(&args, line, url)?;
+        let plan = Plan::new(&args, line, url, None)?;
         return plan.serve(&args, None, &shutdown, output).await;
     }
     let folder = args.data.clone().map_or_else(default_folder, Ok)?;
     let url = |folder: &DataFolder| format!("unix://{}", socket_in(folder.path()).display());
     let folder = DataFolder::open(&folder)?;
     // Whatever is wrong with the settings is said before anything starts.
-    let plan = Plan::new(&args, line, &url(&folder))?;
+    let plan = Plan::new(&args, line, &url(&folder), Some(&seal_key::in_folder(folder.path())?))?;
     let mut redis = RedisServer::start(folder).await?;
     let socket = redis.socket().display().to_string();
     let done = CancellationToken::new();
@@ -61,17 +63,21 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(args: &Up, line: &Line, url: &str) -> Result<Self> {
+    /// `key` is for secrets, where the environment and the file name none.
+    fn new(args: &Up, line: &Line, url: &str, key: Option<&SecretString>) -> Result<Self> {
         let slots = args.slots.to_string();
         let words = ["fairlane", "dispatcher", "--redis-url", url, "--listen", &args.listen];
-        let Command::Dispatcher { args: dispatcher, .. } = line.parse(words)?.command else {
+        let Command::Dispatcher { args: mut dispatcher, .. } = line.parse(words)?.command else {
             bail!("the dispatcher's settings cannot be read");
         };
         let mut words = vec!["fairlane", "worker", "--redis-url", url, "--slots", &slots];
         words.extend(args.command.iter().flat_map(|command| ["--command", command.as_str()]));
-        let Command::Worker { args: worker, .. } = line.parse(words)?.command else {
+        let Command::Worker { args: mut worker, .. } = line.parse(words)?.command else {
             bail!("the worker's settings cannot be read");
         };
+        if dispatcher.serve.seal_key.is_none() && worker.seal_key.is_none() {
+            (dispatcher.serve.seal_key, worker.seal_key) = (key.cloned(), key.cloned());
+        }
         let (prefix, url) = (worker.prefix.clone(), worker.redis_url.clone());
         let worker = worker.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
         if worker.executor == ExecutorKind::Process {

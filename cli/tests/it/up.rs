@@ -179,3 +179,22 @@ async fn a_build_that_ends_while_it_stops_is_followed_to_its_end() {
     assert_eq!(watch.stdout(), "the last line\n");
     assert!(up.process.wait(LIMIT).await.success());
 }
+
+#[tokio::test]
+async fn credentials_work_without_further_ado_and_are_never_readable() {
+    let home = TempDir::new();
+    let secret = "correct-horse-battery";
+    std::fs::write(home.join("credentials"), format!("username=me\npassword={secret}\n")).unwrap();
+    let up = Up::start(&home, ECHO).await;
+    let line =
+        ["submit", "https://git.example.org/o/n", "--ref", COMMIT, "--git-credentials-file", "credentials"];
+    up.run(&home, line.into_iter().chain(["--watch"])).await.expect(0, "succeeded");
+    up.stop().await;
+    let mut files = 0;
+    for file in std::fs::read_dir(home.join(".local/share/fairlane/appendonlydir")).unwrap() {
+        let text = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains(secret));
+        files += 1;
+    }
+    assert!(files > 0);
+}
