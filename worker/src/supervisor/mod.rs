@@ -118,8 +118,10 @@ fn shield_from_signals() -> Result<()> {
 
 /// A folder for the run's temporary files; without one the command uses the system's.
 fn run_folder(name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
     let folder = std::env::temp_dir().join(format!("fairlane-run-{name}"));
-    std::fs::create_dir(&folder).ok().map(|()| folder)
+    // Private repositories are fetched into it.
+    std::fs::DirBuilder::new().mode(0o700).create(&folder).ok().map(|()| folder)
 }
 
 /// A command that runs, and what happens to it.
