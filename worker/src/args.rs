@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fairlane_common::AllowedArgs;
 use fairlane_common::RedisUrl;
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
-use crate::allow::ALLOWED_ARGS_DEFAULT;
 use crate::command::{CommandTemplate, TEMPLATE_DEFAULT};
 use crate::executor::{ExecutorKind, SupervisorCommand};
 use crate::settings::Settings;
@@ -101,8 +101,7 @@ impl Args {
             slots,
             executor,
             command: CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?,
-            allowed_args: allow_args
-                .unwrap_or_else(|| ALLOWED_ARGS_DEFAULT.iter().map(|&arg| arg.to_owned()).collect()),
+            allowed_args: AllowedArgs::new(&allow_args.unwrap_or_default()),
             seal_keys: seal_key.as_ref().map(SealKeys::parse).transpose().context("FAIRLANE_SEAL_KEY")?,
             lease: *lease,
             heartbeat: *heartbeat,
@@ -126,7 +125,7 @@ impl Default for Settings {
             slots: NonZeroUsize::MIN,
             executor: ExecutorKind::Process,
             command: CommandTemplate::default(),
-            allowed_args: ALLOWED_ARGS_DEFAULT.iter().map(|&arg| arg.to_owned()).collect(),
+            allowed_args: AllowedArgs::default(),
             seal_keys: None,
             lease: fairlane_common::limits::LEASE,
             heartbeat: fairlane_common::limits::HEARTBEAT,
@@ -164,7 +163,7 @@ mod tests {
             settings(&["--slots=3", "--lease=4s", "--heartbeat=500ms", "--allow-arg=--x", "--allow-arg=--y"])
                 .unwrap();
         assert_eq!((found.slots.get(), found.lease), (3, Duration::from_secs(4)));
-        assert_eq!(found.allowed_args, ["--x", "--y"]);
+        assert_eq!(found.allowed_args.names(), ["--x", "--y"]);
         let mut usual = Settings { slots: found.slots, ..Settings::default() };
         usual.lease = Duration::from_secs(10);
         assert_eq!(settings(&["--slots=3"]).unwrap().command, usual.command);

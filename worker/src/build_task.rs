@@ -11,7 +11,6 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::allow::first_forbidden;
 use crate::backoff::Backoff;
 use crate::build_end::EndedBuild;
 use crate::deadlines::Deadlines;
@@ -88,8 +87,8 @@ impl ClaimedBuild {
             return self.adopt().await;
         }
         let settings = &self.worker.settings;
-        if let Some(arg) = first_forbidden(&self.build.spec.args, &settings.allowed_args) {
-            let allowed = settings.allowed_args.join(", ");
+        if let Some(arg) = settings.allowed_args.first_forbidden(&self.build.spec.args) {
+            let allowed = settings.allowed_args.names().join(", ");
             let reason = format!("the argument '{arg}' is not allowed on this worker; allowed are {allowed}");
             return Err(failed(FailureClass::Repository, reason));
         }

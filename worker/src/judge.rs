@@ -175,6 +175,7 @@ static RULES: &[Rule] = &[
     rule(&["does not appear to be a git repository"], FETCHING, REPO, NO_REPO),
     rule(&["failed to check out ref"], None, REPO, NO_REF),
     rule(&["couldn't find remote ref"], FETCHING, REPO, NO_REF),
+    rule(&["could not parse object"], FETCHING, REPO, NO_REF),
     rule(&["reference is not a tree"], FETCHING, REPO, NO_REF),
     rule(&["unadvertised object"], FETCHING, REPO, NO_REF),
     rule(&["could not resolve host"], FETCHING, INFRA, GIT_NETWORK),

@@ -110,3 +110,47 @@ fn the_tail_is_what_people_read() {
     assert_eq!(tail.lines().count(), TAIL_LINES);
     assert!(tail.len() < TAIL_LINES * (TAIL_LINE_BYTES_MAX + 8));
 }
+
+/// What repo2docker 2024.07.0 wrote, of each failure the lines that matter.
+#[test]
+fn failures_of_a_real_repo2docker() {
+    let begin = [
+        r#"{"message": "Picked Git content provider.\n"}"#,
+        r#"{"message": "Cloning into '/tmp/repo2docker5rxi1tfc'...\n", "phase": "fetching"}"#,
+    ];
+    let table: &[(&[&str], FailureClass, &str)] = &[
+        (
+            &[
+                r#"{"message": "fatal: unable to access 'https://127.0.0.1:1/o/n/': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server\n", "phase": "fetching"}"#,
+                r#"{"message": "Error during build: Failed to clone repository from https://127.0.0.1:1/o/n (ref nope).", "exc_info": "Traceback", "phase": "failed"}"#,
+            ],
+            INFRA,
+            "could not be reached",
+        ),
+        (
+            &[
+                r#"{"message": "fatal: Could not parse object '0123456789012345678901234567890123456789'.\n", "phase": "fetching"}"#,
+                r#"{"message": "Error during build: Command '['git', 'reset', '--hard', '0123']' returned non-zero exit status 128.", "exc_info": "Traceback"}"#,
+            ],
+            REPO,
+            "ref does not exist",
+        ),
+        (
+            &[
+                r#"{"message": "fatal: '/tmp/none.git' does not appear to be a git repository\n", "phase": "fetching"}"#,
+            ],
+            REPO,
+            "does not exist or is private",
+        ),
+        (
+            &[r#"{"message": "Subdirectory nodir does not exist", "phase": "failed"}"#],
+            REPO,
+            "Subdirectory nodir does not exist",
+        ),
+    ];
+    for (lines, class, says) in table {
+        let (found, reason) = class_of(FAILED, &[&begin, *lines].concat());
+        assert_eq!(found, *class, "{lines:?}: {reason}");
+        assert!(reason.contains(says), "{lines:?}: {reason}");
+    }
+}

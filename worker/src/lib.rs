@@ -12,7 +12,6 @@
 // The futures of a call to Redis are nested deeper than the compiler's usual limit.
 #![recursion_limit = "256"]
 
-pub mod allow;
 mod args;
 mod backoff;
 mod boot_time;

@@ -22,7 +22,7 @@ pub struct Settings {
     /// What the process executor runs.
     pub command: CommandTemplate,
     /// Extra repo2docker arguments that builds may bring along (see [`crate::allow`]).
-    pub allowed_args: Vec<String>,
+    pub allowed_args: fairlane_common::AllowedArgs,
     /// Open builds' secrets. Without them a build with secrets fails, with a clear reason.
     pub seal_keys: Option<SealKeys>,
     /// How long a lease lasts after its renewal.

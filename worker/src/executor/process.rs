@@ -83,11 +83,13 @@ impl Executor for ProcessExecutor {
     }
 
     async fn start(&self, spec: RunSpec<'_>) -> Result<Box<dyn Run>> {
+        let folder =
+            std::env::temp_dir().join(format!("fairlane-run-{}-{}", spec.build.id, spec.build.epoch));
         let job = Job {
             program: self.program.clone(),
             args: self.template.arguments(spec.build),
             env: spec.env,
-            name: format!("{}-{}", spec.build.id, spec.build.epoch),
+            folder: folder.clone(),
             deadline: spec.deadline,
         };
         let (child, mut stdin, stdout) = self.spawn()?;
@@ -97,7 +99,7 @@ impl Executor for ProcessExecutor {
         let (news_in, news) = mpsc::channel(NEWS_MAX);
         tokio::spawn(read_news(child, stdout, news_in));
         let kill = CancellationToken::new();
-        let mut run = ProcessRun { orders, news, leader: None, _pipe: kill.clone().drop_guard() };
+        let mut run = ProcessRun { orders, news, leader: None, folder, _pipe: kill.clone().drop_guard() };
         let starting = async {
             stdin.write_all(&line).await.context("the supervisor does not take its job")?;
             tokio::spawn(write_orders(stdin, orders_out, kill));
@@ -125,6 +127,8 @@ struct ProcessRun {
     news: mpsc::Receiver<News>,
     /// The command, which leads its process group.
     leader: Option<Pid>,
+    /// Its folder for temporary files.
+    folder: PathBuf,
     /// Closes the pipe to the supervisor when the run is dropped, however full the pipe is.
     _pipe: tokio_util::sync::DropGuard,
 }
@@ -142,6 +146,8 @@ impl Run for ProcessRun {
                 Some(News::Started(_) | News::NotStarted(_)) => {}
                 None => {
                     self.abandon();
+                    // In its supervisor's stead; what is still being written stays.
+                    let _ = tokio::fs::remove_dir_all(&self.folder).await;
                     return RunEvent::Exited(Exit {
                         stopped: Some(StopCause::SupervisorGone),
                         ..Exit::default()

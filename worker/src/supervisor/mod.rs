@@ -11,7 +11,7 @@ mod output;
 pub(crate) mod protocol;
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
 use std::thread;
@@ -75,7 +75,7 @@ pub fn supervise(
         output::report(&news_out, news);
         let _ = done_in.send(());
     });
-    let folder = run_folder(&job.name);
+    let folder = make_folder(&job.folder).then(|| job.folder.clone());
     let watch = start(&job, folder.as_ref(), &news_in).map(|run| Watch::new(run, job.deadline));
     drop(job);
     let last = match watch {
@@ -116,12 +116,11 @@ fn shield_from_signals() -> Result<()> {
     shield.join().map_err(|_| anyhow::anyhow!("cannot catch signals"))?.context("cannot catch signals")
 }
 
-/// A folder for the run's temporary files; without one the command uses the system's.
-fn run_folder(name: &str) -> Option<PathBuf> {
+/// Makes the folder for the run's temporary files; without one the command uses the system's.
+fn make_folder(folder: &Path) -> bool {
     use std::os::unix::fs::DirBuilderExt;
-    let folder = std::env::temp_dir().join(format!("fairlane-run-{name}"));
     // Private repositories are fetched into it.
-    std::fs::DirBuilder::new().mode(0o700).create(&folder).ok().map(|()| folder)
+    std::fs::DirBuilder::new().mode(0o700).create(folder).is_ok()
 }
 
 /// A command that runs, and what happens to it.

@@ -17,8 +17,8 @@ pub(crate) struct Job {
     pub(crate) args: Vec<String>,
     /// Variables set beside those that the supervisor has.
     pub(crate) env: BTreeMap<String, String>,
-    /// What names the run's folder for temporary files.
-    pub(crate) name: String,
+    /// The run's folder for temporary files; made before it and removed after it.
+    pub(crate) folder: std::path::PathBuf,
     /// When the lease has to be given up, if no other order comes.
     pub(crate) deadline: BootTime,
 }

@@ -73,7 +73,8 @@ async fn a_run_that_had_succeeded_before_the_stop_is_succeeded() {
 #[tokio::test]
 async fn signals_to_the_supervisor_change_nothing_and_its_death_kills_the_run() {
     let scene = Scene::start().await;
-    let script = scene.script(r#"echo "supervisor $PPID"; echo "self $$"; exec sleep 1000"#);
+    let script =
+        scene.script(r#"echo "folder $TMPDIR"; echo "supervisor $PPID"; echo "self $$"; exec sleep 1000"#);
     let worker = scene.worker(settings(&script)).await;
     let id = scene.submit().await;
     let supervisor: i32 = scene.line(id, 1, "supervisor ").await.parse().unwrap();
@@ -88,6 +89,7 @@ async fn signals_to_the_supervisor_change_nothing_and_its_death_kills_the_run() 
     wait_for("the run to be dead", SOON, async || !is_alive(&run)).await;
     let build = scene.build_that(id, "another run", |build| build.reason.is_some()).await;
     assert!(build.reason.is_some_and(|reason| reason.contains("supervisor")));
+    assert!(!std::path::Path::new(&scene.line(id, 1, "folder ").await).exists());
     scene.queue.cancel(id, "test", "done").await.unwrap();
     scene.build_in(id, BuildState::Cancelled).await;
     worker.end().await.unwrap();
