@@ -7,13 +7,15 @@ use anyhow::{Result, bail};
 /// How long: "45 s", "12 min", "3 h 20 min", "2 days".
 pub(crate) fn span(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    // To the nearest: what ends in two hours less a second ends in two hours.
+    let minutes = (seconds + 30) / 60;
+    let hours = minutes / 60;
     match seconds {
         0..90 => format!("{seconds} s"),
         90..5400 => format!("{minutes} min"),
         5400..129_600 if minutes.is_multiple_of(60) => format!("{hours} h"),
         5400..129_600 => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{} days", hours / 24),
+        _ => format!("{} days", (hours + 12) / 24),
     }
 }
 
@@ -94,6 +96,8 @@ mod tests {
             (45_000, "45 s"),
             (89_000, "89 s"),
             (4 * 60_000, "4 min"),
+            (2 * 3_600_000 - 2_000, "2 h"),
+            (72 * 3_600_000 - 2_000, "3 days"),
             (2 * 3_600_000, "2 h"),
             (3 * 3_600_000 + 20 * 60_000, "3 h 20 min"),
             (72 * 3_600_000, "3 days"),

@@ -1,13 +1,13 @@
 //! `fairlane dispatcher` and `fairlane worker`: one process each, until a signal.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fairlane_common::telemetry;
 use fairlane_common::{Queue, RedisUrl};
 use fairlane_dispatcher::ServeError;
 use fairlane_worker::StopReason;
 
 use crate::args::LogArgs;
-use crate::exit::{Exit, Stop};
+use crate::exit::{self, Exit, Stop};
 use crate::output::Output;
 
 /// Runs `dispatcher`.
@@ -18,6 +18,7 @@ pub(crate) async fn dispatcher(
 ) -> Result<Exit> {
     start_log(log, "info", output)?;
     let settings = args.serve.settings().map_err(Stop::usage)?;
+    check_open(&settings)?;
     let url: RedisUrl = args.redis.redis_url.parse()?;
     let queue = open(&url, &args.redis.prefix).await?;
     let shutdown = fairlane_worker::shutdown_on_signals()?;
@@ -60,10 +61,21 @@ pub(crate) fn start_log(log: &LogArgs, usual: &str, output: Output) -> Result<()
 
 /// Opens the queue.
 pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
-    Queue::open(url, prefix).await.with_context(|| {
-        format!(
-            "the queue in {url} cannot be opened; is Redis running there? \
-             (--redis-url or FAIRLANE_REDIS_URL names another)"
-        )
+    Queue::open(url, prefix).await.map_err(|error| {
+        let passes = error.is_transient();
+        let why = exit::in_full(&error.into());
+        if passes {
+            let advice = "Is Redis running there? --redis-url or FAIRLANE_REDIS_URL names another.";
+            return Stop::new(Exit::Unreachable, format!("{url}: {why}\n{advice}")).into();
+        }
+        Stop::new(Exit::Failed, format!("{url}: {why}")).into()
     })
+}
+
+/// Refuses to serve everybody without a token, before anything starts.
+pub(crate) fn check_open(settings: &fairlane_dispatcher::Settings) -> Result<()> {
+    if settings.tokens.is_empty() && !settings.listen.ip().is_loopback() {
+        return Err(explain(ServeError::Open(settings.listen)));
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{explain, open, start_log};
+use super::serve::{check_open, explain, open, start_log};
 use crate::args::{Command, Up};
 use crate::exit::{Exit, Stop};
 use crate::line::Line;
@@ -85,6 +85,7 @@ impl Plan {
         }
         let has_token = dispatcher.serve.token.is_some() || dispatcher.serve.tokens_file.is_some();
         let dispatcher = dispatcher.serve.settings().map_err(Stop::usage)?;
+        check_open(&dispatcher)?;
         Ok(Self { dispatcher, worker, url, prefix, has_token })
     }
 

@@ -34,6 +34,8 @@ async fn it_is_refused_before_anything_is_sent() {
         ("up --command {repo}", "must begin with a program"),
         ("up --command 'a {oops}'", "unknown placeholder"),
         ("up --listen nonsense", "--listen"),
+        ("up --command /bin/true --listen 0.0.0.0:8600", "without a token"),
+        ("dispatcher --listen 0.0.0.0:8600", "without a token"),
         ("up --redis-url nonsense", "has no scheme"),
         ("worker --redis-url http://:secret@a", "unknown scheme"),
         ("doctor --redis-url nonsense", "has no scheme"),
@@ -64,7 +66,7 @@ async fn nobody_there() {
     assert!(said.talk.contains("Start one with `fairlane up`"), "{said:?}");
     run(fairlane(&home, ["worker", "--redis-url", "redis://127.0.0.1:1", "--command", "/bin/true {repo}"]))
         .await
-        .expect(4, "is Redis running there?");
+        .expect(4, "Is Redis running there?");
 }
 
 #[tokio::test]
