@@ -11,7 +11,9 @@
 //! - [`log`], [`events`]: what watchers see.
 //! - [`seal`]: secrets on their way through Redis.
 //! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
+//! - [`yardstick`], [`trace`]: what it costs, for benchmarks.
 
+pub mod allow;
 pub mod build;
 pub mod clock;
 pub mod connection;
@@ -29,7 +31,10 @@ pub mod rule;
 pub mod script;
 pub mod seal;
 pub mod telemetry;
+pub mod trace;
+pub mod yardstick;
 
+pub use allow::AllowedArgs;
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};
 pub use connection::Link;
 pub use error::{Error, Result};

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fairlane_common::AllowedArgs;
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
-use crate::allow::AllowedArgs;
 use crate::auth::Tokens;
 
 /// Everything that a dispatcher process is told.
@@ -158,15 +158,11 @@ impl ServeArgs {
                 .map_err(|source| SettingError::TokensFile { path: path.clone(), source })?;
             tokens.add_lines(&SecretString::from(text))?;
         }
-        let allowed_args = match allow_args.as_slice() {
-            [] => AllowedArgs::default(),
-            names => AllowedArgs::new(names.iter().map(|name| name.trim().to_owned()).collect()),
-        };
         Ok(Settings {
             listen: *listen,
             tokens,
             seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
-            allowed_args,
+            allowed_args: AllowedArgs::new(allow_args),
             host: host_name(),
             bounds: Bounds::default(),
         })

@@ -9,7 +9,6 @@
 //! - `hub`: one reader of Redis that serves every event stream.
 //! - `people`: how many wait for what, told to the queue.
 
-mod allow;
 pub mod api;
 mod app;
 pub mod args;
@@ -26,8 +25,8 @@ mod reaper;
 mod routes;
 mod view;
 
-pub use allow::{AllowedArgs, DEFAULT_ALLOWED};
 pub use app::{ServeError, serve};
 pub use args::{Args, Bounds, RedisArgs, ServeArgs, SettingError, Settings};
 pub use auth::{Scope, Tokens};
+pub use fairlane_common::AllowedArgs;
 pub use routes::openapi;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fairlane_common::AllowedArgs;
 use fairlane_common::build::{BuildSpec, Priority};
 use fairlane_common::id::{BuildId, GitRef, Image, Repo};
 use fairlane_common::limits;
@@ -9,9 +10,8 @@ use fairlane_common::seal::{SealKeys, Secrets};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::allow::AllowedArgs;
 use crate::input::Fields;
-use crate::problem::{Answer, NO_SEAL_KEY, Refusal};
+use crate::problem::{ARGUMENT_NOT_ALLOWED, Answer, NO_SEAL_KEY, Refusal};
 
 const FIELDS: &[&str] =
     &["repo", "ref", "image", "name", "priority", "repo2docker_args", "push", "labels", "secrets", "force"];
@@ -43,7 +43,7 @@ pub(super) fn read(
     };
     let args: Vec<String> = fields.maybe("repo2docker_args", "a list of texts")?.unwrap_or_default();
     check_args(&args)?;
-    allowed.check(&args)?;
+    check_allowed(&args, allowed)?;
     let push = fields.maybe("push", "true or false")?.unwrap_or(false);
     let labels: BTreeMap<String, String> = fields.maybe("labels", "an object of texts")?.unwrap_or_default();
     check_labels(&labels)?;
@@ -52,6 +52,18 @@ pub(super) fn read(
     let secrets = if secrets.is_empty() { None } else { Some(sealed(&secrets, id, &image, seal)?) };
     let spec = BuildSpec { repo, reference, image, name, priority, args, push, labels, secrets };
     Ok(Wanted { spec, force })
+}
+
+fn check_allowed(args: &[String], allowed: &AllowedArgs) -> Answer<()> {
+    let Some(bad) = allowed.first_forbidden(args) else { return Ok(()) };
+    let option = bad.split('=').next().unwrap_or(bad);
+    let shown: String = option.chars().take(60).flat_map(char::escape_default).collect();
+    let detail = format!(
+        "repo2docker_args: '{shown}' is not allowed here; allowed are {}, written --option=value. \
+         The operator sets the list with --allow-arg",
+        allowed.names().join(", ")
+    );
+    Err(Refusal::new(ARGUMENT_NOT_ALLOWED, detail).field("repo2docker_args"))
 }
 
 fn check_text(field: &str, text: &str, bytes_max: usize) -> Answer<()> {

@@ -1,11 +1,10 @@
-//! Which arguments of repo2docker a request may carry.
+//! Which arguments of repo2docker a build may bring along. Dispatchers check requests by it, and
+//! workers what reaches them: it holds also for what came into the queue another way.
 
-use crate::problem::{ARGUMENT_NOT_ALLOWED, Answer, Refusal};
-
-/// What requests may carry unless the operator says otherwise: settings of the image alone, each
+/// What builds may bring along unless the operator says otherwise: settings of the image alone, each
 /// of which takes a value. Left out on purpose: what changes the ref, the image, the push or the
 /// engine, what runs or mounts something, and what reads files of the worker (`--config`).
-pub const DEFAULT_ALLOWED: &[&str] = &[
+const ALLOWED: &[&str] = &[
     "--build-memory-limit",
     "--cache-from",
     "--label",
@@ -61,20 +60,51 @@ const NEVER: &[&str] = &[
     "--Repo2Docker.volumes",
 ];
 
-/// The list of arguments that requests may carry.
+/// The list of arguments that builds may bring along.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedArgs(Vec<String>);
 
 impl Default for AllowedArgs {
     fn default() -> Self {
-        Self::new(DEFAULT_ALLOWED.iter().map(ToString::to_string).collect())
+        Self(ALLOWED.iter().map(ToString::to_string).collect())
     }
 }
 
 impl AllowedArgs {
-    /// A list of option names; one that ends in `*` stands for all that begin so.
-    pub fn new(names: Vec<String>) -> Self {
-        Self(names)
+    /// A list of names of long options; one that ends in `*` stands for all that begin so. Without
+    /// any it is the default list.
+    pub fn new(names: &[String]) -> Self {
+        if names.is_empty() {
+            Self::default()
+        } else {
+            Self(names.iter().map(|name| name.trim().to_owned()).collect())
+        }
+    }
+
+    /// The names on the list.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The first of a build's arguments that is not allowed. A value may stand in the same argument
+    /// (`--label=a=b`), or after an option of the default list.
+    pub fn first_forbidden<'a>(&self, args: &'a [String]) -> Option<&'a str> {
+        let mut value_may_follow = false;
+        for arg in args {
+            if !arg.starts_with('-') && value_may_follow {
+                value_may_follow = false;
+                continue;
+            }
+            let (option, value) =
+                arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
+            if !self.allows(option) {
+                return Some(arg);
+            }
+            // Only of these is it known that they take a value; after a flag, repo2docker would take
+            // the next word for the repository.
+            value_may_follow = value.is_none() && ALLOWED.contains(&option);
+        }
+        None
     }
 
     fn allows(&self, option: &str) -> bool {
@@ -85,33 +115,6 @@ impl AllowedArgs {
         // Single-letter options are not read: `-v` mounts, `-e` sets, and they can be run together.
         listed && option.starts_with("--") && !NEVER.contains(&option)
     }
-
-    /// Checks the arguments of one request. A value may stand in the same argument
-    /// (`--label=a=b`), or after an option of the default list.
-    pub(crate) fn check(&self, args: &[String]) -> Answer<()> {
-        let mut value_may_follow = false;
-        for arg in args {
-            if !arg.starts_with('-') && value_may_follow {
-                value_may_follow = false;
-                continue;
-            }
-            let (option, value) =
-                arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
-            if !self.allows(option) {
-                let shown: String = option.chars().take(60).flat_map(char::escape_default).collect();
-                let detail = format!(
-                    "repo2docker_args: '{shown}' is not allowed here; allowed are {}, written --option=value. \
-                     The operator sets the list with --allow-arg",
-                    self.0.join(", ")
-                );
-                return Err(Refusal::new(ARGUMENT_NOT_ALLOWED, detail).field("repo2docker_args"));
-            }
-            // Only of these is it known that they take a value; after a flag, repo2docker would take
-            // the next word for the repository.
-            value_may_follow = value.is_none() && DEFAULT_ALLOWED.contains(&option);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -119,7 +122,8 @@ mod tests {
     use super::*;
 
     fn check(allowed: &AllowedArgs, args: &[&str]) -> bool {
-        allowed.check(&args.iter().map(ToString::to_string).collect::<Vec<_>>()).is_ok()
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        allowed.first_forbidden(&args).is_none()
     }
 
     #[test]
@@ -140,11 +144,14 @@ mod tests {
         }
         assert!(!check(&list, &["--label=a=b", "https://elsewhere.example.org/o/n"]));
         assert!(!check(&list, &["--subdir", "docs", "more"]));
+        assert!(!check(&list, &["--subdir", "--volume"]));
+        // Of an option of the operator's own it is not known whether it takes a value.
+        assert!(!check(&AllowedArgs::new(&["--flag".to_owned()]), &["--flag", "b"]));
     }
 
     #[test]
     fn a_pattern_opens_nothing_dangerous() {
-        let list = AllowedArgs::new(vec!["--Repo2Docker.*".to_owned(), "*".to_owned(), "--*".to_owned()]);
+        let list = AllowedArgs::new(&["--Repo2Docker.*", "*", "--*"].map(str::to_owned));
         assert!(check(&list, &["--Repo2Docker.appendix=RUN true"]));
         for bad in ["--Repo2Docker.ref=x", "--Repo2Docker.volumes={}", "--config=x", "-v", "plain"] {
             assert!(!check(&list, &[bad]), "{bad}");
