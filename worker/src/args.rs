@@ -50,7 +50,7 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     pub allow_args: Option<Vec<String>>,
-    /// Keys that open builds' secrets: <id>:<64 hex digits>[,…]
+    /// Keys that open builds' secrets, ID:HEX with 64 hex digits, parted by commas
     #[arg(long, env = "FAIRLANE_SEAL_KEY", hide_env_values = true, hide = true)]
     pub seal_key: Option<SecretString>,
     /// How long a lease lasts after its renewal

@@ -2,7 +2,7 @@
 //!
 //! - [`run`]: a worker, from its first heartbeat to its goodbye. [`Args`] and [`Settings`] say how.
 //! - [`executor`]: where runs live. [`supervise_main`] is the small process over each local run.
-//! - [`command`], [`allow`], [`lines`], [`judge`]: what is run, what it says, how it ended.
+//! - [`command`], [`lines`], [`judge`]: what is run, what it says, how it ended.
 //!
 //! A build goes through three values, each moved into the next: claimed, running, ended. Its lease
 //! is renewed by one heartbeat for all builds, and is given up 2 s before it ends unless a renewal

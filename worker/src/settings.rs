@@ -21,7 +21,7 @@ pub struct Settings {
     pub executor: ExecutorKind,
     /// What the process executor runs.
     pub command: CommandTemplate,
-    /// Extra repo2docker arguments that builds may bring along (see [`crate::allow`]).
+    /// Extra repo2docker arguments that builds may bring along (see [`fairlane_common::allow`]).
     pub allowed_args: fairlane_common::AllowedArgs,
     /// Open builds' secrets. Without them a build with secrets fails, with a clear reason.
     pub seal_keys: Option<SealKeys>,
