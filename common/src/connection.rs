@@ -128,6 +128,12 @@ impl Link {
             .map_err(|_| timed_out("connecting took too long"))??)
     }
 
+    /// Everything that this Redis is told, as it is told it. It slows Redis down: for benchmarks.
+    pub(crate) async fn monitor(&self) -> Result<redis::aio::Monitor> {
+        let client = Dialer::new(&self.url)?.client().await?;
+        Ok(client.get_async_monitor().await?)
+    }
+
     async fn current(&self) -> RedisResult<(u64, MultiplexedConnection)> {
         let Shared::Node { dialer, current } = &*self.shared else {
             return Err(timed_out("a cluster has no single connection"));

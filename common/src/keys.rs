@@ -149,6 +149,16 @@ impl Keys {
         format!("{}:log:{{{id}}}", self.prefix)
     }
 
+    /// The beginning of the keys of a benchmark's bare queue.
+    pub(crate) fn bare(&self) -> String {
+        self.tagged("bare:")
+    }
+
+    /// Globs that match every key under the prefix.
+    pub(crate) fn patterns(&self) -> [String; 2] {
+        [self.tagged("*"), format!("{}:log:*", self.prefix)]
+    }
+
     /// channel: there are orphans to adopt, or a running build is to be stopped.
     pub fn orphans_channel(&self) -> String {
         self.orphans()

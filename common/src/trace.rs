@@ -1,0 +1,189 @@
+//! The commands that a script runs, and a flat script of the very same ones.
+//!
+//! A flat script does what ours did, command by command, without deciding anything: what it costs
+//! is what Redis must do at the least, at whatever size the queue has. It is made from a recorded
+//! call, so it can never fall behind the scripts.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use redis::aio::Monitor;
+
+use crate::connection::Link;
+use crate::error::{Error, Result};
+
+/// How long commands may take to show up in the record.
+const RECORD_LIMIT: Duration = Duration::from_secs(2);
+/// Times in Unix milliseconds have so many digits.
+const TIME_DIGITS: usize = 13;
+/// Marks the end of a recorded call.
+const MARK: &str = "end of the recorded call";
+
+/// A record of everything that a Redis is told.
+pub struct Recorder {
+    link: Link,
+    monitor: Monitor,
+}
+
+impl Recorder {
+    /// Begins to record. Only for a Redis of one's own: others would be slowed down by it.
+    pub async fn start(link: &Link) -> Result<Self> {
+        Ok(Self { link: link.clone(), monitor: link.monitor().await? })
+    }
+
+    /// The commands that scripts have run since the last call.
+    pub async fn commands(&mut self) -> Result<Vec<Vec<String>>> {
+        self.link.run(redis::cmd("ECHO").arg(MARK)).await?;
+        let mut commands = Vec::new();
+        let mut lines = self.monitor.on_message::<String>();
+        let read = async {
+            while let Some(line) = lines.next().await {
+                if line.contains(MARK) {
+                    return;
+                }
+                if line.split_once(" lua]").is_some_and(|(head, _)| !head.contains('"')) {
+                    commands.push(words(&line));
+                }
+            }
+        };
+        tokio::time::timeout(RECORD_LIMIT, read)
+            .await
+            .map_err(|_| Error::Corrupt("Redis does not show what it is told".to_owned()))?;
+        Ok(commands)
+    }
+}
+
+/// The quoted words of a recorded line.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word) = (Vec::new(), None::<Vec<u8>>);
+    let mut rest = line.bytes();
+    while let Some(byte) = rest.next() {
+        match (byte, &mut word) {
+            (b'"', None) => word = Some(Vec::new()),
+            (b'"', Some(_)) => {
+                words.extend(word.take().map(|word| String::from_utf8_lossy(&word).into_owned()));
+            }
+            (b'\\', Some(word)) => match rest.next() {
+                Some(b'n') => word.push(b'\n'),
+                Some(b'r') => word.push(b'\r'),
+                Some(b't') => word.push(b'\t'),
+                Some(b'x') => {
+                    let digits = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
+                    let text = String::from_utf8_lossy(&digits).into_owned();
+                    word.push(u8::from_str_radix(&text, 16).unwrap_or(b'?'));
+                }
+                Some(other) => word.push(other),
+                None => {}
+            },
+            (other, Some(word)) => word.push(other),
+            (_, None) => {}
+        }
+    }
+    words
+}
+
+/// A script that repeats recorded commands for other builds.
+#[derive(Debug)]
+pub struct Flat {
+    script: redis::Script,
+    /// The recorded words that change from call to call.
+    arguments: Vec<String>,
+    key: String,
+    recorded_ms: u64,
+    commands: usize,
+}
+
+impl Flat {
+    /// Makes one. `names` are the recorded build's id, lane, image and whatever else differs from
+    /// build to build; `recorded_ms` is when it was recorded.
+    pub async fn of(
+        link: &Link,
+        key: String,
+        commands: &[Vec<String>],
+        names: &[&str],
+        recorded_ms: u64,
+    ) -> Result<Self> {
+        let mut arguments: Vec<String> = Vec::new();
+        let mut code = "local call, reply = redis.call, {}\n".to_owned();
+        for command in commands {
+            let mut parts = Vec::new();
+            for word in command {
+                let differs =
+                    is_time(word) || names.iter().any(|name| !name.is_empty() && word.contains(name));
+                if !differs {
+                    parts.push(literal(word));
+                    continue;
+                }
+                let at = arguments.iter().position(|known| known == word).unwrap_or_else(|| {
+                    arguments.push(word.clone());
+                    arguments.len() - 1
+                });
+                parts.push(format!("ARGV[{}]", at + 1));
+            }
+            // What ours hands on to its caller must be handed on here as well.
+            let hand_on = command.first().is_some_and(|name| name.eq_ignore_ascii_case("HGETALL"));
+            let lead = if hand_on { "reply[#reply + 1] = " } else { "" };
+            code.push_str(&format!("{lead}call({})\n", parts.join(", ")));
+        }
+        code.push_str("return reply\n");
+        link.run(redis::cmd("SCRIPT").arg("LOAD").arg(&code)).await?;
+        Ok(Self { script: redis::Script::new(&code), arguments, key, recorded_ms, commands: commands.len() })
+    }
+
+    /// How many commands it runs.
+    pub fn commands(&self) -> usize {
+        self.commands
+    }
+
+    /// Runs it with other names, (recorded, now) each, and times moved on to `now_ms`.
+    pub async fn run(&self, link: &Link, names: &[(String, String)], now_ms: u64) -> Result<()> {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(self.script.get_hash()).arg(1).arg(&self.key);
+        for argument in &self.arguments {
+            let known = names.iter().find(|(recorded, _)| recorded == argument);
+            let word = match (known, is_time(argument), argument.parse::<u64>()) {
+                (Some((_, now)), _, _) => now.clone(),
+                (None, true, Ok(time)) => (time + now_ms).saturating_sub(self.recorded_ms).to_string(),
+                _ => names
+                    .iter()
+                    .fold(argument.clone(), |text, (recorded, now)| text.replace(recorded.as_str(), now)),
+            };
+            cmd.arg(word);
+        }
+        link.run(&cmd).await?;
+        Ok(())
+    }
+}
+
+fn is_time(word: &str) -> bool {
+    word.len() == TIME_DIGITS && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A word as Lua spells it.
+fn literal(word: &str) -> String {
+    let escaped: String = word
+        .bytes()
+        .map(|byte| match byte {
+            b'\'' | b'\\' | 0..=31 | 127.. => format!("\\{byte:03}"),
+            plain => char::from(plain).to_string(),
+        })
+        .collect();
+    format!("'{escaped}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_lines_are_read() {
+        let line = r#"1700000000.123456 [0 lua] "HSET" "{f}:build:1" "args" "[\"a\"]" "x" "\x01\n""#;
+        assert_eq!(words(line), ["HSET", "{f}:build:1", "args", "[\"a\"]", "x", "\u{1}\n"]);
+    }
+
+    #[test]
+    fn words_become_lua() {
+        assert_eq!(literal("it's\n"), "'it\\039s\\010'");
+        assert!(is_time("1795000000000") && !is_time("179500000000x") && !is_time("12"));
+    }
+}
