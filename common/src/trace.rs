@@ -11,6 +11,8 @@ use redis::aio::Monitor;
 
 use crate::connection::Link;
 use crate::error::{Error, Result};
+use crate::queue::Queue;
+use crate::repo::Lane;
 
 /// How long commands may take to show up in the record.
 const RECORD_LIMIT: Duration = Duration::from_secs(2);
@@ -82,6 +84,53 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// The first builds of a lane, as the sets have them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LaneHead {
+    /// The lane.
+    pub lane: String,
+    /// Its first build and that build's due.
+    pub first: (String, String),
+    /// The due of the build behind it, or empty.
+    pub then_due: String,
+}
+
+impl Queue {
+    /// The lane that is next and its first builds: what a flat script must be told and a claim
+    /// finds out by itself.
+    pub async fn lane_heads(&self, count: usize) -> Result<Vec<LaneHead>> {
+        let mut lanes = redis::cmd("ZRANGE");
+        lanes.arg(self.keys().lanes()).arg(0).arg(count.saturating_sub(1));
+        let lanes: Vec<String> =
+            redis::from_redis_value(self.link().run(&lanes).await?).map_err(Error::reply)?;
+        let mut heads = Vec::with_capacity(lanes.len());
+        for lane in lanes.into_iter().filter_map(|lane| lane.parse().ok()) {
+            heads.push(self.lane_head(&lane).await?);
+        }
+        Ok(heads)
+    }
+
+    /// The first builds of one lane.
+    pub async fn lane_head(&self, lane: &Lane) -> Result<LaneHead> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.keys().lane(lane)).arg(0).arg(1).arg("WITHSCORES");
+        let found: Vec<String> =
+            redis::from_redis_value(self.link().run(&range).await?).map_err(Error::reply)?;
+        let mut found = found.into_iter();
+        let mut next = || found.next().unwrap_or_default();
+        let first = (next(), next());
+        next();
+        Ok(LaneHead { lane: lane.to_string(), first, then_due: next() })
+    }
+
+    /// Redis's time in Unix milliseconds.
+    pub async fn now_ms(&self) -> Result<u64> {
+        let answer = self.link().run(&redis::cmd("TIME")).await?;
+        let (seconds, micros): (u64, u64) = redis::from_redis_value(answer).map_err(Error::reply)?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+}
+
 /// A script that repeats recorded commands for other builds.
 #[derive(Debug)]
 pub struct Flat {
@@ -123,7 +172,7 @@ impl Flat {
             // What ours hands on to its caller must be handed on here as well.
             let hand_on = command.first().is_some_and(|name| name.eq_ignore_ascii_case("HGETALL"));
             let lead = if hand_on { "reply[#reply + 1] = " } else { "" };
-            code.push_str(&format!("{lead}call({})\n", parts.join(", ")));
+            code.extend([lead, "call(", &parts.join(", "), ")\n"]);
         }
         code.push_str("return reply\n");
         link.run(redis::cmd("SCRIPT").arg("LOAD").arg(&code)).await?;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
 
+mod bench;
 mod rule;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use fairlane_common::id::{BuildId, GitRef, Image, Lane, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
+pub(crate) use bench::{Bench, Measure};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
 use crate::exit;
@@ -76,6 +78,7 @@ pub(crate) enum Command {
     Drain(Drain),
     Cancel(Cancel),
     Doctor(Doctor),
+    Bench(Box<Bench>),
     Completions(Completions),
     /// Become the redis-server of `up` (internal)
     #[command(hide = true)]
@@ -181,6 +184,9 @@ pub(crate) struct Submit {
     /// Build it even if a success or failure is remembered
     #[arg(long)]
     pub(crate) force: bool,
+    /// Build although a rule bans the repository; needs a token of scope operate, if any
+    #[arg(long)]
+    pub(crate) override_ban: bool,
     /// Credentials for the repository, as Git's credential helpers write them (or set FAIRLANE_GIT_CREDENTIALS)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) git_credentials_file: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! One module a command, or a family of small ones.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod logs;

@@ -1,0 +1,88 @@
+//! The commands of `fairlane bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+/// Measure what the queue costs, beside a bare queue in the same run
+///
+/// Starts a redis-server of its own, or takes one that runs (with keys of its own, removed at the
+/// end). Ours and the bare queue take turns, so that a busy machine harms both alike: look at the
+/// ratios rather than at the rates.
+///
+/// Example: fairlane bench enqueue 100000 --json
+#[derive(Debug, Args)]
+#[command(display_order = 14)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[command(subcommand)]
+    pub(crate) measure: Measure,
+    /// A Redis that runs already, instead of one of its own
+    #[arg(long, global = true, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// Let the server of its own write its append-only file
+    #[arg(long, global = true)]
+    pub(crate) append_only: bool,
+    /// How many turns ours and the yardstick take
+    #[arg(long, global = true, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Add the result, as a line of JSON, to this file
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Measure {
+    /// Ask for N builds; the yardstick is a script of five commands
+    Enqueue {
+        /// Builds
+        n: u32,
+        /// Requests on their way at a time
+        #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        concurrency: u32,
+    },
+    /// Claim and finish N builds; the yardstick are two scripts of four commands
+    Drain {
+        /// Builds
+        n: u32,
+        /// Slots, and finishes on their way at a time
+        #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=64))]
+        concurrency: u32,
+    },
+    /// From the request for a build to its claim by an idle worker, N times
+    Latency {
+        /// Builds
+        n: u32,
+    },
+    /// N builds over lanes of which few are popular (Zipf 1.1), against the ideal schedule
+    Skewed {
+        /// Builds
+        n: u32,
+        /// Lanes
+        #[arg(long, value_name = "L", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        lanes: u32,
+        /// Permits of each lane
+        #[arg(long, value_name = "M", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Workers, each with 4 slots
+        #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100))]
+        workers: u32,
+        /// How long each build takes
+        #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+        build_ms: u32,
+    },
+    /// What submit, claim and finish cost with N builds queued, against flat scripts of the same commands
+    Depth {
+        /// Builds in line
+        n: u32,
+    },
+    /// N event streams of one build on one dispatcher, with five lines a second
+    Watchers {
+        /// Streams
+        n: u32,
+        /// How long the build writes lines
+        #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+    },
+}

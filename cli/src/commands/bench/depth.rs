@@ -1,0 +1,231 @@
+//! `fairlane bench depth`: what operations cost Redis with N builds in line, beside flat scripts of
+//! the very same commands on the very same sets.
+//!
+//! A flat script is made from a recorded call, and told beforehand what the real one finds out for
+//! itself. It leaves the queue as the real one would, so both take turns on one queue.
+
+use anyhow::{Context, Result, bail};
+use fairlane_common::id::{BuildId, Lane, Token};
+use fairlane_common::queue::Policy;
+use fairlane_common::trace::{Flat, LaneHead, Recorder};
+use fairlane_common::yardstick::RedisCost;
+use serde_json::{Value, json};
+
+use super::drain::{claim, finish};
+use super::meter::{as_f64, at_once, median, round, script_us};
+use super::scene::{Scene, lanes_for, leaf, reference};
+use super::{Report, profile};
+
+/// Calls of each kind in a turn.
+const CALLS: u32 = 20;
+/// Requests on their way while the queue is filled.
+const FILL_AT_ONCE: u32 = 64;
+
+/// One operation: ours against the flat script of its commands.
+#[derive(Default)]
+struct Operation {
+    commands: usize,
+    ours_us: Vec<f64>,
+    flat_us: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+/// A recorded call, and the names that it was recorded with.
+struct Recorded {
+    flat: Flat,
+    names: Vec<String>,
+}
+
+pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
+    // First come, first served: the lanes take turns, and each call finds what the one before found.
+    scene.queue.configure(&Policy { patience: Some(0.0), ..Policy::default() }).await?;
+    scene.queue.reap().await?;
+    scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
+    let lanes = lanes_for(n).max(8 * CALLS);
+    at_once(0..n, FILL_AT_ONCE, |i| async move { scene.submit(i, i % lanes).await.map(drop) }).await?;
+    let memory = scene.queue.link().redis_cost().await?.memory_bytes;
+    let profile = profile::run(scene, n, lanes).await?;
+    let mut bench = Bench { scene, lanes, next: n + 1 };
+    let recorded = bench.record().await?;
+    let mut operations: [Operation; 3] = Default::default();
+    for (operation, recorded) in operations.iter_mut().zip(&recorded) {
+        operation.commands = recorded.flat.commands();
+    }
+    for _ in 0..rounds {
+        bench.turn(&recorded, &mut operations).await?;
+    }
+    let [submit, claim, finish] = &operations;
+    let facts = json!({
+        "bench": "depth",
+        "queued": n,
+        "lanes": lanes,
+        "redis_memory_bytes": memory,
+        "bytes_each": (as_f64(memory) / f64::from(n)).round(),
+        "submit": submit.facts(),
+        "claim": claim.facts(),
+        "finish": finish.facts(),
+        "commands": profile,
+    });
+    let line =
+        format!("depth {n}: submit {}; claim {}; finish {}", submit.line(), claim.line(), finish.line());
+    Ok(Report { line, facts })
+}
+
+impl Operation {
+    fn facts(&self) -> Value {
+        json!({
+            "commands": self.commands,
+            "ours_us": round(median(&self.ours_us)),
+            "flat_us": round(median(&self.flat_us)),
+            "flat_to_ours": round(median(&self.ratios)),
+        })
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{} commands, {:.1} µs, {:.0} % of a flat script ({:.1} µs)",
+            self.commands,
+            median(&self.ours_us),
+            median(&self.ratios) * 100.0,
+            median(&self.flat_us)
+        )
+    }
+
+    fn add(&mut self, ours: f64, flat: f64) {
+        self.ours_us.push(ours);
+        self.flat_us.push(flat);
+        self.ratios.push(flat / ours);
+    }
+}
+
+struct Bench<'a> {
+    scene: &'a Scene,
+    lanes: u32,
+    next: u32,
+}
+
+impl Bench<'_> {
+    fn new_build(&mut self) -> (u32, u32) {
+        let number = self.next;
+        self.next += 1;
+        (number, number % self.lanes)
+    }
+
+    async fn head(&self, lane: u32) -> Result<LaneHead> {
+        let lane: Lane = format!("github.com/bench/{}", leaf(lane)).parse()?;
+        Ok(self.scene.queue.lane_head(&lane).await?)
+    }
+
+    /// Records a submit, a claim and a finish.
+    async fn record(&mut self) -> Result<[Recorded; 3]> {
+        let scene = self.scene;
+        let mut recorder = Recorder::start(scene.queue.link()).await?;
+        let (number, lane) = self.new_build();
+        let head = self.head(lane).await?;
+        recorder.commands().await?;
+        let at = scene.queue.now_ms().await?;
+        let id = scene.submit(number, lane).await?;
+        let names = names(&id.to_string(), number, lane, &head.first.1);
+        let submit = self.recorded(&mut recorder, names, at).await?;
+
+        let head = scene.queue.lane_heads(1).await?.pop().context("no lane can start")?;
+        recorder.commands().await?;
+        let at = scene.queue.now_ms().await?;
+        let claimed = claim(scene, 1).await?.pop().context("nothing was claimed")?;
+        if claimed.token.build.to_string() != head.first.0 {
+            bail!("another build than the first of the first lane was claimed");
+        }
+        let number = number_of(claimed.build.spec.reference.as_str())?;
+        let names = names_of_head(&head, number, self.lanes);
+        let claim = self.recorded(&mut recorder, names.clone(), at).await?;
+
+        let at = scene.queue.now_ms().await?;
+        finish(scene, &claimed.token).await?;
+        let finish = self.recorded(&mut recorder, names, at).await?;
+        Ok([submit, claim, finish])
+    }
+
+    async fn recorded(&self, recorder: &mut Recorder, names: Vec<String>, at: u64) -> Result<Recorded> {
+        let queue = &self.scene.queue;
+        let commands = recorder.commands().await?;
+        let words: Vec<&str> = names.iter().map(String::as_str).collect();
+        let flat = Flat::of(queue.link(), queue.keys().schema(), &commands, &words, at).await?;
+        Ok(Recorded { flat, names })
+    }
+
+    /// A turn of each operation: ours, then the flat script.
+    async fn turn(&mut self, recorded: &[Recorded; 3], operations: &mut [Operation; 3]) -> Result<()> {
+        let scene = self.scene;
+        let [submit, claims, finishes] = recorded;
+        let start = self.cost().await?;
+        for _ in 0..CALLS {
+            let (number, lane) = self.new_build();
+            scene.submit(number, lane).await?;
+        }
+        let ours = self.cost().await?;
+        for _ in 0..CALLS {
+            let (number, lane) = self.new_build();
+            let head = self.head(lane).await?;
+            let id = BuildId::new().to_string();
+            self.replay(submit, names(&id, number, lane, &head.first.1)).await?;
+        }
+        let flat = self.cost().await?;
+        operations[0].add(script_us(&start, &ours), script_us(&ours, &flat));
+
+        let mut held: Vec<Token> = Vec::new();
+        let start = self.cost().await?;
+        for _ in 0..CALLS {
+            held.extend(claim(scene, 1).await?.into_iter().map(|claimed| claimed.token));
+        }
+        let ours = self.cost().await?;
+        let mut taken = Vec::new();
+        for _ in 0..CALLS {
+            let head = scene.queue.lane_heads(1).await?.pop().context("no lane can start")?;
+            let id: BuildId = head.first.0.parse()?;
+            let build = scene.queue.build(id).await?.context("a build in line is unknown")?;
+            let number = number_of(build.spec.reference.as_str())?;
+            let names = names_of_head(&head, number, self.lanes);
+            self.replay(claims, names.clone()).await?;
+            taken.push(names);
+        }
+        let flat = self.cost().await?;
+        operations[1].add(script_us(&start, &ours), script_us(&ours, &flat));
+
+        let start = self.cost().await?;
+        for token in &held {
+            finish(scene, token).await?;
+        }
+        let ours = self.cost().await?;
+        for names in taken {
+            self.replay(finishes, names).await?;
+        }
+        let flat = self.cost().await?;
+        operations[2].add(script_us(&start, &ours), script_us(&ours, &flat));
+        Ok(())
+    }
+
+    async fn replay(&self, recorded: &Recorded, now: Vec<String>) -> Result<()> {
+        let queue = &self.scene.queue;
+        let names: Vec<(String, String)> = recorded.names.iter().cloned().zip(now).collect();
+        Ok(recorded.flat.run(queue.link(), &names, queue.now_ms().await?).await?)
+    }
+
+    async fn cost(&self) -> Result<RedisCost> {
+        Ok(self.scene.queue.link().redis_cost().await?)
+    }
+}
+
+/// What differs from build to build: its id, its commit, its repository, and the due with which its
+/// lane stands in the sets afterwards.
+fn names(id: &str, number: u32, lane: u32, due: &str) -> Vec<String> {
+    vec![due.to_owned(), id.to_owned(), reference(number), leaf(lane)]
+}
+
+/// The same of the first build of a lane, once it is claimed.
+fn names_of_head(head: &LaneHead, number: u32, lanes: u32) -> Vec<String> {
+    names(&head.first.0, number, number % lanes, &head.then_due)
+}
+
+fn number_of(reference: &str) -> Result<u32> {
+    Ok(reference.split('-').nth(1).context("not a build of this benchmark")?.parse()?)
+}

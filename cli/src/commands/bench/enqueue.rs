@@ -1,0 +1,47 @@
+//! `fairlane bench enqueue`: asking for builds.
+
+use anyhow::Result;
+
+use super::Report;
+use super::meter::{Pair, Sample, at_once};
+use super::scene::{Scene, lanes_for};
+
+/// What a job of the bare queue carries, in bytes.
+pub(super) const PAYLOAD_BYTES: usize = 300;
+
+pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) -> Result<Report> {
+    let payload = "x".repeat(PAYLOAD_BYTES);
+    let (lanes, turn) = (lanes_for(n), (n / rounds).max(1));
+    // Workers that are all busy, as when builds have to wait.
+    scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
+    warm_up(scene, &payload).await?;
+    let mut pair = Pair::default();
+    for round in 0..rounds {
+        let numbers = round * turn..(round + 1) * turn;
+        let ours =
+            at_once(
+                numbers.clone(),
+                concurrency,
+                |i| async move { scene.submit(i, i % lanes).await.map(drop) },
+            );
+        let ours = Sample::of(scene, ours).await?;
+        let payload = &payload;
+        let bare =
+            at_once(
+                numbers,
+                concurrency,
+                |i| async move { Ok(scene.bare.enqueue(u64::from(i), payload).await?) },
+            );
+        pair.add(ours, Sample::of(scene, bare).await?);
+    }
+    Ok(Report { line: pair.line("enqueue"), facts: pair.facts("enqueue") })
+}
+
+/// Has both sides' scripts compiled and their memory taken.
+async fn warm_up(scene: &Scene, payload: &str) -> Result<()> {
+    for i in 0..200 {
+        scene.submit(u32::MAX - i, 0).await?;
+        scene.bare.enqueue(u64::MAX, payload).await?;
+    }
+    Ok(())
+}

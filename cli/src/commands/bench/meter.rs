@@ -1,0 +1,188 @@
+//! Counting: time, processor seconds of Redis and of our own, and how long each operation took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use fairlane_common::yardstick::RedisCost;
+use futures::{StreamExt, TryStreamExt};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+use super::scene::Scene;
+
+/// What a number of operations took.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    operations: u32,
+    wall: Duration,
+    redis_cpu: f64,
+    own_cpu: f64,
+    memory: u64,
+    took: Vec<Duration>,
+}
+
+impl Sample {
+    /// Runs `work` and counts what it takes. It gives how long each of its operations took.
+    pub(super) async fn of(scene: &Scene, work: impl Future<Output = Result<Vec<Duration>>>) -> Result<Self> {
+        let before = scene.queue.link().redis_cost().await?;
+        let (own, begun) = (own_cpu(), Instant::now());
+        let took = work.await?;
+        let (wall, own) = (begun.elapsed(), own_cpu() - own);
+        let after = scene.queue.link().redis_cost().await?;
+        Ok(Self {
+            operations: u32::try_from(took.len())?,
+            wall,
+            redis_cpu: after.cpu_seconds - before.cpu_seconds,
+            own_cpu: own,
+            memory: after.memory_bytes,
+            took,
+        })
+    }
+
+    /// Operations for each processor second of Redis.
+    pub(super) fn per_redis_cpu(&self) -> f64 {
+        f64::from(self.operations) / self.redis_cpu.max(1e-9)
+    }
+
+    /// Operations a second.
+    pub(super) fn rate(&self) -> f64 {
+        f64::from(self.operations) / self.wall.as_secs_f64().max(1e-9)
+    }
+
+    /// Adds another turn.
+    pub(super) fn add(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.wall += other.wall;
+        self.redis_cpu += other.redis_cpu;
+        self.own_cpu += other.own_cpu;
+        self.memory = other.memory;
+        self.took.extend(other.took);
+    }
+
+    /// Its numbers.
+    pub(super) fn facts(&self) -> Value {
+        json!({
+            "operations": self.operations,
+            "seconds": round(self.wall.as_secs_f64()),
+            "rate": self.rate().round(),
+            "p50_ms": round(quantile(&self.took, 0.5)),
+            "p99_ms": round(quantile(&self.took, 0.99)),
+            "redis_cpu_seconds": round(self.redis_cpu),
+            "own_cpu_seconds": round(self.own_cpu),
+            "per_redis_cpu_second": self.per_redis_cpu().round(),
+            "redis_memory_bytes": self.memory,
+        })
+    }
+}
+
+/// Ours and the yardstick, turn by turn.
+#[derive(Debug, Default)]
+pub(super) struct Pair {
+    ours: Sample,
+    bare: Sample,
+    ratios: Vec<f64>,
+}
+
+impl Pair {
+    /// Adds a turn of each.
+    pub(super) fn add(&mut self, ours: Sample, bare: Sample) {
+        self.ratios.push(ours.per_redis_cpu() / bare.per_redis_cpu());
+        self.ours.add(ours);
+        self.bare.add(bare);
+    }
+
+    /// The median over the turns of ours for each processor second of Redis, the yardstick being 1.
+    pub(super) fn ratio(&self) -> f64 {
+        median(&self.ratios)
+    }
+
+    /// Both, and their ratio.
+    pub(super) fn facts(&self, name: &str) -> Value {
+        let ratios: Vec<f64> = self.ratios.iter().copied().map(round).collect();
+        json!({
+            "bench": name,
+            "ours": self.ours.facts(),
+            "yardstick": self.bare.facts(),
+            "ratio_per_redis_cpu_second": round(self.ratio()),
+            "ratios": ratios,
+        })
+    }
+
+    /// Both for people.
+    pub(super) fn line(&self, name: &str) -> String {
+        let one = |sample: &Sample| {
+            format!(
+                "{:.0} a second, p50 {:.2} ms, p99 {:.2} ms, {:.0} a second of Redis's processor",
+                sample.rate(),
+                quantile(&sample.took, 0.5),
+                quantile(&sample.took, 0.99),
+                sample.per_redis_cpu()
+            )
+        };
+        format!(
+            "{name}: {}; bare queue: {}; ratio {:.0} %",
+            one(&self.ours),
+            one(&self.bare),
+            self.ratio() * 100.0
+        )
+    }
+}
+
+/// Does `work` for each of `numbers`, so many at a time; how long each took.
+pub(super) async fn at_once<F: Future<Output = Result<()>>>(
+    numbers: std::ops::Range<u32>,
+    at_a_time: u32,
+    work: impl Fn(u32) -> F,
+) -> Result<Vec<Duration>> {
+    futures::stream::iter(numbers)
+        .map(|i| {
+            let work = work(i);
+            async move {
+                let begun = Instant::now();
+                work.await?;
+                anyhow::Ok(begun.elapsed())
+            }
+        })
+        .buffer_unordered(at_a_time as usize)
+        .try_collect()
+        .await
+}
+
+/// Microseconds that each script took on average between two readings.
+pub(super) fn script_us(before: &RedisCost, after: &RedisCost) -> f64 {
+    let calls = after.script_calls.saturating_sub(before.script_calls).max(1);
+    as_f64(after.script_us.saturating_sub(before.script_us)) / as_f64(calls)
+}
+
+/// Processor seconds that this process has used.
+pub(super) fn own_cpu() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    as_f64(u64::try_from(used.tv_sec).unwrap_or(0)) + as_f64(u64::try_from(used.tv_nsec).unwrap_or(0)) / 1e9
+}
+
+/// Milliseconds below which this part of the times lies.
+pub(super) fn quantile(times: &[Duration], part: f64) -> f64 {
+    let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a list")]
+    let at = (part * as_f64(sorted.len().saturating_sub(1) as u64)).round() as usize;
+    sorted.get(at).copied().unwrap_or(0.0)
+}
+
+/// The middle of some numbers.
+pub(super) fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Three digits behind the point are more than any of this is worth.
+pub(super) fn round(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+/// Counts are far below 2^52.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+pub(super) fn as_f64(count: u64) -> f64 {
+    count as f64
+}

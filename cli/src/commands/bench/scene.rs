@@ -1,0 +1,137 @@
+//! Where a measurement takes place: a Redis, and a queue under a prefix of its own.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
+use fairlane_common::queue::{Beat, Submit, Submitted};
+use fairlane_common::yardstick::BareQueue;
+use fairlane_common::{BuildSpec, Link, Priority, Queue, RedisUrl, limits};
+use serde_json::{Value, json};
+
+use crate::redis_server::{DataFolder, RedisServer};
+
+/// The first builds of a lane are this many places apart in line: as on a busy day, most lanes have
+/// several builds and none has most of them.
+pub(super) const BUILDS_PER_LANE: u32 = 10;
+
+/// A queue to measure.
+pub(super) struct Scene {
+    server: Option<(RedisServer, PathBuf)>,
+    pub(super) url: String,
+    pub(super) prefix: String,
+    pub(super) queue: Queue,
+    pub(super) bare: BareQueue,
+    pub(super) worker: WorkerId,
+    pub(super) dispatcher: DispatcherId,
+}
+
+impl Scene {
+    /// Opens a queue at `redis_url`, or on a server of its own that writes to disk only if told to.
+    pub(super) async fn open(redis_url: Option<&str>, append_only: bool) -> Result<Self> {
+        let name = format!("bench-{:08x}", fastrand::u32(..));
+        let (server, url) = if let Some(url) = redis_url {
+            (None, url.to_owned())
+        } else {
+            let folder = std::env::temp_dir().join(format!("fairlane-{name}"));
+            let server = RedisServer::start(DataFolder::open(&folder)?).await?;
+            let url = format!("unix://{}", server.socket().display());
+            (Some((server, folder)), url)
+        };
+        let address: RedisUrl = url.parse()?;
+        if server.is_some() && !append_only {
+            Link::open(&address).await?.keep_nothing_on_disk().await?;
+        }
+        let queue = Queue::open(&address, &name).await.with_context(|| format!("the queue in {address}"))?;
+        let bare = BareQueue::open(queue.link(), queue.keys()).await?;
+        let (worker, dispatcher) = (WorkerId::new("bench"), DispatcherId::new("bench"));
+        Ok(Self { server, url, prefix: name, queue, bare, worker, dispatcher })
+    }
+
+    /// Removes what the measurement left.
+    pub(super) async fn close(self) -> Result<()> {
+        if let Some((server, folder)) = self.server {
+            server.stop().await;
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("{} cannot be removed", folder.display()))?;
+        } else {
+            self.queue.link().wipe(self.queue.keys()).await?;
+        }
+        Ok(())
+    }
+
+    /// What it was measured on.
+    pub(super) async fn machine(&self) -> Result<Value> {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = info.lines().find(|line| line.starts_with("model name"));
+        let model = model.and_then(|line| line.split_once(':')).map_or("unknown", |(_, name)| name.trim());
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        Ok(json!({
+            "cores": std::thread::available_parallelism().map_or(0, usize::from),
+            "cpu": model,
+            "load": load.split(' ').next().and_then(|load| load.parse::<f64>().ok()),
+            "redis": self.queue.link().redis_release().await?,
+            "own_server": self.server.is_some(),
+            "release_build": !cfg!(debug_assertions),
+        }))
+    }
+
+    /// A request for build number `i` in a lane.
+    pub(super) fn request(&self, i: u32, lane: u32) -> Result<Submit> {
+        let (leaf, reference) = (leaf(lane), reference(i));
+        Ok(Submit {
+            id: BuildId::new(),
+            spec: BuildSpec {
+                repo: format!("https://github.com/bench/{leaf}").parse()?,
+                reference: reference.parse()?,
+                image: format!("registry.example.org/bench/{leaf}:{reference}").parse()?,
+                name: String::new(),
+                priority: Priority::Interactive,
+                args: vec![],
+                push: true,
+                labels: [].into(),
+                secrets: None,
+            },
+            force: false,
+            operate: false,
+            dispatcher: Some(self.dispatcher.clone()),
+        })
+    }
+
+    /// Asks for build number `i`.
+    pub(super) async fn submit(&self, i: u32, lane: u32) -> Result<BuildId> {
+        match self.queue.submit(&self.request(i, lane)?).await? {
+            Submitted::New(build) => Ok(build.id),
+            other => bail!("a new build was expected: {other:?}"),
+        }
+    }
+
+    /// The heartbeat of a worker of so many slots.
+    pub(super) fn beat(&self, worker: &WorkerId, slots: u32) -> Beat {
+        Beat {
+            worker: worker.clone(),
+            host: self.prefix.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            place: format!("process:{worker}"),
+            slots: slots as usize,
+            draining: false,
+            lease: limits::LEASE,
+            held: vec![],
+        }
+    }
+}
+
+/// The name of a repository; no part of another one's.
+pub(super) fn leaf(lane: u32) -> String {
+    format!("repository-{lane:07}")
+}
+
+/// The name of a commit; no part of another one's.
+pub(super) fn reference(i: u32) -> String {
+    format!("commit-{i:09}-1f3a5c7e9b2d4f60")
+}
+
+/// Over how many lanes `n` builds are spread.
+pub(super) fn lanes_for(n: u32) -> u32 {
+    (n / BUILDS_PER_LANE).max(1)
+}
