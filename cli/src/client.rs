@@ -68,11 +68,6 @@ impl Client {
         })
     }
 
-    /// Whether a token is shown to the dispatchers.
-    pub(crate) fn has_token(&self) -> bool {
-        self.token.is_some()
-    }
-
     /// The dispatchers' addresses, for people.
     pub(crate) fn shown(&self) -> String {
         self.urls.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(", ")

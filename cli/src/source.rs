@@ -41,7 +41,16 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
             .into()),
         };
     }
-    let found = ls_remote(repo, name).await?;
+    let found = match (ls_remote(repo, name).await, reference) {
+        (Ok(Some(found)), _) => found,
+        (Ok(None), _) => return Err(Stop::usage(format!("{repo} has no branch or tag '{name}'")).into()),
+        // The worker may reach what this machine cannot, and know a commit by a part of its name.
+        (Err(why), Some(reference)) => {
+            output.talk(&format!("{why:#}\n'{reference}' is taken as it is."));
+            return Ok(reference.clone());
+        }
+        (Err(why), None) => return Err(why),
+    };
     output.talk(&format!("{name} of {repo} is {found}"));
     Ok(found)
 }
@@ -86,7 +95,7 @@ fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-async fn ls_remote(repo: &Repo, name: &str) -> Result<GitRef> {
+async fn ls_remote(repo: &Repo, name: &str) -> Result<Option<GitRef>> {
     let mut git = tokio::process::Command::new("git");
     git.args(["ls-remote", "--quiet", "--", repo.as_str()]);
     if name == "HEAD" {
@@ -124,10 +133,10 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<GitRef> {
     }
     let text = String::from_utf8_lossy(&answer.stdout);
     match pick(&text, name) {
-        Some(commit) => Ok(commit.parse()?),
+        Some(commit) => Ok(Some(commit.parse()?)),
         // An abbreviated commit is in no list of refs; repo2docker can tell.
-        None if name.len() >= 7 && name.chars().all(|c| c.is_ascii_hexdigit()) => Ok(name.parse()?),
-        None => Err(Stop::usage(format!("{repo} has no branch or tag '{name}'")).into()),
+        None if name.len() >= 7 && name.chars().all(|c| c.is_ascii_hexdigit()) => Ok(Some(name.parse()?)),
+        None => Ok(None),
     }
 }
 

@@ -5,6 +5,7 @@
 -- Returns: {'appended', last id} | {'behind', last id} | {'stale'}
 -- Invariants: I4, I9
 local call = redis.call
+local ENTRY_BYTES = 32 -- what an entry costs beyond its text: empty lines are bounded too
 local head, tail, meta = KEYS[1], KEYS[2], KEYS[3]
 local known = call('HMGET', meta, 'epoch', 'last', 'head_bytes', 'tail_bytes', 'dropped', 'head_full')
 local epoch, last = tonumber(known[1]) or 0, known[2] or '0-0'
@@ -23,7 +24,7 @@ if now > at then at, seq = now, -1 end
 for i = 7, #ARGV, 2 do
   seq = seq + 1
   last = string.format('%.0f-%.0f', at, seq)
-  local bytes = #ARGV[i] + #ARGV[i + 1]
+  local bytes = #ARGV[i] + #ARGV[i + 1] + ENTRY_BYTES
   if not head_full and head_bytes + bytes > tonumber(ARGV[3]) then head_full = true end
   call('XADD', head_full and tail or head, last, 't', ARGV[i], 'text', ARGV[i + 1])
   if head_full then tail_bytes = tail_bytes + bytes else head_bytes = head_bytes + bytes end
@@ -36,7 +37,7 @@ while tail_bytes > tonumber(ARGV[4]) do
   for i, entry in ipairs(oldest) do
     if tail_bytes <= tonumber(ARGV[4]) then break end
     cut[i] = entry[1]
-    tail_bytes = tail_bytes - #entry[2][2] - #entry[2][4]
+    tail_bytes = tail_bytes - #entry[2][2] - #entry[2][4] - ENTRY_BYTES
   end
   dropped = dropped + #cut
   call('XDEL', tail, unpack(cut))

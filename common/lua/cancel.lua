@@ -10,11 +10,10 @@ local b = load(id)
 if not b.state then return { 'unknown' } end
 if is_ended(b.state) then return { 'ended', b.state } end
 if b.cancelling then return { 'stopping' } end
+write_first()
 audit(by, 'cancel', id, reason)
 if b.state == 'queued' then
-  call('ZREM', base .. 'queued', id)
-  call('ZREM', base .. 'lane:' .. b.lane, id)
-  call('ZREM', base .. 'timers', 'build:' .. id)
+  leave_line(id, b)
   end_build(id, b, 'cancelled', { 'reason', reason })
   place(b.lane)
   wake()

@@ -21,11 +21,20 @@ end
 local whole = true -- whether every set was read to its end: only then can counts be compared
 local function complete(set, read) if call('ZCARD', base .. set) ~= read then whole = false end end
 
+local people = 0
+-- What holds for every build that has not ended.
+local function open_build(id, b)
+  people = people + b.people
+  expect(call('TTL', base .. 'build:' .. id) == -1, id, ' is ', b.state, ' and about to be forgotten')
+  expect(not score('ended', id), id, ' is ', b.state, ' and stands among the ended')
+end
+
 local lanes, in_lanes, backing_off = {}, 0, 0
 complete('queued', each('queued', function(id, due)
   local b = load(id)
   expect(b.state == 'queued', 'queued holds ', id, ', which is ', b.state or 'missing')
   if b.state ~= 'queued' then return end
+  open_build(id, b)
   expect(b.due == due, 'queued has another due for ', id, ' than the build')
   if b.not_before then
     backing_off = backing_off + 1
@@ -59,13 +68,13 @@ for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do
   end)
 end
 
-local permits, background, read = {}, 0, 0
+local permits, background = {}, 0
 local function live(set, fits)
   local seen = each(set, function(id)
     local b = load(id)
     expect(fits[b.state], set, ' holds ', id, ', which is ', b.state or 'missing')
     if not b.lane then return end
-    read = read + 1
+    open_build(id, b)
     expect(score('permits:' .. b.lane, id), id, ' is live without a permit')
     expect(b.worker, id, ' is live without a worker')
     if b.shared then expect(score('permits:shared:' .. b.shared, id), id, ' has no permit of ', b.shared) end
@@ -84,15 +93,14 @@ if whole then
   expect(T.background == background, 'totals count ', ms(T.background), ' background builds, there are ', ms(background))
 end
 
-local slots, drained = 0, 0
+local slots = 0
 complete('workers', each('workers', function(worker)
-  local known = call('HMGET', base .. 'worker:' .. worker, 'counted', 'drained')
-  slots = slots + (tonumber(known[1]) or 0)
-  if known[2] == '1' then drained = drained + 1 end
+  slots = slots + (tonumber(call('HGET', base .. 'worker:' .. worker, 'counted')) or 0)
 end))
 if whole then
   expect(T.slots == slots, 'totals count ', ms(T.slots), ' slots, workers have ', ms(slots))
-  expect(T.drained == drained, 'totals count ', ms(T.drained), ' draining workers, there are ', ms(drained))
+  local counted = tonumber(call('HGET', base .. 'totals', 'people')) or 0
+  expect(counted == people, 'totals count ', ms(counted), ' people, there are ', ms(people))
 end
 each('ended', function(id)
   local state = call('HGET', base .. 'build:' .. id, 'state')

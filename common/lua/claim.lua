@@ -35,7 +35,8 @@ local function lease_to(id, b, state, fields)
   return epoch
 end
 
-local orphans = call('ZRANGE', base .. 'orphans', 0, ORPHANS_READ - 1)
+local draining = me[2] == '1' or me[3] == '1'
+local orphans = draining and {} or call('ZRANGE', base .. 'orphans', 0, ORPHANS_READ - 1)
 if orphans[1] then
   local share = math.ceil(call('ZCARD', base .. 'orphans') / math.max(1, call('ZCARD', base .. 'workers')))
   local most = math.max(want, share)
@@ -43,10 +44,8 @@ if orphans[1] then
     if #taken >= most then break end
     local b = load(id)
     if b.place == where_runs then
-      count_adoption(b)
       call('ZREM', base .. 'orphans', id)
-      local epoch = lease_to(id, b, b.started and 'running' or 'starting',
-        { 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since) })
+      local epoch = lease_to(id, b, b.started and 'running' or 'starting', {})
       give(id, epoch, '1')
     end
   end
@@ -57,6 +56,8 @@ local function take(lane, from)
   local r = judge(lane, call('HGET', base .. 'stats:' .. lane, 'mean'))
   local id = call('ZRANGE', base .. 'lane:' .. lane, 0, 0)[1]
   if not id or r.where ~= from then
+    -- Also where nothing remembers the lane in this set: it must not block those behind it.
+    call('ZREM', base .. from, lane)
     place(lane)
     return false
   end
@@ -78,7 +79,6 @@ local function take(lane, from)
   return true
 end
 
-local draining = me[2] == '1' or me[3] == '1'
 local free, replaced = free_slots(), 0
 while not draining and #taken < want and replaced < REPLACED_MAX do
   local lane, set = next_head(free)

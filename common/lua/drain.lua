@@ -6,6 +6,7 @@ local refused = gate()
 if refused then return refused end
 local worker, drain, by = ARGV[2], ARGV[3] == '1', ARGV[4]
 if not call('ZSCORE', base .. 'workers', worker) then return { 'unknown' } end
+write_first()
 audit(by, drain and 'drain' or 'undrain', worker, '')
 -- Its slots change hands at its next heartbeat; until then claims refuse it.
 if drain then

@@ -6,12 +6,11 @@ local function count_people(by)
 end
 
 local function drop_worker(id)
-  local known = call('HMGET', base .. 'worker:' .. id, 'counted', 'drained')
+  local counted = tonumber(call('HGET', base .. 'worker:' .. id, 'counted')) or 0
   call('ZREM', base .. 'workers', id)
   call('ZREM', base .. 'timers', 'worker:' .. id)
   call('DEL', base .. 'worker:' .. id)
-  if known[2] == '1' then call('HINCRBY', base .. 'totals', 'drained', -1) end
-  slots_changed(-(tonumber(known[1]) or 0))
+  slots_changed(-counted)
 end
 
 -- Gives back what a build that no longer runs holds.
@@ -34,7 +33,7 @@ local function end_build(id, b, state, fields)
   local build = base .. 'build:' .. id
   b.seq = b.seq + 1
   call('HSET', build, 'state', state, 'ended', NOW, 'seq', ms(b.seq), unpack(fields))
-  call('HDEL', build, 'secrets', 'not_before', 'note', 'shared', 'bg', 'cancelling')
+  call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
   call('EXPIRE', build, KEEP_S)
   call('ZADD', base .. 'ended', NOW, id)
   local image = base .. 'image:' .. b.image
@@ -53,9 +52,11 @@ end
 -- Puts a build back into line as its next attempt. It holds no permit any more.
 local function requeue(id, b, by, not_before, fields)
   b.seq = b.seq + 1
+  -- People and priority may have changed while it ran.
+  b.due = ms(due_of(b.asked, b.expected, b.people, b.priority))
   call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', ms(b.seq),
     'worker', '', 'last_worker', b.worker or '', 'requeued_by', by, 'place', '', 'claimed', '', 'started', '',
-    'note', '', 'shared', '', 'bg', '', 'not_before', not_before and ms(not_before) or '', unpack(fields))
+    'note', '', 'shared', '', 'bg', '', 'due', b.due, 'not_before', not_before and ms(not_before) or '', unpack(fields))
   call('ZADD', base .. 'queued', b.due, id)
   if not_before then
     call('ZADD', base .. 'timers', ms(not_before), 'build:' .. id)
@@ -65,7 +66,7 @@ local function requeue(id, b, by, not_before, fields)
   tell(id, b.lane, 'queued', b.seq)
 end
 
--- Counts an adoption or a loss within the hour.
+-- Counts the deaths of a run's workers within the hour.
 local function count_adoption(b)
   if now - b.adoptions_since > HOUR then b.adoptions, b.adoptions_since = 0, now end
   b.adoptions = b.adoptions + 1
@@ -74,7 +75,8 @@ end
 -- A run that died for no fault of its build: no backoff, no attempt used.
 local function lose(id, b, by, reason)
   give_back(id, b)
-  count_adoption(b)
+  -- A worker that lets go in order is no death.
+  if by == 'reap' then count_adoption(b) end
   if b.cancelling then
     end_build(id, b, 'cancelled', {})
   elseif b.adoptions > ADOPTIONS_MAX then
@@ -98,6 +100,26 @@ end
 -- At maxmemory Redis lets a script pass once it has written something that needs no memory.
 local function write_first() call('ZREM', base .. 'leases', '') end
 
+-- Moves a queued build to the place in line that its people and priority give it.
+local function rescore(id, b)
+  local due = ms(due_of(b.asked, b.expected, b.people, b.priority))
+  if due == b.due then return end
+  b.due = due
+  call('HSET', base .. 'build:' .. id, 'due', due)
+  call('ZADD', base .. 'queued', due, id)
+  if not b.not_before then
+    call('ZADD', base .. 'lane:' .. b.lane, due, id)
+    place(b.lane)
+  end
+end
+
+-- Takes a queued build out of line; the caller places its lane.
+local function leave_line(id, b)
+  call('ZREM', base .. 'queued', id)
+  call('ZREM', base .. 'lane:' .. b.lane, id)
+  call('ZREM', base .. 'timers', 'build:' .. id)
+end
+
 -- Sets how many watch a build through a dispatcher; its place in line follows.
 local function count_watchers(id, dispatcher, count)
   local people, watched = base .. 'people:' .. id, base .. 'watched:' .. dispatcher
@@ -118,16 +140,8 @@ local function count_watchers(id, dispatcher, count)
   if change == 0 then return end
   count_people(change)
   b.people = b.people + change
-  local due = b.due
-  if b.state == 'queued' then due = ms(due_of(b.asked, b.expected, b.people, b.priority)) end
-  call('HSET', base .. 'build:' .. id, 'people', ms(b.people), 'due', due)
-  if due ~= b.due then
-    call('ZADD', base .. 'queued', due, id)
-    if not b.not_before then
-      call('ZADD', base .. 'lane:' .. b.lane, due, id)
-      place(b.lane)
-    end
-  end
+  call('HSET', base .. 'build:' .. id, 'people', ms(b.people))
+  if b.state == 'queued' then rescore(id, b) end
 end
 
 -- Writes a rule back without what is over; removes it when nothing is left. Sets its timer.

@@ -22,9 +22,7 @@ if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then re
 
 write_first()
 if late then
-  call('ZREM', base .. 'queued', id)
-  call('ZREM', base .. 'lane:' .. b.lane, id)
-  call('ZREM', base .. 'timers', 'build:' .. id)
+  leave_line(id, b)
   b.attempt = b.attempt - 1
 else
   give_back(id, b)

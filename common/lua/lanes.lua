@@ -131,10 +131,9 @@ end
 -- Leaves a token for one worker if a build could start now. At most one token a worker: the one
 -- that takes it claims, and its claim leaves the next.
 local function wake()
-  local free = free_slots()
-  -- Draining workers hold leases and have no slots in the sum: others may be free all the same.
-  if free <= 0 and T.drained == 0 then return end
-  if not next_head(free) then return end
+  -- Not held back while the sum of free slots is 0: adopted runs, draining workers and orphans that
+  -- nobody here can adopt take none of an idle worker's slots.
+  if not next_head(free_slots()) then return end
   if call('LLEN', base .. 'wake') < call('ZCARD', base .. 'workers') then call('RPUSH', base .. 'wake', NOW) end
 end
 

@@ -4,6 +4,7 @@
 -- Returns: {'left'}
 local refused = gate()
 if refused then return refused end
+write_first()
 if ARGV[2] == 'worker' then
   drop_worker(ARGV[3])
 else

@@ -6,6 +6,7 @@
 local refused = gate()
 if refused then return refused end
 local dispatcher = ARGV[2]
+write_first()
 local fresh = call('ZADD', base .. 'dispatchers', NOW, dispatcher)
 call('ZADD', base .. 'timers', ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
 for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end

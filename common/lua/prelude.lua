@@ -2,7 +2,7 @@
 --   happened. Compiled in front of each script, with lanes.lua and ends.lua.
 -- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
 -- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock.
--- Returns: nothing by itself; gate() gives {'emptied'}, {'schema', found} or {'refilling'}.
+-- Returns: nothing by itself; gate() gives {'emptied'} or {'schema', found}.
 local call = redis.call
 local base = string.sub(KEYS[1], 1, -7)
 
@@ -31,7 +31,7 @@ local NOW = ms(now)
 local T -- totals and policy, read once
 local function totals()
   local v = call('HMGET', base .. 'totals', 'slots', 'background', 'mean', 'patience', 'overtake_max', 'limit',
-    'burst', 'slow_after', 'slow_limit', 'people_max', 'drained', 'refill_until')
+    'burst', 'slow_after', 'slow_limit', 'people_max')
   T = { slots = tonumber(v[1]) or 0, background = tonumber(v[2]) or 0, mean = tonumber(v[3]) }
   T.patience = tonumber(v[4]) or 30
   T.overtake_max = tonumber(v[5]) or 4 * HOUR
@@ -41,8 +41,6 @@ local function totals()
   T.slow_after = tonumber(v[8]) or HOUR
   T.slow_limit = tonumber(v[9]) or math.max(1, math.floor(T.slots / 2))
   T.people_max = tonumber(v[10]) or 200
-  T.drained = tonumber(v[11]) or 0
-  T.refill_until = tonumber(v[12])
   T.background_max = math.max(1, math.floor(T.slots * 3 / 4))
 end
 

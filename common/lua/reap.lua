@@ -6,17 +6,28 @@
 -- Invariants: I1, I2, I3, I9
 local refused = gate()
 if refused then return refused end
-local BATCH, SILENCE_MS, SLEEP_MAX_MS = 100, 3000, 1000
+local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS = 100, 3000, 1000, 600000
 write_first()
 
 -- After a silence it was Redis that was away, not the workers: they get one lease to come back.
 local seen = call('HMGET', base .. 'totals', 'reaped', 'quiet_until')
 local quiet_until = tonumber(seen[2]) or 0
+-- Written by a clock that was ahead and has been set right.
+if quiet_until > now + tonumber(ARGV[2]) then quiet_until = 0 end
 if seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
   quiet_until = now + tonumber(ARGV[2])
   call('HSET', base .. 'totals', 'reaped', NOW, 'quiet_until', ms(quiet_until))
 else
   call('HSET', base .. 'totals', 'reaped', NOW)
+end
+
+local function places_of_workers()
+  local places = {}
+  for _, worker in ipairs(call('ZRANGE', base .. 'workers', 0, BATCH - 1)) do
+    local where = call('HGET', base .. 'worker:' .. worker, 'place')
+    if where then places[where] = true end
+  end
+  return places
 end
 
 local orphaned, lost = 0, 0
@@ -29,9 +40,24 @@ if now >= quiet_until then
       -- The supervisor has ended the run before its lease did; nobody else could adopt it.
       lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
       lost = lost + 1
+    elseif b.adoptions >= ADOPTIONS_MAX and now - b.adoptions_since <= HOUR then
+      lose(id, b, 'reap', '')
+      lost = lost + 1
     else
+      count_adoption(b)
+      call('HSET', base .. 'build:' .. id, 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since))
       orphan(id, b)
       orphaned = orphaned + 1
+    end
+  end
+  -- A run whose place has no worker left is lost to those of other places.
+  local stranded = call('ZRANGEBYSCORE', base .. 'orphans', '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)
+  local places = stranded[1] and places_of_workers() or {}
+  for _, id in ipairs(stranded) do
+    local b = load(id)
+    if next(places) and not places[b.place] then
+      lose(id, b, 'release', 'no worker of its place came to take the run over')
+      lost = lost + 1
     end
   end
   if orphaned > 0 then call('PUBLISH', base .. 'orphans', 'orphans') end
@@ -90,10 +116,18 @@ function due.replace(rest)
 end
 
 local timers = call('ZRANGEBYSCORE', base .. 'timers', '-inf', NOW, 'LIMIT', 0, BATCH)
+-- Each of these is a batch of its own: one a call, so that a reap stays bounded.
+local BATCHES, batched = { replace = true, dispatcher = true }, false
 for _, timer in ipairs(timers) do
-  call('ZREM', base .. 'timers', timer)
   local kind, rest = string.match(timer, '^(%a+):(.*)$')
-  if due[kind] then due[kind](rest) end
+  if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then
+    -- They get the same time to come back as leases.
+    call('ZADD', base .. 'timers', ms(quiet_until), timer)
+  elseif not (BATCHES[kind] and batched) then
+    call('ZREM', base .. 'timers', timer)
+    batched = batched or BATCHES[kind]
+    if due[kind] then due[kind](rest) end
+  end
 end
 
 local old = call('ZRANGEBYSCORE', base .. 'ended', '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)

@@ -30,21 +30,20 @@ end
 if renewed[1] then call('ZADD', base .. 'leases', unpack(renewed)) end
 
 local key = base .. 'worker:' .. worker
-local known = call('HMGET', key, 'counted', 'drain', 'drained')
+local known = call('HMGET', key, 'counted', 'drain')
 local drain = known[2] == '1'
 local draining = ARGV[8] == '1' or drain
 local counted = draining and 0 or tonumber(ARGV[6])
-local drained = draining and '1' or '0'
+local change = counted - (tonumber(known[1]) or 0)
 call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', ARGV[5], 'slots', ARGV[6], 'running', ARGV[7],
-  'draining', ARGV[8], 'counted', ms(counted), 'drained', drained)
+  'draining', ARGV[8], 'counted', ms(counted))
 call('EXPIRE', key, KEEP_S)
 call('ZADD', base .. 'workers', NOW, worker)
 call('ZADD', base .. 'timers', expiry, 'worker:' .. worker)
-if drained ~= (known[3] or '0') then
-  call('HINCRBY', base .. 'totals', 'drained', drained == '1' and 1 or -1)
-  totals()
+if change ~= 0 then
+  slots_changed(change)
+  wake()
 end
-slots_changed(counted - (tonumber(known[1]) or 0))
 
 local startable = not draining and next_head(free_slots()) ~= nil
 return { 'renewed', call('GET', base .. 'born') or '', drain and '1' or '0', startable and '1' or '0',

@@ -8,6 +8,7 @@ if refused then return refused end
 local id, running, note = ARGV[2], ARGV[5] == '1', ARGV[6]
 local b = load(id)
 if not holds(b, ARGV[3], ARGV[4]) then return { 'stale' } end
+write_first()
 local fields = { 'note', note }
 if running and not b.started then
   fields[#fields + 1], fields[#fields + 2] = 'started', NOW

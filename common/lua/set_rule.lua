@@ -6,6 +6,7 @@
 local refused = gate()
 if refused then return refused end
 local pattern, text, by = ARGV[2], ARGV[3], ARGV[4]
+write_first()
 local existed = call('HEXISTS', base .. 'rules', pattern)
 if text ~= '' or existed == 1 then audit(by, text == '' and 'rule removed' or 'rule set', pattern, text) end
 local rule = {}

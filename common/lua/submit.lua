@@ -11,7 +11,7 @@ if refused then return refused end
 local id, image, repo, ref, lane = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local priority, args, secrets = ARGV[8], ARGV[9], ARGV[12]
 local force, operate, dispatcher = ARGV[13] == '1', ARGV[14] == '1', ARGV[15]
-local QUEUED_MAX, LANE_MAX = 1000000, 10000
+local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
 
 local function answer(tag, build, b)
   local rank = call('ZRANK', base .. 'queued', build)
@@ -22,15 +22,19 @@ local function watch(build)
   if dispatcher == '' then return 0 end
   call('HINCRBY', base .. 'people:' .. build, dispatcher, 1)
   call('SADD', base .. 'watched:' .. dispatcher, build)
+  -- One that has said goodbye, or has not sent a heartbeat yet, is forgotten all the same.
+  call('ZADD', base .. 'timers', 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
   count_people(1)
   return 1
 end
 
 local function expected_of(mean) return tonumber(mean) or T.mean or 180000 end
 
+-- Said before, and the answer was lost; the image may be another build's by now.
+if call('EXISTS', base .. 'build:' .. id) == 1 then return answer('new', id, load(id)) end
 local known = call('GET', base .. 'image:' .. image)
 local rule = resolve(lane)
-if rule.ban and not operate and known ~= id then
+if rule.ban and not operate then
   return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
 end
 local stats = call('HMGET', base .. 'stats:' .. lane, 'mean')
@@ -39,9 +43,7 @@ if known then
   local b = load(known)
   local asked = call('HMGET', base .. 'build:' .. known, 'repo', 'ref', 'args')
   local same = asked[1] == repo and asked[2] == ref and asked[3] == args
-  if known == id and b.state then
-    return answer('new', known, b)
-  elseif b.state and is_ended(b.state) then
+  if b.state and is_ended(b.state) then
     if same and not force then return answer('ended', known, b) end
   elseif b.state then
     if not same then return { 'conflict', known, asked[1], asked[2] } end
@@ -57,15 +59,13 @@ if known then
         fields[#fields + 1], fields[#fields + 2] = 'bg', ''
       end
     end
-    if b.state == 'queued' then
-      b.due = ms(due_of(b.asked, b.expected, b.people, b.priority))
-      fields[#fields + 1], fields[#fields + 2] = 'due', b.due
-      if secrets ~= '' then fields[#fields + 1], fields[#fields + 2] = 'secrets', secrets end
-      call('ZADD', base .. 'queued', b.due, known)
-      if not b.not_before then call('ZADD', base .. 'lane:' .. lane, b.due, known) end
+    if b.state == 'queued' and secrets ~= '' then
+      -- Fresh ones replace the old; they open under the id of the request that brought them.
+      fields[#fields + 1], fields[#fields + 2] = 'secrets', secrets
+      fields[#fields + 1], fields[#fields + 2] = 'sealed_for', id
     end
     call('HSET', base .. 'build:' .. known, unpack(fields))
-    if b.state == 'queued' then place(lane) end
+    if b.state == 'queued' then rescore(known, b) end
     wake()
     return answer('joined', known, b)
   end

@@ -141,6 +141,8 @@ pub struct Build {
     pub id: BuildId,
     /// What was asked for.
     pub spec: BuildSpec,
+    /// The request whose secrets it has: they open under that id. `None`: its own.
+    pub sealed_for: Option<BuildId>,
     /// All builds of the same repository.
     pub lane: Lane,
     /// Where it stands.
@@ -214,6 +216,7 @@ impl Build {
         Ok(Self {
             id,
             spec,
+            sealed_for: maybe(id, "sealed_for", take("sealed_for"))?,
             lane: need(id, "lane", take("lane"))?,
             state: need(id, "state", take("state"))?,
             attempt: need(id, "attempt", take("attempt"))?,

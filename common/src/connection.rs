@@ -20,7 +20,7 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, server_code};
 use crate::redis_url::{RedisUrl, Shape};
 
 /// How long a connection may take to open.
@@ -28,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take. Shorter than half a lease, so that a stalled Redis is noticed while
 /// a renewal can still be tried again.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a command may wait for the shared connection to be there again.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Connections for large reads per process. More would let readers crowd out the queue's scripts.
 const BULK_CONNECTIONS: u32 = 4;
 
@@ -66,6 +68,8 @@ impl Link {
             .max_size(BULK_CONNECTIONS)
             .min_idle(Some(0))
             .connection_timeout(RESPONSE_TIMEOUT)
+            // A connection to a primary that was demoted still answers reads.
+            .max_lifetime(Some(Duration::from_mins(1)))
             .build_unchecked(dialer);
         Ok(Self { url: url.clone(), shared: Arc::new(shared), bulk })
     }
@@ -78,10 +82,14 @@ impl Link {
     /// Runs one command on the shared connection.
     pub async fn run(&self, cmd: &redis::Cmd) -> RedisResult<Value> {
         match &*self.shared {
-            Shared::Cluster(connection) => cmd.query_async(&mut connection.as_ref().clone()).await,
+            // Boxed: the client's futures nest deep, and so would all that wait for them.
+            Shared::Cluster(connection) => Box::pin(cmd.query_async(&mut connection.as_ref().clone())).await,
             Shared::Node { .. } => {
-                let (serial, mut connection) = self.current().await?;
-                let answer = cmd.query_async(&mut connection).await;
+                // Callers wait in line for one attempt to connect, but not for each other's.
+                let current = tokio::time::timeout(RECONNECT_TIMEOUT, self.current()).await;
+                let (serial, mut connection) =
+                    current.map_err(|_| timed_out("connecting took too long"))??;
+                let answer = Box::pin(cmd.query_async(&mut connection)).await;
                 self.judge(serial, &answer).await;
                 answer
             }
@@ -92,12 +100,12 @@ impl Link {
     /// In a Cluster their keys may lie in different slots.
     pub async fn bulk(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
         if let Shared::Cluster(connection) = &*self.shared {
-            // A pipeline over several slots is refused; the commands are split by the client.
-            let mut answers = Vec::new();
-            for cmd in commands.cmd_iter() {
-                answers.push(cmd.query_async(&mut connection.as_ref().clone()).await?);
-            }
-            return Ok(answers);
+            // A pipeline over several slots is refused; sent side by side they cost one round trip.
+            let answers = commands.cmd_iter().map(|cmd| {
+                let mut connection = connection.as_ref().clone();
+                async move { cmd.query_async(&mut connection).await }
+            });
+            return Ok(futures::future::try_join_all(answers).await?);
         }
         let mut connection = self.bulk.get().await.map_err(|error| match error {
             bb8::RunError::User(error) => Error::from(error),
@@ -121,11 +129,18 @@ impl Link {
 
     /// A connection of one's own for subscriptions.
     pub async fn subscription(&self) -> Result<PubSub> {
-        let client = Dialer::new(&self.url)?.client().await?;
-        let open = client.get_async_pubsub();
-        Ok(tokio::time::timeout(CONNECT_TIMEOUT, open)
-            .await
-            .map_err(|_| timed_out("connecting took too long"))??)
+        if self.url.shape != Shape::Cluster {
+            return Ok(subscribed(&Dialer::new(&self.url)?.client().await?).await?);
+        }
+        // Any node of a Cluster passes on what is published; one of them may be down.
+        let mut last = timed_out("no cluster node answered");
+        for node in &self.url.nodes {
+            match subscribed(&Client::open(node.as_str())?).await {
+                Ok(subscription) => return Ok(subscription),
+                Err(error) => last = error,
+            }
+        }
+        Err(last.into())
     }
 
     /// Everything that this Redis is told, as it is told it. It slows Redis down: for benchmarks.
@@ -155,7 +170,7 @@ impl Link {
             || error.is_timeout()
             || error.is_connection_dropped()
             || error.is_unrecoverable_error()
-            || error.code() == Some("READONLY");
+            || server_code(error).as_deref() == Some("READONLY");
         if let (true, Shared::Node { current, .. }) = (broken, &*self.shared) {
             let mut slot = current.lock().await;
             if slot.0 == serial {
@@ -169,6 +184,11 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link({})", self.url)
     }
+}
+
+async fn subscribed(client: &Client) -> RedisResult<PubSub> {
+    let open = tokio::time::timeout(CONNECT_TIMEOUT, client.get_async_pubsub());
+    open.await.map_err(|_| timed_out("connecting took too long"))?
 }
 
 fn timed_out(why: &'static str) -> RedisError {

@@ -49,24 +49,17 @@ impl EventReader {
             Some(connection) => connection,
             None => self.link.dedicated(&self.key).await?,
         };
+        let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a wait for events");
+        let late = |_| redis::RedisError::from(late());
         if self.last.is_empty() {
-            let newest: redis::streams::StreamRangeReply = redis::cmd("XREVRANGE")
-                .arg(&self.key)
-                .arg("+")
-                .arg("-")
-                .arg("COUNT")
-                .arg(1)
-                .query_async(&mut connection)
-                .await?;
-            self.last = newest.ids.first().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
+            let newest = newest(&mut connection, &self.key);
+            self.last = tokio::time::timeout(BLOCK, newest).await.map_err(late)??;
         }
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT").arg(BATCH).arg("BLOCK").arg(BLOCK.as_millis().to_string());
         cmd.arg("STREAMS").arg(&self.key).arg(&self.last);
         let answer = cmd.query_async::<Option<redis::streams::StreamReadReply>>(&mut connection);
-        let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a wait for events");
-        let answer =
-            tokio::time::timeout(BLOCK * 2, answer).await.map_err(|_| redis::RedisError::from(late()))??;
+        let answer = tokio::time::timeout(BLOCK * 2, answer).await.map_err(late)??;
         self.connection = Some(connection);
         let mut events = Vec::new();
         for entry in answer.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
@@ -77,6 +70,14 @@ impl EventReader {
         }
         Ok(events)
     }
+}
+
+/// The id of the latest event, `0-0` before the first.
+async fn newest(connection: &mut MultiplexedConnection, key: &str) -> redis::RedisResult<String> {
+    let mut cmd = redis::cmd("XREVRANGE");
+    cmd.arg(key).arg("+").arg("-").arg("COUNT").arg(1);
+    let newest: redis::streams::StreamRangeReply = cmd.query_async(connection).await?;
+    Ok(newest.ids.first().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone()))
 }
 
 fn event(entry: &redis::streams::StreamId) -> Option<Event> {

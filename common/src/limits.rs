@@ -46,9 +46,3 @@ pub const KEEP: Duration = Duration::from_hours(24);
 
 /// Most entries of one page of a list.
 pub const PAGE: usize = 200;
-
-/// Whole failed attempts of class infrastructure before a build fails for good.
-pub const ATTEMPTS_MAX: u32 = 3;
-/// Adoptions or losses of one build within an hour after which its run is called stuck: it may
-/// be killing its workers.
-pub const ADOPTIONS_MAX: u32 = 5;

@@ -69,7 +69,9 @@ impl Queue {
         let mut pipe = redis::pipe();
         for (id, run, after) in logs {
             let from = format!("({}", check_entry_id(after)?);
-            for key in [self.keys().log(*id, *run), self.keys().log_tail(*id, *run)] {
+            // The tail first: whoever sees an entry of the tail has then seen all of the head, also
+            // when lines come between the two reads.
+            for key in [self.keys().log_tail(*id, *run), self.keys().log(*id, *run)] {
                 pipe.cmd("XRANGE").arg(key).arg(&from).arg("+").arg("COUNT").arg(count);
             }
             pipe.cmd("HMGET").arg(self.keys().log_meta(*id, *run)).arg("dropped").arg("kept_from");
@@ -81,8 +83,8 @@ impl Queue {
         let mut next = || answers.next().unwrap_or(redis::Value::Nil);
         let mut pages = Vec::with_capacity(logs.len());
         for (_, _, after) in logs {
-            let head = entries(next())?;
             let tail = entries(next())?;
+            let head = entries(next())?;
             let (dropped, kept_from): (Option<u64>, Option<String>) =
                 redis::from_redis_value(next()).map_err(Error::reply)?;
             let kept_from = kept_from.filter(|id| !id.is_empty());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::connection::Link;
 use crate::error::{Error, Result};
+use crate::keys::Keys;
 
 /// The oldest Redis whose commands the scripts can use.
 pub const VERSION_MIN: (u32, u32) = (6, 2);
@@ -106,6 +107,14 @@ impl RedisInfo {
 }
 
 impl Link {
+    /// The layout of the queue under these keys, `None` if there is none. Unlike opening the queue
+    /// this makes nothing.
+    pub async fn schema(&self, keys: &Keys) -> Result<Option<String>> {
+        let mut get = redis::cmd("GET");
+        get.arg(keys.schema());
+        redis::from_redis_value(self.run(&get).await?).map_err(Error::reply)
+    }
+
     /// Asks the Redis that holds `key` about itself. Changes nothing in it.
     pub async fn redis_info(&self, key: &str) -> Result<RedisInfo> {
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "INFO got no answer");

@@ -14,6 +14,9 @@ use crate::repo::{Lane, normal_lane};
 #[serde(transparent)]
 pub struct Pattern(String);
 
+/// Ends of rules, from 2001 to 2286: seconds and microseconds lie outside.
+const UNTIL_MS: std::ops::Range<u64> = 1_000_000_000_000..10_000_000_000_000;
+
 /// Most leading segments of a pattern that ends in `*`: the scripts look up one name for each.
 const SEGMENTS_MAX: usize = 4;
 
@@ -156,6 +159,20 @@ impl Rule {
         {
             return Err(Invalid::new("burst", format!("must be at least the limit, {limit}")));
         }
+        let ends = [
+            self.until,
+            self.ban.as_ref().and_then(|stop| stop.until),
+            self.hold.as_ref().and_then(|stop| stop.until),
+        ];
+        if ends.into_iter().flatten().any(|end| !UNTIL_MS.contains(&end)) {
+            return Err(Invalid::new("until", "is a time in Unix milliseconds, such as 1795000000000"));
+        }
+        if self.hold.as_ref().is_some_and(|hold| hold.until_built) {
+            return Err(Invalid::new(
+                "until_built",
+                "ends a ban; a hold would hold the very build that ends it",
+            ));
+        }
         let until_built = [&self.ban, &self.hold].into_iter().flatten().any(|stop| stop.until_built);
         if until_built && !pattern.is_lane() {
             return Err(Invalid::new("until_built", "works for one lane, not for a pattern"));
@@ -205,6 +222,10 @@ mod tests {
         assert!(Rule { limit: Some(4), burst: Some(2), ..Rule::default() }.check(&lane).is_err());
         let until_built = Some(Stop { until_built: true, ..Stop::default() });
         assert!(Rule { ban: until_built.clone(), ..Rule::default() }.check(&owner).is_err());
+        assert!(Rule { hold: until_built.clone(), ..Rule::default() }.check(&lane).is_err());
         assert!(Rule { ban: until_built, ..Rule::default() }.check(&lane).is_ok());
+        for until in [1_795_000_000, 1_795_000_000_000_000] {
+            assert!(Rule { limit: Some(1), until: Some(until), ..Rule::default() }.check(&lane).is_err());
+        }
     }
 }

@@ -163,7 +163,6 @@ impl Queue {
     fn accept(mut reply: Reply) -> Result<Reply> {
         match reply.tag.as_str() {
             "schema" => Err(Error::Schema { found: reply.next()?, known: crate::queue::SCHEMA }),
-            "refilling" => Err(Error::Refilling),
             _ => Ok(reply),
         }
     }

@@ -141,6 +141,8 @@ pub(crate) struct Caller {
     /// The token's name, for the audit stream.
     pub(crate) name: String,
     scopes: u8,
+    /// Whether a token was shown, not only a loopback address.
+    pub(crate) signed_in: bool,
 }
 
 impl Caller {
@@ -162,7 +164,7 @@ impl Caller {
     fn of(app: &App, headers: &HeaderMap) -> Answer<Self> {
         if app.settings.tokens.is_empty() {
             not_from_a_page(headers)?;
-            return Ok(Self { name: "local".to_owned(), scopes: ALL_SCOPES });
+            return Ok(Self { name: "local".to_owned(), scopes: ALL_SCOPES, signed_in: false });
         }
         let detail = "send a token in the header: Authorization: Bearer <token>";
         let header = headers.get(header::AUTHORIZATION).ok_or_else(|| Refusal::new(NOT_SIGNED_IN, detail))?;
@@ -179,7 +181,7 @@ impl Caller {
                 "this token is not known here; ask the operator for one",
             ));
         };
-        Ok(Self { name: name.clone(), scopes: *scopes })
+        Ok(Self { name: name.clone(), scopes: *scopes, signed_in: true })
     }
 }
 

@@ -52,7 +52,6 @@ kinds! {
     MEMORY = "memory", TOO_MANY_REQUESTS, "Redis's memory is nearly used up";
     TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher serves as many streams as it may";
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
-    REFILLING = "refilling", SERVICE_UNAVAILABLE, "The queue is being refilled";
     WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue has another layout";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something is wrong on our side";
 }
@@ -145,11 +144,6 @@ impl From<fairlane_common::Error> for Refusal {
                 Self::redis_away()
             }
             Error::OutOfMemory(_) => Self::memory(),
-            Error::Refilling => {
-                let detail =
-                    "Redis was emptied and running builds are being registered again; try again in a moment";
-                Self::new(REFILLING, detail).retry_after(5)
-            }
             Error::Schema { .. } => Self::new(WRONG_SCHEMA, error.to_string()).retry_after(60),
             Error::Invalid(invalid) => invalid.into(),
             other => {

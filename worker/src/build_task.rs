@@ -170,7 +170,7 @@ fn secret_variables(settings: &Settings, build: &Build) -> anyhow::Result<BTreeM
         ("git_credentials", "GIT_CREDENTIAL_ENV"),
         ("registry_credentials", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"),
     ];
-    let secrets = keys.open(sealed, build.id, &build.spec.image)?;
+    let secrets = keys.open(sealed, build.sealed_for.unwrap_or(build.id), &build.spec.image)?;
     let variable = |(name, variable): (&str, &str)| {
         secrets.get(name).map(|secret| (variable.to_owned(), secret.expose_secret().to_owned()))
     };

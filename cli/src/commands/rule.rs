@@ -113,11 +113,6 @@ async fn ban(
         editor.said("refuses new requests; what is queued or runs goes on", &[("", stop.until)], until_built);
     let answer = editor.put(|rule| rule.ban = Some(stop)).await?;
     report(&answer, &said, output);
-    if !editor.client.has_token() && !output.is_json() {
-        output.talk(
-            "This dispatcher asks for no token, so that every request is an operator's, and passes the ban.",
-        );
-    }
     if let Some(repo) = repo {
         let reference = source::resolve(&repo, None, output).await?;
         let image = source::image_for(&repo, &reference)?;
@@ -132,6 +127,7 @@ async fn ban(
             labels: std::collections::BTreeMap::new(),
             secrets: None,
             force: true,
+            override_ban: true,
         };
         let answer = submit::ask(&editor.client, &request).await?;
         output.talk(&format!("Build {} of {image} ends the ban when it succeeds.", answer.id));

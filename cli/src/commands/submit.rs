@@ -86,6 +86,7 @@ async fn request(args: Submit, output: Output) -> Result<BuildRequest> {
         labels,
         secrets: any_secret.then_some(SecretsBody { git_credentials, registry_credentials }),
         force: args.force,
+        override_ban: args.override_ban,
     })
 }
 

@@ -10,7 +10,7 @@ const REPO: &str = "https://git.example.org/o/n";
 #[tokio::test]
 async fn rules_are_set_and_ended_part_by_part() {
     let home = TempDir::new();
-    // An operator's own requests pass a ban, so there is a token without that scope.
+    // The requests of a token of scope operate pass a ban, so there is one without it.
     std::fs::write(
         home.join("tokens"),
         "ops submit,read,operate operators-token\nhub submit,read visitors-token\n",
@@ -63,6 +63,20 @@ async fn a_held_lane_waits_until_it_is_released() {
     assert!(lanes.data.contains("rule git.example.org/o/*: registry moves"), "{}", lanes.data);
     up.run(&home, ["rule", "release", "git.example.org/o/*"]).await.expect(0, "has ended");
     up.run(&home, ["watch", &id]).await.expect(0, "succeeded");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn without_tokens_a_ban_stops_everybody_who_does_not_override_it() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    up.run(&home, ["rule", "ban", REPO, "--message", "being repaired"])
+        .await
+        .expect(0, "refuses new requests");
+    up.run(&home, ["submit", REPO, "--ref", COMMIT]).await.expect(5, "being repaired");
+    up.run(&home, ["submit", REPO, "--ref", COMMIT, "--override-ban", "--watch"])
+        .await
+        .expect(0, "succeeded");
     up.stop().await;
 }
 

@@ -3,6 +3,7 @@
 
 use super::Queue;
 use crate::error::Result;
+use crate::id::Invalid;
 use crate::script::{Args, CONFIGURE};
 
 /// What may be set; `None` leaves what is in force.
@@ -29,6 +30,10 @@ pub struct Policy {
 impl Queue {
     /// Puts `policy` in force for everybody.
     pub async fn configure(&self, policy: &Policy) -> Result<()> {
+        let zero = [policy.limit, policy.burst, policy.slow_limit, policy.people_max].contains(&Some(0));
+        if zero || policy.patience.is_some_and(|patience| !patience.is_finite() || patience < 0.0) {
+            return Err(Invalid::new("policy", "limits are at least 1, and patience is not negative").into());
+        }
         let mut args = Args::new();
         let fields = [
             ("patience", policy.patience.map(|n| n.to_string())),

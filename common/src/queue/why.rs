@@ -175,7 +175,8 @@ pub fn span(ms: u64) -> String {
         0..=1 => "1 s".to_owned(),
         2..=89 => format!("{s} s"),
         90..=5399 => format!("{} min", (s + 30) / 60),
-        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        5400..172_800 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} days", s / 86_400),
     }
 }
 
@@ -190,8 +191,8 @@ mod tests {
             "1st 2nd 3rd 4th 11th 12th 21st 101st 112th"
         );
         assert_eq!(
-            [0, 1500, 60_000, 90_000, 2_520_000, 8_100_000].map(span).join(", "),
-            "1 s, 2 s, 60 s, 2 min, 42 min, 2 h 15 min"
+            [0, 1500, 60_000, 90_000, 2_520_000, 8_100_000, 300_000_000].map(span).join(", "),
+            "1 s, 2 s, 60 s, 2 min, 42 min, 2 h 15 min, 3 days"
         );
     }
 }

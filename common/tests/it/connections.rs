@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlane_common::queue::{Beat, Claim, Finish, Finished, Outcome, Submitted};
 use fairlane_common::{BuildState, Error, Queue};
-use fairlane_testkit::{RedisCluster, RedisServer, SentinelSet};
+use fairlane_testkit::{FaultProxy, RedisCluster, RedisServer, SentinelSet, Upstream};
 use uuid::Uuid;
 
 use crate::scene::{ask, worker};
@@ -25,7 +25,7 @@ async fn one_build(queue: &Queue) {
         held: vec![],
     };
     queue.renew(&beat).await.unwrap();
-    // The token of the submit may have gone unheard; a fresh worker claims at once in any case.
+    assert!(queue.waiter().wait(Duration::from_secs(2)).await.unwrap(), "the new slots wake somebody");
     let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
     let claimed = queue.claim(&claim).await.unwrap().remove(0);
     let mut log =
@@ -109,4 +109,46 @@ async fn a_full_redis_still_lets_builds_end() {
     queue.reap().await.unwrap();
     let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
     assert_eq!(queue.finish(&claimed.token, &finish).await.unwrap(), Finished::Ended(BuildState::Succeeded));
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_for_a_while_is_transient() {
+    let server = RedisServer::start_default().await;
+    let queue = Queue::open(&server.url().parse().unwrap(), "fairlane").await.unwrap();
+    let mut connection = server.connect().await;
+    for (setting, bad, good) in [("min-replicas-to-write", "1", "0"), ("maxmemory", "1", "0")] {
+        for value in [bad, good] {
+            if value == good {
+                let error = queue.submit(&ask("o/n", 1)).await.unwrap_err();
+                assert!(error.is_transient(), "{error:?}");
+            }
+            let mut set = redis::cmd("CONFIG");
+            let _: () = set.arg("SET").arg(setting).arg(value).query_async(&mut connection).await.unwrap();
+        }
+    }
+    let _: () = redis::cmd("REPLICAOF").arg("127.0.0.1").arg("1").query_async(&mut connection).await.unwrap();
+    let error = queue.submit(&ask("o/n", 1)).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_keeps_no_caller_for_long() {
+    let server = RedisServer::builder().tcp().start().await;
+    let proxy = FaultProxy::start(Upstream::Tcp(([127, 0, 0, 1], server.port()).into())).await;
+    let queue = Queue::open(&proxy.redis_url().parse().unwrap(), "fairlane").await.unwrap();
+    let mut events = queue.events();
+    proxy.stall();
+    queue.snapshot().await.unwrap_err();
+    // Each within its own limit, however many wait: 4 s for an answer, 4 s for a connection.
+    let limit = Duration::from_secs(15);
+    let callers = futures::future::join_all((0..10).map(|_| queue.snapshot()));
+    let answers = tokio::time::timeout(limit, callers).await.expect("ten callers are told in time");
+    assert!(answers.iter().all(Result::is_err));
+    tokio::time::timeout(limit, events.next())
+        .await
+        .expect("a first wait for events has a limit")
+        .unwrap_err();
+    assert!(
+        tokio::time::timeout(limit, queue.orphan_news()).await.expect("subscribing has a limit").is_err()
+    );
 }

@@ -136,6 +136,42 @@ async fn a_run_that_kills_its_workers_is_stuck() {
 }
 
 #[tokio::test]
+async fn letting_go_in_order_is_no_death() {
+    let scene = Scene::new().await;
+    scene.beat("w", 1, &[]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    for _ in 0..8 {
+        let token = scene.claim("w", 1).await.remove(0).token;
+        scene.queue.release(&token, &Release::Lost { reason: "drained".to_owned() }).await.unwrap();
+    }
+    assert_eq!(scene.state(id).await, BuildState::Queued);
+    // A run that can be adopted and takes worker after worker with it is stuck all the same.
+    for round in 0..6 {
+        scene.beat("w", 1, &[]).await;
+        assert_eq!(scene.claim("w", 1).await.len(), 1, "round {round}");
+        scene.pass(11_000).await;
+    }
+    assert_eq!(scene.build(id).await.class, Some(FailureClass::Stuck));
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn an_orphan_whose_place_has_no_worker_left_is_built_elsewhere() {
+    let scene = Scene::new().await;
+    scene.beat_at("old", "k8s:old/builds", 1, &[]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    scene.claim_at("old", "k8s:old/builds", 1).await;
+    scene.pass(700_000).await;
+    assert_eq!(scene.state(id).await, BuildState::Orphaned, "nobody else is there to build it");
+    for _ in 0..3 {
+        scene.beat("new", 1, &[]).await;
+        scene.pass(1000).await;
+    }
+    assert_eq!(scene.claim_ids("new", 1).await, [id]);
+    scene.check().await;
+}
+
+#[tokio::test]
 async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
     let scene = Scene::new().await;
     scene.beat("w", 1, &[]).await;
@@ -145,6 +181,7 @@ async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
     // Redis was away for a minute, and so was every heartbeat.
     scene.clock.advance_ms(60_000);
     assert_eq!(scene.reap().await.orphaned, 0);
+    assert_eq!(scene.queue.snapshot().await.unwrap().workers, 1, "nobody is forgotten either");
     scene.pass(9000).await;
     assert_eq!(scene.state(id).await, BuildState::Starting);
     assert_eq!(scene.beat("w", 1, std::slice::from_ref(&token)).await.renewals, [Renewal::Kept]);

@@ -65,6 +65,32 @@ async fn as_many_workers_wake_as_there_is_work() {
     assert!(!waiter_gets_nothing(&scene).await);
 }
 
+#[tokio::test]
+async fn an_idle_worker_is_woken_while_others_hold_more_than_their_slots() {
+    let scene = Scene::new().await;
+    scene.beat("old", 4, &[]).await;
+    for n in 0..4 {
+        scene.submit(&ask(&format!("o/a{n}"), 1)).await;
+    }
+    assert_eq!(scene.claim("old", 4).await.len(), 4);
+    // Its leases stand when it leaves; the sum of slots says that nothing is free.
+    scene.queue.leave(&"old".parse().unwrap()).await.unwrap();
+    scene.beat("idle", 4, &[]).await;
+    scene.redis::<()>(&["DEL", &scene.queue.keys().wake()]).await;
+    scene.submit(&ask("o/next", 1)).await;
+    assert_eq!(scene.redis::<u64>(&["LLEN", &scene.queue.keys().wake()]).await, 1);
+}
+
+#[tokio::test]
+async fn a_lane_that_nothing_remembers_blocks_nobody() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    scene.redis::<()>(&["ZADD", &scene.queue.keys().lanes(), "1", "github.com/o/ghost"]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    assert_eq!(scene.claim_ids("w", 1).await, [id]);
+    scene.check().await;
+}
+
 async fn waiter_gets_nothing(scene: &Scene) -> bool {
     scene.redis::<()>(&["DEL", &scene.queue.keys().wake()]).await;
     let mut waiter = scene.queue.waiter();

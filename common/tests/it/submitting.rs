@@ -2,7 +2,10 @@
 
 use fairlane_common::queue::{Cancelled, DispatcherBeat, Finished, Outcome, Submitted};
 use fairlane_common::rule::Stop;
+use fairlane_common::seal::{SealKeys, Secrets};
 use fairlane_common::{BuildId, BuildState, DispatcherId, FailureClass, Rule};
+
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::scene::{Scene, ask, failed, worker};
 
@@ -189,5 +192,75 @@ async fn draining_workers_get_nothing_new() {
     scene.queue.drain_worker(&worker("w"), false, "op").await.unwrap();
     scene.beat("w", 4, &[]).await;
     assert_eq!(scene.claim_ids("w", 4).await, [id]);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_joiners_fresh_secrets_open_for_the_build() {
+    let scene = Scene::new().await;
+    let keys = SealKeys::parse(&SecretString::from(format!("a:{}", "11".repeat(32)))).unwrap();
+    let with_secret = |secret: &str| {
+        let mut submit = ask("o/n", 1);
+        let secrets = Secrets::from([("git_credentials".to_owned(), SecretString::from(secret))]);
+        submit.spec.secrets = Some(keys.seal(&secrets, submit.id, &submit.spec.image).unwrap());
+        submit
+    };
+    let id = scene.submit(&with_secret("old")).await;
+    assert_eq!(scene.submit(&with_secret("fresh")).await, id);
+    scene.beat("w", 1, &[]).await;
+    let build = scene.claim("w", 1).await.remove(0).build;
+    let sealed = build.spec.secrets.as_ref().unwrap();
+    let opened = keys.open(sealed, build.sealed_for.unwrap_or(build.id), &build.spec.image).unwrap();
+    assert_eq!(opened["git_credentials"].expose_secret(), "fresh");
+}
+
+#[tokio::test]
+async fn a_submit_said_again_later_revives_nothing() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let (running, waiting) = (ask("o/a", 1), ask("o/b", 1));
+    scene.submit(&running).await;
+    scene.claim("w", 1).await;
+    scene.submit(&waiting).await;
+    for asked in [&running, &waiting] {
+        scene.queue.cancel(asked.id, "op", "").await.unwrap();
+        assert_eq!(scene.submit(asked).await, asked.id);
+    }
+    assert_eq!(scene.state(running.id).await, BuildState::Starting);
+    assert_eq!(scene.state(waiting.id).await, BuildState::Cancelled);
+    assert!(scene.claim("w", 4).await.is_empty());
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn people_who_came_while_it_ran_count_when_it_goes_back_into_line() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let asked = crate::scene::background(ask("o/n", 1));
+    let id = scene.submit(&asked).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    scene.submit(&ask("o/n", 1)).await;
+    let beat = DispatcherBeat { dispatcher: "d".parse().unwrap(), counts: vec![(id, 100)] };
+    scene.queue.beat_dispatcher(&beat).await.unwrap();
+    assert!(matches!(
+        scene.finish(&token, failed(FailureClass::Infrastructure)).await,
+        Finished::Retried { .. }
+    ));
+    let build = scene.build(id).await;
+    assert_eq!(build.due - build.asked, 30 * build.expected / 100);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn people_of_a_dispatcher_that_said_goodbye_are_forgotten() {
+    let scene = Scene::new().await;
+    let mut asked = ask("o/n", 1);
+    asked.dispatcher = Some("gone".parse().unwrap());
+    let id = scene.submit(&asked).await;
+    assert_eq!(scene.build(id).await.people, 1);
+    scene.pass(11_000).await;
+    assert_eq!(scene.build(id).await.people, 0);
+    let watched: u64 = scene.redis(&["EXISTS", "{fairlane}:watched:gone"]).await;
+    assert_eq!(watched, 0);
     scene.check().await;
 }

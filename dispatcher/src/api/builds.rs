@@ -43,6 +43,10 @@ pub struct BuildRequest {
     /// Whether a remembered success or failure is passed over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// Whether a ban is passed over; needs scope `operate`. A token of that scope passes bans in any
+    /// case; on a dispatcher without tokens this is how an operator does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub override_ban: bool,
 }
 
 fn interactive() -> Priority {

@@ -66,11 +66,17 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
         .and_then(|fields| request::read(fields, id, allowed, seal))
         .map_err(|refusal| (Outcome::Invalid, refusal))?;
     let lane = wanted.spec.repo.lane();
+    if wanted.override_ban {
+        caller.require(Scope::Operate).map_err(|refusal| (Outcome::Invalid, refusal))?;
+    }
+    // Without tokens everybody here is an operator; a ban must stop them all the same unless they
+    // say so.
+    let operate = caller.may(Scope::Operate) && (caller.signed_in || wanted.override_ban);
     let submit = Submit {
         id,
         spec: wanted.spec,
         force: wanted.force,
-        operate: caller.may(Scope::Operate),
+        operate,
         dispatcher: Some(app.dispatcher.clone()),
     };
     let short = app.ask(async { Ok(app.glance.is_memory_short(body.len()).await) });

@@ -13,8 +13,19 @@ use serde_json::Value;
 use crate::input::Fields;
 use crate::problem::{ARGUMENT_NOT_ALLOWED, Answer, NO_SEAL_KEY, Refusal};
 
-const FIELDS: &[&str] =
-    &["repo", "ref", "image", "name", "priority", "repo2docker_args", "push", "labels", "secrets", "force"];
+const FIELDS: &[&str] = &[
+    "repo",
+    "ref",
+    "image",
+    "name",
+    "priority",
+    "repo2docker_args",
+    "push",
+    "labels",
+    "secrets",
+    "force",
+    "override_ban",
+];
 /// Longest name and longest label key, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -22,6 +33,7 @@ const NAME_BYTES_MAX: usize = 255;
 pub(super) struct Wanted {
     pub(super) spec: BuildSpec,
     pub(super) force: bool,
+    pub(super) override_ban: bool,
 }
 
 /// Reads a request. Secrets are sealed for the build `id`.
@@ -48,10 +60,11 @@ pub(super) fn read(
     let labels: BTreeMap<String, String> = fields.maybe("labels", "an object of texts")?.unwrap_or_default();
     check_labels(&labels)?;
     let force = fields.maybe("force", "true or false")?.unwrap_or(false);
+    let override_ban = fields.maybe("override_ban", "true or false")?.unwrap_or(false);
     let secrets = read_secrets(&mut fields)?;
     let secrets = if secrets.is_empty() { None } else { Some(sealed(&secrets, id, &image, seal)?) };
     let spec = BuildSpec { repo, reference, image, name, priority, args, push, labels, secrets };
-    Ok(Wanted { spec, force })
+    Ok(Wanted { spec, force, override_ban })
 }
 
 fn check_allowed(args: &[String], allowed: &AllowedArgs) -> Answer<()> {

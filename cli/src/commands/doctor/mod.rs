@@ -3,8 +3,6 @@
 mod findings;
 mod redis;
 
-use std::time::Duration;
-
 use anyhow::Result;
 use fairlane_common::keys::Keys;
 use fairlane_common::{Link, Queue, RedisUrl};
@@ -20,8 +18,6 @@ use findings::{Findings, Level};
 
 /// Entries of each set that the check reads: they hold Redis for a few milliseconds.
 const CHECK_MAX: usize = 1000;
-/// How long Redis may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 /// Runs the command.
 pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
@@ -68,7 +64,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     let looked = async {
         let link = Link::open(url).await?;
         let info = link.redis_info(&keys.schema()).await?;
-        anyhow::Ok((info, schema(&link, &keys.schema()).await?))
+        anyhow::Ok((info, link.schema(&keys).await?))
     };
     let (info, schema) = match looked.await {
         Ok(looked) => looked,
@@ -106,17 +102,6 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
         ),
     }
     Ok(())
-}
-
-/// The layout of the queue in a Redis, `None` if there is none: opening the queue would make it.
-#[expect(clippy::default_trait_access, reason = "only common names the type of a command")]
-async fn schema(link: &Link, key: &str) -> Result<Option<String>> {
-    let mut connection = link.dedicated(key).await?;
-    let mut get = Default::default();
-    // Never awaited, so nothing is sent: it says what type a command has.
-    drop(link.run(&get));
-    get.arg("GET").arg(key);
-    Ok(tokio::time::timeout(ANSWER_LIMIT, get.query_async(&mut connection)).await??)
 }
 
 async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {

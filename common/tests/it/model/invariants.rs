@@ -180,11 +180,7 @@ pub(crate) fn check_claim(
     if draining {
         return Ok(());
     }
-    let mut permits =
-        Permits { lanes: HashMap::new(), shared: before.shared_permits.clone(), busy: 0, background: 0 };
-    for build in before.live() {
-        permits.hold(build);
-    }
+    let mut permits = Permits::of(before);
     let mut waiting: HashMap<BuildId, &Build> = before
         .builds
         .values()
@@ -222,7 +218,29 @@ pub(crate) fn check_claim(
     Ok(())
 }
 
+/// What can start has somebody who is told so.
+pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
+    let permits = Permits::of(state);
+    let waiting = state.builds.values().filter(|b| b.state == BuildState::Queued && b.not_before.is_none());
+    let startable = waiting.filter(|build| permits.may_start(state, build)).min_by_key(|build| build.due);
+    match startable {
+        Some(build) if tokens == 0 && state.workers > 0 && !state.placing => {
+            Err(format!("nobody is told that {} of {} could start", build.id, build.lane))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Permits {
+    fn of(state: &State) -> Self {
+        let mut permits =
+            Self { lanes: HashMap::new(), shared: state.shared_permits.clone(), busy: 0, background: 0 };
+        for build in state.live() {
+            permits.hold(build);
+        }
+        permits
+    }
+
     fn hold(&mut self, build: &Build) {
         *self.lanes.entry(build.lane.clone()).or_default() += 1;
         self.busy += 1;

@@ -107,6 +107,8 @@ impl<'a> World<'a> {
         let after = State::read(self.scene).await;
         invariants::check_step(&self.before, &after)?;
         self.check_people(&after)?;
+        let tokens: u64 = self.scene.redis(&["LLEN", &self.scene.queue.keys().wake()]).await;
+        invariants::check_wake(&after, tokens)?;
         let report = self.scene.queue.check(10_000).await.unwrap();
         ensure(report.problems.is_empty(), || report.problems.join("; "))?;
         self.before = after;
@@ -289,6 +291,8 @@ impl<'a> World<'a> {
             lease: Duration::from_millis(LEASE_MS),
             request: Uuid::new_v4(),
         };
+        // It was woken: the token is gone, and whatever is left to start must leave another.
+        self.scene.redis::<Option<String>>(&["LPOP", &self.scene.queue.keys().wake()]).await;
         let claimed = self.scene.queue.claim(&claim).await.unwrap();
         if again {
             let repeated = self.scene.queue.claim(&claim).await.unwrap();
