@@ -53,17 +53,17 @@ end
 
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
 local function take(lane, from)
-  local r = judge(lane, call('HGET', base .. 'stats:' .. lane, 'mean'))
-  local id = call('ZRANGE', base .. 'lane:' .. lane, 0, 0)[1]
-  if not id or r.where ~= from then
+  local stats = stats_of(lane)
+  local r = judge(lane, stats.mean)
+  local id = r.where == from and call('ZPOPMIN', base .. 'lane:' .. lane)[1]
+  if not id then
     -- Also where nothing remembers the lane in this set: it must not block those behind it.
     call('ZREM', base .. from, lane)
-    place(lane)
+    place(lane, stats, r.taken)
     return false
   end
   local b = load(id)
   local shared = shared_name(from)
-  call('ZREM', base .. 'lane:' .. lane, id)
   call('ZREM', base .. 'queued', id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
@@ -74,12 +74,12 @@ local function take(lane, from)
   end
   local epoch = lease_to(id, b, 'starting', { 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
     'bg', background and '1' or '' })
-  place(lane)
+  place(lane, stats, r.taken + 1)
   give(id, epoch, '0')
   return true
 end
 
-local free, replaced = free_slots(), 0
+local free, replaced = free_slots(), 0 -- an adopted orphan was counted as busy before
 while not draining and #taken < want and replaced < REPLACED_MAX do
   local lane, set = next_head(free)
   if not lane then break end
@@ -104,5 +104,5 @@ if #taken > 0 then
   -- A worker that has not sent a heartbeat yet leaves nothing behind if it never does.
   if not me[4] then call('EXPIRE', base .. 'worker:' .. worker, 60) end
 end
-wake()
+wake(free)
 return reply

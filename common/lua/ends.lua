@@ -15,8 +15,7 @@ end
 
 -- Gives back what a build that no longer runs holds.
 local function give_back(id, b)
-  call('ZREM', base .. 'leases', id)
-  call('ZREM', base .. 'orphans', id)
+  call('ZREM', base .. (b.state == 'orphaned' and 'orphans' or 'leases'), id)
   call('ZREM', base .. 'permits:' .. b.lane, id)
   if b.shared then
     call('ZREM', base .. 'permits:shared:' .. b.shared, id)
@@ -146,6 +145,7 @@ end
 
 -- Writes a rule back without what is over; removes it when nothing is left. Sets its timer.
 local function keep_rule(pattern, rule)
+  resolved = {}
   for _, part in ipairs({ 'ban', 'hold' }) do
     if rule[part] and not in_force(rule[part]) then rule[part] = nil end
   end

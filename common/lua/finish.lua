@@ -20,7 +20,7 @@ local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
 if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.attempt) } end
 if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then return { 'stale' } end
 
-write_first()
+-- Either way begins with a ZREM, so that at maxmemory the rest passes too.
 if late then
   leave_line(id, b)
   b.attempt = b.attempt - 1
@@ -31,23 +31,22 @@ if outcome == 'failed' and b.cancelling then outcome = 'cancelled' end
 local fields = { 'worker', worker, 'attempt', ms(b.attempt), 'log_run', ms(b.attempt), 'log_end', ARGV[10] }
 
 -- What the queue knows of durations is worth most: a lane's own mean, and that of all lanes.
+local lane -- what is kept of it, once it was read
 local function learn()
   local took = math.min(now - (tonumber(b.claimed) or now), DURATION_MAX)
   local stats = base .. 'stats:' .. b.lane
-  local mean = tonumber(call('HGET', stats, 'mean'))
-  mean = mean and 0.7 * mean + 0.3 * took or took
-  call('HSET', stats, 'mean', ms(mean))
-  call('HINCRBY', stats, 'succeeded', 1)
+  lane = stats_of(b.lane)
+  lane.mean = math.floor((lane.mean and 0.7 * lane.mean + 0.3 * took or took) + 0.5)
+  call('HSET', stats, 'mean', ms(lane.mean), 'succeeded', ms(lane.succeeded + 1))
   call('EXPIRE', stats, STATS_KEEP_S)
-  local all = call('HMGET', base .. 'totals', 'mean', 'mean_of')
-  local count = math.min((tonumber(all[2]) or 0) + 1, 200)
-  local old = tonumber(all[1]) or 0
+  local count = math.min(T.mean_of + 1, 200)
+  local old = T.mean or 0
   call('HSET', base .. 'totals', 'mean', ms(old + (took - old) / count), 'mean_of', count)
 end
 
 -- A ban or a hold "until built" ends with a success asked for with the rule or after it.
 local function built()
-  local text = call('HGET', base .. 'rules', b.lane)
+  local text = resolve(b.lane).own
   if not text then return end
   local rule = cjson.decode(text)
   if b.asked < (rule.at or 0) then return end
@@ -98,6 +97,6 @@ else
     reply = { 'ended', 'failed' }
   end
 end
-place(b.lane)
+place(b.lane, lane)
 wake()
 return reply

@@ -16,7 +16,7 @@ end
 for i = 2, #ARGV do
   local lane = ARGV[i]
   local stats = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded', 'failed', 'failed_at', 'failure')
-  local r = judge(lane, stats[2])
+  local r = judge(lane, tonumber(stats[2]))
   local holder = call('ZRANGE', base .. 'permits:' .. lane, 0, 0, 'WITHSCORES')
   put(stats[1] or '')
   put(ms(call('ZCARD', base .. 'lane:' .. lane)))

@@ -25,11 +25,15 @@ end
 
 local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
 
--- What the rules say of a lane: each part from the most specific rule that sets it.
+local resolved = {} -- what this call has read of rules; whoever changes one empties it
+
+-- What the rules say of a lane: each part from the most specific rule that sets it. `own` is the text
+-- of the lane's very own.
 local function resolve(lane)
+  if resolved[lane] then return resolved[lane] end
   local names = rule_names(lane)
   local texts = call('HMGET', base .. 'rules', unpack(names))
-  local r = {}
+  local r = { own = texts[1] }
   for i, name in ipairs(names) do
     if texts[i] then
       local rule = cjson.decode(texts[i])
@@ -46,16 +50,24 @@ local function resolve(lane)
       if not r.ban and in_force(rule.ban) then r.ban, r.ban_rule = rule.ban, name end
     end
   end
+  resolved[lane] = r
   return r
 end
 
--- Where a lane with queued builds belongs (r.where), and the facts that decide it.
-local function judge(lane, mean)
-  local r = resolve(lane)
-  r.taken = call('ZCARD', base .. 'permits:' .. lane)
+-- What is kept of a lane: the set it is in, its mean duration, how often it was built.
+local function stats_of(lane)
+  local v = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded')
+  return { at = v[1], mean = tonumber(v[2]), succeeded = tonumber(v[3]) or 0 }
+end
+
+-- Where a lane with queued builds belongs (r.where), and the facts that decide it. `taken` is how many
+-- permits it holds, where the caller knows.
+local function judge(lane, mean, taken)
+  local r = setmetatable({}, { __index = resolve(lane) })
+  r.taken = taken or call('ZCARD', base .. 'permits:' .. lane)
   r.limit = r.limit or T.limit
   r.burst = math.max(r.burst or T.burst, r.limit)
-  if not r.shared and T.slow_after > 0 and (tonumber(mean) or 0) >= T.slow_after then
+  if not r.shared and T.slow_after > 0 and (mean or 0) >= T.slow_after then
     r.shared, r.shared_limit = 'slow', T.slow_limit
   end
   if r.hold then
@@ -91,13 +103,14 @@ end
 
 local function shared_name(set) return set and string.match(set, '^lanes:shared:(.*)$') end
 
--- THE step: puts a lane where it belongs. The only writer of the `lanes…` sets.
-local function place(lane)
+-- THE step: puts a lane where it belongs. The only writer of the `lanes…` sets. The caller hands on
+-- what it has just read or written: the lane's stats, how many permits it holds.
+local function place(lane, known, taken)
   local head = call('ZRANGE', base .. 'lane:' .. lane, 0, 0, 'WITHSCORES')
   local stats = base .. 'stats:' .. lane
-  local known = call('HMGET', stats, 'at', 'mean')
-  local at, where = known[1], nil
-  if head[1] then where = judge(lane, known[2]).where end
+  known = known or stats_of(lane)
+  local at, where = known.at, nil
+  if head[1] then where = judge(lane, known.mean, taken).where end
   if at and at ~= where then call('ZREM', base .. at, lane) end
   if where then
     call('ZADD', base .. where, head[2], lane)
@@ -128,13 +141,13 @@ local function free_slots()
   return T.slots - call('ZCARD', base .. 'leases') - call('ZCARD', base .. 'orphans')
 end
 
--- Leaves a token for one worker if a build could start now. At most one token a worker: the one
--- that takes it claims, and its claim leaves the next.
-local function wake()
+-- Leaves a token for one worker if a build could start now: the one that takes it claims, and its
+-- claim leaves the next. While a token lies there nobody waits for one, so that one is enough.
+local function wake(free)
+  if call('LLEN', base .. 'wake') > 0 then return end
   -- Not held back while the sum of free slots is 0: adopted runs, draining workers and orphans that
   -- nobody here can adopt take none of an idle worker's slots.
-  if not next_head(free_slots()) then return end
-  if call('LLEN', base .. 'wake') < call('ZCARD', base .. 'workers') then call('RPUSH', base .. 'wake', NOW) end
+  if next_head(free or free_slots()) then call('RPUSH', base .. 'wake', NOW) end
 end
 
 -- Lanes under a pattern are placed anew in batches, by whoever reaps: the timer carries the cursor.

@@ -11,9 +11,10 @@ write_first()
 local expiry, verdicts, renewed = ms(now + lease), {}, {}
 for i = 10, #ARGV, 2 do
   local id = ARGV[i]
-  local b = load(id)
-  if holds(b, ARGV[i + 1], worker) then
-    if b.state == 'orphaned' then
+  local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'cancelling')
+  if holds({ state = v[1], epoch = v[2], worker = v[3] }, ARGV[i + 1], worker) then
+    if v[1] == 'orphaned' then
+      local b = load(id)
       -- Nobody has adopted it: its holder was only slow.
       b.seq = b.seq + 1
       local state = b.started and 'running' or 'starting'
@@ -22,7 +23,7 @@ for i = 10, #ARGV, 2 do
       tell(id, b.lane, state, b.seq)
     end
     renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
-    verdicts[#verdicts + 1] = b.cancelling and 'cancel' or 'kept'
+    verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'
   else
     verdicts[#verdicts + 1] = 'stale'
   end

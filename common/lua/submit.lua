@@ -28,7 +28,7 @@ local function watch(build)
   return 1
 end
 
-local function expected_of(mean) return tonumber(mean) or T.mean or 180000 end
+local function expected_of(mean) return mean or T.mean or 180000 end
 
 -- Said before, and the answer was lost; the image may be another build's by now.
 if call('EXISTS', base .. 'build:' .. id) == 1 then return answer('new', id, load(id)) end
@@ -37,7 +37,7 @@ local rule = resolve(lane)
 if rule.ban and not operate then
   return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
 end
-local stats = call('HMGET', base .. 'stats:' .. lane, 'mean')
+local stats = stats_of(lane)
 
 if known then
   local b = load(known)
@@ -48,7 +48,7 @@ if known then
   elseif b.state then
     if not same then return { 'conflict', known, asked[1], asked[2] } end
     b.people = b.people + watch(known)
-    b.expected = math.floor(expected_of(stats[1]))
+    b.expected = math.floor(expected_of(stats.mean))
     local fields = { 'people', ms(b.people), 'expected', ms(b.expected) }
     if priority == 'interactive' and b.priority == 'background' then
       b.priority = 'interactive'
@@ -73,7 +73,7 @@ end
 
 if call('ZCARD', base .. 'queued') >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
 if call('ZCARD', base .. 'lane:' .. lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
-local b = { state = 'queued', attempt = 1, people = 0, expected = math.floor(expected_of(stats[1])) }
+local b = { state = 'queued', attempt = 1, people = 0, expected = math.floor(expected_of(stats.mean)) }
 b.people = watch(id)
 local due = ms(due_of(now, b.expected, b.people, priority))
 call('HSET', base .. 'build:' .. id, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,
@@ -82,7 +82,7 @@ call('HSET', base .. 'build:' .. id, 'state', 'queued', 'lane', lane, 'repo', re
 call('SET', base .. 'image:' .. image, id)
 call('ZADD', base .. 'queued', due, id)
 call('ZADD', base .. 'lane:' .. lane, due, id)
-place(lane)
+place(lane, stats)
 tell(id, lane, 'queued', 1)
 wake()
 return answer('new', id, b)
