@@ -80,6 +80,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Drain(args) => commands::workers::drain(args, output).await,
         Command::Cancel(args) => commands::workers::cancel(args, output).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
+        Command::Replay(args) => Box::pin(commands::replay::run(*args, output)).await,
         Command::Bench(args) => Box::pin(commands::bench::run(*args, output)).await,
         Command::Completions(_) | Command::RedisGuard { .. } => Ok(Exit::Good),
     }

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 pub(crate) use bench::{Bench, Measure};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
+pub(crate) use crate::commands::replay::Replay;
 use crate::exit;
 
 /// A build queue for BinderHub: no repository can hold up the builds of the others.
@@ -78,6 +79,7 @@ pub(crate) enum Command {
     Drain(Drain),
     Cancel(Cancel),
     Doctor(Doctor),
+    Replay(Box<Replay>),
     Bench(Box<Bench>),
     Completions(Completions),
     /// Become the redis-server of `up` (internal)

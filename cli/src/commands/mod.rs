@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod logs;
 pub(crate) mod queue;
+pub(crate) mod replay;
 pub(crate) mod rule;
 pub(crate) mod serve;
 pub(crate) mod submit;

@@ -8,6 +8,7 @@ mod faults;
 mod git;
 mod help;
 mod operate;
+mod replay;
 mod semaphore;
 mod settings;
 mod setup;

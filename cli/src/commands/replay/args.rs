@@ -1,0 +1,172 @@
+//! The command line of `fairlane replay`. Its texts are the help.
+
+#![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+
+use crate::human;
+
+/// No build of a replay takes longer, nor does anything else: 30 days.
+const SECONDS_MAX: u64 = 30 * 86_400;
+
+/// Play a day of launches through the queue, in virtual time
+///
+/// Reads launch events as the archive of mybinder.org has them, wipes the cache of images at a time of
+/// that day (UTC), and plays what people asked for from then on through the queue's own scripts in a
+/// redis-server of its own, with simulated workers. How long builds take is drawn from their names, so
+/// that every replay of a day is the same. Tells how long people waited, beside a cluster without a
+/// limit of slots, and beside BinderHub's pool of threads if asked to.
+///
+/// Example: fairlane replay events-2019-03-24.jsonl.gz --wipe-at 07:54 --slots 4
+#[derive(Debug, Args)]
+#[command(display_order = 22)]
+pub(crate) struct Replay {
+    /// The day: launch events, one JSON object a line, plain or gzip
+    #[arg(value_name = "EVENTS", value_hint = ValueHint::FilePath)]
+    pub(crate) events: PathBuf,
+    /// When the cache is wiped, UTC; earlier launches do not count
+    #[arg(long, value_name = "HH:MM")]
+    pub(crate) wipe_at: TimeOfDay,
+    /// Builds that run at the same time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) slots: u32,
+    /// How long the builds of this spec take, such as GitHub:owner/name/ref=28800; may be repeated
+    #[arg(long, value_name = "SPEC=SECONDS")]
+    pub(crate) slow: Vec<Slow>,
+    /// Earlier days, from whose builds the queue learns how long builds take; earliest first
+    #[arg(long, value_name = "EVENTS", num_args = 1.., value_hint = ValueHint::FilePath)]
+    pub(crate) history: Vec<PathBuf>,
+    /// How many expected build times one person is made to wait for the sake of others; 0 is first
+    /// come, first served [default: 30]
+    #[arg(long, value_name = "P", value_parser = patience)]
+    pub(crate) patience: Option<f64>,
+    /// Nothing asked for more than this later can overtake [default: 4h]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) overtake_max: Option<Duration>,
+    /// Builds of one repository at the same time [default: 2, and 1 with fewer than 4 slots]
+    #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: Option<u32>,
+    /// The same while more than half of all slots are free [default: 3]
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) burst: Option<u32>,
+    /// Play the day with BinderHub's own way to build, too: thread-pool:2x64 for 2 replicas of 64
+    /// threads, of which each request holds one until its build ends, and a second one for its log
+    #[arg(long, value_name = "thread-pool:REPLICASxTHREADS")]
+    pub(crate) baseline: Option<ThreadPool>,
+    /// Decides which replica of the baseline gets which request
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Draw the day: launches that wait, builds asked for and builds running
+    #[arg(long, value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+/// A time of the day, in minutes after midnight UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeOfDay(pub(crate) u64);
+
+impl FromStr for TimeOfDay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |part: &str| part.parse::<u64>().ok().filter(|_| digits(part));
+        match text.split_once(':').map(|(hour, minute)| (number(hour), number(minute))) {
+            Some((Some(hour @ 0..24), Some(minute @ 0..60))) => Ok(Self(hour * 60 + minute)),
+            _ => Err("a time of the day reads HH:MM, from 00:00 to 23:59".to_owned()),
+        }
+    }
+}
+
+/// How long the builds of one spec take, whatever its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slow {
+    /// `Provider:spec`.
+    pub(crate) spec: String,
+    /// Milliseconds.
+    pub(crate) build_ms: u64,
+}
+
+impl FromStr for Slow {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let split = text.rsplit_once('=').filter(|(spec, _)| !spec.is_empty());
+        let seconds = |text: &str| text.parse::<u64>().ok().filter(|n| (1..=SECONDS_MAX).contains(n));
+        match split.map(|(spec, text)| (spec, seconds(text))) {
+            Some((spec, Some(seconds))) => Ok(Self { spec: spec.to_owned(), build_ms: seconds * 1000 }),
+            _ => Err(format!(
+                "write it like GitHub:owner/name/ref=28800, with a number of seconds from 1 to {SECONDS_MAX}"
+            )),
+        }
+    }
+}
+
+/// BinderHub's replicas and the threads of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThreadPool {
+    /// Replicas.
+    pub(crate) replicas: usize,
+    /// Threads of one replica.
+    pub(crate) threads: usize,
+}
+
+impl FromStr for ThreadPool {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<usize>().ok().filter(|n| (1..=10_000).contains(n));
+        let sizes = text.strip_prefix("thread-pool:").and_then(|sizes| sizes.split_once('x'));
+        match sizes.map(|(replicas, threads)| (number(replicas), number(threads))) {
+            Some((Some(replicas), Some(threads))) => Ok(Self { replicas, threads }),
+            _ => {
+                Err("the only baseline is thread-pool:REPLICASxTHREADS, such as thread-pool:2x64".to_owned())
+            }
+        }
+    }
+}
+
+fn patience(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok().filter(|n: &f64| (0.0..=1e6).contains(n));
+    number.ok_or_else(|| "a number from 0 to 1000000".to_owned())
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    human::parse_span(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_can_be_taken() {
+        assert_eq!("07:54".parse(), Ok(TimeOfDay(474)));
+        assert_eq!("00:00".parse(), Ok(TimeOfDay(0)));
+        let slow: Slow = "Git:a=b/c=28800".parse().unwrap();
+        assert_eq!(slow, Slow { spec: "Git:a=b/c".to_owned(), build_ms: 28_800_000 });
+        assert_eq!("thread-pool:2x64".parse(), Ok(ThreadPool { replicas: 2, threads: 64 }));
+        assert_eq!(patience("0"), Ok(0.0));
+    }
+
+    #[test]
+    fn values_that_cannot() {
+        for text in ["", "7:54", "24:00", "07:60", "07.54", "+7:54", "07:54:00"] {
+            assert!(text.parse::<TimeOfDay>().is_err(), "{text}");
+        }
+        for text in ["", "=1", "spec", "spec=", "spec=0", "spec=1.5", "spec=-1", "spec=99999999999"] {
+            assert!(text.parse::<Slow>().is_err(), "{text}");
+        }
+        for text in ["", "thread-pool", "thread-pool:2", "thread-pool:0x64", "thread-pool:2x", "threads:2x64"]
+        {
+            assert!(text.parse::<ThreadPool>().is_err(), "{text}");
+        }
+        for text in ["", "-1", "NaN", "inf"] {
+            assert!(patience(text).is_err(), "{text}");
+        }
+    }
+}

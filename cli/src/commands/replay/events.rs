@@ -1,0 +1,293 @@
+//! Reading launch events as the public archive of mybinder.org has them: one JSON object a line,
+//! gzip or plain, every version of the event so far.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
+use std::path::Path;
+
+use anyhow::Result;
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+
+use crate::exit::Stop;
+use crate::output::{Colors, clean};
+
+const SCHEMA: &str = "binderhub.jupyter.org/launch";
+/// 1 (2018-11) has provider, spec and status; 2 (2019-03) knows Gist, 3 (2019-06) has origin,
+/// 4 (2020-06) ref, 5 (2021-06) `build_token`,
+/// 6 (2026-01) `request_origin`. None changed the first three.
+const VERSIONS: std::ops::RangeInclusive<u64> = 1..=6;
+/// The repository providers of `BinderHub`, as the events name them.
+const PROVIDERS: &[&str] =
+    &["GitHub", "GitLab", "Git", "Gist", "Zenodo", "Figshare", "Hydroshare", "Dataverse", "SWHID", "CKAN"];
+/// Longer lines are no events.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Bad lines that are told with their reason; the others are counted.
+const TOLD_MAX: usize = 10;
+const MINUTE_MS: u64 = 60_000;
+
+/// Somebody opened a repository on Binder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Launch {
+    /// The minute in which it was, Unix milliseconds.
+    pub(super) minute: u64,
+    /// What was opened: `Provider:spec`.
+    pub(super) spec: String,
+}
+
+/// Lines of a file that are no events, with the reason for the first of them.
+#[derive(Debug, Default)]
+pub(super) struct BadLines {
+    file: String,
+    count: usize,
+    first: Vec<(u64, String)>,
+}
+
+impl BadLines {
+    fn add(&mut self, line: u64, why: String) {
+        self.count += 1;
+        if self.first.len() < TOLD_MAX {
+            self.first.push((line, why));
+        }
+    }
+
+    /// What to tell people of them; nothing if there were none.
+    pub(super) fn sentence(&self) -> Option<String> {
+        if self.count == 0 {
+            return None;
+        }
+        let lines = if self.count == 1 { "line was" } else { "lines were" };
+        let mut said = format!("{}: {} {lines} skipped:", self.file, self.count);
+        for (line, why) in &self.first {
+            // Writing to a text cannot fail.
+            let _ = write!(said, "\n  line {line}: {}", clean(why, Colors::Drop));
+        }
+        if self.count > self.first.len() {
+            let _ = write!(said, "\n  and {} more", self.count - self.first.len());
+        }
+        Some(said)
+    }
+}
+
+/// The launches of one file, in its order.
+#[derive(Debug)]
+pub(super) struct Events {
+    /// Good lines.
+    pub(super) launches: Vec<Launch>,
+    /// The others.
+    pub(super) bad: BadLines,
+}
+
+/// Reads a file of events.
+///
+/// # Errors
+/// When it cannot be opened, or no line of it is an event.
+pub(super) fn read(path: &Path) -> Result<Events> {
+    let cannot =
+        |error: std::io::Error| Stop::usage(format!("the events {} cannot be read: {error}", path.display()));
+    let mut file = File::open(path).map_err(cannot)?;
+    let mut head = Vec::new();
+    Read::by_ref(&mut file).take(2).read_to_end(&mut head).map_err(cannot)?;
+    file.rewind().map_err(cannot)?;
+    let file = BufReader::new(file);
+    let mut events = if head == [0x1f, 0x8b] {
+        collect(&mut BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        collect(&mut { file })
+    };
+    events.bad.file = path.display().to_string();
+    if events.launches.is_empty() {
+        let why = events.bad.sentence().map_or_else(|| "it is empty".to_owned(), |said| format!("\n{said}"));
+        return Err(Stop::usage(format!("{} holds no launch event: {why}", path.display())).into());
+    }
+    Ok(events)
+}
+
+fn collect(from: &mut impl BufRead) -> Events {
+    let mut events = Events { launches: Vec::new(), bad: BadLines::default() };
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        match next_line(from, &mut line) {
+            Ok(0) => break,
+            Ok(bytes) if bytes > LINE_BYTES_MAX => {
+                events.bad.add(number, format!("has {bytes} bytes: no event is that long"));
+            }
+            Ok(_) if line.trim_ascii().is_empty() => {}
+            Ok(_) => match parse(&line) {
+                Ok(launch) => events.launches.push(launch),
+                Err(why) => events.bad.add(number, why),
+            },
+            Err(error) => {
+                // A download that broke off: what came before is good.
+                events.bad.add(number, format!("the rest of the file cannot be read: {error}"));
+                break;
+            }
+        }
+    }
+    events
+}
+
+/// Reads a line, keeps at most what an event can have, and returns how long it was.
+fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
+    let mut read = from.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
+    if read == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+        read += from.skip_until(b'\n')?;
+        read = read.max(LINE_BYTES_MAX + 1);
+    }
+    Ok(read)
+}
+
+#[derive(Deserialize)]
+struct Event {
+    timestamp: String,
+    schema: String,
+    version: u64,
+    provider: String,
+    spec: String,
+    status: String,
+}
+
+fn parse(line: &[u8]) -> Result<Launch, String> {
+    let event: Event = serde_json::from_slice(line).map_err(|error| format!("no event: {error}"))?;
+    if event.schema != SCHEMA {
+        return Err(format!("the schema '{}' is not {SCHEMA}", event.schema));
+    }
+    if !VERSIONS.contains(&event.version) {
+        return Err(format!(
+            "version {} is unknown; versions {} to {} are read",
+            event.version,
+            VERSIONS.start(),
+            VERSIONS.end()
+        ));
+    }
+    if !PROVIDERS.contains(&event.provider.as_str()) {
+        return Err(format!("the provider '{}' is unknown", event.provider));
+    }
+    if event.spec.is_empty() || event.spec.chars().any(char::is_control) {
+        return Err("the spec is empty or has control characters".to_owned());
+    }
+    if event.status != "success" {
+        return Err(format!("the launch did not succeed (status '{}')", event.status));
+    }
+    let stamp: jiff::Timestamp =
+        event.timestamp.parse().map_err(|error| format!("the timestamp '{}': {error}", event.timestamp))?;
+    let ms =
+        u64::try_from(stamp.as_millisecond()).map_err(|_| "the timestamp lies before 1970".to_owned())?;
+    Ok(Launch { minute: ms - ms % MINUTE_MS, spec: format!("{}:{}", event.provider, event.spec) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// An event of each version, as the archive has them.
+    const VERSIONS_SEEN: &str = r#"{"timestamp": "2018-11-03T00:00:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 1, "provider": "GitHub", "spec": "Qiskit/qiskit-tutorial/master", "status": "success"}
+{"timestamp": "2019-04-02T18:11:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 2, "provider": "Gist", "spec": "Markus28/438a1d/master", "status": "success"}
+{"timestamp": "2019-10-14T00:00:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 3, "provider": "Zenodo", "spec": "10.5281/zenodo.3242074", "status": "success", "origin": "gke.mybinder.org"}
+{"timestamp": "2020-07-09T12:00:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 4, "provider": "GitLab", "spec": "g%2Fn/main", "ref": "abc", "status": "success", "origin": "ovh.mybinder.org"}
+{"timestamp": "2021-07-01T12:00:59Z", "schema": "binderhub.jupyter.org/launch", "version": 5, "provider": "Git", "spec": "https%3A%2F%2Fexample.org%2Fx/abc", "ref": "abc", "status": "success", "origin": "notebooks.gesis.org", "build_token": false}
+{"timestamp": "2026-02-01T12:00:00+01:00", "schema": "binderhub.jupyter.org/launch", "version": 6, "provider": "CKAN", "spec": "https%3A%2F%2Fexample.org%2Fdataset%2Fx", "ref": "abc", "status": "success", "origin": "2i2c.mybinder.org", "build_token": true, "request_origin": "https://example.org"}
+"#;
+
+    fn collected(bytes: &[u8]) -> Events {
+        collect(&mut BufReader::new(bytes))
+    }
+
+    #[test]
+    fn every_version_is_read() {
+        let events = collected(VERSIONS_SEEN.as_bytes());
+        assert!(events.bad.sentence().is_none(), "{:?}", events.bad);
+        let specs: Vec<&str> = events.launches.iter().map(|launch| launch.spec.as_str()).collect();
+        assert_eq!(
+            specs,
+            [
+                "GitHub:Qiskit/qiskit-tutorial/master",
+                "Gist:Markus28/438a1d/master",
+                "Zenodo:10.5281/zenodo.3242074",
+                "GitLab:g%2Fn/main",
+                "Git:https%3A%2F%2Fexample.org%2Fx/abc",
+                "CKAN:https%3A%2F%2Fexample.org%2Fdataset%2Fx",
+            ]
+        );
+        assert_eq!(events.launches[4].minute, 1_625_140_800_000, "seconds are cut");
+        assert_eq!(events.launches[5].minute, 1_769_943_600_000, "offsets are heeded");
+    }
+
+    #[test]
+    fn broken_lines_are_counted_and_told() {
+        let good = VERSIONS_SEEN.lines().next().unwrap();
+        let broken = [
+            "{\"timestamp\": ".to_owned(),
+            good.replace("\"version\": 1", "\"version\": 7"),
+            good.replace("GitHub", "SourceForge"),
+            good.replace("success", "failure"),
+            good.replace("2018-11-03T", "yesterday "),
+            good.replace("jupyter.org/launch", "jupyter.org/build"),
+            good.replace("Qiskit/qiskit-tutorial/master", ""),
+            format!("{}{good}", " ".repeat(LINE_BYTES_MAX)),
+        ];
+        let mut text = format!("{good}\n\n");
+        for line in &broken {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str(good);
+        let events = collected(text.as_bytes());
+        assert_eq!(events.launches.len(), 2, "{:?}", events.bad);
+        let said = events.bad.sentence().unwrap();
+        for (number, what) in (3..).zip([
+            "no event: EOF",
+            "version 7 is unknown",
+            "provider 'SourceForge'",
+            "status 'failure'",
+            "timestamp 'yesterday",
+            "schema 'binderhub.jupyter.org/build'",
+            "the spec is empty",
+            "no event is that long",
+        ]) {
+            let line = format!("line {number}: ");
+            let told = said.lines().find(|told| told.contains(&line)).unwrap_or_default();
+            assert!(told.contains(what), "{what}: {said}");
+        }
+        assert!(said.contains("8 lines were skipped"), "{said}");
+    }
+
+    #[test]
+    fn of_many_bad_lines_the_first_are_told() {
+        let events = collected("nothing\n".repeat(25).as_bytes());
+        let said = events.bad.sentence().unwrap();
+        assert!(said.contains("25 lines were skipped") && said.ends_with("and 15 more"), "{said}");
+    }
+
+    #[test]
+    fn a_file_is_read_by_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain.jsonl.gz");
+        std::fs::write(&plain, VERSIONS_SEEN).unwrap();
+        assert_eq!(read(&plain).unwrap().launches.len(), 6, "its name says gzip, and it is not");
+
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(VERSIONS_SEEN.as_bytes()).unwrap();
+        let packed = gzip.finish().unwrap();
+        let path = folder.path().join("packed.jsonl");
+        std::fs::write(&path, [packed.as_slice(), packed.as_slice()].concat()).unwrap();
+        assert_eq!(read(&path).unwrap().launches.len(), 12, "two members");
+
+        std::fs::write(&path, &packed[..packed.len() - 30]).unwrap();
+        let cut = read(&path).unwrap();
+        assert!(!cut.launches.is_empty());
+        assert!(cut.bad.sentence().unwrap().contains("the rest of the file"), "{:?}", cut.bad);
+
+        for (text, says) in [("", "it is empty"), ("[]\n{}\n", "line 1: no event")] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("holds no launch event") && error.contains(says), "{error}");
+        }
+        let missing = read(&folder.path().join("missing")).unwrap_err().to_string();
+        assert!(missing.contains("cannot be read: No such file"), "{missing}");
+    }
+}

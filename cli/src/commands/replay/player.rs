@@ -1,0 +1,317 @@
+//! Plays a day through the queue's own scripts, in virtual time: one worker whose builds take as long
+//! as the day says, and one dispatcher through which everybody asks.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use fairlane_common::clock::SimulatedClock;
+use fairlane_common::queue::{
+    Beat, Claim, Claimed, Finish, Finished, Outcome as End, Policy, Submit, Submitted,
+};
+use fairlane_common::{BuildId, BuildSpec, BuildState, DispatcherId, Priority, Queue, Token, WorkerId};
+use indicatif::ProgressBar;
+use uuid::Uuid;
+
+use super::day::Day;
+use super::outcome::{BuildSpan, Outcome};
+use super::promises::{Promises, Terms};
+
+/// Longer than any replay: no lease runs out, so none needs to be renewed.
+const LEASE: Duration = Duration::from_hours(24 * 365);
+/// How often processes reap, in virtual milliseconds.
+const REAP_MS: u64 = 1000;
+/// Ends of builds between two looks at everything in Redis.
+const CHECK_EVERY: usize = 100;
+/// Entries of each set that such a look compares.
+const CHECK_MAX: usize = 10_000;
+/// Where the simulated builds run.
+const PLACE: &str = "process:replay";
+
+/// What a replay found.
+#[derive(Debug)]
+pub(super) struct Played {
+    /// What came of the day.
+    pub(super) outcome: Outcome,
+    /// How many promises were broken, and the first of them in words.
+    pub(super) broken: (usize, Vec<String>),
+}
+
+/// Plays the history and then the day. The queue must be empty, and `clock` its own.
+///
+/// # Errors
+/// When Redis fails, or the queue refuses what it has no reason to refuse.
+pub(super) async fn play(
+    queue: &Queue,
+    clock: &SimulatedClock,
+    day: &Day,
+    slots: u32,
+    policy: &Policy,
+    progress: &ProgressBar,
+) -> Result<Played> {
+    let mut player = Player {
+        queue,
+        clock,
+        day,
+        slots: slots as usize,
+        worker: "replay".parse()?,
+        dispatcher: "replay".parse()?,
+        promises: Promises::new(Terms::new(slots, policy)),
+        images: day.specs.iter().map(|_| Image::default()).collect(),
+        ends: BinaryHeap::new(),
+        running: HashMap::new(),
+        reaped: 0,
+        outcome: Outcome { ready: vec![0; day.asks.len()], builds: Vec::new() },
+    };
+    player.learn(policy, progress).await?;
+    player.live(progress).await?;
+    player.promises.over();
+    Ok(Played { outcome: player.outcome, broken: player.promises.broken() })
+}
+
+struct Player<'a> {
+    queue: &'a Queue,
+    clock: &'a SimulatedClock,
+    day: &'a Day,
+    slots: usize,
+    worker: WorkerId,
+    dispatcher: DispatcherId,
+    promises: Promises,
+    /// By spec.
+    images: Vec<Image>,
+    /// When which build's run ends.
+    ends: BinaryHeap<Reverse<(u64, BuildId)>>,
+    running: HashMap<BuildId, Run>,
+    /// When it was reaped last.
+    reaped: u64,
+    outcome: Outcome,
+}
+
+/// What became of an image since the wipe.
+#[derive(Debug, Default)]
+struct Image {
+    built: bool,
+    /// When it was first asked for.
+    asked: u64,
+    /// Launches that wait for it.
+    waiting: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Run {
+    token: Token,
+    spec: usize,
+    started: u64,
+}
+
+impl Player<'_> {
+    /// Registers the worker, puts the policy in force, and builds what was built before the wipe, one
+    /// after the other: the queue keeps no more of it than how long it took.
+    async fn learn(&mut self, policy: &Policy, progress: &ProgressBar) -> Result<()> {
+        let took: u64 = self.day.history.iter().map(|spec| self.day.specs[*spec].build_ms + 1000).sum();
+        let mut now = self.day.wipe.saturating_sub(took);
+        self.clock.set_ms(now);
+        self.queue.configure(policy).await?;
+        self.beat().await?;
+        self.reap(now).await?;
+        for spec in &self.day.history {
+            // Another image than the day's: the wipe takes what is built here.
+            let submit = self.request(*spec, "before")?;
+            let admitted = self.queue.submit(&submit).await?;
+            let claimed = self.queue.claim(&self.claim(1)).await?;
+            let (Submitted::New(_), [claimed]) = (&admitted, claimed.as_slice()) else {
+                bail!("the history's build of {} did not start: {admitted:?}", self.day.specs[*spec].name);
+            };
+            now += self.day.specs[*spec].build_ms;
+            self.clock.set_ms(now);
+            let finished = self.queue.finish(&claimed.token, &succeeded()).await?;
+            if finished != Finished::Ended(BuildState::Succeeded) {
+                bail!("the history's build of {} did not end: {finished:?}", self.day.specs[*spec].name);
+            }
+            now += 1000;
+            progress.inc(1);
+        }
+        Ok(())
+    }
+
+    /// The day: launches and ends of builds in the order of time, and a claim after each moment.
+    async fn live(&mut self, progress: &ProgressBar) -> Result<()> {
+        let mut asks = self.day.asks.iter().enumerate().peekable();
+        let mut now = self.day.wipe;
+        loop {
+            let end = self.ends.peek().map(|Reverse((at, _))| *at);
+            let ask = asks.peek().map(|(_, ask)| ask.at);
+            let Some(next) = end.into_iter().chain(ask).min() else { break };
+            now = next;
+            self.clock.set_ms(now);
+            if now >= self.reaped + REAP_MS {
+                self.reap(now).await?;
+            }
+            let mut freed = false;
+            while let Some(Reverse((at, id))) = self.ends.peek().copied()
+                && at == now
+            {
+                self.ends.pop();
+                self.end(id, now).await?;
+                freed = true;
+            }
+            let mut added = false;
+            while let Some((launch, ask)) = asks.next_if(|(_, ask)| ask.at == now) {
+                added |= self.ask(launch, ask.spec, now).await?;
+                progress.inc(1);
+            }
+            // Nothing else makes a build startable: who joins one moves it, and frees no permit.
+            if freed || added {
+                self.start(now).await?;
+            }
+        }
+        self.check().await?;
+        // What is still in line is lost, and never was ready.
+        for launch in self.images.iter_mut().flat_map(|image| image.waiting.drain(..)) {
+            self.outcome.ready[launch] = now;
+        }
+        Ok(())
+    }
+
+    /// Somebody opens a repository. Whether that made a new build.
+    async fn ask(&mut self, launch: usize, spec: usize, now: u64) -> Result<bool> {
+        if self.images[spec].built {
+            self.outcome.ready[launch] = now;
+            return Ok(false);
+        }
+        self.images[spec].waiting.push(launch);
+        let submit = self.request(spec, "after")?;
+        match self.queue.submit(&submit).await? {
+            Submitted::New(build) => {
+                self.images[spec].asked = now;
+                self.promises.asked(build.id, self.day.specs[spec].lane, now, build.expected_ms);
+                self.see_lane(spec).await?;
+                Ok(true)
+            }
+            Submitted::Joined(build) => {
+                self.promises.joined(build.id, build.expected_ms);
+                Ok(false)
+            }
+            other => bail!("a launch of {} was not admitted: {other:?}", self.day.specs[spec].name),
+        }
+    }
+
+    /// A build's run ends with its image made.
+    async fn end(&mut self, id: BuildId, now: u64) -> Result<()> {
+        let run = self.running.remove(&id).context("a build ended that did not run")?;
+        match self.queue.finish(&run.token, &succeeded()).await? {
+            Finished::Ended(BuildState::Succeeded) => self.promises.ended(id),
+            other => self.promises.note(format!("the end of build {id} was answered with {other:?}")),
+        }
+        let image = &mut self.images[run.spec];
+        if image.built {
+            self.promises.note(format!("{} was built twice", self.day.specs[run.spec].name));
+        }
+        image.built = true;
+        for launch in image.waiting.drain(..) {
+            self.outcome.ready[launch] = now;
+        }
+        self.outcome.builds.push(BuildSpan { asked: image.asked, started: run.started, ended: now });
+        self.see_lane(run.spec).await?;
+        if self.outcome.builds.len().is_multiple_of(CHECK_EVERY) {
+            self.check().await?;
+        }
+        Ok(())
+    }
+
+    /// Fills the free slots, until the queue has nothing more to give.
+    async fn start(&mut self, now: u64) -> Result<()> {
+        while self.promises.free() > 0 && self.promises.queued() > 0 {
+            let claimed = self.queue.claim(&self.claim(self.promises.free())).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            for Claimed { token, build, adopted } in claimed {
+                if adopted {
+                    self.promises.note(format!("build {} was adopted, and no run was lost", build.id));
+                }
+                self.promises.claimed(&[(build.id, build.due)]);
+                let spec: usize = build.spec.reference.as_str().parse()?;
+                self.ends.push(Reverse((now + self.day.specs[spec].build_ms, build.id)));
+                self.running.insert(build.id, Run { token, spec, started: now });
+            }
+        }
+        self.promises.idle();
+        Ok(())
+    }
+
+    /// Looks whether the queue counts the spec's lane among the slow ones: a lane comes and goes there
+    /// by what the queue has learned, which only the queue knows.
+    async fn see_lane(&mut self, spec: usize) -> Result<()> {
+        let lane = self.day.specs[spec].lane;
+        let view = self.queue.lane(&format!("replay/lane/{lane}").parse()?).await?;
+        let limit = view.shared.map(|(_, limit, _)| usize::try_from(limit).unwrap_or(usize::MAX));
+        self.promises.lane_shares(lane, limit);
+        Ok(())
+    }
+
+    /// Looks whether anything in Redis contradicts anything else.
+    async fn check(&mut self) -> Result<()> {
+        for problem in self.queue.check(CHECK_MAX).await?.problems {
+            self.promises.note(problem);
+        }
+        Ok(())
+    }
+
+    /// Does what is due, as any process would about once a second.
+    async fn reap(&mut self, now: u64) -> Result<()> {
+        self.reaped = now;
+        loop {
+            let reaped = self.queue.reap().await?;
+            if reaped.orphaned + reaped.lost > 0 {
+                self.promises.note(format!("{} leases ran out", reaped.orphaned + reaped.lost));
+            }
+            if reaped.timers == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<()> {
+        let beat = Beat {
+            worker: self.worker.clone(),
+            host: "replay".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            place: PLACE.to_owned(),
+            slots: self.slots,
+            draining: false,
+            lease: LEASE,
+            held: Vec::new(),
+        };
+        self.queue.renew(&beat).await.map(drop).context("the worker was not registered")
+    }
+
+    fn claim(&self, free: usize) -> Claim {
+        let (worker, place) = (self.worker.clone(), PLACE.to_owned());
+        Claim { worker, place, free, lease: LEASE, request: Uuid::new_v4() }
+    }
+
+    /// A request for the image of a spec, of the time `before` or `after` the wipe. Names are made of
+    /// numbers: specs of the events may hold what an image's name may not.
+    fn request(&self, spec: usize, when: &str) -> Result<Submit> {
+        let lane = self.day.specs[spec].lane;
+        let spec = BuildSpec {
+            repo: format!("https://replay/lane/{lane}").parse()?,
+            reference: spec.to_string().parse()?,
+            image: format!("replay/{when}:{spec}").parse()?,
+            name: String::new(),
+            priority: Priority::Interactive,
+            args: Vec::new(),
+            push: false,
+            labels: BTreeMap::new(),
+            secrets: None,
+        };
+        let dispatcher = Some(self.dispatcher.clone());
+        Ok(Submit { id: BuildId::new(), spec, force: false, operate: false, dispatcher })
+    }
+}
+
+fn succeeded() -> Finish {
+    Finish { outcome: End::Succeeded, log_tail: None, log_end: None }
+}

@@ -1,0 +1,300 @@
+//! The day as a picture: who waits, what is asked for, what runs.
+
+use std::error::Error;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::backend::SVGBackend;
+use plotters::chart::ChartBuilder;
+use plotters::coord::Shift;
+use plotters::drawing::{DrawingArea, IntoDrawingArea};
+use plotters::element::{Rectangle, Text};
+use plotters::series::{AreaSeries, LineSeries};
+use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, WHITE};
+
+use super::args::ThreadPool;
+use super::day::Day;
+use super::outcome::Outcome;
+use crate::exit::Stop;
+use crate::human;
+use crate::output::{Colors, clean};
+
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+/// Whatever ends later is cut off.
+const SPAN_MAX_MS: u64 = 36 * HOUR_MS;
+
+const SIZE: (u32, u32) = (1000, 900);
+const HEAD_HEIGHT: i32 = 132;
+const CAPTION_HEIGHT: i32 = 34;
+const FAIRLANE: RGBColor = RGBColor(23, 92, 211);
+const BASELINE: RGBColor = RGBColor(217, 83, 25);
+const INK: RGBColor = RGBColor(40, 44, 52);
+const FAINT: RGBColor = RGBColor(225, 228, 232);
+const FONT: &str = "sans-serif";
+
+/// One scheduler's day, and how it is shown.
+struct Shown<'a> {
+    name: String,
+    outcome: &'a Outcome,
+    color: RGBColor,
+    filled: bool,
+}
+
+/// Which part of time is drawn, in Unix milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    from: u64,
+    to: u64,
+}
+
+/// Says before the day is played when there is no place for its plot.
+///
+/// # Errors
+/// When the folder does not exist, or the name is a folder's.
+pub(super) fn check_place(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Stop::usage(format!("--plot: there is no folder {}", folder.display())).into());
+    }
+    if path.is_dir() {
+        return Err(Stop::usage(format!("--plot: {} is a folder; name a file", path.display())).into());
+    }
+    Ok(())
+}
+
+/// Draws the day to `path`, the baseline beneath where there is one.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(super) fn draw(
+    path: &Path,
+    day: &Day,
+    slots: u32,
+    outcome: &Outcome,
+    baseline: Option<(&Outcome, ThreadPool)>,
+) -> Result<()> {
+    let mut shown = Vec::new();
+    if let Some((outcome, pool)) = baseline {
+        let name = format!("BinderHub's pool of threads, {} replicas of {}", pool.replicas, pool.threads);
+        shown.push(Shown { name, outcome, color: BASELINE, filled: true });
+    }
+    let name = format!("Fairlane, {slots} {}", if slots == 1 { "slot" } else { "slots" });
+    shown.push(Shown { name, outcome, color: FAIRLANE, filled: false });
+    let picture = picture(day, &shown).map_err(|error| anyhow!("the plot cannot be drawn: {error}"))?;
+    std::fs::write(path, picture)
+        .map_err(|error| Stop::usage(format!("the plot {} cannot be written: {error}", path.display())))?;
+    Ok(())
+}
+
+/// The whole picture, as SVG.
+fn picture(day: &Day, shown: &[Shown<'_>]) -> Result<String, Box<dyn Error>> {
+    let span = span(day, shown);
+    let mut text = String::new();
+    {
+        let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (head, body) = root.split_vertically(HEAD_HEIGHT);
+        heading(&head, day, shown)?;
+        let panels = body.split_evenly((3, 1));
+        let titles = ["People who wait for an image", "Builds asked for and not ended", "Builds that run"];
+        for ((panel, title), what) in panels.iter().zip(titles).zip([waiting, asked_for, running]) {
+            let curves: Vec<Vec<(f64, i64)>> =
+                shown.iter().map(|shown| thinned(&curve(span, day, &what(day, shown.outcome)))).collect();
+            draw_panel(panel, title, span, day, shown, &curves)?;
+        }
+        root.present()?;
+    }
+    Ok(text)
+}
+
+/// From the wipe to the end of the day, or until nobody waits any more.
+fn span(day: &Day, shown: &[Shown<'_>]) -> Span {
+    let quick = |outcome: &Outcome| waiting(day, outcome).iter().map(|(_, to)| *to).max();
+    let last = shown.iter().filter_map(|shown| quick(shown.outcome)).max().unwrap_or(day.midnight);
+    Span { from: day.wipe, to: last.max(day.midnight).min(day.wipe + SPAN_MAX_MS) }
+}
+
+/// From when to when somebody waited, slow specs left out.
+fn waiting(day: &Day, outcome: &Outcome) -> Vec<(u64, u64)> {
+    let waits = day.asks.iter().zip(&outcome.ready);
+    waits.filter(|(ask, _)| !day.specs[ask.spec].slow).map(|(ask, ready)| (ask.at, *ready)).collect()
+}
+
+fn asked_for(_: &Day, outcome: &Outcome) -> Vec<(u64, u64)> {
+    outcome.builds.iter().map(|build| (build.asked, build.ended)).collect()
+}
+
+fn running(_: &Day, outcome: &Outcome) -> Vec<(u64, u64)> {
+    outcome.builds.iter().map(|build| (build.started, build.ended)).collect()
+}
+
+/// How many of these spans hold each full minute: (hour of the day, count).
+fn curve(span: Span, day: &Day, spans: &[(u64, u64)]) -> Vec<(f64, i64)> {
+    let minutes = usize::try_from((span.to - span.from) / MINUTE_MS).unwrap_or(0) + 1;
+    let mut changes = vec![0_i64; minutes + 1];
+    let minute_of = |at: u64| {
+        let minute = at.saturating_sub(span.from).div_ceil(MINUTE_MS);
+        usize::try_from(minute).map_or(minutes, |minute| minute.min(minutes))
+    };
+    for (from, to) in spans {
+        changes[minute_of(*from)] += 1;
+        changes[minute_of(*to)] -= 1;
+    }
+    let mut count = 0;
+    (0_u64..)
+        .zip(&changes[..minutes])
+        .map(|(minute, change)| {
+            count += change;
+            (hour_of(day, span.from + minute * MINUTE_MS), count)
+        })
+        .collect()
+}
+
+/// Leaves out the points of a curve between two of the same height.
+fn thinned(points: &[(f64, i64)]) -> Vec<(f64, i64)> {
+    let needed = |at: usize| {
+        let same = |other: Option<&(f64, i64)>| other.is_some_and(|other| other.1 == points[at].1);
+        !(at > 0 && same(points.get(at - 1)) && same(points.get(at + 1)))
+    };
+    (0..points.len()).filter(|at| needed(*at)).map(|at| points[at]).collect()
+}
+
+/// Hours since the day's midnight.
+fn hour_of(day: &Day, at: u64) -> f64 {
+    let start = day.midnight.saturating_sub(24 * HOUR_MS);
+    #[expect(clippy::cast_precision_loss, reason = "a position in a picture")]
+    let hours = at.saturating_sub(start) as f64 / HOUR_MS as f64;
+    hours
+}
+
+fn clock_time(hours: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes of two days")]
+    let minutes = (hours * 60.0).round().max(0.0) as u64;
+    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// What the picture shows, and who is who.
+fn heading(area: &Area<'_>, day: &Day, shown: &[Shown<'_>]) -> Result<(), Box<dyn Error>> {
+    let title = format!("The cache of images is wiped: {}", human::moment(day.wipe));
+    area.draw(&Text::new(title, (24, 16), (FONT, 22).into_font().color(&INK)))?;
+    area.draw(&Text::new(slow_ones(day), (24, 48), (FONT, 15).into_font().color(&INK.mix(0.75))))?;
+    for (row, shown) in (0..).zip(shown.iter().rev()) {
+        let top = 76 + row * 24;
+        let key = Rectangle::new([(26, top + 2), (46, top + 14)], ShapeStyle::from(&shown.color).filled());
+        area.draw(&key)?;
+        let hours = shown.outcome.figures(day).people_hours;
+        let text = format!("{}: people wait {} hours in all", shown.name, in_hours(hours));
+        area.draw(&Text::new(text, (56, top), (FONT, 16).into_font().color(&INK)))?;
+    }
+    Ok(())
+}
+
+/// What is slow on that day, if anything, and that its people are not counted.
+fn slow_ones(day: &Day) -> String {
+    let mut slow = day.specs.iter().filter(|spec| spec.slow);
+    match (slow.next(), slow.count()) {
+        (None, _) => String::new(),
+        (Some(spec), 0) => {
+            let (name, took) = (clean(&spec.name, Colors::Drop), human::span(spec.build_ms));
+            format!("{name} takes {took} to build; the people who wait for it are left out")
+        }
+        (Some(_), more) => {
+            format!("{} images are slow to build; the people who wait for them are left out", more + 1)
+        }
+    }
+}
+
+fn in_hours(hours: f64) -> String {
+    if hours < 100.0 { format!("{hours:.1}") } else { format!("{hours:.0}") }
+}
+
+fn draw_panel(
+    area: &Area<'_>,
+    title: &str,
+    span: Span,
+    day: &Day,
+    shown: &[Shown<'_>],
+    curves: &[Vec<(f64, i64)>],
+) -> Result<(), Box<dyn Error>> {
+    let hours = usize::try_from((span.to - span.from) / HOUR_MS).unwrap_or(0);
+    let top = curves.iter().flatten().map(|(_, count)| *count).max().unwrap_or(0).max(1);
+    area.draw(&Text::new(title, (24, 6), (FONT, 16).into_font().color(&INK)))?;
+    let mut chart = ChartBuilder::on(area)
+        .margin_right(28)
+        .margin_bottom(6)
+        .x_label_area_size(28)
+        .y_label_area_size(58)
+        .margin_top(CAPTION_HEIGHT)
+        .build_cartesian_2d(hour_of(day, span.from)..hour_of(day, span.to), 0..top + top / 12 + 1)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(FAINT)
+        .axis_style(INK.mix(0.5))
+        .label_style((FONT, 13).into_font().color(&INK))
+        .x_labels(hours.div_ceil(2) + 2)
+        .y_labels(5)
+        .x_label_formatter(&|hours| clock_time(*hours))
+        .draw()?;
+    for (shown, curve) in shown.iter().zip(curves) {
+        let points = curve.iter().copied();
+        if shown.filled {
+            let area = AreaSeries::new(points, 0, shown.color.mix(0.22)).border_style(shown.color);
+            chart.draw_series(area)?;
+        } else {
+            chart.draw_series(LineSeries::new(points, shown.color.stroke_width(2)))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::day;
+    use super::*;
+
+    #[test]
+    fn spans_are_counted_at_full_minutes() {
+        let day = day(&[60], &[], &[]);
+        let span = Span { from: 60_000, to: 300_000 };
+        let spans = [(0, 60_000), (0, 60_001), (60_000, 180_000), (90_000, 100_000), (200_000, 900_000)];
+        let counts: Vec<i64> = curve(span, &day, &spans).into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, [2, 1, 0, 1, 1]);
+        let flat = [(0.0, 1), (1.0, 1), (2.0, 1), (3.0, 2), (4.0, 1), (5.0, 1)];
+        assert_eq!(thinned(&flat), [(0.0, 1), (2.0, 1), (3.0, 2), (4.0, 1), (5.0, 1)]);
+    }
+
+    #[test]
+    fn a_picture_names_both_and_the_times() {
+        let day = day(&[600, 1200], &[1], &[(0, 0), (30, 1), (90, 1)]);
+        let outcome = Outcome::unlimited(&day);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("day.svg");
+        draw(&path, &day, 4, &outcome, Some((&outcome, ThreadPool { replicas: 2, threads: 64 }))).unwrap();
+        let picture = std::fs::read_to_string(&path).unwrap();
+        for text in [
+            "Fairlane, 4 slots",
+            "2 replicas of 64",
+            "12:00",
+            "Builds that run",
+            "wiped: 1970-01-01 00:00 UTC",
+            "GitHub:o/1/main takes 20 min",
+        ] {
+            assert!(picture.contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn places_that_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(check_place(folder.path()).unwrap_err().to_string().contains("is a folder"));
+        let missing = folder.path().join("missing/day.svg");
+        assert!(check_place(&missing).unwrap_err().to_string().contains("there is no folder"));
+        assert!(check_place(Path::new("day.svg")).is_ok());
+        assert_eq!([clock_time(7.9), clock_time(24.0), clock_time(25.5)], ["07:54", "00:00", "01:30"]);
+    }
+}

@@ -1,0 +1,384 @@
+//! Watches the queue during a replay: a second bookkeeping, apart from the scripts', that says when
+//! they do what they must not.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use fairlane_common::BuildId;
+use fairlane_common::queue::Policy;
+
+/// Broken promises that are told in words; the others are counted.
+const TOLD_MAX: usize = 20;
+/// The queue's own numbers where a replay sets none; see [`Policy`].
+const PATIENCE: f64 = 30.0;
+const OVERTAKE_MAX_MS: u64 = 4 * 3_600_000;
+const BURST: u32 = 3;
+const PEOPLE_MAX: u64 = 200;
+
+/// The rules that a replay's queue goes by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Terms {
+    slots: usize,
+    limit: usize,
+    burst: usize,
+    patience: f64,
+    overtake_max_ms: u64,
+}
+
+impl Terms {
+    /// What `policy` means on a cluster of `slots`.
+    pub(super) fn new(slots: u32, policy: &Policy) -> Self {
+        let limit = policy.limit.unwrap_or(if slots < 4 { 1 } else { 2 });
+        Self {
+            slots: slots as usize,
+            limit: limit as usize,
+            burst: policy.burst.unwrap_or(BURST).max(limit) as usize,
+            patience: policy.patience.unwrap_or(PATIENCE),
+            overtake_max_ms: policy.overtake_max_ms.unwrap_or(OVERTAKE_MAX_MS),
+        }
+    }
+
+    /// A build's place in line: longer builds wait longer, popular ones less, nobody without bound.
+    fn due(&self, asked: u64, expected_ms: u64, people: u64) -> u64 {
+        let crowd = people.clamp(1, PEOPLE_MAX);
+        #[expect(clippy::cast_precision_loss, reason = "times of a day stay far below 2^53")]
+        let extra = (self.patience * expected_ms as f64 / crowd as f64).min(self.overtake_max_ms as f64);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and not negative")]
+        let extra = extra.floor() as u64;
+        asked + extra
+    }
+}
+
+/// A build as it should be.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    lane: usize,
+    asked: u64,
+    people: u64,
+    due: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Queued,
+    /// With whether it holds a permit of the limit that slow lanes share.
+    Running(bool),
+    Ended,
+}
+
+/// The bookkeeping, and what it found.
+#[derive(Debug)]
+pub(super) struct Promises {
+    terms: Terms,
+    builds: HashMap<BuildId, Known>,
+    queued: BTreeSet<(u64, BuildId)>,
+    /// By lane.
+    running: HashMap<usize, usize>,
+    running_all: usize,
+    /// Lanes that share the slow limit, and that limit.
+    slow: HashSet<usize>,
+    slow_limit: usize,
+    running_slow: usize,
+    broken: usize,
+    told: Vec<String>,
+}
+
+impl Promises {
+    /// Nothing was asked for yet.
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            builds: HashMap::new(),
+            queued: BTreeSet::new(),
+            running: HashMap::new(),
+            running_all: 0,
+            slow: HashSet::new(),
+            slow_limit: usize::MAX,
+            running_slow: 0,
+            broken: 0,
+            told: Vec::new(),
+        }
+    }
+
+    /// Something went against a promise.
+    pub(super) fn note(&mut self, what: impl Into<String>) {
+        self.broken += 1;
+        if self.told.len() < TOLD_MAX {
+            self.told.push(what.into());
+        }
+    }
+
+    /// How many promises were broken, and the first of them in words.
+    pub(super) fn broken(self) -> (usize, Vec<String>) {
+        (self.broken, self.told)
+    }
+
+    /// Builds in line.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Slots that nothing runs in.
+    pub(super) fn free(&self) -> usize {
+        self.terms.slots.saturating_sub(self.running_all)
+    }
+
+    /// The queue made a new build for the image that was asked for.
+    pub(super) fn asked(&mut self, id: BuildId, lane: usize, now: u64, expected_ms: u64) {
+        let due = self.terms.due(now, expected_ms, 1);
+        let known = Known { lane, asked: now, people: 1, due, state: State::Queued };
+        if self.builds.insert(id, known).is_some() {
+            self.note(format!("build {id} was new twice"));
+        }
+        self.queued.insert((due, id));
+    }
+
+    /// One more person waits for a build.
+    pub(super) fn joined(&mut self, id: BuildId, expected_ms: u64) {
+        let Some(known) = self.builds.get_mut(&id) else {
+            return self.note(format!("build {id} was joined and never made"));
+        };
+        known.people += 1;
+        match known.state {
+            State::Queued => {
+                self.queued.remove(&(known.due, id));
+                known.due = self.terms.due(known.asked, expected_ms, known.people);
+                self.queued.insert((known.due, id));
+            }
+            State::Running(_) => {}
+            State::Ended => self.note(format!("build {id} was joined after its end")),
+        }
+    }
+
+    /// Whether the queue counts a lane among the slow ones, which share a limit: `Some` if so.
+    pub(super) fn lane_shares(&mut self, lane: usize, limit: Option<usize>) {
+        if let Some(limit) = limit {
+            self.slow_limit = limit;
+            self.slow.insert(lane);
+        } else {
+            self.slow.remove(&lane);
+        }
+    }
+
+    /// A claim gave these builds, each with its place in line, in this order.
+    pub(super) fn claimed(&mut self, builds: &[(BuildId, u64)]) {
+        for (id, due) in builds {
+            self.started(*id, *due);
+        }
+    }
+
+    fn started(&mut self, id: BuildId, due: u64) {
+        let Some(known) = self.builds.get(&id).copied() else {
+            return self.note(format!("build {id} was started and never asked for"));
+        };
+        if known.state != State::Queued {
+            return self.note(format!("build {id} was started in state {:?}", known.state));
+        }
+        if known.due != due {
+            self.note(format!("build {id} is due at {due}, not at {}", known.due));
+        }
+        if self.running_all >= self.terms.slots {
+            self.note(format!("build {id} was started beyond the {} slots", self.terms.slots));
+        } else if !self.may_start(known.lane) {
+            let running = self.running.get(&known.lane).copied().unwrap_or(0);
+            self.note(format!("build {id} was started beyond its lane's limit: {running} run already"));
+        }
+        if let Some((earlier, other)) = self.first_startable(known.due) {
+            self.note(format!(
+                "build {other}, due at {earlier}, was overtaken by {id}, due at {}",
+                known.due
+            ));
+        }
+        let shares = self.slow.contains(&known.lane);
+        self.queued.remove(&(known.due, id));
+        self.builds.insert(id, Known { state: State::Running(shares), ..known });
+        *self.running.entry(known.lane).or_default() += 1;
+        self.running_all += 1;
+        self.running_slow += usize::from(shares);
+    }
+
+    /// The queue was told that a build succeeded, and believed it.
+    pub(super) fn ended(&mut self, id: BuildId) {
+        let Some(known) = self.builds.get_mut(&id) else {
+            return self.note(format!("build {id} ended and was never asked for"));
+        };
+        let State::Running(shares) = known.state else {
+            let state = known.state;
+            return self.note(format!("build {id} ended in state {state:?}"));
+        };
+        known.state = State::Ended;
+        let lane = known.lane;
+        if let Some(running) = self.running.get_mut(&lane) {
+            *running -= 1;
+        }
+        self.running_all -= 1;
+        self.running_slow -= usize::from(shares);
+    }
+
+    /// The queue has nothing more to give at this moment: then nothing may be startable.
+    pub(super) fn idle(&mut self) {
+        if self.free() > 0
+            && let Some((due, id)) = self.first_startable(u64::MAX)
+        {
+            self.note(format!(
+                "build {id}, due at {due}, was not started on one of {} free slots",
+                self.free()
+            ));
+        }
+    }
+
+    /// The day is over: every build has ended.
+    pub(super) fn over(&mut self) {
+        let lost: Vec<BuildId> =
+            self.builds.iter().filter(|(_, known)| known.state != State::Ended).map(|(id, _)| *id).collect();
+        for id in lost {
+            self.note(format!("build {id} was lost"));
+        }
+    }
+
+    /// The first build in line, due before `due`, whose lane may start one now.
+    fn first_startable(&self, due: u64) -> Option<(u64, BuildId)> {
+        let earlier = self.queued.iter().take_while(|(at, _)| *at < due);
+        let mut startable =
+            earlier.filter(|(_, id)| self.builds.get(id).is_some_and(|known| self.may_start(known.lane)));
+        startable.next().copied()
+    }
+
+    /// Whether a lane may start one more build, if a slot is free.
+    fn may_start(&self, lane: usize) -> bool {
+        let running = self.running.get(&lane).copied().unwrap_or(0);
+        if self.slow.contains(&lane) {
+            return running < self.terms.limit && self.running_slow < self.slow_limit;
+        }
+        // Only while more than half of all slots are free may a lane borrow.
+        running < self.terms.limit || (running < self.terms.burst && self.free() * 2 > self.terms.slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promises(slots: u32, policy: &Policy) -> Promises {
+        Promises::new(Terms::new(slots, policy))
+    }
+
+    fn ids<const N: usize>() -> [BuildId; N] {
+        std::array::from_fn(|_| BuildId::new())
+    }
+
+    /// Checks how many promises were broken, and the last one's words.
+    #[track_caller]
+    fn expect(promises: Promises, count: usize, says: &str) {
+        let (broken, told) = promises.broken();
+        assert_eq!(broken, count, "{told:#?}");
+        assert!(told.last().is_some_and(|told| told.contains(says)) || count == 0, "{told:#?}");
+    }
+
+    /// Asks for a build of each lane a second apart, all expected to take a minute.
+    fn asked(promises: &mut Promises, builds: &[(BuildId, usize)]) -> Vec<(BuildId, u64)> {
+        (0..)
+            .step_by(1000)
+            .zip(builds)
+            .map(|(now, (id, lane))| {
+                promises.asked(*id, *lane, now, 60_000);
+                (*id, now + 1_800_000)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_day_without_fault() {
+        let [a, b, c] = ids();
+        let mut promises = promises(2, &Policy::default());
+        let due = asked(&mut promises, &[(a, 1), (b, 1), (c, 2)]);
+        // One lane has one permit on so few slots; its second build is passed over.
+        promises.joined(c, 60_000);
+        promises.claimed(&[(c, 2000 + 900_000), due[0]]);
+        promises.idle();
+        promises.ended(a);
+        promises.claimed(&[due[1]]);
+        promises.idle();
+        promises.ended(b);
+        promises.ended(c);
+        promises.over();
+        expect(promises, 0, "");
+    }
+
+    #[test]
+    fn limits() {
+        let [a, b, c, d] = ids();
+        let mut over_slots = promises(1, &Policy::default());
+        let due = asked(&mut over_slots, &[(a, 1), (b, 2)]);
+        over_slots.claimed(&due);
+        expect(over_slots, 1, "beyond the 1 slots");
+
+        let mut over_limit = promises(4, &Policy::default());
+        let due = asked(&mut over_limit, &[(a, 1), (b, 1), (c, 1)]);
+        over_limit.claimed(&due);
+        expect(over_limit, 1, "2 run already");
+
+        // Six slots: the third build of a lane may borrow while four are free, the fourth may not.
+        let mut over_burst = promises(6, &Policy::default());
+        let due = asked(&mut over_burst, &[(a, 1), (b, 1), (c, 1), (d, 1)]);
+        over_burst.claimed(&due);
+        expect(over_burst, 1, "3 run already");
+
+        let mut over_shared = promises(8, &Policy::default());
+        over_shared.lane_shares(1, Some(1));
+        over_shared.lane_shares(2, Some(1));
+        let due = asked(&mut over_shared, &[(a, 1), (b, 2)]);
+        over_shared.claimed(&due);
+        expect(over_shared, 1, "beyond its lane's limit");
+    }
+
+    #[test]
+    fn order_and_idleness() {
+        let [a, b] = ids();
+        let mut overtaken = promises(4, &Policy::default());
+        let due = asked(&mut overtaken, &[(a, 1), (b, 2)]);
+        overtaken.claimed(&due[1..]);
+        expect(overtaken, 1, "was overtaken by");
+
+        let mut elsewhere = promises(4, &Policy { patience: Some(0.0), ..Policy::default() });
+        asked(&mut elsewhere, &[(a, 1)]);
+        elsewhere.claimed(&[(a, 1)]);
+        expect(elsewhere, 1, "due at 1, not at 0");
+
+        let mut idle = promises(4, &Policy::default());
+        asked(&mut idle, &[(a, 1)]);
+        idle.idle();
+        expect(idle, 1, "free slots");
+    }
+
+    #[test]
+    fn lost_and_doubled() {
+        let [a, b, stranger] = ids();
+        let mut promises = promises(4, &Policy::default());
+        let due = asked(&mut promises, &[(a, 1), (b, 2)]);
+        promises.claimed(&[due[0], due[0]]);
+        promises.claimed(&[(stranger, 0)]);
+        promises.ended(a);
+        promises.ended(a);
+        promises.ended(b);
+        promises.ended(stranger);
+        promises.joined(a, 1);
+        promises.joined(stranger, 1);
+        promises.over();
+        let (broken, told) = promises.broken();
+        assert_eq!(broken, 8, "{told:#?}");
+        for says in ["in state Running", "never asked for", "ended in state Ended", "ended in state Queued"] {
+            assert!(told.iter().any(|told| told.contains(says)), "{says}: {told:#?}");
+        }
+        assert!(told[7].contains("was lost"), "{told:#?}");
+    }
+
+    #[test]
+    fn nobody_is_put_off_without_bound() {
+        let terms = Terms::new(4, &Policy::default());
+        assert_eq!(terms.due(1000, 60_000, 0), 1000 + 1_800_000);
+        assert_eq!(terms.due(1000, 60_000, 2), 1000 + 900_000);
+        assert_eq!(terms.due(1000, 60_000, 1000), 1000 + 9_000);
+        assert_eq!(terms.due(1000, 7_200_000, 1), 1000 + 14_400_000);
+    }
+}

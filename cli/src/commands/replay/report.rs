@@ -1,0 +1,81 @@
+//! The figures of a replay, as a table or as one JSON object.
+
+use serde::Serialize;
+
+use super::day::Day;
+use super::outcome::{Figures, Outcome};
+use super::player::Played;
+use crate::human;
+use crate::output::{Align, Cell, Output, Table, Tone};
+
+/// The figures of all who played the day.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// The queue.
+    fairlane: Figures,
+    /// A cluster without a limit of slots.
+    unlimited: Figures,
+    /// `BinderHub`'s own way, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Figures>,
+}
+
+impl Report {
+    /// Draws up the figures.
+    pub(super) fn new(day: &Day, played: &Played, unlimited: &Outcome, baseline: Option<&Outcome>) -> Self {
+        let fairlane = Figures { broken_promises: Some(played.broken.0), ..played.outcome.figures(day) };
+        let baseline = baseline.map(|outcome| outcome.figures(day));
+        Self { fairlane, unlimited: unlimited.figures(day), baseline }
+    }
+
+    /// Writes it as data.
+    pub(super) fn write(&self, output: Output) {
+        if output.is_json() {
+            output.json(self);
+            return;
+        }
+        let mut table = Table::new([
+            ("SCHEDULER", Align::Left),
+            ("LAUNCHES", Align::Right),
+            ("PEOPLE-HOURS", Align::Right),
+            ("MEAN", Align::Right),
+            ("P50", Align::Right),
+            ("P95", Align::Right),
+            ("P99", Align::Right),
+            ("MAX", Align::Right),
+            ("BUILDS", Align::Right),
+            ("AT ONCE", Align::Right),
+            ("BROKEN PROMISES", Align::Right),
+        ]);
+        let rows = [("fairlane", Some(&self.fairlane)), ("unlimited", Some(&self.unlimited))];
+        for (name, figures) in rows.into_iter().chain([("baseline", self.baseline.as_ref())]) {
+            let Some(figures) = figures else { continue };
+            let broken = match figures.broken_promises {
+                None => "-".into(),
+                Some(0) => Cell::toned("0", Some(Tone::Good)),
+                Some(count) => Cell::toned(count.to_string(), Some(Tone::Bad)),
+            };
+            table.row([
+                name.into(),
+                figures.launches.into(),
+                format!("{:.1}", figures.people_hours).into(),
+                span(figures.mean).into(),
+                span(figures.p50).into(),
+                span(figures.p95).into(),
+                span(figures.p99).into(),
+                span(figures.max).into(),
+                figures.builds.into(),
+                figures.running_max.into(),
+                broken,
+            ]);
+        }
+        output.table(&table);
+    }
+}
+
+/// Seconds as people say them.
+fn span(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a wait, in milliseconds")]
+    let ms = (seconds * 1000.0).round() as u64;
+    human::span(ms)
+}
