@@ -9,6 +9,7 @@ use fairlane_common::id::{BuildId, Lane, Token};
 use fairlane_common::queue::Policy;
 use fairlane_common::trace::{Flat, LaneHead, Recorder};
 use fairlane_common::yardstick::RedisCost;
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::drain::{claim, finish};
@@ -153,61 +154,67 @@ impl Bench<'_> {
         Ok(Recorded { flat, names })
     }
 
-    /// A turn of each operation: ours, then the flat script.
+    /// A turn of each operation: ours, then the flat script; each turn's calls are sent at once.
     async fn turn(&mut self, recorded: &[Recorded; 3], operations: &mut [Operation; 3]) -> Result<()> {
         let scene = self.scene;
         let [submit, claims, finishes] = recorded;
+        let ours: Vec<(u32, u32)> = (0..CALLS).map(|_| self.new_build()).collect();
+        let flat = self.names_of_new().await?;
         let start = self.cost().await?;
-        for _ in 0..CALLS {
-            let (number, lane) = self.new_build();
-            scene.submit(number, lane).await?;
-        }
-        let ours = self.cost().await?;
-        for _ in 0..CALLS {
-            let (number, lane) = self.new_build();
-            let head = self.head(lane).await?;
-            let id = BuildId::new().to_string();
-            self.replay(submit, names(&id, number, lane, &head.first.1)).await?;
-        }
-        let flat = self.cost().await?;
-        operations[0].add(script_us(&start, &ours), script_us(&ours, &flat));
-
-        let mut held: Vec<Token> = Vec::new();
-        let start = self.cost().await?;
-        for _ in 0..CALLS {
-            held.extend(claim(scene, 1).await?.into_iter().map(|claimed| claimed.token));
-        }
-        let ours = self.cost().await?;
-        let mut taken = Vec::new();
-        for _ in 0..CALLS {
-            let head = scene.queue.lane_heads(1).await?.pop().context("no lane can start")?;
-            let id: BuildId = head.first.0.parse()?;
-            let build = scene.queue.build(id).await?.context("a build in line is unknown")?;
-            let number = number_of(build.spec.reference.as_str())?;
-            let names = names_of_head(&head, number, self.lanes);
-            self.replay(claims, names.clone()).await?;
-            taken.push(names);
-        }
-        let flat = self.cost().await?;
-        operations[1].add(script_us(&start, &ours), script_us(&ours, &flat));
+        try_join_all(ours.into_iter().map(|(number, lane)| scene.submit(number, lane))).await?;
+        let between = self.cost().await?;
+        self.replay(submit, &flat).await?;
+        operations[0].add(script_us(&start, &between), script_us(&between, &self.cost().await?));
 
         let start = self.cost().await?;
-        for token in &held {
-            finish(scene, token).await?;
-        }
-        let ours = self.cost().await?;
-        for names in taken {
-            self.replay(finishes, names).await?;
-        }
-        let flat = self.cost().await?;
-        operations[2].add(script_us(&start, &ours), script_us(&ours, &flat));
+        let held = try_join_all((0..CALLS).map(|_| claim(scene, 1))).await?;
+        let ours = script_us(&start, &self.cost().await?);
+        let taken = self.names_of_next().await?;
+        let between = self.cost().await?;
+        self.replay(claims, &taken).await?;
+        operations[1].add(ours, script_us(&between, &self.cost().await?));
+
+        let held: Vec<Token> = held.into_iter().flatten().map(|claimed| claimed.token).collect();
+        let start = self.cost().await?;
+        try_join_all(held.iter().map(|token| finish(scene, token))).await?;
+        let between = self.cost().await?;
+        self.replay(finishes, &taken).await?;
+        operations[2].add(script_us(&start, &between), script_us(&between, &self.cost().await?));
         Ok(())
     }
 
-    async fn replay(&self, recorded: &Recorded, now: Vec<String>) -> Result<()> {
+    /// New builds for a flat submit.
+    async fn names_of_new(&mut self) -> Result<Vec<Vec<String>>> {
+        let mut all = Vec::new();
+        for _ in 0..CALLS {
+            let (number, lane) = self.new_build();
+            let head = self.head(lane).await?;
+            all.push(names(&BuildId::new().to_string(), number, lane, &head.first.1));
+        }
+        Ok(all)
+    }
+
+    /// The builds that are next, each the first of its lane, for a flat claim.
+    async fn names_of_next(&self) -> Result<Vec<Vec<String>>> {
         let queue = &self.scene.queue;
-        let names: Vec<(String, String)> = recorded.names.iter().cloned().zip(now).collect();
-        Ok(recorded.flat.run(queue.link(), &names, queue.now_ms().await?).await?)
+        let mut all = Vec::new();
+        for head in queue.lane_heads(CALLS as usize).await? {
+            let build = queue.build(head.first.0.parse()?).await?.context("a build in line is unknown")?;
+            let number = number_of(build.spec.reference.as_str())?;
+            all.push(names_of_head(&head, number, self.lanes));
+        }
+        Ok(all)
+    }
+
+    async fn replay(&self, recorded: &Recorded, calls: &[Vec<String>]) -> Result<()> {
+        let queue = &self.scene.queue;
+        let now = queue.now_ms().await?;
+        let pairs = |call: &Vec<String>| -> Vec<(String, String)> {
+            recorded.names.iter().cloned().zip(call.iter().cloned()).collect()
+        };
+        let calls: Vec<_> = calls.iter().map(pairs).collect();
+        try_join_all(calls.iter().map(|names| recorded.flat.run(queue.link(), names, now))).await?;
+        Ok(())
     }
 
     async fn cost(&self) -> Result<RedisCost> {
