@@ -80,9 +80,7 @@ async fn watch(scene: &Scene, n: u32, seconds: u32, child: &Child, address: Sock
     let after = scene.queue.link().redis_cost().await?;
     let (cpu, own) = (cpu_of(pid)? - cpu, own_cpu() - own);
     let streaming = resident(pid)?;
-    for reader in readers {
-        reader.abort();
-    }
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
 
     let delays = lines.delays();
     let complete = lines.seen.iter().filter(|seen| seen.load(Ordering::Relaxed) >= n).count();
