@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use fairlane_common::clock::SimulatedClock;
 use fairlane_common::queue::{
-    Beat, Claim, Claimed, Finish, Finished, Outcome as End, Policy, Submit, Submitted,
+    Beat, Claim, Claimed, DispatcherBeat, Finish, Finished, Outcome as End, Policy, Submit, Submitted,
 };
 use fairlane_common::{BuildId, BuildSpec, BuildState, DispatcherId, Priority, Queue, Token, WorkerId};
 use indicatif::ProgressBar;
@@ -259,9 +259,12 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Does what is due, as any process would about once a second.
+    /// Does what is due, as any process would about once a second. The dispatcher says first that it
+    /// lives: else the time that has just passed in one step would make it and its people forgotten.
     async fn reap(&mut self, now: u64) -> Result<()> {
         self.reaped = now;
+        let beat = DispatcherBeat { dispatcher: self.dispatcher.clone(), counts: Vec::new() };
+        self.queue.beat_dispatcher(&beat).await?;
         loop {
             let reaped = self.queue.reap().await?;
             if reaped.orphaned + reaped.lost > 0 {
