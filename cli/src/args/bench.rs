@@ -74,7 +74,8 @@ pub(crate) enum Measure {
     },
     /// What submit, claim and finish cost with N builds queued, against flat scripts of the same commands
     Depth {
-        /// Builds in line
+        /// Builds in line; a queue takes a million, and a few more are asked for here
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=990_000))]
         n: u32,
     },
     /// N event streams of one build on one dispatcher, with five lines a second
