@@ -16,10 +16,8 @@ const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
 pub(crate) fn test(root: &Path) -> Result<()> {
     install()?;
     lint(root)?;
-    tests(root)?;
     supply_chain(root)?;
-    println!("\nAll passed.");
-    Ok(())
+    tests(root)
 }
 
 /// Formatting, clippy and tidy.
@@ -52,15 +50,14 @@ fn install() -> Result<()> {
 
 fn tests(root: &Path) -> Result<()> {
     if succeeds(&mut cargo(root, &["nextest", "--version"])) {
-        run(&mut cargo(root, &["nextest", "run", "--workspace"]))?;
+        run(&mut cargo(root, &["nextest", "run", "--workspace"]))
     } else {
         println!(
             "\nNOTE: cargo-nextest is not installed, so that a test that hangs is not ended. Running them with \
              `cargo test`; `cargo install --locked cargo-nextest` brings it.\n"
         );
-        run(&mut cargo(root, &["test", "--workspace", "--lib", "--bins", "--tests"]))?;
+        run(&mut cargo(root, &["test", "--workspace"]))
     }
-    run(&mut cargo(root, &["test", "--workspace", "--doc", "--quiet"]))
 }
 
 fn supply_chain(root: &Path) -> Result<()> {
