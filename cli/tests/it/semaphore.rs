@@ -34,6 +34,7 @@ async fn waits(system: &System, queue: &Queue, scale: f64) -> Vec<u64> {
         waits.push(claimed);
     }
     waits.sort_unstable();
+    println!("waits of the others: p50 {} ms, p95 {} ms, max {} ms", waits[19], waits[37], waits[39]);
     waits
 }
 
