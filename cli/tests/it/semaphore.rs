@@ -13,6 +13,7 @@ use crate::setup::LIMIT;
 use crate::system::System;
 
 /// Waits between being asked for and being claimed, in ms, of the 40 others, sorted.
+#[expect(clippy::print_stdout, reason = "the figures of a run by hand")]
 async fn waits(system: &System, queue: &Queue, scale: f64) -> Vec<u64> {
     for commit in 0..16 {
         system.submit("slow", commit).await;
