@@ -1,5 +1,5 @@
 -- Purpose: the ends of builds and processes: giving back, ending, going back into line.
---   Compiled behind lanes.lua, in front of each script.
+--   Builds on lanes.lua.
 -- KEYS, ARGV, Returns: see prelude.lua
 local function count_people(by)
   if by ~= 0 then call('HINCRBY', base .. 'totals', 'people', by) end

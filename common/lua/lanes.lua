@@ -1,5 +1,5 @@
 -- Purpose: where a lane belongs: its rules, its permits, and the one step that puts it there.
---   Compiled behind the prelude, in front of each script.
+--   Builds on prelude.lua.
 -- KEYS, ARGV, Returns: see prelude.lua
 -- The place in line: long builds wait longer, popular ones less, nobody without bound.
 local function due_of(asked, expected, people, priority)

@@ -1,5 +1,5 @@
 -- Purpose: what every script of the queue shares: the clock, the gate, reading a build, telling what
---   happened. Compiled in front of each script, with lanes.lua and ends.lua.
+--   happened. A script gets those locals of this file, lanes.lua and ends.lua that it uses, and theirs.
 -- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
 -- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock.
 -- Returns: nothing by itself; gate() gives {'emptied'} or {'schema', found}.

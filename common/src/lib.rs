@@ -14,6 +14,7 @@
 //! - [`yardstick`], [`trace`]: what it costs, for benchmarks.
 
 pub mod allow;
+mod assemble;
 pub mod build;
 pub mod clock;
 pub mod connection;

@@ -1,45 +1,64 @@
-//! The one place that runs Lua: one file per operation, each behind the shared prelude.
+//! The one place that runs Lua: one file per operation, each behind the shared parts that it needs.
 //!
 //! Every reply is an array whose first element is a tag from a closed list. An unknown tag is an
 //! error. Every script may be repeated: it gives the same answer, or one that says it was done.
 
 use redis::Value;
 
+use crate::assemble::with_shared;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 
-/// One script: its name, its whole text, and the SHA-1 under which Redis caches it.
+/// One script: its name, and its text.
 #[derive(Debug)]
 pub struct Script {
     /// The file's name without its ending.
     pub name: &'static str,
-    /// Prelude and body.
-    pub code: &'static str,
-    hashed: std::sync::OnceLock<redis::Script>,
+    body: &'static str,
+    shares: bool,
+    whole: std::sync::OnceLock<Whole>,
+}
+
+/// A script as Redis gets it: its whole text, and the SHA-1 under which Redis caches it.
+#[derive(Debug)]
+struct Whole {
+    code: String,
+    hashed: redis::Script,
 }
 
 impl Script {
-    const fn new(name: &'static str, code: &'static str) -> Self {
-        Self { name, code, hashed: std::sync::OnceLock::new() }
+    /// A script behind the shared parts that it needs.
+    const fn new(name: &'static str, body: &'static str) -> Self {
+        Self { name, body, shares: true, whole: std::sync::OnceLock::new() }
+    }
+
+    /// A script that stands by itself.
+    const fn alone(name: &'static str, body: &'static str) -> Self {
+        Self { name, body, shares: false, whole: std::sync::OnceLock::new() }
+    }
+
+    fn whole(&self) -> &Whole {
+        self.whole.get_or_init(|| {
+            let code = if self.shares { with_shared(self.body) } else { self.body.to_owned() };
+            Whole { hashed: redis::Script::new(&code), code }
+        })
+    }
+
+    /// The whole text.
+    pub fn code(&self) -> &str {
+        &self.whole().code
     }
 
     fn sha(&self) -> &str {
-        self.hashed.get_or_init(|| redis::Script::new(self.code)).get_hash()
+        self.whole().hashed.get_hash()
     }
 }
 
 macro_rules! scripts {
     ($($constant:ident = $name:literal,)+) => {
         $(
-            pub(crate) static $constant: Script = Script::new(
-                $name,
-                concat!(
-                    include_str!("../lua/prelude.lua"),
-                    include_str!("../lua/lanes.lua"),
-                    include_str!("../lua/ends.lua"),
-                    include_str!(concat!("../lua/", $name, ".lua")),
-                ),
-            );
+            pub(crate) static $constant: Script =
+                Script::new($name, include_str!(concat!("../lua/", $name, ".lua")));
         )+
         /// Every script that works on the queue's keys.
         pub static ALL: &[&Script] = &[$(&$constant,)+];
@@ -66,8 +85,8 @@ scripts! {
     CHECK = "check",
 }
 
-/// Appends to a log; works on the log's keys alone, so it stands without the prelude.
-pub(crate) static APPEND: Script = Script::new("append", include_str!("../lua/append.lua"));
+/// Appends to a log; works on the log's keys alone.
+pub(crate) static APPEND: Script = Script::alone("append", include_str!("../lua/append.lua"));
 
 /// The arguments of a call, in the order of the script's header.
 #[derive(Debug, Default)]
@@ -198,7 +217,7 @@ impl Queue {
         match self.link().run(&build("EVALSHA", script.sha())).await {
             // EVAL caches the script on the very node that runs it, which SCRIPT LOAD may not reach.
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                Ok(self.link().run(&build("EVAL", script.code)).await?)
+                Ok(self.link().run(&build("EVAL", script.code())).await?)
             }
             answer => Ok(answer?),
         }
