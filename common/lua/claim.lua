@@ -7,7 +7,7 @@ local refused = gate()
 if refused then return refused end
 local worker, where_runs, want, lease, request = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
-local ORPHANS_READ = 100
+local ORPHANS_LAST = '99' -- a hundred are looked at
 local reply, taken = { 'claimed', '0' }, {}
 
 local function give(id, epoch, adopted)
@@ -36,7 +36,7 @@ local function lease_to(id, b, state, fields)
 end
 
 local draining = me[2] == '1' or me[3] == '1'
-local orphans = draining and {} or call('ZRANGE', base .. 'orphans', 0, ORPHANS_READ - 1)
+local orphans = draining and {} or call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)
 if orphans[1] then
   local share = math.ceil(call('ZCARD', base .. 'orphans') / math.max(1, call('ZCARD', base .. 'workers')))
   local most = math.max(want, share)
@@ -54,27 +54,28 @@ end
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
 local function take(lane, from)
   local stats = stats_of(lane)
-  local r = judge(lane, stats.mean)
-  local id = r.where == from and call('ZPOPMIN', base .. 'lane:' .. lane)[1]
+  local where, permits = judge(lane, stats.mean)
+  local id = where == from and call('ZPOPMIN', base .. 'lane:' .. lane)[1]
   if not id then
     -- Also where nothing remembers the lane in this set: it must not block those behind it.
     call('ZREM', base .. from, lane)
-    place(lane, stats, r.taken)
+    place(lane, stats, permits)
     return false
   end
-  local b = load(id)
+  local v = call('HMGET', base .. 'build:' .. id, 'epoch', 'seq', 'priority')
+  local b = { lane = lane, epoch = v[1], seq = tonumber(v[2]) or 0 }
   local shared = shared_name(from)
   call('ZREM', base .. 'queued', id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
-  local background = b.priority == 'background'
+  local background = v[3] == 'background'
   if background then
     T.background = T.background + 1
     call('HINCRBY', base .. 'totals', 'background', 1)
   end
   local epoch = lease_to(id, b, 'starting', { 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
     'bg', background and '1' or '' })
-  place(lane, stats, r.taken + 1)
+  place(lane, stats, permits + 1)
   give(id, epoch, '0')
   return true
 end
@@ -86,7 +87,7 @@ while not draining and #taken < want and replaced < REPLACED_MAX do
   local name = string.match(lane, '^@(.*)$')
   if name then
     set = 'lanes:shared:' .. name
-    lane = call('ZRANGE', base .. set, 0, 0)[1]
+    lane = call('ZRANGE', base .. set, '0', '0')[1]
     if not lane or call('ZCARD', base .. 'permits:shared:' .. name) >= shared_limit(name) then
       lane = nil
       refresh_shared(name)

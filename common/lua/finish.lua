@@ -9,16 +9,28 @@ local refused = gate()
 if refused then return refused end
 local id, epoch, worker, outcome, class = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
-local b = load(id)
+-- A success is the common end, and needs few of a build's fields.
+local function load_some()
+  local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane', 'image', 'seq', 'people',
+    'attempt', 'claimed', 'asked', 'shared', 'bg')
+  return {
+    state = v[1], epoch = v[2], worker = v[3], lane = v[4], image = v[5], seq = tonumber(v[6]), people = tonumber(v[7]),
+    attempt = tonumber(v[8]), claimed = v[9], asked = tonumber(v[10]), shared = v[11] ~= '' and v[11],
+    bg = v[12] ~= '' and v[12],
+  }
+end
+local b = load_some()
+local simple = outcome == 'succeeded' and holds(b, epoch, worker)
+if not simple then b = load(id) end
 local state = b.state
 if state and is_ended(state) then
   if b.epoch == epoch and b.worker == worker then return { 'ended', state } end
   return { 'stale' }
 end
 -- Given up for lost and not begun again: what its last holder made is good all the same.
-local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
+local late = not simple and state == 'queued' and b.epoch == epoch and b.last_worker == worker
 if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.attempt) } end
-if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then return { 'stale' } end
+if not simple and not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then return { 'stale' } end
 
 -- Either way begins with a ZREM, so that at maxmemory the rest passes too.
 if late then
@@ -32,16 +44,20 @@ local fields = { 'worker', worker, 'attempt', ms(b.attempt), 'log_run', ms(b.att
 
 -- What the queue knows of durations is worth most: a lane's own mean, and that of all lanes.
 local lane -- what is kept of it, once it was read
+-- A lane that may start a build still may with a permit more; without queued builds it is nowhere.
+local moves = false
 local function learn()
   local took = math.min(now - (tonumber(b.claimed) or now), DURATION_MAX)
   local stats = base .. 'stats:' .. b.lane
   lane = stats_of(b.lane)
+  local was_slow = is_slow(lane.mean)
   lane.mean = math.floor((lane.mean and 0.7 * lane.mean + 0.3 * took or took) + 0.5)
+  if is_slow(lane.mean) ~= was_slow then moves = true end
   call('HSET', stats, 'mean', ms(lane.mean), 'succeeded', ms(lane.succeeded + 1))
   call('EXPIRE', stats, STATS_KEEP_S)
   local count = math.min(T.mean_of + 1, 200)
   local old = T.mean or 0
-  call('HSET', base .. 'totals', 'mean', ms(old + (took - old) / count), 'mean_of', count)
+  call('HSET', base .. 'totals', 'mean', ms(old + (took - old) / count), 'mean_of', ms(count))
 end
 
 -- A ban or a hold "until built" ends with a success asked for with the rule or after it.
@@ -57,6 +73,7 @@ local function built()
   if not over then return end
   audit('fairlane', 'rule ended', b.lane, 'built by ' .. id)
   keep_rule(b.lane, rule)
+  moves = true
 end
 
 local reply
@@ -91,12 +108,13 @@ else
   else
     local stats = base .. 'stats:' .. b.lane
     call('HSET', stats, 'failed_at', NOW, 'failure', ARGV[7])
-    call('HINCRBY', stats, 'failed', 1)
+    call('HINCRBY', stats, 'failed', '1')
     call('EXPIRE', stats, STATS_KEEP_S)
     end_build(id, b, 'failed', fields)
     reply = { 'ended', 'failed' }
   end
 end
-place(b.lane, lane)
+lane = lane or stats_of(b.lane)
+if moves or late or lane.at and lane.at ~= 'lanes' then place(b.lane, lane) end
 wake()
 return reply

@@ -20,7 +20,7 @@ end
 
 local function watch(build)
   if dispatcher == '' then return 0 end
-  call('HINCRBY', base .. 'people:' .. build, dispatcher, 1)
+  call('HINCRBY', base .. 'people:' .. build, dispatcher, '1')
   call('SADD', base .. 'watched:' .. dispatcher, build)
   -- One that has said goodbye, or has not sent a heartbeat yet, is forgotten all the same.
   call('ZADD', base .. 'timers', 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
@@ -82,7 +82,7 @@ call('HSET', base .. 'build:' .. id, 'state', 'queued', 'lane', lane, 'repo', re
 call('SET', base .. 'image:' .. image, id)
 call('ZADD', base .. 'queued', due, id)
 call('ZADD', base .. 'lane:' .. lane, due, id)
-place(lane, stats)
+came_in(lane, stats, id, due)
 tell(id, lane, 'queued', 1)
 wake()
 return answer('new', id, b)
