@@ -68,8 +68,6 @@ impl Bench {
             place: "k8s:bench/builds".to_owned(),
             slots: 64,
             draining: false,
-            paused: None,
-            nodes: 0,
             lease: limits::LEASE,
             held: held.to_vec(),
         };
@@ -90,7 +88,7 @@ impl Bench {
     }
 
     fn finish(&self, token: &Token) {
-        let finish = Finish::of(Outcome::Succeeded);
+        let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
         self.runtime.block_on(self.queue.finish(token, &finish)).unwrap();
     }
 }

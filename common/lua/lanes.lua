@@ -26,11 +26,14 @@ end
 local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
 
 local resolved = {} -- what this call has read of rules; whoever changes one empties it
+local UNRULED = {}
 
 -- What the rules say of a lane: each part from the most specific rule that sets it. `own` is the text
 -- of the lane's very own.
 local function resolve(lane)
   if resolved[lane] then return resolved[lane] end
+  if resolved.none == nil then resolved.none = call('HLEN', base .. 'rules') == 0 end
+  if resolved.none then return UNRULED end
   local names = rule_names(lane)
   local texts = call('HMGET', base .. 'rules', unpack(names))
   local r = { own = texts[1] }
@@ -60,27 +63,29 @@ local function stats_of(lane)
   return { at = v[1], mean = tonumber(v[2]), succeeded = tonumber(v[3]) or 0 }
 end
 
--- Where a lane with queued builds belongs (r.where), and the facts that decide it. `taken` is how many
--- permits it holds, where the caller knows.
+local function is_slow(mean) return mean and T.slow_after > 0 and mean >= T.slow_after end
+
+-- Where a lane with queued builds belongs, and the facts that decide it: permits taken, its limit and
+-- burst, its shared limit's name and size. `taken` is handed in where the caller knows it.
 local function judge(lane, mean, taken)
-  local r = setmetatable({}, { __index = resolve(lane) })
-  r.taken = taken or call('ZCARD', base .. 'permits:' .. lane)
-  r.limit = r.limit or T.limit
-  r.burst = math.max(r.burst or T.burst, r.limit)
-  if not r.shared and T.slow_after > 0 and (mean or 0) >= T.slow_after then
-    r.shared, r.shared_limit = 'slow', T.slow_limit
-  end
+  local r = resolve(lane)
+  taken = taken or call('ZCARD', base .. 'permits:' .. lane)
+  local limit = r.limit or T.limit
+  local burst = math.max(r.burst or T.burst, limit)
+  local shared, shared_max = r.shared, r.shared_limit
+  if not shared and is_slow(mean) then shared, shared_max = 'slow', T.slow_limit end
+  local where
   if r.hold then
-    r.where = 'lanes:held'
-  elseif r.shared then
+    where = 'lanes:held'
+  elseif shared then
     -- It does not borrow: what it could borrow belongs to the lanes that it shares with.
-    r.where = r.taken < r.limit and 'lanes:shared:' .. r.shared or 'lanes:full'
-  elseif r.taken < r.limit then
-    r.where = 'lanes'
+    where = taken < limit and 'lanes:shared:' .. shared or 'lanes:full'
+  elseif taken < limit then
+    where = 'lanes'
   else
-    r.where = r.taken < r.burst and 'lanes:burst' or 'lanes:full'
+    where = taken < burst and 'lanes:burst' or 'lanes:full'
   end
-  return r
+  return where, taken, limit, burst, shared, shared_max
 end
 
 local function shared_limit(name)
@@ -93,7 +98,7 @@ end
 
 -- A shared limit stands in `lanes` as one member, scored with its first lane, while it has a permit.
 local function refresh_shared(name)
-  local head = call('ZRANGE', base .. 'lanes:shared:' .. name, 0, 0, 'WITHSCORES')
+  local head = call('ZRANGE', base .. 'lanes:shared:' .. name, '0', '0', 'WITHSCORES')
   if head[1] and call('ZCARD', base .. 'permits:shared:' .. name) < shared_limit(name) then
     call('ZADD', base .. 'lanes', head[2], '@' .. name)
   else
@@ -106,11 +111,12 @@ local function shared_name(set) return set and string.match(set, '^lanes:shared:
 -- THE step: puts a lane where it belongs. The only writer of the `lanes…` sets. The caller hands on
 -- what it has just read or written: the lane's stats, how many permits it holds.
 local function place(lane, known, taken)
-  local head = call('ZRANGE', base .. 'lane:' .. lane, 0, 0, 'WITHSCORES')
+  local head = call('ZRANGE', base .. 'lane:' .. lane, '0', '0', 'WITHSCORES')
   local stats = base .. 'stats:' .. lane
   known = known or stats_of(lane)
-  local at, where = known.at, nil
-  if head[1] then where = judge(lane, known.mean, taken).where end
+  local at = known.at
+  local where
+  if head[1] then where = judge(lane, known.mean, taken) end
   if at and at ~= where then call('ZREM', base .. at, lane) end
   if where then
     call('ZADD', base .. where, head[2], lane)
@@ -123,14 +129,22 @@ local function place(lane, known, taken)
   if entered then refresh_shared(entered) end
 end
 
+-- A build came into line: its lane stays in its set, and moves there only if the build is its first.
+local function came_in(lane, known, id, due)
+  local at = known.at
+  if not at then return place(lane, known) end
+  if call('ZRANGE', base .. 'lane:' .. lane, '0', '0')[1] ~= id then return end
+  call('ZADD', base .. at, due, lane)
+  local shared = shared_name(at)
+  if shared then refresh_shared(shared) end
+end
+
 -- The lane whose first build is next, and the set it comes from; `free` slots of all are free.
 local function next_head(free)
-  -- Until workers have said what still runs nothing is begun: it might run already.
-  if T.refill_until > now then return nil end
-  local head = call('ZRANGE', base .. 'lanes', 0, 0, 'WITHSCORES')
+  local head = call('ZRANGE', base .. 'lanes', '0', '0', 'WITHSCORES')
   local lane, score, set = head[1], tonumber(head[2]), 'lanes'
   if free * 2 > T.slots then
-    local burst = call('ZRANGE', base .. 'lanes:burst', 0, 0, 'WITHSCORES')
+    local burst = call('ZRANGE', base .. 'lanes:burst', '0', '0', 'WITHSCORES')
     if burst[1] and (not lane or tonumber(burst[2]) < score) then
       lane, score, set = burst[1], tonumber(burst[2]), 'lanes:burst'
     end
@@ -159,7 +173,7 @@ local function slots_changed(by)
   if by == 0 then return end
   local before = T.limit
   call('HINCRBY', base .. 'totals', 'slots', by)
-  totals()
+  T = setmetatable({}, lazily)
   if T.limit ~= before then replace_later('*') end
   refresh_shared('slow')
 end

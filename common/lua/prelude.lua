@@ -8,13 +8,15 @@ local base = string.sub(KEYS[1], 1, -7)
 
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
 local KEEP_S = 86400             -- how long ended builds stay
-local STATS_KEEP_S = 180 * 86400 -- how long a lane's durations stay after its latest build
-local EVENTS_MAX = 10000
-local AUDIT_MAX = 100000
 local HOUR = 3600000
 local ADOPTIONS_MAX = 5          -- a run that is lost more often within an hour kills its workers
 local DURATION_MAX = 7200000     -- longer builds count as two hours: one must not spoil the mean
-local MEMORY_S = { succeeded = 60, repository = 300, stuck = 300, infrastructure = 30 }
+
+-- What Redis is only handed is text: it takes numbers as slowly as another command.
+local EVENTS_MAX = '10000'
+local AUDIT_MAX = '100000'
+local STATS_KEEP_S = '15552000' -- 180 days: how long a lane's durations stay after its latest build
+local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
 
 local now
 if ARGV[1] == '' then
@@ -30,29 +32,32 @@ local format = string.format
 local function ms(number) return format('%d', number) end
 local NOW = ms(now)
 
-local T -- totals and policy, read once
-local function totals()
-  local v = call('HMGET', base .. 'totals', 'slots', 'background', 'mean', 'patience', 'overtake_max', 'limit',
-    'burst', 'slow_after', 'slow_limit', 'people_max', 'mean_of', 'avoided', 'refill_until')
-  local slots = tonumber(v[1]) or 0
-  local limit = tonumber(v[6]) or (slots < 4 and 1 or 2)
-  T = {
-    slots = slots,
-    background = tonumber(v[2]) or 0,
-    mean = tonumber(v[3]),
-    patience = tonumber(v[4]) or 30,
-    overtake_max = tonumber(v[5]) or 4 * HOUR,
-    limit = limit,
-    burst = math.max(tonumber(v[7]) or 3, limit),
-    slow_after = tonumber(v[8]) or HOUR,
-    slow_limit = tonumber(v[9]) or math.max(1, math.floor(slots / 2)),
-    people_max = tonumber(v[10]) or 200,
-    mean_of = tonumber(v[11]) or 0,
-    background_max = math.max(1, math.floor(slots * 3 / 4)),
-    avoided = tonumber(v[12]) or 0, -- nodes that are
-    refill_until = tonumber(v[13]) or 0,
-  }
-end
+-- Totals and policy, each read when it is first asked for, with those that go with it.
+local lazily = {
+  __index = function(t, name)
+    if name == 'patience' or name == 'overtake_max' or name == 'people_max' then
+      local v = call('HMGET', base .. 'totals', 'patience', 'overtake_max', 'people_max')
+      t.patience = tonumber(v[1]) or 30
+      t.overtake_max = tonumber(v[2]) or 4 * HOUR
+      t.people_max = tonumber(v[3]) or 200
+    else
+      local v = call('HMGET', base .. 'totals', 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
+        'mean', 'mean_of')
+      local slots = tonumber(v[1]) or 0
+      t.slots = slots
+      t.background = tonumber(v[2]) or 0
+      t.background_max = math.max(1, math.floor(slots * 3 / 4))
+      t.limit = tonumber(v[3]) or (slots < 4 and 1 or 2)
+      t.burst = math.max(tonumber(v[4]) or 3, t.limit)
+      t.slow_after = tonumber(v[5]) or HOUR
+      t.slow_limit = tonumber(v[6]) or math.max(1, math.floor(slots / 2))
+      t.mean = tonumber(v[7]) or false
+      t.mean_of = tonumber(v[8]) or 0
+    end
+    return rawget(t, name)
+  end,
+}
+local T = setmetatable({}, lazily)
 
 -- What keeps this script from running at all, or nil.
 local function gate()
@@ -62,7 +67,6 @@ local function gate()
   if ARGV[1] ~= '' and call('EXISTS', base .. 'simulation') == 0 then
     return redis.error_reply('ERR a time was given to a queue that is not simulated')
   end
-  totals()
 end
 
 local function is_ended(state) return state == 'succeeded' or state == 'failed' or state == 'cancelled' end

@@ -4,11 +4,10 @@
 --   ARGV[8] priority, ARGV[9] args JSON, ARGV[10] push 0/1, ARGV[11] labels JSON, ARGV[12] sealed
 --   secrets or empty, ARGV[13] force 0/1, ARGV[14] operate 0/1, ARGV[15] dispatcher or empty
 -- Returns: {'new'|'joined'|'ended', id, state, attempt, people, position or '', expected ms}
---   | {'refilling', ms} | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
+--   | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
 -- Invariants: I1, I2, I5, I7
 local refused = gate()
 if refused then return refused end
-if T.refill_until > now then return { 'refilling', ms(T.refill_until - now) } end
 local id, image, repo, ref, lane = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local priority, args, secrets = ARGV[8], ARGV[9], ARGV[12]
 local force, operate, dispatcher = ARGV[13] == '1', ARGV[14] == '1', ARGV[15]
@@ -21,7 +20,7 @@ end
 
 local function watch(build)
   if dispatcher == '' then return 0 end
-  call('HINCRBY', base .. 'people:' .. build, dispatcher, 1)
+  call('HINCRBY', base .. 'people:' .. build, dispatcher, '1')
   call('SADD', base .. 'watched:' .. dispatcher, build)
   -- One that has said goodbye, or has not sent a heartbeat yet, is forgotten all the same.
   call('ZADD', base .. 'timers', 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
@@ -83,7 +82,7 @@ call('HSET', base .. 'build:' .. id, 'state', 'queued', 'lane', lane, 'repo', re
 call('SET', base .. 'image:' .. image, id)
 call('ZADD', base .. 'queued', due, id)
 call('ZADD', base .. 'lane:' .. lane, due, id)
-place(lane, stats)
+came_in(lane, stats, id, due)
 tell(id, lane, 'queued', 1)
 wake()
 return answer('new', id, b)

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use crate::command::{CommandTemplate, TEMPLATE_DEFAULT};
 use crate::executor::{ExecutorKind, SupervisorCommand};
+use crate::pod::{KubernetesArgs, PodSettings};
 use crate::settings::Settings;
 
 /// Options of a worker.
@@ -71,6 +72,9 @@ pub struct Args {
     /// How long builds may go on when the worker is to end
     #[arg(long, env = "FAIRLANE_DRAIN_TIMEOUT", default_value = "5min")]
     pub drain_timeout: humantime::Duration,
+    /// How builds run on Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
 }
 
 impl Args {
@@ -82,7 +86,7 @@ impl Args {
         let Self {
             // The caller opens the queue.
             redis_url: _,
-            prefix: _,
+            prefix,
             host,
             slots,
             executor,
@@ -95,12 +99,15 @@ impl Args {
             silence_timeout,
             timeout,
             drain_timeout,
+            kubernetes,
         } = self;
+        let command = CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?;
         let settings = Settings {
             host: host.unwrap_or_else(host_name),
             slots,
             executor,
-            command: CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?,
+            pods: kubernetes.settings(&prefix, command.clone(), *timeout)?,
+            command,
             allowed_args: AllowedArgs::new(&allow_args.unwrap_or_default()),
             seal_keys: seal_key.as_ref().map(SealKeys::parse).transpose().context("FAIRLANE_SEAL_KEY")?,
             lease: *lease,
@@ -125,6 +132,7 @@ impl Default for Settings {
             slots: NonZeroUsize::MIN,
             executor: ExecutorKind::Process,
             command: CommandTemplate::default(),
+            pods: PodSettings::default(),
             allowed_args: AllowedArgs::default(),
             seal_keys: None,
             lease: fairlane_common::limits::LEASE,

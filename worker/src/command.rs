@@ -76,6 +76,12 @@ impl CommandTemplate {
         })
     }
 
+    /// The program and its arguments for one build.
+    pub fn words(&self, build: &Build) -> Vec<String> {
+        let program = self.words.first().into_iter().flatten().map(|piece| piece.fill(build)).collect();
+        [vec![program], self.arguments(build)].concat()
+    }
+
     /// The arguments for one build.
     pub fn arguments(&self, build: &Build) -> Vec<String> {
         let spec = &build.spec;

@@ -55,8 +55,6 @@ pub(crate) async fn beat(worker: &Worker) -> fairlane_common::Result<()> {
         place: worker.place.clone(),
         slots: settings.slots.get(),
         draining: worker.draining.is_cancelled(),
-        paused: None,
-        nodes: 0,
         lease: settings.lease,
         held,
     };
@@ -69,8 +67,7 @@ pub(crate) async fn beat(worker: &Worker) -> fairlane_common::Result<()> {
                 worker.registry.renewed(token, deadline);
                 worker.registry.want(token, Wanted::Cancelled);
             }
-            // What cannot be registered again is let go.
-            Renewal::Stale | Renewal::Unknown => worker.registry.want(token, Wanted::LetGo),
+            Renewal::Stale => worker.registry.want(token, Wanted::LetGo),
         }
     }
     worker.note_life(&reply.born);

@@ -9,6 +9,7 @@ use fairlane_common::seal::SealKeys;
 
 use crate::command::CommandTemplate;
 use crate::executor::{ExecutorKind, SupervisorCommand};
+use crate::pod::PodSettings;
 
 /// The settings of a worker.
 #[derive(Debug, Clone)]
@@ -19,8 +20,10 @@ pub struct Settings {
     pub slots: NonZeroUsize,
     /// Where runs live.
     pub executor: ExecutorKind,
-    /// What the process executor runs.
+    /// What is run.
     pub command: CommandTemplate,
+    /// How the kubernetes executor makes pods.
+    pub pods: PodSettings,
     /// Extra repo2docker arguments that builds may bring along (see [`fairlane_common::allow`]).
     pub allowed_args: fairlane_common::AllowedArgs,
     /// Open builds' secrets. Without them a build with secrets fails, with a clear reason.

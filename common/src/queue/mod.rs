@@ -5,11 +5,9 @@ mod claim;
 mod finish;
 pub mod inspect;
 mod lease;
-mod nodes;
 mod people;
 mod policy;
 mod reap;
-mod register;
 mod rules;
 mod submit;
 mod views;
@@ -22,11 +20,9 @@ pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed};
 pub use finish::{Finish, Finished, Outcome};
 pub use lease::{Beat, BeatReply, Held, Release, Renewal};
-pub use nodes::Blame;
 pub use people::{DispatcherBeat, DispatcherBeatReply};
 pub use policy::Policy;
 pub use reap::Reaped;
-pub use register::{Registered, Registration};
 pub use rules::RuleChange;
 pub use submit::{Admitted, Submit, Submitted};
 pub use wake::{OrphanNews, Waiter};
@@ -36,7 +32,6 @@ use crate::clock::Clock;
 use crate::connection::Link;
 use crate::error::Result;
 use crate::keys::Keys;
-use crate::limits;
 use crate::redis_url::RedisUrl;
 use crate::script::{Args, OPEN};
 
@@ -84,13 +79,7 @@ impl Queue {
     /// Makes the queue where there is none, and notes which life of Redis this is.
     pub(crate) async fn reopen(&self) -> Result<()> {
         let simulated = matches!(self.clock, Clock::Simulated(_));
-        let known = self.life();
-        let args = Args::new()
-            .text(SCHEMA)
-            .show(uuid::Uuid::new_v4().simple())
-            .flag(simulated)
-            .text(known)
-            .show(limits::REFILL.as_millis());
+        let args = Args::new().text(SCHEMA).show(uuid::Uuid::new_v4().simple()).flag(simulated);
         let mut reply = self.call_once(&OPEN, &args).await?;
         if reply.tag == "schema" {
             return Err(crate::Error::Schema { found: reply.next()?, known: SCHEMA });
@@ -102,16 +91,6 @@ impl Queue {
         }
         *known = born;
         Ok(())
-    }
-
-    fn life(&self) -> String {
-        self.born.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes which life of Redis an answer comes from. Another than before means that Redis was
-    /// emptied: the others are told, so that nothing begins before workers have said what runs.
-    pub(crate) async fn note_life(&self, born: &str) -> Result<()> {
-        if born.is_empty() || self.life() == born { Ok(()) } else { self.reopen().await }
     }
 
     /// The names of the keys.

@@ -258,8 +258,6 @@ impl Worker {
             place: worker.place(),
             slots,
             draining: false,
-            paused: None,
-            nodes: 0,
             // The tests' runs need no heartbeats.
             lease: Duration::from_mins(10),
             held: Vec::new(),
@@ -323,7 +321,6 @@ impl Run {
     pub(crate) async fn finish(self, outcome: Outcome) -> Finished {
         let finish = Finish {
             outcome,
-            node: None,
             log_tail: Some("the tail".to_owned()),
             log_end: Some(self.log.last().to_owned()),
         };

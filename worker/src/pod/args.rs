@@ -1,0 +1,116 @@
+//! The options that say how builds run on Kubernetes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::settings::{BUILD_IMAGE_DEFAULT, BUILDERS_DEFAULT, DOCKER_SOCKET_DEFAULT};
+use super::{PodSettings, label_value};
+use crate::command::CommandTemplate;
+
+/// Options of the kubernetes executor, and of those who look at its cluster.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct KubernetesArgs {
+    /// Namespace of the build pods [default: the kubeconfig's, or the worker's own]
+    #[arg(long, env = "FAIRLANE_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Whose the build pods are: others in the namespace are left alone [default: the prefix]
+    #[arg(long, value_name = "NAME", env = "FAIRLANE_INSTALLATION")]
+    pub installation: Option<String>,
+    /// Image that builds
+    #[arg(long, value_name = "IMAGE", env = "FAIRLANE_BUILD_IMAGE", default_value = BUILD_IMAGE_DEFAULT)]
+    pub build_image: String,
+    /// Run the command in place of the build image's entry point, not through it
+    #[arg(long, env = "FAIRLANE_REPLACE_ENTRYPOINT")]
+    pub replace_entrypoint: bool,
+    /// The container engine's socket on the nodes; none for images that need none
+    #[arg(long, value_name = "PATH", env = "FAIRLANE_DOCKER_SOCKET", default_value = DOCKER_SOCKET_DEFAULT)]
+    pub docker_socket: String,
+    /// Secret with a config.json for pushing, unless a build brings credentials
+    #[arg(long, value_name = "SECRET", env = "FAIRLANE_PUSH_SECRET")]
+    pub push_secret: Option<String>,
+    /// Let builds of a repository go to the same node, for its cache
+    #[arg(long, env = "FAIRLANE_STICKY_BUILDS")]
+    pub sticky_builds: bool,
+    /// Label selector of the pods that run a container engine on each node
+    #[arg(long, value_name = "SELECTOR", env = "FAIRLANE_BUILDERS", default_value = BUILDERS_DEFAULT)]
+    pub builders: String,
+    /// File with a pod, in YAML, that is merged into each build pod
+    #[arg(long, value_name = "FILE", env = "FAIRLANE_POD_TEMPLATE")]
+    pub pod_template: Option<PathBuf>,
+}
+
+impl KubernetesArgs {
+    /// The settings that these options make, checked. `prefix` names the installation unless one is
+    /// given; `command` is run, for at most `deadline`.
+    ///
+    /// # Errors
+    /// An option that cannot be taken; the sentence says which, and what is allowed.
+    pub fn settings(self, prefix: &str, command: CommandTemplate, deadline: Duration) -> Result<PodSettings> {
+        let Self {
+            namespace,
+            installation,
+            build_image,
+            replace_entrypoint,
+            docker_socket,
+            push_secret,
+            sticky_builds,
+            builders,
+            pod_template: _,
+        } = self;
+        let installation =
+            installation.filter(|name| !name.is_empty()).unwrap_or_else(|| label_value(prefix));
+        ensure!(
+            !installation.is_empty() && label_value(&installation) == installation,
+            "--installation: '{installation}' is no label value: at most 63 letters, digits, '-', '_' and '.', \
+             a letter or digit at both ends"
+        );
+        ensure!(!build_image.trim().is_empty(), "--build-image: name the image that builds");
+        for (option, name) in [("--namespace", &namespace), ("--push-secret", &push_secret)] {
+            if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+                check_name(name).with_context(|| option.to_owned())?;
+            }
+        }
+        Ok(PodSettings {
+            namespace: namespace.filter(|name| !name.is_empty()),
+            installation,
+            build_image,
+            command,
+            replace_entrypoint,
+            docker_socket: socket(&docker_socket)?,
+            push_secret: push_secret.filter(|name| !name.is_empty()),
+            sticky: sticky_builds,
+            builders,
+            deadline,
+        })
+    }
+}
+
+/// A path on the nodes, or `None` for no socket; `unix://` before it is left out, as `BinderHub` does.
+fn socket(text: &str) -> Result<Option<String>> {
+    if matches!(text, "" | "none" | "None") {
+        return Ok(None);
+    }
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    ensure!(
+        path.starts_with('/') && path.len() > 1 && !path.split('/').any(|part| part == ".."),
+        "--docker-socket: '{text}' is no absolute path on the nodes; 'none' for images that need no socket"
+    );
+    Ok(Some(path.to_owned()))
+}
+
+/// The name of an object, as Kubernetes takes it.
+fn check_name(name: &str) -> Result<()> {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let fits = name.len() <= 253
+        && name.starts_with(edge)
+        && name.ends_with(edge)
+        && name.chars().all(|c| edge(c) || matches!(c, '-' | '.'));
+    ensure!(
+        fits,
+        "'{name}' is no name of Kubernetes: small letters, digits, '-' and '.', a letter or digit at both ends"
+    );
+    Ok(())
+}

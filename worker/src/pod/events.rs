@@ -1,0 +1,71 @@
+//! What the events about a pod say that its status does not.
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::jiff::Timestamp;
+
+use super::PodCause;
+use super::cause::plain;
+
+/// What the latest events tell of a pod that is not started yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Something fails again and again.
+    Failed(PodCause, String),
+    /// This image is being pulled.
+    Pulling(String),
+}
+
+/// The latest word on why a pod does not start.
+pub(super) fn told(pod: &Pod, events: &[Event]) -> Option<Told> {
+    let uid = pod.metadata.uid.as_deref();
+    let about = |event: &&Event| {
+        let of = event.involved_object.uid.as_deref();
+        of.is_none() || uid.is_none() || of == uid
+    };
+    let mut events: Vec<&Event> = events.iter().filter(about).collect();
+    events.sort_by_key(|event| time_of(event));
+    let mut found: Option<Told> = None;
+    for event in events {
+        let message = plain(event.message.as_deref().unwrap_or_default());
+        match event.reason.as_deref().unwrap_or_default() {
+            // What comes after these has got past what failed before them.
+            "Pulled" | "Created" | "Started" => found = None,
+            "Pulling" => found = Some(Told::Pulling(quoted(&message).to_owned())),
+            "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => {
+                let cause = mount_cause(&message);
+                // The kubelet sums up from time to time, in words that name no cause.
+                let sums_up = cause == PodCause::MountFailed && matches!(found, Some(Told::Failed(..)));
+                if !sums_up {
+                    found = Some(Told::Failed(cause, message));
+                }
+            }
+            "FailedCreatePodSandBox" | "FailedCreatePodContainer" => {
+                found = Some(Told::Failed(PodCause::NoSandbox, message));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn mount_cause(message: &str) -> PodCause {
+    if message.contains("hostPath type check failed") {
+        PodCause::NoSocket
+    } else if message.contains("not found") && (message.contains("secret") || message.contains("configmap")) {
+        PodCause::MissingObject
+    } else {
+        PodCause::MountFailed
+    }
+}
+
+/// When an event was last seen. Those without a time come first.
+fn time_of(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+    let last = series.or(event.event_time.as_ref()).map(|time| time.0);
+    let legacy = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref()).map(|time| time.0);
+    legacy.or(last)
+}
+
+fn quoted(message: &str) -> &str {
+    message.split('"').nth(1).unwrap_or_default()
+}

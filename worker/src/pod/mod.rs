@@ -1,0 +1,31 @@
+//! A build as a pod: from a build and the settings to a [`Pod`](k8s_openapi::api::core::v1::Pod),
+//! and from a pod back to the build and to what has become of it. Nothing here speaks to a cluster.
+//!
+//! - [`pod`], [`secret`]: what is created; [`PodSettings`] and [`Placement`] say how and where.
+//! - [`identity`], [`token_patch`], [`selector`]: whose a pod is, read from its marks alone.
+//! - [`observe`]: what its status and events mean; [`PodCause`] is the one table of failures.
+
+mod args;
+mod cause;
+mod events;
+mod identity;
+mod make;
+mod names;
+mod observe;
+mod placement;
+mod settings;
+
+pub use args::KubernetesArgs;
+pub use cause::{Failure, PodCause};
+pub use identity::{PodIdentity, identity, selector, token_patch};
+pub use make::{owner_patch, pod, secret};
+pub use names::{label_value, pod_name};
+pub use observe::{Hopeless, Observed, Waiting, observe};
+pub use placement::Placement;
+pub use settings::PodSettings;
+
+/// The value of the label `component`: `BinderHub`'s cleaner deletes what is called
+/// `binderhub-build`, and must leave these alone.
+pub const COMPONENT: &str = "fairlane-build";
+/// The container that builds; a pod template names it to change it.
+pub const CONTAINER: &str = "builder";

@@ -1,0 +1,314 @@
+//! From a pod's status and events to what has become of the run.
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Event, Pod,
+    PodCondition, PodStatus,
+};
+use k8s_openapi::jiff::Timestamp;
+
+use super::cause::plain;
+use super::events::{Told, told};
+use super::{CONTAINER, Failure, PodCause};
+use crate::executor::Exit;
+
+/// What has become of a run's pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    /// Its container has not started.
+    Pending(Waiting),
+    /// Its container runs, as far as is known.
+    Running {
+        /// What people should know meanwhile: its node does not answer.
+        note: Option<String>,
+    },
+    /// Its container has ended, or will never be heard of again.
+    Ended {
+        /// How the command ended; nothing where that is not known.
+        exit: Exit,
+        /// What befell the pod, where that is more than the command's own end.
+        failure: Option<Failure>,
+    },
+}
+
+/// A pod that has not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it waits for, for people.
+    pub note: String,
+    /// Since when, by the cluster's clock.
+    pub since: Option<Timestamp>,
+    /// What the run has failed of if this goes on for too long.
+    pub hopeless: Hopeless,
+}
+
+/// The end of a pod that never starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hopeless {
+    /// What it is put down to then.
+    pub failure: Failure,
+    /// How long the same cause may be seen without a break before that is so; `None`: until the
+    /// run's own time to start is over.
+    pub patience: Option<std::time::Duration>,
+}
+
+/// What a pod's status and the events about it mean. Events may be missing (a right may be), late
+/// or about an earlier pod of that name.
+pub fn observe(pod: &Pod, events: &[Event]) -> Observed {
+    let view = View::of(pod);
+    if let Some(end) = view.container.and_then(|status| terminated(status)) {
+        return view.ended(end);
+    }
+    match view.status.phase.as_deref() {
+        Some("Failed" | "Succeeded") => return view.failed(),
+        _ if view.is_running() => {}
+        _ => return Observed::Pending(view.waiting(events)),
+    }
+    // The kubelet alone can say how a container ended; one that does not answer never will.
+    if view.node_is_silent() {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return view.lost("it does not answer");
+        }
+        let node = view.node_shown();
+        return Observed::Running { note: Some(format!("{node} does not answer; the build may still run")) };
+    }
+    Observed::Running { note: None }
+}
+
+/// A pod with the parts of it that are looked at again and again.
+struct View<'a> {
+    pod: &'a Pod,
+    status: &'a PodStatus,
+    node: Option<&'a str>,
+    container: Option<&'a ContainerStatus>,
+}
+
+static NO_STATUS: std::sync::LazyLock<PodStatus> = std::sync::LazyLock::new(PodStatus::default);
+
+impl<'a> View<'a> {
+    fn of(pod: &'a Pod) -> Self {
+        let status = pod.status.as_ref().unwrap_or(&NO_STATUS);
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        let containers = status.container_statuses.as_deref().unwrap_or_default();
+        let container = containers.iter().find(|status| status.name == CONTAINER);
+        Self { pod, status, node, container }
+    }
+
+    fn failure(&self, cause: PodCause, detail: &str) -> Failure {
+        cause.failure(self.node, detail)
+    }
+
+    fn condition(&self, kind: &str) -> Option<&'a PodCondition> {
+        self.status.conditions.as_deref().unwrap_or_default().iter().find(|found| found.type_ == kind)
+    }
+
+    fn node_shown(&self) -> String {
+        self.node.map_or_else(|| "its node".to_owned(), |node| format!("node {node}"))
+    }
+
+    fn is_running(&self) -> bool {
+        self.state().is_some_and(|state| state.running.is_some())
+    }
+
+    fn state(&self) -> Option<&'a ContainerState> {
+        self.container.and_then(|status| status.state.as_ref())
+    }
+
+    fn waits_for(&self) -> Option<&'a ContainerStateWaiting> {
+        self.state().and_then(|state| state.waiting.as_ref())
+    }
+
+    /// The node controller has taken its readiness though its containers were well when last
+    /// heard of: the kubelet is silent.
+    fn node_is_silent(&self) -> bool {
+        let is = |kind: &str, value: &str| self.condition(kind).is_some_and(|found| found.status == value);
+        is("Ready", "False") && is("ContainersReady", "True")
+    }
+
+    fn lost(&self, detail: &str) -> Observed {
+        Observed::Ended { exit: Exit::default(), failure: Some(self.failure(PodCause::NodeLost, detail)) }
+    }
+
+    /// The command has ended.
+    fn ended(&self, end: &ContainerStateTerminated) -> Observed {
+        let exit = Exit { code: Some(end.exit_code), signal: end.signal, stopped: None };
+        if end.exit_code == 0 {
+            return Observed::Ended { exit, failure: None };
+        }
+        let failure = self.of_pod().or_else(|| self.of_container(end)).or_else(|| self.of_deletion());
+        // Where the node was lost the code is made up.
+        let is_lost = failure.as_ref().is_some_and(|failure| failure.cause == PodCause::NodeLost);
+        Observed::Ended { exit: if is_lost { Exit::default() } else { exit }, failure }
+    }
+
+    /// The pod has ended without a word of its main container.
+    fn failed(&self) -> Observed {
+        if self.status.phase.as_deref() == Some("Succeeded") {
+            return Observed::Ended { exit: Exit { code: Some(0), ..Exit::default() }, failure: None };
+        }
+        // The pod collector gives up pods whose kubelet never said how they ended.
+        let lost = || self.is_running().then(|| self.failure(PodCause::NodeLost, ""));
+        let failure = self.of_pod().or_else(|| self.of_init()).or_else(lost).or_else(|| self.of_deletion());
+        let failure = failure.unwrap_or_else(|| {
+            let words = [self.status.reason.as_deref(), self.status.message.as_deref()];
+            self.failure(PodCause::Unexplained, &words.into_iter().flatten().collect::<Vec<_>>().join(": "))
+        });
+        Observed::Ended { exit: Exit::default(), failure: Some(failure) }
+    }
+
+    fn of_container(&self, end: &ContainerStateTerminated) -> Option<Failure> {
+        let message = end.message.as_deref().unwrap_or_default();
+        let (cause, detail) = match end.reason.as_deref()? {
+            "OOMKilled" => match self.memory_limit() {
+                Some(limit) => (PodCause::OwnMemory, limit),
+                None => (PodCause::NodeMemory, ""),
+            },
+            "StartError" | "ContainerCannotRun" => (PodCause::CannotStart, message),
+            "ContainerStatusUnknown" => (PodCause::NodeLost, message),
+            _ => return None,
+        };
+        Some(self.failure(cause, detail))
+    }
+
+    fn of_deletion(&self) -> Option<Failure> {
+        self.pod.metadata.deletion_timestamp.as_ref().map(|_| self.failure(PodCause::Deleted, ""))
+    }
+
+    /// What the pod's own reason and conditions say.
+    fn of_pod(&self) -> Option<Failure> {
+        let reason = self.status.reason.as_deref().unwrap_or_default();
+        let message = self.status.message.as_deref().unwrap_or_default();
+        let (cause, detail) = match reason {
+            "Evicted" if is_own_limit(message) => (PodCause::OwnDisk, message),
+            "Evicted" => (PodCause::NodePressure, message),
+            "DeadlineExceeded" => {
+                let waits = self.waits_for().and_then(|waiting| waiting.message.as_deref());
+                (PodCause::Deadline, waits.unwrap_or(message))
+            }
+            "NodeLost" => (PodCause::NodeLost, message),
+            "Terminated" | "NodeShutdown" | "Shutdown" => (PodCause::NodeShutdown, message),
+            "Preempting" => (PodCause::Preempted, message),
+            _ if is_rejection(reason) => {
+                return Some(self.failure(PodCause::Rejected, &format!("{reason}: {message}")));
+            }
+            _ => return self.disruption(),
+        };
+        Some(self.failure(cause, detail))
+    }
+
+    fn disruption(&self) -> Option<Failure> {
+        let found = self.condition("DisruptionTarget").filter(|found| found.status == "True")?;
+        let cause = match found.reason.as_deref().unwrap_or_default() {
+            "PreemptionByScheduler" => PodCause::Preempted,
+            "DeletionByPodGC" => PodCause::NodeLost,
+            "DeletionByTaintManager" if self.node_is_silent() => PodCause::NodeLost,
+            "DeletionByTaintManager" => PodCause::Tainted,
+            "TerminationByKubelet" => PodCause::NodeShutdown,
+            _ => PodCause::Drained,
+        };
+        Some(self.failure(cause, found.message.as_deref().unwrap_or_default()))
+    }
+
+    fn of_init(&self) -> Option<Failure> {
+        let inits = self.status.init_container_statuses.as_deref().unwrap_or_default();
+        let (name, end) = inits.iter().find_map(|status| {
+            let end = terminated(status).filter(|end| end.exit_code != 0)?;
+            Some((&status.name, end))
+        })?;
+        let words = [end.reason.as_deref(), end.message.as_deref()];
+        let words = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
+        let detail = format!("{name} ended with exit code {} ({words})", end.exit_code);
+        Some(self.failure(PodCause::InitFailed, &detail))
+    }
+
+    /// The limit that the container, or its pod as a whole, was given; not the node's, which the
+    /// status shows too.
+    fn memory_limit(&self) -> Option<&'a str> {
+        let spec = self.pod.spec.as_ref()?;
+        let container = spec.containers.iter().find(|container| container.name == CONTAINER)?;
+        let limits = [container.resources.as_ref(), spec.resources.as_ref()];
+        let limits = limits.into_iter().flatten().filter_map(|resources| resources.limits.as_ref());
+        limits.filter_map(|limits| limits.get("memory")).map(|limit| limit.0.as_str()).next()
+    }
+
+    fn waiting(&self, events: &[Event]) -> Waiting {
+        let scheduled = self.condition("PodScheduled");
+        let since = scheduled.and_then(|found| found.last_transition_time.as_ref());
+        let since = since.or(self.pod.metadata.creation_timestamp.as_ref()).map(|time| time.0);
+        let (note, cause, detail) = if self.pod.metadata.deletion_timestamp.is_some() {
+            ("its pod is being deleted".to_owned(), PodCause::Deleted, String::new())
+        } else if let Some(refused) = scheduled.filter(|found| found.status == "False") {
+            let detail = scheduler_words(refused.message.as_deref().unwrap_or_default());
+            (format!("waiting for a node: {detail}"), PodCause::Unschedulable, detail)
+        } else if self.node.is_none() {
+            pending("waiting for the scheduler".to_owned())
+        } else {
+            self.waiting_on_node(told(self.pod, events))
+        };
+        let failure = cause.failure(self.node, &detail);
+        Waiting { note, since, hopeless: Hopeless { failure, patience: cause.patience() } }
+    }
+
+    /// The note for people, what it is put down to, and the detail.
+    fn waiting_on_node(&self, told: Option<Told>) -> (String, PodCause, String) {
+        let node = self.node_shown();
+        let waits = self.waits_for();
+        let reason = waits.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+        let message = plain(waits.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default());
+        let cause = match reason {
+            "ErrImageNeverPull" => PodCause::ImageAbsent,
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "RegistryUnavailable"
+            | "ImageInspectError"
+            | "SignatureValidationFailed" => PodCause::ImagePull,
+            "InvalidImageName" => PodCause::ImageName,
+            "CreateContainerConfigError" if message.contains("not found") => PodCause::MissingObject,
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                PodCause::CannotCreate
+            }
+            _ => match told {
+                Some(Told::Failed(cause, detail)) => return (format!("{node}: {detail}"), cause, detail),
+                Some(Told::Pulling(image)) => {
+                    return pending(format!("{node} pulls the build image {image}"));
+                }
+                None if reason == "PodInitializing" => {
+                    return pending(format!("its init containers run on {node}"));
+                }
+                None => return pending(format!("being set up on {node}")),
+            },
+        };
+        let detail = if message.is_empty() { reason.to_owned() } else { message };
+        (format!("{node}: {detail}"), cause, detail)
+    }
+}
+
+/// Nothing is wrong so far.
+fn pending(note: String) -> (String, PodCause, String) {
+    (note.clone(), PodCause::Pending, note)
+}
+
+/// Whether it is the kubelet's word for a pod that it would not take.
+fn is_rejection(reason: &str) -> bool {
+    let words = ["NodeAffinity", "NodeName", "NodePorts", "UnexpectedAdmissionError"];
+    words.contains(&reason) || reason.starts_with("OutOf")
+}
+
+fn terminated(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    status.state.as_ref().and_then(|state| state.terminated.as_ref())
+}
+
+/// Whether an eviction was for a limit of the pod's own, not for a shortage of the node's.
+fn is_own_limit(message: &str) -> bool {
+    message.contains("exceeds the") || message.contains("exceeded its")
+}
+
+/// What the scheduler says, without its words on preemption, which nobody asked for.
+fn scheduler_words(message: &str) -> String {
+    let end =
+        [" preemption:", " no new claims to deallocate"].iter().filter_map(|words| message.find(words)).min();
+    plain(&message[..end.unwrap_or(message.len())])
+}
+
+#[cfg(test)]
+#[path = "tests/observe.rs"]
+mod tests;

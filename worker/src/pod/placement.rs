@@ -1,0 +1,126 @@
+//! Which node a build pod goes to.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use fairlane_common::Build;
+use k8s_openapi::api::core::v1::{
+    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodAntiAffinity,
+    PodSpec, PreferredSchedulingTerm, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{COMPONENT, PodSettings};
+
+/// The weight of a wish, as `BinderHub` has it: the largest.
+const WEIGHT: i32 = 100;
+
+/// What is known of the cluster's nodes when a pod is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Nodes on which a container engine for builds runs; empty where none is known.
+    pub builders: Vec<String>,
+    /// Nodes that could take builds; empty where they cannot be told.
+    pub nodes: Vec<String>,
+    /// Nodes that are avoided by all builds for a while.
+    pub avoid: Vec<String>,
+}
+
+impl Placement {
+    /// The node that a lane's builds stick to: of the builders that are not avoided the one with
+    /// the largest hash together with the lane (rendezvous hashing). A node that comes or goes
+    /// moves only its own share of lanes.
+    pub fn sticky_node(&self, build: &Build) -> Option<&str> {
+        let usable = self.builders.iter().filter(|node| !self.is_avoided(node, build));
+        let rank = |node: &&String| {
+            let hash = digest(&SHA256, format!("{}\n{node}", build.lane).as_bytes());
+            (hash.as_ref().to_vec(), (*node).clone())
+        };
+        usable.max_by_key(rank).map(String::as_str)
+    }
+
+    fn is_avoided(&self, node: &String, build: &Build) -> bool {
+        self.avoid.contains(node) || build.avoid.contains(node)
+    }
+
+    /// The nodes that must not be used, and those that had better not be. Nodes that all builds
+    /// avoid are among the former unless no other is left; those where this very build has failed
+    /// only while another one is known: the last node is better than none.
+    fn forbidden<'a>(&'a self, build: &'a Build) -> (Vec<&'a str>, Vec<&'a str>) {
+        let any = |usable: &dyn Fn(&String) -> bool| self.nodes.iter().any(usable);
+        let all_must = self.nodes.is_empty() || any(&|node| !self.avoid.contains(node));
+        let own_must = any(&|node| !self.is_avoided(node, build));
+        let own = build.avoid.iter().filter(|node| !self.avoid.contains(node));
+        let (mut never, mut rather_not): (Vec<&'a str>, Vec<&'a str>) = (Vec::new(), Vec::new());
+        if all_must { &mut never } else { &mut rather_not }.extend(self.avoid.iter().map(String::as_str));
+        if own_must { &mut never } else { &mut rather_not }.extend(own.map(String::as_str));
+        for nodes in [&mut never, &mut rather_not] {
+            nodes.sort_unstable();
+            nodes.dedup();
+        }
+        (never, rather_not)
+    }
+}
+
+/// Writes into a pod which nodes it may go to, beside what a template says of it.
+pub(super) fn place(spec: &mut PodSpec, build: &Build, settings: &PodSettings, placement: &Placement) {
+    let affinity = spec.affinity.get_or_insert_default();
+    let (never, rather_not) = placement.forbidden(build);
+    let sticky = placement.sticky_node(build).filter(|_| settings.sticky);
+    if !never.is_empty() {
+        forbid(affinity.node_affinity.get_or_insert_default(), &never);
+    }
+    for (operator, nodes) in [("In", sticky.as_slice()), ("NotIn", &rather_not)] {
+        if !nodes.is_empty() {
+            let wishes = affinity.node_affinity.get_or_insert_default();
+            let term = PreferredSchedulingTerm {
+                weight: WEIGHT,
+                preference: NodeSelectorTerm {
+                    match_fields: Some(nodes.iter().map(|node| by_name(operator, node)).collect()),
+                    ..NodeSelectorTerm::default()
+                },
+            };
+            wishes.preferred_during_scheduling_ignored_during_execution.get_or_insert_default().push(term);
+        }
+    }
+    if sticky.is_none() {
+        spread(affinity);
+    }
+}
+
+/// Build pods would rather not share a node.
+fn spread(affinity: &mut Affinity) {
+    let component = ("component".to_owned(), COMPONENT.to_owned());
+    let wish = WeightedPodAffinityTerm {
+        weight: WEIGHT,
+        pod_affinity_term: PodAffinityTerm {
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            label_selector: Some(LabelSelector {
+                match_labels: Some([component].into()),
+                ..LabelSelector::default()
+            }),
+            ..PodAffinityTerm::default()
+        },
+    };
+    let wishes: &mut PodAntiAffinity = affinity.pod_anti_affinity.get_or_insert_default();
+    wishes.preferred_during_scheduling_ignored_during_execution.get_or_insert_default().push(wish);
+}
+
+/// Terms are alternatives: each of them has to leave the nodes out.
+fn forbid(affinity: &mut NodeAffinity, nodes: &[&str]) {
+    let required = affinity.required_during_scheduling_ignored_during_execution.get_or_insert_default();
+    if required.node_selector_terms.is_empty() {
+        required.node_selector_terms.push(NodeSelectorTerm::default());
+    }
+    for term in &mut required.node_selector_terms {
+        term.match_fields.get_or_insert_default().extend(nodes.iter().map(|node| by_name("NotIn", node)));
+    }
+}
+
+/// By the node's own name, not by its label of a host name, which may differ. Kubernetes takes
+/// one value only here.
+fn by_name(operator: &str, node: &str) -> NodeSelectorRequirement {
+    NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: operator.to_owned(),
+        values: Some(vec![node.to_owned()]),
+    }
+}
