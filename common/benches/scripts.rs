@@ -68,6 +68,8 @@ impl Bench {
             place: "k8s:bench/builds".to_owned(),
             slots: 64,
             draining: false,
+            paused: None,
+            nodes: 0,
             lease: limits::LEASE,
             held: held.to_vec(),
         };
@@ -88,7 +90,7 @@ impl Bench {
     }
 
     fn finish(&self, token: &Token) {
-        let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
+        let finish = Finish::of(Outcome::Succeeded);
         self.runtime.block_on(self.queue.finish(token, &finish)).unwrap();
     }
 }

@@ -93,6 +93,12 @@ if whole then
   expect(T.background == background, 'totals count ', ms(T.background), ' background builds, there are ', ms(background))
 end
 
+complete('nodes', each('nodes', function(node)
+  expect(score('timers', 'node:' .. node), node, ' is avoided without a timer')
+  expect(call('EXISTS', base .. 'node:' .. node) == 1, node, ' is avoided and nobody knows why')
+end))
+expect(T.avoided == call('ZCARD', base .. 'nodes'), 'totals count ', ms(T.avoided), ' avoided nodes')
+
 local slots = 0
 complete('workers', each('workers', function(worker)
   slots = slots + (tonumber(call('HGET', base .. 'worker:' .. worker, 'counted')) or 0)

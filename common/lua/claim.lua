@@ -1,7 +1,7 @@
 -- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
--- Returns: {'claimed', count, (id, epoch, adopted 0/1, fields)…}
+-- Returns: {'claimed', count, (id, epoch, adopted 0/1, fields)…, then the nodes to avoid…}
 -- Invariants: I2, I3, I4, I5
 local refused = gate()
 if refused then return refused end
@@ -17,13 +17,20 @@ local function give(id, epoch, adopted)
   reply[2] = ms(#taken)
 end
 
-local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots')
+local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
+local avoided, only, probe_at = {}, nil, 0
+if T.avoided > 0 then avoided, only, probe_at = node_tools().to_avoid(where_runs, tonumber(me[5]) or 0) end
+local function answer()
+  for _, node in ipairs(avoided) do reply[#reply + 1] = node end
+  return reply
+end
+
 if me[1] and string.match(me[1], '^(%S+)') == request then
   -- The answer to this request was lost: give what it gave, unless it is held no more.
   for id, epoch, adopted in string.gmatch(me[1], ' (%S+) (%S+) (%S+)') do
     if holds(load(id), epoch, worker) then give(id, epoch, adopted) end
   end
-  return reply
+  return answer()
 end
 
 local function lease_to(id, b, state, fields)
@@ -80,8 +87,11 @@ local function take(lane, from)
   return true
 end
 
-local free, replaced = free_slots(), 0 -- an adopted orphan was counted as busy before
-while not draining and #taken < want and replaced < REPLACED_MAX do
+-- The only node of the place fails builds: one now and then tells whether it still does.
+local room = want
+if only then room = math.min(want, probe_at > now and 0 or #taken + 1) end
+local free, replaced, before = free_slots(), 0, #taken -- an adopted orphan was counted as busy before
+while not draining and #taken < room and replaced < REPLACED_MAX do
   local lane, set = next_head(free)
   if not lane then break end
   local name = string.match(lane, '^@(.*)$')
@@ -105,5 +115,7 @@ if #taken > 0 then
   -- A worker that has not sent a heartbeat yet leaves nothing behind if it never does.
   if not me[4] then call('EXPIRE', base .. 'worker:' .. worker, 60) end
 end
-wake(free)
-return reply
+if only and #taken > before then call('HSET', base .. 'node:' .. only, 'probed', NOW) end
+-- A worker that may not probe yet keeps the token: its own heartbeat says when it may.
+if not only then wake(free) end
+return answer()

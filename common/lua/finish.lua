@@ -1,13 +1,14 @@
 -- Purpose: the end of a run: its build ends, or goes back into line for another attempt.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] outcome succeeded|failed|cancelled, ARGV[6] class
---   of a failure, ARGV[7] reason, ARGV[8] node to avoid or empty, ARGV[9] last log lines or empty,
---   ARGV[10] id of the last log entry or empty, ARGV[11] random number in [0, 1)
+--   of a failure, ARGV[7] reason, ARGV[8] node that it ran on or empty, ARGV[9] last log lines or empty,
+--   ARGV[10] id of the last log entry or empty, ARGV[11] random number in [0, 1), ARGV[12] blame of the
+--   node: certain, suspect or empty, ARGV[13] what a suspect failed of, the same on any node
 -- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'}
 -- Invariants: I1, I3, I4
 local refused = gate()
 if refused then return refused end
-local id, epoch, worker, outcome, class = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local id, epoch, worker, outcome, class, reason, node = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
 -- A success is the common end, and needs few of a build's fields.
 local function load_some()
@@ -79,6 +80,9 @@ end
 local reply
 if outcome == 'succeeded' then
   if not late then learn() end
+  if not late and node ~= '' and (b.attempt > 1 or T.avoided > 0) then
+    node_tools().clear_up(id, b.lane, node, worker)
+  end
   built()
   end_build(id, b, 'succeeded', fields)
   reply = { 'ended', 'succeeded' }
@@ -86,28 +90,28 @@ elseif outcome == 'cancelled' then
   end_build(id, b, 'cancelled', fields)
   reply = { 'ended', 'cancelled' }
 else
+  local kept = {}
+  if node ~= '' and ARGV[12] ~= '' and class ~= 'repository' then
+    kept, class, reason = node_tools().blame(id, b, node, worker, ARGV[12] == 'certain', ARGV[13], class, reason)
+  end
   b.class = class
   if class == 'infrastructure' then b.failures = b.failures + 1 end
   if class == 'stuck' then b.stuck = b.stuck + 1 end
   local spent = b.failures + b.stuck
   local again = class ~= 'repository' and spent < ATTEMPTS_MAX and b.stuck < 2
   fields[#fields + 1], fields[#fields + 2] = 'class', class
-  fields[#fields + 1], fields[#fields + 2] = 'reason', ARGV[7]
+  fields[#fields + 1], fields[#fields + 2] = 'reason', reason
   fields[#fields + 1], fields[#fields + 2] = 'log_tail', ARGV[9]
   if again then
     local wait = math.min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(ARGV[11]) / 2)
     local not_before = now + math.floor(wait)
-    local kept = { 'class', class, 'reason', ARGV[7], 'log_tail', ARGV[9], 'failures', ms(b.failures), 'stuck', ms(b.stuck) }
-    if ARGV[8] ~= '' then
-      local avoid = b.avoid and cjson.decode(b.avoid) or {}
-      avoid[#avoid + 1] = ARGV[8]
-      kept[#kept + 1], kept[#kept + 2] = 'avoid', cjson.encode(avoid)
-    end
+    for _, field in ipairs({ 'class', class, 'reason', reason, 'log_tail', ARGV[9], 'failures', ms(b.failures),
+      'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
     requeue(id, b, 'finish', not_before, kept)
     reply = { 'retried', ms(not_before), ms(b.attempt + 1) }
   else
     local stats = base .. 'stats:' .. b.lane
-    call('HSET', stats, 'failed_at', NOW, 'failure', ARGV[7])
+    call('HSET', stats, 'failed_at', NOW, 'failure', reason)
     call('HINCRBY', stats, 'failed', '1')
     call('EXPIRE', stats, STATS_KEEP_S)
     end_build(id, b, 'failed', fields)

@@ -141,6 +141,8 @@ end
 
 -- The lane whose first build is next, and the set it comes from; `free` slots of all are free.
 local function next_head(free)
+  -- Until workers have said what still runs nothing is begun: it might run already.
+  if T.refill_until > now then return nil end
   local head = call('ZRANGE', base .. 'lanes', '0', '0', 'WITHSCORES')
   local lane, score, set = head[1], tonumber(head[2]), 'lanes'
   if free * 2 > T.slots then

@@ -35,14 +35,15 @@ local NOW = ms(now)
 -- Totals and policy, each read when it is first asked for, with those that go with it.
 local lazily = {
   __index = function(t, name)
-    if name == 'patience' or name == 'overtake_max' or name == 'people_max' then
-      local v = call('HMGET', base .. 'totals', 'patience', 'overtake_max', 'people_max')
+    if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until' then
+      local v = call('HMGET', base .. 'totals', 'patience', 'overtake_max', 'people_max', 'refill_until')
       t.patience = tonumber(v[1]) or 30
       t.overtake_max = tonumber(v[2]) or 4 * HOUR
       t.people_max = tonumber(v[3]) or 200
+      t.refill_until = tonumber(v[4]) or 0
     else
       local v = call('HMGET', base .. 'totals', 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
-        'mean', 'mean_of')
+        'mean', 'mean_of', 'avoided', 'refill_until')
       local slots = tonumber(v[1]) or 0
       t.slots = slots
       t.background = tonumber(v[2]) or 0
@@ -53,6 +54,8 @@ local lazily = {
       t.slow_limit = tonumber(v[6]) or math.max(1, math.floor(slots / 2))
       t.mean = tonumber(v[7]) or false
       t.mean_of = tonumber(v[8]) or 0
+      t.avoided = tonumber(v[9]) or 0 -- nodes that are
+      t.refill_until = tonumber(v[10]) or 0
     end
     return rawget(t, name)
   end,

@@ -82,6 +82,11 @@ function due.dispatcher(id)
   if #watched == BATCH then call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. id) end
 end
 
+function due.node(node)
+  node_tools().take_back(node)
+  audit('fairlane', 'node taken back', node, 'its time was over')
+end
+
 function due.rule(pattern)
   local text = call('HGET', base .. 'rules', pattern)
   if not text then return end

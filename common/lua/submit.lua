@@ -4,10 +4,11 @@
 --   ARGV[8] priority, ARGV[9] args JSON, ARGV[10] push 0/1, ARGV[11] labels JSON, ARGV[12] sealed
 --   secrets or empty, ARGV[13] force 0/1, ARGV[14] operate 0/1, ARGV[15] dispatcher or empty
 -- Returns: {'new'|'joined'|'ended', id, state, attempt, people, position or '', expected ms}
---   | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
+--   | {'refilling', ms} | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
 -- Invariants: I1, I2, I5, I7
 local refused = gate()
 if refused then return refused end
+if T.refill_until > now then return { 'refilling', ms(T.refill_until - now) } end
 local id, image, repo, ref, lane = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local priority, args, secrets = ARGV[8], ARGV[9], ARGV[12]
 local force, operate, dispatcher = ARGV[13] == '1', ARGV[14] == '1', ARGV[15]

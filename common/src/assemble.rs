@@ -6,8 +6,12 @@
 use std::collections::BTreeSet;
 
 /// The shared files, in the order in which they build on one another.
-const SHARED: &[&str] =
-    &[include_str!("../lua/prelude.lua"), include_str!("../lua/lanes.lua"), include_str!("../lua/ends.lua")];
+const SHARED: &[&str] = &[
+    include_str!("../lua/prelude.lua"),
+    include_str!("../lua/lanes.lua"),
+    include_str!("../lua/ends.lua"),
+    include_str!("../lua/nodes.lua"),
+];
 
 /// The whole text of the script that is `body`.
 pub(crate) fn with_shared(body: &str) -> String {

@@ -114,6 +114,44 @@ process_id!(
     /// A dispatcher process. A restarted dispatcher is another dispatcher.
     DispatcherId, "dispatcher");
 
+/// A node's name, as Kubernetes allows it: it becomes part of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = (1..=253).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("node", "a node's name has 1 to 253 letters, digits, '-', '.' or '_'"))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeName {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What a worker shows to act on a build: (build, epoch, worker). Another epoch or another worker
 /// in Redis means that the lease is old and nothing may be changed any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

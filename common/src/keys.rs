@@ -4,7 +4,7 @@
 //! All keys of the queue carry one hash tag, `{prefix}`, so that a Redis Cluster keeps them in one
 //! slot; logs carry their build's own tag, so that they spread.
 
-use crate::id::{BuildId, DispatcherId, Invalid, WorkerId};
+use crate::id::{BuildId, DispatcherId, Invalid, NodeName, WorkerId};
 use crate::repo::{Image, Lane};
 
 /// The names of all keys under one prefix.
@@ -69,6 +69,8 @@ impl Keys {
         totals = "totals";
         /// hash: lane or pattern → JSON rule.
         rules = "rules";
+        /// zset: nodes that are avoided, score = until when.
+        nodes = "nodes";
         /// zset: ended builds by time.
         ended = "ended";
         /// stream: every change of state, capped.
@@ -112,6 +114,16 @@ impl Keys {
     /// hash: a worker's slots, running builds, host, version.
     pub fn worker(&self, worker: &WorkerId) -> String {
         self.tagged(&format!("worker:{worker}"))
+    }
+
+    /// hash: why an avoided node is, of which cluster it is, and when it was last probed.
+    pub fn node(&self, node: &NodeName) -> String {
+        self.tagged(&format!("node:{node}"))
+    }
+
+    /// zset: lanes whose builds failed on a node, score = when.
+    pub fn node_failures(&self, node: &NodeName) -> String {
+        self.tagged(&format!("node-failures:{node}"))
     }
 
     /// set: builds that are watched through a dispatcher.

@@ -39,7 +39,7 @@ pub use allow::AllowedArgs;
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};
 pub use connection::Link;
 pub use error::{Error, Result};
-pub use id::{BuildId, DispatcherId, Invalid, Token, WorkerId};
+pub use id::{BuildId, DispatcherId, Invalid, NodeName, Token, WorkerId};
 pub use queue::Queue;
 pub use redis_info::RedisInfo;
 pub use redis_url::RedisUrl;

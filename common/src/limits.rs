@@ -24,6 +24,10 @@ pub const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How much earlier than its lease's expiry a holder stops: the time a kill takes, and clocks'
 /// drift. Smaller risks two live runs; larger wastes lease.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+/// How long after Redis was emptied nothing is begun, so that workers can register what still runs:
+/// a lease, within which every holder's heartbeat comes, and 5 s for others to register what holders
+/// that died have left. Shorter risks building twice; longer only delays.
+pub const REFILL: Duration = Duration::from_secs(15);
 /// A dispatcher is forgotten, with its people, after this long without a heartbeat.
 pub const DISPATCHER_TTL: Duration = Duration::from_secs(10);
 /// Most leases renewed in one call; 500 hold Redis for some 3 ms.

@@ -83,6 +83,9 @@ scripts! {
     SNAPSHOT = "snapshot",
     LANE = "lane",
     CHECK = "check",
+    REGISTER = "register",
+    NODES_VIEW = "nodes_view",
+    CLEAR_NODE = "clear_node",
 }
 
 /// Appends to a log; works on the log's keys alone.
@@ -159,6 +162,15 @@ impl Reply {
                 Error::Corrupt(format!("script {}: reply {}: '{text}': {e}", self.script, self.tag))
             }),
         }
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> Result<Vec<String>> {
+        let mut rest = Vec::new();
+        while let Some(value) = self.next::<Option<String>>()? {
+            rest.push(value);
+        }
+        Ok(rest)
     }
 
     /// A tag that the script's header does not list.

@@ -52,6 +52,7 @@ kinds! {
     MEMORY = "memory", TOO_MANY_REQUESTS, "Redis's memory is nearly used up";
     TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher serves as many streams as it may";
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
+    REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied, and what runs is being registered again";
     WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue has another layout";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something is wrong on our side";
 }
@@ -117,6 +118,16 @@ impl Refusal {
              GET /v1/builds lists those that are known"
         );
         Self::new(UNKNOWN_BUILD, detail).field("id")
+    }
+
+    /// Redis was emptied a moment ago.
+    pub(crate) fn refilling(wait_ms: u64) -> Self {
+        let seconds = wait_ms.div_ceil(1000).max(1);
+        let detail = format!(
+            "Redis has lost its data, and workers are registering what still runs, so that nothing is built twice; \
+             ask again in {seconds} s"
+        );
+        Self::new(REFILLING, detail).retry_after(seconds)
     }
 
     /// Redis did not answer within the time that a request may take.

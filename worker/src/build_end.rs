@@ -64,7 +64,9 @@ async fn tell_end(
     let mut backoff = Backoff::new();
     let mut refusals = 0;
     let call = match verdict {
-        Verdict::Finish(outcome) => End::Finish(Finish { outcome: outcome.clone(), log_tail, log_end }),
+        Verdict::Finish(outcome) => {
+            End::Finish(Finish { outcome: outcome.clone(), node: None, log_tail, log_end })
+        }
         Verdict::Lost(reason) => End::Release(Release::Lost { reason: reason.clone() }),
         Verdict::LetGo => return,
     };

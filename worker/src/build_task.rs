@@ -34,7 +34,7 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes a claimed build to its end.
 pub(crate) async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
-    let Claimed { token: _, build, adopted } = claimed;
+    let Claimed { token: _, build, adopted, avoided: _ } = claimed;
     let claimed = ClaimedBuild { worker, lease, build, adopted };
     // Boxed: each is large, and only one is alive at a time.
     let ended = match Box::pin(claimed.start()).await {

@@ -55,6 +55,8 @@ pub(crate) async fn beat(worker: &Worker) -> fairlane_common::Result<()> {
         place: worker.place.clone(),
         slots: settings.slots.get(),
         draining: worker.draining.is_cancelled(),
+        paused: None,
+        nodes: 0,
         lease: settings.lease,
         held,
     };
@@ -67,7 +69,8 @@ pub(crate) async fn beat(worker: &Worker) -> fairlane_common::Result<()> {
                 worker.registry.renewed(token, deadline);
                 worker.registry.want(token, Wanted::Cancelled);
             }
-            Renewal::Stale => worker.registry.want(token, Wanted::LetGo),
+            // What cannot be registered again is let go.
+            Renewal::Stale | Renewal::Unknown => worker.registry.want(token, Wanted::LetGo),
         }
     }
     worker.note_life(&reply.born);

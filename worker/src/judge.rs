@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use fairlane_common::FailureClass;
-use fairlane_common::queue::Outcome;
+use fairlane_common::queue::{Blame, Outcome};
 
 use crate::executor::{Exit, StopCause};
 use crate::lines::{self, Phase};
@@ -233,7 +233,7 @@ pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
 
 /// A failed attempt.
 pub fn failed(class: FailureClass, reason: String) -> Verdict {
-    Verdict::Finish(Outcome::Failed { class, reason, node: None })
+    Verdict::Finish(Outcome::Failed { class, reason, blame: Blame::Nobody })
 }
 
 fn failure(exit: Exit, facts: &Facts) -> (FailureClass, String) {

@@ -12,7 +12,7 @@ fn facts(lines: &[&str]) -> Facts {
 
 fn class_of(exit: Exit, lines: &[&str]) -> (FailureClass, String) {
     match judge(exit, None, &facts(lines)) {
-        Verdict::Finish(Outcome::Failed { class, reason, node: None }) => (class, reason),
+        Verdict::Finish(Outcome::Failed { class, reason, blame: Blame::Nobody }) => (class, reason),
         other => panic!("{other:?}"),
     }
 }

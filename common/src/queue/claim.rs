@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::Queue;
 use crate::build::Build;
 use crate::error::Result;
-use crate::id::{BuildId, Token, WorkerId};
-use crate::script::{Args, CLAIM};
+use crate::id::{BuildId, NodeName, Token, WorkerId};
+use crate::script::{Args, CLAIM, Reply};
 
 /// A worker's request for work.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Claimed {
     pub build: Build,
     /// Whether its run may be alive already and is to be adopted, not started.
     pub adopted: bool,
+    /// Nodes that no build should go to at the moment; [`Build::avoid`] are its own.
+    pub avoided: Vec<NodeName>,
 }
 
 impl Queue {
@@ -59,8 +61,22 @@ impl Queue {
             let adopted = reply.next::<String>()? == "1";
             let fields: HashMap<String, String> = reply.next()?;
             let token = Token { build: id, epoch, worker: claim.worker.clone() };
-            claimed.push(Claimed { token, build: Build::from_fields(id, fields)?, adopted });
+            claimed.push(Claimed {
+                token,
+                build: Build::from_fields(id, fields)?,
+                adopted,
+                avoided: Vec::new(),
+            });
+        }
+        let avoided = node_names(&mut reply)?;
+        for one in &mut claimed {
+            one.avoided.clone_from(&avoided);
         }
         Ok(claimed)
     }
+}
+
+/// The nodes at the end of a reply.
+pub(super) fn node_names(reply: &mut Reply) -> Result<Vec<NodeName>> {
+    reply.rest()?.iter().map(|name| Ok(name.parse()?)).collect()
 }

@@ -1,9 +1,9 @@
 //! The end of a run: the build ends, or goes back into line for another attempt.
 
-use super::Queue;
+use super::{Blame, Queue};
 use crate::build::{BuildState, FailureClass};
 use crate::error::Result;
-use crate::id::Token;
+use crate::id::{NodeName, Token};
 use crate::script::{Args, FINISH};
 
 /// How a run ended.
@@ -17,8 +17,8 @@ pub enum Outcome {
         class: FailureClass,
         /// One sentence for people.
         reason: String,
-        /// The node to avoid when it is tried again.
-        node: Option<String>,
+        /// Whether the node that it ran on is to blame; then it is tried again on another one.
+        blame: Blame,
     },
     /// It was stopped because somebody asked for that.
     Cancelled,
@@ -29,10 +29,19 @@ pub enum Outcome {
 pub struct Finish {
     /// How it ended.
     pub outcome: Outcome,
+    /// The node that it ran on.
+    pub node: Option<NodeName>,
     /// The last lines of the log, for those who were not watching.
     pub log_tail: Option<String>,
     /// The id of the last log entry: `end` is told to watchers after it.
     pub log_end: Option<String>,
+}
+
+impl Finish {
+    /// An end without a node and a log.
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, node: None, log_tail: None, log_end: None }
+    }
 }
 
 /// What became of the build.
@@ -54,13 +63,12 @@ pub enum Finished {
 impl Queue {
     /// Reports the end of a run.
     pub async fn finish(&self, token: &Token, finish: &Finish) -> Result<Finished> {
-        let (outcome, class, reason, node) = match &finish.outcome {
-            Outcome::Succeeded => ("succeeded", "", "", None),
-            Outcome::Cancelled => ("cancelled", "", "", None),
-            Outcome::Failed { class, reason, node } => {
-                ("failed", class.word(), reason.as_str(), node.as_ref())
-            }
+        let (outcome, class, reason, blame) = match &finish.outcome {
+            Outcome::Succeeded => ("succeeded", "", "", &Blame::Nobody),
+            Outcome::Cancelled => ("cancelled", "", "", &Blame::Nobody),
+            Outcome::Failed { class, reason, blame } => ("failed", class.word(), reason.as_str(), blame),
         };
+        let (blame, cause) = blame.words();
         let args = Args::new()
             .show(token.build)
             .show(token.epoch)
@@ -68,11 +76,13 @@ impl Queue {
             .text(outcome)
             .text(class)
             .text(reason)
-            .maybe(node)
+            .maybe(finish.node.as_ref())
             .maybe(finish.log_tail.as_ref())
             .maybe(finish.log_end.as_ref())
             // Scripts' own random numbers are the same each time: backoffs would come in step.
-            .show(fastrand::f64());
+            .show(fastrand::f64())
+            .text(blame)
+            .text(cause);
         let mut reply = self.call(&FINISH, args).await?;
         match reply.tag.as_str() {
             "ended" => Ok(Finished::Ended(reply.parse()?)),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Queue;
-pub use super::views::{CheckReport, Filter, LaneView, Page, Snapshot, WorkerView};
+pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Snapshot, WorkerView};
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
 use crate::id::{BuildId, Invalid, WorkerId};
@@ -80,6 +80,14 @@ impl Queue {
             lanes_held: reply.parse()?,
             oldest_asked: reply.maybe()?,
             ended: reply.parse()?,
+            taking: reply.parse()?,
+            paused: reply.parse()?,
+            paused_why: reply.maybe()?,
+            probing: {
+                let (node, at): (Option<String>, Option<u64>) = (reply.maybe()?, reply.maybe()?);
+                node.zip(at)
+            },
+            refill_until: reply.maybe()?,
         })
     }
 
@@ -175,6 +183,8 @@ impl Queue {
                 slots: text("slots").parse().unwrap_or(0),
                 running: text("running").parse().unwrap_or(0),
                 draining: text("draining") == "1" || text("drain") == "1",
+                paused: Some(text("paused")).filter(|why| !why.is_empty()),
+                nodes: text("nodes").parse().unwrap_or(0),
                 seen: whole(seen),
                 id,
             });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Queue;
 use crate::build::BuildState;
 use crate::error::Result;
-use crate::id::{Token, WorkerId};
+use crate::id::{NodeName, Token, WorkerId};
 use crate::limits;
 use crate::script::{Args, LEAVE, RELEASE, RENEW, REPORT};
 
@@ -24,6 +24,12 @@ pub struct Beat {
     pub slots: usize,
     /// Whether it takes no more builds.
     pub draining: bool,
+    /// Why it takes no builds for the time being, one sentence ("the cluster is full: …"); it claims
+    /// orphans only (with no free slots). What it runs goes on, and so much of its slots still counts.
+    pub paused: Option<String>,
+    /// How many nodes it knows that its runs can be on; 0 where it cannot tell, and then no node is
+    /// avoided for all.
+    pub nodes: usize,
     /// How long leases last from now.
     pub lease: Duration,
     /// What it holds. More than [`limits::RENEW_BATCH`] are renewed in several calls.
@@ -39,6 +45,9 @@ pub enum Renewal {
     Cancel,
     /// The lease is another's, or the build has ended: let go and touch nothing.
     Stale,
+    /// Redis has lost the build, or the claim on it: [`Queue::register`] makes the run known again.
+    /// The lease was not renewed.
+    Unknown,
 }
 
 /// What a worker learns from its heartbeat.
@@ -52,6 +61,8 @@ pub struct BeatReply {
     pub startable: bool,
     /// Orphans of all places that wait for adoption.
     pub orphans: u64,
+    /// Nodes that no build should go to at the moment.
+    pub avoided: Vec<NodeName>,
     /// Which life of Redis this is.
     pub born: String,
 }
@@ -99,6 +110,7 @@ impl Queue {
     }
 
     async fn renew_batch(&self, beat: &Beat, held: &[Token]) -> Result<BeatReply> {
+        let paused = beat.paused.as_deref().unwrap_or_default();
         let mut args = Args::new()
             .text(beat.worker.as_str())
             .text(&beat.host)
@@ -107,7 +119,9 @@ impl Queue {
             .show(beat.slots)
             .show(beat.held.len())
             .flag(beat.draining)
-            .show(beat.lease.as_millis());
+            .show(beat.lease.as_millis())
+            .text(paused)
+            .show(beat.nodes);
         for token in held {
             args = args.show(token.build).show(token.epoch);
         }
@@ -115,7 +129,7 @@ impl Queue {
         if reply.tag != "renewed" {
             return Err(reply.unknown());
         }
-        let born = reply.next()?;
+        let born: String = reply.next()?;
         let drain = reply.next::<String>()? == "1";
         let startable = reply.next::<String>()? == "1";
         let orphans = reply.parse()?;
@@ -125,10 +139,13 @@ impl Queue {
                 "kept" => Renewal::Kept,
                 "cancel" => Renewal::Cancel,
                 "stale" => Renewal::Stale,
+                "unknown" => Renewal::Unknown,
                 _ => return Err(reply.unknown()),
             });
         }
-        Ok(BeatReply { renewals, drain, startable, orphans, born })
+        let avoided = super::claim::node_names(&mut reply)?;
+        self.note_life(&born).await?;
+        Ok(BeatReply { renewals, drain, startable, orphans, avoided, born })
     }
 
     /// Says that the run is alive (`running`), or only what it waits for (`note`).

@@ -5,9 +5,11 @@ mod claim;
 mod finish;
 pub mod inspect;
 mod lease;
+mod nodes;
 mod people;
 mod policy;
 mod reap;
+mod register;
 mod rules;
 mod submit;
 mod views;
@@ -20,9 +22,11 @@ pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed};
 pub use finish::{Finish, Finished, Outcome};
 pub use lease::{Beat, BeatReply, Held, Release, Renewal};
+pub use nodes::Blame;
 pub use people::{DispatcherBeat, DispatcherBeatReply};
 pub use policy::Policy;
 pub use reap::Reaped;
+pub use register::{Registered, Registration};
 pub use rules::RuleChange;
 pub use submit::{Admitted, Submit, Submitted};
 pub use wake::{OrphanNews, Waiter};
@@ -32,6 +36,7 @@ use crate::clock::Clock;
 use crate::connection::Link;
 use crate::error::Result;
 use crate::keys::Keys;
+use crate::limits;
 use crate::redis_url::RedisUrl;
 use crate::script::{Args, OPEN};
 
@@ -79,7 +84,13 @@ impl Queue {
     /// Makes the queue where there is none, and notes which life of Redis this is.
     pub(crate) async fn reopen(&self) -> Result<()> {
         let simulated = matches!(self.clock, Clock::Simulated(_));
-        let args = Args::new().text(SCHEMA).show(uuid::Uuid::new_v4().simple()).flag(simulated);
+        let known = self.life();
+        let args = Args::new()
+            .text(SCHEMA)
+            .show(uuid::Uuid::new_v4().simple())
+            .flag(simulated)
+            .text(known)
+            .show(limits::REFILL.as_millis());
         let mut reply = self.call_once(&OPEN, &args).await?;
         if reply.tag == "schema" {
             return Err(crate::Error::Schema { found: reply.next()?, known: SCHEMA });
@@ -91,6 +102,16 @@ impl Queue {
         }
         *known = born;
         Ok(())
+    }
+
+    fn life(&self) -> String {
+        self.born.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes which life of Redis an answer comes from. Another than before means that Redis was
+    /// emptied: the others are told, so that nothing begins before workers have said what runs.
+    pub(crate) async fn note_life(&self, born: &str) -> Result<()> {
+        if born.is_empty() || self.life() == born { Ok(()) } else { self.reopen().await }
     }
 
     /// The names of the keys.

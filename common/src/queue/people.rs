@@ -48,6 +48,7 @@ impl Queue {
             answer.forgotten |= reply.next::<String>()? == "1";
             answer.born = reply.next()?;
         }
+        self.note_life(&answer.born).await?;
         Ok(answer)
     }
 

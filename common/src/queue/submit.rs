@@ -65,6 +65,11 @@ pub enum Submitted {
         /// When the ban ends, Unix milliseconds.
         until: Option<u64>,
     },
+    /// Redis was emptied, and workers are registering what still runs: ask again after that time.
+    Refilling {
+        /// How long that takes, in milliseconds.
+        wait_ms: u64,
+    },
     /// The queue, or the lane, holds as many builds as it may.
     Full {
         /// `queue` or `lane`.
@@ -106,6 +111,7 @@ impl Queue {
                 message: reply.next()?,
                 until: reply.maybe()?,
             }),
+            "refilling" => Ok(Submitted::Refilling { wait_ms: reply.parse()? }),
             "full" => Ok(Submitted::Full { what: reply.next()?, max: reply.parse()? }),
             _ => Err(reply.unknown()),
         }
@@ -124,6 +130,6 @@ fn admitted(reply: &mut Reply) -> Result<Admitted> {
 }
 
 /// Lists and maps of text as JSON; writing them cannot fail.
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::build::BuildState;
-use crate::id::{BuildId, WorkerId};
+use crate::id::{BuildId, NodeName, WorkerId};
 use crate::repo::Lane;
 
 /// The queue in numbers, all of one moment. Times are Unix milliseconds of Redis's clock.
@@ -43,6 +43,17 @@ pub struct Snapshot {
     pub oldest_asked: Option<u64>,
     /// Ended builds that are still known.
     pub ended: u64,
+    /// Workers that take builds. (Looked at closely only while no slot is free or a node is avoided,
+    /// else all workers.)
+    pub taking: u64,
+    /// Workers that take none for the time being, such as for a full cluster.
+    pub paused: u64,
+    /// Why the first of them does not.
+    pub paused_why: Option<String>,
+    /// A node that fails builds and is the only one of its place, and when it may have another one.
+    pub probing: Option<(String, u64)>,
+    /// Until when nothing is begun because Redis was emptied and runs are registered again.
+    pub refill_until: Option<u64>,
 }
 
 /// A lane: what it waits for and what the queue knows of it.
@@ -93,8 +104,31 @@ pub struct WorkerView {
     pub running: u64,
     /// Whether it takes no more builds.
     pub draining: bool,
+    /// Why it takes no builds for the time being.
+    pub paused: Option<String>,
+    /// The nodes that it knows of.
+    pub nodes: u64,
     /// Its latest heartbeat, Unix milliseconds.
     pub seen: u64,
+}
+
+/// A node that is avoided, or probed where it is the only one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeView {
+    /// Its name.
+    pub name: NodeName,
+    /// Until when, Unix milliseconds.
+    pub until: u64,
+    /// Since when, Unix milliseconds.
+    pub since: u64,
+    /// The cluster that it is in, as `k8s:<cluster>`.
+    pub cluster: String,
+    /// What the latest build failed of that was counted against it.
+    pub reason: String,
+    /// Lanes whose builds failed on it within the time that counts.
+    pub lanes: u64,
+    /// When it was last given a build to see whether it still fails, Unix milliseconds.
+    pub probed: Option<u64>,
 }
 
 /// A page of a list.

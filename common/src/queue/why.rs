@@ -38,7 +38,7 @@ impl Queue {
         let ahead = position.map_or(0, |(place, _)| place - 1);
         let wait = wait_ms(snapshot, ahead);
         let text = queued(build, &lane, snapshot, position, wait);
-        let held = lane.held.is_some() || snapshot.slots == 0;
+        let held = lane.held.is_some() || snapshot.slots == 0 || snapshot.taking == 0;
         let eta_ms = match build.not_before {
             _ if held => None,
             Some(at) => Some(at.saturating_sub(snapshot.now) + build.expected),
@@ -110,7 +110,7 @@ fn queued(
     if snapshot.workers == 0 {
         return "no live worker".to_owned();
     }
-    if snapshot.slots == 0 {
+    if snapshot.slots == 0 && snapshot.paused == 0 {
         return "no slots: every worker is draining".to_owned();
     }
     if let Some(text) = waits_for_permit(lane, snapshot) {
@@ -122,12 +122,31 @@ fn queued(
             snapshot.background, snapshot.background_max
         );
     }
+    if let Some(text) = nobody_takes(snapshot) {
+        return text;
+    }
     let place =
         position.map_or_else(|| "in line".to_owned(), |(place, _)| format!("{} in line", ordinal(place)));
     if wait == 0 {
         return format!("{place}, starting at once");
     }
     format!("{place}, next free slot expected in about {}", span(wait))
+}
+
+/// What keeps all workers that live from taking builds.
+fn nobody_takes(snapshot: &Snapshot) -> Option<String> {
+    if snapshot.taking > 0 {
+        return None;
+    }
+    if let Some((node, at)) = &snapshot.probing {
+        let next = at.saturating_sub(snapshot.now);
+        let when = if next == 0 { "now".to_owned() } else { format!("in {}", span(next)) };
+        return Some(format!(
+            "builds fail on {node}, the only node: it gets one build a minute to see whether it still fails, \
+             the next one {when}"
+        ));
+    }
+    snapshot.paused_why.clone()
 }
 
 fn waits_for_permit(lane: &LaneView, snapshot: &Snapshot) -> Option<String> {

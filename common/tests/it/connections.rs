@@ -21,6 +21,8 @@ async fn one_build(queue: &Queue) {
         place: "p".to_owned(),
         slots: 2,
         draining: false,
+        paused: None,
+        nodes: 0,
         lease,
         held: vec![],
     };
@@ -34,7 +36,7 @@ async fn one_build(queue: &Queue) {
         .await
         .unwrap();
     assert_eq!(queue.read_log(asked.id, 1, "0", 10).await.unwrap().entries[0].text, "hello");
-    let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: Some(log.last().to_owned()) };
+    let finish = Finish { log_end: Some(log.last().to_owned()), ..Finish::of(Outcome::Succeeded) };
     assert_eq!(queue.finish(&claimed.token, &finish).await.unwrap(), Finished::Ended(BuildState::Succeeded));
     assert_eq!(queue.build(asked.id).await.unwrap().unwrap().state, BuildState::Succeeded);
     assert!(!queue.waiter().wait(Duration::from_millis(50)).await.unwrap());
@@ -102,12 +104,14 @@ async fn a_full_redis_still_lets_builds_end() {
         place: "p".to_owned(),
         slots: 1,
         draining: false,
+        paused: None,
+        nodes: 0,
         lease,
         held: vec![claimed.token.clone()],
     };
     queue.renew(&beat).await.unwrap();
     queue.reap().await.unwrap();
-    let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
+    let finish = Finish::of(Outcome::Succeeded);
     assert_eq!(queue.finish(&claimed.token, &finish).await.unwrap(), Finished::Ended(BuildState::Succeeded));
 }
 

@@ -96,7 +96,7 @@ async fn a_real_queue_takes_no_time_from_outside() {
 async fn an_emptied_redis_is_a_queue_again() {
     let scene = Scene::new().await;
     scene.submit(&ask("o/n", 1)).await;
-    scene.redis::<()>(&["FLUSHALL"]).await;
+    scene.begin_anew().await;
     let id = scene.submit(&ask("o/n", 1)).await;
     assert_eq!(scene.queue.position(id).await.unwrap(), Some((1, 1)));
     scene.check().await;

@@ -1,6 +1,6 @@
 //! How runs end: retries, backoff, what is learned, what is forgotten.
 
-use fairlane_common::queue::{Finished, Outcome};
+use fairlane_common::queue::{Blame, Finish, Finished, Outcome};
 use fairlane_common::{BuildState, FailureClass};
 
 use crate::scene::{START_MS, Scene, ask, failed};
@@ -17,19 +17,15 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
         let outcome = Outcome::Failed {
             class: FailureClass::Infrastructure,
             reason: "no space left".to_owned(),
-            node: Some(format!("node{attempt}")),
+            blame: Blame::Certain,
         };
-        let Finished::Retried { not_before, attempt: next } =
-            scene.finish(&claimed.token, outcome.clone()).await
-        else {
-            panic!("not retried")
-        };
+        let node = Some(format!("node{attempt}").parse().unwrap());
+        let finish = Finish { node, ..Finish::of(outcome) };
+        let first = scene.queue.finish(&claimed.token, &finish).await.unwrap();
+        let Finished::Retried { not_before, attempt: next } = first else { panic!("not retried") };
         assert_eq!(next, attempt + 1);
         // Said again, it is the same.
-        assert_eq!(
-            scene.finish(&claimed.token, outcome).await,
-            Finished::Retried { not_before, attempt: next }
-        );
+        assert_eq!(scene.queue.finish(&claimed.token, &finish).await.unwrap(), first);
         assert!(scene.claim("w", 1).await.is_empty(), "it backs off");
         assert_eq!(scene.queue.snapshot().await.unwrap().queued, 1);
         scene.check().await;

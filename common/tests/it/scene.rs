@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlane_common::clock::{Clock, SimulatedClock};
 use fairlane_common::queue::{
-    Beat, BeatReply, Claim, Claimed, Finish, Finished, Outcome, Reaped, Submit, Submitted,
+    Beat, BeatReply, Blame, Claim, Claimed, Finish, Finished, Outcome, Reaped, Submit, Submitted,
 };
 use fairlane_common::{
     Build, BuildId, BuildSpec, BuildState, FailureClass, Pattern, Priority, Queue, Rule, Token, WorkerId,
@@ -53,7 +53,7 @@ pub(crate) fn worker(name: &str) -> WorkerId {
 }
 
 pub(crate) fn failed(class: FailureClass) -> Outcome {
-    Outcome::Failed { class, reason: "it broke".to_owned(), node: None }
+    Outcome::Failed { class, reason: "it broke".to_owned(), blame: Blame::Nobody }
 }
 
 impl Scene {
@@ -63,6 +63,14 @@ impl Scene {
         let url = server.url().parse().unwrap();
         let queue = Queue::open_simulated(&url, "fairlane", Clock::Simulated(clock.clone())).await.unwrap();
         Self { connection: server.connect().await, server, queue, clock }
+    }
+
+    /// Empties Redis, and lets the time pass in which runs would be registered again.
+    pub(crate) async fn begin_anew(&self) {
+        self.redis::<()>(&["FLUSHALL"]).await;
+        self.queue.snapshot().await.unwrap();
+        self.clock.advance_ms(20_000);
+        self.reap().await;
     }
 
     pub(crate) async fn submit(&self, submit: &Submit) -> BuildId {
@@ -85,6 +93,8 @@ impl Scene {
             place: place.to_owned(),
             slots,
             draining: false,
+            paused: None,
+            nodes: 0,
             lease: Duration::from_secs(10),
             held: held.to_vec(),
         };
@@ -112,7 +122,7 @@ impl Scene {
     }
 
     pub(crate) async fn finish(&self, token: &Token, outcome: Outcome) -> Finished {
-        let finish = Finish { outcome, log_tail: None, log_end: None };
+        let finish = Finish::of(outcome);
         self.queue.finish(token, &finish).await.unwrap()
     }
 

@@ -100,6 +100,7 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
         Submitted::Banned { pattern, message, until } => {
             Err((Outcome::Banned, banned(&pattern, &message, until)))
         }
+        Submitted::Refilling { wait_ms } => Err((Outcome::Failed, Refusal::refilling(wait_ms))),
         Submitted::Full { what, max } => {
             let detail =
                 format!("the {what} holds {max} builds, as many as it may; try again when some have ended");

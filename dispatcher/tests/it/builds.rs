@@ -1,7 +1,7 @@
 //! The main path: ask, join, look, follow, end.
 
 use fairlane_common::build::{BuildState, FailureClass};
-use fairlane_common::queue::{Finished, Outcome};
+use fairlane_common::queue::{Blame, Finished, Outcome};
 use fairlane_dispatcher::api::{BuildPage, BuildView, CancelAnswer, LaneView, QueueView};
 use fairlane_testkit::RedisServer;
 use reqwest::StatusCode;
@@ -53,8 +53,11 @@ async fn a_failure_is_told_with_class_reason_and_tail() {
     let id = dispatcher.build("bad").await;
     let mut stream = dispatcher.follow(id, "").await;
     let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
-    let outcome =
-        Outcome::Failed { class: FailureClass::Repository, reason: "no such package".to_owned(), node: None };
+    let outcome = Outcome::Failed {
+        class: FailureClass::Repository,
+        reason: "no such package".to_owned(),
+        blame: Blame::Nobody,
+    };
     run.finish(outcome).await;
     let end = stream.end().await;
     assert_eq!((end.state, end.class), (Some(BuildState::Failed), Some(FailureClass::Repository)));

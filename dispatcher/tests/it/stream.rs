@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fairlane_common::build::{BuildState, FailureClass};
-use fairlane_common::queue::Outcome;
+use fairlane_common::queue::{Blame, Outcome};
 use fairlane_testkit::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -71,7 +71,7 @@ async fn another_attempt_begins_after_the_last_line_of_the_one_before() {
     let failed = Outcome::Failed {
         class: FailureClass::Infrastructure,
         reason: "the node was lost".to_owned(),
-        node: None,
+        blame: Blame::Nobody,
     };
     run.finish(failed).await;
     let state = stream.state(|state| state.build.attempt == 2).await;

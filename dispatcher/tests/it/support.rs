@@ -258,6 +258,8 @@ impl Worker {
             place: worker.place(),
             slots,
             draining: false,
+            paused: None,
+            nodes: 0,
             // The tests' runs need no heartbeats.
             lease: Duration::from_mins(10),
             held: Vec::new(),
@@ -321,6 +323,7 @@ impl Run {
     pub(crate) async fn finish(self, outcome: Outcome) -> Finished {
         let finish = Finish {
             outcome,
+            node: None,
             log_tail: Some("the tail".to_owned()),
             log_end: Some(self.log.last().to_owned()),
         };

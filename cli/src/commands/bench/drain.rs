@@ -79,7 +79,7 @@ pub(super) fn request_id() -> uuid::Uuid {
 
 /// Ends a build well.
 pub(super) async fn finish(scene: &Scene, token: &Token) -> Result<()> {
-    let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
+    let finish = Finish::of(Outcome::Succeeded);
     match scene.queue.finish(token, &finish).await? {
         Finished::Ended(_) => Ok(()),
         other => bail!("the build did not end: {other:?}"),

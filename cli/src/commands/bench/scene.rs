@@ -115,6 +115,8 @@ impl Scene {
             place: format!("process:{worker}"),
             slots: slots as usize,
             draining: false,
+            paused: None,
+            nodes: 0,
             lease: limits::LEASE,
             held: vec![],
         }

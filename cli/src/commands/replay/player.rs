@@ -227,7 +227,7 @@ impl Player<'_> {
             if claimed.is_empty() {
                 break;
             }
-            for Claimed { token, build, adopted } in claimed {
+            for Claimed { token, build, adopted, avoided: _ } in claimed {
                 if adopted {
                     self.promises.note(format!("build {} was adopted, and no run was lost", build.id));
                 }
@@ -284,6 +284,8 @@ impl Player<'_> {
             place: PLACE.to_owned(),
             slots: self.slots,
             draining: false,
+            paused: None,
+            nodes: 0,
             lease: LEASE,
             held: Vec::new(),
         };
@@ -316,5 +318,5 @@ impl Player<'_> {
 }
 
 fn succeeded() -> Finish {
-    Finish { outcome: End::Succeeded, log_tail: None, log_end: None }
+    Finish::of(End::Succeeded)
 }

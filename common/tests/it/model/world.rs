@@ -67,8 +67,8 @@ fn ensure(fits: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
 
 impl<'a> World<'a> {
     pub(crate) async fn new(scene: &'a Scene) -> Self {
-        scene.redis::<()>(&["FLUSHALL"]).await;
         scene.clock.set_ms(START_MS);
+        scene.begin_anew().await;
         let mut world = Self {
             scene,
             workers: vec![],
@@ -252,6 +252,8 @@ impl<'a> World<'a> {
             place: worker.place.clone(),
             slots: worker.slots,
             draining: false,
+            paused: None,
+            nodes: 0,
             lease: Duration::from_millis(LEASE_MS),
             held: worker.held.clone(),
         };
@@ -359,7 +361,7 @@ impl<'a> World<'a> {
             4 => failed(FailureClass::Infrastructure),
             _ => failed(FailureClass::Stuck),
         };
-        let finish = Finish { outcome: outcome.clone(), log_tail: None, log_end: None };
+        let finish = Finish::of(outcome.clone());
         let finished = self.scene.queue.finish(&token, &finish).await.unwrap();
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
@@ -421,7 +423,7 @@ impl<'a> World<'a> {
         }
         let stale = match act % 5 {
             0 => {
-                let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
+                let finish = Finish::of(Outcome::Succeeded);
                 self.scene.queue.finish(&token, &finish).await.unwrap() == Finished::Stale
             }
             1 => self.scene.queue.report(&token, true, Some("a ghost")).await.unwrap() == Held::Stale,
@@ -445,6 +447,8 @@ impl<'a> World<'a> {
             place: "k8s:test/builds".to_owned(),
             slots: 1,
             draining: false,
+            paused: None,
+            nodes: 0,
             lease: Duration::from_millis(LEASE_MS),
             held: vec![token.clone()],
         };
@@ -500,7 +504,7 @@ impl<'a> World<'a> {
                 .unwrap();
                 self.claim(at, full, false).await?;
                 while let Some(token) = self.workers[at].held.first().cloned() {
-                    let finish = Finish { outcome: Outcome::Succeeded, log_tail: None, log_end: None };
+                    let finish = Finish::of(Outcome::Succeeded);
                     self.scene.queue.finish(&token, &finish).await.unwrap();
                     self.end_runs(token.build);
                     self.drop_token(at, &token);

@@ -1,0 +1,97 @@
+//! Making runs known again that Redis has lost: because it was emptied, or because it failed over
+//! without its last second.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Claimed, Queue};
+use crate::build::{Build, BuildSpec, BuildState};
+use crate::error::Result;
+use crate::id::{BuildId, NodeName, Token, WorkerId};
+use crate::script::{Args, REGISTER, Reply};
+
+/// A run as a worker knows it: its own, or one that it found by what is written on it.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// What the run carries: its build, and the holder who last acted on it.
+    pub token: Token,
+    /// Who registers it and holds it from now on. Another than the token's worker is told to wait
+    /// while that one may still come itself.
+    pub worker: WorkerId,
+    /// Where the run lives (see [`super::Claim::place`]).
+    pub place: String,
+    /// How long the lease lasts from now.
+    pub lease: Duration,
+    /// What was asked for. Its secrets are not needed: the run has them.
+    pub spec: BuildSpec,
+    /// The number of the run.
+    pub attempt: u32,
+    /// When the build was first asked for, Unix milliseconds.
+    pub asked: u64,
+    /// When the run began, Unix milliseconds: what its duration is counted from.
+    pub claimed: u64,
+    /// When it was seen alive, Unix milliseconds; `None` while it starts.
+    pub started: Option<u64>,
+    /// The node that it is on.
+    pub node: Option<NodeName>,
+}
+
+/// What became of a registration. Said again, it gives the same.
+#[derive(Debug, Clone)]
+pub enum Registered {
+    /// The run is held with this token, as after an adoption. If the build has another id, that one
+    /// has taken over the run: it was asked for anew while Redis did not know of this one.
+    Held(Box<Claimed>),
+    /// That build makes the same image in a run of its own: this run is to be removed.
+    Taken(BuildId),
+    /// The build has ended: its run is to be removed.
+    Ended(BuildState),
+    /// Redis knows a later holder, or has put the build back into line: let go of the run.
+    Stale,
+    /// Its holder may come yet: ask again after that time.
+    Wait(Duration),
+}
+
+impl Queue {
+    /// Makes a run known again. A build that Redis knows well is left as it is.
+    pub async fn register(&self, run: &Registration) -> Result<Registered> {
+        let spec = &run.spec;
+        let args = Args::new()
+            .show(run.token.build)
+            .show(run.token.epoch)
+            .text(run.token.worker.as_str())
+            .text(run.worker.as_str())
+            .text(&run.place)
+            .show(run.lease.as_millis())
+            .show(run.attempt)
+            .show(run.asked)
+            .show(run.claimed)
+            .maybe(run.started)
+            .maybe(run.node.as_ref())
+            .text(spec.image.as_str())
+            .text(spec.repo.as_str())
+            .text(spec.reference.as_str())
+            .text(spec.repo.lane().as_str())
+            .text(&spec.name)
+            .text(spec.priority.word())
+            .text(super::submit::json(&spec.args))
+            .flag(spec.push)
+            .text(super::submit::json(&spec.labels));
+        let mut reply = self.call(&REGISTER, args).await?;
+        match reply.tag.as_str() {
+            "held" => Ok(Registered::Held(Box::new(held(&mut reply, &run.worker)?))),
+            "taken" => Ok(Registered::Taken(reply.parse()?)),
+            "ended" => Ok(Registered::Ended(reply.parse()?)),
+            "stale" => Ok(Registered::Stale),
+            "wait" => Ok(Registered::Wait(Duration::from_millis(reply.parse()?))),
+            _ => Err(reply.unknown()),
+        }
+    }
+}
+
+fn held(reply: &mut Reply, worker: &WorkerId) -> Result<Claimed> {
+    let id: BuildId = reply.parse()?;
+    let token = Token { build: id, epoch: reply.parse()?, worker: worker.clone() };
+    let fields: HashMap<String, String> = reply.next()?;
+    Ok(Claimed { token, build: Build::from_fields(id, fields)?, adopted: true, avoided: Vec::new() })
+}
