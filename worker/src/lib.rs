@@ -3,7 +3,7 @@
 //! - [`run`]: a worker, from its first heartbeat to its goodbye. [`Args`] and [`Settings`] say how.
 //! - [`executor`]: where runs live. [`supervise_main`] is the small process over each local run.
 //! - [`command`], [`lines`], [`judge`]: what is run, what it says, how it ended.
-//! - [`pod`]: a build as a pod of a Kubernetes cluster, and what a pod's status means.
+//! - [`kube_client`]: the way to a Kubernetes cluster. [`pod`]: a build as a pod of a Kubernetes cluster, and what a pod's status means.
 //!
 //! A build goes through three values, each moved into the next: claimed, running, ended. Its lease
 //! is renewed by one heartbeat for all builds, and is given up 2 s before it ends unless a renewal
@@ -26,6 +26,7 @@ pub mod executor;
 mod fixtures;
 mod heartbeat;
 pub mod judge;
+pub mod kube_client;
 pub mod lines;
 mod log_pump;
 pub mod pod;

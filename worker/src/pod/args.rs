@@ -16,6 +16,9 @@ pub struct KubernetesArgs {
     /// Namespace of the build pods [default: the kubeconfig's, or the worker's own]
     #[arg(long, env = "FAIRLANE_NAMESPACE")]
     pub namespace: Option<String>,
+    /// Name of the cluster, where runs are looked for [default: made from its certificate authority]
+    #[arg(long, value_name = "NAME", env = "FAIRLANE_CLUSTER")]
+    pub cluster: Option<String>,
     /// Whose the build pods are: others in the namespace are left alone [default: the prefix]
     #[arg(long, value_name = "NAME", env = "FAIRLANE_INSTALLATION")]
     pub installation: Option<String>,
@@ -51,6 +54,7 @@ impl KubernetesArgs {
     pub fn settings(self, prefix: &str, command: CommandTemplate, deadline: Duration) -> Result<PodSettings> {
         let Self {
             namespace,
+            cluster,
             installation,
             build_image,
             replace_entrypoint,
@@ -62,11 +66,15 @@ impl KubernetesArgs {
         } = self;
         let installation =
             installation.filter(|name| !name.is_empty()).unwrap_or_else(|| label_value(prefix));
-        ensure!(
-            !installation.is_empty() && label_value(&installation) == installation,
-            "--installation: '{installation}' is no label value: at most 63 letters, digits, '-', '_' and '.', \
-             a letter or digit at both ends"
-        );
+        let cluster = cluster.filter(|name| !name.is_empty());
+        for (option, name) in [("--installation", Some(&installation)), ("--cluster", cluster.as_ref())] {
+            ensure!(
+                name.is_none_or(|name| !name.is_empty() && label_value(name) == *name),
+                "{option}: '{}' cannot be taken: at most 63 letters, digits, '-', '_' and '.', a letter or digit \
+                 at both ends",
+                name.map_or("", String::as_str),
+            );
+        }
         ensure!(!build_image.trim().is_empty(), "--build-image: name the image that builds");
         for (option, name) in [("--namespace", &namespace), ("--push-secret", &push_secret)] {
             if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
@@ -75,6 +83,7 @@ impl KubernetesArgs {
         }
         Ok(PodSettings {
             namespace: namespace.filter(|name| !name.is_empty()),
+            cluster,
             installation,
             build_image,
             command,

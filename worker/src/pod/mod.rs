@@ -19,6 +19,7 @@ pub use args::KubernetesArgs;
 pub use cause::{Failure, PodCause};
 pub use identity::{PodIdentity, identity, selector, token_patch};
 pub use make::{owner_patch, pod, secret};
+pub(crate) use names::hex;
 pub use names::{label_value, pod_name};
 pub use observe::{Hopeless, Observed, Waiting, observe};
 pub use placement::Placement;

@@ -49,7 +49,7 @@ fn hash_of(text: &str) -> String {
     hex(digest(&SHA256, text.as_bytes()).as_ref())[..HASH_DIGITS].to_owned()
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a text cannot fail.
         let _ = write!(text, "{byte:02x}");

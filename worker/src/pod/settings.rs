@@ -16,6 +16,8 @@ pub(crate) const BUILDERS_DEFAULT: &str = "component=image-builder,app=binder";
 pub struct PodSettings {
     /// The namespace of the pods; `None`: that of the kubeconfig, or the worker's own.
     pub namespace: Option<String>,
+    /// The cluster's name; `None`: made from its certificate authority.
+    pub cluster: Option<String>,
     /// Whose pods they are: pods of other installations in the namespace are left alone.
     pub installation: String,
     /// The image that builds.
@@ -40,6 +42,7 @@ impl Default for PodSettings {
     fn default() -> Self {
         Self {
             namespace: None,
+            cluster: None,
             installation: "fairlane".to_owned(),
             build_image: BUILD_IMAGE_DEFAULT.to_owned(),
             command: CommandTemplate::default(),
