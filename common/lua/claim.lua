@@ -14,13 +14,13 @@ local function give(id, epoch, adopted)
   taken[#taken + 1] = id .. ' ' .. epoch .. ' ' .. adopted
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, epoch, adopted
   reply[#reply + 1] = call('HGETALL', base .. 'build:' .. id)
-  reply[2] = ms(#taken)
 end
 
 local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
 local avoided, only, probe_at = {}, nil, 0
 if T.avoided > 0 then avoided, only, probe_at = node_tools().to_avoid(where_runs, tonumber(me[5]) or 0) end
 local function answer()
+  reply[2] = ms(#taken)
   for _, node in ipairs(avoided) do reply[#reply + 1] = node end
   return reply
 end
@@ -33,12 +33,14 @@ if me[1] and string.match(me[1], '^(%S+)') == request then
   return answer()
 end
 
-local function lease_to(id, b, state, fields)
-  local epoch = ms(math.max((tonumber(b.epoch) or 0) + 1, now))
-  b.seq = b.seq + 1
-  call('ZADD', base .. 'leases', ms(now + lease), id)
-  call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', ms(b.seq), unpack(fields))
-  tell(id, b.lane, state, b.seq)
+local expiry = ms(now + lease)
+local function lease_to(id, b, state, ...)
+  local last = tonumber(b.epoch) or 0
+  local epoch = last < now and NOW or ms(last + 1)
+  local seq = next_seq(b)
+  call('ZADD', base .. 'leases', expiry, id)
+  call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', seq, ...)
+  tell(id, b.lane, state, seq)
   return epoch
 end
 
@@ -52,7 +54,7 @@ if orphans[1] then
     local b = load(id)
     if b.place == where_runs then
       call('ZREM', base .. 'orphans', id)
-      local epoch = lease_to(id, b, b.started and 'running' or 'starting', {})
+      local epoch = lease_to(id, b, b.started and 'running' or 'starting')
       give(id, epoch, '1')
     end
   end
@@ -78,10 +80,10 @@ local function take(lane, from)
   local background = v[3] == 'background'
   if background then
     T.background = T.background + 1
-    call('HINCRBY', base .. 'totals', 'background', 1)
+    call('HINCRBY', base .. 'totals', 'background', '1')
   end
-  local epoch = lease_to(id, b, 'starting', { 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
-    'bg', background and '1' or '' })
+  local epoch = lease_to(id, b, 'starting', 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
+    'bg', background and '1' or '')
   place(lane, stats, permits + 1)
   give(id, epoch, '0')
   return true

@@ -133,7 +133,7 @@ end
 local function came_in(lane, known, id, due)
   local at = known.at
   if not at then return place(lane, known) end
-  if call('ZRANGE', base .. 'lane:' .. lane, '0', '0')[1] ~= id then return end
+  if call('ZRANK', base .. 'lane:' .. lane, id) ~= 0 then return end
   call('ZADD', base .. at, due, lane)
   local shared = shared_name(at)
   if shared then refresh_shared(shared) end

@@ -27,7 +27,8 @@ else
 end
 
 -- Numbers leave Lua as text: tostring gives 1.764e+12, and replies cut numbers to integers.
--- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f.)
+-- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f. What is text
+-- already is best left so: this takes as long as a small command.)
 local format = string.format
 local function ms(number) return format('%d', number) end
 local NOW = ms(now)
@@ -99,9 +100,15 @@ local function holds(b, epoch, worker)
     and b.epoch == epoch and b.worker == worker
 end
 
+-- A build's next change has this number.
+local function next_seq(b)
+  b.seq = b.seq + 1
+  return ms(b.seq)
+end
+
 local function tell(id, lane, state, seq)
   call('XADD', base .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-    'build', id, 'lane', lane, 'state', state, 'seq', ms(seq))
+    'build', id, 'lane', lane, 'state', state, 'seq', seq)
 end
 
 local function audit(by, act, what, detail)
