@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::settings::{BUILD_IMAGE_DEFAULT, BUILDERS_DEFAULT, DOCKER_SOCKET_DEFAULT};
-use super::{PodSettings, label_value};
+use super::{PodSettings, PodTemplate, label_value, sample};
 use crate::command::CommandTemplate;
 
 /// Options of the kubernetes executor, and of those who look at its cluster.
@@ -62,7 +62,7 @@ impl KubernetesArgs {
             push_secret,
             sticky_builds,
             builders,
-            pod_template: _,
+            pod_template,
         } = self;
         let installation =
             installation.filter(|name| !name.is_empty()).unwrap_or_else(|| label_value(prefix));
@@ -81,7 +81,9 @@ impl KubernetesArgs {
                 check_name(name).with_context(|| option.to_owned())?;
             }
         }
-        Ok(PodSettings {
+        let template = pod_template.filter(|file| !file.as_os_str().is_empty());
+        let template = template.map(|file| PodTemplate::read(&file)).transpose()?;
+        let settings = PodSettings {
             namespace: namespace.filter(|name| !name.is_empty()),
             cluster,
             installation,
@@ -92,8 +94,13 @@ impl KubernetesArgs {
             push_secret: push_secret.filter(|name| !name.is_empty()),
             sticky: sticky_builds,
             builders,
+            template,
             deadline,
-        })
+        };
+        if settings.template.is_some() {
+            PodTemplate::check(&sample(&settings))?;
+        }
+        Ok(settings)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::PodTemplate;
 use crate::command::CommandTemplate;
 
 /// `BinderHub`'s own.
@@ -34,6 +35,8 @@ pub struct PodSettings {
     pub sticky: bool,
     /// The label selector of the pods that run a container engine on each node.
     pub builders: String,
+    /// What is merged into each pod.
+    pub template: Option<PodTemplate>,
     /// The longest run: a net for when no worker is left that could end it.
     pub deadline: Duration,
 }
@@ -51,6 +54,7 @@ impl Default for PodSettings {
             push_secret: None,
             sticky: false,
             builders: BUILDERS_DEFAULT.to_owned(),
+            template: None,
             deadline: Duration::from_hours(12),
         }
     }
