@@ -95,7 +95,6 @@ fn check(rows: Vec<(Pod, PodCause, &str)>) {
         let (_, found) = failure(&pod);
         assert_eq!(found.cause, cause, "{found:?}");
         assert!(found.reason.contains(says) && !found.reason.contains('{'), "{says}: {found:?}");
-        assert!(found.node.as_deref().is_none_or(|node| node == "n1"), "{found:?}");
     }
 }
 
@@ -324,7 +323,7 @@ fn events_say_why_a_container_is_not_made() {
         assert!(found.note.contains(says), "{found:?}");
     }
     let blamed = waiting(&pod, &[event("FailedMount", no_socket, 9)]).hopeless.failure;
-    assert_eq!((blamed.node.as_deref(), blamed.cause.blames_node()), (Some("n1"), true));
+    assert_eq!(blamed.blame(), fairlane_common::queue::Blame::Certain);
 }
 
 #[test]
