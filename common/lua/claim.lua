@@ -25,8 +25,8 @@ local function answer()
   return reply
 end
 
-if me[1] and string.match(me[1], '^(%S+)') == request then
-  -- The answer to this request was lost: give what it gave, unless it is held no more.
+if me[1] and string.sub(me[1], 1, #request + 1) == request .. ' ' then
+  --- The answer to this request was lost: give what it gave, unless it is held no more.
   for id, epoch, adopted in string.gmatch(me[1], ' (%S+) (%S+) (%S+)') do
     if holds(load(id), epoch, worker) then give(id, epoch, adopted) end
   end
@@ -45,11 +45,12 @@ local function lease_to(id, b, state, ...)
 end
 
 local draining = me[2] == '1' or me[3] == '1'
-local orphans = draining and {} or call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)
-if orphans[1] then
-  local share = math.ceil(call('ZCARD', base .. 'orphans') / math.max(1, call('ZCARD', base .. 'workers')))
+local orphaned = draining and 0 or call('ZCARD', base .. 'orphans')
+if orphaned > 0 then
+  --- Runs that are alive already come first.
+  local share = math.ceil(orphaned / math.max(1, call('ZCARD', base .. 'workers')))
   local most = math.max(want, share)
-  for _, id in ipairs(orphans) do
+  for _, id in ipairs(call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)) do
     if #taken >= most then break end
     local b = load(id)
     if b.place == where_runs then
@@ -96,7 +97,7 @@ local free, replaced, before = free_slots(), 0, #taken -- an adopted orphan was 
 while not draining and #taken < room and replaced < REPLACED_MAX do
   local lane, set = next_head(free)
   if not lane then break end
-  local name = string.match(lane, '^@(.*)$')
+  local name = string.sub(lane, 1, 1) == '@' and string.sub(lane, 2)
   if name then
     set = 'lanes:shared:' .. name
     lane = call('ZRANGE', base .. set, '0', '0')[1]

@@ -29,6 +29,7 @@ end
 
 -- Ends a build. `fields` are further ones to set; the caller has taken it out of its sets.
 local function end_build(id, b, state, fields)
+  local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
   local build = base .. 'build:' .. id
   local seq = next_seq(b)
   call('HSET', build, 'state', state, 'ended', NOW, 'seq', seq, unpack(fields))
@@ -145,7 +146,7 @@ end
 
 -- Writes a rule back without what is over; removes it when nothing is left. Sets its timer.
 local function keep_rule(pattern, rule)
-  resolved = {}
+  resolved, unruled = {}, nil
   for _, part in ipairs({ 'ban', 'hold' }) do
     if rule[part] and not in_force(rule[part]) then rule[part] = nil end
   end

@@ -20,10 +20,6 @@ local function place_of(which)
   return rank and ms(rank + 1) or ''
 end
 
-local function answer(tag, which, b)
-  return { tag, which, b.state, ms(b.attempt), ms(b.people), place_of(which), ms(b.expected) }
-end
-
 local function watch(which)
   if dispatcher == '' then return 0 end
   call('HINCRBY', base .. 'people:' .. which, dispatcher, '1')
@@ -38,15 +34,18 @@ local function expected_of(mean) return mean or T.mean or 180000 end
 
 -- Said before, and the answer was lost; the image may be another build's by now.
 local build, of_image = base .. 'build:' .. id, base .. 'image:' .. image
-if call('EXISTS', build) == 1 then return answer('new', id, load(id)) end
-local known = call('GET', of_image)
-local rule = resolve(lane)
-if rule.ban and not operate then
+local again, known = call('EXISTS', build) == 1, call('GET', of_image)
+local rule, stats = resolve(lane), stats_of(lane)
+if not again and rule.ban and not operate then
   return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
 end
-local stats = stats_of(lane)
 
-if known then
+if again or known then
+  --- An image that was asked for lately.
+  local function answer(tag, which, b)
+    return { tag, which, b.state, ms(b.attempt), ms(b.people), place_of(which), ms(b.expected) }
+  end
+  if again then return answer('new', id, load(id)) end
   local b = load(known)
   local asked = call('HMGET', base .. 'build:' .. known, 'repo', 'ref', 'args')
   local same = asked[1] == repo and asked[2] == ref and asked[3] == args
@@ -90,7 +89,12 @@ call('HSET', build, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, '
 call('SET', of_image, id)
 call('ZADD', base .. 'queued', due, id)
 call('ZADD', in_lane, due, id)
-came_in(lane, stats, id, due)
+if stats.at then
+  came_in(lane, stats.at, id, due)
+else
+  --- No other build of the lane waits.
+  place(lane, stats)
+end
 tell(id, lane, 'queued', '1')
 wake()
 return { 'new', id, 'queued', '1', crowd, place_of(id), expected }
