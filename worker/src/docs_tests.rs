@@ -69,3 +69,17 @@ fn causes_have_words_of_their_own() {
         }
     }
 }
+
+#[test]
+fn the_templates_in_the_docs_fit_a_build_pod() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/pods.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let templates: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(templates.len(), 2);
+    for template in templates {
+        let template = crate::pod::PodTemplate::parse(template).unwrap();
+        let settings = crate::pod::PodSettings { template: Some(template), ..Default::default() };
+        settings.check().unwrap();
+    }
+}

@@ -31,6 +31,8 @@ const NODE_AWAY_SECONDS: i64 = 60;
 const GRACE_SECONDS: i64 = 10;
 /// How much later than a worker the kubelet ends a run that is too long.
 const DEADLINE_SLACK_SECONDS: u64 = 600;
+/// Kubernetes takes no later deadline.
+const DEADLINE_SECONDS_MAX: u64 = i32::MAX as u64;
 
 /// The pod of a build's present run under the lease of `token`. `secret` is the run's own, where
 /// it has one (see [`secret`]).
@@ -75,9 +77,12 @@ fn spec(build: &Build, settings: &PodSettings, secret: Option<&Secret>) -> PodSp
         args: Some(words),
         env: some(variables(secret)),
         volume_mounts: some(mounts),
+        // The last lines are in the pod's status too: they tell the cause where the log cannot be had.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
-    let deadline = settings.deadline.as_secs().saturating_add(DEADLINE_SLACK_SECONDS);
+    let deadline =
+        settings.deadline.as_secs().saturating_add(DEADLINE_SLACK_SECONDS).min(DEADLINE_SECONDS_MAX);
     PodSpec {
         containers: vec![builder],
         volumes: some(volumes),

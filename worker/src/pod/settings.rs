@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::PodTemplate;
+use anyhow::{Context as _, Result};
+
+use super::{PodTemplate, check, sample};
 use crate::command::CommandTemplate;
 
 /// `BinderHub`'s own.
@@ -57,5 +59,18 @@ impl Default for PodSettings {
             template: None,
             deadline: Duration::from_hours(12),
         }
+    }
+}
+
+impl PodSettings {
+    /// Checks that a pod template fits a build pod.
+    ///
+    /// # Errors
+    /// It does not; the sentence names the field.
+    pub fn check(&self) -> Result<()> {
+        if self.template.is_some() {
+            check::check(&sample(self)).context("the pod template does not fit a build pod")?;
+        }
+        Ok(())
     }
 }

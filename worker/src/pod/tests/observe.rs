@@ -331,3 +331,15 @@ fn the_longest_words_are_cut() {
     let pod = pod(&json!({ "phase": "Failed", "reason": "Evicted", "message": "é\n".repeat(5000) }));
     assert!(failure(&pod).1.reason.len() < 400);
 }
+
+#[test]
+fn the_last_words_are_the_commands_own() {
+    let ended = |reason: &str, message: &str| {
+        let state = json!({ "terminated": { "exitCode": 1, "reason": reason, "message": message } });
+        pod(&json!({ "phase": "Failed", "containerStatuses": builder(&state) }))
+    };
+    assert_eq!(last_words(&ended("Error", "last words\n")), Some("last words\n"));
+    assert_eq!(last_words(&ended("StartError", "exec: no such file")), None);
+    assert_eq!(last_words(&ended("Error", "")), None);
+    assert_eq!(last_words(&pod(&json!({ "phase": "Running", "containerStatuses": running() }))), None);
+}

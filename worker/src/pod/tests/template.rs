@@ -8,8 +8,8 @@ fn refused(text: &str) -> String {
 /// A build pod with a template in it, unless it does not fit.
 fn merged(text: &str) -> Result<Pod> {
     let template = PodTemplate::parse(text)?;
-    let pod = sample(&PodSettings { template: Some(template), ..PodSettings::default() });
-    PodTemplate::check(&pod).map(|()| pod)
+    let settings = PodSettings { template: Some(template), ..PodSettings::default() };
+    settings.check().map(|()| sample(&settings))
 }
 
 #[test]
