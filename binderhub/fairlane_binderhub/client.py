@@ -25,8 +25,9 @@ T = TypeVar("T")
 
 #: Largest answer that is read: a build's state with the tail of its log has some 10 KiB.
 ANSWER_BYTES_MAX = 1024 * 1024
-#: What a stream may have received and not handed on.
-STREAM_BUFFER = 1024 * 1024
+#: What a connection may have received and not handed on: more than an answer or an event may have, so that
+#: those are refused first.
+STREAM_BUFFER = 4 * 1024 * 1024
 #: Streams have no length; tornado wants a number.
 UNBOUNDED = 1 << 62
 PROBLEM = "urn:fairlane:error:"

@@ -204,7 +204,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
             return
         watcher = self._watcher = Watcher(_Request(self), self.keepalive, self._linger(), self.in_place)
         try:
-            self._hub = Hub.of(self.main_loop, self._settings(), self.log)
+            self._hub = Hub.of(self.main_loop, self.parent, self._settings(), self.log)
             self._hub.enter(watcher, Ask(self.image_name, self._body()))
         except Exception:
             # The event loop would only log it, and the request would hang.
@@ -262,14 +262,17 @@ class _Request:
     def __init__(self, executor: FairlaneBuildExecutor) -> None:
         self._executor = executor
 
+    # All of this runs on the event loop, so that events can be put at once: `progress` would put them in
+    # the loop's next turn, and the backlog would not show them until then.
+
     def say(self, payload: str) -> None:
-        self._executor.progress(ProgressEvent.Kind.LOG_MESSAGE, payload)
+        self._put(ProgressEvent(ProgressEvent.Kind.LOG_MESSAGE, payload))
 
     def built(self) -> None:
         self._status(ProgressEvent.BuildStatus.BUILT)
 
     def end(self) -> None:
-        self._executor.main_loop.add_callback(self._executor.q.put, _EndOfRequest())
+        self._put(_EndOfRequest())
 
     def end_by_force(self) -> None:
         if not self._executor.stop_event.is_set():
@@ -279,7 +282,10 @@ class _Request:
         return int(self._executor.q.qsize())
 
     def _status(self, status: ProgressEvent.BuildStatus) -> None:
-        self._executor.progress(ProgressEvent.Kind.BUILD_STATUS_CHANGE, status)
+        self._put(ProgressEvent(ProgressEvent.Kind.BUILD_STATUS_CHANGE, status))
+
+    def _put(self, event: ProgressEvent) -> None:
+        self._executor.q.put_nowait(event)
 
 
 def repository(url: str) -> str:

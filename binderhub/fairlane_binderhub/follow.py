@@ -254,25 +254,29 @@ class Follow:
                 raise self._stop_reason
 
     def _take(self, event: Event, dispatcher: Dispatcher) -> None:
-        try:
-            data = json.loads(event.data)
-        except ValueError:
-            raise Nonsense(f"the event {event.name!r} is not JSON; is the dispatcher of another release?") from None
-        if not isinstance(data, dict):
-            raise Nonsense(f"the event {event.name!r} is no object; is the dispatcher of another release?")
-        if event.name == "state":
-            self._take_state(data, dispatcher)
-        elif event.name == "log":
-            self._take_log(data)
-        elif event.name == "notice":
-            self._take_notice(data)
-        elif event.name == "moved":
-            raise _Moved(str(data.get("to")))
-        elif event.name == "end":
-            raise _End(self._outcome(data))
         # A newer dispatcher may say more.
+        if event.name in ("state", "log", "notice", "moved", "end"):
+            try:
+                data = json.loads(event.data)
+            except ValueError:
+                data = None
+            if not isinstance(data, dict):
+                raise Nonsense(f"the event {event.name!r} cannot be read; is the dispatcher of another release?")
+            self._take_known(event.name, data, dispatcher)
         if event.id:
             self._cursor = event.id
+
+    def _take_known(self, name: str, data: dict[str, Any], dispatcher: Dispatcher) -> None:
+        if name == "state":
+            self._take_state(data, dispatcher)
+        elif name == "log":
+            self._take_log(data)
+        elif name == "notice":
+            self._take_notice(data)
+        elif name == "moved":
+            raise _Moved(str(data.get("to")))
+        else:
+            raise _End(self._outcome(data))
 
     def _take_state(self, data: dict[str, Any], dispatcher: Dispatcher) -> None:
         subscriber = data.get("subscriber")

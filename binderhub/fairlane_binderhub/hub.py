@@ -23,7 +23,7 @@ TICK_S = 1.0
 #: Short requests on their way at once: a crowd that comes in one second must not open hundreds of sockets.
 CALLS_MAX = 32
 
-_HUBS: weakref.WeakKeyDictionary[IOLoop, dict[Settings, Hub]] = weakref.WeakKeyDictionary()
+_HUBS: weakref.WeakKeyDictionary[IOLoop, dict[tuple[int, Settings], Hub]] = weakref.WeakKeyDictionary()
 
 
 class _Prefixed(LoggerAdapter):  # type: ignore[type-arg]
@@ -48,12 +48,13 @@ class Hub:
         self._ticker: asyncio.Task[None] | None = None
 
     @classmethod
-    def of(cls, loop: IOLoop, settings: Settings, log: Any) -> Hub:
-        """The hub of this event loop and these settings."""
+    def of(cls, loop: IOLoop, owner: object, settings: Settings, log: Any) -> Hub:
+        """The hub of this event loop, BinderHub and settings."""
         hubs = _HUBS.setdefault(loop, {})
-        if settings not in hubs:
-            hubs[settings] = cls(settings, log)
-        return hubs[settings]
+        key = (id(owner), settings)
+        if key not in hubs:
+            hubs[key] = cls(settings, log)
+        return hubs[key]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs something beside the rest; the loop itself would not keep it from being collected."""
@@ -145,7 +146,7 @@ class Hub:
             pause = max(round_pause(rounds), retry_after)
             if loop.time() + pause - began > self.settings.submit_timeout:
                 raise error
-            if rounds == 2 or pause > 1:
+            if rounds == 2 or pause >= 1:
                 tell(messages.SUBMITTING_AGAIN)
             rounds += 1
             await asyncio.sleep(pause)

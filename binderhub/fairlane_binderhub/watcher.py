@@ -128,7 +128,6 @@ class Watcher:
             self._timer = None
         late = self._deadline is not None and self._loop.time() >= self._deadline
         transcript = self._transcript
-        # What is put lies in the queue only after the loop's next turn.
         room = BACKLOG_MAX - self._person.backlog()
         while transcript is not None and (found := transcript.at(self._place)) is not None and not late:
             if room <= 0:

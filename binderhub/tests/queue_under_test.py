@@ -167,6 +167,15 @@ class QueueUnderTest:
         """The same without holding up the event loop that serves the replicas."""
         return await asyncio.get_running_loop().run_in_executor(None, lambda: self.ask(*words, **named))
 
+    async def asks_at(self, dispatcher, path):
+        """What one dispatcher answers, as text."""
+
+        def read():
+            with urllib.request.urlopen(dispatcher.url + path, timeout=10) as answer:
+                return answer.read().decode()
+
+        return await asyncio.get_running_loop().run_in_executor(None, read)
+
     async def build(self, name, token=""):
         """The latest build of a repository, as the dispatchers show it."""
         _, page = await self.asks("GET", f"/v1/builds?lane=git.example.org/people/{name}", token=token)

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::packages::{self, Package};
 use crate::shell::{cargo, quiet, run, succeeds};
 
-/// What the tests need; BinderHub itself is stood in for beside them.
+/// What the tests need; `BinderHub` itself is stood in for beside them.
 const REQUIREMENTS: &[&str] = &["pytest==8.4.2", "tornado==6.5.5", "traitlets==5.14.3"];
 /// The same from Debian, for where `PyPI` cannot be reached.
 const FROM_DEBIAN: Package = Package::new("python3-pytest python3-tornado python3-traitlets", || {

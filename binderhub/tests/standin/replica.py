@@ -5,7 +5,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 from binderhub.build import ProgressEvent
-from fairlane_binderhub import FairlaneBuildExecutor
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
@@ -13,6 +12,8 @@ from tornado.queues import Queue
 from tornado.web import Application, Finish, RequestHandler
 from traitlets import Bool
 from traitlets.config import Config, LoggingConfigurable
+
+from fairlane_binderhub import FairlaneBuildExecutor
 
 KIND, STATUS = ProgressEvent.Kind, ProgressEvent.BuildStatus
 
@@ -48,6 +49,7 @@ class BuildHandler(RequestHandler):
         self.set_header("Content-Type", "text/event-stream")
         self.replica.open += 1
         replica, q = self.replica, Queue()
+        replica.queues.append(q)
         image = f"registry.example.org/{name}:{ref}"
         self.build = build = FairlaneBuildExecutor(
             parent=replica.app, q=q, name=f"build-{name}", repo_url=f"https://git.example.org/people/{name}",
@@ -136,7 +138,7 @@ class Replica:
         self.pool = CountingPool(threads)
         self.git_credentials, self.registry_credentials = "", {}
         self.counts = {"success": 0, "failure": 0}
-        self.launched, self.errors = [], []
+        self.launched, self.errors, self.queues = [], [], []
         self.swallows_finish = False
         self.open = 0
 
