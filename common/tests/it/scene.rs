@@ -12,6 +12,8 @@ use fairlane_common::{
 use fairlane_testkit::RedisServer;
 use uuid::Uuid;
 
+/// Where the runs of the tests' workers live: others can adopt them.
+pub(crate) const K8S: &str = "k8s:test/builds";
 pub(crate) const START_MS: u64 = 1_795_000_000_000;
 
 pub(crate) struct Scene {
@@ -52,6 +54,22 @@ pub(crate) fn worker(name: &str) -> WorkerId {
     name.parse().unwrap()
 }
 
+/// A heartbeat, to be changed and sent.
+pub(crate) fn beat_of(name: &str, place: &str, slots: usize, held: &[Token]) -> Beat {
+    Beat {
+        worker: worker(name),
+        host: "host".to_owned(),
+        version: "0".to_owned(),
+        place: place.to_owned(),
+        slots,
+        draining: false,
+        paused: None,
+        nodes: 0,
+        lease: Duration::from_secs(10),
+        held: held.to_vec(),
+    }
+}
+
 pub(crate) fn failed(class: FailureClass) -> Outcome {
     Outcome::Failed { class, reason: "it broke".to_owned(), blame: Blame::Nobody }
 }
@@ -82,27 +100,15 @@ impl Scene {
 
     /// A heartbeat of a worker whose runs others can adopt.
     pub(crate) async fn beat(&self, name: &str, slots: usize, held: &[Token]) -> BeatReply {
-        self.beat_at(name, "k8s:test/builds", slots, held).await
+        self.beat_at(name, K8S, slots, held).await
     }
 
     pub(crate) async fn beat_at(&self, name: &str, place: &str, slots: usize, held: &[Token]) -> BeatReply {
-        let beat = Beat {
-            worker: worker(name),
-            host: "host".to_owned(),
-            version: "0".to_owned(),
-            place: place.to_owned(),
-            slots,
-            draining: false,
-            paused: None,
-            nodes: 0,
-            lease: Duration::from_secs(10),
-            held: held.to_vec(),
-        };
-        self.queue.renew(&beat).await.unwrap()
+        self.queue.renew(&beat_of(name, place, slots, held)).await.unwrap()
     }
 
     pub(crate) async fn claim(&self, name: &str, free: usize) -> Vec<Claimed> {
-        self.claim_at(name, "k8s:test/builds", free).await
+        self.claim_at(name, K8S, free).await
     }
 
     pub(crate) async fn claim_at(&self, name: &str, place: &str, free: usize) -> Vec<Claimed> {
@@ -180,4 +186,28 @@ impl Scene {
         cmd.arg(&words[1..]);
         cmd.query_async(&mut self.connection.clone()).await.unwrap()
     }
+
+    /// Everything in Redis, to be put back with [`Self::restore`].
+    pub(crate) async fn save(&self) -> Saved {
+        let keys: Vec<String> = self.redis(&["KEYS", "*"]).await;
+        let mut saved = vec![];
+        for key in keys {
+            let dump: Option<Vec<u8>> = self.redis(&["DUMP", &key]).await;
+            saved.extend(dump.map(|dump| (key, dump)));
+        }
+        Saved(saved)
+    }
+
+    /// Redis fails over to a copy that lacks what was written since `saved`.
+    pub(crate) async fn restore(&self, saved: &Saved) {
+        self.redis::<()>(&["FLUSHALL"]).await;
+        for (key, dump) in &saved.0 {
+            let mut cmd = redis::cmd("RESTORE");
+            cmd.arg(key).arg(0).arg(dump);
+            cmd.query_async::<()>(&mut self.connection.clone()).await.unwrap();
+        }
+    }
 }
+
+/// What Redis held at a moment.
+pub(crate) struct Saved(Vec<(String, Vec<u8>)>);
