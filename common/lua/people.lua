@@ -1,7 +1,7 @@
 -- Purpose: a dispatcher's heartbeat, with its absolute counts of watchers that changed.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] dispatcher, ARGV[3] ms until it is forgotten, then (id, count)…
--- Returns: {'counted', forgotten 0/1, born}
+-- Returns: {'counted', forgotten 0/1, born, refilling 0/1}
 -- Invariants: I6, I7
 local refused = gate()
 if refused then return refused end
@@ -11,4 +11,4 @@ local fresh = call('ZADD', base .. 'dispatchers', NOW, dispatcher)
 call('ZADD', base .. 'timers', ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
 for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end
 wake()
-return { 'counted', ms(fresh), call('GET', base .. 'born') or '' }
+return { 'counted', ms(fresh), call('GET', base .. 'born') or '', T.refill_until > now and '1' or '0' }

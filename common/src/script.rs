@@ -86,6 +86,7 @@ scripts! {
     REGISTER = "register",
     NODES_VIEW = "nodes_view",
     CLEAR_NODE = "clear_node",
+    SCALE = "scale",
 }
 
 /// Appends to a log; works on the log's keys alone.

@@ -109,6 +109,17 @@ impl RedisServer {
         }
     }
 
+    /// Runs one command, whose answer does not matter.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn command(&self, words: &[&str]) {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer = command.query_async::<redis::Value>(&mut self.connect().await).await;
+        assert!(answer.is_ok(), "{words:?}: {answer:?}");
+    }
+
     /// A connection over the unix socket that waits as long as the server takes.
     ///
     /// # Panics

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Queue;
-pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Snapshot, WorkerView};
+pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Scale, Snapshot, WorkerView};
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
 use crate::id::{BuildId, Invalid, WorkerId};
 use crate::limits;
 use crate::repo::Lane;
-use crate::script::{Args, CHECK, LANE, Reply, SNAPSHOT};
+use crate::script::{Args, CHECK, LANE, Reply, SCALE, SNAPSHOT};
 use redis::Value;
 
 /// Most entries read for one page, matching or not.
@@ -88,6 +88,18 @@ impl Queue {
                 node.zip(at)
             },
             refill_until: reply.maybe()?,
+        })
+    }
+
+    /// How many slots the queue could use.
+    pub async fn scale(&self) -> Result<Scale> {
+        let mut reply = self.call(&SCALE, Args::new().show(limits::PAGE)).await?;
+        Ok(Scale {
+            queued: reply.parse()?,
+            startable: reply.parse()?,
+            running: reply.parse()?,
+            slots: reply.parse()?,
+            wanted_slots: reply.parse()?,
         })
     }
 

@@ -25,6 +25,9 @@ pub struct DispatcherBeatReply {
     pub forgotten: bool,
     /// Which life of Redis this is.
     pub born: String,
+    /// Whether Redis was emptied, and runs are being registered again: counts of builds that are not
+    /// known yet were passed over, and are to be sent again when this is over.
+    pub refilling: bool,
 }
 
 impl Queue {
@@ -34,7 +37,7 @@ impl Queue {
         if batches.is_empty() {
             batches.push(&[]);
         }
-        let mut answer = DispatcherBeatReply { forgotten: false, born: String::new() };
+        let mut answer = DispatcherBeatReply { forgotten: false, born: String::new(), refilling: false };
         for batch in batches {
             let mut args =
                 Args::new().text(beat.dispatcher.as_str()).show(limits::DISPATCHER_TTL.as_millis());
@@ -47,6 +50,7 @@ impl Queue {
             }
             answer.forgotten |= reply.next::<String>()? == "1";
             answer.born = reply.next()?;
+            answer.refilling = reply.next::<String>()? == "1";
         }
         self.note_life(&answer.born).await?;
         Ok(answer)

@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub workers: u64,
     /// Live dispatchers.
     pub dispatchers: u64,
-    /// Slots of live workers that are not draining.
+    /// Slots of live workers that are not draining; of paused ones as many as they run.
     pub slots: u64,
     /// People who wait, over all dispatchers.
     pub people: u64,
@@ -129,6 +129,21 @@ pub struct NodeView {
     pub lanes: u64,
     /// When it was last given a build to see whether it still fails, Unix milliseconds.
     pub probed: Option<u64>,
+}
+
+/// How many slots the queue could use, for what adds and removes workers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Scale {
+    /// Builds that wait.
+    pub queued: u64,
+    /// Those of them that nothing holds up but a free slot.
+    pub startable: u64,
+    /// Builds that run, those that wait for adoption among them.
+    pub running: u64,
+    /// Slots of live workers that take builds.
+    pub slots: u64,
+    /// Slots that would start all startable builds at once.
+    pub wanted_slots: u64,
 }
 
 /// A page of a list.

@@ -47,7 +47,7 @@ async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     scene.redis::<()>(&["FLUSHALL"]).await;
 
     // Whoever comes first and knew another life says so; the others see it.
-    let reply = scene.beat("w", 4, &[mine.token.clone()]).await;
+    let reply = scene.beat("w", 4, std::slice::from_ref(&mine.token)).await;
     assert_eq!((reply.renewals, reply.startable), (vec![Renewal::Unknown], false));
     let window = u64::try_from(REFILL.as_millis()).unwrap();
     let fresh = process(&scene).await;
@@ -64,7 +64,7 @@ async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     };
     assert_eq!(wait.as_secs(), 10);
     scene.pass(10_000).await;
-    scene.beat("w", 4, &[mine.token.clone()]).await;
+    scene.beat("w", 4, std::slice::from_ref(&mine.token)).await;
     assert!(matches!(scene.queue.register(&found).await.unwrap(), Registered::Held(_)));
     scene.check().await;
 

@@ -77,7 +77,7 @@ async fn the_holder_keeps_its_token_and_everything_fits_again() {
     assert_eq!((snapshot.leased, snapshot.queued, snapshot.background), (1, 0, 1));
     assert_eq!(scene.queue.lane(&after.lane).await.unwrap().permits, 1);
     // Renewed and finished as ever; its duration counts from its claim.
-    assert_eq!(scene.beat("w", 4, &[held.token.clone()]).await.renewals, [Renewal::Kept]);
+    assert_eq!(scene.beat("w", 4, std::slice::from_ref(&held.token)).await.renewals, [Renewal::Kept]);
     assert_eq!(scene.finish(&held.token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     assert_eq!(scene.queue.lane(&after.lane).await.unwrap().mean_ms, Some(80_000));
     scene.check().await;
@@ -111,7 +111,7 @@ async fn who_takes_over_from_the_holder_gets_a_later_token() {
     assert_eq!(scene.state(lost.build.id).await, BuildState::Starting);
     // The holder was only slow: it is fenced off.
     assert!(matches!(register(&scene, &run_of(&lost, "w")).await, Registered::Stale));
-    assert_eq!(scene.beat("w", 4, &[lost.token.clone()]).await.renewals, [Renewal::Stale]);
+    assert_eq!(scene.beat("w", 4, std::slice::from_ref(&lost.token)).await.renewals, [Renewal::Stale]);
     assert_eq!(scene.finish(&lost.token, Outcome::Succeeded).await, Finished::Stale);
     // Nor does a third one get it while the heir lives.
     assert!(matches!(register(&scene, &run_of(&lost, "third")).await, Registered::Stale));
@@ -191,7 +191,7 @@ async fn a_claim_that_a_failover_lost_is_made_good() {
     scene.restore(&saved).await;
     assert_eq!(scene.state(id).await, BuildState::Queued);
     // "Stale" would have it stopped; but nobody else has it.
-    assert_eq!(scene.beat("w", 4, &[claimed.token.clone()]).await.renewals, [Renewal::Unknown]);
+    assert_eq!(scene.beat("w", 4, std::slice::from_ref(&claimed.token)).await.renewals, [Renewal::Unknown]);
     let again = held(register(&scene, &run_of(&claimed, "w")).await);
     assert_eq!((again.token, scene.state(id).await), (claimed.token, BuildState::Running));
     assert!(scene.claim("w", 4).await.is_empty());
@@ -205,7 +205,7 @@ async fn a_build_that_a_failover_lost_is_made_good() {
     let id = scene.submit(&ask("o/n", 1)).await;
     let claimed = scene.claim("w", 1).await.remove(0);
     scene.restore(&saved).await;
-    assert_eq!(scene.beat("w", 4, &[claimed.token.clone()]).await.renewals, [Renewal::Unknown]);
+    assert_eq!(scene.beat("w", 4, std::slice::from_ref(&claimed.token)).await.renewals, [Renewal::Unknown]);
     // Redis was not emptied: nothing waits, for the queue is whole but for a second.
     assert_eq!(scene.queue.snapshot().await.unwrap().refill_until, None);
     held(register(&scene, &run_of(&claimed, "w")).await);
@@ -221,7 +221,10 @@ async fn an_adoption_that_a_failover_lost_is_made_good() {
     scene.beat("heir", 4, &[]).await;
     let adopted = scene.claim("heir", 1).await.remove(0);
     scene.restore(&saved).await;
-    assert_eq!(scene.beat("heir", 4, &[adopted.token.clone()]).await.renewals, [Renewal::Unknown]);
+    assert_eq!(
+        scene.beat("heir", 4, std::slice::from_ref(&adopted.token)).await.renewals,
+        [Renewal::Unknown]
+    );
     let again = held(register(&scene, &run_of(&adopted, "heir")).await);
     assert_eq!(again.token, adopted.token);
     assert_eq!(scene.queue.snapshot().await.unwrap().orphaned, 0);
