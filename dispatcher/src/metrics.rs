@@ -145,6 +145,11 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
         ("ended_builds", "Ended builds that are still known", of.ended),
         ("workers", "Live workers", of.workers),
         ("dispatchers", "Live dispatchers", of.dispatchers),
+        (
+            "workers_paused",
+            "Workers that take no builds for the time being, such as for a full cluster",
+            of.paused,
+        ),
         ("slots", "Slots of live workers that are not draining", of.slots),
         ("people", "People who wait, over all dispatchers", of.people),
         ("background_builds", "Background builds that hold a slot", of.background),

@@ -157,7 +157,7 @@ impl People {
     /// Writes counts and heartbeats until `shutdown`, then says goodbye.
     pub(crate) async fn run(self: Arc<Self>, queue: Queue, shutdown: CancellationToken) {
         let mut all = true;
-        let mut born = String::new();
+        let (mut born, mut refilling) = (String::new(), false);
         let mut outage = Outage::new("the heartbeat");
         loop {
             let counts = self.take(all, Instant::now());
@@ -167,6 +167,9 @@ impl People {
                     outage.over();
                     // The first beat of all is "forgotten" too, and has sent everything already.
                     let again = reply.forgotten || (!born.is_empty() && reply.born != born);
+                    // Of builds that were not registered yet nobody has taken the counts.
+                    let again = again || (refilling && !reply.refilling);
+                    refilling = reply.refilling;
                     let news = again && !all;
                     born = reply.born;
                     all = news;

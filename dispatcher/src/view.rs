@@ -3,7 +3,7 @@
 use fairlane_common::build::Build;
 use fairlane_common::queue::{Why, inspect};
 
-use crate::api::{BuildView, LaneView, SharedLimit, StopView, Totals, WorkerView};
+use crate::api::{BuildView, LaneView, NodeView, ScaleView, SharedLimit, StopView, Totals, WorkerView};
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
 pub(crate) fn seconds(ms: u64) -> u64 {
@@ -113,6 +113,32 @@ pub(crate) fn worker(of: inspect::WorkerView) -> WorkerView {
         slots: of.slots,
         running: of.running,
         draining: of.draining,
+        paused: of.paused,
+        nodes: Some(of.nodes).filter(|nodes| *nodes > 0),
         seen_ms: of.seen,
+    }
+}
+
+/// An avoided node.
+pub(crate) fn node(of: inspect::NodeView) -> NodeView {
+    NodeView {
+        node: of.name,
+        reason: of.reason,
+        since_ms: of.since,
+        until_ms: of.until,
+        lanes: of.lanes,
+        cluster: of.cluster,
+        probed_ms: of.probed,
+    }
+}
+
+/// How many slots the queue could use.
+pub(crate) fn scale(of: inspect::Scale) -> ScaleView {
+    ScaleView {
+        queued: of.queued,
+        startable: of.startable,
+        running: of.running,
+        slots: of.slots,
+        wanted_slots: of.wanted_slots,
     }
 }

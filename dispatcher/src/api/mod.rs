@@ -5,6 +5,7 @@
 
 mod builds;
 mod events;
+mod nodes;
 mod queue;
 mod secrets;
 
@@ -16,6 +17,7 @@ pub use builds::{
     BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, WatchersAnswer, WatchersBody,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
+pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use queue::{
     DrainAnswer, DrainBody, LanePage, LaneView, QueueView, RuleAnswer, RuleBody, RuleList, SharedLimit, Stop,
     StopView, Totals, WorkerList, WorkerView,

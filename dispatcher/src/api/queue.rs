@@ -23,7 +23,7 @@ pub struct Totals {
     pub workers: u64,
     /// Live dispatchers.
     pub dispatchers: u64,
-    /// Slots of live workers that are not draining.
+    /// Slots of live workers that are not draining; of paused ones as many as they run.
     pub slots: u64,
     /// People who wait, over all dispatchers.
     pub people: u64,
@@ -188,6 +188,12 @@ pub struct WorkerView {
     pub running: u64,
     /// Whether it takes no more builds.
     pub draining: bool,
+    /// Why it takes no builds for the time being, such as a cluster that is full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// The nodes that it knows its runs can be on; absent where it cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u64>,
     /// Its latest heartbeat.
     pub seen_ms: u64,
 }

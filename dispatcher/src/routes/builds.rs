@@ -33,7 +33,7 @@ use crate::view;
         (status = 409, description = "the image is being built from something else", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "a field cannot be taken", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "the queue is full; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Redis does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Redis does not answer, or was emptied and runs are being registered again; see Retry-After", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ask(
@@ -178,9 +178,24 @@ pub(super) async fn show(
     Ok(Json(view))
 }
 
+/// A build. While workers register what runs, nobody can say that there is none of that id.
+pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
+    match app.ask(app.queue.build(id)).await? {
+        Some(build) => Ok(build),
+        None => Err(unknown(app, id).await),
+    }
+}
+
+async fn unknown(app: &App, id: BuildId) -> Refusal {
+    // Asked anew: what is known of a second ago may be from before Redis was emptied.
+    let snapshot = app.ask(app.queue.snapshot()).await;
+    let until = snapshot.as_ref().ok().and_then(|snapshot| Some(snapshot.refill_until? - snapshot.now));
+    until.map_or_else(|| Refusal::unknown_build(&id.to_string()), Refusal::refilling)
+}
+
 /// A build and its view.
 pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build, BuildView)> {
-    let build = app.ask(app.queue.build(id)).await?.ok_or_else(|| Refusal::unknown_build(&id.to_string()))?;
+    let build = known(app, id).await?;
     let why = app.ask(app.glance.why(&build)).await?;
     let view = view::build(&build, Some(&why), private);
     Ok((build, view))
@@ -221,6 +236,6 @@ pub(super) async fn cancel(
             let state = build.map_or(BuildState::Running, |build| build.state);
             Ok((StatusCode::ACCEPTED, Json(CancelAnswer { id, state, stopping: true })))
         }
-        Cancelled::Unknown => Err(Refusal::unknown_build(&id.to_string())),
+        Cancelled::Unknown => Err(unknown(&app, id).await),
     }
 }

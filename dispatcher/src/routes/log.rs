@@ -12,11 +12,12 @@ use fairlane_common::build::Build;
 use fairlane_common::limits;
 use fairlane_common::log::LogPage;
 
+use super::builds::known;
 use crate::api::Problem;
 use crate::app::App;
 use crate::auth::Reader;
 use crate::input::{Params, PathId};
-use crate::problem::{Answer, Refusal};
+use crate::problem::Answer;
 use crate::reaper::jitter;
 
 /// How often a log that is followed is looked at. Streams of events hear at once; this is for people
@@ -46,7 +47,7 @@ pub(super) async fn read(
 ) -> Answer<Response> {
     let params = params.only(&["follow"])?;
     let follow = params.parse::<bool>("follow")?.unwrap_or(false);
-    let build = app.ask(app.queue.build(id)).await?.ok_or_else(|| Refusal::unknown_build(&id.to_string()))?;
+    let build = known(&app, id).await?;
     let run = newest_run(&app, &build).await?;
     let reader = Reading { app, build, run, after: "0-0".to_owned(), follow, waits: 0 };
     let body = futures::stream::unfold(Some(reader), |reader| async move {

@@ -5,6 +5,7 @@ mod events;
 mod health;
 mod lanes;
 mod log;
+mod nodes;
 mod queue;
 mod request;
 mod rules;
@@ -56,11 +57,14 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::watchers))
         .routes(routes!(log::read))
         .routes(routes!(queue::show))
+        .routes(routes!(queue::scale))
         .routes(routes!(lanes::list))
         .routes(routes!(lanes::show))
         .routes(routes!(rules::list, rules::set, rules::delete))
         .routes(routes!(workers::list))
         .routes(routes!(workers::drain))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::clear))
         .routes(routes!(health::metrics))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use crate::api::{Problem, QueueView};
+use crate::api::{Problem, QueueView, ScaleView};
 use crate::app::App;
 use crate::auth::Reader;
 use crate::input::Params;
@@ -30,4 +30,18 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     let more_lanes = lanes.cursor.is_some();
     let lanes = lanes.items.into_iter().map(view::lane).collect();
     Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes }))
+}
+
+/// Numbers for what adds and removes workers: have `wanted_slots` slots, within your limits. Scope
+/// `read`.
+#[utoipa::path(
+    get, path = "/v1/scale", operation_id = "show_scale", tag = "queue",
+    responses(
+        (status = 200, description = "how many slots the queue could use", body = ScaleView),
+        (status = 503, description = "Redis does not answer", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn scale(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<ScaleView>> {
+    params.only(&[])?;
+    Ok(Json(view::scale(app.ask(app.queue.scale()).await?)))
 }

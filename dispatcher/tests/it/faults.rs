@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use fairlane_common::build::BuildState;
 use fairlane_common::queue::Outcome;
+use fairlane_dispatcher::api::BuildView;
 use fairlane_testkit::{AppendOnly, RedisServer, wait_for};
 
 use serde_json::json;
 
-use crate::support::{Dispatcher, SOON, Worker, numbered, open, problem, request, send};
+use crate::support::{Dispatcher, SOON, Said, Worker, numbered, open, problem, request, send};
 
 #[tokio::test]
 async fn streams_stay_open_while_redis_restarts_and_requests_are_told_to_retry() {
@@ -96,4 +98,82 @@ async fn nearly_used_up_memory_refuses_new_builds_before_redis_does() {
     // What is there goes on.
     let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
     run.finish(Outcome::Succeeded).await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_takes_nothing_until_runs_are_registered_and_streams_go_on() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let mut run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    let mut stream = dispatcher.follow(id, "?watchers=7").await;
+    run.write(5).await;
+    stream.lines(5).await;
+    let waiting = dispatcher.build("waiting").await;
+    redis.command(&["FLUSHALL"]).await;
+
+    // Nobody can say yet what is new and what is lost.
+    for call in [
+        dispatcher.post("/v1/builds").json(&request("two")),
+        dispatcher.post("/v1/builds").json(&request("one")),
+        dispatcher.get(&format!("/v1/builds/{id}")),
+        dispatcher.get(&format!("/v1/builds/{waiting}/events")),
+        dispatcher.get(&format!("/v1/builds/{id}/log")),
+    ] {
+        let response = send(call).await;
+        let retry_after = response.headers().get("retry-after").cloned();
+        let (status, word, whole) = problem(response).await;
+        assert_eq!((status, word.as_str()), (503, "refilling"), "{whole}");
+        assert_eq!(retry_after.unwrap(), whole["retry_after"].to_string().as_str());
+        assert!((1..=15).contains(&whole["retry_after"].as_u64().unwrap()), "{whole}");
+    }
+    while stream.notices.is_empty() {
+        stream.next().await;
+    }
+    assert_eq!(stream.notices, ["waiting"]);
+
+    run.register().await;
+    let state = stream.state(|state| state.build.state == BuildState::Running).await;
+    assert_eq!(state.build.id, id);
+    // As if the time were over: its people are counted again.
+    redis.command(&["HSET", "{fairlane}:totals", "refill_until", "1"]).await;
+    stream.state(|state| state.build.people == 7).await;
+    assert_eq!(send(dispatcher.post("/v1/builds").json(&request("one"))).await.status().as_u16(), 200);
+    run.write(5).await;
+    run.finish(Outcome::Succeeded).await;
+    let end = stream.end().await;
+    assert_eq!((end.state, stream.lines.len()), (Some(BuildState::Succeeded), 10));
+}
+
+#[tokio::test]
+async fn a_build_that_another_took_over_sends_its_watchers_there() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let mut run = Worker::start(&dispatcher.queue, 1).await.claim().await;
+    let mut stream = dispatcher.follow(id, "").await;
+    run.write(1).await;
+    stream.lines(1).await;
+    redis.command(&["FLUSHALL"]).await;
+    let refused = send(dispatcher.post("/v1/builds").json(&request("one"))).await;
+    assert_eq!(refused.status().as_u16(), 503);
+    redis.command(&["HSET", "{fairlane}:totals", "refill_until", "1"]).await;
+    let new = dispatcher.build("one").await;
+    run.register().await;
+    assert_eq!(run.claimed.build.id, new, "the new build has the run");
+    loop {
+        match stream.next().await {
+            Said::Moved => break,
+            Said::Closed | Said::End(_) => panic!("the stream ended without a word"),
+            _ => {}
+        }
+    }
+    assert!(matches!(stream.next().await, Said::Closed));
+    let old: BuildView = send(dispatcher.get(&format!("/v1/builds/{id}"))).await.json().await.unwrap();
+    assert_eq!(old.moved, Some(new));
+    let mut stream = dispatcher.follow(new, "").await;
+    run.write(2).await;
+    stream.lines(2).await;
+    run.finish(Outcome::Succeeded).await;
+    assert_eq!(stream.end().await.state, Some(BuildState::Succeeded));
 }

@@ -1,11 +1,11 @@
 //! Operators: rules and workers.
 
-use fairlane_dispatcher::api::{RuleAnswer, RuleList, WorkerList};
-use fairlane_testkit::RedisServer;
+use fairlane_dispatcher::api::{BuildView, NodeList, RuleAnswer, RuleList, ScaleView, WorkerList};
+use fairlane_testkit::{RedisServer, wait_for};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Dispatcher, Worker, problem, send};
+use crate::support::{Dispatcher, SOON, Worker, problem, send};
 
 #[tokio::test]
 async fn rules_are_set_listed_and_removed() {
@@ -67,4 +67,50 @@ async fn workers_are_listed_and_drained() {
     ] {
         assert_eq!(problem(send(dispatcher.post(path).json(&body)).await).await.1, word, "{path} {body}");
     }
+}
+
+#[tokio::test]
+async fn nodes_are_listed_and_cleared() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let worker = Worker::start_on(&dispatcher.queue, 3, 3).await;
+    for repo in ["one", "two", "three"] {
+        let id = dispatcher.build(repo).await;
+        worker.claim().await.fail_on("node-1").await;
+        assert_eq!(send(dispatcher.delete(&format!("/v1/builds/{id}"))).await.status(), StatusCode::OK);
+    }
+    let list = async || send(dispatcher.get("/v1/nodes")).await.json::<NodeList>().await.unwrap().nodes;
+    let node = &list().await[0];
+    assert_eq!(
+        (node.node.as_str(), node.reason.as_str(), node.lanes),
+        ("node-1", "no space left on device", 3)
+    );
+    assert_eq!(node.until_ms - node.since_ms, 30 * 60 * 1000);
+    assert_eq!(send(dispatcher.delete("/v1/nodes/node-1")).await.status(), StatusCode::OK);
+    assert!(list().await.is_empty());
+    for path in ["/v1/nodes/node-1", "/v1/nodes/no%20node"] {
+        let (status, word, _) = problem(send(dispatcher.delete(path)).await).await;
+        assert_eq!((status, word.as_str()), (404, "unknown-node"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_cluster_is_shown_with_its_workers_and_builds() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let worker = Worker::start(&dispatcher.queue, 3).await;
+    let id = dispatcher.build("one").await;
+    let scale = async || send(dispatcher.get("/v1/scale")).await.json::<ScaleView>().await.unwrap();
+    assert_eq!(scale().await, ScaleView { queued: 1, startable: 1, running: 0, slots: 3, wanted_slots: 1 });
+    worker.pause("the cluster is full: exceeded quota").await;
+    let list: WorkerList = send(dispatcher.get("/v1/workers")).await.json().await.unwrap();
+    assert_eq!(list.workers[0].paused.as_deref(), Some("the cluster is full: exceeded quota"));
+    // The dispatcher looks at the queue as a whole once a second.
+    wait_for("the build to say so", SOON, async || {
+        let answer = send(dispatcher.get(&format!("/v1/builds/{id}"))).await;
+        let build: BuildView = answer.json().await.unwrap();
+        build.why.as_deref() == Some("the cluster is full: exceeded quota")
+    })
+    .await;
+    assert_eq!(scale().await.slots, 0);
 }

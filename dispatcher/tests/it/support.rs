@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use eventsource_stream::Eventsource;
-use fairlane_common::RedisUrl;
 use fairlane_common::id::{BuildId, WorkerId};
 use fairlane_common::log::{LogLine, LogWriter};
-use fairlane_common::queue::{Beat, Claim, Claimed, Finish, Finished, Outcome, Queue};
+use fairlane_common::queue::{
+    Beat, Blame, Claim, Claimed, Finish, Finished, Outcome, Queue, Registered, Registration,
+};
+use fairlane_common::{FailureClass, RedisUrl};
 use fairlane_dispatcher::api::{BuildAnswer, EndEvent, LogEvent, StateEvent};
 use fairlane_dispatcher::{AllowedArgs, Bounds, Settings, Tokens, serve};
 use fairlane_testkit::wait_for;
@@ -250,12 +252,22 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) async fn start(queue: &Queue, slots: usize) -> Self {
+        Self::start_on(queue, slots, 0).await
+    }
+
+    /// One whose runs are on so many nodes.
+    pub(crate) async fn start_on(queue: &Queue, slots: usize, nodes: usize) -> Self {
         let worker = Self { id: WorkerId::new("fake"), queue: queue.clone() };
-        let beat = Beat {
-            worker: worker.id.clone(),
+        queue.renew(&Beat { nodes, ..worker.beat(slots) }).await.unwrap();
+        worker
+    }
+
+    fn beat(&self, slots: usize) -> Beat {
+        Beat {
+            worker: self.id.clone(),
             host: "fake".to_owned(),
             version: "0.1.0".to_owned(),
-            place: worker.place(),
+            place: self.place(),
             slots,
             draining: false,
             paused: None,
@@ -263,9 +275,13 @@ impl Worker {
             // The tests' runs need no heartbeats.
             lease: Duration::from_mins(10),
             held: Vec::new(),
-        };
-        queue.renew(&beat).await.unwrap();
-        worker
+        }
+    }
+
+    /// Takes no builds for the time being.
+    pub(crate) async fn pause(&self, why: &str) {
+        let beat = Beat { paused: Some(why.to_owned()), ..self.beat(3) };
+        self.queue.renew(&beat).await.unwrap();
     }
 
     fn place(&self) -> String {
@@ -317,6 +333,36 @@ impl Run {
             .collect();
         self.written += count;
         self.log.append(&lines).await.unwrap();
+    }
+
+    /// Ends the run for a cause that certainly lies with that node.
+    pub(crate) async fn fail_on(self, node: &str) {
+        let reason = "no space left on device".to_owned();
+        let outcome = Outcome::Failed { class: FailureClass::Infrastructure, reason, blame: Blame::Certain };
+        let finish = Finish { node: Some(node.parse().unwrap()), ..Finish::of(outcome) };
+        self.queue.finish(&self.claimed.token, &finish).await.unwrap();
+    }
+
+    /// Makes the run known to a Redis that was emptied.
+    pub(crate) async fn register(&mut self) {
+        let build = &self.claimed.build;
+        let registration = Registration {
+            token: self.claimed.token.clone(),
+            worker: self.claimed.token.worker.clone(),
+            place: build.place.clone().unwrap(),
+            lease: Duration::from_mins(10),
+            spec: build.spec.clone(),
+            attempt: build.attempt,
+            asked: build.asked,
+            claimed: build.claimed.unwrap(),
+            started: build.claimed,
+            node: None,
+        };
+        let Registered::Held(held) = self.queue.register(&registration).await.unwrap() else {
+            panic!("the run was not taken")
+        };
+        self.claimed = *held;
+        self.log = LogWriter::new(self.queue.clone(), self.claimed.token.clone(), 1, "0-0".to_owned());
     }
 
     /// Ends the run.

@@ -1,0 +1,51 @@
+//! Nodes that builds had better not go to.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use fairlane_common::id::NodeName;
+
+use crate::api::{NodeAnswer, NodeList, Problem};
+use crate::app::App;
+use crate::auth::{Operator, Reader};
+use crate::input::{Params, PathText};
+use crate::problem::{Answer, Refusal, UNKNOWN_NODE};
+use crate::view;
+
+/// The nodes that are avoided, and why. Scope `read`.
+#[utoipa::path(
+    get, path = "/v1/nodes", operation_id = "list_nodes", tag = "workers",
+    responses((status = 200, description = "the nodes that are avoided", body = NodeList))
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<NodeList>> {
+    params.only(&[])?;
+    let nodes = app.ask(app.queue.nodes()).await?;
+    Ok(Json(NodeList { nodes: nodes.into_iter().map(view::node).collect() }))
+}
+
+/// Have a node used again, its failures forgotten. Scope `operate`.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{node}", operation_id = "clear_node", tag = "workers",
+    params(("node" = String, Path, description = "the node's name")),
+    responses(
+        (status = 200, description = "builds go there again", body = NodeAnswer),
+        (status = 404, description = "no such node is avoided", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn clear(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    PathText(name): PathText,
+) -> Answer<Json<NodeAnswer>> {
+    let unknown = || {
+        let detail = "node: no node of that name is avoided; GET /v1/nodes lists those that are";
+        Refusal::new(UNKNOWN_NODE, detail).field("node")
+    };
+    let node: NodeName = name.parse().map_err(|_| unknown())?;
+    if !app.ask(app.queue.clear_node(&node, &caller.name)).await? {
+        return Err(unknown());
+    }
+    tracing::info!(%node, by = caller.name, "node {node} cleared");
+    Ok(Json(NodeAnswer { node }))
+}
