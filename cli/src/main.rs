@@ -78,6 +78,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Rule { rule } => Box::pin(commands::rule::run(rule, output)).await,
         Command::Workers(args) => commands::workers::run(args, output).await,
         Command::Drain(args) => commands::workers::drain(args, output).await,
+        Command::Nodes(args) => commands::nodes::run(args, output).await,
         Command::Cancel(args) => commands::workers::cancel(args, output).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
         Command::Replay(args) => Box::pin(commands::replay::run(*args, output)).await,

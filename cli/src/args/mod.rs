@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use fairlane_common::build::{BuildState, Priority};
-use fairlane_common::id::{BuildId, GitRef, Image, Lane, Repo, WorkerId};
+use fairlane_common::id::{BuildId, GitRef, Image, Lane, NodeName, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
@@ -77,6 +77,7 @@ pub(crate) enum Command {
     },
     Workers(Workers),
     Drain(Drain),
+    Nodes(Nodes),
     Cancel(Cancel),
     Doctor(Doctor),
     Replay(Box<Replay>),
@@ -300,6 +301,34 @@ pub(crate) struct Drain {
     pub(crate) undo: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+/// List nodes on which builds fail and which are avoided, or have one used again
+///
+/// Examples:
+///   fairlane nodes
+///   fairlane nodes clear node-3
+#[derive(Debug, Args)]
+#[command(display_order = 11, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+pub(crate) struct Nodes {
+    #[command(subcommand)]
+    pub(crate) act: Option<NodesAct>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// What to do with a node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodesAct {
+    /// Have a node used again at once; its failures are forgotten
+    ///
+    /// Example: fairlane nodes clear node-3
+    Clear {
+        /// The node, as `fairlane nodes` names it
+        node: NodeName,
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 /// End a build for everybody who waits for it

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod logs;
+pub(crate) mod nodes;
 pub(crate) mod queue;
 pub(crate) mod replay;
 pub(crate) mod rule;

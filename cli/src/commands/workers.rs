@@ -37,8 +37,11 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ("RUNS LIVE IN", Align::Left),
     ]);
     for worker in &list.workers {
-        let (state, tone) =
-            if worker.draining { ("draining", Some(Tone::Warning)) } else { ("taking builds", None) };
+        let (state, tone) = match &worker.paused {
+            _ if worker.draining => ("draining".to_owned(), Some(Tone::Warning)),
+            Some(why) => (format!("paused: {why}"), Some(Tone::Warning)),
+            None => ("taking builds".to_owned(), None),
+        };
         table.row([
             (&worker.id).into(),
             (&worker.host).into(),

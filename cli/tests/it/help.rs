@@ -4,7 +4,7 @@ use fairlane_testkit::TempDir;
 
 use crate::setup::{fairlane, run};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "up",
     "dispatcher",
     "worker",
@@ -22,6 +22,8 @@ const COMMANDS: [&str; 17] = [
     "rule list",
     "workers",
     "drain",
+    "nodes",
+    "nodes clear",
 ];
 
 #[tokio::test]

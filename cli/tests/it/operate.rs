@@ -109,6 +109,9 @@ async fn the_queue_the_lanes_and_the_workers() {
     let worker = workers[0]["id"].as_str().unwrap();
     assert_eq!((&workers[0]["slots"], &workers[0]["draining"]), (&1.into(), &false.into()));
     up.run(&home, ["drain", worker]).await.expect(0, "takes no more builds");
+    up.run(&home, ["nodes"]).await.expect(0, "No node is avoided");
+    up.run(&home, ["nodes", "clear", "node-1"]).await.expect(2, "no node of that name is avoided");
+    up.run(&home, ["nodes", "clear", "no/node"]).await.expect(2, "a node's name has");
     up.run(&home, ["drain", "nobody"]).await.expect(2, "`fairlane workers` lists them");
     gate.open("done").await;
     assert_eq!(watch.wait(LIMIT).await.code(), Some(0));

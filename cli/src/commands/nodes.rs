@@ -1,0 +1,67 @@
+//! `fairlane nodes`.
+
+use anyhow::Result;
+use fairlane_common::id::NodeName;
+use fairlane_dispatcher::api::{NodeAnswer, NodeList, QueueView};
+use reqwest::Method;
+
+use crate::args::{Nodes, NodesAct, Reach};
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::human;
+use crate::output::{Align, Output, Table};
+
+/// Runs `nodes`.
+pub(crate) async fn run(args: Nodes, output: Output) -> Result<Exit> {
+    match args.act {
+        None => list(args.reach, output).await,
+        Some(NodesAct::Clear { node, reach }) => clear(&node, reach, output).await,
+    }
+}
+
+async fn list(reach: Reach, output: Output) -> Result<Exit> {
+    let client = Client::new(&reach.dispatcher_url, reach.token)?;
+    let list: NodeList = client.get("v1/nodes", &[]).await?;
+    if output.is_json() {
+        for node in &list.nodes {
+            output.json(node);
+        }
+        return Ok(Exit::Good);
+    }
+    if list.nodes.is_empty() {
+        output.talk("No node is avoided.");
+        return Ok(Exit::Good);
+    }
+    let now = client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms;
+    let mut table = Table::new([
+        ("NODE", Align::Left),
+        ("AVOIDED", Align::Right),
+        ("USED AGAIN", Align::Right),
+        ("LANES", Align::Right),
+        ("CLUSTER", Align::Left),
+        ("LATEST FAILURE", Align::Left),
+    ]);
+    for node in &list.nodes {
+        table.row([
+            (&node.node).into(),
+            human::ago(node.since_ms, now).into(),
+            human::ahead(node.until_ms, now).into(),
+            node.lanes.into(),
+            (&node.cluster).into(),
+            (&node.reason).into(),
+        ]);
+    }
+    output.table(&table);
+    Ok(Exit::Good)
+}
+
+async fn clear(node: &NodeName, reach: Reach, output: Output) -> Result<Exit> {
+    let client = Client::new(&reach.dispatcher_url, reach.token)?;
+    let answer: NodeAnswer = client.send(Method::DELETE, &format!("v1/nodes/{node}"), &[], None).await?;
+    if output.is_json() {
+        output.json(&answer);
+    } else {
+        output.talk(&format!("Builds go to node {} again; its failures are forgotten.", answer.node));
+    }
+    Ok(Exit::Good)
+}
