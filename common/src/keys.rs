@@ -141,6 +141,11 @@ impl Keys {
         self.tagged(&format!("stats:{lane}"))
     }
 
+    /// string: until when a client (`token:<name>`, `address:<address>`) has not got all its requests back.
+    pub fn spent(&self, whose: &str) -> String {
+        self.tagged(&format!("spent:{whose}"))
+    }
+
     /// stream: the head of a run's log, one entry per line.
     pub fn log(&self, id: BuildId, run: u32) -> String {
         format!("{}:log:{{{id}}}:{run}", self.prefix)

@@ -81,6 +81,7 @@ scripts! {
     DRAIN = "drain",
     CONFIGURE = "configure",
     SNAPSHOT = "snapshot",
+    SPEND = "spend",
     LANE = "lane",
     CHECK = "check",
     REGISTER = "register",

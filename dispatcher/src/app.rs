@@ -12,13 +12,14 @@ use fairlane_common::id::DispatcherId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowance;
 use crate::args::Settings;
 use crate::glance::Glance;
 use crate::hub::{Hub, bounded};
-use crate::listen::Listener;
 use crate::metrics::{self, Metrics};
 use crate::people::People;
 use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
+use crate::server::{Server, Tls, TlsError};
 use crate::{reaper, routes};
 
 /// How long open requests get after the order to stop.
@@ -33,13 +34,15 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     pub(crate) glance: Arc<Glance>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) allowance: Allowance,
 }
 
 impl App {
     fn new(settings: Settings, queue: Queue, shutdown: CancellationToken) -> Arc<Self> {
         let dispatcher = DispatcherId::new(&settings.host);
         let metrics = Arc::new(Metrics::default());
-        let people = People::new(dispatcher.clone(), settings.bounds.post_counts);
+        let people =
+            People::new(dispatcher.clone(), settings.bounds.post_counts, settings.clients.people_per_token);
         let glance = Glance::new(queue.clone());
         let hub = Hub::new(
             queue.clone(),
@@ -48,7 +51,8 @@ impl App {
             settings.bounds.clone(),
             shutdown,
         );
-        Arc::new(Self { queue, settings, dispatcher, people, hub, glance, metrics })
+        let allowance = Allowance::new(settings.clients.clone());
+        Arc::new(Self { queue, settings, dispatcher, people, hub, glance, metrics, allowance })
     }
 
     /// A call to the queue for a client that waits.
@@ -79,9 +83,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// Serving failed.
-    #[error("serving failed")]
-    Serve(#[source] std::io::Error),
+    /// The certificate cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Serves the queue over HTTP until `shutdown`, then lets open requests end. `ready` is called
@@ -99,44 +103,37 @@ pub async fn serve(
     if settings.tokens.is_empty() && !address.ip().is_loopback() {
         return Err(ServeError::Open(address));
     }
-    let failed = |source| ServeError::Listen { address, source };
-    let bounds = &settings.bounds;
-    let listener = Listener::bind(address, bounds.send_buffer, bounds.stall).map_err(failed)?;
-    let local = axum::serve::Listener::local_addr(&listener).map_err(failed)?;
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+    let (bounds, limits) = (settings.bounds.clone(), settings.connections.clone());
     let app = App::new(settings, queue, shutdown.clone());
+    let failed = |source| ServeError::Listen { address, source };
+    let server =
+        Server::bind(address, router(Arc::clone(&app)), tls.as_ref(), &bounds, &limits).map_err(failed)?;
+    let local = server.local_addr().map_err(failed)?;
 
-    let heart = tokio::spawn(Arc::clone(&app.people).run(app.queue.clone(), shutdown.clone()));
-    let hub = tokio::spawn(Arc::clone(&app.hub).run());
-    let reaper = tokio::spawn(reaper::run(app.queue.clone(), shutdown.clone()));
-
-    let router = router(Arc::clone(&app));
+    let mut tasks = vec![
+        tokio::spawn(Arc::clone(&app.people).run(app.queue.clone(), shutdown.clone())),
+        tokio::spawn(Arc::clone(&app.hub).run()),
+        tokio::spawn(reaper::run(app.queue.clone(), shutdown.clone())),
+    ];
+    tasks.extend(tls.map(|tls| tokio::spawn(tls.keep_fresh(shutdown.clone()))));
     tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
     ready(local);
-    let stop = shutdown.clone();
-    // Handed out as it is: a router that is served by itself is built anew, all routes, for each
-    // connection, 11 KB that a stream would hold until it ends.
-    let server = axum::serve(listener, router.into_make_service())
-        .with_graceful_shutdown(async move { stop.cancelled().await });
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
-    let served = tokio::select! {
-        served = server => served.map_err(ServeError::Serve),
-        () = late => {
-            tracing::warn!("some requests did not end in time");
-            Ok(())
-        }
-    };
-    // Without the server there is nothing to keep alive, also when it failed.
-    shutdown.cancel();
-    for task in [heart, hub, reaper] {
+    tokio::select! {
+        () = server.run(shutdown.clone()) => {}
+        () = late => tracing::warn!("some requests did not end in time"),
+    }
+    for task in tasks {
         let abort = task.abort_handle();
         if tokio::time::timeout(DRAIN, task).await.is_err() {
             abort.abort();
         }
     }
-    served
+    Ok(())
 }
 
 fn router(app: Arc<App>) -> axum::Router {

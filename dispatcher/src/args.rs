@@ -9,6 +9,11 @@ use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
 use crate::auth::Tokens;
+use crate::server::{TlsError, TlsFiles};
+
+mod clients;
+
+pub use clients::{ClientArgs, ClientLimits, ConnectionLimits, Rate};
 
 /// Everything that a dispatcher process is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,6 +61,9 @@ pub struct ServeArgs {
     /// replaces the default list
     #[arg(long = "allow-arg", env = "FAIRLANE_ALLOW_ARGS", value_delimiter = ',')]
     pub allow_args: Vec<String>,
+    /// How clients are served, and how much one may take up.
+    #[command(flatten)]
+    pub clients: ClientArgs,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature that clap calls")]
@@ -76,6 +84,12 @@ pub struct Settings {
     pub allowed_args: AllowedArgs,
     /// This machine's name, for people.
     pub host: String,
+    /// The certificate to serve TLS with.
+    pub tls: Option<TlsFiles>,
+    /// Limits of connections.
+    pub connections: ConnectionLimits,
+    /// How much one client may take up.
+    pub clients: ClientLimits,
     /// Bounds that tests make smaller.
     pub bounds: Bounds,
 }
@@ -91,6 +105,11 @@ pub struct Bounds {
     pub slow_after: Duration,
     /// A connection whose peer takes no byte for so long is closed.
     pub stall: Duration,
+    /// How long a request's head may take to come, and a connection to tell what it speaks.
+    pub head_wait: Duration,
+    /// A connection without a request for so long is closed. Longer than the 60 s for which proxies
+    /// keep theirs: who closes first must be they, or they meet a closed one with a request.
+    pub idle_wait: Duration,
     /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
     /// up to 4 MB for each reader that stops reading.
     pub send_buffer: u32,
@@ -112,6 +131,8 @@ impl Default for Bounds {
             redis_wait: Duration::from_millis(1500),
             slow_after: Duration::from_secs(10),
             stall: Duration::from_secs(30),
+            head_wait: Duration::from_secs(10),
+            idle_wait: Duration::from_secs(75),
             send_buffer: 128 * 1024,
             keepalive: Duration::from_secs(15),
             post_counts: Duration::from_secs(30),
@@ -137,6 +158,9 @@ pub enum SettingError {
     /// A token, or a line of the file, cannot be taken.
     #[error("{0}")]
     Token(String),
+    /// The certificate cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The seal key cannot be taken.
     #[error(transparent)]
     Seal(#[from] fairlane_common::Error),
@@ -148,7 +172,7 @@ impl ServeArgs {
     /// # Errors
     /// Names the setting and says what it must be; never repeats a secret.
     pub fn settings(&self) -> Result<Settings, SettingError> {
-        let Self { listen, token, tokens_file, seal_key, allow_args } = self;
+        let Self { listen, token, tokens_file, seal_key, allow_args, clients } = self;
         let mut tokens = Tokens::default();
         if let Some(token) = token {
             tokens.add_all_scopes(token)?;
@@ -164,7 +188,10 @@ impl ServeArgs {
             seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
             allowed_args: AllowedArgs::new(allow_args),
             host: host_name(),
-            bounds: Bounds::default(),
+            tls: clients.tls()?,
+            connections: clients.connections(),
+            clients: clients.limits(),
+            bounds: Bounds { streams_max: clients.max_streams.get(), ..Bounds::default() },
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Who may do what: bearer tokens with scopes.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -11,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
 use crate::args::SettingError;
+use crate::client::{self, Peer};
 use crate::problem::{Answer, FORBIDDEN, NOT_SIGNED_IN, Refusal};
 
 /// What a token allows.
@@ -161,6 +163,17 @@ impl Caller {
         Err(Refusal::new(FORBIDDEN, detail))
     }
 
+    /// Who makes a request, if it is within its client's limits.
+    async fn admitted(parts: &Parts, app: &App) -> Answer<Self> {
+        let caller = Self::of(app, &parts.headers);
+        let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0);
+        let address = client::address(peer, &parts.headers, &app.settings.connections.trusted);
+        // Who shows no token, or a wrong one, counts by address alone.
+        let token = caller.as_ref().ok().filter(|caller| caller.signed_in).map(|caller| caller.name.as_str());
+        app.allowance.spend(&app.queue, app.settings.bounds.redis_wait, token, address).await?;
+        caller
+    }
+
     fn of(app: &App, headers: &HeaderMap) -> Answer<Self> {
         if app.settings.tokens.is_empty() {
             not_from_a_page(headers)?;
@@ -209,7 +222,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Answer<Self> {
-        Self::of(app, &parts.headers)
+        Self::admitted(parts, app).await
     }
 }
 
@@ -224,7 +237,7 @@ macro_rules! guards {
                 type Rejection = Refusal;
 
                 async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Answer<Self> {
-                    let caller = Caller::of(app, &parts.headers)?;
+                    let caller = Caller::admitted(parts, app).await?;
                     caller.require(Scope::$scope)?;
                     Ok(Self(caller))
                 }
@@ -236,21 +249,10 @@ macro_rules! guards {
 guards! {
     /// A caller with scope `submit`.
     Submitter = Submit;
+    /// A caller with scope `read`.
+    Reader = Read;
     /// A caller with scope `operate`.
     Operator = Operate;
-}
-
-/// Proof that the caller has scope `read`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader;
-
-impl FromRequestParts<Arc<App>> for Reader {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Answer<Self> {
-        Caller::of(app, &parts.headers)?.require(Scope::Read)?;
-        Ok(Self)
-    }
 }
 
 /// A caller with scope `submit` or `read`.
@@ -261,7 +263,7 @@ impl FromRequestParts<Arc<App>> for Watcher {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Answer<Self> {
-        let caller = Caller::of(app, &parts.headers)?;
+        let caller = Caller::admitted(parts, app).await?;
         if !caller.may(Scope::Submit) {
             caller.require(Scope::Read)?;
         }

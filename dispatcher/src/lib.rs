@@ -7,26 +7,33 @@
 //! - [`args`]: settings; [`serve`] runs the dispatcher until it is told to stop.
 //! - `routes`: one module for each part of the API, each route with its documentation.
 //! - `hub`: one reader of Redis that serves every event stream.
+//! - `server`: connections, within limits; `allowance`: requests, within limits.
 //! - `people`: how many wait for what, told to the queue.
 
+mod allowance;
 pub mod api;
 mod app;
 pub mod args;
 mod auth;
+mod client;
 mod glance;
 mod hub;
 mod input;
-mod listen;
 mod metrics;
 mod outage;
 mod people;
 mod problem;
 mod reaper;
 mod routes;
+mod server;
 mod view;
 
 pub use app::{ServeError, serve};
-pub use args::{Args, Bounds, RedisArgs, ServeArgs, SettingError, Settings};
+pub use args::{
+    Args, Bounds, ClientArgs, ClientLimits, ConnectionLimits, Rate, RedisArgs, ServeArgs, SettingError,
+    Settings,
+};
 pub use auth::{Scope, Tokens};
 pub use fairlane_common::AllowedArgs;
 pub use routes::openapi;
+pub use server::{TlsError, TlsFiles};

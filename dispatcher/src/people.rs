@@ -28,6 +28,8 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct People {
     dispatcher: DispatcherId,
     post_counts: Duration,
+    /// Most people who count for one token.
+    per_token: u64,
     crowds: Mutex<Crowds>,
     changed: Notify,
 }
@@ -35,12 +37,34 @@ pub(crate) struct People {
 #[derive(Default)]
 struct Crowds {
     builds: HashMap<BuildId, Crowd>,
+    // How many people count for each token, over all builds.
+    tokens: HashMap<Arc<str>, u64>,
     next: u64,
+}
+
+impl Crowds {
+    /// How many of `wanted` people count for a token that had `before` of them here.
+    fn grant(&mut self, token: &Arc<str>, before: u64, wanted: u64, per_token: u64) -> u64 {
+        let others = self.tokens.get(token).map_or(0, |all| all.saturating_sub(before));
+        let granted = wanted.min(PEOPLE_MAX).min(per_token.saturating_sub(others));
+        if others + granted == 0 {
+            self.tokens.remove(token);
+        } else {
+            self.tokens.insert(Arc::clone(token), others + granted);
+        }
+        granted
+    }
+}
+
+/// A stream, and who stands behind it.
+struct Subscriber {
+    count: u64,
+    token: Arc<str>,
 }
 
 #[derive(Default)]
 struct Crowd {
-    subscribers: HashMap<u64, u64>,
+    subscribers: HashMap<u64, Subscriber>,
     // When each request without a stream stops counting, oldest first.
     requests: Vec<Instant>,
     dirty: bool,
@@ -52,15 +76,23 @@ impl Crowd {
         let people = if self.subscribers.is_empty() {
             self.requests.len() as u64
         } else {
-            self.subscribers.values().sum()
+            self.subscribers.values().map(|subscriber| subscriber.count).sum()
         };
         people.min(PEOPLE_MAX)
     }
 }
 
 impl People {
-    pub(crate) fn new(dispatcher: DispatcherId, post_counts: Duration) -> Arc<Self> {
-        Arc::new(Self { dispatcher, post_counts, crowds: Mutex::default(), changed: Notify::new() })
+    /// A token may stand for `per_token` people, or for any number.
+    pub(crate) fn new(dispatcher: DispatcherId, post_counts: Duration, per_token: Option<u64>) -> Arc<Self> {
+        let per_token = per_token.unwrap_or(u64::MAX);
+        Arc::new(Self {
+            dispatcher,
+            post_counts,
+            per_token,
+            crowds: Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
     /// A request for a build came in; the queue has counted it as one.
@@ -79,13 +111,17 @@ impl People {
         }
     }
 
-    /// A stream opened, with `count` people behind it.
-    pub(crate) fn subscribe(self: &Arc<Self>, id: BuildId, count: u64) -> Subscription {
+    /// A stream of `token` opened, with `count` people behind it.
+    pub(crate) fn subscribe(self: &Arc<Self>, id: BuildId, count: u64, token: &str) -> Subscription {
         let mut crowds = self.crowds();
         crowds.next += 1;
         let serial = crowds.next;
+        // Thousands of streams share one name.
+        let token =
+            crowds.tokens.get_key_value(token).map_or_else(|| token.into(), |(name, _)| Arc::clone(name));
+        let count = crowds.grant(&token, 0, count, self.per_token);
         let crowd = crowds.builds.entry(id).or_default();
-        crowd.subscribers.insert(serial, count.min(PEOPLE_MAX));
+        crowd.subscribers.insert(serial, Subscriber { count, token });
         crowd.requests.clear();
         crowd.dirty = true;
         drop(crowds);
@@ -97,8 +133,11 @@ impl People {
     /// stream here.
     pub(crate) fn set(&self, id: BuildId, serial: u64, count: u64) -> Option<u64> {
         let mut crowds = self.crowds();
+        let subscriber = crowds.builds.get(&id)?.subscribers.get(&serial)?;
+        let (before, token) = (subscriber.count, Arc::clone(&subscriber.token));
+        let count = crowds.grant(&token, before, count, self.per_token);
         let crowd = crowds.builds.get_mut(&id)?;
-        *crowd.subscribers.get_mut(&serial)? = count.min(PEOPLE_MAX);
+        crowd.subscribers.insert(serial, Subscriber { count, token });
         crowd.dirty = true;
         let people = crowd.count();
         drop(crowds);
@@ -107,10 +146,14 @@ impl People {
     }
 
     fn leave(&self, id: BuildId, serial: u64) {
-        if let Some(crowd) = self.crowds().builds.get_mut(&id) {
-            crowd.subscribers.remove(&serial);
+        let mut crowds = self.crowds();
+        if let Some(crowd) = crowds.builds.get_mut(&id) {
             crowd.dirty = true;
+            if let Some(Subscriber { count, token }) = crowd.subscribers.remove(&serial) {
+                crowds.grant(&token, count, 0, self.per_token);
+            }
         }
+        drop(crowds);
         self.changed.notify_one();
     }
 
@@ -224,7 +267,25 @@ mod tests {
     use super::*;
 
     fn people() -> Arc<People> {
-        People::new(DispatcherId::new("here"), Duration::from_secs(30))
+        People::new(DispatcherId::new("here"), Duration::from_secs(30), Some(500))
+    }
+
+    #[test]
+    fn a_token_stands_for_so_many_people_over_all_builds() {
+        let people = people();
+        let ids: Vec<BuildId> = (0..4).map(|_| BuildId::new()).collect();
+        let mut streams: Vec<_> = ids.iter().map(|id| people.subscribe(*id, 190, "hub")).collect();
+        let others = people.subscribe(ids[3], 190, "other");
+        let count = |id: BuildId| people.crowds().builds[&id].count();
+        assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [190, 190, 120, 190]);
+        let serial = people.serial(&streams[3].name()).unwrap();
+        assert_eq!(people.set(ids[3], serial, 50), Some(190), "there is no room for them");
+        drop(streams.remove(0));
+        drop(others);
+        assert_eq!(people.set(ids[3], serial, 200), Some(190));
+        assert_eq!(people.crowds().tokens["hub"], 500);
+        drop(streams);
+        assert!(people.crowds().tokens.is_empty());
     }
 
     #[test]
@@ -234,7 +295,7 @@ mod tests {
         people.asked(id);
         assert!(people.take(false, now).is_empty(), "the queue has counted them already");
         assert_eq!(people.take(true, now), [(id, 2)]);
-        let stream = people.subscribe(id, 5);
+        let stream = people.subscribe(id, 5, "hub");
         people.asked(id);
         assert_eq!(people.take(false, now), [(id, 5)]);
         drop(stream);
@@ -247,7 +308,7 @@ mod tests {
     #[test]
     fn counts_are_capped_and_can_be_set() {
         let (people, id, now) = (people(), BuildId::new(), Instant::now());
-        let stream = people.subscribe(id, 1);
+        let stream = people.subscribe(id, 1, "hub");
         let serial = people.serial(&stream.name()).unwrap();
         assert_eq!(people.set(id, serial, 1_000_000), Some(PEOPLE_MAX));
         assert_eq!(people.set(id, serial + 1, 1), None);

@@ -41,7 +41,8 @@ kinds! {
     UNKNOWN_SUBSCRIBER = "unknown-subscriber", NOT_FOUND, "No such subscriber";
     UNKNOWN_PATH = "unknown-path", NOT_FOUND, "Nothing is here";
     WRONG_METHOD = "wrong-method", METHOD_NOT_ALLOWED, "The method is not allowed here";
-    TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The body did not come in time";
+    MALFORMED_REQUEST = "malformed-request", BAD_REQUEST, "The request is not HTTP";
+    TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The request did not come in time";
     CONFLICT = "conflict", CONFLICT, "The image is being built from something else";
     TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     WRONG_CONTENT_TYPE = "wrong-content-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
@@ -49,8 +50,13 @@ kinds! {
     INVALID_FIELD = "invalid-field", UNPROCESSABLE_ENTITY, "A field cannot be taken";
     ARGUMENT_NOT_ALLOWED = "argument-not-allowed", UNPROCESSABLE_ENTITY, "The argument is not allowed";
     NO_SEAL_KEY = "no-seal-key", UNPROCESSABLE_ENTITY, "Secrets cannot be sealed";
+    HEAD_TOO_LARGE = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large";
+    TOO_MANY_REQUESTS_OF_TOKEN = "token-limit", TOO_MANY_REQUESTS, "This token has made as many requests as it may";
+    TOO_MANY_REQUESTS_FROM_HERE = "address-limit", TOO_MANY_REQUESTS, "Your address has made as many requests as it may";
+    TOO_MANY_FROM_HERE = "address-connections", TOO_MANY_REQUESTS, "Your address has as many connections as it may";
     FULL = "full", TOO_MANY_REQUESTS, "The queue is full";
     MEMORY = "memory", TOO_MANY_REQUESTS, "Redis's memory is nearly used up";
+    TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "This dispatcher has as many connections as it may";
     TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher serves as many streams as it may";
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
     REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied, and what runs is being registered again";
@@ -175,10 +181,26 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The problem as JSON.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
+    /// After how many seconds trying again makes sense.
+    pub(crate) fn seconds(&self) -> Option<u64> {
+        self.0.retry_after
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let (status, body) = (self.status(), self.body());
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let headers = response.headers_mut();

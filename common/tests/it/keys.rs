@@ -1,6 +1,8 @@
 //! The scripts and `keys.rs` mean the same keys; the schema is checked.
 
-use fairlane_common::queue::{DispatcherBeat, SCHEMA};
+use std::time::Duration;
+
+use fairlane_common::queue::{DispatcherBeat, SCHEMA, Spend};
 use fairlane_common::rule::Stop;
 use fairlane_common::{DispatcherId, Error, Queue, Rule};
 
@@ -22,6 +24,8 @@ async fn scripts_write_only_keys_that_are_named() {
     scene.reap().await;
     scene.submit(&ask("h/h", 1)).await;
     scene.claim("w", 2).await;
+    let limit = Spend { whose: "token:hub".to_owned(), count: 2, per: Duration::from_mins(1) };
+    scene.queue.spend(&[limit]).await.unwrap();
     let lane = |name: &str| format!("github.com/{name}").parse().unwrap();
     let mut named = vec![
         keys.schema(),
@@ -55,6 +59,7 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.stats(&lane("o/a")),
         keys.stats(&lane("o/b")),
         keys.stats(&lane("h/h")),
+        keys.spent("token:hub"),
         keys.orphans(),
         keys.ended(),
         keys.lanes_burst(),

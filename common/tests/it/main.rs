@@ -17,4 +17,5 @@ mod reasons;
 mod refill;
 mod registering;
 mod scene;
+mod spending;
 mod submitting;

@@ -104,6 +104,16 @@ impl Drop for Seat {
     }
 }
 
+/// The right to follow a log as text; given back when dropped.
+pub(crate) struct LogSeat(Arc<Hub>);
+
+impl Drop for LogSeat {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.streams.dec();
+    }
+}
+
 impl Hub {
     pub(crate) fn new(
         queue: Queue,
@@ -168,6 +178,14 @@ impl Hub {
         self.streams.fetch_add(1, Ordering::Relaxed);
         self.metrics.streams.inc();
         Seat { hub: Arc::clone(self), channel }
+    }
+
+    /// A seat for somebody who follows a log as text.
+    pub(crate) fn seat_for_log(self: &Arc<Self>) -> Answer<LogSeat> {
+        self.check_room()?;
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.metrics.streams.inc();
+        Ok(LogSeat(Arc::clone(self)))
     }
 
     fn take_seat(&self, id: BuildId) -> Option<Arc<Channel>> {

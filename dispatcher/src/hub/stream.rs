@@ -19,6 +19,8 @@ use crate::reaper::jitter;
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// When a client that was let go may come back, in milliseconds.
 const RETRY_MS: u64 = 1000;
+/// The same where all clients of a dispatcher are let go at once.
+const RETRY_STOP_MS: std::ops::Range<u64> = 100..2000;
 
 struct Watcher {
     hub: Arc<Hub>,
@@ -79,7 +81,11 @@ impl Watcher {
             }
             if self.hub.shutdown.is_cancelled() {
                 return Some(
-                    self.farewell("this dispatcher stops; come back with the last id, here or elsewhere"),
+                    // Not all at once, to the dispatcher that is left.
+                    self.farewell(
+                        "this dispatcher stops; come back with the last id, here or elsewhere",
+                        fastrand::u64(RETRY_STOP_MS),
+                    ),
                 );
             }
             self.changes.mark_unchanged();
@@ -101,15 +107,17 @@ impl Watcher {
                 Step::Done => return None,
                 Step::TooSlow => {
                     self.hub.metrics.slow_readers.inc();
-                    return Some(self.farewell("this reader is too slow; come back with the last id"));
+                    return Some(
+                        self.farewell("this reader is too slow; come back with the last id", RETRY_MS),
+                    );
                 }
             }
         }
     }
 
-    fn farewell(&mut self, why: &str) -> Bytes {
+    fn farewell(&mut self, why: &str, retry_ms: u64) -> Bytes {
         self.over = true;
-        Bytes::from(format!(": {why}\nretry: {RETRY_MS}\n\n"))
+        Bytes::from(format!(": {why}\nretry: {retry_ms}\n\n"))
     }
 
     /// Waits for news; a comment to send when there was none for too long.

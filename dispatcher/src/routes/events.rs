@@ -41,7 +41,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 )]
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
-    _: Reader,
+    Reader(caller): Reader,
     PathId(id): PathId,
     params: Params,
     headers: HeaderMap,
@@ -61,7 +61,7 @@ pub(super) async fn follow(
         let (build, view) = look(&app, id, true).await?;
         app.hub.attach(&build, &view).await?
     };
-    let subscription = app.people.subscribe(id, watchers);
+    let subscription = app.people.subscribe(id, watchers, &caller.name);
     let events = stream::events(Arc::clone(&app.hub), seat, subscription, cursor, run);
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),

@@ -16,6 +16,7 @@ use super::builds::known;
 use crate::api::Problem;
 use crate::app::App;
 use crate::auth::Reader;
+use crate::hub::LogSeat;
 use crate::input::{Params, PathId};
 use crate::problem::Answer;
 use crate::reaper::jitter;
@@ -37,6 +38,7 @@ const LOG_END_WAIT: u32 = 5;
     responses(
         (status = 200, description = "the log", body = String, content_type = "text/plain"),
         (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Redis does not answer, or too many streams", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -49,7 +51,8 @@ pub(super) async fn read(
     let follow = params.parse::<bool>("follow")?.unwrap_or(false);
     let build = known(&app, id).await?;
     let run = newest_run(&app, &build).await?;
-    let reader = Reading { app, build, run, after: "0-0".to_owned(), follow, waits: 0 };
+    let seat = if follow { Some(app.hub.seat_for_log()?) } else { None };
+    let reader = Reading { _seat: seat, app, build, run, after: "0-0".to_owned(), follow, waits: 0 };
     let body = futures::stream::unfold(Some(reader), |reader| async move {
         let mut reader = reader?;
         match reader.next().await {
@@ -79,6 +82,8 @@ async fn newest_run(app: &App, build: &Build) -> Answer<u32> {
 }
 
 struct Reading {
+    // A log that is followed is a stream like others.
+    _seat: Option<LogSeat>,
     app: Arc<App>,
     build: Build,
     run: u32,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
 
 mod access;
+mod bad_clients;
 mod builds;
 mod crowd;
 mod document;
@@ -9,6 +10,8 @@ mod faults;
 mod operate;
 mod people;
 mod problems;
+mod protocols;
+mod rates;
 mod secrets;
 mod stream;
 mod support;

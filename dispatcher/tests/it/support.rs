@@ -11,7 +11,7 @@ use fairlane_common::queue::{
 };
 use fairlane_common::{FailureClass, RedisUrl};
 use fairlane_dispatcher::api::{BuildAnswer, EndEvent, LogEvent, StateEvent};
-use fairlane_dispatcher::{AllowedArgs, Bounds, Settings, Tokens, serve};
+use fairlane_dispatcher::{AllowedArgs, Bounds, ClientLimits, ConnectionLimits, Settings, Tokens, serve};
 use fairlane_testkit::wait_for;
 use futures::StreamExt;
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -59,6 +59,11 @@ impl Dispatcher {
     /// Tells it to stop, and does not wait.
     pub(crate) fn cancel(&self) {
         self.stop.cancel();
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.url.trim_start_matches("http://").parse().unwrap()
     }
 
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
@@ -111,6 +116,9 @@ pub(crate) fn settings() -> Settings {
         seal: None,
         allowed_args: AllowedArgs::default(),
         host: "test".to_owned(),
+        tls: None,
+        connections: ConnectionLimits::default(),
+        clients: ClientLimits::default(),
         bounds: Bounds::default(),
     }
 }

@@ -1,0 +1,53 @@
+//! Limits of clients, shared by all dispatchers.
+
+use std::time::Duration;
+
+use super::Queue;
+use crate::error::Result;
+use crate::script::{Args, SPEND};
+
+/// A limit that a request counts against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spend {
+    /// Whose it is: `token:<name>` or `address:<address>`.
+    pub whose: String,
+    /// So many requests…
+    pub count: u32,
+    /// …come back within this time. They may come all at once.
+    pub per: Duration,
+}
+
+/// Whether a request may go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spent {
+    /// It was counted.
+    Spent,
+    /// It was not: one limit is used up.
+    Limited {
+        /// Whose limit.
+        whose: String,
+        /// When one more may come.
+        wait: Duration,
+    },
+}
+
+impl Queue {
+    /// Counts a request against all of `limits`, or against none if one of them is used up.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn spend(&self, limits: &[Spend]) -> Result<Spent> {
+        let mut args = Args::new();
+        for Spend { whose, count, per } in limits {
+            args = args.text(whose).show(count).show(per.as_millis());
+        }
+        let mut reply = self.call(&SPEND, args).await?;
+        match reply.tag.as_str() {
+            "spent" => Ok(Spent::Spent),
+            "limited" => {
+                Ok(Spent::Limited { whose: reply.next()?, wait: Duration::from_millis(reply.parse()?) })
+            }
+            _ => Err(reply.unknown()),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which client a request comes from, also behind proxies.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// The other end of the connection that a request came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The client's address: the peer's, or, where the peer is one of the `trusted` proxies, what it
+/// says, read from the right as far as trusted proxies have written it. What stands further left
+/// anybody can have made up.
+pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+    let mut client = peer.to_canonical();
+    if !is_trusted(client) {
+        return client;
+    }
+    for line in headers.get_all(FORWARDED_FOR).iter().rev() {
+        let Ok(line) = line.to_str() else { return client };
+        for entry in line.rsplit(',') {
+            let Some(address) = parse(entry.trim()) else { return client };
+            client = address;
+            if !is_trusted(client) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// An address as proxies write them: alone, or with a port.
+fn parse(entry: &str) -> Option<IpAddr> {
+    let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
+    let address = bare.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|at| at.ip()))?;
+    Some(address.to_canonical())
+}
+
+/// What counts as one client: an address of IPv4, or the network of 64 bits that one customer has
+/// with IPv6.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// A trusted proxy: an address, or a network such as `10.0.0.0/8`.
+///
+/// # Errors
+/// Says what it must look like.
+pub(crate) fn parse_network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "must be an address or a network, such as 10.0.0.0/8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(peer: &str, lines: &[&str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(FORWARDED_FOR, line.parse().unwrap());
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|text| parse_network(text).unwrap()).collect();
+        address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let proxies = &["10.0.0.0/8", "fd00::1"];
+        assert_eq!(seen("192.0.2.1", &["203.0.113.9"], proxies), "192.0.2.1");
+        assert_eq!(seen("192.0.2.1", &["203.0.113.9"], &[]), "192.0.2.1");
+        assert_eq!(seen("10.1.1.1", &["203.0.113.9"], proxies), "203.0.113.9");
+        assert_eq!(seen("::ffff:10.1.1.1", &["203.0.113.9"], proxies), "203.0.113.9");
+        // A client that writes the header itself stands further left.
+        assert_eq!(seen("10.1.1.1", &["1.1.1.1, 203.0.113.9, 10.2.2.2"], proxies), "203.0.113.9");
+        assert_eq!(seen("10.1.1.1", &["1.1.1.1", "203.0.113.9:4711"], proxies), "203.0.113.9");
+        assert_eq!(seen("fd00::1", &["[2001:db8::7]:99"], proxies), "2001:db8::7");
+        // What cannot be read ends the search at the last one that is known.
+        assert_eq!(seen("10.1.1.1", &["203.0.113.9, unknown"], proxies), "10.1.1.1");
+        assert_eq!(seen("10.1.1.1", &[], proxies), "10.1.1.1");
+    }
+
+    #[test]
+    fn a_customers_network_is_one_client() {
+        let of = |text: &str| network_of(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert!(parse_network("10.0.0.0/40").is_err());
+    }
+}
