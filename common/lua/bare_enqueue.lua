@@ -6,6 +6,6 @@ local call, base = redis.call, KEYS[1]
 local id = call('INCR', base .. 'ids')
 call('HSET', base .. 'job:' .. id, 'payload', ARGV[2], 'state', 'queued', 'asked', ARGV[1])
 call('ZADD', base .. 'queued', ARGV[1], id)
-call('HINCRBY', base .. 'totals', 'enqueued', 1)
-call('XADD', base .. 'events', 'MAXLEN', '~', 10000, '*', 'job', id, 'state', 'queued')
+call('HINCRBY', base .. 'totals', 'enqueued', '1')
+call('XADD', base .. 'events', 'MAXLEN', '~', '10000', '*', 'job', id, 'state', 'queued')
 return id

@@ -90,58 +90,80 @@ impl Link {
     }
 }
 
+/// What a bare queue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bare {
+    /// Puts a job into line: five commands.
+    Enqueue,
+    /// Takes the first job under a lease: four commands.
+    Take,
+    /// Ends the job that has been leased the longest: four commands.
+    Acknowledge,
+}
+
+impl Bare {
+    const ALL: [Self; 3] = [Self::Enqueue, Self::Take, Self::Acknowledge];
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Enqueue => include_str!("../lua/bare_enqueue.lua"),
+            Self::Take => include_str!("../lua/bare_take.lua"),
+            Self::Acknowledge => include_str!("../lua/bare_acknowledge.lua"),
+        }
+    }
+}
+
 /// A bare queue: scripts of as few commands as a queue can do with.
 #[derive(Debug, Clone)]
 pub struct BareQueue {
     link: Link,
     base: String,
-    enqueue: Script,
-    take: Script,
-    acknowledge: Script,
+    hashes: [String; Bare::ALL.len()],
 }
 
 impl BareQueue {
     /// A bare queue beside the queue of `keys`, in the same Redis and over the same connection.
     pub async fn open(link: &Link, keys: &Keys) -> Result<Self> {
-        let bare = Self {
-            link: link.clone(),
-            base: keys.bare(),
-            enqueue: Script::new(include_str!("../lua/bare_enqueue.lua")),
-            take: Script::new(include_str!("../lua/bare_take.lua")),
-            acknowledge: Script::new(include_str!("../lua/bare_acknowledge.lua")),
-        };
-        for code in [
-            include_str!("../lua/bare_enqueue.lua"),
-            include_str!("../lua/bare_take.lua"),
-            include_str!("../lua/bare_acknowledge.lua"),
-        ] {
-            link.run(redis::cmd("SCRIPT").arg("LOAD").arg(code)).await?;
+        for operation in Bare::ALL {
+            link.run(redis::cmd("SCRIPT").arg("LOAD").arg(operation.code())).await?;
         }
-        Ok(bare)
+        let hashes = Bare::ALL.map(|operation| Script::new(operation.code()).get_hash().to_owned());
+        Ok(Self { link: link.clone(), base: keys.bare(), hashes })
     }
 
-    fn call(&self, script: &Script) -> Cmd {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.get_hash()).arg(1).arg(&self.base);
-        cmd
+    /// The words of the command that does it, for whoever else is to send it: `number` is a score,
+    /// an expiry or a time, `payload` what a job carries.
+    pub fn words(&self, operation: Bare, number: u64, payload: &str) -> Vec<String> {
+        let hash = &self.hashes[operation as usize];
+        let mut words = vec!["EVALSHA".to_owned(), hash.clone(), "1".to_owned(), self.base.clone()];
+        words.push(number.to_string());
+        if operation == Bare::Enqueue {
+            words.push(payload.to_owned());
+        }
+        words
+    }
+
+    async fn run(&self, operation: Bare, number: u64, payload: &str) -> Result<redis::Value> {
+        let words = self.words(operation, number, payload);
+        let mut cmd = Cmd::new();
+        for word in &words {
+            cmd.arg(word);
+        }
+        Ok(self.link.run(&cmd).await?)
     }
 
     /// Puts a job into line.
     pub async fn enqueue(&self, score: u64, payload: &str) -> Result<()> {
-        self.link.run(self.call(&self.enqueue).arg(score).arg(payload)).await?;
-        Ok(())
+        self.run(Bare::Enqueue, score, payload).await.map(drop)
     }
 
-    /// Takes the first job, if there is one.
-    pub async fn take(&self, expiry: u64) -> Result<Option<String>> {
-        let value = self.link.run(self.call(&self.take).arg(expiry)).await?;
-        let taken: Option<(String, Vec<String>)> = redis::from_redis_value(value).map_err(Error::reply)?;
-        Ok(taken.map(|(id, _)| id))
+    /// Takes the first job; whether there was one.
+    pub async fn take(&self, expiry: u64) -> Result<bool> {
+        Ok(self.run(Bare::Take, expiry, "").await? != redis::Value::Nil)
     }
 
-    /// Ends a job.
-    pub async fn acknowledge(&self, id: &str, at: u64) -> Result<()> {
-        self.link.run(self.call(&self.acknowledge).arg(id).arg(at)).await?;
-        Ok(())
+    /// Ends the job that has been leased the longest; whether there was one.
+    pub async fn acknowledge(&self, at: u64) -> Result<bool> {
+        Ok(self.run(Bare::Acknowledge, at, "").await? != redis::Value::Nil)
     }
 }

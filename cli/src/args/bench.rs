@@ -31,10 +31,17 @@ pub(crate) struct Bench {
     pub(crate) keep: Option<PathBuf>,
 }
 
+impl Measure {
+    /// Whether redis-benchmark may send the yardstick's requests.
+    pub(crate) const fn has_rival(&self) -> bool {
+        matches!(self, Self::Enqueue { .. } | Self::Drain { .. })
+    }
+}
+
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Measure {
-    /// Ask for N builds; the yardstick is a script of five commands
+    /// Ask for N builds; the yardstick is a script of five commands, sent by redis-benchmark
     Enqueue {
         /// Builds
         n: u32,
@@ -42,7 +49,8 @@ pub(crate) enum Measure {
         #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
         concurrency: u32,
     },
-    /// Claim and finish N builds; the yardstick are two scripts of four commands
+    /// Claim and finish N builds; the yardstick are two scripts of four commands, sent by
+    /// redis-benchmark
     Drain {
         /// Builds
         n: u32,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
 
 mod bad_input;
+mod bench;
 mod doctor;
 mod faults;
 mod git;

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use fairlane_common::id::Token;
 use fairlane_common::limits;
 use fairlane_common::queue::{Claim, Claimed, Finish, Finished, Outcome};
+use fairlane_common::yardstick::Bare;
 use futures::{StreamExt, TryStreamExt};
 
 use super::Report;
@@ -30,13 +31,10 @@ pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) ->
         // As in life the worker's heartbeat renews nothing that has ended.
         scene.queue.renew(&scene.beat(&scene.worker, concurrency)).await?;
         let ours = Sample::of(scene, drain(scene, turn, concurrency)).await?;
-        let bare = at_once(0..turn, concurrency, |i| async move {
-            let Some(id) = scene.bare.take(u64::from(i)).await? else { bail!("the bare queue is empty") };
-            Ok(scene.bare.acknowledge(&id, u64::from(i)).await?)
-        });
-        pair.add(ours, Sample::of(scene, bare).await?);
+        let bare = [Bare::Take, Bare::Acknowledge];
+        pair.add(ours, scene.rival.turn(scene, &bare, turn, concurrency, "").await?);
     }
-    Ok(Report { line: pair.line("drain"), facts: pair.facts("drain") })
+    Ok(Report { line: pair.line("drain"), facts: pair.facts("drain", &scene.rival.name()) })
 }
 
 /// Claims in batches and finishes until `count` builds are done.

@@ -1,6 +1,7 @@
 //! `fairlane bench enqueue`: asking for builds.
 
 use anyhow::Result;
+use fairlane_common::yardstick::Bare;
 
 use super::Report;
 use super::meter::{Pair, Sample, at_once};
@@ -19,22 +20,12 @@ pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) ->
     for round in 0..rounds {
         let numbers = round * turn..(round + 1) * turn;
         let ours =
-            at_once(
-                numbers.clone(),
-                concurrency,
-                |i| async move { scene.submit(i, i % lanes).await.map(drop) },
-            );
+            at_once(numbers, concurrency, |i| async move { scene.submit(i, i % lanes).await.map(drop) });
         let ours = Sample::of(scene, ours).await?;
-        let payload = &payload;
-        let bare =
-            at_once(
-                numbers,
-                concurrency,
-                |i| async move { Ok(scene.bare.enqueue(u64::from(i), payload).await?) },
-            );
-        pair.add(ours, Sample::of(scene, bare).await?);
+        let bare = scene.rival.turn(scene, &[Bare::Enqueue], turn, concurrency, &payload).await?;
+        pair.add(ours, bare);
     }
-    Ok(Report { line: pair.line("enqueue"), facts: pair.facts("enqueue") })
+    Ok(Report { line: pair.line("enqueue"), facts: pair.facts("enqueue", &scene.rival.name()) })
 }
 
 /// Has both sides' scripts compiled and their memory taken.

@@ -37,9 +37,11 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
             for i in numbers.clone() {
                 let begun = Instant::now();
                 scene.bare.enqueue(u64::from(i), "x").await?;
-                let Some(id) = scene.bare.take(u64::from(i)).await? else { bail!("the bare queue is empty") };
+                if !scene.bare.take(u64::from(i)).await? {
+                    bail!("the bare queue is empty");
+                }
                 took.push(begun.elapsed());
-                scene.bare.acknowledge(&id, u64::from(i)).await?;
+                scene.bare.acknowledge(u64::from(i)).await?;
             }
             Ok(took)
         };
@@ -48,7 +50,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
             pair.add(ours, bare);
         }
     }
-    let mut facts = pair.facts("latency");
+    let mut facts = pair.facts("latency", "own client");
     facts["yardstick_is"] =
         "an enqueue and a take of the bare queue, one after the other, without a wake-up".into();
     Ok(Report { line: pair.line("latency"), facts })

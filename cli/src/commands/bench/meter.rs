@@ -19,6 +19,8 @@ pub(super) struct Sample {
     own_cpu: f64,
     memory: u64,
     took: Vec<Duration>,
+    /// The median and the 99th percentile in milliseconds, as another program gives them for a turn.
+    told: Vec<(f64, f64)>,
 }
 
 impl Sample {
@@ -36,7 +38,39 @@ impl Sample {
             own_cpu: own,
             memory: after.memory_bytes,
             took,
+            told: Vec::new(),
         })
+    }
+
+    /// Counts what `count` operations of another program cost Redis. `work` runs it, and gives what it
+    /// says: the median and the 99th percentile of its requests, in milliseconds.
+    pub(super) async fn of_program(
+        scene: &Scene,
+        count: u32,
+        work: impl Future<Output = Result<(f64, f64)>>,
+    ) -> Result<Self> {
+        let before = scene.queue.link().redis_cost().await?;
+        let begun = Instant::now();
+        let told = work.await?;
+        let wall = begun.elapsed();
+        let after = scene.queue.link().redis_cost().await?;
+        Ok(Self {
+            operations: count,
+            wall,
+            redis_cpu: after.cpu_seconds - before.cpu_seconds,
+            memory: after.memory_bytes,
+            told: vec![told],
+            ..Self::default()
+        })
+    }
+
+    /// Milliseconds below which half of the operations lie, and 99 of 100.
+    fn quantiles(&self) -> (f64, f64) {
+        if self.told.is_empty() {
+            return (quantile(&self.took, 0.5), quantile(&self.took, 0.99));
+        }
+        let (p50, p99): (Vec<f64>, Vec<f64>) = self.told.iter().copied().unzip();
+        (median(&p50), median(&p99))
     }
 
     /// Operations for each processor second of Redis.
@@ -57,18 +91,21 @@ impl Sample {
         self.own_cpu += other.own_cpu;
         self.memory = other.memory;
         self.took.extend(other.took);
+        self.told.extend(other.told);
     }
 
     /// Its numbers.
     pub(super) fn facts(&self) -> Value {
+        let (p50, p99) = self.quantiles();
         json!({
             "operations": self.operations,
             "seconds": round(self.wall.as_secs_f64()),
             "rate": self.rate().round(),
-            "p50_ms": round(quantile(&self.took, 0.5)),
-            "p99_ms": round(quantile(&self.took, 0.99)),
+            "p50_ms": round(p50),
+            "p99_ms": round(p99),
             "redis_cpu_seconds": round(self.redis_cpu),
-            "own_cpu_seconds": round(self.own_cpu),
+            // What another program used is not ours to tell.
+            "own_cpu_seconds": self.told.is_empty().then(|| round(self.own_cpu)),
             "per_redis_cpu_second": self.per_redis_cpu().round(),
             "redis_memory_bytes": self.memory,
         })
@@ -96,13 +133,14 @@ impl Pair {
         median(&self.ratios)
     }
 
-    /// Both, and their ratio.
-    pub(super) fn facts(&self, name: &str) -> Value {
+    /// Both, and their ratio; `by` is who sent the yardstick's requests.
+    pub(super) fn facts(&self, name: &str, by: &str) -> Value {
         let ratios: Vec<f64> = self.ratios.iter().copied().map(round).collect();
         json!({
             "bench": name,
             "ours": self.ours.facts(),
             "yardstick": self.bare.facts(),
+            "yardstick_by": by,
             "ratio_per_redis_cpu_second": round(self.ratio()),
             "ratios": ratios,
         })
@@ -111,11 +149,10 @@ impl Pair {
     /// Both for people.
     pub(super) fn line(&self, name: &str) -> String {
         let one = |sample: &Sample| {
+            let (p50, p99) = sample.quantiles();
             format!(
-                "{:.0} a second, p50 {:.2} ms, p99 {:.2} ms, {:.0} a second of Redis's processor",
+                "{:.0} a second, p50 {p50:.2} ms, p99 {p99:.2} ms, {:.0} a second of Redis's processor",
                 sample.rate(),
-                quantile(&sample.took, 0.5),
-                quantile(&sample.took, 0.99),
                 sample.per_redis_cpu()
             )
         };

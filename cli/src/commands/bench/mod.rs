@@ -6,6 +6,7 @@ mod enqueue;
 mod latency;
 mod meter;
 mod profile;
+mod rival;
 mod scene;
 mod skewed;
 mod watchers;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Bench, Measure};
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, Tone};
 use scene::Scene;
 
 /// What a measurement gives: a line for people, and all of it for programs.
@@ -30,6 +31,9 @@ struct Report {
 /// Runs `bench`.
 pub(crate) async fn run(args: Bench, output: Output) -> Result<Exit> {
     let scene = Scene::open(args.redis_url.as_deref(), args.append_only).await?;
+    if let Some(warning) = scene.rival.warning().filter(|_| args.measure.has_rival()) {
+        output.talk(&format!("{} {warning}", output.paint_talk(Tone::Warning, "warning:")));
+    }
     let measured = measure(&args, &scene).await;
     let machine = scene.machine().await;
     scene.close().await?;

@@ -9,6 +9,7 @@ use fairlane_common::yardstick::BareQueue;
 use fairlane_common::{BuildSpec, Link, Priority, Queue, RedisUrl, limits};
 use serde_json::{Value, json};
 
+use super::rival::Rival;
 use crate::redis_server::{DataFolder, RedisServer};
 
 /// The first builds of a lane are this many places apart in line: as on a busy day, most lanes have
@@ -22,6 +23,7 @@ pub(super) struct Scene {
     pub(super) prefix: String,
     pub(super) queue: Queue,
     pub(super) bare: BareQueue,
+    pub(super) rival: Rival,
     pub(super) worker: WorkerId,
     pub(super) dispatcher: DispatcherId,
 }
@@ -44,8 +46,9 @@ impl Scene {
         }
         let queue = Queue::open(&address, &name).await.with_context(|| format!("the queue in {address}"))?;
         let bare = BareQueue::open(queue.link(), queue.keys()).await?;
+        let rival = Rival::find(server.as_ref().map(|(server, _)| server.socket())).await;
         let (worker, dispatcher) = (WorkerId::new("bench"), DispatcherId::new("bench"));
-        Ok(Self { server, url, prefix: name, queue, bare, worker, dispatcher })
+        Ok(Self { server, url, prefix: name, queue, bare, rival, worker, dispatcher })
     }
 
     /// Removes what the measurement left.

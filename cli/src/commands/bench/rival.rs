@@ -1,0 +1,152 @@
+//! The yardstick's turns: sent by redis-benchmark where it is installed, else by our own client.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use fairlane_common::yardstick::Bare;
+use tokio::process::Command;
+
+use super::meter::{Sample, at_once};
+use super::scene::Scene;
+use crate::redis_server::find_program;
+
+/// What it is called, by who makes the server.
+const PROGRAMS: [&str; 2] = ["redis-benchmark", "valkey-benchmark"];
+
+/// Who sends the yardstick's requests.
+#[derive(Debug)]
+pub(super) enum Rival {
+    /// redis-benchmark, over the socket of a server of our own.
+    Program {
+        /// Where it is.
+        program: PathBuf,
+        /// The server's socket.
+        socket: PathBuf,
+        /// As it names itself.
+        release: String,
+    },
+    /// Our own client, and why.
+    Own(&'static str),
+}
+
+impl Rival {
+    /// Looks for redis-benchmark. It is used with a server of our own only: others may want a
+    /// password, and what a command is told everybody can read.
+    pub(super) async fn find(socket: Option<PathBuf>) -> Self {
+        let Some(socket) = socket else {
+            return Self::Own("redis-benchmark is used with a server of the measurement's own only");
+        };
+        let Some(program) = PROGRAMS.iter().find_map(|name| find_program(name)) else {
+            return Self::Own(
+                "redis-benchmark is not in PATH (Debian, Ubuntu: `sudo apt-get install redis-tools`)",
+            );
+        };
+        let said = Command::new(&program).arg("--version").output().await;
+        let release = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
+        Self::Program { program, socket, release: release.unwrap_or_default() }
+    }
+
+    /// Who it is, for the report.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Program { release, .. } => release.clone(),
+            Self::Own(why) => format!("own client: {why}"),
+        }
+    }
+
+    /// What people are told of a yardstick that is not the one they expect.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Program { .. } => None,
+            Self::Own(why) => Some(format!("the yardstick's requests are sent by our own client: {why}")),
+        }
+    }
+
+    /// One turn: `count` times each of `operations`, so many requests on their way at a time.
+    pub(super) async fn turn(
+        &self,
+        scene: &Scene,
+        operations: &[Bare],
+        count: u32,
+        at_a_time: u32,
+        payload: &str,
+    ) -> Result<Sample> {
+        let Self::Program { program, socket, .. } = self else {
+            return Sample::of(scene, own(scene, operations, count, at_a_time, payload)).await;
+        };
+        let work = async {
+            let mut quantiles = (0.0, 0.0);
+            for operation in operations {
+                let mut command = Command::new(program);
+                command.arg("-s").arg(socket).args(["-c", "1", "--csv"]);
+                command.args(["-n", &count.to_string(), "-P", &at_a_time.to_string()]);
+                command.args(scene.bare.words(*operation, 1, payload));
+                let (p50, p99) = measured(&mut command).await?;
+                quantiles = (quantiles.0 + p50, quantiles.1 + p99);
+            }
+            Ok(quantiles)
+        };
+        Sample::of_program(scene, count, work).await
+    }
+}
+
+/// The yardstick's turn by our own client.
+async fn own(
+    scene: &Scene,
+    operations: &[Bare],
+    count: u32,
+    at_a_time: u32,
+    payload: &str,
+) -> Result<Vec<std::time::Duration>> {
+    at_once(0..count, at_a_time, |i| async move {
+        for operation in operations {
+            let there = match operation {
+                Bare::Enqueue => scene.bare.enqueue(u64::from(i), payload).await.map(|()| true),
+                Bare::Take => scene.bare.take(u64::from(i)).await,
+                Bare::Acknowledge => scene.bare.acknowledge(u64::from(i)).await,
+            };
+            if !there? {
+                bail!("the bare queue is empty");
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Runs redis-benchmark; the milliseconds below which half and 99 of 100 of its requests took.
+async fn measured(command: &mut Command) -> Result<(f64, f64)> {
+    let said = command.stdin(Stdio::null()).output().await.context("redis-benchmark does not start")?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    let times = said.status.success().then(|| times(&text)).flatten();
+    times.with_context(|| {
+        format!("redis-benchmark gave no figures: {text}{}", String::from_utf8_lossy(&said.stderr))
+    })
+}
+
+/// The median and the 99th percentile in its CSV, whose first line names the columns.
+fn times(csv: &str) -> Option<(f64, f64)> {
+    let mut lines = csv.lines().filter(|line| line.starts_with('"'));
+    let (names, values) = (lines.next()?, lines.next_back()?);
+    // The command stands in the first column, and may hold commas: count from the end.
+    let column = |name: &str| -> Option<f64> {
+        let from_end = names.rsplit(',').position(|column| column.trim_matches('"') == name)?;
+        values.rsplit(',').nth(from_end)?.trim_matches('"').parse().ok()
+    };
+    Some((column("p50_latency_ms")?, column("p99_latency_ms")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::times;
+
+    #[test]
+    fn the_figures_of_redis_benchmark_are_read() {
+        let csv = "\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\",\"p50_latency_ms\",\"p95_latency_ms\",\
+                   \"p99_latency_ms\",\"max_latency_ms\"\n\"EVALSHA 1,2\",\"9.00\",\"0.2\",\"0.1\",\"0.215\",\"0.3\",\
+                   \"0.4\",\"0.5\"\n";
+        assert_eq!(times(csv), Some((0.215, 0.4)));
+        assert_eq!(times("Could not connect\n"), None);
+    }
+}
