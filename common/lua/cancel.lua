@@ -22,8 +22,8 @@ end
 -- The permit stays until the run is gone; whoever asks again meanwhile asks for a new build.
 local image = base .. 'image:' .. b.image
 if call('GET', image) == id then call('DEL', image) end
-b.seq = b.seq + 1
-call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', ms(b.seq))
-tell(id, b.lane, b.state, b.seq)
+local seq = next_seq(b)
+call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
+tell(id, b.lane, b.state, seq)
 call('PUBLISH', base .. 'orphans', 'cancel ' .. (b.worker or '') .. ' ' .. id)
 return { 'stopping' }

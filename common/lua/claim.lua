@@ -14,45 +14,48 @@ local function give(id, epoch, adopted)
   taken[#taken + 1] = id .. ' ' .. epoch .. ' ' .. adopted
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, epoch, adopted
   reply[#reply + 1] = call('HGETALL', base .. 'build:' .. id)
-  reply[2] = ms(#taken)
 end
 
 local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
 local avoided, only, probe_at = {}, nil, 0
 if T.avoided > 0 then avoided, only, probe_at = node_tools().to_avoid(where_runs, tonumber(me[5]) or 0) end
 local function answer()
+  reply[2] = ms(#taken)
   for _, node in ipairs(avoided) do reply[#reply + 1] = node end
   return reply
 end
 
-if me[1] and string.match(me[1], '^(%S+)') == request then
-  -- The answer to this request was lost: give what it gave, unless it is held no more.
+if me[1] and string.sub(me[1], 1, #request + 1) == request .. ' ' then
+  --- The answer to this request was lost: give what it gave, unless it is held no more.
   for id, epoch, adopted in string.gmatch(me[1], ' (%S+) (%S+) (%S+)') do
     if holds(load(id), epoch, worker) then give(id, epoch, adopted) end
   end
   return answer()
 end
 
-local function lease_to(id, b, state, fields)
-  local epoch = ms(math.max((tonumber(b.epoch) or 0) + 1, now))
-  b.seq = b.seq + 1
-  call('ZADD', base .. 'leases', ms(now + lease), id)
-  call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', ms(b.seq), unpack(fields))
-  tell(id, b.lane, state, b.seq)
+local expiry = ms(now + lease)
+local function lease_to(id, b, state, ...)
+  local last = tonumber(b.epoch) or 0
+  local epoch = last < now and NOW or ms(last + 1)
+  local seq = next_seq(b)
+  call('ZADD', base .. 'leases', expiry, id)
+  call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', seq, ...)
+  tell(id, b.lane, state, seq)
   return epoch
 end
 
 local draining = me[2] == '1' or me[3] == '1'
-local orphans = draining and {} or call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)
-if orphans[1] then
-  local share = math.ceil(call('ZCARD', base .. 'orphans') / math.max(1, call('ZCARD', base .. 'workers')))
+local orphaned = draining and 0 or call('ZCARD', base .. 'orphans')
+if orphaned > 0 then
+  --- Runs that are alive already come first.
+  local share = math.ceil(orphaned / math.max(1, call('ZCARD', base .. 'workers')))
   local most = math.max(want, share)
-  for _, id in ipairs(orphans) do
+  for _, id in ipairs(call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)) do
     if #taken >= most then break end
     local b = load(id)
     if b.place == where_runs then
       call('ZREM', base .. 'orphans', id)
-      local epoch = lease_to(id, b, b.started and 'running' or 'starting', {})
+      local epoch = lease_to(id, b, b.started and 'running' or 'starting')
       give(id, epoch, '1')
     end
   end
@@ -78,10 +81,10 @@ local function take(lane, from)
   local background = v[3] == 'background'
   if background then
     T.background = T.background + 1
-    call('HINCRBY', base .. 'totals', 'background', 1)
+    call('HINCRBY', base .. 'totals', 'background', '1')
   end
-  local epoch = lease_to(id, b, 'starting', { 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
-    'bg', background and '1' or '' })
+  local epoch = lease_to(id, b, 'starting', 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
+    'bg', background and '1' or '')
   place(lane, stats, permits + 1)
   give(id, epoch, '0')
   return true
@@ -94,7 +97,7 @@ local free, replaced, before = free_slots(), 0, #taken -- an adopted orphan was 
 while not draining and #taken < room and replaced < REPLACED_MAX do
   local lane, set = next_head(free)
   if not lane then break end
-  local name = string.match(lane, '^@(.*)$')
+  local name = string.sub(lane, 1, 1) == '@' and string.sub(lane, 2)
   if name then
     set = 'lanes:shared:' .. name
     lane = call('ZRANGE', base .. set, '0', '0')[1]

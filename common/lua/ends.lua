@@ -2,7 +2,7 @@
 --   Builds on lanes.lua.
 -- KEYS, ARGV, Returns: see prelude.lua
 local function count_people(by)
-  if by ~= 0 then call('HINCRBY', base .. 'totals', 'people', by) end
+  if by ~= 0 then call('HINCRBY', base .. 'totals', 'people', ms(by)) end
 end
 
 local function drop_worker(id)
@@ -29,11 +29,12 @@ end
 
 -- Ends a build. `fields` are further ones to set; the caller has taken it out of its sets.
 local function end_build(id, b, state, fields)
+  local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
   local build = base .. 'build:' .. id
-  b.seq = b.seq + 1
-  call('HSET', build, 'state', state, 'ended', NOW, 'seq', ms(b.seq), unpack(fields))
+  local seq = next_seq(b)
+  call('HSET', build, 'state', state, 'ended', NOW, 'seq', seq, unpack(fields))
   call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
-  call('EXPIRE', build, KEEP_S)
+  call('EXPIRE', build, ms(KEEP_S))
   call('ZADD', base .. 'ended', NOW, id)
   local image = base .. 'image:' .. b.image
   if call('GET', image) == id then
@@ -45,15 +46,15 @@ local function end_build(id, b, state, fields)
   end
   count_people(-b.people)
   call('DEL', base .. 'people:' .. id)
-  tell(id, b.lane, state, b.seq)
+  tell(id, b.lane, state, seq)
 end
 
 -- Puts a build back into line as its next attempt. It holds no permit any more.
 local function requeue(id, b, by, not_before, fields)
-  b.seq = b.seq + 1
+  local seq = next_seq(b)
   -- People and priority may have changed while it ran.
   b.due = ms(due_of(b.asked, b.expected, b.people, b.priority))
-  call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', ms(b.seq),
+  call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', seq,
     'worker', '', 'last_worker', b.worker or '', 'requeued_by', by, 'place', '', 'claimed', '', 'started', '',
     'note', '', 'shared', '', 'bg', '', 'due', b.due, 'not_before', not_before and ms(not_before) or '', unpack(fields))
   call('ZADD', base .. 'queued', b.due, id)
@@ -62,7 +63,7 @@ local function requeue(id, b, by, not_before, fields)
   else
     call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
   end
-  tell(id, b.lane, 'queued', b.seq)
+  tell(id, b.lane, 'queued', seq)
 end
 
 -- Counts the deaths of a run's workers within the hour.
@@ -91,9 +92,9 @@ end
 local function orphan(id, b)
   call('ZREM', base .. 'leases', id)
   call('ZADD', base .. 'orphans', NOW, id)
-  b.seq = b.seq + 1
-  call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', ms(b.seq))
-  tell(id, b.lane, 'orphaned', b.seq)
+  local seq = next_seq(b)
+  call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq)
+  tell(id, b.lane, 'orphaned', seq)
 end
 
 -- At maxmemory Redis lets a script pass once it has written something that needs no memory.
@@ -145,7 +146,7 @@ end
 
 -- Writes a rule back without what is over; removes it when nothing is left. Sets its timer.
 local function keep_rule(pattern, rule)
-  resolved = {}
+  resolved, unruled = {}, nil
   for _, part in ipairs({ 'ban', 'hold' }) do
     if rule[part] and not in_force(rule[part]) then rule[part] = nil end
   end

@@ -25,15 +25,16 @@ end
 
 local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
 
-local resolved = {} -- what this call has read of rules; whoever changes one empties it
-local UNRULED = {}
+-- What this call has read of rules, by lane, and what stands for all lanes where there are none.
+-- Whoever changes a rule empties both.
+local resolved, unruled = {}, nil
 
 -- What the rules say of a lane: each part from the most specific rule that sets it. `own` is the text
 -- of the lane's very own.
 local function resolve(lane)
   if resolved[lane] then return resolved[lane] end
-  if resolved.none == nil then resolved.none = call('HLEN', base .. 'rules') == 0 end
-  if resolved.none then return UNRULED end
+  if unruled == nil then unruled = call('HLEN', base .. 'rules') == 0 and {} end
+  if unruled then return unruled end
   local names = rule_names(lane)
   local texts = call('HMGET', base .. 'rules', unpack(names))
   local r = { own = texts[1] }
@@ -129,11 +130,10 @@ local function place(lane, known, taken)
   if entered then refresh_shared(entered) end
 end
 
--- A build came into line: its lane stays in its set, and moves there only if the build is its first.
-local function came_in(lane, known, id, due)
-  local at = known.at
-  if not at then return place(lane, known) end
-  if call('ZRANGE', base .. 'lane:' .. lane, '0', '0')[1] ~= id then return end
+-- A build came into a lane that stands in the set `at`: it stays there, and moves only if the build is
+-- now its first.
+local function came_in(lane, at, id, due)
+  if call('ZRANK', base .. 'lane:' .. lane, id) ~= 0 then return end
   call('ZADD', base .. at, due, lane)
   local shared = shared_name(at)
   if shared then refresh_shared(shared) end

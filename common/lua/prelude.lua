@@ -10,13 +10,7 @@ local BACKGROUND = 1e12          -- ms; puts background builds behind all intera
 local KEEP_S = 86400             -- how long ended builds stay
 local HOUR = 3600000
 local ADOPTIONS_MAX = 5          -- a run that is lost more often within an hour kills its workers
-local DURATION_MAX = 7200000     -- longer builds count as two hours: one must not spoil the mean
-
--- What Redis is only handed is text: it takes numbers as slowly as another command.
-local EVENTS_MAX = '10000'
-local AUDIT_MAX = '100000'
-local STATS_KEEP_S = '15552000' -- 180 days: how long a lane's durations stay after its latest build
-local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
+local STATS_KEEP_S = '15552000'  -- 180 days: how long a lane's durations stay after its latest build
 
 local now
 if ARGV[1] == '' then
@@ -27,9 +21,9 @@ else
 end
 
 -- Numbers leave Lua as text: tostring gives 1.764e+12, and replies cut numbers to integers.
--- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f.)
-local format = string.format
-local function ms(number) return format('%d', number) end
+-- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f. What is text
+-- already is best left so: this takes as long as a small command.)
+local function ms(number) return string.format('%d', number) end
 local NOW = ms(now)
 
 -- Totals and policy, each read when it is first asked for, with those that go with it.
@@ -99,12 +93,20 @@ local function holds(b, epoch, worker)
     and b.epoch == epoch and b.worker == worker
 end
 
+-- A build's next change has this number.
+local function next_seq(b)
+  b.seq = b.seq + 1
+  return ms(b.seq)
+end
+
 local function tell(id, lane, state, seq)
+  local EVENTS_MAX = '10000' -- as text, like all that Redis is only handed: a number takes it longer
   call('XADD', base .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
-    'build', id, 'lane', lane, 'state', state, 'seq', ms(seq))
+    'build', id, 'lane', lane, 'state', state, 'seq', seq)
 end
 
 local function audit(by, act, what, detail)
+  local AUDIT_MAX = '100000'
   call('XADD', base .. 'audit', 'MAXLEN', '~', AUDIT_MAX, '*',
     'at', NOW, 'by', by, 'act', act, 'what', what, 'detail', detail)
 end

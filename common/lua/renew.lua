@@ -18,11 +18,11 @@ for i = 12, #ARGV, 2 do
     if v[1] == 'orphaned' then
       local b = load(id)
       -- Nobody has adopted it: its holder was only slow.
-      b.seq = b.seq + 1
+      local seq = next_seq(b)
       local state = b.started and 'running' or 'starting'
       call('ZREM', base .. 'orphans', id)
-      call('HSET', base .. 'build:' .. id, 'state', state, 'seq', ms(b.seq))
-      tell(id, b.lane, state, b.seq)
+      call('HSET', base .. 'build:' .. id, 'state', state, 'seq', seq)
+      tell(id, b.lane, state, seq)
     end
     renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
     verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'

@@ -16,7 +16,7 @@ if running and not b.started then
 elseif running and note == '' then
   return { 'held', b.cancelling and '1' or '0' }
 end
-b.seq = b.seq + 1
-call('HSET', base .. 'build:' .. id, 'state', b.state, 'seq', ms(b.seq), unpack(fields))
-tell(id, b.lane, b.state, b.seq)
+local seq = next_seq(b)
+call('HSET', base .. 'build:' .. id, 'state', b.state, 'seq', seq, unpack(fields))
+tell(id, b.lane, b.state, seq)
 return { 'held', b.cancelling and '1' or '0' }

@@ -14,33 +14,38 @@ local priority, args, secrets = ARGV[8], ARGV[9], ARGV[12]
 local force, operate, dispatcher = ARGV[13] == '1', ARGV[14] == '1', ARGV[15]
 local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
 
-local function answer(tag, build, b)
-  local rank = call('ZRANK', base .. 'queued', build)
-  return { tag, build, b.state, ms(b.attempt), ms(b.people), rank and ms(rank + 1) or '', ms(b.expected) }
+-- Its place in line, from 1.
+local function place_of(which)
+  local rank = call('ZRANK', base .. 'queued', which)
+  return rank and ms(rank + 1) or ''
 end
 
-local function watch(build)
+local function watch(which)
   if dispatcher == '' then return 0 end
-  call('HINCRBY', base .. 'people:' .. build, dispatcher, '1')
-  call('SADD', base .. 'watched:' .. dispatcher, build)
+  call('HINCRBY', base .. 'people:' .. which, dispatcher, '1')
+  call('SADD', base .. 'watched:' .. dispatcher, which)
   -- One that has said goodbye, or has not sent a heartbeat yet, is forgotten all the same.
   call('ZADD', base .. 'timers', 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
-  count_people(1)
+  call('HINCRBY', base .. 'totals', 'people', '1')
   return 1
 end
 
 local function expected_of(mean) return mean or T.mean or 180000 end
 
 -- Said before, and the answer was lost; the image may be another build's by now.
-if call('EXISTS', base .. 'build:' .. id) == 1 then return answer('new', id, load(id)) end
-local known = call('GET', base .. 'image:' .. image)
-local rule = resolve(lane)
-if rule.ban and not operate then
+local build, of_image = base .. 'build:' .. id, base .. 'image:' .. image
+local again, known = call('EXISTS', build) == 1, call('GET', of_image)
+local rule, stats = resolve(lane), stats_of(lane)
+if not again and rule.ban and not operate then
   return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
 end
-local stats = stats_of(lane)
 
-if known then
+if again or known then
+  --- An image that was asked for lately.
+  local function answer(tag, which, b)
+    return { tag, which, b.state, ms(b.attempt), ms(b.people), place_of(which), ms(b.expected) }
+  end
+  if again then return answer('new', id, load(id)) end
   local b = load(known)
   local asked = call('HMGET', base .. 'build:' .. known, 'repo', 'ref', 'args')
   local same = asked[1] == repo and asked[2] == ref and asked[3] == args
@@ -73,17 +78,23 @@ if known then
 end
 
 if call('ZCARD', base .. 'queued') >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
-if call('ZCARD', base .. 'lane:' .. lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
-local b = { state = 'queued', attempt = 1, people = 0, expected = math.floor(expected_of(stats.mean)) }
-b.people = watch(id)
-local due = ms(due_of(now, b.expected, b.people, priority))
-call('HSET', base .. 'build:' .. id, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,
+local in_lane = base .. 'lane:' .. lane
+if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
+local people = watch(id)
+local expects = math.floor(expected_of(stats.mean))
+local due, expected, crowd = ms(due_of(now, expects, people, priority)), ms(expects), people == 1 and '1' or '0'
+call('HSET', build, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,
   'name', ARGV[7], 'priority', priority, 'args', args, 'push', ARGV[10], 'labels', ARGV[11], 'secrets', secrets,
-  'asked', NOW, 'due', due, 'expected', ms(b.expected), 'people', ms(b.people), 'attempt', '1', 'seq', '1')
-call('SET', base .. 'image:' .. image, id)
+  'asked', NOW, 'due', due, 'expected', expected, 'people', crowd, 'attempt', '1', 'seq', '1')
+call('SET', of_image, id)
 call('ZADD', base .. 'queued', due, id)
-call('ZADD', base .. 'lane:' .. lane, due, id)
-came_in(lane, stats, id, due)
-tell(id, lane, 'queued', 1)
+call('ZADD', in_lane, due, id)
+if stats.at then
+  came_in(lane, stats.at, id, due)
+else
+  --- No other build of the lane waits.
+  place(lane, stats)
+end
+tell(id, lane, 'queued', '1')
 wake()
-return answer('new', id, b)
+return { 'new', id, 'queued', '1', crowd, place_of(id), expected }

@@ -1,7 +1,8 @@
 //! Puts a script together: its own text behind those shared parts that it needs, and no others.
 //!
 //! Redis makes every function of a script anew at each call, used or not; with all of the shared
-//! ones that took longer than half of a submit's commands.
+//! ones that took longer than half of a submit's commands. So a block that is seldom entered begins
+//! with a comment of three dashes: what only that block needs is made there.
 
 use std::collections::BTreeSet;
 
@@ -20,17 +21,47 @@ pub(crate) fn with_shared(body: &str) -> String {
 
 fn assemble(shared: &[&'static str], body: &str) -> String {
     let parts: Vec<Part> = shared.iter().flat_map(|text| parts(text)).collect();
-    let mut wanted: BTreeSet<&str> = words(body).collect();
-    let mut taken = BTreeSet::new();
+    let sections = sections(body);
+    let usual: String = sections.iter().filter(|(is_seldom, _)| !is_seldom).map(|(_, text)| *text).collect();
+    let made = needed(&parts, &usual);
+    let mut whole: String = made.iter().map(|index| parts[*index].text).collect();
+    for (is_seldom, section) in sections {
+        if is_seldom {
+            whole.extend(needed(&parts, section).difference(&made).map(|index| parts[*index].text));
+        }
+        whole.push_str(section);
+    }
+    whole
+}
+
+/// The parts that some text uses, and those that they use.
+fn needed(parts: &[Part], text: &str) -> BTreeSet<usize> {
+    let mut wanted: BTreeSet<&str> = words(text).collect();
+    let mut needed = BTreeSet::new();
     // Later parts use earlier ones, never the other way round: Lua's locals see only what is above.
     for (index, part) in parts.iter().enumerate().rev() {
         if part.names.iter().any(|name| wanted.contains(name)) {
-            taken.insert(index);
+            needed.insert(index);
             wanted.extend(words(part.text));
         }
     }
-    let taken = taken.into_iter().map(|index| parts[index].text);
-    taken.chain(std::iter::once(body)).collect()
+    needed
+}
+
+/// A script's text in pieces: blocks that are seldom entered, and what lies between them.
+fn sections(body: &str) -> Vec<(bool, &str)> {
+    let (mut sections, mut start, mut at, mut is_seldom) = (Vec::new(), 0, 0, false);
+    for line in body.split_inclusive('\n') {
+        let begins = !is_seldom && line.trim_start().starts_with("---");
+        let ends = is_seldom && (line.starts_with("end") || line.starts_with("else"));
+        if begins || ends {
+            sections.push((is_seldom, &body[start..at]));
+            (start, is_seldom) = (at, begins);
+        }
+        at += line.len();
+    }
+    sections.push((is_seldom, &body[start..]));
+    sections
 }
 
 /// A `local` at the left margin: what it names, and all lines up to the next one.
@@ -114,6 +145,17 @@ mod tests {
             .concat()
         );
         assert!(whole("return b").starts_with("-- Purpose: x\nlocal call = redis.call\nlocal a, b"));
+    }
+
+    #[test]
+    fn what_only_a_seldom_block_needs_is_made_there() {
+        let body = "if a then\n  --- seldom\n  return twice(1)\nelse\n  return sub(1)\nend\nreturn 1\n";
+        let parts = parts(MORE);
+        let [add, sub, twice] = &parts[..] else { panic!("three parts are expected") };
+        let (before, after) = body.split_at("if a then\n".len());
+        // It has a variable of that name, which cannot be told from the function.
+        let whole = [BASE, add.text, sub.text, before, twice.text, after].concat();
+        assert_eq!(assemble(&[BASE, MORE], body), whole);
     }
 
     // What looks otherwise would be cut in the wrong place, or missed.

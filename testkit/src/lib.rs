@@ -4,10 +4,12 @@
 //! - [`FaultProxy`]: stands before any server and cuts, stalls, delays, slows down, or loses a reply.
 //! - [`wait_for`] and [`wait_for_eq`]: wait until something holds; a time-out names what was waited for.
 //! - [`Process`]: a program of ours with its output in a file, to be signalled and killed.
+//! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
 //! These helpers panic with a plain sentence where a test cannot go on: a test has nothing better to do with an error.
 //! Everything that is started here is killed by its own process id when it is dropped.
 
+pub mod kube;
 mod process;
 mod proxy;
 mod redis_builder;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fairlane_common::Build;
+use fairlane_common::{Build, Token};
 
 /// A build as a claim gives it.
 pub(crate) fn build() -> Build {
@@ -24,4 +24,9 @@ pub(crate) fn build() -> Build {
         fields.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let id = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d".parse().unwrap();
     Build::from_fields(id, fields).unwrap()
+}
+
+/// A lease on it.
+pub(crate) fn token(build: &Build) -> Token {
+    Token { build: build.id, epoch: 1_764_000_000_123, worker: "host-0a1b2c3d".parse().unwrap() }
 }

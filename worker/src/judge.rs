@@ -7,6 +7,10 @@ use fairlane_common::queue::{Blame, Outcome};
 
 use crate::executor::{Exit, StopCause};
 use crate::lines::{self, Phase};
+use crate::log_cause::LogCause::{
+    self, BaseImage, BuildFailed, DiskFull, GitNetwork, Killed, NoEngine, NoNames, NoRef, NoRepository,
+    NotRunnable, Package, PushDenied, PushFailed, Signal, StepKilled, UnknownEnd,
+};
 
 /// Lines kept for those who were not watching.
 const TAIL_LINES: usize = 20;
@@ -102,8 +106,7 @@ struct Rule {
     words: &'static [&'static str],
     /// The phase in which it means that; `None` for all.
     phase: Option<Phase>,
-    class: FailureClass,
-    reason: &'static str,
+    cause: LogCause,
 }
 
 impl Rule {
@@ -113,91 +116,68 @@ impl Rule {
     }
 }
 
-const fn rule(
-    words: &'static [&'static str],
-    phase: Option<Phase>,
-    class: FailureClass,
-    reason: &'static str,
-) -> Rule {
-    Rule { words, phase, class, reason }
+const fn rule(words: &'static [&'static str], phase: Option<Phase>, cause: LogCause) -> Rule {
+    Rule { words, phase, cause }
 }
 
-const INFRA: FailureClass = FailureClass::Infrastructure;
-const REPO: FailureClass = FailureClass::Repository;
 const FETCHING: Option<Phase> = Some(Phase::Fetching);
 const PUSHING: Option<Phase> = Some(Phase::Pushing);
 
-const NO_SPACE: &str = "no space left on the disk of the build host";
-const NO_DAEMON: &str = "the container engine of the build host cannot be reached";
-const PUSH: &str = "the registry did not take the image; a push is tried again";
-const PUSH_DENIED: &str = "the registry refused the push: the operator must check its credentials and name";
-const PULL: &str = "a base image could not be pulled";
-const GIT_NETWORK: &str = "the host of the repository could not be reached";
-const NO_REPO: &str = "the repository does not exist or is private: check its address, or give access to it";
-const NO_REF: &str = "the ref does not exist in the repository: check the branch, tag or commit";
-const PACKAGE: &str =
-    "a package that the repository asks for cannot be installed: check its names and versions";
-
 /// The first rule that fits a line is its cause; of all lines, the last one with a cause decides.
 static RULES: &[Rule] = &[
-    rule(&["no space left on device"], None, INFRA, NO_SPACE),
-    rule(&["disk quota exceeded"], None, INFRA, NO_SPACE),
-    rule(&["cannot connect to the docker daemon"], None, INFRA, NO_DAEMON),
-    rule(&["is the docker daemon running"], None, INFRA, NO_DAEMON),
-    rule(&["error while fetching server api version"], None, INFRA, NO_DAEMON),
-    rule(&["docker client initialization error"], None, INFRA, NO_DAEMON),
-    rule(&["container engine initialization error"], None, INFRA, NO_DAEMON),
-    rule(&["docker.sock", "connection refused"], None, INFRA, NO_DAEMON),
-    rule(&["rpc error: code = unavailable"], None, INFRA, NO_DAEMON),
-    rule(&["unauthorized"], PUSHING, INFRA, PUSH_DENIED),
-    rule(&["authentication required"], PUSHING, INFRA, PUSH_DENIED),
-    rule(&["denied:"], PUSHING, INFRA, PUSH_DENIED),
-    rule(&["no basic auth credentials"], PUSHING, INFRA, PUSH_DENIED),
-    rule(&["unexpected http status: 5"], PUSHING, INFRA, PUSH),
-    rule(&["internal server error"], PUSHING, INFRA, PUSH),
-    rule(&["bad gateway"], PUSHING, INFRA, PUSH),
-    rule(&["service unavailable"], PUSHING, INFRA, PUSH),
-    rule(&["gateway time"], PUSHING, INFRA, PUSH),
-    rule(&["unexpected status", "5"], PUSHING, INFRA, PUSH),
-    rule(&["timeout"], PUSHING, INFRA, PUSH),
-    rule(&["timed out"], PUSHING, INFRA, PUSH),
-    rule(&["connection refused"], PUSHING, INFRA, PUSH),
-    rule(&["connection reset"], PUSHING, INFRA, PUSH),
-    rule(&["broken pipe"], PUSHING, INFRA, PUSH),
-    rule(&["no such host"], PUSHING, INFRA, PUSH),
-    rule(&[": eof"], PUSHING, INFRA, PUSH),
-    rule(&["toomanyrequests"], None, INFRA, PULL),
-    rule(&["failed to resolve source metadata"], None, INFRA, PULL),
-    rule(&["repository not found"], FETCHING, REPO, NO_REPO),
-    rule(&["could not read username"], FETCHING, REPO, NO_REPO),
-    rule(&["authentication failed"], FETCHING, REPO, NO_REPO),
-    rule(&["fatal: repository", "not found"], FETCHING, REPO, NO_REPO),
-    rule(&["does not appear to be a git repository"], FETCHING, REPO, NO_REPO),
-    rule(&["failed to check out ref"], None, REPO, NO_REF),
-    rule(&["couldn't find remote ref"], FETCHING, REPO, NO_REF),
-    rule(&["could not parse object"], FETCHING, REPO, NO_REF),
-    rule(&["reference is not a tree"], FETCHING, REPO, NO_REF),
-    rule(&["unadvertised object"], FETCHING, REPO, NO_REF),
-    rule(&["could not resolve host"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["failed to connect to"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["unable to connect to"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["connection timed out"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["connection refused"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["requested url returned error: 5"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["early eof"], FETCHING, INFRA, GIT_NETWORK),
-    rule(&["rpc failed"], FETCHING, INFRA, GIT_NETWORK),
-    rule(
-        &["temporary failure in name resolution"],
-        None,
-        INFRA,
-        "names could not be resolved on the build host",
-    ),
-    rule(&["no matching distribution found"], None, REPO, PACKAGE),
-    rule(&["could not find a version that satisfies"], None, REPO, PACKAGE),
-    rule(&["packagesnotfounderror"], None, REPO, PACKAGE),
-    rule(&["resolvepackagenotfound"], None, REPO, PACKAGE),
-    rule(&["libmambaunsatisfiableerror"], None, REPO, PACKAGE),
-    rule(&["unable to locate package"], None, REPO, PACKAGE),
+    rule(&["no space left on device"], None, DiskFull),
+    rule(&["disk quota exceeded"], None, DiskFull),
+    rule(&["cannot connect to the docker daemon"], None, NoEngine),
+    rule(&["is the docker daemon running"], None, NoEngine),
+    rule(&["error while fetching server api version"], None, NoEngine),
+    rule(&["docker client initialization error"], None, NoEngine),
+    rule(&["container engine initialization error"], None, NoEngine),
+    rule(&["docker.sock", "connection refused"], None, NoEngine),
+    rule(&["rpc error: code = unavailable"], None, NoEngine),
+    rule(&["unauthorized"], PUSHING, PushDenied),
+    rule(&["authentication required"], PUSHING, PushDenied),
+    rule(&["denied:"], PUSHING, PushDenied),
+    rule(&["no basic auth credentials"], PUSHING, PushDenied),
+    rule(&["unexpected http status: 5"], PUSHING, PushFailed),
+    rule(&["internal server error"], PUSHING, PushFailed),
+    rule(&["bad gateway"], PUSHING, PushFailed),
+    rule(&["service unavailable"], PUSHING, PushFailed),
+    rule(&["gateway time"], PUSHING, PushFailed),
+    rule(&["unexpected status", "5"], PUSHING, PushFailed),
+    rule(&["timeout"], PUSHING, PushFailed),
+    rule(&["timed out"], PUSHING, PushFailed),
+    rule(&["connection refused"], PUSHING, PushFailed),
+    rule(&["connection reset"], PUSHING, PushFailed),
+    rule(&["broken pipe"], PUSHING, PushFailed),
+    rule(&["no such host"], PUSHING, PushFailed),
+    rule(&[": eof"], PUSHING, PushFailed),
+    rule(&["toomanyrequests"], None, BaseImage),
+    rule(&["failed to resolve source metadata"], None, BaseImage),
+    rule(&["repository not found"], FETCHING, NoRepository),
+    rule(&["could not read username"], FETCHING, NoRepository),
+    rule(&["authentication failed"], FETCHING, NoRepository),
+    rule(&["fatal: repository", "not found"], FETCHING, NoRepository),
+    rule(&["does not appear to be a git repository"], FETCHING, NoRepository),
+    rule(&["failed to check out ref"], None, NoRef),
+    rule(&["couldn't find remote ref"], FETCHING, NoRef),
+    rule(&["could not parse object"], FETCHING, NoRef),
+    rule(&["reference is not a tree"], FETCHING, NoRef),
+    rule(&["unadvertised object"], FETCHING, NoRef),
+    rule(&["could not resolve host"], FETCHING, GitNetwork),
+    rule(&["failed to connect to"], FETCHING, GitNetwork),
+    rule(&["unable to connect to"], FETCHING, GitNetwork),
+    rule(&["connection timed out"], FETCHING, GitNetwork),
+    rule(&["connection refused"], FETCHING, GitNetwork),
+    rule(&["requested url returned error: 5"], FETCHING, GitNetwork),
+    rule(&["early eof"], FETCHING, GitNetwork),
+    rule(&["rpc failed"], FETCHING, GitNetwork),
+    rule(&["temporary failure in name resolution"], None, NoNames),
+    rule(&["no matching distribution found"], None, Package),
+    rule(&["could not find a version that satisfies"], None, Package),
+    rule(&["packagesnotfounderror"], None, Package),
+    rule(&["resolvepackagenotfound"], None, Package),
+    rule(&["libmambaunsatisfiableerror"], None, Package),
+    rule(&["unable to locate package"], None, Package),
 ];
 
 /// A step of the build returned a failure; what it was stands in the lines before.
@@ -227,50 +207,42 @@ pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
         }
         _ => {}
     }
-    let (class, reason) = failure(exit, facts);
-    failed(class, reason)
+    let (cause, reason) = failure(exit, facts);
+    failed_with(cause.class(), reason, cause.blame())
 }
 
-/// A failed attempt.
+/// A failed attempt that says nothing of its node.
 pub fn failed(class: FailureClass, reason: String) -> Verdict {
-    Verdict::Finish(Outcome::Failed { class, reason, blame: Blame::Nobody })
+    failed_with(class, reason, Blame::Nobody)
 }
 
-fn failure(exit: Exit, facts: &Facts) -> (FailureClass, String) {
+/// A failed attempt, and how far its node is to blame.
+pub fn failed_with(class: FailureClass, reason: String, blame: Blame) -> Verdict {
+    Verdict::Finish(Outcome::Failed { class, reason, blame })
+}
+
+fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {
+    let says = |cause: LogCause, detail: &str| (cause, cause.says().replace("{detail}", detail));
     if let Some((at, rule)) = facts.cause
         && at + CAUSE_LINES > facts.count
     {
-        return (rule.class, rule.reason.to_owned());
+        return says(rule.cause, "");
     }
     if facts.step.as_ref().is_some_and(|step| step.trim_end().ends_with("137")) {
-        return (
-            REPO,
-            "a step of the build was killed, most likely because it needs more memory than it may have"
-                .to_owned(),
-        );
+        return says(StepKilled, "");
     }
     match exit {
-        Exit { signal: Some(9), .. } | Exit { code: Some(CODE_KILLED), .. } => (
-            INFRA,
-            "the build command was killed, most likely because the build host ran out of memory".to_owned(),
-        ),
-        Exit { signal: Some(signal), .. } => {
-            (INFRA, format!("the build command was ended by signal {signal}"))
-        }
-        Exit { code: Some(126 | 127), .. } if facts.phase == Phase::Starting => (
-            INFRA,
-            "the build command could not be run: the operator must check it on the build host".to_owned(),
-        ),
+        Exit { signal: Some(9), .. } | Exit { code: Some(CODE_KILLED), .. } => says(Killed, ""),
+        Exit { signal: Some(signal), .. } => says(Signal, &signal.to_string()),
+        Exit { code: Some(126 | 127), .. } if facts.phase == Phase::Starting => says(NotRunnable, ""),
         Exit { code: Some(code), .. } => {
             let said = facts.failed.as_ref().or(facts.step.as_ref()).or(facts.tail.back());
             let said = said.map(|text| text.trim()).filter(|text| !text.is_empty());
             let quote =
                 said.map_or_else(String::new, |text| format!(": {}", shortened(text, QUOTE_BYTES_MAX)));
-            (REPO, format!("the build failed (exit code {code}){quote}; see its log"))
+            (BuildFailed, format!("the build failed (exit code {code}){quote}; see its log"))
         }
-        Exit { code: None, signal: None, .. } => {
-            (INFRA, "the build command ended in an unknown way".to_owned())
-        }
+        Exit { code: None, signal: None, .. } => says(UnknownEnd, ""),
     }
 }
 

@@ -1,5 +1,8 @@
 use super::*;
 
+const INFRA: FailureClass = FailureClass::Infrastructure;
+const REPO: FailureClass = FailureClass::Repository;
+
 const FAILED: Exit = Exit { code: Some(1), signal: None, stopped: None };
 
 fn facts(lines: &[&str]) -> Facts {
@@ -12,7 +15,7 @@ fn facts(lines: &[&str]) -> Facts {
 
 fn class_of(exit: Exit, lines: &[&str]) -> (FailureClass, String) {
     match judge(exit, None, &facts(lines)) {
-        Verdict::Finish(Outcome::Failed { class, reason, blame: Blame::Nobody }) => (class, reason),
+        Verdict::Finish(Outcome::Failed { class, reason, .. }) => (class, reason),
         other => panic!("{other:?}"),
     }
 }
@@ -29,6 +32,8 @@ static TABLE: &[(&[&str], FailureClass, &str)] = &[
     (&[PUSH, "received unexpected HTTP status: 503 Service Unavailable"], INFRA, "registry did not take"),
     (&[OLD_PUSH, "net/http: TLS handshake timeout"], INFRA, "registry did not take"),
     (&[PUSH, "unauthorized: authentication required"], INFRA, "credentials"),
+    (&[BUILD, "toomanyrequests: You have reached your pull rate limit"], INFRA, "base image"),
+    (&[BUILD, "dial tcp: lookup x: Temporary failure in name resolution"], INFRA, "names could not be"),
     (&[BUILD, "pip: Read timed out. (read timeout=15)"], REPO, "exit code 1"),
     (&[FETCH, "fatal: Could not resolve host: git.example.org"], INFRA, "could not be reached"),
     (&[FETCH, "remote: Repository not found."], REPO, "does not exist or is private"),
@@ -59,6 +64,7 @@ fn the_exit_tells_what_the_lines_do_not() {
         (signal(11), INFRA, "signal 11"),
         (code(137), INFRA, "out of memory"),
         (code(127), INFRA, "could not be run"),
+        (Exit::default(), INFRA, "unknown way"),
         (code(2), REPO, "exit code 2"),
     ] {
         let (found, reason) = class_of(exit, &[]);
@@ -76,6 +82,20 @@ fn a_cause_that_was_survived_does_not_count() {
         class_of(FAILED, &["no space left on device", "No matching distribution found for x"]).0,
         REPO
     );
+}
+
+#[test]
+fn log_text_alone_makes_a_node_a_suspect_at_most() {
+    let blame = |exit, lines: &[&str]| match judge(exit, None, &facts(lines)) {
+        Verdict::Finish(Outcome::Failed { blame, .. }) => blame,
+        other => panic!("{other:?}"),
+    };
+    let suspect = |cause: &str| Blame::Suspect { cause: cause.to_owned() };
+    assert_eq!(blame(FAILED, &[BUILD, "write /x: no space left on device"]), suspect("disk-full"));
+    assert_eq!(blame(FAILED, &["Cannot connect to the Docker daemon"]), suspect("no-engine"));
+    assert_eq!(blame(Exit { code: Some(137), ..Exit::default() }, &[]), suspect("killed"));
+    assert_eq!(blame(FAILED, &[PUSH, "unauthorized"]), Blame::Nobody);
+    assert_eq!(blame(FAILED, &[]), Blame::Nobody);
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod build_end;
 mod build_task;
 pub mod command;
 mod deadlines;
+#[cfg(test)]
+mod docs_tests;
 mod drain;
 pub mod executor;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod heartbeat;
 pub mod judge;
 pub mod kube_client;
 pub mod lines;
+mod log_cause;
 mod log_pump;
 pub mod pod;
 mod registry;
@@ -39,6 +42,7 @@ pub use args::Args;
 pub use boot_time::BootTime;
 pub use drain::shutdown_on_signals;
 pub use executor::{ExecutorKind, SupervisorCommand};
+pub use log_cause::LogCause;
 pub use runner::{StopReason, run};
 pub use settings::Settings;
 pub use supervisor::{supervise, supervise_main};

@@ -5,6 +5,7 @@
     reason = "talking to the person who runs it is its job"
 )]
 
+mod binderhub;
 mod demo;
 mod packages;
 mod shell;
@@ -26,6 +27,11 @@ const CHORES: &[Chore] = &[
         demo::run,
     ),
     ("test", "everything that a change must pass; what continuous integration runs", test::test),
+    (
+        "test-binderhub",
+        "the tests of the Python package for BinderHub; `test` runs them too",
+        test::binderhub,
+    ),
     ("lint", "formatting, clippy and tidy", test::lint),
     ("tidy", "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies", tidy::run),
     (
@@ -58,7 +64,7 @@ fn main() -> ExitCode {
 fn usage(asked: bool) -> ExitCode {
     println!("usage: cargo xtask COMMAND\n");
     for (name, what, _) in CHORES {
-        println!("  {name:<12}{what}");
+        println!("  {name:<16}{what}");
     }
     if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -25,6 +25,13 @@ pub(crate) struct Package {
     is_there: fn() -> bool,
 }
 
+impl Package {
+    /// A package (or several, parted by blanks) that is missing unless `is_there`.
+    pub(crate) const fn new(name: &'static str, is_there: fn() -> bool) -> Self {
+        Self { name, is_there }
+    }
+}
+
 /// The server that the queue lives in.
 pub(crate) const REDIS: Package =
     Package { name: "redis-server", is_there: || shell::which("redis-server").is_some() };

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::binderhub;
 use crate::packages::{self, Missing};
 use crate::shell::{cargo, run, succeeds, which};
 use crate::tidy;
@@ -17,7 +18,14 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     install()?;
     lint(root)?;
     supply_chain(root)?;
+    binderhub::test(root)?;
     tests(root)
+}
+
+/// The tests of the Python package for `BinderHub` alone.
+pub(crate) fn binderhub(root: &Path) -> Result<()> {
+    install()?;
+    binderhub::test(root)
 }
 
 /// Formatting, clippy and tidy.
@@ -42,9 +50,9 @@ fn install() -> Result<()> {
             bail!("{SERVER_VARIABLE} names {server}, which is not there");
         }
         println!("The tests run against {server}.");
-        packages::ensure(&[packages::GIT])
+        packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV])
     } else {
-        packages::ensure(&[packages::REDIS, packages::GIT])
+        packages::ensure(&[packages::REDIS, packages::GIT, packages::PYTHON, packages::PYTHON_VENV])
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way to a Kubernetes cluster, and sentences for when there is none.
 
 mod expiry;
+mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use self::expiry::{Expiry, expiry};
+use self::proxy::proxy_for;
 use crate::pod::hex;
 
 /// How long a connection may take; a build waits for nothing longer than that.
@@ -170,7 +172,17 @@ impl Cluster {
         let Self { url, source, .. } = self;
         let lower = text.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-        if has(&["unknownissuer", "unknown issuer", "badsignature", "invalid peer certificate"]) {
+        if has(&["certificate: expired", "certificate expired", "notvalidyet"]) {
+            format!(
+                "the certificate of the Kubernetes API at {url} ({source}) is not valid now: renew it, or set \
+                 this host's clock ({text})"
+            )
+        } else if has(&["notvalidforname"]) {
+            format!(
+                "the certificate of the Kubernetes API at {url} is not for that host: use a name or address that \
+                 it was made for, or tls-server-name, in {source} ({text})"
+            )
+        } else if has(&["unknownissuer", "unknown issuer", "badsignature", "invalid peer certificate"]) {
             format!(
                 "the Kubernetes API at {url} shows a certificate that {source} does not trust: it is of \
                  another cluster, or the cluster was made anew; get a new kubeconfig ({text})"
@@ -205,8 +217,22 @@ fn home_kubeconfig() -> Option<PathBuf> {
 }
 
 async fn of_kubeconfig(kubeconfig: Kubeconfig, source: &str) -> Result<Config> {
+    let has_proxy = kubeconfig
+        .clusters
+        .iter()
+        .filter_map(|named| named.cluster.as_ref())
+        .any(|cluster| cluster.proxy_url.as_ref().is_some_and(|proxy| !proxy.is_empty()));
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    config.map_err(|error| unreadable(error, source))
+    let mut config = config.map_err(|error| unreadable(error, source))?;
+    if !has_proxy {
+        // The client takes any HTTPS_PROXY, and compares NO_PROXY with the proxy itself.
+        let variable = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok());
+        let (https, no) = (variable(["HTTPS_PROXY", "https_proxy"]), variable(["NO_PROXY", "no_proxy"]));
+        let host = config.cluster_url.host().unwrap_or_default();
+        let proxy = proxy_for(host, https.as_deref(), no.as_deref());
+        config.proxy_url = proxy.map(|proxy| proxy.parse()).transpose().context("HTTPS_PROXY")?;
+    }
+    Ok(config)
 }
 
 /// What is wrong with a kubeconfig.

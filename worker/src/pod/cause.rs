@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use fairlane_common::FailureClass;
+use fairlane_common::queue::Blame;
 
 /// Longest text of Kubernetes' own in a reason, in bytes.
 const DETAIL_BYTES_MAX: usize = 300;
 
 macro_rules! causes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal, $class:ident, $blame:ident, $patience:expr, $says:literal, $advice:literal;)+) => {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, $class:ident, $blame:literal, $patience:expr, $says:literal, $advice:literal;)+) => {
         /// What befell a build pod.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum PodCause { $($(#[$doc])* $variant,)+ }
@@ -23,7 +24,7 @@ macro_rules! causes {
                         Row {
                             word: $word,
                             class: FailureClass::$class,
-                            blame: Blame::$blame,
+                            blames_node: $blame,
                             patience: $patience,
                             says: $says,
                             advice: $advice,
@@ -35,21 +36,11 @@ macro_rules! causes {
     };
 }
 
-/// What a failure says of the node that it happened on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
-    /// The next attempt goes elsewhere, and it counts against the node.
-    Node,
-    /// The next attempt goes elsewhere.
-    Elsewhere,
-    /// Nothing.
-    None,
-}
-
 struct Row {
     word: &'static str,
     class: FailureClass,
-    blame: Blame,
+    /// Whether the cluster itself says that the node is to blame.
+    blames_node: bool,
     /// How many seconds a pod may wait for this cause to pass; `None`: as many as any.
     patience: Option<u64>,
     /// The sentence for people; `{node}` and `{detail}` are filled in.
@@ -59,103 +50,103 @@ struct Row {
 
 causes! {
     /// It used more disk than it may.
-    OwnDisk = "own-disk", Repository, None, None,
+    OwnDisk = "own-disk", Repository, false, None,
         "the build pod used more disk than it may: {detail}",
         "Raise its ephemeral-storage limit in the pod template, or make the repository smaller.";
     /// It used more memory than it may.
-    OwnMemory = "own-memory", Repository, None, None,
+    OwnMemory = "own-memory", Repository, false, None,
         "the build pod used more memory than its limit of {detail}",
         "Raise its memory limit in the pod template, or make the build need less.";
     /// Its node ran short of something.
-    NodePressure = "node-pressure", Infrastructure, Node, None,
+    NodePressure = "node-pressure", Infrastructure, true, None,
         "{node} ran short and evicted the build pod: {detail}",
         "Give the build pods requests for what ran short (ephemeral-storage, memory), or the node more of it.";
     /// Its node ran out of memory.
-    NodeMemory = "node-memory", Infrastructure, Node, None,
+    NodeMemory = "node-memory", Infrastructure, true, None,
         "{node} ran out of memory and killed the build",
         "Set a memory request and limit for the build pods, or give the node more memory.";
     /// Its node does not answer any more, or is gone.
-    NodeLost = "node-lost", Infrastructure, Node, None,
+    NodeLost = "node-lost", Infrastructure, true, None,
         "{node} was lost with the build pod on it: {detail}",
         "Look at the node; builds are tried again elsewhere.";
     /// Its node was shut down.
-    NodeShutdown = "node-shutdown", Infrastructure, Elsewhere, None,
+    NodeShutdown = "node-shutdown", Infrastructure, false, None,
         "{node} was shut down with the build pod on it: {detail}",
         "Nothing, if it was meant: drain a node before it is shut down.";
     /// Somebody drained its node.
-    Drained = "drained", Infrastructure, Elsewhere, None,
+    Drained = "drained", Infrastructure, false, None,
         "the build pod was moved off {node}, which is being drained: {detail}",
         "Nothing: the build is tried again elsewhere.";
     /// Its node got a taint.
-    Tainted = "tainted", Infrastructure, Elsewhere, None,
+    Tainted = "tainted", Infrastructure, false, None,
         "the build pod was taken off {node} because of a taint: {detail}",
         "Nothing, if the taint was meant.";
     /// A pod of a higher priority needed its place.
-    Preempted = "preempted", Infrastructure, None, None,
+    Preempted = "preempted", Infrastructure, false, None,
         "the build pod on {node} had to make room for pods of a higher priority: {detail}",
         "Give build pods a priority class in the pod template, or the cluster more room.";
     /// Somebody deleted it.
-    Deleted = "deleted", Infrastructure, None, None,
+    Deleted = "deleted", Infrastructure, false, None,
         "somebody deleted the build pod on {node}",
         "Cancel builds with `fairlane cancel`; see to it that no cleaner deletes pods with component=fairlane-build.";
     /// Its node would not take it.
-    Rejected = "rejected", Infrastructure, Elsewhere, None,
+    Rejected = "rejected", Infrastructure, false, None,
         "{node} did not take the build pod: {detail}",
         "Nothing, if it is rare: the node was filled in the same moment.";
     /// It was active for too long.
-    Deadline = "deadline", Stuck, None, None,
+    Deadline = "deadline", Stuck, false, None,
         "the build pod was ended at its deadline: {detail}",
         "Raise --timeout, if builds may take so long.";
     /// An init container of the operator's failed.
-    InitFailed = "init-failed", Infrastructure, Elsewhere, None,
+    InitFailed = "init-failed", Infrastructure, false, None,
         "an init container of the build pod failed: {detail}",
         "Look at the init containers in the pod template.";
     /// The command could not be run.
-    CannotStart = "cannot-start", Infrastructure, None, None,
+    CannotStart = "cannot-start", Infrastructure, false, None,
         "the build command could not be run in the build image: {detail}",
         "Check --build-image and --command: the command must be in the image.";
     /// The container could not be made.
-    CannotCreate = "cannot-create", Infrastructure, Elsewhere, Some(60),
+    CannotCreate = "cannot-create", Infrastructure, false, Some(60),
         "the build container cannot be made on {node}: {detail}",
         "See `kubectl describe pod`, and the node's container runtime.";
     /// The build image is not on the node, and may not be pulled.
-    ImageAbsent = "image-absent", Infrastructure, Elsewhere, Some(0),
+    ImageAbsent = "image-absent", Infrastructure, false, Some(0),
         "the build image is not on {node} and may not be pulled: {detail}",
         "Load it onto the nodes, or change imagePullPolicy in the pod template.";
     /// The build image cannot be pulled.
-    ImagePull = "image-pull", Infrastructure, Elsewhere, Some(180),
+    ImagePull = "image-pull", Infrastructure, false, Some(180),
         "the build image cannot be pulled to {node}: {detail}",
         "Check --build-image, the registry, and imagePullSecrets in the pod template.";
     /// The build image's name is none.
-    ImageName = "image-name", Infrastructure, None, Some(0),
+    ImageName = "image-name", Infrastructure, false, Some(0),
         "the name of the build image cannot be taken: {detail}",
         "Correct --build-image.";
     /// What the container refers to does not exist.
-    MissingObject = "missing-object", Infrastructure, None, Some(60),
+    MissingObject = "missing-object", Infrastructure, false, Some(60),
         "the build pod refers to something that does not exist: {detail}",
         "Create it in the namespace of the builds, or correct --push-secret or the pod template.";
     /// The container engine's socket is not on the node.
-    NoSocket = "no-socket", Infrastructure, Node, Some(60),
+    NoSocket = "no-socket", Infrastructure, true, Some(60),
         "the container engine's socket is not on {node}: {detail}",
         "See that its daemon (Docker, or the DaemonSet of dind or pink) runs there, or correct --docker-socket. A folder of that name on the node must be removed by hand.";
     /// A volume cannot be mounted.
-    MountFailed = "mount-failed", Infrastructure, Node, Some(150),
+    MountFailed = "mount-failed", Infrastructure, true, Some(150),
         "a volume of the build pod cannot be mounted on {node}: {detail}",
         "See `kubectl describe pod`, and the node.";
     /// The node cannot make a sandbox.
-    NoSandbox = "no-sandbox", Infrastructure, Node, Some(150),
+    NoSandbox = "no-sandbox", Infrastructure, true, Some(150),
         "{node} cannot make the build pod's sandbox: {detail}",
         "Look at the node's network plugin and container runtime.";
     /// No node fits it.
-    Unschedulable = "unschedulable", Stuck, None, None,
+    Unschedulable = "unschedulable", Stuck, false, None,
         "no node takes the build pod: {detail}",
         "Add nodes or free some, or correct node selector, tolerations and requests in the pod template; `fairlane doctor` says what stands against each node.";
     /// It never got further, and nothing says why.
-    Pending = "pending", Stuck, None, None,
+    Pending = "pending", Stuck, false, None,
         "the build pod did not start: {detail}",
         "See `kubectl describe pod`. Without the right to list events the worker does not see why.";
     /// It failed and nothing says why.
-    Unexplained = "unexplained", Infrastructure, Elsewhere, None,
+    Unexplained = "unexplained", Infrastructure, false, None,
         "the build pod on {node} failed without a word: {detail}",
         "See `kubectl describe pod` while it is there.";
 }
@@ -173,7 +164,7 @@ impl PodCause {
 
     /// Whether it counts against the node at once, without waiting for a success elsewhere.
     pub fn blames_node(self) -> bool {
-        self.row().blame == Blame::Node
+        self.row().blames_node
     }
 
     /// How long a pod that waits for this to pass may wait; `None`: as long as any.
@@ -202,8 +193,7 @@ impl PodCause {
         } else {
             says.replace("{detail}", &detail)
         };
-        let node = node.filter(|_| row.blame != Blame::None).map(str::to_owned);
-        Failure { cause: self, reason, node }
+        Failure { cause: self, reason }
     }
 }
 
@@ -214,14 +204,17 @@ pub struct Failure {
     pub cause: PodCause,
     /// One sentence for people.
     pub reason: String,
-    /// The node to avoid when it is tried again.
-    pub node: Option<String>,
 }
 
 impl Failure {
     /// What it is put down to.
     pub fn class(&self) -> FailureClass {
         self.cause.class()
+    }
+
+    /// How far the node that it happened on is to blame.
+    pub fn blame(&self) -> Blame {
+        if self.cause.blames_node() { Blame::Certain } else { Blame::Nobody }
     }
 }
 

@@ -162,15 +162,9 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
 
 #[cfg(test)]
 mod tests {
-    use fairlane_common::WorkerId;
-
     use super::*;
-    use crate::fixtures::build;
+    use crate::fixtures::{build, token};
     use crate::pod::{Placement, pod};
-
-    fn token(build: &Build) -> Token {
-        Token { build: build.id, epoch: 1_764_000_000_123, worker: WorkerId::new("host") }
-    }
 
     fn marked(build: &Build) -> ObjectMeta {
         pod(build, &token(build), &PodSettings::default(), &Placement::default(), None).metadata

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlane_common::{Build, Token};
+use fairlane_common::{Build, BuildId, Token, WorkerId};
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, EnvVarSource, HostPathVolumeSource, Pod, PodSpec, Secret, SecretKeySelector,
     SecretVolumeSource, Toleration, Volume, VolumeMount,
@@ -31,6 +31,8 @@ const NODE_AWAY_SECONDS: i64 = 60;
 const GRACE_SECONDS: i64 = 10;
 /// How much later than a worker the kubelet ends a run that is too long.
 const DEADLINE_SLACK_SECONDS: u64 = 600;
+/// Kubernetes takes no later deadline.
+const DEADLINE_SECONDS_MAX: u64 = i32::MAX as u64;
 
 /// The pod of a build's present run under the lease of `token`. `secret` is the run's own, where
 /// it has one (see [`secret`]).
@@ -52,13 +54,20 @@ pub fn pod(
         spec: Some(spec(build, settings, secret)),
         status: None,
     };
+    if let Some(template) = &settings.template {
+        template.merge_into(&mut pod);
+    }
     let spec = pod.spec.get_or_insert_default();
+    leave_lost_nodes(spec.tolerations.get_or_insert_default());
     placement::place(spec, build, settings, placement);
     pod
 }
 
 fn spec(build: &Build, settings: &PodSettings, secret: Option<&Secret>) -> PodSpec {
-    let mut words = settings.command.words(build);
+    // Kubernetes puts variables, secret ones among them, in the place of `$(NAME)`: what a build
+    // brings along must name none.
+    let mut words: Vec<String> =
+        settings.command.words(build).iter().map(|word| word.replace('$', "$$")).collect();
     let command = settings.replace_entrypoint.then(|| words.drain(..1).collect());
     let (volumes, mounts) = volumes(build, settings, secret);
     let builder = Container {
@@ -68,13 +77,16 @@ fn spec(build: &Build, settings: &PodSettings, secret: Option<&Secret>) -> PodSp
         args: Some(words),
         env: some(variables(secret)),
         volume_mounts: some(mounts),
+        // The last lines are in the pod's status too: they tell the cause where the log cannot be had.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
-    let deadline = settings.deadline.as_secs().saturating_add(DEADLINE_SLACK_SECONDS);
+    let deadline =
+        settings.deadline.as_secs().saturating_add(DEADLINE_SLACK_SECONDS).min(DEADLINE_SECONDS_MAX);
     PodSpec {
         containers: vec![builder],
         volumes: some(volumes),
-        tolerations: Some(tolerations()),
+        tolerations: Some(DEDICATED.map(dedicated).to_vec()),
         restart_policy: Some("Never".to_owned()),
         // What a repository asks for has no business with the cluster.
         automount_service_account_token: Some(false),
@@ -152,22 +164,60 @@ fn volumes(
     (volumes, mounts)
 }
 
-fn tolerations() -> Vec<Toleration> {
-    let dedicated = DEDICATED.map(|key| Toleration {
+fn dedicated(key: &str) -> Toleration {
+    Toleration {
         key: Some(key.to_owned()),
         operator: Some("Equal".to_owned()),
         value: Some("user".to_owned()),
         effect: Some("NoSchedule".to_owned()),
         toleration_seconds: None,
-    });
-    let away = NODE_AWAY.map(|key| Toleration {
-        key: Some(key.to_owned()),
-        operator: Some("Exists".to_owned()),
-        value: None,
-        effect: Some("NoExecute".to_owned()),
-        toleration_seconds: Some(NODE_AWAY_SECONDS),
-    });
-    dedicated.into_iter().chain(away).collect()
+    }
+}
+
+/// Unless the template has its own word on it, a node that does not answer is left soon. (A list of
+/// tolerations in a template replaces the one before it.)
+fn leave_lost_nodes(tolerations: &mut Vec<Toleration>) {
+    for key in NODE_AWAY {
+        if !tolerations.iter().any(|found| found.key.as_deref() == Some(key)) {
+            tolerations.push(Toleration {
+                key: Some(key.to_owned()),
+                operator: Some("Exists".to_owned()),
+                value: None,
+                effect: Some("NoExecute".to_owned()),
+                toleration_seconds: Some(NODE_AWAY_SECONDS),
+            });
+        }
+    }
+}
+
+/// The pod of a build that nobody has asked for: to be checked when a worker starts.
+pub fn sample(settings: &PodSettings) -> Pod {
+    let repo = "https://github.com/fairlane/sample";
+    let fields = [
+        ("repo", repo),
+        ("ref", "0000000"),
+        ("image", "fairlane/sample:0000000"),
+        ("priority", "background"),
+        ("lane", "github.com/fairlane/sample"),
+        ("state", "starting"),
+        ("attempt", "1"),
+        ("seq", "1"),
+        ("people", "0"),
+        ("asked", "0"),
+        ("due", "0"),
+        ("expected", "0"),
+        ("push", "1"),
+    ];
+    let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let worker = WorkerId::new("sample");
+    match Build::from_fields(BuildId::new(), fields) {
+        Ok(build) => {
+            let token = Token { build: build.id, epoch: 0, worker };
+            pod(&build, &token, settings, &Placement::default(), None)
+        }
+        // A test makes one.
+        Err(_) => Pod::default(),
+    }
 }
 
 /// The Secret of a run's pod, with what the build brought along; `None` where that is nothing. It
@@ -201,3 +251,7 @@ pub fn owner_patch(pod: &ObjectMeta) -> Value {
     let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid });
     json!({ "metadata": { "ownerReferences": [owner] } })
 }
+
+#[cfg(test)]
+#[path = "tests/make.rs"]
+mod tests;

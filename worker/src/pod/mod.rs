@@ -7,6 +7,7 @@
 
 mod args;
 mod cause;
+mod check;
 mod events;
 mod identity;
 mod make;
@@ -14,16 +15,18 @@ mod names;
 mod observe;
 mod placement;
 mod settings;
+mod template;
 
 pub use args::KubernetesArgs;
 pub use cause::{Failure, PodCause};
 pub use identity::{PodIdentity, identity, selector, token_patch};
-pub use make::{owner_patch, pod, secret};
+pub use make::{owner_patch, pod, sample, secret};
 pub(crate) use names::hex;
 pub use names::{label_value, pod_name};
-pub use observe::{Hopeless, Observed, Waiting, observe};
+pub use observe::{Hopeless, Observed, Waiting, last_words, observe};
 pub use placement::Placement;
 pub use settings::PodSettings;
+pub use template::PodTemplate;
 
 /// The value of the label `component`: `BinderHub`'s cleaner deletes what is called
 /// `binderhub-build`, and must leave these alone.

@@ -74,6 +74,14 @@ pub fn observe(pod: &Pod, events: &[Event]) -> Observed {
     Observed::Running { note: None }
 }
 
+/// The last lines of a container that failed, as its pod's status has them: for when its log cannot
+/// be had.
+pub fn last_words(pod: &Pod) -> Option<&str> {
+    let end = View::of(pod).container.and_then(terminated)?;
+    let is_own_end = end.reason.as_deref() == Some("Error");
+    end.message.as_deref().filter(|message| is_own_end && !message.is_empty())
+}
+
 /// A pod with the parts of it that are looked at again and again.
 struct View<'a> {
     pod: &'a Pod,
@@ -312,3 +320,7 @@ fn scheduler_words(message: &str) -> String {
 #[cfg(test)]
 #[path = "tests/observe.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tests/transcripts.rs"]
+mod transcripts;

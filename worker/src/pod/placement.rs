@@ -124,3 +124,72 @@ fn by_name(operator: &str, node: &str) -> NodeSelectorRequirement {
         values: Some(vec![node.to_owned()]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::build;
+
+    fn named(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    fn of_lane(number: usize) -> Build {
+        let mut build = build();
+        build.lane = format!("github.com/o/n{number}").parse().unwrap();
+        build
+    }
+
+    #[test]
+    fn a_node_that_goes_moves_its_own_lanes_alone() {
+        let four = Placement { builders: named(&["a", "b", "c", "d"]), ..Placement::default() };
+        let three = Placement { builders: named(&["c", "a", "b"]), ..Placement::default() };
+        let mut counts = std::collections::BTreeMap::new();
+        for lane in 0..400 {
+            let build = of_lane(lane);
+            let node = four.sticky_node(&build).unwrap();
+            *counts.entry(node).or_insert(0) += 1;
+            if node != "d" {
+                assert_eq!(three.sticky_node(&build), Some(node));
+            }
+        }
+        // Each has a fair share of the lanes: 100, give or take.
+        assert!(counts.len() == 4 && counts.values().all(|count| (60..140).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn lanes_do_not_stick_to_avoided_nodes_nor_to_none() {
+        let mut build = of_lane(1);
+        assert_eq!(Placement::default().sticky_node(&build), None);
+        let mut placement = Placement { builders: named(&["a", "b"]), ..Placement::default() };
+        let first = placement.sticky_node(&build).unwrap().to_owned();
+        build.avoid = vec![first.clone()];
+        let second = placement.sticky_node(&build).unwrap().to_owned();
+        assert_ne!(first, second);
+        placement.avoid = vec![second];
+        assert_eq!(placement.sticky_node(&build), None);
+        // With nowhere to stick to, builds spread out.
+        let mut spec = PodSpec::default();
+        let settings = PodSettings { sticky: true, ..PodSettings::default() };
+        place(&mut spec, &build, &settings, &placement);
+        assert!(spec.affinity.unwrap().pod_anti_affinity.is_some());
+    }
+
+    #[test]
+    fn nodes_are_forbidden_while_others_are_left() {
+        let mut build = build();
+        build.avoid = named(&["a", "x"]);
+        for (nodes, avoid, never, rather_not) in [
+            (&["a", "b", "x"][..], &["x"][..], &["a", "x"][..], &[][..]),
+            // The only node is better than none, though this build has failed there.
+            (&["a"], &[], &[], &["a", "x"]),
+            // Nobody knows which nodes there are.
+            (&[], &["x"], &["x"], &["a"]),
+            // All are avoided: they are used all the same.
+            (&["x"], &["x"], &[], &["a", "x"]),
+        ] {
+            let placement = Placement { builders: Vec::new(), nodes: named(nodes), avoid: named(avoid) };
+            assert_eq!(placement.forbidden(&build), (never.to_vec(), rather_not.to_vec()), "{nodes:?}");
+        }
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
+
+use super::{PodTemplate, check, sample};
 use crate::command::CommandTemplate;
 
 /// `BinderHub`'s own.
@@ -34,6 +37,8 @@ pub struct PodSettings {
     pub sticky: bool,
     /// The label selector of the pods that run a container engine on each node.
     pub builders: String,
+    /// What is merged into each pod.
+    pub template: Option<PodTemplate>,
     /// The longest run: a net for when no worker is left that could end it.
     pub deadline: Duration,
 }
@@ -51,7 +56,21 @@ impl Default for PodSettings {
             push_secret: None,
             sticky: false,
             builders: BUILDERS_DEFAULT.to_owned(),
+            template: None,
             deadline: Duration::from_hours(12),
         }
+    }
+}
+
+impl PodSettings {
+    /// Checks that a pod template fits a build pod.
+    ///
+    /// # Errors
+    /// It does not; the sentence names the field.
+    pub fn check(&self) -> Result<()> {
+        if self.template.is_some() {
+            check::check(&sample(self)).context("the pod template does not fit a build pod")?;
+        }
+        Ok(())
     }
 }

@@ -95,7 +95,6 @@ fn check(rows: Vec<(Pod, PodCause, &str)>) {
         let (_, found) = failure(&pod);
         assert_eq!(found.cause, cause, "{found:?}");
         assert!(found.reason.contains(says) && !found.reason.contains('{'), "{says}: {found:?}");
-        assert!(found.node.as_deref().is_none_or(|node| node == "n1"), "{found:?}");
     }
 }
 
@@ -324,11 +323,23 @@ fn events_say_why_a_container_is_not_made() {
         assert!(found.note.contains(says), "{found:?}");
     }
     let blamed = waiting(&pod, &[event("FailedMount", no_socket, 9)]).hopeless.failure;
-    assert_eq!((blamed.node.as_deref(), blamed.cause.blames_node()), (Some("n1"), true));
+    assert_eq!(blamed.blame(), fairlane_common::queue::Blame::Certain);
 }
 
 #[test]
 fn the_longest_words_are_cut() {
     let pod = pod(&json!({ "phase": "Failed", "reason": "Evicted", "message": "é\n".repeat(5000) }));
     assert!(failure(&pod).1.reason.len() < 400);
+}
+
+#[test]
+fn the_last_words_are_the_commands_own() {
+    let ended = |reason: &str, message: &str| {
+        let state = json!({ "terminated": { "exitCode": 1, "reason": reason, "message": message } });
+        pod(&json!({ "phase": "Failed", "containerStatuses": builder(&state) }))
+    };
+    assert_eq!(last_words(&ended("Error", "last words\n")), Some("last words\n"));
+    assert_eq!(last_words(&ended("StartError", "exec: no such file")), None);
+    assert_eq!(last_words(&ended("Error", "")), None);
+    assert_eq!(last_words(&pod(&json!({ "phase": "Running", "containerStatuses": running() }))), None);
 }

@@ -1,0 +1,343 @@
+"""One build, followed once for all who wait for it in this BinderHub."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import messages
+from .crowd import Crowd
+from .dispatchers import Dispatcher, Log, round_pause
+from .errors import Away, Misconfigured, Nonsense, Refused
+from .messages import Standing
+from .sse import Event, Parser
+from .transcript import Transcript
+from .watcher import Outcome, Watcher
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+#: A stream that lasted so long was a good one, so that pauses and the limit begin anew.
+STEADY_S = 10.0
+#: How often a build may be asked for again, or may move, before something is taken to be wrong.
+DETOURS_MAX = 5
+#: Streams in a row that hold something unreadable: not a slip on the way, but another release.
+NONSENSE_MAX = 3
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request for a build. Its secrets are in ``body``, which is never shown."""
+
+    image: str
+    body: dict[str, Any] = field(repr=False)
+
+    @property
+    def repo(self) -> str:
+        """The repository."""
+        return str(self.body["repo"])
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a dispatcher answered to a request."""
+
+    id: str
+    state: str
+
+    @classmethod
+    def read(cls, data: Any) -> Answer:
+        """Nonsense if it is none."""
+        if isinstance(data, dict) and isinstance(data.get("id"), str) and isinstance(data.get("state"), str):
+            return cls(data["id"], data["state"])
+        raise Nonsense(
+            "the answer to a request for a build names no id and state; is the dispatcher of another release?"
+        )
+
+
+class _Lost(Exception):
+    """The queue does not know the build any more: it has to be asked for again."""
+
+
+class _Moved(Exception):
+    def __init__(self, to: str) -> None:
+        self.to = to
+
+
+class _End(Exception):
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+def outcome_of(error: Exception, log: Log, ask: Ask, id: str) -> Outcome:
+    """What people are told of an error that ends their request; the operator gets one line in the log."""
+    about = f"build of {ask.repo} ({id})" if id else f"build of {ask.repo}"
+    if isinstance(error, Refused) and (error.status == 429 or not error.is_passing):
+        (log.info if error.word == "banned" else log.error)("%s is refused: %s", about, error)
+        return Outcome(messages.refused(error.word, error.detail, error.retry_after))
+    if isinstance(error, (Away, Refused)):
+        log.error("%s is given up, because no dispatcher serves it: %s", about, error)
+        return Outcome(messages.away(bool(id)))
+    if isinstance(error, Misconfigured):
+        log.error("%s: %s", about, error)
+        return Outcome(messages.misconfigured())
+    # A fault of our own ends here, instead of in a request that hangs.
+    log.error("%s: a fault in the adapter", about, exc_info=error)
+    return Outcome(messages.internal())
+
+
+class Follow:
+    """Asks for a build, follows it to its end over any number of dispatchers, and tells all who wait."""
+
+    def __init__(self, hub: Hub, ask: Ask, answer: Answer | None) -> None:
+        self._hub = hub
+        self._log = hub.log
+        self.ask = ask
+        self._answer = answer
+        #: The build's id, once a dispatcher has given one.
+        self.id = answer.id if answer else ""
+        self._cursor = ""
+        self._phase = "building"
+        self._standing = Standing()
+        self._transcript = Transcript(hub.settings.log_bytes_max)
+        self.watchers: set[Watcher] = set()
+        self._close: Callable[[], None] | None = None
+        self._stop_reason: Exception | None = None
+        self._crowd = Crowd(hub, self)
+        #: Whether somebody may still join.
+        self.is_open = True
+
+    def __len__(self) -> int:
+        return len(self.watchers)
+
+    def add(self, watcher: Watcher) -> None:
+        """Somebody comes to wait."""
+        self.watchers.add(watcher)
+        watcher.stand(self._standing)
+        watcher.read_from(self._transcript)
+        watcher.pump()
+        self._crowd.changed()
+
+    def remove(self, watcher: Watcher) -> None:
+        """Somebody has left. When nobody waits any more the stream is closed; the build goes on."""
+        self.watchers.discard(watcher)
+        if not self.watchers:
+            self.is_open = False
+            self._hub.forget(self)
+        elif self.is_open:
+            self._crowd.changed()
+
+    def reopen(self) -> None:
+        """Has the stream opened anew, which also tells how many stand behind it."""
+        if self._close is not None:
+            self._close()
+
+    async def run(self) -> None:
+        """Follows the build to its end. Whatever happens, everybody who waits is told."""
+        try:
+            outcome = await self._follow()
+        except Exception as error:
+            outcome = outcome_of(error, self._log, self.ask, self.id)
+        finally:
+            self.is_open = False
+            self._crowd.stop()
+        for watcher in list(self.watchers):
+            watcher.finish(outcome)
+        self._hub.forget(self)
+
+    async def _follow(self) -> Outcome:
+        for _ in range(DETOURS_MAX):
+            if self._answer is None:
+                self._answer = await self._hub.submit(self.ask, self._tell_trouble)
+            self.id = self._answer.id
+            if self._answer.state == "succeeded":
+                self._say("waiting", messages.BUILT_BEFORE)
+                return Outcome()
+            self._crowd.changed()
+            try:
+                await self._stream_on()
+            except _End as end:
+                return end.outcome
+            except _Moved as moved:
+                self._log.info("build %s of %s goes on as %s", self.id, self.ask.repo, moved.to)
+                self._answer = Answer(moved.to, "running")
+                self._transcript.append(messages.message(self._phase, messages.STARTS_ANEW))
+            except _Lost as lost:
+                self._log.warning("build %s of %s is lost (%s); asking again", self.id, self.ask.repo, lost)
+                # Without an id: who comes now waits for the answer as well, instead of asking too.
+                self._answer, self.id = None, ""
+                self._transcript.append(messages.message("waiting", messages.ASKED_AGAIN))
+            self._pump()
+            self._cursor = ""
+        raise Away(f"the build was lost or moved {DETOURS_MAX} times")
+
+    async def _stream_on(self) -> None:
+        """Follows one build until it ends, moves or is lost, which it raises."""
+        loop = asyncio.get_running_loop()
+        lost_at, rounds, nonsense, told = loop.time(), 0, 0, False
+        error: Exception = Away("no dispatcher is named")
+        while True:
+            for dispatcher in self._hub.dispatchers.in_order():
+                began, cursor = loop.time(), self._cursor
+                try:
+                    await self._stream_once(dispatcher, told)
+                    error = Away("the dispatcher closed the stream")
+                except Refused as refused:
+                    if not refused.is_passing and not refused.is_about_us:
+                        self._definitive(refused)
+                    error = refused
+                    self._hub.dispatchers.failed(dispatcher, refused)
+                except Away as away:
+                    error = away
+                    self._hub.dispatchers.failed(dispatcher, away)
+                nonsense = nonsense + 1 if isinstance(error, Nonsense) else 0
+                if nonsense >= NONSENSE_MAX:
+                    raise error
+                if loop.time() - began > STEADY_S or cursor != self._cursor:
+                    lost_at, rounds, told = loop.time(), 0, False
+                    if self._crowd.take_reopened():
+                        break
+                    told = True
+            if isinstance(error, Refused) and error.is_about_us:
+                raise error
+            pause = max(round_pause(rounds), getattr(error, "retry_after", 0.0))
+            if loop.time() + pause - lost_at > self._hub.settings.resume_timeout:
+                raise error if isinstance(error, Refused) else Away(str(error))
+            if rounds == 2:
+                self._tell_trouble(messages.LOST_CONNECTION)
+            rounds += 1
+            await asyncio.sleep(pause)
+
+    def _definitive(self, refused: Refused) -> None:
+        if refused.word == "unknown-build":
+            raise _Lost("no dispatcher knows it")
+        if refused.word == "bad-cursor" and self._cursor:
+            self._cursor = ""
+            self._transcript.append(messages.message(self._phase, messages.STARTS_ANEW))
+            return
+        raise refused
+
+    async def _stream_once(self, dispatcher: Dispatcher, resumes: bool) -> None:
+        parser = Parser()
+        self._stop_reason = None
+
+        def opened(close: Callable[[], None]) -> None:
+            self._close = close
+            self._hub.dispatchers.worked(dispatcher)
+            if resumes:
+                self._say(self._standing.phase, messages.RESUMED)
+
+        def received(chunk: bytes) -> None:
+            if self._stop_reason is not None:
+                return
+            try:
+                for event in parser.feed(chunk):
+                    self._take(event, dispatcher)
+            except Exception as reason:
+                # Not through tornado, which would write a trace of it into the log.
+                self._stop_reason = reason
+                if self._close is not None:
+                    self._close()
+
+        count = len(self.watchers)
+        self._crowd.opening(count)
+        try:
+            path = f"/v1/builds/{self.id}/events?watchers={count}"
+            await self._hub.client.stream(dispatcher.url, path, self._cursor, opened, received)
+        finally:
+            self._close = None
+            self._crowd.closed()
+            if self._stop_reason is not None:
+                raise self._stop_reason
+
+    def _take(self, event: Event, dispatcher: Dispatcher) -> None:
+        # A newer dispatcher may say more.
+        if event.name in ("state", "log", "notice", "moved", "end"):
+            try:
+                data = json.loads(event.data)
+            except ValueError:
+                data = None
+            if not isinstance(data, dict):
+                raise Nonsense(f"the event {event.name!r} cannot be read; is the dispatcher of another release?")
+            self._take_known(event.name, data, dispatcher)
+        if event.id:
+            self._cursor = event.id
+
+    def _take_known(self, name: str, data: dict[str, Any], dispatcher: Dispatcher) -> None:
+        if name == "state":
+            self._take_state(data, dispatcher)
+        elif name == "log":
+            self._take_log(data)
+        elif name == "notice":
+            self._take_notice(data)
+        elif name == "moved":
+            raise _Moved(str(data.get("to")))
+        else:
+            raise _End(self._outcome(data))
+
+    def _take_state(self, data: dict[str, Any], dispatcher: Dispatcher) -> None:
+        subscriber = data.get("subscriber")
+        if isinstance(subscriber, str):
+            self._crowd.opened(dispatcher, subscriber)
+        self._standing = messages.standing(data)
+        for watcher in list(self.watchers):
+            watcher.stand(self._standing)
+
+    def _take_log(self, data: dict[str, Any]) -> None:
+        lines = data.get("lines")
+        if not isinstance(lines, list):
+            raise Nonsense("a log event without lines; is the dispatcher of another release?")
+        for payload, phase, count in messages.log_messages(lines, self._phase):
+            self._phase = phase
+            self._transcript.append(payload, count)
+        self._pump()
+
+    def _take_notice(self, data: dict[str, Any]) -> None:
+        kind, text = data.get("kind"), messages.sentence(data.get("text") or "")
+        if kind == "waiting":
+            self._say("waiting", f"{text}\n")
+            return
+        if kind == "log-incomplete":
+            text = messages.INCOMPLETE.rstrip()
+        dropped = data.get("dropped")
+        self._transcript.append(
+            messages.message(self._phase, f"[{text}]\n"), dropped if isinstance(dropped, int) else 0
+        )
+        self._pump()
+
+    def _outcome(self, data: dict[str, Any]) -> Outcome:
+        state = data.get("state")
+        if state is None:
+            raise _Lost("the queue lost it with its data")
+        if state == "succeeded" and data.get("image") == self.ask.image:
+            return Outcome()
+        if state == "failed":
+            reason = data.get("reason") or "no reason was given"
+            level = self._log.info if data.get("class") == "repository" else self._log.warning
+            level(
+                "build %s of %s failed (%s): %s",
+                self.id,
+                self.ask.repo,
+                data.get("class"),
+                messages.clean(reason),
+            )
+            tail = data.get("log_tail") if self._transcript.end == 0 else None
+            return Outcome(messages.failure(data.get("class"), reason, tail))
+        if state == "cancelled":
+            self._log.info("build %s of %s was cancelled", self.id, self.ask.repo)
+            return Outcome(messages.cancelled(data.get("reason") or "No reason was given"))
+        raise Nonsense(f"a build that ended as {state!r} with image {data.get('image')!r}")
+
+    def _tell_trouble(self, text: str) -> None:
+        self._say("waiting", text)
+
+    def _say(self, phase: str, text: str) -> None:
+        for watcher in list(self.watchers):
+            watcher.say(phase, text)
+
+    def _pump(self) -> None:
+        for watcher in list(self.watchers):
+            watcher.pump()

@@ -1,0 +1,187 @@
+"""One person who waits: what they have been told, and what comes next."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from . import messages
+from .messages import Standing
+from .transcript import Transcript
+
+#: Events that may lie in a request's queue. A browser that reads slowly must not have the whole log put
+#: into memory for it; the texts are shared, so this many references cost little.
+BACKLOG_MAX = 256
+#: When to look again whether a slow reader has taken something.
+BACKLOG_LOOK_S = 0.1
+#: Least time between two reasons for waiting: they change with every build that ends.
+REASON_GAP_S = 10.0
+#: How long a slow reader may take for the rest of the log once the build has ended.
+DRAIN_S = 60.0
+#: How long BinderHub may take to end a request that was asked to end.
+END_S = 5.0
+
+
+class Person(Protocol):
+    """What a watcher needs of the executor that it stands for."""
+
+    def say(self, payload: str) -> None:
+        """Puts a message into the request's queue."""
+
+    def built(self) -> None:
+        """Tells BinderHub that the image is there."""
+
+    def end(self) -> None:
+        """Has BinderHub end the request."""
+
+    def end_by_force(self) -> None:
+        """The other way to have it ended."""
+
+    def backlog(self) -> int:
+        """Events in the request's queue that were not taken yet."""
+
+
+class Outcome:
+    """How a build ended for those who wait: built, or with a message that says why not."""
+
+    def __init__(self, failure: str | None = None) -> None:
+        self.failure = failure
+
+
+class Watcher:
+    """Feeds one request. All of it runs on BinderHub's event loop."""
+
+    def __init__(self, person: Person, keepalive: float, linger: float, in_place: bool) -> None:
+        self._person = person
+        self._keepalive = keepalive
+        self._linger = linger
+        self._in_place = in_place
+        self._loop = asyncio.get_running_loop()
+        self._said_at = self._loop.time()
+        self._transcript: Transcript | None = None
+        self._place = 0
+        self._lines_seen = 0
+        self._standing = Standing()
+        self._line_open = False
+        self._line_at = 0.0
+        self._reason_key = ""
+        self._reason_at = -REASON_GAP_S
+        self._has_started = False
+        self._outcome: Outcome | None = None
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        #: The person has left, or was told the end.
+        self.is_done = False
+
+    @property
+    def has_seen_log(self) -> bool:
+        """Whether any line of the log was shown."""
+        return self._lines_seen > 0
+
+    def read_from(self, transcript: Transcript) -> None:
+        """Has this log shown from its beginning."""
+        self._transcript, self._place, self._lines_seen = transcript, 0, 0
+
+    def say(self, phase: str, text: str) -> None:
+        """Shows a text once."""
+        if not self.is_done and self._outcome is None:
+            self._close_line()
+            self._put(messages.message(phase, text))
+
+    def stand(self, standing: Standing) -> None:
+        """Shows where the build stands, as far as that is news."""
+        if self.is_done or self._outcome is not None:
+            return
+        before, self._standing = self._standing, standing
+        now = self._loop.time()
+        if standing.reason_key not in ("", self._reason_key) and now - self._reason_at >= REASON_GAP_S:
+            self._reason_key, self._reason_at = standing.reason_key, now
+            self.say(standing.phase, standing.reason)
+        if standing.started and not (self._has_started and before.started):
+            self._has_started = True
+            self.say(standing.phase, standing.started)
+        if standing.line:
+            self._show_line(standing, before, now)
+
+    def _show_line(self, standing: Standing, before: Standing, now: float) -> None:
+        changed = standing.line != before.line or (self._in_place and not self._line_open)
+        if not self._in_place:
+            # Lines that stay must be few.
+            if changed and now - self._line_at >= self._keepalive:
+                self._line_at = now
+                self._put(messages.message(standing.phase, standing.line + "\n"))
+        elif changed and self._person.backlog() < BACKLOG_MAX:
+            self._line_open = True
+            self._put(messages.message(standing.phase, messages.AGAIN + standing.line))
+
+    def _close_line(self) -> None:
+        if self._line_open:
+            self._line_open = False
+            self._put(messages.message(self._standing.phase, "\n"))
+
+    def pump(self) -> None:
+        """Hands on as much of the log as the reader takes, and behind it the end."""
+        if self.is_done:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        late = self._deadline is not None and self._loop.time() >= self._deadline
+        transcript = self._transcript
+        room = BACKLOG_MAX - self._person.backlog()
+        while transcript is not None and (found := transcript.at(self._place)) is not None and not late:
+            if room <= 0:
+                self._timer = self._loop.call_later(BACKLOG_LOOK_S, self.pump)
+                return
+            passage, self._place = found
+            self._close_line()
+            if passage.first_line > self._lines_seen:
+                self._put(messages.omitted(passage.first_line - self._lines_seen))
+            self._lines_seen = passage.first_line + passage.lines
+            self._put(passage.payload)
+            room -= 1
+        if self._outcome is not None:
+            self._tell_end(self._outcome)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Has the end told, once the log before it was."""
+        if self.is_done or self._outcome is not None:
+            return
+        self._outcome = outcome
+        self._deadline = self._loop.time() + DRAIN_S
+        self.pump()
+
+    def _tell_end(self, outcome: Outcome) -> None:
+        self._close_line()
+        self.is_done = True
+        if outcome.failure is None:
+            self._person.built()
+            return
+        self._person.say(messages.message("failed", outcome.failure))
+        self._timer = self._loop.call_later(self._linger, self._end)
+
+    def _end(self) -> None:
+        self._person.end()
+        self._timer = self._loop.call_later(END_S, self._person.end_by_force)
+
+    def tick(self) -> None:
+        """Says something where there was nothing to say for a while: only so BinderHub sees who has left."""
+        if self.is_done or self._outcome is not None or self._person.backlog() > 0:
+            return
+        if self._loop.time() - self._said_at >= self._keepalive:
+            if self._line_open:
+                self._put(messages.message(self._standing.phase, messages.AGAIN + self._standing.line))
+            else:
+                self._put(messages.message(self._standing.phase, ""))
+
+    def leave(self) -> None:
+        """The request is over: nothing more is put, and nothing is kept."""
+        self.is_done = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._transcript = None
+
+    def _put(self, payload: str) -> None:
+        self._said_at = self._loop.time()
+        self._person.say(payload)

@@ -1,0 +1,26 @@
+"""Puts the package and the stand-in for BinderHub in reach, and runs coroutine functions as tests."""
+
+import asyncio
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+for folder in (HERE.parent, HERE / "standin", HERE):
+    sys.path.insert(0, str(folder))
+
+#: A test that hangs is ended.
+TEST_S = 90
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Each coroutine function runs on an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    words = {name: pyfuncitem.funcargs[name] for name in names}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**words), TEST_S))
+    return True

@@ -1,0 +1,206 @@
+"""Answers that no dispatcher of this release gives: each ends in a message and a line, never in a hang."""
+
+import logging
+
+import pytest
+from fake_dispatcher import ID, FakeDispatcher, answer, asked, end, events, problem, state
+from replica import Replica
+from visitor import Visitor, until
+
+HASTY = {"submit_timeout": 0.5, "resume_timeout": 0.5, "request_timeout": 0.5, "silence_timeout": 1.0}
+OTHER_ID = ID.replace("0198", "0199")
+
+
+def named(value):
+    """Short names for tests: their answers are long."""
+    return repr(value)[:60] if not isinstance(value, bytes) else repr(value.partition(b"\r\n\r\n")[2] or value)[:60]
+
+
+def only(post, stream=None):
+    return lambda method, path: post if method == "POST" else (stream or answer(404, "?"))
+
+
+async def meets(respond, holds=False, **settings):
+    """What a person is told of such a dispatcher, and how often it was asked for a build."""
+    async with FakeDispatcher(respond, holds) as fake:
+        async with Replica([fake.url], **{**HASTY, **settings}) as replica, Visitor(replica, "demo") as visitor:
+            failed = await visitor.reaches("failed")
+            await visitor.end()
+            assert visitor.phases().count("failed") == 1 and replica.errors == []
+            assert "Traceback" not in visitor.text
+            return failed["message"], fake
+
+
+@pytest.mark.parametrize(
+    "post",
+    [
+        answer(200, "<html>Welcome</html>", "text/html"),
+        answer(502, "<html>Bad gateway</html>", "text/html"),
+        answer(404, "default backend", "text/plain"),
+        answer(200, {"job": 1}),
+        answer(200, [1]),
+        answer(200, "{"),
+        answer(200, "x" * 2_000_000),
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 1000\r\n\r\n{",
+        b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"",
+        None,
+        problem(500, "internal"),
+        problem(503, "redis-away", headers="Retry-After: 60\r\n"),
+        problem(503, "wrong-schema", headers="Retry-After: nonsense\r\n"),
+    ],
+    ids=named,
+)
+async def test_what_is_no_answer_to_a_request(post, caplog):
+    told, _ = await meets(only(post))
+    assert "nothing can be built at the moment" in told
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
+    assert [r for r in caplog.records if r.exc_info] == []
+
+
+@pytest.mark.parametrize(
+    ("post", "says"),
+    [
+        (problem(404, "unknown-path"), "not set up right"),
+        (problem(422, "invalid-field", "repo: names no host"), "Repo: names no host"),
+        (problem(409, "conflict", "image: is being built"), "Image: is being built"),
+        (problem(429, "full", headers="Retry-After: 120\r\n"), "at the moment. Please try again in about 2 min"),
+        (problem(401, "not-signed-in"), "does not take requests of this BinderHub"),
+        (answer(401, "no"), "does not take requests of this BinderHub"),
+    ],
+    ids=named,
+)
+async def test_refusals_end_at_once(post, says, caplog):
+    told, fake = await meets(only(post), submit_timeout=60.0)
+    assert says in told
+    assert fake.count("POST") == 1
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        answer(200, "<html></html>", "text/html"),
+        answer(503, "no", "text/plain"),
+        events("event: state\ndata: {not json\n\n"),
+        events("event: state\ndata: [1]\n\n"),
+        events("event: log\ndata: {}\n\n"),
+        events("data: " + "x" * 3_000_000),
+        events(("end", {"id": ID, "state": "succeeded", "image": "registry.example.org/other:1"})),
+        events(("end", {"id": ID, "state": "vanished", "image": ""})),
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"",
+        None,
+    ],
+    ids=named,
+)
+async def test_what_is_no_stream(stream, caplog):
+    told, fake = await meets(only(asked(), stream))
+    assert "this page stops waiting" in told
+    assert fake.count("POST") == 1, "no second build is asked for"
+    assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
+    assert [r for r in caplog.records if r.exc_info] == []
+
+
+async def test_a_stream_that_falls_silent_is_given_up():
+    told, fake = await meets(only(asked(), events(state())), holds=True)
+    assert "this page stops waiting" in told
+    assert fake.count("POST") == 1
+
+
+async def test_events_that_are_not_known_are_passed_over():
+    stream = events(state(), ("weather", {"sun": True}), "event: later\ndata: not even JSON\n\n", end())
+    async with FakeDispatcher(only(asked(), stream)) as fake, Replica([fake.url]) as replica:
+        async with Visitor(replica, "demo") as visitor:
+            await visitor.reaches("ready")
+
+
+async def test_builds_that_are_always_lost_are_not_asked_for_for_ever():
+    told, fake = await meets(only(asked(), problem(404, "unknown-build")))
+    assert "nothing can be built" in told or "stops waiting" in told
+    assert 1 < fake.count("POST") <= 5
+
+
+async def test_a_build_that_moved_is_followed_where_it_went():
+    def respond(method, path):
+        if method == "POST":
+            return asked()
+        return events(state(), ("moved", {"id": ID, "to": OTHER_ID})) if ID in path else events(state(), end())
+
+    async with FakeDispatcher(respond) as fake, Replica([fake.url]) as replica, Visitor(replica, "demo") as visitor:
+        await visitor.reaches("ready")
+        assert "The log starts anew" in visitor.text
+        assert fake.count("POST") == 1
+
+
+async def test_the_window_after_redis_was_emptied_is_waited_for():
+    answers = iter([problem(503, "refilling", headers="Retry-After: 1\r\n"), asked("succeeded")])
+    async with FakeDispatcher(lambda *_: next(answers)) as fake, Replica([fake.url]) as replica:
+        async with Visitor(replica, "demo") as visitor:
+            await visitor.sees("Trying again")
+            await visitor.reaches("ready")
+
+
+async def test_another_build_of_the_image_is_not_taken_for_ours():
+    def respond(method, path):
+        if method == "POST":
+            return problem(409, "conflict", "image: is being built from another repository", build=OTHER_ID)
+        return answer(
+            200, {"id": OTHER_ID, "state": "running", "repo": "https://elsewhere.example.org/a/b", "ref": "0123abc"}
+        )
+
+    told, _ = await meets(respond)
+    assert "another repository" in told
+
+
+async def test_an_infrastructure_failure_says_whose_fault_it_is_not():
+    ended = end(
+        "failed", **{"class": "infrastructure", "reason": "no space left on node a\x1b[31m", "log_tail": "last line"}
+    )
+    told, _ = await meets(only(asked(), events(state(), ended)))
+    assert "no space left on node a" in told and "not the repository's fault" in told
+    assert "last line" in told and "\x1b" not in told
+
+
+async def test_one_that_refuses_us_does_not_hide_one_that_does_not():
+    async with FakeDispatcher(only(problem(401, "not-signed-in"))) as bad:
+        async with FakeDispatcher(only(asked("succeeded"))) as good:
+            async with Replica([bad.url, good.url, "http://127.0.0.1:9"]) as replica:
+                async with Visitor(replica, "demo") as visitor:
+                    await visitor.reaches("ready")
+
+
+async def test_a_crowd_behind_one_address_of_several_dispatchers_is_told_by_opening_anew(monkeypatch):
+    monkeypatch.setattr("fairlane_binderhub.crowd.GATHER_S", 0.05)
+
+    def respond(method, path):
+        if method == "PUT":
+            return problem(421, "other-dispatcher")
+        return asked() if method == "POST" else events(state("queued", position=1))
+
+    async with FakeDispatcher(respond, holds=True) as fake, Replica([fake.url]) as replica:
+        async with Visitor(replica, "demo") as one:
+            await one.sees("Place 1")
+            async with Visitor(replica, "demo") as two:
+                await until(lambda: any("watchers=2" in path for _, path, _, _ in fake.requests), "two are told")
+                assert "was taken up again" not in one.text + two.text
+                cursors = [
+                    fields.get("last-event-id") for method, path, fields, _ in fake.requests if "watchers=2" in path
+                ]
+                assert cursors[-1] == "1:0-0:1", "the stream goes on where it was"
+
+
+async def test_a_reader_that_reads_nothing_does_not_fill_the_memory():
+    lines = [("log", {"run": 1, "lines": [{"text": f"line {i} " + "x" * 3000}] * 5}) for i in range(1500)]
+    stream = events(state(), *lines, ("log", {"run": 1, "lines": [{"text": "LAST"}]}))
+    async with FakeDispatcher(only(asked(), stream), holds=True) as fake:
+        async with Replica([fake.url], log_bytes_max=4_000_000) as replica:
+            async with Visitor(replica, "demo", reads=False) as lazy:
+                await until(lambda: replica.queues, "the lazy one has come")
+                async with Visitor(replica, "demo") as other:
+                    await other.sees("LAST", limit=60)
+                assert 100 < replica.queues[0].qsize() <= 257
+                lazy.start()
+                await lazy.sees("LAST", limit=60)
+                assert "lines are left out here" in lazy.text

@@ -1,0 +1,142 @@
+"""The parts that need no queue."""
+
+import json
+
+import pytest
+from traitlets import TraitError
+from traitlets.config import Config
+
+from fairlane_binderhub import FairlaneBuildExecutor, messages
+from fairlane_binderhub.errors import Nonsense
+from fairlane_binderhub.executor import arguments, repository
+from fairlane_binderhub.sse import EVENT_BYTES_MAX, Event, Parser
+from fairlane_binderhub.transcript import Transcript
+
+
+def test_events_are_cut_wherever_the_bytes_are():
+    text = ': hello\n\nid: 1:0-1:2\r\nevent: log\r\ndata: {"a": "ä"}\r\n\r\ndata: x\ndata: y\n\nid: 3\n\n'.encode()
+    whole = Parser().feed(text)
+    assert whole == [Event("1:0-1:2", "log", '{"a": "ä"}'), Event("", "message", "x\ny")]
+    for size in range(1, 9):
+        parser = Parser()
+        assert [e for i in range(0, len(text), size) for e in parser.feed(text[i : i + size])] == whole
+    parser = Parser()
+    with pytest.raises(Nonsense):
+        for _ in range(EVENT_BYTES_MAX // 10_000 + 2):
+            parser.feed(b"data: " + b"x" * 10_000 + b"\n")
+
+
+def read_all(transcript, place=0, seen=0):
+    out = []
+    while (found := transcript.at(place)) is not None:
+        passage, place = found
+        if passage.first_line > seen:
+            out.append(f"[{passage.first_line - seen}]")
+        seen = passage.first_line + passage.lines
+        out.append(passage.payload)
+    return out
+
+
+def test_a_transcript_keeps_beginning_and_end():
+    transcript = Transcript(12)
+    for number in range(20):
+        transcript.append(f"{number:02}", 1)
+    assert read_all(transcript) == ["00", "01", "02", "[14]", "17", "18", "19"]
+    # Whoever has read further sees no more gaps than there are.
+    assert read_all(transcript, 18, 18) == ["18", "19"]
+    assert read_all(transcript, 10, 10) == ["[7]", "17", "18", "19"]
+    transcript.append("x" * 100, 1)
+    assert read_all(transcript)[-2:] == ["[17]", "x" * 100]
+
+
+def test_lines_of_repo2docker_become_few_messages():
+    lines = [
+        '{"message": "Cloning\\n", "phase": "fetching"}',
+        '{"message": "Picked provider\\n"}',
+        '{"message": "Step 1\\n", "phase": "building"}',
+        "plain",
+        '{"message": "The push refers to repository [r/i]\\n", "phase": "building"}',
+        '{"message": "0123: Pushed\\n", "phase": "pushing", "progress": {"0123": 5}}',
+        '{"message": "oh no\\n", "phase": "failed", "exc_info": "Traceback ..."}',
+        '{"message": 5}',
+        "[1]",
+    ]
+    found = list(messages.log_messages([{"t": "", "text": line} for line in lines], "building"))
+    assert [(json.loads(m)["phase"], json.loads(m)["message"], n) for m, _, n in found] == [
+        ("fetching", "Cloning\nPicked provider\n", 2),
+        ("building", "Step 1\nplain\n", 2),
+        ("pushing", "The push refers to repository [r/i]\n", 1),
+        ("pushing", "0123: Pushed\n", 1),
+        ("pushing", 'oh no\n{"message": 5}\n[1]\n', 3),
+    ]
+    assert json.loads(found[3][0])["progress"] == {"0123": 5}
+
+
+def test_places_and_reasons_are_short_and_plain():
+    view = {"state": "queued", "position": 3, "line": 12, "eta_seconds": 240, "people": 60, "why": "3rd in line"}
+    stands = messages.standing(view)
+    assert stands.line == "Place 3 of 12 in line, ready in about 4 min, 60 people wait for it" and not stands.reason
+    held = messages.standing({"state": "queued", "why": "waiting for a permit of a/b: 1 of 1 in use for 42 min"})
+    later = messages.standing({"state": "queued", "why": "waiting for a permit of a/b: 1 of 1 in use for 43 min"})
+    assert held.reason != later.reason and held.reason_key == later.reason_key
+    assert messages.standing({}).phase == "building" and messages.span(7300) == "2 h 1 min"
+    assert len(messages.place_line({"position": 10**9, "line": 10**9, "people": 10**9, "eta_seconds": 10**9})) <= 78
+
+
+def test_settings_of_kubernetes_build_executor_go_on_to_hold():
+    config = Config()
+    config.KubernetesBuildExecutor.push_secret = "other-secret"
+    config.KubernetesBuildExecutor.appendix = "RUN true"
+    config.KubernetesBuildExecutor.build_image = "repo2docker:2026"
+    config.KubernetesBuildExecutor.repo2docker_extra_args.append("--label=a=b")
+    executor = FairlaneBuildExecutor(config=config)
+    assert (executor.push_secret, executor.appendix) == ("other-secret", "RUN true")
+    assert executor.builder_info == {"build_image": "repo2docker:2026"}
+    assert executor.repo2docker_extra_args == ["--label=a=b"]
+    config.FairlaneBuildExecutor.push_secret = ""
+    assert FairlaneBuildExecutor(config=config).push_secret == ""
+    assert FairlaneBuildExecutor().push_secret == "binder-build-docker-config"
+
+
+def test_only_what_a_worker_does_not_set_is_sent():
+    executor = FairlaneBuildExecutor(
+        ref="1", image_name="i", appendix="RUN a\nRUN b", repo2docker_extra_args=["--subdir", "a"]
+    )
+    assert executor._body()["repo2docker_args"] == ["--appendix=RUN a\nRUN b", "--subdir=a"]
+    assert executor._body()["push"] is True
+    executor.push_secret = ""
+    assert executor._body()["push"] is False
+    assert arguments(["--ref=a", "--image", "b", "--push", "--label", "a=b", "--flag"]) == ["--label=a=b", "--flag"]
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://github.com/o/n", "https://github.com/o/n"),
+        ("git@github.com:o/n.git", "ssh://git@github.com/o/n.git"),
+        ("10.5281/zenodo.3242074", "10.5281/zenodo.3242074"),
+    ],
+)
+def test_repositories_as_dispatchers_take_them(url, sent):
+    assert repository(url) == sent
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dispatcher_urls": []},
+        {"dispatcher_urls": ["fairlane:8600"]},
+        {"dispatcher_urls": ["http://user:hunter2@fairlane"]},
+        {"dispatcher_urls": ["http://fairlane/?a=b"]},
+        {"priority": "urgent"},
+        {"keepalive": 60.0},
+        {"log_bytes_max": 0},
+        {"submit_timeout": -1.0},
+    ],
+)
+def test_bad_settings_are_refused_when_binderhub_starts(settings):
+    config = Config()
+    config.FairlaneBuildExecutor.update(settings)
+    with pytest.raises(TraitError) as refused:
+        FairlaneBuildExecutor(config=config)
+    assert "hunter2" not in str(refused.value)

@@ -1,0 +1,39 @@
+//! Pods that are taken away by somebody else than their owner.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::deletion;
+use super::object::{Key, list, seconds, text};
+use super::shared::Shared;
+
+/// Marks a pod with the reason, then deletes it with its own grace.
+pub(super) fn delete(shared: &Shared, key: &Key, reason: &str, message: &str) {
+    mark(shared, key, reason, message);
+    deletion::delete(shared, key, None);
+}
+
+/// Sets the condition `DisruptionTarget`.
+pub(super) fn mark(shared: &Shared, key: &Key, reason: &str, message: &str) {
+    shared.store().update(key, |pod| {
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+            "observedGeneration": pod["metadata"]["generation"], "lastProbeTime": null,
+            "lastTransitionTime": seconds(Timestamp::now()),
+        });
+        let mut conditions = list(pod, "/status/conditions").to_vec();
+        conditions.retain(|one| one["type"] != "DisruptionTarget");
+        conditions.push(condition);
+        pod["status"]["conditions"] = Value::Array(conditions);
+    });
+}
+
+/// The name of the disruption budget that holds a pod.
+pub(super) fn budget_of(shared: &Shared, namespace: &str, pod: &Value) -> Option<String> {
+    let budgets = shared.store().list("poddisruptionbudgets", Some(namespace));
+    budgets.iter().find_map(|budget| {
+        let wanted = budget.pointer("/spec/selector/matchLabels")?.as_object()?;
+        let holds = wanted.iter().all(|(key, value)| pod["metadata"]["labels"].get(key) == Some(value));
+        holds.then(|| text(budget, "/metadata/name").to_owned())
+    })
+}

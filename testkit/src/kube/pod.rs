@@ -1,0 +1,83 @@
+//! What happens to single pods.
+
+use std::sync::{Arc, PoisonError};
+
+use serde_json::Value;
+
+use super::disruption;
+use super::kubelet::Order;
+use super::object::{Key, text};
+use super::shared::Shared;
+
+/// What can be done to one pod; each is a sentence.
+#[derive(Debug)]
+pub struct PodScript<'a> {
+    shared: &'a Arc<Shared>,
+    key: Key,
+}
+
+impl<'a> PodScript<'a> {
+    pub(super) fn new(shared: &'a Arc<Shared>, namespace: &str, name: &str) -> Self {
+        Self { shared, key: Key::new("pods", namespace, name) }
+    }
+
+    /// Its object; nothing where there is none.
+    pub fn object(&self) -> Option<Value> {
+        self.shared.store().get(&self.key).map(|pod| Value::clone(&pod))
+    }
+
+    /// Its phase; empty where there is no such pod.
+    pub fn phase(&self) -> String {
+        self.object().map(|pod| text(&pod, "/status/phase").to_owned()).unwrap_or_default()
+    }
+
+    /// The kubelet evicts it: phase `Failed`, reason `Evicted`, with this message.
+    pub fn is_evicted(&self, message: &str) {
+        self.order(Order::Evict(message.to_owned()));
+    }
+
+    /// The kernel kills its containers for their memory.
+    pub fn is_oom_killed(&self) {
+        self.order(Order::OomKill);
+    }
+
+    /// Somebody kills its containers: exit code 137.
+    pub fn is_killed(&self) {
+        self.order(Order::Kill);
+    }
+
+    /// The scheduler takes it away for one of higher priority.
+    pub fn is_preempted(&self) {
+        let message = "default-scheduler: preempting to accommodate a higher priority pod";
+        disruption::delete(self.shared, &self.key, "PreemptionByScheduler", message);
+    }
+
+    /// A drain takes it away through the eviction API.
+    pub fn is_evicted_by_a_drain(&self) {
+        disruption::delete(self.shared, &self.key, "EvictionByEvictionAPI", "Eviction API: evicting");
+    }
+
+    /// Somebody deletes it, with its own grace.
+    pub fn is_deleted(&self) {
+        super::deletion::delete(self.shared, &self.key, None);
+    }
+
+    /// Its logs are rotated away: whoever asks from now on does not get what was written until now.
+    pub fn loses_its_log(&self) {
+        let handle = self.uid().and_then(|uid| self.shared.pods().get(&uid).cloned());
+        if let Some(handle) = handle {
+            let logs = handle.logs.lock().unwrap_or_else(PoisonError::into_inner);
+            logs.values().flatten().for_each(|log| log.lose_all());
+        }
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(uid) = self.uid() {
+            self.shared.order(&uid, order);
+        }
+    }
+
+    fn uid(&self) -> Option<String> {
+        self.object().map(|pod| text(&pod, "/metadata/uid").to_owned())
+    }
+}

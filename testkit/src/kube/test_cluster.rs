@@ -1,0 +1,73 @@
+//! A cluster for tests that run on a real one as well.
+
+use std::path::PathBuf;
+
+use super::cluster::Cluster;
+
+/// Kubeconfig of a real cluster.
+const KUBECONFIG: &str = "FAIRLANE_TEST_KUBECONFIG";
+/// Namespace there; `default` where it is not named.
+const NAMESPACE: &str = "FAIRLANE_TEST_NAMESPACE";
+/// An image there that has `sh`.
+const IMAGE: &str = "FAIRLANE_TEST_IMAGE";
+/// The image where none is named: the fake runs whatever it is called.
+const DEFAULT_IMAGE: &str = "docker.io/library/busybox:1";
+
+/// A real cluster where `FAIRLANE_TEST_KUBECONFIG` names one, else a fake of its own.
+///
+/// Tests that stand on it have `kube` in their name, choose names of their own, clean up, and need only `sh` in
+/// the image of `FAIRLANE_TEST_IMAGE`.
+#[derive(Debug)]
+pub struct TestCluster {
+    kubeconfig: PathBuf,
+    namespace: String,
+    image: String,
+    fake: Option<Cluster>,
+}
+
+impl TestCluster {
+    /// The cluster the environment names, or a fake one.
+    pub fn from_env_or_fake() -> Self {
+        let image = std::env::var(IMAGE).unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
+        if let Some(kubeconfig) = std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()) {
+            let namespace = std::env::var(NAMESPACE).unwrap_or_else(|_| "default".to_owned());
+            return Self { kubeconfig: PathBuf::from(kubeconfig), namespace, image, fake: None };
+        }
+        Self { image, ..Self::faked(Cluster::start()) }
+    }
+
+    /// Stands on a fake that a test has made.
+    pub fn faked(fake: Cluster) -> Self {
+        Self {
+            kubeconfig: fake.kubeconfig(),
+            namespace: fake.namespace().to_owned(),
+            image: DEFAULT_IMAGE.to_owned(),
+            fake: Some(fake),
+        }
+    }
+
+    /// How to reach it.
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        &self.kubeconfig
+    }
+
+    /// Where pods go.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// An image that has `sh`.
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// Whether it is a real one.
+    pub fn is_real(&self) -> bool {
+        self.fake.is_none()
+    }
+
+    /// The fake, where it is one: for faults and counters.
+    pub fn fake(&self) -> Option<&Cluster> {
+        self.fake.as_ref()
+    }
+}

@@ -1,0 +1,3 @@
+//! The fake Kubernetes API: with the client that the worker uses, and against transcripts of a real one.
+
+mod client;

@@ -1,0 +1,85 @@
+//! The tables of causes and `docs/failures.md` say the same.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use fairlane_common::queue::Blame;
+
+use crate::LogCause;
+use crate::pod::PodCause;
+
+/// `text` with what stands between `<!-- name -->` and the next `<!-- end -->` replaced.
+fn with_section(text: &str, name: &str, section: &str) -> String {
+    let start = format!("<!-- {name} -->\n");
+    let (before, rest) = text.split_once(&start).expect(name);
+    let (_, after) = rest.split_once("<!-- end -->").expect("end");
+    format!("{before}{start}{section}<!-- end -->{after}")
+}
+
+fn pods() -> String {
+    let mut table =
+        "| cause | class | node | waits | reason | what to do |\n|---|---|---|---|---|---|\n".to_owned();
+    for cause in PodCause::ALL {
+        let node = if cause.blames_node() { "yes" } else { "" };
+        let waits = cause.patience().map_or_else(String::new, |patience| format!("{} s", patience.as_secs()));
+        let says = cause.says().replace("{node}", "node …").replace("{detail}", "…");
+        let (word, class, advice) = (cause.word(), cause.class(), cause.advice());
+        writeln!(table, "| `{word}` | {class} | {node} | {waits} | {says} | {advice} |").unwrap();
+    }
+    table
+}
+
+fn log() -> String {
+    let mut table = "| cause | class | node | reason | what to do |\n|---|---|---|---|---|\n".to_owned();
+    for cause in LogCause::ALL {
+        let node = if cause.blame() == Blame::Nobody { "" } else { "if elsewhere works" };
+        let says = cause.says().replace("{detail}", "…");
+        let (word, class, advice) = (cause.word(), cause.class(), cause.advice());
+        writeln!(table, "| `{word}` | {class} | {node} | {says} | {advice} |").unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_docs_have_every_cause() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/failures.md");
+    let found = std::fs::read_to_string(&file).unwrap();
+    let expected = with_section(&with_section(&found, "pods", &pods()), "log", &log());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &expected).unwrap();
+    }
+    assert!(
+        found == expected,
+        "docs/failures.md differs from the tables of causes: UPDATE_DOCS=1 cargo nextest run -p fairlane-worker docs"
+    );
+}
+
+#[test]
+fn causes_have_words_of_their_own() {
+    let words =
+        PodCause::ALL.iter().map(|cause| cause.word()).chain(LogCause::ALL.iter().map(|cause| cause.word()));
+    let mut words: Vec<&str> = words.collect();
+    words.sort_unstable();
+    let count = words.len();
+    words.dedup();
+    assert_eq!(words.len(), count);
+    for cause in PodCause::ALL {
+        for reason in [cause.failure(None, "").reason, cause.failure(Some("n"), "d").reason] {
+            assert!(!reason.contains(['{', '}']) && !reason.ends_with([':', ' ', '.']), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn the_templates_in_the_docs_fit_a_build_pod() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/pods.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let templates: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(templates.len(), 2);
+    for template in templates {
+        let template = crate::pod::PodTemplate::parse(template).unwrap();
+        let settings = crate::pod::PodSettings { template: Some(template), ..Default::default() };
+        settings.check().unwrap();
+    }
+}

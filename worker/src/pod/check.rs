@@ -1,0 +1,117 @@
+//! Whether a pod can be one: what Kubernetes would refuse of every build alike is found when the
+//! worker starts, not when the first build fails.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::{CONTAINER, label_value};
+
+/// Longest name of a container, a volume or a label's value.
+const NAME_BYTES_MAX: usize = 63;
+/// What may stand behind a number.
+const UNITS: [&str; 17] =
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3"];
+
+/// Checks what can be told without a cluster.
+pub(super) fn check(pod: &Pod) -> Result<()> {
+    for (kind, marks) in [("labels", &pod.metadata.labels)] {
+        for (key, value) in marks.iter().flatten() {
+            ensure!(
+                value.len() <= NAME_BYTES_MAX && label_value(value) == *value,
+                "metadata.{kind}.{key}: '{value}' is no label value: at most 63 letters, digits, '-', '_' and '.'"
+            );
+        }
+    }
+    let Some(spec) = &pod.spec else { bail!("spec: it is missing") };
+    volumes(spec)?;
+    containers(spec)
+}
+
+fn volumes(spec: &PodSpec) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for (i, volume) in spec.volumes.iter().flatten().enumerate() {
+        let place = format!("spec.volumes[{i}]");
+        is_dns_label(&volume.name, &format!("{place}.name"))?;
+        ensure!(names.insert(&volume.name), "{place}: there are two volumes '{}'", volume.name);
+        let value = serde_json::to_value(volume)?;
+        let sources = value.as_object().map_or(0, |fields| fields.len().saturating_sub(1));
+        ensure!(
+            sources == 1,
+            "{place}: the volume '{}' has {sources} sources, and needs exactly one; one of Fairlane's own cannot \
+             become another kind",
+            volume.name
+        );
+    }
+    Ok(())
+}
+
+fn containers(spec: &PodSpec) -> Result<()> {
+    let mut names = BTreeSet::new();
+    let lists =
+        [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
+    for (list, containers) in lists {
+        for (i, container) in containers.unwrap_or_default().iter().enumerate() {
+            let place = format!("spec.{list}[{i}]");
+            is_dns_label(&container.name, &format!("{place}.name"))?;
+            ensure!(names.insert(&container.name), "{place}: there are two containers '{}'", container.name);
+            ensure!(
+                container.image.as_deref().is_some_and(|image| !image.trim().is_empty()),
+                "{place}.image: the container '{}' needs one (the one that builds is called '{CONTAINER}')",
+                container.name
+            );
+            mounts(spec, container, &place)?;
+            resources(container, &place)?;
+        }
+    }
+    Ok(())
+}
+
+fn mounts(spec: &PodSpec, container: &Container, place: &str) -> Result<()> {
+    let mut paths = BTreeSet::new();
+    for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let place = format!("{place}.volumeMounts[{i}]");
+        ensure!(
+            spec.volumes.iter().flatten().any(|volume| volume.name == mount.name),
+            "{place}.name: there is no volume '{}'",
+            mount.name
+        );
+        ensure!(mount.mount_path.starts_with('/'), "{place}.mountPath: it must be an absolute path");
+        ensure!(paths.insert(&mount.mount_path), "{place}.mountPath: two volumes at {}", mount.mount_path);
+    }
+    Ok(())
+}
+
+fn resources(container: &Container, place: &str) -> Result<()> {
+    let Some(resources) = &container.resources else { return Ok(()) };
+    for (kind, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
+        for (name, amount) in amounts.iter().flatten() {
+            ensure!(
+                is_quantity(amount),
+                "{place}.resources.{kind}.{name}: '{}' is no amount; one looks like 500m, 2, 2Gi",
+                amount.0
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_quantity(amount: &Quantity) -> bool {
+    let text = amount.0.trim_start_matches('+');
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let exponent = unit.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i8>().is_ok());
+    number.parse::<f64>().is_ok() && (UNITS.contains(&unit) || exponent)
+}
+
+fn is_dns_label(name: &str, place: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    ensure!(fits, "{place}: '{name}' cannot be taken: small letters, digits and '-', at most 63");
+    Ok(())
+}
