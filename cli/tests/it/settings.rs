@@ -58,6 +58,21 @@ async fn a_wrong_file_is_refused_with_its_name_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_worker_does_not_start_with_a_pod_template_that_is_none() {
+    let home = home("sticky_builds = true\npod_template = 'pod.yaml'");
+    for (template, says) in [
+        ("spec: { nodeSelectr: { a: b } }", "the pod template pod.yaml: spec.nodeSelectr: no pod has such a field"),
+        ("kind: Deployment", "it is no pod"),
+        ("spec: { restartPolicy: Always }", "spec.restartPolicy is Fairlane's own"),
+        ("spec: { volumes: [{ name: docker-socket, emptyDir: {} }] }", "spec.volumes[0]"),
+    ] {
+        std::fs::write(home.join("pod.yaml"), template).unwrap();
+        run(fairlane(&home, ["worker", "--executor=kubernetes"])).await.expect(2, says);
+    }
+    run(fairlane(&home, ["worker", "--pod-template=missing.yaml"])).await.expect(2, "missing.yaml");
+}
+
+#[tokio::test]
 async fn secrets_are_never_shown() {
     let secret = "correct-horse-battery";
     let home = home(&format!("token = '{secret}'\nredis_url = 'redis://:{secret}@127.0.0.1:1'"));

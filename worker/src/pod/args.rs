@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::ArgAction;
 use clap::builder::BoolishValueParser;
 
 use super::settings::{BUILD_IMAGE_DEFAULT, BUILDERS_DEFAULT, DOCKER_SOCKET_DEFAULT};
@@ -27,7 +28,8 @@ pub struct KubernetesArgs {
     #[arg(long, value_name = "IMAGE", env = "FAIRLANE_BUILD_IMAGE", default_value = BUILD_IMAGE_DEFAULT)]
     pub build_image: String,
     /// Run the command in place of the build image's entry point, not through it
-    #[arg(long, env = "FAIRLANE_REPLACE_ENTRYPOINT", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", env = "FAIRLANE_REPLACE_ENTRYPOINT", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub replace_entrypoint: bool,
     /// The container engine's socket on the nodes; none for images that need none
     #[arg(long, value_name = "PATH", env = "FAIRLANE_DOCKER_SOCKET", default_value = DOCKER_SOCKET_DEFAULT)]
@@ -36,7 +38,8 @@ pub struct KubernetesArgs {
     #[arg(long, value_name = "SECRET", env = "FAIRLANE_PUSH_SECRET")]
     pub push_secret: Option<String>,
     /// Let builds of a repository go to the same node, for its cache
-    #[arg(long, env = "FAIRLANE_STICKY_BUILDS", value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", env = "FAIRLANE_STICKY_BUILDS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub sticky_builds: bool,
     /// Label selector of the pods that run a container engine on each node
     #[arg(long, value_name = "SELECTOR", env = "FAIRLANE_BUILDERS", default_value = BUILDERS_DEFAULT)]
@@ -171,6 +174,7 @@ mod tests {
         assert!(found.sticky && found.replace_entrypoint);
         assert_eq!(found.push_secret.as_deref(), Some("push"));
         assert_eq!((found.namespace.as_deref(), found.cluster.as_deref()), (Some("builds"), Some("prod.1")));
+        assert!(!settings(&["--sticky-builds=no"]).unwrap().sticky);
         for none in ["--docker-socket=none", "--docker-socket="] {
             assert_eq!(settings(&[none]).unwrap().docker_socket, None);
         }
