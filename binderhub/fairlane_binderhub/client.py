@@ -187,9 +187,11 @@ class Client:
         tls = self._credentials.tls() if parts.scheme == "https" else None
         port = parts.port or (443 if tls else 80)
         host = parts.hostname or ""
-        return await self._tcp.connect(
-            host, port, ssl_options=tls, max_buffer_size=STREAM_BUFFER, timeout=self._settings.connect_timeout
-        )
+        limit = self._settings.connect_timeout
+        try:
+            return await self._tcp.connect(host, port, ssl_options=tls, max_buffer_size=STREAM_BUFFER, timeout=limit)
+        except (asyncio.TimeoutError, TimeoutError):
+            raise Away(f"no connection within {limit:g} s") from None
 
     async def _send(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from binderhub.build import BuildExecutor, ProgressEvent
@@ -133,7 +134,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
     @default("dispatcher_urls")
     def _default_dispatcher_urls(self) -> list[str]:
         urls = os.environ.get("FAIRLANE_DISPATCHER_URL", "http://127.0.0.1:8600")
-        return [url.strip() for url in urls.split(",") if url.strip()]
+        return _checked_urls(url for url in urls.split(",") if url.strip())
 
     @default("token")
     def _default_token(self) -> str:
@@ -141,13 +142,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
 
     @validate("dispatcher_urls")
     def _check_urls(self, proposal: Any) -> list[str]:
-        try:
-            urls = [checked_url(url) for url in proposal["value"]]
-        except ValueError as error:
-            raise TraitError(f"FairlaneBuildExecutor.dispatcher_urls: {error}") from None
-        if not urls:
-            raise TraitError("FairlaneBuildExecutor.dispatcher_urls names no dispatcher")
-        return urls
+        return _checked_urls(proposal["value"])
 
     # What was set for KubernetesBuildExecutor goes on to hold, so that one line moves a BinderHub over
     # and back. (Inheriting from it would bring along its health check, which lists pods.)
@@ -169,6 +164,21 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         info = self._carried_over("builder_info", None)
         image = self._carried_over("build_image", None)
         return dict(info) if info else {"build_image": image} if image else {}
+
+    # For those who keep BinderHub's health check that counts pods (health_handler_class =
+    # binderhub.health.KubernetesHealthHandler): it asks its example of a builder for these.
+
+    @property
+    def namespace(self) -> str:
+        """Where that check counts pods."""
+        return str(self._carried_over("namespace", os.environ.get("BUILD_NAMESPACE", "default")))
+
+    @property
+    def api(self) -> Any:
+        """By what it does; made only when it asks."""
+        from binderhub.build import KubernetesBuildExecutor
+
+        return KubernetesBuildExecutor(parent=self.parent).api
 
     def _carried_over(self, name: str, otherwise: Any) -> Any:
         """A setting of KubernetesBuildExecutor: what was configured, else its own default, else ours."""
@@ -206,6 +216,10 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         try:
             self._hub = Hub.of(self.main_loop, self.parent, self._settings(), self.log)
             self._hub.enter(watcher, Ask(self.image_name, self._body()))
+        except TraitError as error:
+            # Out of the environment, which nobody has looked at before.
+            self.log.error("Fairlane: %s", error)
+            watcher.finish(Outcome(messages.misconfigured()))
         except Exception:
             # The event loop would only log it, and the request would hang.
             self.log.exception("Fairlane: build of %s: a fault in the adapter", self.repo_url)
@@ -286,6 +300,16 @@ class _Request:
 
     def _put(self, event: ProgressEvent) -> None:
         self._executor.q.put_nowait(event)
+
+
+def _checked_urls(urls: Iterable[str]) -> list[str]:
+    try:
+        checked = [checked_url(url) for url in urls]
+    except ValueError as error:
+        raise TraitError(f"FairlaneBuildExecutor.dispatcher_urls: {error}") from None
+    if not checked:
+        raise TraitError("FairlaneBuildExecutor.dispatcher_urls names no dispatcher")
+    return checked
 
 
 def repository(url: str) -> str:

@@ -227,7 +227,10 @@ class Follow:
         def opened(close: Callable[[], None]) -> None:
             self._close = close
             self._hub.dispatchers.worked(dispatcher)
-            if resumes:
+            if self._stop_reason is not None:
+                # It came together with the head of the answer.
+                close()
+            elif resumes:
                 self._say(self._standing.phase, messages.RESUMED)
 
         def received(chunk: bytes) -> None:

@@ -132,7 +132,7 @@ class Hub:
     async def submit(self, ask: Ask, tell: Callable[[str], None]) -> Answer:
         """Asks for a build until a dispatcher has answered or the time is over."""
         loop = asyncio.get_running_loop()
-        began, rounds = loop.time(), 0
+        began, rounds, told = loop.time(), 0, False
         while True:
             try:
                 return await self._ask_once(ask)
@@ -146,7 +146,8 @@ class Hub:
             pause = max(round_pause(rounds), retry_after)
             if loop.time() + pause - began > self.settings.submit_timeout:
                 raise error
-            if rounds == 2 or pause >= 1:
+            if not told and (rounds == 2 or pause >= 1):
+                told = True
                 tell(messages.SUBMITTING_AGAIN)
             rounds += 1
             await asyncio.sleep(pause)

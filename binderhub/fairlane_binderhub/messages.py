@@ -30,6 +30,16 @@ STARTS_ANEW = "The log starts anew.\n"
 BUILT_BEFORE = "This image was built a moment ago.\n"
 INCOMPLETE = "The last lines of the log did not come in time.\n"
 
+#: Refusals that nobody who asks for a build can do anything about: the release and the settings of both sides.
+_OPERATORS_MATTER = (
+    "argument-not-allowed",
+    "bad-parameter",
+    "malformed-json",
+    "no-seal-key",
+    "unknown-path",
+    "wrong-content-type",
+    "wrong-method",
+)
 _ADVICE = {
     "repository": (
         "Something in the repository stopped the build: the last lines of the log above say what. "
@@ -162,8 +172,7 @@ def refused(word: str, detail: str, retry_after: float) -> str:
     if word in ("full", "memory", "too-many-requests"):
         when = f"in about {span(retry_after)}" if retry_after else "later"
         return f"\nThe build queue takes no more builds at the moment. Please try again {when}.\n"
-    if word in ("unknown-path", "wrong-method", "malformed-json", "bad-parameter", "wrong-content-type"):
-        # Of another release than ours.
+    if word in _OPERATORS_MATTER:
         return misconfigured()
     if word in ("not-signed-in", "forbidden"):
         return "\nThe build queue does not take requests of this BinderHub. Its operators find the cause in its log.\n"

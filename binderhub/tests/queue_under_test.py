@@ -202,6 +202,7 @@ class QueueUnderTest:
             read = {
                 "string": ["GET", key], "hash": ["HGETALL", key], "list": ["LRANGE", key, "0", "-1"],
                 "set": ["SMEMBERS", key], "zset": ["ZRANGE", key, "0", "-1"], "stream": ["XRANGE", key, "-", "+"],
-            }[kind]  # fmt: skip
-            texts.append(key + self.redis_cli(*read))
+            }.get(kind)  # fmt: skip
+            # Between the two calls a list of tokens may have been emptied.
+            texts.append(key + (self.redis_cli(*read) if read else ""))
         return "\n".join(texts)

@@ -48,7 +48,7 @@ async def test_the_place_in_line_is_updated_in_place():
                     async with Visitor(replica, "third") as third:
                         await third.sees(r"\r\x1b\[KPlace 2 of 2 in line")
                         await queue.open_gate("first.gate")
-                        await second.sees(r"in line[^\r\n]*\nThe build has started.*\nBegun\n")
+                        await second.sees(r"\x1b\[K[^\r\n]*\nThe build has started.*\nBegun\n")
                         await third.sees(r"\r\x1b\[KPlace 1 of 1 in line")
                         assert {event["phase"] for event in third.events} == {"waiting"}
                         assert "\n" not in third.text.split("...\n", 1)[1], "one line all the time"

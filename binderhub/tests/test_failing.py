@@ -91,9 +91,11 @@ async def test_an_argument_that_is_not_allowed_is_refused_at_once(caplog):
         extra = ["--Repo2Docker.user_id=0"]
         async with Replica(queue.urls, repo2docker_extra_args=extra) as replica, Visitor(replica, "demo") as visitor:
             failed = await visitor.reaches("failed")
-            assert "not allowed" in failed["message"]
+            assert "not set up right" in failed["message"]
             await visitor.end()
-    assert [r.levelno for r in caplog.records if "is refused" in r.getMessage()] == [logging.ERROR]
+    lines = [record for record in caplog.records if "is refused" in record.getMessage()]
+    assert [line.levelno for line in lines] == [logging.ERROR]
+    assert "'--Repo2Docker.user_id' is not allowed here" in lines[0].getMessage()
 
 
 @pytest.mark.parametrize(

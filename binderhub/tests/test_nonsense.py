@@ -1,11 +1,12 @@
 """Answers that no dispatcher of this release gives: each ends in a message and a line, never in a hang."""
 
 import logging
+import socket
 
 import pytest
 from fake_dispatcher import ID, FakeDispatcher, answer, asked, end, events, problem, state
 from replica import Replica
-from visitor import Visitor, until
+from visitor import LIMIT_S, Visitor, until
 
 HASTY = {"submit_timeout": 0.5, "resume_timeout": 0.5, "request_timeout": 0.5, "silence_timeout": 1.0}
 OTHER_ID = ID.replace("0198", "0199")
@@ -78,6 +79,7 @@ async def test_refusals_end_at_once(post, says, caplog):
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
 
 
+@pytest.mark.parametrize("holds", [False, True])
 @pytest.mark.parametrize(
     "stream",
     [
@@ -95,8 +97,8 @@ async def test_refusals_end_at_once(post, says, caplog):
     ],
     ids=named,
 )
-async def test_what_is_no_stream(stream, caplog):
-    told, fake = await meets(only(asked(), stream))
+async def test_what_is_no_stream(stream, holds, caplog):
+    told, fake = await meets(only(asked(), stream), holds, silence_timeout=LIMIT_S if holds and stream else 1.0)
     assert "this page stops waiting" in told
     assert fake.count("POST") == 1, "no second build is asked for"
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
@@ -204,3 +206,25 @@ async def test_a_reader_that_reads_nothing_does_not_fill_the_memory():
                 lazy.start()
                 await lazy.sees("LAST", limit=60)
                 assert "lines are left out here" in lazy.text
+
+
+async def test_a_host_that_takes_no_connections_is_given_up(caplog):
+    # A full backlog: further connections are neither taken nor refused.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        address = server.getsockname()
+        with socket.create_connection(address), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex(address)
+            url = f"http://127.0.0.1:{address[1]}"
+            async with Replica([url], connect_timeout=0.2, **HASTY) as replica, Visitor(replica, "demo") as visitor:
+                failed = await visitor.reaches("failed")
+                assert "nothing can be built at the moment" in failed["message"]
+    assert "no connection within 0.2 s" in caplog.text
+
+
+async def test_an_address_in_the_environment_that_is_none_is_told(caplog, monkeypatch):
+    monkeypatch.setenv("FAIRLANE_DISPATCHER_URL", "fairlane:8600")
+    async with Replica(None) as replica, Visitor(replica, "demo") as visitor:
+        failed = await visitor.reaches("failed")
+        assert "not set up right" in failed["message"]
+    assert "is not a dispatcher's address" in caplog.text

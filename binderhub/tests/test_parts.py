@@ -88,11 +88,13 @@ def test_settings_of_kubernetes_build_executor_go_on_to_hold():
     config.KubernetesBuildExecutor.push_secret = "other-secret"
     config.KubernetesBuildExecutor.appendix = "RUN true"
     config.KubernetesBuildExecutor.build_image = "repo2docker:2026"
+    config.KubernetesBuildExecutor.namespace = "builds"
     config.KubernetesBuildExecutor.repo2docker_extra_args.append("--label=a=b")
     executor = FairlaneBuildExecutor(config=config)
     assert (executor.push_secret, executor.appendix) == ("other-secret", "RUN true")
     assert executor.builder_info == {"build_image": "repo2docker:2026"}
     assert executor.repo2docker_extra_args == ["--label=a=b"]
+    assert executor.namespace == "builds"
     config.FairlaneBuildExecutor.push_secret = ""
     assert FairlaneBuildExecutor(config=config).push_secret == ""
     assert FairlaneBuildExecutor().push_secret == "binder-build-docker-config"

@@ -131,7 +131,9 @@ class Replica:
 
     def __init__(self, urls, build_only=True, threads=8, **settings):
         config = Config()
-        config.FairlaneBuildExecutor.update({"dispatcher_urls": urls, "failure_linger": 0.1, **settings})
+        config.FairlaneBuildExecutor.update({"failure_linger": 0.1, **settings})
+        if urls is not None:
+            config.FairlaneBuildExecutor.dispatcher_urls = urls
         config.App.enable_api_only_mode = build_only
         self.app = App(config=config)
         self.build_only = build_only
