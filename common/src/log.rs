@@ -45,9 +45,14 @@ pub struct LogPage {
 pub enum Appended {
     /// They are in; the last entry's id.
     Done(String),
+    /// What was written before is gone, for Redis was emptied; nothing of these lines is in.
+    Emptied,
     /// A newer holder writes this log: stop.
     Stale,
 }
+
+/// The last entry of a log that has none.
+const NOTHING: &str = "0-0";
 
 enum Step {
     Done(String),
@@ -111,7 +116,7 @@ impl Queue {
         }
         last.truncate(count);
         last.reverse();
-        let end = last.last().map_or_else(|| "0-0".to_owned(), |entry| entry.id.clone());
+        let end = last.last().map_or_else(|| NOTHING.to_owned(), |entry| entry.id.clone());
         Ok((end, last))
     }
 
@@ -154,6 +159,20 @@ impl LogWriter {
         Self { queue, token, run, last }
     }
 
+    /// A writer that takes a log over, and the log's last lines, oldest first (at most
+    /// [`limits::LOG_PAGE`]): when this returns, no older holder can add to them any more. `None`
+    /// when a newer holder has taken it already.
+    pub async fn take_over(queue: Queue, token: Token, run: u32) -> Result<Option<(Self, Vec<LogEntry>)>> {
+        loop {
+            let (last, stored) = queue.log_end(token.build, run, limits::LOG_PAGE).await?;
+            match queue.append_step(&token, run, &last, &[]).await? {
+                Step::Done(_) => return Ok(Some((Self::new(queue, token, run, last), stored))),
+                Step::Behind(_) => {}
+                Step::Stale => return Ok(None),
+            }
+        }
+    }
+
     /// The id of the last entry that this writer knows of.
     pub fn last(&self) -> &str {
         &self.last
@@ -167,6 +186,10 @@ impl LogWriter {
                 Step::Done(last) => {
                     self.last = last;
                     lines = &lines[batch.len()..];
+                }
+                Step::Behind(last) if last == NOTHING => {
+                    self.last = last;
+                    return Ok(Appended::Emptied);
                 }
                 Step::Behind(last) => {
                     // An earlier call was applied without our hearing of it: what it wrote are our

@@ -88,3 +88,33 @@ async fn of_a_huge_log_head_and_tail_stay_and_the_gap_is_told() {
     let bytes: usize = scene.redis::<usize>(&["MEMORY", "USAGE", &scene.queue.keys().log_tail(id, 1)]).await;
     assert!(bytes < 2 * limits::LOG_TAIL_BYTES, "{bytes}");
 }
+
+#[tokio::test]
+async fn a_log_that_is_taken_over_is_closed_to_its_older_holder_at_once() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut old = writer(&scene, id, 5, "0-0");
+    old.append(&[line(0), line(1)]).await.unwrap();
+    let token = |epoch| Token { build: id, epoch, worker: worker("w") };
+    let taken = LogWriter::take_over(scene.queue.clone(), token(6), 1).await.unwrap();
+    let (mut new, stored) = taken.unwrap();
+    assert_eq!(stored.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>(), ["line 0", "line 1"]);
+    // Before the new one has written anything.
+    assert_eq!(old.append(&[line(2)]).await.unwrap(), Appended::Stale);
+    new.append(&[line(3)]).await.unwrap();
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 3"]);
+    assert!(LogWriter::take_over(scene.queue.clone(), token(5), 1).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_holder_hears_that_its_log_is_gone() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut one = writer(&scene, id, 5, "0-0");
+    one.append(&[line(0)]).await.unwrap();
+    let _: () = scene.redis(&["FLUSHALL"]).await;
+    assert_eq!(one.append(&[line(1)]).await.unwrap(), Appended::Emptied);
+    assert!(texts(&scene, id).await.is_empty());
+    assert!(matches!(one.append(&[line(0), line(1)]).await.unwrap(), Appended::Done(_)));
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 1"]);
+}
