@@ -60,6 +60,9 @@ pub struct Args {
     /// How often leases are renewed
     #[arg(long, env = "FAIRLANE_HEARTBEAT", default_value = "3s")]
     pub heartbeat: humantime::Duration,
+    /// A build whose pod has not started for so long is stuck
+    #[arg(long, env = "FAIRLANE_PENDING_TIMEOUT", default_value = "15min")]
+    pub pending_timeout: humantime::Duration,
     /// A build without a first line for so long is stuck
     #[arg(long, env = "FAIRLANE_START_TIMEOUT", default_value = "5min")]
     pub start_timeout: humantime::Duration,
@@ -72,6 +75,9 @@ pub struct Args {
     /// How long builds may go on when the worker is to end
     #[arg(long, env = "FAIRLANE_DRAIN_TIMEOUT", default_value = "5min")]
     pub drain_timeout: humantime::Duration,
+    /// How long the pods of ended builds stay
+    #[arg(long, env = "FAIRLANE_KEEP_PODS", default_value = "60s")]
+    pub keep_pods: humantime::Duration,
     /// How builds run on Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
@@ -95,10 +101,12 @@ impl Args {
             seal_key,
             lease,
             heartbeat,
+            pending_timeout,
             start_timeout,
             silence_timeout,
             timeout,
             drain_timeout,
+            keep_pods,
             kubernetes,
         } = self;
         let command = CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?;
@@ -112,10 +120,12 @@ impl Args {
             seal_keys: seal_key.as_ref().map(SealKeys::parse).transpose().context("FAIRLANE_SEAL_KEY")?,
             lease: *lease,
             heartbeat: *heartbeat,
+            pending_timeout: *pending_timeout,
             start_timeout: *start_timeout,
             silence_timeout: *silence_timeout,
             total_timeout: *timeout,
             drain_timeout: *drain_timeout,
+            keep_pods: *keep_pods,
             supervisor: SupervisorCommand::default(),
         };
         settings.check()?;
@@ -137,10 +147,12 @@ impl Default for Settings {
             seal_keys: None,
             lease: fairlane_common::limits::LEASE,
             heartbeat: fairlane_common::limits::HEARTBEAT,
+            pending_timeout: minutes(15),
             start_timeout: minutes(5),
             silence_timeout: minutes(30),
             total_timeout: minutes(12 * 60),
             drain_timeout: minutes(5),
+            keep_pods: minutes(1),
             supervisor: SupervisorCommand::default(),
         }
     }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use fairlane_common::queue::{Finish, Finished, Outcome, Release};
-use fairlane_common::{Queue, Token};
-
-use tokio::task::JoinSet;
+use fairlane_common::{NodeName, Queue, Token};
 
 use crate::backoff::Backoff;
 use crate::judge::Verdict;
 use crate::log_pump::LogPump;
 use crate::registry::Lease;
+use crate::reporter::Reporter;
 use crate::runner::Worker;
 
 /// How often the end of a build is told again to a Redis that refuses it.
@@ -21,10 +20,12 @@ pub(crate) struct EndedBuild {
     pub(crate) worker: Arc<Worker>,
     pub(crate) lease: Lease,
     pub(crate) verdict: Verdict,
+    /// The node that it ran on.
+    pub(crate) node: Option<String>,
     pub(crate) log: Option<LogPump>,
     pub(crate) tail: Option<String>,
     /// Tells the queue that the run was alive; a short run may end before that was heard.
-    pub(crate) announcing: JoinSet<()>,
+    pub(crate) reporter: Option<Reporter>,
 }
 
 impl EndedBuild {
@@ -34,17 +35,24 @@ impl EndedBuild {
             return self.lease.settle();
         }
         let log = self.log.take();
-        let announcing = &mut self.announcing;
+        let reporter = self.reporter.take();
         let last_words = async {
             let flush = async { log?.flush().await };
-            tokio::join!(flush, announcing.join_next()).0
+            let report = async {
+                if let Some(reporter) = reporter {
+                    reporter.finish().await;
+                }
+            };
+            tokio::join!(flush, report).0
         };
         let log_end = tokio::select! {
             end = last_words => end,
             () = self.lease.let_go() => None,
         };
         let token = self.lease.token().clone();
-        let telling = tell_end(&self.worker.queue, &token, &self.verdict, self.tail.take(), log_end);
+        // A name that Fairlane does not take is one that it does not avoid either.
+        let node = self.node.take().and_then(|node| node.parse().ok());
+        let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log_end);
         tokio::select! {
             () = telling => {}
             () = self.lease.let_go() => tracing::info!("the lease is another's: the end of the run is not told"),
@@ -58,15 +66,15 @@ async fn tell_end(
     queue: &Queue,
     token: &Token,
     verdict: &Verdict,
+    node: Option<NodeName>,
     log_tail: Option<String>,
     log_end: Option<String>,
 ) {
     let mut backoff = Backoff::new();
     let mut refusals = 0;
     let call = match verdict {
-        Verdict::Finish(outcome) => {
-            End::Finish(Finish { outcome: outcome.clone(), node: None, log_tail, log_end })
-        }
+        Verdict::Finish(outcome) => End::Finish(Finish { outcome: outcome.clone(), node, log_tail, log_end }),
+        Verdict::HandOver => End::Release(Release::Handover),
         Verdict::Lost(reason) => End::Release(Release::Lost { reason: reason.clone() }),
         Verdict::LetGo => return,
     };

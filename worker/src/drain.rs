@@ -6,21 +6,26 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::registry::Wanted;
 use crate::runner::Worker;
 
 /// How long killed runs may take until the queue knows of it. Without Redis their leases run out.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long handing over may take: without Redis or the cluster it is their leases' end that does it.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the goodbye may take; without it the worker's heartbeat ends by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Waits for the builds, and kills what takes too long.
-pub(crate) async fn drain(worker: &Arc<Worker>, builds: &TaskTracker) {
+pub(crate) async fn drain(worker: &Arc<Worker>) {
+    let builds = &worker.builds;
     builds.close();
     // The queue counts the slots of a draining worker no more.
     worker.beat_now.notify_one();
+    if worker.executor.outlives() {
+        return hand_over(worker).await;
+    }
     let timeout = worker.settings.drain_timeout;
     if !builds.is_empty() {
         tracing::info!(builds = builds.len(), seconds = timeout.as_secs(), "draining: builds may end");
@@ -37,6 +42,21 @@ pub(crate) async fn drain(worker: &Arc<Worker>, builds: &TaskTracker) {
                 "the queue could not be told of all builds: their leases run out"
             );
         }
+    }
+}
+
+/// Leaves the runs to other workers.
+async fn hand_over(worker: &Arc<Worker>) {
+    let builds = &worker.builds;
+    if !builds.is_empty() {
+        tracing::info!(builds = builds.len(), "draining: builds are handed over");
+    }
+    worker.registry.want_all(Wanted::Drained);
+    if tokio::time::timeout(HAND_OVER_TIMEOUT, builds.wait()).await.is_err() {
+        tracing::warn!(
+            builds = builds.len(),
+            "not all builds could be handed over: others adopt them when their leases run out"
+        );
     }
 }
 

@@ -55,8 +55,8 @@ pub(crate) async fn beat(worker: &Worker) -> fairlane_common::Result<()> {
         place: worker.place.clone(),
         slots: settings.slots.get(),
         draining: worker.draining.is_cancelled(),
-        paused: None,
-        nodes: 0,
+        paused: worker.executor.paused(),
+        nodes: worker.executor.nodes(),
         lease: settings.lease,
         held,
     };
@@ -69,8 +69,8 @@ pub(crate) async fn beat(worker: &Worker) -> fairlane_common::Result<()> {
                 worker.registry.renewed(token, deadline);
                 worker.registry.want(token, Wanted::Cancelled);
             }
-            // What cannot be registered again is let go.
-            Renewal::Stale | Renewal::Unknown => worker.registry.want(token, Wanted::LetGo),
+            Renewal::Unknown => worker.registry.lost(token),
+            Renewal::Stale => worker.registry.want(token, Wanted::LetGo),
         }
     }
     worker.note_life(&reply.born);

@@ -45,6 +45,8 @@ pub enum Verdict {
     Finish(Outcome),
     /// The attempt was lost; the sentence says how. Back into line.
     Lost(String),
+    /// The run goes on, and is another worker's from now on.
+    HandOver,
     /// Nothing: the build is another's.
     LetGo,
 }

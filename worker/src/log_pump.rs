@@ -33,6 +33,7 @@ pub(crate) struct LogPump {
 struct Buffer {
     state: Mutex<State>,
     changed: Notify,
+    emptied: Notify,
 }
 
 #[derive(Default)]
@@ -47,14 +48,37 @@ struct State {
     away: bool,
     /// The last entry that was written.
     end: Option<String>,
+    /// What was written before is gone.
+    emptied: bool,
 }
 
 impl LogPump {
     /// A pump into the log of that run, under that lease.
     pub(crate) fn start(queue: Queue, token: Token, run: u32) -> Self {
+        Self::spawn(|buffer| pump(buffer, queue, token, run))
+    }
+
+    /// A pump into a log that was taken over, of a run whose lines can be had again: should the log
+    /// be lost it writes no more (see [`Self::emptied`]).
+    pub(crate) fn resume(writer: LogWriter) -> Self {
+        Self::spawn(|buffer| write_on(buffer, writer, true))
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(task: impl FnOnce(Arc<Buffer>) -> F) -> Self {
         let buffer = Arc::new(Buffer::default());
-        let task = tokio::spawn(pump(Arc::clone(&buffer), queue, token, run));
+        let task = tokio::spawn(task(Arc::clone(&buffer)));
         Self { buffer, task }
+    }
+
+    /// Waits until what was written is found to be gone, for Redis was emptied.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.buffer.emptied.notified();
+            if self.buffer.state().emptied {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     /// Takes a line; never waits. Without room it is dropped, and a note tells how many were.
@@ -179,7 +203,12 @@ async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
             Err(error) => retry(&buffer, &mut backoff, &error).await,
         }
     };
-    let mut writer = LogWriter::new(queue, token, run, last);
+    write_on(buffer, LogWriter::new(queue, token, run, last), false).await;
+}
+
+/// Writes what comes. `again`: the lines can be had again.
+async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
+    let mut backoff = Backoff::new();
     while let Some(batch) = buffer.take().await {
         let began = Instant::now();
         // The same lines until they are in: the writer can tell then whether a lost answer meant so.
@@ -192,6 +221,13 @@ async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
                     break;
                 }
                 Ok(Appended::Stale) => return,
+                Ok(Appended::Emptied) if again => {
+                    buffer.state().emptied = true;
+                    buffer.emptied.notify_waiters();
+                    return;
+                }
+                // What is still there goes on.
+                Ok(Appended::Emptied) => {}
                 Err(error) if error.is_transient() => retry(&buffer, &mut backoff, &error).await,
                 Err(error) => {
                     tracing::error!(%error, lines = batch.len(), "lines of a log are refused and dropped");

@@ -24,6 +24,8 @@ pub(crate) enum Wanted {
 struct Entry {
     deadline: watch::Sender<BootTime>,
     wanted: watch::Sender<Wanted>,
+    /// How often Redis was found not to know of it.
+    lost: watch::Sender<u64>,
 }
 
 /// All builds that this worker works on.
@@ -43,9 +45,11 @@ impl Registry {
     pub(crate) fn enter(self: &Arc<Self>, token: Token, deadline: BootTime) -> Lease {
         let (deadline_in, deadline) = watch::channel(deadline);
         let (wanted_in, wanted) = watch::channel(Wanted::Run);
-        self.entries().insert(token.clone(), Entry { deadline: deadline_in, wanted: wanted_in });
+        let (lost_in, lost) = watch::channel(0);
+        let entry = Entry { deadline: deadline_in, wanted: wanted_in, lost: lost_in };
+        self.entries().insert(token.clone(), entry);
         self.busy.send_modify(|busy| *busy += 1);
-        Lease { token, deadline, wanted, registry: Arc::clone(self), settled: false }
+        Lease { token, deadline, wanted, lost, registry: Arc::clone(self), settled: false }
     }
 
     /// Free slots.
@@ -77,6 +81,18 @@ impl Registry {
                 later
             });
         }
+    }
+
+    /// Notes that Redis does not know of a lease.
+    pub(crate) fn lost(&self, token: &Token) {
+        if let Some(entry) = self.entries().get(token) {
+            entry.lost.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Whether any lease on that build is worked under.
+    pub(crate) fn has(&self, build: BuildId) -> bool {
+        self.entries().keys().any(|token| token.build == build)
     }
 
     pub(crate) fn want(&self, token: &Token, wanted: Wanted) {
@@ -136,6 +152,7 @@ pub(crate) struct Lease {
     token: Token,
     deadline: watch::Receiver<BootTime>,
     wanted: watch::Receiver<Wanted>,
+    lost: watch::Receiver<u64>,
     registry: Arc<Registry>,
     settled: bool,
 }
@@ -173,6 +190,20 @@ impl Lease {
             Ok(()) => *deadline.borrow_and_update(),
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Redis was found not to know of it.
+    pub(crate) async fn lost(lost: &mut watch::Receiver<u64>) {
+        if lost.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// These signals and that of its loss.
+    pub(crate) fn all_signals(
+        &mut self,
+    ) -> (&mut watch::Receiver<Wanted>, &mut watch::Receiver<BootTime>, &mut watch::Receiver<u64>) {
+        (&mut self.wanted, &mut self.deadline, &mut self.lost)
     }
 
     /// Both signals, to be waited for at once.

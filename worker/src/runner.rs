@@ -23,7 +23,7 @@ use crate::build_task::work_on;
 use crate::executor::{self, Executor};
 use crate::registry::{Registry, Wanted};
 use crate::settings::Settings;
-use crate::{drain, heartbeat};
+use crate::{drain, heartbeat, refill};
 
 /// How often the queue is looked at without a hint: the net under lost ones.
 const POLL: Duration = Duration::from_secs(5);
@@ -54,6 +54,10 @@ pub(crate) struct Worker {
     pub(crate) wake: Notify,
     /// A heartbeat is due now.
     pub(crate) beat_now: Notify,
+    /// There may be runs that the queue does not know of.
+    pub(crate) refill: Notify,
+    /// The builds that are worked on.
+    pub(crate) builds: TaskTracker,
     /// No more claims.
     pub(crate) draining: CancellationToken,
     orphans: AtomicBool,
@@ -67,8 +71,9 @@ impl Worker {
         if !known.is_empty() && *known != born {
             tracing::error!(
                 born,
-                "Redis was emptied: builds that waited are gone and must be asked for again, runs of this worker are let go"
+                "Redis was emptied: builds that waited are gone and must be asked for again; what runs is registered again"
             );
+            self.refill.notify_one();
         }
         born.clone_into(&mut known);
     }
@@ -93,7 +98,7 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Result<StopReason> {
     settings.check()?;
-    let executor = executor::connect(&settings).await?;
+    let executor = executor::connect(&settings, &queue).await?;
     let id = WorkerId::new(&settings.host);
     let worker = Arc::new(Worker {
         place: executor.place(&id),
@@ -104,6 +109,8 @@ pub async fn run(
         executor,
         wake: Notify::new(),
         beat_now: Notify::new(),
+        refill: Notify::new(),
+        builds: TaskTracker::new(),
         draining: shutdown.child_token(),
         orphans: AtomicBool::new(false),
         born: Mutex::default(),
@@ -116,15 +123,17 @@ pub async fn run(
     duties.spawn(heartbeat::beat_on(Arc::clone(&worker)));
     duties.spawn(hear_news(Arc::clone(&worker)));
     duties.spawn(reap_on(worker.queue.clone()));
-    let builds = TaskTracker::new();
+    let executor = Arc::clone(&worker.executor);
+    duties.spawn(async move { executor.tend().await });
+    duties.spawn(refill::find_on(Arc::clone(&worker)));
     let mut failed = false;
     tokio::select! {
-        () = claim_on(&worker, &builds) => {}
+        () = claim_on(&worker) => {}
         // They never return: one that is gone has panicked, and without it no lease is safe.
         _ = duties.join_next() => failed = true,
     }
     worker.draining.cancel();
-    drain::drain(&worker, &builds).await;
+    drain::drain(&worker).await;
     // Before the goodbye: a late heartbeat would let the queue count the worker again.
     duties.shutdown().await;
     drain::leave(&worker).await;
@@ -134,21 +143,21 @@ pub async fn run(
 
 /// Fills free slots until the worker drains. A claim that is under way is not given up: what the
 /// queue has handed out would wait for the end of its lease.
-async fn claim_on(worker: &Arc<Worker>, builds: &TaskTracker) {
+async fn claim_on(worker: &Arc<Worker>) {
     let mut changes = worker.registry.changes();
     let mut hint = Hint::new(worker.queue.clone());
     let mut token_unused = false;
     while !worker.draining.is_cancelled() {
-        let free = worker.registry.free();
+        let free = worker.executor.may_start(worker.registry.free());
         let orphans = worker.orphans.swap(false, Ordering::Relaxed);
         // A token that was taken by a worker without room must go on: the script passes it on.
         if free > 0 || orphans || token_unused {
-            claim(worker, builds, free).await;
+            claim(worker, free).await;
         }
         changes.mark_unchanged();
-        let free = worker.registry.free();
+        let free = if worker.executor.paused().is_some() { 0 } else { worker.registry.free() };
         if free == 0 {
-            // A full worker takes no hints from others.
+            // A worker that is full, or may start nothing, takes no hints from others.
             hint.stop();
         }
         token_unused = false;
@@ -157,13 +166,14 @@ async fn claim_on(worker: &Arc<Worker>, builds: &TaskTracker) {
             () = worker.wake.notified() => {}
             () = worker.draining.cancelled() => {}
             _ = changes.changed() => {}
+            () = worker.executor.pause_changed() => {}
             () = tokio::time::sleep(jittered(POLL)) => {}
         }
     }
 }
 
 /// One claim, repeated until it is answered, and the builds that it gave.
-async fn claim(worker: &Arc<Worker>, builds: &TaskTracker, free: usize) {
+async fn claim(worker: &Arc<Worker>, free: usize) {
     let settings = &worker.settings;
     let claim = Claim {
         worker: worker.id.clone(),
@@ -180,7 +190,7 @@ async fn claim(worker: &Arc<Worker>, builds: &TaskTracker, free: usize) {
             Ok(claimed) => {
                 for claimed in claimed {
                     let token = claimed.token.clone();
-                    take_on(worker, builds, claimed, deadline);
+                    take_on(worker, claimed, deadline);
                     if worker.draining.is_cancelled() {
                         worker.registry.want(&token, Wanted::Drained);
                     }
@@ -200,7 +210,8 @@ async fn claim(worker: &Arc<Worker>, builds: &TaskTracker, free: usize) {
     }
 }
 
-fn take_on(worker: &Arc<Worker>, builds: &TaskTracker, claimed: Claimed, deadline: BootTime) {
+/// Works on a build under its lease, in a task of its own.
+pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime) {
     let span = tracing::info_span!(
         "build",
         build.id = %claimed.build.id,
@@ -209,7 +220,7 @@ fn take_on(worker: &Arc<Worker>, builds: &TaskTracker, claimed: Claimed, deadlin
     );
     let lease = worker.registry.enter(claimed.token.clone(), deadline);
     span.in_scope(|| tracing::info!(adopted = claimed.adopted, "claimed"));
-    builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
+    worker.builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
 }
 
 /// Waits for wake-up tokens. A wait goes on beside a claim, so that its connection is kept.

@@ -32,6 +32,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How often leases are renewed.
     pub heartbeat: Duration,
+    /// Longest wait of a run for its start, where it has to wait for one.
+    pub pending_timeout: Duration,
     /// Longest wait for a run's first line.
     pub start_timeout: Duration,
     /// Longest silence between two lines.
@@ -40,6 +42,8 @@ pub struct Settings {
     pub total_timeout: Duration,
     /// How long runs may go on when the worker drains.
     pub drain_timeout: Duration,
+    /// How long the pods of ended builds stay.
+    pub keep_pods: Duration,
     /// How the process executor starts a supervisor.
     pub supervisor: SupervisorCommand,
 }
@@ -59,6 +63,7 @@ impl Settings {
             limits::LEASE_MARGIN.as_secs_f64(),
         );
         for (name, timeout) in [
+            ("--pending-timeout", self.pending_timeout),
             ("--start-timeout", self.start_timeout),
             ("--silence-timeout", self.silence_timeout),
             ("--timeout", self.total_timeout),

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use fairlane_common::log::LogLine;
-use fairlane_common::{Build, WorkerId};
+use fairlane_common::log::{LogEntry, LogLine};
+use fairlane_common::queue::Blame;
+use fairlane_common::{Build, BuildSpec, FailureClass, NodeName, Queue, Token, WorkerId};
 
 pub use self::process::SupervisorCommand;
 use crate::boot_time::BootTime;
@@ -21,19 +22,78 @@ pub use crate::supervisor::{Exit, StopCause};
 pub struct RunSpec<'a> {
     /// The build.
     pub build: &'a Build,
+    /// The lease that it is run under.
+    pub token: &'a Token,
     /// Variables for the command, secrets among them; never shown.
     pub env: BTreeMap<String, String>,
     /// When the lease has to be given up unless it is renewed.
     pub deadline: BootTime,
+    /// Nodes that no build should go to at the moment.
+    pub avoided: &'a [NodeName],
+    /// The end of the run's log, as an earlier holder left it.
+    pub stored: Vec<LogEntry>,
 }
 
 /// What happens to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEvent {
+    /// What it waits for before it is up, in words for people; empty when it waits no more.
+    Note(String),
+    /// It is up.
+    Up,
+    /// Its lines cannot be had at present: that none comes says nothing.
+    Unheard,
     /// It wrote a line.
     Line(LogLine),
-    /// It has ended, and nothing of it is left.
-    Exited(Exit),
+    /// It has ended, and nothing of it is left that does anything.
+    Exited(Ended),
+    /// There is none, for no fault of the build's; the sentence says why. Back into line.
+    Lost(String),
+    /// It lives on, or may, without this worker.
+    HandedOver,
+    /// Another holder has it.
+    Taken,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// What its command left.
+    pub exit: Exit,
+    /// What those who ran it know of the failure: they are asked before the log is.
+    pub failure: Option<RunFailure>,
+    /// The node that it ran on.
+    pub node: Option<String>,
+}
+
+/// Why a run failed, for reasons that its log cannot tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFailure {
+    /// What it is put down to.
+    pub class: FailureClass,
+    /// One sentence for people.
+    pub reason: String,
+    /// How far the node is to blame.
+    pub blame: Blame,
+}
+
+/// A run that is there, and that nobody of this worker sees to.
+#[derive(Debug, Clone)]
+pub struct FoundRun {
+    /// The lease that it was last marked with.
+    pub token: Token,
+    /// Its number.
+    pub attempt: u32,
+    /// When its build was first asked for, Unix milliseconds.
+    pub asked: u64,
+    /// When it was begun, Unix milliseconds.
+    pub claimed: u64,
+    /// When it was up, Unix milliseconds.
+    pub started: Option<u64>,
+    /// What was asked for.
+    pub spec: BuildSpec,
+    /// The node that it is on.
+    pub node: Option<String>,
 }
 
 /// Makes runs.
@@ -42,7 +102,10 @@ pub trait Executor: Send + Sync {
     /// Where the runs live: only workers of the same place can adopt them.
     fn place(&self, worker: &WorkerId) -> String;
 
-    /// Starts a run; when this returns, it is up.
+    /// Whether runs outlive their worker: they are then handed over where others are ended.
+    fn outlives(&self) -> bool;
+
+    /// Starts a run. One that outlives its worker may still have to come up.
     ///
     /// # Errors
     /// It cannot be started, and nothing of it is left.
@@ -53,12 +116,43 @@ pub trait Executor: Send + Sync {
     /// # Errors
     /// It cannot be told.
     async fn attach(&self, spec: RunSpec<'_>) -> Result<Option<Box<dyn Run>>>;
+
+    /// Why no run can be started at present, in words for people.
+    fn paused(&self) -> Option<String> {
+        None
+    }
+
+    /// How many of `free` slots may be filled at present.
+    fn may_start(&self, free: usize) -> usize {
+        free
+    }
+
+    /// Waits until [`Self::may_start`] may give another answer.
+    async fn pause_changed(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// How many nodes runs can be on; 0 where that cannot be told.
+    fn nodes(&self) -> usize {
+        0
+    }
+
+    /// Runs of this place that nobody of this worker sees to.
+    fn found(&self) -> Vec<FoundRun> {
+        Vec::new()
+    }
+
+    /// Does what is to be done beside the runs, for as long as it is polled.
+    async fn tend(&self) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// A run. Dropped, it is killed or left to others, as its place has it.
 #[async_trait]
 pub trait Run: Send {
-    /// The next event; may be dropped and asked again. After [`RunEvent::Exited`] nothing comes.
+    /// The next event; may be dropped and asked again. After one that says that it is over nothing
+    /// comes.
     async fn follow(&mut self) -> RunEvent;
 
     /// The lease was renewed: it has to be given up at `deadline`.
@@ -69,6 +163,12 @@ pub trait Run: Send {
 
     /// Kills what did not end after a stop, without waiting for it.
     fn abandon(&mut self);
+
+    /// Leaves the run to another worker; [`RunEvent::HandedOver`] follows once nothing is under way.
+    fn hand_over(&mut self) {}
+
+    /// The log that was kept of it is gone: gives its lines again from the first one, where it can.
+    fn rewind(&mut self) {}
 }
 
 /// The kinds of executors.
@@ -78,14 +178,15 @@ pub enum ExecutorKind {
     #[default]
     Process,
     /// Pods of a Kubernetes cluster.
-    #[value(hide = true)]
     Kubernetes,
 }
 
 /// Makes the executor that the settings name, and checks that it can work.
-pub(crate) async fn connect(settings: &Settings) -> Result<Arc<dyn Executor>> {
+pub(crate) async fn connect(settings: &Settings, queue: &Queue) -> Result<Arc<dyn Executor>> {
     match settings.executor {
         ExecutorKind::Process => Ok(Arc::new(process::ProcessExecutor::new(settings)?)),
-        ExecutorKind::Kubernetes => Err(kubernetes::look().await),
+        ExecutorKind::Kubernetes => {
+            Ok(Arc::new(kubernetes::KubernetesExecutor::connect(settings, queue).await?))
+        }
     }
 }

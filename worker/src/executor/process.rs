@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Executor, Run, RunEvent, RunSpec};
+use super::{Ended, Executor, Run, RunEvent, RunSpec};
 use crate::boot_time::BootTime;
 use crate::command::CommandTemplate;
 use crate::settings::Settings;
@@ -82,6 +82,10 @@ impl Executor for ProcessExecutor {
         format!("process:{worker}")
     }
 
+    fn outlives(&self) -> bool {
+        false
+    }
+
     async fn start(&self, spec: RunSpec<'_>) -> Result<Box<dyn Run>> {
         let folder =
             std::env::temp_dir().join(format!("fairlane-run-{}-{}", spec.build.id, spec.build.epoch));
@@ -99,7 +103,8 @@ impl Executor for ProcessExecutor {
         let (news_in, news) = mpsc::channel(NEWS_MAX);
         tokio::spawn(read_news(child, stdout, news_in));
         let kill = CancellationToken::new();
-        let mut run = ProcessRun { orders, news, leader: None, folder, _pipe: kill.clone().drop_guard() };
+        let mut run =
+            ProcessRun { orders, news, up: false, leader: None, folder, _pipe: kill.clone().drop_guard() };
         let starting = async {
             stdin.write_all(&line).await.context("the supervisor does not take its job")?;
             tokio::spawn(write_orders(stdin, orders_out, kill));
@@ -125,6 +130,8 @@ impl Executor for ProcessExecutor {
 struct ProcessRun {
     orders: mpsc::Sender<Order>,
     news: mpsc::Receiver<News>,
+    /// Whether it was said that it is up.
+    up: bool,
     /// The command, which leads its process group.
     leader: Option<Pid>,
     /// Its folder for temporary files.
@@ -136,22 +143,23 @@ struct ProcessRun {
 #[async_trait]
 impl Run for ProcessRun {
     async fn follow(&mut self) -> RunEvent {
+        if !std::mem::replace(&mut self.up, true) {
+            return RunEvent::Up;
+        }
         loop {
             match self.news.recv().await {
                 Some(News::Line { t, text }) => return RunEvent::Line(LogLine { t, text }),
                 Some(News::Exit(exit)) => {
                     self.leader = None;
-                    return RunEvent::Exited(exit);
+                    return RunEvent::Exited(Ended { exit, ..Ended::default() });
                 }
                 Some(News::Started(_) | News::NotStarted(_)) => {}
                 None => {
                     self.abandon();
                     // In its supervisor's stead; what is still being written stays.
                     let _ = tokio::fs::remove_dir_all(&self.folder).await;
-                    return RunEvent::Exited(Exit {
-                        stopped: Some(StopCause::SupervisorGone),
-                        ..Exit::default()
-                    });
+                    let exit = Exit { stopped: Some(StopCause::SupervisorGone), ..Exit::default() };
+                    return RunEvent::Exited(Ended { exit, ..Ended::default() });
                 }
             }
         }

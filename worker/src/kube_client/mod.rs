@@ -84,6 +84,8 @@ impl Cluster {
         id: Option<&str>,
     ) -> Result<Self> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Whoever calls repeats: only it knows whether a change is still to be made then.
+        config.default_retry = false;
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
         let id = id.map_or_else(|| id_of(&config), str::to_owned);
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();

@@ -1,0 +1,168 @@
+//! The begin of a build: its run is started, or one that is alive is taken over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::log::{LogEntry, LogWriter};
+use fairlane_common::queue::Outcome;
+use fairlane_common::{Build, FailureClass, NodeName};
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::build_end::EndedBuild;
+use crate::build_task::RunningBuild;
+use crate::executor::{Run, RunSpec};
+use crate::judge::{Verdict, failed};
+use crate::log_pump::LogPump;
+use crate::registry::{Lease, Wanted};
+use crate::runner::Worker;
+use crate::settings::Settings;
+
+/// A lease with less left than this is renewed before a run is started under it.
+const LEASE_LEFT_MIN: Duration = Duration::from_millis(500);
+/// How long to wait for that renewal.
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A build under a lease, without a run.
+pub(crate) struct ClaimedBuild {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) lease: Lease,
+    pub(crate) build: Build,
+    pub(crate) adopted: bool,
+    /// Nodes that no build should go to.
+    pub(crate) avoided: Vec<NodeName>,
+}
+
+impl ClaimedBuild {
+    pub(crate) async fn start(mut self) -> Result<RunningBuild, EndedBuild> {
+        match self.bring_up().await {
+            Ok((run, log)) => {
+                let Self { worker, lease, build, .. } = self;
+                Ok(RunningBuild::new(worker, lease, build, run, log))
+            }
+            Err(verdict) => {
+                let Self { worker, lease, .. } = self;
+                Err(EndedBuild { worker, lease, verdict, node: None, log: None, tail: None, reporter: None })
+            }
+        }
+    }
+
+    async fn bring_up(&mut self) -> Result<(Box<dyn Run>, LogPump), Verdict> {
+        self.wait_for_lease().await?;
+        let token = self.lease.token().clone();
+        let (queue, run) = (self.worker.queue.clone(), self.build.attempt);
+        let (log, stored) = if self.worker.executor.outlives() {
+            let (writer, stored) = self.take_log_over().await?;
+            (LogPump::resume(writer), stored)
+        } else {
+            (LogPump::start(queue, token, run), Vec::new())
+        };
+        Ok((if self.adopted { self.adopt(stored).await? } else { self.begin(stored).await? }, log))
+    }
+
+    async fn begin(&mut self, stored: Vec<LogEntry>) -> Result<Box<dyn Run>, Verdict> {
+        let settings = &self.worker.settings;
+        if let Some(arg) = settings.allowed_args.first_forbidden(&self.build.spec.args) {
+            let allowed = settings.allowed_args.names().join(", ");
+            let reason = format!("the argument '{arg}' is not allowed on this worker; allowed are {allowed}");
+            return Err(failed(FailureClass::Repository, reason));
+        }
+        let env = secret_variables(settings, &self.build).map_err(|error| {
+            failed(FailureClass::Infrastructure, format!("the build's secrets cannot be used: {error}"))
+        })?;
+        let deadline = self.lease.deadline();
+        let token = self.lease.token();
+        let spec = RunSpec { build: &self.build, token, env, deadline, avoided: &self.avoided, stored };
+        self.worker.executor.start(spec).await.map_err(|error| {
+            if deadline.has_passed() {
+                return Verdict::Lost("its lease was over before its run had started".to_owned());
+            }
+            failed(FailureClass::Infrastructure, format!("the run cannot be started: {error:#}"))
+        })
+    }
+
+    /// Takes over the log of a run that somebody else may have begun: from then on nobody else adds
+    /// to it.
+    async fn take_log_over(&mut self) -> Result<(LogWriter, Vec<LogEntry>), Verdict> {
+        let (queue, token) = (&self.worker.queue, self.lease.token().clone());
+        let mut backoff = Backoff::new();
+        loop {
+            match LogWriter::take_over(queue.clone(), token.clone(), self.build.attempt).await {
+                Ok(Some(taken)) => return Ok(taken),
+                Ok(None) => return Err(Verdict::LetGo),
+                Err(error) => tracing::debug!(%error, "the log cannot be taken over yet"),
+            }
+            tokio::select! {
+                () = backoff.pause() => {}
+                () = self.lease.let_go() => return Err(Verdict::LetGo),
+            }
+        }
+    }
+
+    /// No run is started under a lease that is as good as over: a claim may have been answered late.
+    async fn wait_for_lease(&mut self) -> Result<(), Verdict> {
+        let give_up = Instant::now() + RENEWAL_TIMEOUT;
+        while self.lease.deadline().remaining() < LEASE_LEFT_MIN {
+            self.worker.beat_now.notify_one();
+            let (wanted, deadline) = self.lease.signals();
+            tokio::select! {
+                wanted = Lease::wanted_anew(wanted) => if wanted == Wanted::LetGo { break },
+                _ = Lease::renewed(deadline) => {}
+                () = tokio::time::sleep_until(give_up) => {
+                    return Err(self.without_run("its lease was over before its run could start"));
+                }
+            }
+        }
+        match self.lease.wanted() {
+            Wanted::Run => Ok(()),
+            Wanted::Drained => Err(self.without_run("its worker ended")),
+            // An adopted run has to be stopped first.
+            Wanted::Cancelled if self.adopted => Ok(()),
+            Wanted::Cancelled => Err(Verdict::Finish(Outcome::Cancelled)),
+            Wanted::LetGo => Err(Verdict::LetGo),
+        }
+    }
+
+    /// What becomes of a build that this worker has begun nothing for.
+    fn without_run(&self, reason: &str) -> Verdict {
+        if self.adopted && self.worker.executor.outlives() {
+            Verdict::HandOver
+        } else {
+            Verdict::Lost(reason.to_owned())
+        }
+    }
+
+    async fn adopt(&mut self, stored: Vec<LogEntry>) -> Result<Box<dyn Run>, Verdict> {
+        self.worker.registry.older_gone(self.lease.token()).await;
+        let deadline = self.lease.deadline();
+        let token = self.lease.token();
+        let (env, avoided) = (BTreeMap::new(), &*self.avoided);
+        let spec = RunSpec { build: &self.build, token, env, deadline, avoided, stored };
+        match self.worker.executor.attach(spec).await {
+            Ok(Some(run)) => Ok(run),
+            Ok(None) => Err(Verdict::Lost("its run is gone".to_owned())),
+            Err(error) => Err(Verdict::Lost(format!("its run cannot be found: {error:#}"))),
+        }
+    }
+}
+
+/// The build's secrets as the variables that repo2docker reads them from.
+fn secret_variables(settings: &Settings, build: &Build) -> anyhow::Result<BTreeMap<String, String>> {
+    let Some(sealed) = &build.spec.secrets else {
+        return Ok(BTreeMap::new());
+    };
+    let Some(keys) = &settings.seal_keys else {
+        anyhow::bail!("this worker has no seal key (FAIRLANE_SEAL_KEY)");
+    };
+    let names = [
+        ("git_credentials", "GIT_CREDENTIAL_ENV"),
+        ("registry_credentials", "CONTAINER_ENGINE_REGISTRY_CREDENTIALS"),
+    ];
+    let secrets = keys.open(sealed, build.sealed_for.unwrap_or(build.id), &build.spec.image)?;
+    let variable = |(name, variable): (&str, &str)| {
+        secrets.get(name).map(|secret| (variable.to_owned(), secret.expose_secret().to_owned()))
+    };
+    Ok(names.into_iter().filter_map(variable).collect())
+}

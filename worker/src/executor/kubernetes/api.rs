@@ -1,0 +1,339 @@
+//! Calls to the Kubernetes API, each with a limit, and what their answers mean. Whoever calls
+//! repeats: only it knows for how long, and what must still be true then.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::{Event, Node, Pod, Secret};
+use kube::api::{
+    DeleteParams, GetParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions,
+    WatchParams,
+};
+use kube::client::Body;
+use kube::core::{Request, Status};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// How long one call may take. Admission webhooks get up to 30 s, but hang only where they are
+/// broken; a create that is answered later is found by its name.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a stream may take until its headers are there.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pods of one page of a list: 500 are some megabytes.
+const PAGE: u32 = 500;
+/// How long the server keeps a watch; it then ends in good order and is begun again.
+const WATCH_SECONDS: u32 = 290;
+/// Longest wait that a server may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// Longest text quoted from an answer.
+const QUOTE_MAX: usize = 600;
+
+/// Why a call did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum ApiError {
+    /// No answer, or one that tells nothing: what was asked may have been done.
+    #[error("{0}")]
+    Away(String),
+    /// Not now; again after this long.
+    #[error("the Kubernetes API is overloaded: {1}")]
+    Busy(Duration, String),
+    /// It was refused.
+    #[error("{0}")]
+    Refused(Refusal),
+}
+
+/// A refusal, with its HTTP code and the server's word for its reason.
+#[derive(Debug, Clone, Default, thiserror::Error)]
+#[error("{message} ({code} {reason})")]
+pub(super) struct Refusal {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    pub(super) message: String,
+    /// Reasons of its causes.
+    pub(super) causes: Vec<String>,
+}
+
+impl ApiError {
+    /// The HTTP code, where there was an answer.
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Away(_) => 0,
+            Self::Busy(..) => 429,
+            Self::Refused(refusal) => refusal.code,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody's doing.
+    pub(super) fn passes(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Busy(..))
+    }
+
+    /// How long the server wants to be left alone.
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Self::Busy(wait, _) => *wait,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, ApiError>;
+
+/// A request, if it could be made.
+type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
+/// The way to the API, in one namespace.
+pub(super) struct Api {
+    client: kube::Client,
+    pods: Request,
+    secrets: Request,
+    events: Request,
+}
+
+/// The read that a change presupposes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) uid: String,
+    pub(super) resource: String,
+}
+
+impl Version {
+    pub(super) fn of(pod: &Pod) -> Self {
+        Self {
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            resource: pod.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Api {
+    pub(super) fn new(client: kube::Client, namespace: &str) -> Self {
+        let path = |kind: &str| Request::new(format!("/api/v1/namespaces/{namespace}/{kind}"));
+        Self { client, pods: path("pods"), secrets: path("secrets"), events: path("events") }
+    }
+
+    /// The pod as it is, not as a cache remembers it.
+    pub(super) async fn pod(&self, name: &str) -> Result<Option<Pod>> {
+        found(self.call(self.pods.get(name, &GetParams::default())).await)
+    }
+
+    pub(super) async fn create_pod(&self, pod: &Pod) -> Result<Pod> {
+        self.call(self.pods.create(&PostParams::default(), bytes(pod)?)).await
+    }
+
+    /// Merges `patch` into a pod.
+    pub(super) async fn patch_pod(&self, name: &str, patch: Value) -> Result<Pod> {
+        self.call(self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
+    }
+
+    /// Ends a pod, if it is still the one that was read. One that is gone is no error.
+    pub(super) async fn delete_pod(&self, name: &str, version: &Version, grace: Option<u32>) -> Result<()> {
+        let params = DeleteParams {
+            grace_period_seconds: grace,
+            preconditions: Some(preconditions(version)),
+            ..DeleteParams::default()
+        };
+        found(self.call::<Value>(self.pods.delete(name, &params)).await).map(drop)
+    }
+
+    /// All pods that `labels` select, and the version of the list.
+    pub(super) async fn list_pods(&self, labels: &str) -> Result<(Vec<Pod>, String)> {
+        let mut params = ListParams::default().labels(labels).limit(PAGE);
+        let mut pods = Vec::new();
+        loop {
+            let page: List<Pod> = self.call(self.pods.list(&params)).await?;
+            pods.extend(page.items);
+            let version = page.metadata.resource_version.unwrap_or_default();
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok((pods, version)),
+            }
+        }
+    }
+
+    /// Pods of others, in the same namespace.
+    pub(super) async fn pods_of(&self, labels: &str) -> Result<Vec<Pod>> {
+        let params = ListParams::default().labels(labels).limit(PAGE);
+        Ok(self.call::<List<Pod>>(self.pods.list(&params)).await?.items)
+    }
+
+    /// The cluster's nodes.
+    pub(super) async fn nodes(&self) -> Result<Vec<Node>> {
+        let nodes = Request::new("/api/v1/nodes");
+        Ok(self.call::<List<Node>>(nodes.list(&ListParams::default().limit(PAGE))).await?.items)
+    }
+
+    /// What happens to the pods that `labels` select after `version`: bytes, one JSON object a line.
+    pub(super) async fn watch_pods(
+        &self,
+        labels: &str,
+        version: &str,
+    ) -> Result<impl Stream<Item = std::result::Result<Vec<u8>, String>> + Send + use<>> {
+        let params = WatchParams::default().labels(labels).timeout(WATCH_SECONDS);
+        self.stream(self.pods.watch(&params, version)).await
+    }
+
+    /// The log of a container from `since` on (cut to the second), to its end and beyond.
+    pub(super) async fn follow_log(
+        &self,
+        name: &str,
+        container: &str,
+        since: Option<Timestamp>,
+    ) -> Result<impl Stream<Item = std::result::Result<Vec<u8>, String>> + Send + use<>> {
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            follow: true,
+            timestamps: true,
+            since_time: since,
+            ..LogParams::default()
+        };
+        self.stream(self.pods.logs(name, &params)).await
+    }
+
+    pub(super) async fn create_secret(&self, secret: &Secret) -> Result<()> {
+        self.call::<Value>(self.secrets.create(&PostParams::default(), bytes(secret)?)).await.map(drop)
+    }
+
+    pub(super) async fn patch_secret(&self, name: &str, patch: &Value) -> Result<()> {
+        let request = self.secrets.patch(name, &PatchParams::default(), &Patch::Merge(patch));
+        self.call::<Value>(request).await.map(drop)
+    }
+
+    /// Names, owners and ages of secrets; what is in them is not asked for.
+    pub(super) async fn list_secrets(&self, labels: &str) -> Result<Vec<Value>> {
+        let list: Value =
+            self.call(self.secrets.list_metadata(&ListParams::default().labels(labels).limit(PAGE))).await?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Deletes a Secret, if it is still the one that was read.
+    pub(super) async fn delete_secret(&self, name: &str, version: Option<&Version>) -> Result<()> {
+        let params = DeleteParams { preconditions: version.map(preconditions), ..DeleteParams::default() };
+        found(self.call::<Value>(self.secrets.delete(name, &params)).await).map(drop)
+    }
+
+    /// What the cluster has noted about a pod.
+    pub(super) async fn events_of(&self, pod: &Pod) -> Result<Vec<Event>> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(PAGE);
+        Ok(self.call::<List<Event>>(self.events.list(&params)).await?.items)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: Built) -> Result<T> {
+        let asking = async {
+            let response = self.send(request).await?;
+            let body = response.into_body().collect_bytes().await.map_err(|error| away(&error))?;
+            // An answer that is cut short tells nothing.
+            serde_json::from_slice(&body).map_err(|error| away(&error))
+        };
+        let answer = tokio::time::timeout(CALL_TIMEOUT, asking).await;
+        answer.unwrap_or_else(|_| Err(ApiError::Away(too_late(CALL_TIMEOUT))))
+    }
+
+    async fn stream(
+        &self,
+        request: Built,
+    ) -> Result<impl Stream<Item = std::result::Result<Vec<u8>, String>> + Send + use<>> {
+        let answer = tokio::time::timeout(STREAM_TIMEOUT, self.send(request)).await;
+        let response = answer.unwrap_or_else(|_| Err(ApiError::Away(too_late(STREAM_TIMEOUT))))?;
+        let chunks = response.into_body().into_data_stream();
+        Ok(chunks.map(|chunk| chunk.map(|bytes| bytes.to_vec()).map_err(|error| chain(&error))))
+    }
+
+    async fn send(&self, request: Built) -> Result<http::Response<Body>> {
+        let request = request.map_err(|error| {
+            ApiError::Refused(Refusal { message: error.to_string(), ..Refusal::default() })
+        })?;
+        let response = self.client.send(request.map(Body::from)).await.map_err(|error| away(&error))?;
+        let code = response.status().as_u16();
+        if (200..300).contains(&code) {
+            return Ok(response);
+        }
+        let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let wait = header.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let body = response.into_body().collect_bytes().await.map_err(|error| away(&error))?;
+        Err(classify(code, wait, &body))
+    }
+}
+
+/// What an answer that is no success means. Bodies may be a Status, or plain text of a proxy.
+fn classify(code: u16, wait: Option<Duration>, body: &[u8]) -> ApiError {
+    let status: Status = serde_json::from_slice(body).unwrap_or_default();
+    let mut message = status.message;
+    if message.is_empty() {
+        String::from_utf8_lossy(body).trim().clone_into(&mut message);
+    }
+    message.truncate(message.floor_char_boundary(QUOTE_MAX));
+    let causes = status.details.map(|details| details.causes).unwrap_or_default();
+    let causes = causes.into_iter().map(|cause| cause.reason).collect();
+    // The only 500 that will not pass.
+    let too_large = code == 500 && message.contains("too large");
+    match code {
+        429 => ApiError::Busy(wait.unwrap_or(Duration::from_secs(1)).min(RETRY_AFTER_MAX), message),
+        408 | 500.. if !too_large => ApiError::Away(format!("the Kubernetes API fails: {message} ({code})")),
+        _ => ApiError::Refused(Refusal { code, reason: status.reason, message, causes }),
+    }
+}
+
+fn preconditions(version: &Version) -> Preconditions {
+    Preconditions { uid: Some(version.uid.clone()), resource_version: Some(version.resource.clone()) }
+}
+
+fn found<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.code() == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn bytes(object: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(object)
+        .map_err(|error| ApiError::Refused(Refusal { message: error.to_string(), ..Refusal::default() }))
+}
+
+fn away(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::Away(format!("the Kubernetes API does not answer: {}", chain(error)))
+}
+
+fn too_late(timeout: Duration) -> String {
+    format!("the Kubernetes API did not answer within {} s", timeout.as_secs())
+}
+
+/// An error and its causes, each said once.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text.truncate(text.floor_char_boundary(QUOTE_MAX));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let quota = br#"{"kind":"Status","status":"Failure","message":"pods \"q\" is forbidden: exceeded quota: q","reason":"Forbidden","code":403}"#;
+        let error = classify(403, None, quota);
+        assert!(!error.passes() && error.code() == 403, "{error}");
+        let busy =
+            classify(429, Some(Duration::from_secs(7)), b"Too many requests, please try again later.\n");
+        assert_eq!((busy.passes(), busy.wait()), (true, Duration::from_secs(7)));
+        assert!(classify(429, Some(Duration::from_secs(9999)), b"").wait() <= RETRY_AFTER_MAX);
+        assert!(classify(503, None, b"apiserver not ready").passes());
+        assert!(classify(500, None, b"{}").passes());
+        assert!(!classify(500, None, br#"{"message":"etcdserver: request is too large"}"#).passes());
+        assert!(!classify(422, None, b"{}").passes());
+    }
+}

@@ -1,0 +1,173 @@
+//! A cluster and a namespace of it, as all runs of a worker share them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use fairlane_common::Queue;
+use tokio::time::Instant;
+
+use super::api::{Api, ApiError};
+use super::gate::Gate;
+use super::nodes::Nodes;
+use super::pods::Pods;
+use crate::backoff::Backoff;
+use crate::kube_client;
+use crate::pod::{self, PodSettings};
+use crate::settings::Settings;
+
+/// How long a cluster that does not answer is waited for at start: it may be starting as well.
+const START_PATIENCE: Duration = Duration::from_mins(2);
+
+/// What all runs share.
+pub(super) struct Cluster {
+    pub(super) api: Api,
+    pub(super) pods: Pods,
+    pub(super) gate: Gate,
+    pub(super) queue: Queue,
+    pub(super) settings: PodSettings,
+    pub(super) nodes: Nodes,
+    /// The way to it, which knows how to speak of it.
+    way: kube_client::Cluster,
+    /// Which pods are this installation's.
+    pub(super) selector: String,
+    /// How long the pods of ended builds stay.
+    pub(super) keep: Duration,
+    /// Pods that a run of this worker sees to, and how many runs do.
+    held: Arc<Mutex<HashMap<String, usize>>>,
+    events_denied: AtomicBool,
+}
+
+/// Keeps a pod from the janitor for as long as it lives.
+pub(super) struct Held {
+    name: String,
+    held: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.name);
+            }
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) async fn connect(settings: &Settings, queue: &Queue) -> Result<Self> {
+        let pods = &settings.pods;
+        let way = kube_client::Cluster::find(pods.namespace.as_deref(), pods.cluster.as_deref()).await?;
+        let cluster = Self {
+            api: Api::new(way.client.clone(), &way.namespace),
+            pods: Pods::new(),
+            gate: Gate::default(),
+            queue: queue.clone(),
+            settings: pods.clone(),
+            nodes: Nodes::default(),
+            selector: pod::selector(pods),
+            keep: settings.keep_pods,
+            held: Arc::default(),
+            events_denied: AtomicBool::new(false),
+            way,
+        };
+        cluster.check().await?;
+        let (url, place) = (cluster.way.url(), cluster.place());
+        tracing::info!(url, place, "builds run as pods");
+        Ok(cluster)
+    }
+
+    /// Whether the cluster lets this worker in, and is the one that others build in. One that does
+    /// not answer is waited for.
+    async fn check(&self) -> Result<()> {
+        let give_up = Instant::now() + START_PATIENCE;
+        let mut backoff = Backoff::new();
+        loop {
+            match self.api.list_pods(&self.selector).await {
+                Ok(_) => break,
+                Err(error) if error.passes() && Instant::now() < give_up => {
+                    tracing::warn!(%error, url = self.way.url(), "waiting for the cluster");
+                    backoff.pause().await;
+                }
+                Err(error) => bail!("{}", self.explain(&error)),
+            }
+        }
+        // For people only: without Redis they are not told.
+        let workers = self.queue.workers().await.unwrap_or_default();
+        if let Some((id, why)) =
+            workers.iter().find_map(|other| Some((&other.id, self.way.stranger(&other.place)?)))
+        {
+            tracing::warn!("the builds of the worker {id} cannot be taken over from here: {why}");
+        }
+        Ok(())
+    }
+
+    /// Where its runs live.
+    pub(super) fn place(&self) -> String {
+        self.way.place()
+    }
+
+    pub(super) fn hold(&self, name: &str) -> Held {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held.entry(name.to_owned()).or_default() += 1;
+        Held { name: name.to_owned(), held: Arc::clone(&self.held) }
+    }
+
+    /// Whether a run of this worker sees to that pod.
+    pub(super) fn is_held(&self, name: &str) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    pub(super) fn may_read_events(&self) -> bool {
+        !self.events_denied.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lacks_events(&self, error: &ApiError) {
+        if !self.events_denied.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %error,
+                "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
+            );
+        }
+    }
+
+    /// What an operator has to change after a refusal.
+    pub(super) fn explain(&self, error: &ApiError) -> String {
+        let namespace = &self.way.namespace;
+        let ApiError::Refused(refusal) = error else { return error.to_string() };
+        let message = refusal.message.trim();
+        if refusal.causes.iter().any(|cause| cause == "NamespaceTerminating") {
+            return format!("the namespace {namespace} is being deleted: name another one with --namespace");
+        }
+        match refusal.code {
+            401 => {
+                let status = kube::core::Status { code: 401, ..kube::core::Status::default() };
+                self.way.explain(&kube::Error::Api(status.boxed()))
+            }
+            403 if message.contains("violates PodSecurity") => format!(
+                "the namespace {namespace} does not admit build pods: label it pod-security.kubernetes.io/enforce=privileged, or change the pod template ({message})"
+            ),
+            403 if message.contains("service account") || message.contains("serviceaccount") => {
+                format!(
+                    "the build pods' service account cannot be used: correct it in the pod template ({message})"
+                )
+            }
+            403 if message.contains("cannot") => {
+                format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
+            }
+            403 => format!(
+                "the cluster refuses build pods: correct the pod template or the namespace's limits ({message})"
+            ),
+            404 => format!(
+                "the namespace {namespace} does not exist: create it, or name another one with --namespace ({message})"
+            ),
+            _ => format!(
+                "the cluster refuses the build pod: correct the pod template or the options of its worker ({message})"
+            ),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Bringing a run's pod into being: after the pods of earlier runs are gone, once, and under a
+//! lease that still holds. Every step may be repeated: its answer may have been lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fairlane_common::FailureClass;
+use fairlane_common::queue::Blame;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use tokio::time::Instant;
+
+use super::api::{ApiError, Refusal, Version};
+use super::follow::GONE_TIMEOUT;
+use super::run::{Driver, Step};
+use crate::executor::{Ended, RunEvent, RunFailure};
+use crate::pod::{self, PodIdentity};
+
+/// How long a cluster that does not answer is asked to create a pod; then the build goes back into
+/// line, for a worker that reaches it.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// How often a pod that stands in the way is looked at, beside the watch.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// Longest grace period that Kubernetes gives by itself, doubled.
+const GRACE_MAX: Duration = Duration::from_mins(1);
+/// How long the other build of a pod of the same name may take to end.
+const OTHER_PATIENCE: Duration = Duration::from_mins(10);
+/// Tries of giving a Secret its owner; one without is swept after a while.
+const OWN_TRIES: usize = 3;
+
+impl Driver {
+    /// Creates the run's pod, or finds that it is there.
+    pub(super) async fn create(&mut self, env: BTreeMap<String, String>) -> Step<Pod> {
+        self.earlier_gone().await?;
+        let cluster = std::sync::Arc::clone(&self.cluster);
+        let secret = pod::secret(&self.build, env, &cluster.settings);
+        if let Some(secret) = &secret {
+            self.create_secret(secret).await?;
+        }
+        let placement = cluster.nodes.placement(std::mem::take(&mut self.avoided));
+        let wanted = pod::pod(&self.build, &self.token, &cluster.settings, &placement, secret.as_ref());
+        let give_up = Instant::now() + PATIENCE;
+        let mut perhaps = false;
+        let pod = loop {
+            self.may_create(perhaps).await?;
+            match cluster.api.create_pod(&wanted).await {
+                Ok(pod) => {
+                    tracing::info!(pod = self.name, "created the pod");
+                    break pod;
+                }
+                Err(ApiError::Refused(refusal))
+                    if refusal.code == 409 && refusal.reason == "AlreadyExists" =>
+                {
+                    if let Some(pod) = self.existing().await? {
+                        break pod;
+                    }
+                }
+                // A quota that others change in the same moment.
+                Err(ApiError::Refused(refusal)) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
+                Err(ApiError::Refused(refusal)) => return Err(self.refused(&refusal)),
+                Err(error) => {
+                    perhaps |= matches!(error, ApiError::Away(_));
+                    if Instant::now() >= give_up {
+                        let lost = RunEvent::Lost(format!("its pod could not be created: {error}"));
+                        return Err(if perhaps { RunEvent::HandedOver } else { lost });
+                    }
+                    self.failed(&error).await?;
+                }
+            }
+        };
+        cluster.gate.taken();
+        self.worked();
+        if let Some(secret) = &secret {
+            self.own_secret(secret, &pod).await;
+        }
+        Ok(pod)
+    }
+
+    /// Whether the pod may still be created. What is stopped while nobody knows whether it was is
+    /// looked for first.
+    async fn may_create(&mut self, perhaps: bool) -> Step<()> {
+        let stopped = self.orders.borrow().stop.is_some();
+        self.may_change(perhaps && !stopped).await
+    }
+
+    /// The pod of that name, if it is this very run's; `None` when it is gone.
+    async fn existing(&mut self) -> Step<Option<Pod>> {
+        let since = Instant::now();
+        loop {
+            self.may_change(true).await?;
+            let pod = match self.cluster.api.pod(&self.name).await {
+                Ok(Some(pod)) => pod,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.failed(&error).await?;
+                    continue;
+                }
+            };
+            let marks = match pod::identity(&pod.metadata) {
+                Ok(marks) => marks,
+                Err(error) => return Err(self.in_the_way(&error)),
+            };
+            let own = marks.token.build == self.token.build;
+            if own && pod.metadata.deletion_timestamp.is_none() {
+                if let Some(pod) = self.mark(pod).await? {
+                    return Ok(Some(pod));
+                }
+                continue;
+            }
+            self.say("waiting for an earlier pod of that name to end").await?;
+            if !own && since.elapsed() >= OTHER_PATIENCE {
+                let reason = format!("the pod of the build {} stands in the way", marks.token.build);
+                return Err(RunEvent::Lost(reason));
+            }
+            if own || self.is_over(&marks).await {
+                let name = self.name.clone();
+                self.clear(&name, |_| true).await?;
+            } else {
+                self.look_again().await;
+            }
+        }
+    }
+
+    /// Whether that pod's build needs it no more.
+    async fn is_over(&self, marks: &PodIdentity) -> bool {
+        match self.cluster.queue.build(marks.token.build).await {
+            Ok(Some(build)) => build.state.is_ended() || build.attempt > marks.attempt,
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(%error, "it cannot be told whether a pod is still needed");
+                false
+            }
+        }
+    }
+
+    /// Waits until no pod of an earlier run of this build is left.
+    async fn earlier_gone(&mut self) -> Step<()> {
+        let (build, run) = (self.token.build, self.build.attempt);
+        if run <= 1 {
+            return Ok(());
+        }
+        // The one before for certain, older ones if the watch shows them.
+        let mut names = vec![pod::pod_name(&self.build, run - 1)];
+        for pod in self.cluster.pods.there() {
+            let older = pod::identity(&pod.metadata)
+                .is_ok_and(|marks| marks.token.build == build && marks.attempt < run);
+            if let Some(name) = pod.metadata.name.clone().filter(|name| older && !names.contains(name)) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            self.clear(&name, |marks| marks.token.build == build && marks.attempt < run).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a pod that is needed no more, and waits until it is gone.
+    async fn clear(&mut self, name: &str, needless: impl Fn(&PodIdentity) -> bool) -> Step<()> {
+        let mut seen = self.cluster.pods.subscribe(name);
+        let mut give_up: Option<Instant> = None;
+        let mut uid = None;
+        loop {
+            self.may_change(false).await?;
+            seen.mark_unchanged();
+            let pod = match self.cluster.api.pod(name).await {
+                Ok(Some(pod)) => pod,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.failed(&error).await?;
+                    continue;
+                }
+            };
+            // Another one has that name now.
+            if uid.is_some() && uid != pod.metadata.uid {
+                return Ok(());
+            }
+            match pod::identity(&pod.metadata) {
+                Ok(marks) if needless(&marks) => {}
+                _ => return Ok(()),
+            }
+            uid.clone_from(&pod.metadata.uid);
+            if pod.metadata.deletion_timestamp.is_none() {
+                match self.cluster.api.delete_pod(name, &Version::of(&pod), None).await {
+                    Ok(()) => tracing::info!(pod = name, "deleted a pod that is needed no more"),
+                    Err(error) if error.code() == 409 => {}
+                    Err(error) => self.failed(&error).await?,
+                }
+                continue;
+            }
+            let over = *give_up.get_or_insert_with(|| Instant::now() + GRACE_MAX + GONE_TIMEOUT);
+            if over <= Instant::now() {
+                tracing::warn!(pod = name, "a deleted pod does not go: its node is lost");
+                return Ok(());
+            }
+            self.say("waiting for the pod of the earlier attempt to end").await?;
+            tokio::select! {
+                _ = seen.changed() => {}
+                () = self.look_again() => {}
+            }
+        }
+    }
+
+    async fn look_again(&mut self) {
+        self.wait(LOOK_EVERY).await;
+    }
+
+    /// What a refusal means for the build.
+    fn refused(&self, refusal: &Refusal) -> RunEvent {
+        let gate = &self.cluster.gate;
+        if refusal.code == 403 && refusal.message.contains("exceeded quota") {
+            gate.full(&quota_words(&refusal.message));
+            return RunEvent::Lost(format!("the cluster is full: {}", quota_words(&refusal.message)));
+        }
+        let reason = self.cluster.explain(&ApiError::Refused(refusal.clone()));
+        // What is in the pod may be this build's own doing; the rest is the operator's.
+        let of_pod = matches!(refusal.code, 400 | 413 | 422 | 500);
+        if !of_pod || gate.refused() {
+            gate.misconfigured(&reason);
+            return RunEvent::Lost(reason);
+        }
+        RunEvent::Exited(Ended {
+            failure: Some(RunFailure { class: FailureClass::Repository, reason, blame: Blame::Nobody }),
+            ..Ended::default()
+        })
+    }
+
+    /// A pod of that name is not ours.
+    pub(super) fn in_the_way(&self, error: &anyhow::Error) -> RunEvent {
+        let reason =
+            format!("a pod named {} is there that is none of Fairlane's ({error}): delete it", self.name);
+        RunEvent::Exited(Ended {
+            failure: Some(RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody }),
+            ..Ended::default()
+        })
+    }
+
+    /// Creates the run's Secret.
+    async fn create_secret(&mut self, secret: &Secret) -> Step<()> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            self.may_change(false).await?;
+            match self.cluster.api.create_secret(secret).await {
+                Ok(()) => return Ok(()),
+                // An earlier try's, or an earlier build's of the same image: it cannot be changed.
+                Err(error) if error.code() == 409 => {
+                    if let Err(error) = self.cluster.api.delete_secret(&self.name, None).await {
+                        self.failed(&error).await?;
+                    }
+                }
+                Err(error) if error.passes() && Instant::now() < give_up => self.failed(&error).await?,
+                Err(error) => {
+                    let hint = if error.code() == 403 {
+                        "; a build with credentials needs the rights to create, patch and delete secrets, see the Role in deploy/"
+                    } else {
+                        ""
+                    };
+                    let reason =
+                        format!("the build's credentials cannot be handed to its pod: {error}{hint}");
+                    let class = FailureClass::Infrastructure;
+                    return Err(RunEvent::Exited(Ended {
+                        failure: Some(RunFailure { class, reason, blame: Blame::Nobody }),
+                        ..Ended::default()
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Lets the Secret go with its pod.
+    async fn own_secret(&mut self, secret: &Secret, pod: &Pod) {
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        for _ in 0..OWN_TRIES {
+            match self.cluster.api.patch_secret(&name, &pod::owner_patch(&pod.metadata)).await {
+                Ok(()) => return,
+                Err(error) if error.passes() => self.wait(LOOK_EVERY).await,
+                Err(error) => {
+                    return tracing::warn!(%error, secret = name, "a Secret could not be given its pod as owner");
+                }
+            }
+        }
+    }
+}
+
+/// The part of a refusal that says which quota is used up.
+fn quota_words(message: &str) -> String {
+    let start = message.find("exceeded quota").unwrap_or(0);
+    message[start..].to_owned()
+}

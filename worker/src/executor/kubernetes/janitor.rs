@@ -1,0 +1,153 @@
+//! Pods and Secrets that nobody needs any more. Any worker removes them; what each rests on is
+//! read anew, and named in the deletion, so that two janitors and a holder cannot get at odds.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::{Build, BuildId};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Cluster;
+use super::api::Version;
+use crate::backoff::jittered;
+use crate::pod::{self, Observed, PodIdentity};
+
+/// How often finished pods are looked through; no call to the cluster unless one is to go.
+const CLEAN_EVERY: Duration = Duration::from_secs(10);
+/// How often all are: that a pod runs for no build is rare.
+const CLEAN_ALL_EVERY: Duration = Duration::from_mins(1);
+/// Shortest pause between two looks.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+/// Builds asked for in one round trip.
+const BATCH: usize = 200;
+/// How often Secrets are looked through.
+const SWEEP_EVERY: Duration = Duration::from_mins(5);
+/// How long a Secret may be without an owner: between its creation and its pod's.
+const OWNERLESS_MAX: Duration = Duration::from_mins(10);
+
+/// Looks through the pods for as long as it is polled.
+pub(super) async fn clean_on(cluster: &Cluster) {
+    let mut listed = cluster.pods.listed();
+    // Closed never: the pods live as long as the cluster.
+    let _ = listed.wait_for(|count| *count > 0).await;
+    // Since when each was seen to be needless, by its uid.
+    let mut needless = HashMap::new();
+    let (pause, mut all_at) = (CLEAN_EVERY.min(cluster.keep).max(PAUSE_MIN), Instant::now());
+    loop {
+        tokio::time::sleep(jittered(pause)).await;
+        let all = all_at <= Instant::now();
+        if all {
+            all_at = Instant::now() + jittered(CLEAN_ALL_EVERY);
+        }
+        clean(cluster, all, &mut needless).await;
+    }
+}
+
+async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Instant>) {
+    let there = cluster.pods.there();
+    let uids: HashSet<&str> = there.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+    needless.retain(|uid, _| uids.contains(uid.as_str()));
+    let looked_at: Vec<(Arc<Pod>, PodIdentity)> = there
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !cluster.is_held(name_of(pod)))
+        .filter(|pod| all || is_over(pod))
+        .filter_map(|pod| Some((Arc::clone(pod), pod::identity(&pod.metadata).ok()?)))
+        .collect();
+    for batch in looked_at.chunks(BATCH) {
+        let ids: Vec<BuildId> = batch.iter().map(|(_, marks)| marks.token.build).collect();
+        let Ok(builds) = cluster.queue.load(&ids).await else { return };
+        let builds: HashMap<BuildId, Build> = builds.into_iter().map(|build| (build.id, build)).collect();
+        for (pod, marks) in batch {
+            // What Redis does not know is registered, not removed.
+            let Some(build) = builds.get(&marks.token.build) else { continue };
+            if let Some(after) = keep_for(cluster, pod, marks, build).await {
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                let since = *needless.entry(uid).or_insert_with(Instant::now);
+                if since.elapsed() >= after && !cluster.is_held(name_of(pod)) {
+                    remove(cluster, pod).await;
+                }
+            }
+        }
+    }
+}
+
+/// For how long a pod that is needed no more stays; `None` for one that is.
+async fn keep_for(cluster: &Cluster, pod: &Pod, marks: &PodIdentity, build: &Build) -> Option<Duration> {
+    if build.attempt > marks.attempt {
+        return Some(Duration::ZERO);
+    }
+    if !build.state.is_ended() {
+        return None;
+    }
+    if let Some(moved) = build.moved {
+        // Its run may be another build's now, and is not marked so yet.
+        let after = cluster.queue.build(moved).await.ok()??;
+        let name = pod::pod_name(&after, after.attempt);
+        if !after.state.is_ended() && name == name_of(pod) {
+            return None;
+        }
+    }
+    // A finished one stays for a while: should Redis lose its end, it is found again.
+    Some(if is_over(pod) { cluster.keep } else { Duration::ZERO })
+}
+
+async fn remove(cluster: &Cluster, pod: &Pod) {
+    let name = name_of(pod);
+    match cluster.api.delete_pod(name, &Version::of(pod), None).await {
+        Ok(()) => tracing::info!(pod = name, "removed a pod that is needed no more"),
+        // Somebody changed it meanwhile: it is looked at again.
+        Err(error) => tracing::debug!(%error, pod = name, "a pod could not be removed"),
+    }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    matches!(pod::observe(pod, &[]), Observed::Ended { .. })
+}
+
+fn name_of(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Looks through the Secrets for as long as it is polled.
+pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
+    let (mut ownerless, mut said) = (HashMap::new(), false);
+    loop {
+        tokio::time::sleep(jittered(SWEEP_EVERY)).await;
+        match cluster.api.list_secrets(&cluster.selector).await {
+            Ok(secrets) => sweep(cluster, &secrets, &mut ownerless).await,
+            Err(error) if error.code() == 403 && !said => {
+                said = true;
+                tracing::warn!(
+                    %error,
+                    "this worker may not list secrets: those of builds that ended before their pod was there stay. The Role in deploy/ gives that right"
+                );
+            }
+            Err(error) => tracing::debug!(%error, "the secrets cannot be looked through"),
+        }
+    }
+}
+
+async fn sweep(cluster: &Cluster, secrets: &[Value], ownerless: &mut HashMap<String, Instant>) {
+    let text =
+        |secret: &Value, field: &str| secret["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let orphans: Vec<&Value> = secrets
+        .iter()
+        .filter(|secret| secret["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty))
+        .collect();
+    ownerless.retain(|uid, _| orphans.iter().any(|secret| text(secret, "uid") == *uid));
+    for secret in orphans {
+        let version = Version { uid: text(secret, "uid"), resource: text(secret, "resourceVersion") };
+        let since = *ownerless.entry(version.uid.clone()).or_insert_with(Instant::now);
+        if since.elapsed() < OWNERLESS_MAX {
+            continue;
+        }
+        let name = text(secret, "name");
+        match cluster.api.delete_secret(&name, Some(&version)).await {
+            Ok(()) => tracing::info!(secret = name, "removed a Secret without an owner"),
+            Err(error) => tracing::debug!(%error, secret = name, "a Secret could not be removed"),
+        }
+    }
+}

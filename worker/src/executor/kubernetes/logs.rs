@@ -1,0 +1,212 @@
+//! A run's log: one stream that is followed and, whenever it ends, resumed after the last line
+//! that was taken. The end of a stream is not the end of the container; its status tells that.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::log::LogLine;
+use futures::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::Cluster;
+use super::api::ApiError;
+use super::cutter::Cutter;
+use super::sync::{Resume, Window};
+use crate::backoff::jittered;
+use crate::executor::RunEvent;
+use crate::pod::CONTAINER;
+
+/// First pause before a stream is resumed.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// Longest pause: how late a line may be after a break.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A stream that lasted so long was no failure.
+const GOOD: Duration = Duration::from_secs(10);
+/// How long the last lines may take once the container has ended.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stream may go on after its container has ended, before it is read anew.
+const TRAIL: Duration = Duration::from_secs(3);
+/// A stream on which nothing came for so long is resumed: its other side may be gone.
+const IDLE: Duration = Duration::from_mins(5);
+/// After so many failures in a row people are told that the log cannot be read.
+const FAILURES_TOLD: u32 = 3;
+
+/// How far a container has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has not started: there is no log.
+    Pending,
+    Running,
+    Ended,
+}
+
+/// How a stream ended.
+enum Read {
+    /// In good order.
+    Whole,
+    Cut(String),
+    Failed(ApiError),
+    /// Nobody takes the lines any more.
+    Unwanted,
+}
+
+/// Follows one container's log.
+pub(super) struct LogFollower {
+    cluster: Arc<Cluster>,
+    name: String,
+    phase: watch::Receiver<Phase>,
+    out: mpsc::Sender<RunEvent>,
+    window: Window,
+    failures: u32,
+    /// The last stream ended in good order.
+    whole: bool,
+}
+
+impl LogFollower {
+    /// Follows the log in a task of its own, which ends with the log, or with the handle.
+    pub(super) fn spawn(
+        cluster: Arc<Cluster>,
+        name: String,
+        phase: watch::Receiver<Phase>,
+        out: mpsc::Sender<RunEvent>,
+        window: Window,
+    ) -> AbortOnDropHandle<()> {
+        let follower = Self { cluster, name, phase, out, window, failures: 0, whole: false };
+        AbortOnDropHandle::new(tokio::spawn(follower.follow().in_current_span()))
+    }
+
+    async fn follow(mut self) {
+        let mut pause = PAUSE_FIRST;
+        let mut end_by = None;
+        loop {
+            let phase = self.phase.wait_for(|phase| *phase != Phase::Pending).await.map(|phase| *phase);
+            let Ok(phase) = phase else { return };
+            let ended = phase == Phase::Ended;
+            if ended {
+                end_by.get_or_insert_with(|| Instant::now() + END_TIMEOUT);
+            }
+            let began = Instant::now();
+            let read = async {
+                let read = self.read(ended).await;
+                if let Read::Failed(error) = &read {
+                    tokio::time::sleep(error.wait()).await;
+                }
+                read
+            };
+            let read = match end_by {
+                Some(end) => tokio::time::timeout_at(end, read).await,
+                None => Ok(read.await),
+            };
+            if began.elapsed() >= GOOD {
+                pause = PAUSE_FIRST;
+            }
+            match read {
+                Ok(Read::Unwanted) => return,
+                Ok(Read::Whole) if ended => return,
+                Ok(Read::Whole) => self.whole = true,
+                Ok(Read::Cut(why)) => tracing::debug!(why, "the log was cut and is resumed"),
+                Ok(Read::Failed(error)) if error.code() == 404 && (ended || self.whole) => return,
+                Ok(Read::Failed(error)) => self.failed(&error).await,
+                Err(_) => {
+                    self.say("the end of the log could not be read in time").await;
+                    return;
+                }
+            }
+            let wait = jittered(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+            let mut phase = self.phase.clone();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                changed = phase.wait_for(|phase| *phase == Phase::Ended), if !ended => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads one stream to its end; `ended`: its container had ended before.
+    async fn read(&mut self, ended: bool) -> Read {
+        let since = self.window.since();
+        let stream = match self.cluster.api.follow_log(&self.name, CONTAINER, since).await {
+            Ok(stream) => stream,
+            Err(error) => return Read::Failed(error),
+        };
+        let mut stream = pin!(stream);
+        let (mut cutter, mut resume) = (Cutter::new(), self.window.resume());
+        let mut phase = self.phase.clone();
+        let mut trail = None;
+        loop {
+            let idle = trail.unwrap_or_else(|| Instant::now() + IDLE);
+            let chunk = tokio::select! {
+                chunk = stream.next() => chunk,
+                () = tokio::time::sleep_until(idle) => return Read::Cut("nothing came".to_owned()),
+                changed = phase.wait_for(|phase| *phase == Phase::Ended), if !ended && trail.is_none() => {
+                    if changed.is_err() {
+                        return Read::Unwanted;
+                    }
+                    trail = Some(Instant::now() + TRAIL);
+                    continue;
+                }
+            };
+            let (lines, over) = match chunk {
+                Some(Ok(bytes)) => (cutter.push(&bytes), None),
+                Some(Err(error)) => return Read::Cut(error),
+                // A last line may lack its end; that of a container that goes on comes again.
+                None if ended => (std::mem::replace(&mut cutter, Cutter::new()).finish(), Some(Read::Whole)),
+                None => return Read::Whole,
+            };
+            for line in lines {
+                if let Some(read) = self.take(&mut resume, line).await {
+                    return read;
+                }
+            }
+            if let Some(over) = over {
+                return over;
+            }
+        }
+    }
+
+    /// Takes one line of a stream; what it ends the stream with, if it does.
+    async fn take(&mut self, resume: &mut Resume, line: LogLine) -> Option<Read> {
+        if line.t.is_empty() {
+            // Not the container's: a kubelet writes so that it cannot read the log.
+            let why = if line.text.is_empty() { "an empty answer".to_owned() } else { line.text };
+            return Some(Read::Failed(ApiError::Away(why)));
+        }
+        self.failures = 0;
+        for line in resume.push(line) {
+            self.window.note(&line);
+            if self.out.send(RunEvent::Line(line)).await.is_err() {
+                return Some(Read::Unwanted);
+            }
+        }
+        None
+    }
+
+    async fn failed(&mut self, error: &ApiError) {
+        tracing::debug!(%error, "the log cannot be read");
+        self.failures += 1;
+        // Nobody may take it for silence.
+        if self.out.send(RunEvent::Unheard).await.is_err() {
+            return;
+        }
+        if self.failures == FAILURES_TOLD {
+            let hint = if error.code() == 403 { "; the worker needs the right to get pods/log" } else { "" };
+            self.say(&format!("the log cannot be read at present, the build goes on ({error}{hint})")).await;
+        }
+    }
+
+    /// Tells the watchers something that the build did not say.
+    async fn say(&self, text: &str) {
+        tracing::warn!("{text}");
+        let line = LogLine { t: String::new(), text: format!("[fairlane] {text}") };
+        // Fails only where nobody listens any more.
+        let _ = self.out.send(RunEvent::Line(line)).await;
+    }
+}

@@ -1,0 +1,102 @@
+//! What is known of the cluster's nodes: how many can take builds, and on which a container engine
+//! for builds runs. Without the right to list nodes those count that pods were seen on.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+use super::Cluster;
+use crate::backoff::jittered;
+use crate::pod::Placement;
+
+/// How often nodes are looked at: they change when the cluster is scaled.
+const LOOK_EVERY: Duration = Duration::from_mins(5);
+/// The same after a failure.
+const RETRY: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Known {
+    /// Nodes that can take builds.
+    nodes: Vec<String>,
+    /// Nodes with a container engine for builds.
+    builders: Vec<String>,
+    denied: bool,
+}
+
+/// The nodes of a cluster.
+#[derive(Default)]
+pub(super) struct Nodes(Mutex<Known>);
+
+impl Nodes {
+    pub(super) fn count(&self) -> usize {
+        self.known().nodes.len()
+    }
+
+    /// What a pod's place is chosen by.
+    pub(super) fn placement(&self, avoid: Vec<String>) -> Placement {
+        let known = self.known();
+        Placement { builders: known.builders.clone(), nodes: known.nodes.clone(), avoid }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the nodes for as long as it is polled.
+pub(super) async fn look_on(cluster: &Cluster) {
+    loop {
+        let good = look(cluster).await;
+        tokio::time::sleep(jittered(if good { LOOK_EVERY } else { RETRY })).await;
+    }
+}
+
+async fn look(cluster: &Cluster) -> bool {
+    if cluster.settings.sticky {
+        match cluster.api.pods_of(&cluster.settings.builders).await {
+            Ok(pods) => cluster.nodes.known().builders = nodes_of(&pods).into_iter().collect(),
+            Err(error) => tracing::debug!(%error, "the pods of container engines cannot be listed"),
+        }
+    }
+    match cluster.api.nodes().await {
+        Ok(nodes) => {
+            cluster.nodes.known().nodes =
+                nodes.iter().filter(|node| takes_pods(node)).filter_map(name_of).collect();
+            true
+        }
+        Err(error) if error.code() == 403 => {
+            let mut known = cluster.nodes.known();
+            if !std::mem::replace(&mut known.denied, true) {
+                tracing::warn!(
+                    %error,
+                    "this worker may not list nodes: those count that build pods were seen on. The ClusterRole in deploy/ gives that right"
+                );
+            }
+            let seen: Vec<Pod> = cluster.pods.there().iter().map(|pod| (**pod).clone()).collect();
+            let mut nodes: BTreeSet<String> = known.nodes.drain(..).collect();
+            nodes.extend(nodes_of(&seen));
+            known.nodes = nodes.into_iter().collect();
+            false
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the nodes cannot be listed");
+            false
+        }
+    }
+}
+
+fn nodes_of(pods: &[Pod]) -> BTreeSet<String> {
+    pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect()
+}
+
+fn name_of(node: &Node) -> Option<String> {
+    node.metadata.name.clone()
+}
+
+fn takes_pods(node: &Node) -> bool {
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    !cordoned && conditions.iter().any(|found| found.type_ == "Ready" && found.status == "True")
+}

@@ -1,0 +1,245 @@
+//! One run: a pod, from its creation or adoption to its end, driven by a task of its own. The
+//! task learns all from the shared watch and follows one log stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fairlane_common::{Build, Token};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::Cluster;
+use super::api::ApiError;
+use super::cluster::Held;
+use super::pods::Seen;
+use super::sync::Window;
+use crate::backoff::jittered;
+use crate::boot_time::BootTime;
+use crate::executor::{Ended, Exit, Run, RunEvent, RunSpec, StopCause};
+use crate::pod;
+
+/// Lines read ahead of the build's task.
+const EVENTS_MAX: usize = 128;
+/// First pause after a call that failed.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// Longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What is wanted of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Orders {
+    pub(super) deadline: BootTime,
+    pub(super) stop: Option<Duration>,
+    pub(super) hand_over: bool,
+}
+
+/// The last event of a run comes as the error of whatever was under way.
+pub(super) type Step<T> = Result<T, RunEvent>;
+
+/// A run as its build's task sees it.
+pub(super) struct PodRun {
+    events: mpsc::Receiver<RunEvent>,
+    orders: watch::Sender<Orders>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// How a run comes about.
+pub(super) enum Begin {
+    /// With these variables for its command.
+    Create(std::collections::BTreeMap<String, String>),
+    Adopt,
+}
+
+impl PodRun {
+    pub(super) fn begin(cluster: &Arc<Cluster>, spec: &RunSpec<'_>, begin: Begin) -> Self {
+        let (out, events) = mpsc::channel(EVENTS_MAX);
+        let (orders, orders_out) =
+            watch::channel(Orders { deadline: spec.deadline, stop: None, hand_over: false });
+        let name = pod::pod_name(spec.build, spec.build.attempt);
+        let driver = Driver {
+            seen: cluster.pods.subscribe(&name),
+            _held: cluster.hold(&name),
+            cluster: Arc::clone(cluster),
+            build: spec.build.clone(),
+            token: spec.token.clone(),
+            avoided: spec.avoided.iter().map(ToString::to_string).collect(),
+            name,
+            orders: orders_out,
+            out,
+            note: String::new(),
+            pause: PAUSE_FIRST,
+        };
+        let window = Window::of_stored(&spec.stored);
+        let task = tokio::spawn(driver.drive(begin, window).in_current_span());
+        Self { events, orders, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+#[async_trait]
+impl Run for PodRun {
+    async fn follow(&mut self) -> RunEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Its task has failed; the pod is as it was.
+            None => RunEvent::HandedOver,
+        }
+    }
+
+    fn renewed(&mut self, deadline: BootTime) {
+        self.orders.send_modify(|orders| orders.deadline = orders.deadline.max(deadline));
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        self.orders.send_modify(|orders| {
+            orders.stop = Some(orders.stop.map_or(grace, |known| known.min(grace)));
+        });
+    }
+
+    fn abandon(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+
+    fn hand_over(&mut self) {
+        self.orders.send_modify(|orders| orders.hand_over = true);
+    }
+}
+
+/// What drives a run.
+pub(super) struct Driver {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) build: Build,
+    pub(super) token: Token,
+    /// Nodes that all builds avoid.
+    pub(super) avoided: Vec<String>,
+    pub(super) name: String,
+    pub(super) orders: watch::Receiver<Orders>,
+    pub(super) seen: watch::Receiver<Seen>,
+    /// Keeps the janitor away.
+    _held: Held,
+    pub(super) out: mpsc::Sender<RunEvent>,
+    /// What was last said to those who wait.
+    note: String,
+    pause: Duration,
+}
+
+impl Driver {
+    async fn drive(mut self, begin: Begin, window: Window) {
+        let last = match Box::pin(self.begin(begin)).await {
+            Ok(pod) => self.follow_pod(pod, window).await,
+            Err(last) => last,
+        };
+        // Fails only where nobody listens any more.
+        let _ = self.out.send(last).await;
+    }
+
+    async fn begin(&mut self, begin: Begin) -> Step<Pod> {
+        match begin {
+            Begin::Create(env) => Box::pin(self.create(env)).await,
+            Begin::Adopt => self.adopt().await,
+        }
+    }
+
+    /// Takes over the pod of a run that somebody else began.
+    async fn adopt(&mut self) -> Step<Pod> {
+        loop {
+            self.may_change(true).await?;
+            match self.cluster.api.pod(&self.name).await {
+                Ok(Some(pod)) => {
+                    if let Some(pod) = self.mark(pod).await? {
+                        return Ok(pod);
+                    }
+                }
+                Ok(None) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+    }
+
+    /// Marks a pod as this holder's; `None` when it was changed meanwhile and is to be read again.
+    pub(super) async fn mark(&mut self, pod: Pod) -> Step<Option<Pod>> {
+        let marks = match pod::identity(&pod.metadata) {
+            Ok(marks) if marks.attempt == self.build.attempt => marks,
+            Ok(_) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
+            Err(error) => return Err(self.in_the_way(&error)),
+        };
+        if marks.token == self.token {
+            return Ok(Some(pod));
+        }
+        if marks.token.epoch > self.token.epoch {
+            return Err(RunEvent::Taken);
+        }
+        let patch = pod::token_patch(&self.token, &pod.metadata);
+        match self.cluster.api.patch_pod(&self.name, patch).await {
+            Ok(pod) => {
+                tracing::info!(pod = self.name, from = %marks.token.worker, "adopted the pod");
+                Ok(Some(pod))
+            }
+            // Another uid is 422, another version 409.
+            Err(error) if matches!(error.code(), 404 | 409 | 422) => Ok(None),
+            Err(error) => self.failed(&error).await.map(|()| None),
+        }
+    }
+
+    /// Waits until something may be changed in the cluster: not past the lease's end, and not
+    /// against what is wanted. `made`: there is a pod, or may be.
+    pub(super) async fn may_change(&mut self, made: bool) -> Step<()> {
+        loop {
+            let orders = *self.orders.borrow_and_update();
+            if orders.hand_over {
+                let lost = RunEvent::Lost("its worker ended before its pod was created".to_owned());
+                return Err(if made { RunEvent::HandedOver } else { lost });
+            }
+            if orders.stop.is_some() && !made {
+                let exit = Exit { stopped: Some(StopCause::Ordered), ..Exit::default() };
+                return Err(RunEvent::Exited(Ended { exit, ..Ended::default() }));
+            }
+            if !orders.deadline.has_passed() {
+                return Ok(());
+            }
+            tracing::debug!("the lease has to be renewed before the pod may be touched");
+            if self.orders.changed().await.is_err() {
+                return Err(RunEvent::HandedOver);
+            }
+        }
+    }
+
+    /// Says what is waited for, and waits after a call that failed.
+    pub(super) async fn failed(&mut self, error: &ApiError) -> Step<()> {
+        if !error.passes() {
+            let reason = self.cluster.explain(error);
+            self.cluster.gate.misconfigured(&reason);
+            self.say(&reason).await?;
+        } else if self.pause > PAUSE_FIRST {
+            self.say(&format!("waiting for the cluster: {error}")).await?;
+        }
+        tracing::debug!(%error, "a call to the cluster failed");
+        let wait = jittered(self.pause).max(error.wait());
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.wait(wait).await;
+        Ok(())
+    }
+
+    /// Waits for so long, or for other orders.
+    pub(super) async fn wait(&mut self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            changed = self.orders.changed() => if changed.is_err() { tokio::time::sleep(time).await },
+        }
+    }
+
+    pub(super) fn worked(&mut self) {
+        self.pause = PAUSE_FIRST;
+    }
+
+    /// Says what the run waits for, once.
+    pub(super) async fn say(&mut self, note: &str) -> Step<()> {
+        if self.note == note {
+            return Ok(());
+        }
+        note.clone_into(&mut self.note);
+        self.out.send(RunEvent::Note(note.to_owned())).await.map_err(|_| RunEvent::HandedOver)
+    }
+}
