@@ -31,7 +31,7 @@ const fn core(resource: &'static str, name: &'static str, namespaced: bool) -> K
 }
 
 /// Every kind that is stored.
-pub(super) static KINDS: [Kind; 9] = [
+pub(super) static KINDS: [Kind; 11] = [
     core("pods", "Pod", true),
     core("secrets", "Secret", true),
     core("events", "Event", true),
@@ -39,6 +39,14 @@ pub(super) static KINDS: [Kind; 9] = [
     core("resourcequotas", "ResourceQuota", true),
     core("nodes", "Node", false),
     core("namespaces", "Namespace", false),
+    core("serviceaccounts", "ServiceAccount", true),
+    Kind {
+        resource: "priorityclasses",
+        name: "PriorityClass",
+        group: "scheduling.k8s.io",
+        version: "v1",
+        namespaced: false,
+    },
     Kind { resource: "daemonsets", name: "DaemonSet", group: "apps", version: "v1", namespaced: true },
     Kind {
         resource: "poddisruptionbudgets",

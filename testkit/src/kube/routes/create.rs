@@ -45,6 +45,9 @@ pub(super) fn answer(
     if kind.namespaced {
         check_namespace(shared, kind, &namespace, &name)?;
     }
+    if kind.name == "Pod" {
+        check_references(shared, &object, &namespace, &name)?;
+    }
     object["metadata"]["namespace"] = json!(namespace);
     defaults::fill(kind, &mut object, call);
     let causes = validate::causes(kind, &object);
@@ -137,6 +140,27 @@ fn check_namespace(shared: &Shared, kind: &Kind, namespace: &str, name: &str) ->
     });
     Err(Status::forbidden(kind.resource, Some(name), &why)
         .details(json!({ "name": name, "kind": kind.resource, "causes": [cause] })))
+}
+
+/// A pod is refused whose account or priority class is not there; each namespace has an account `default`.
+fn check_references(shared: &Shared, pod: &Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let account = text(pod, "/spec/serviceAccountName");
+    let class = text(pod, "/spec/priorityClassName");
+    let store = shared.store();
+    let why = if !matches!(account, "" | "default")
+        && !store.exists(&Key::new("serviceaccounts", namespace, account))
+    {
+        format!(
+            "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+        )
+    } else if !matches!(class, "" | "system-node-critical" | "system-cluster-critical")
+        && !store.exists(&Key::new("priorityclasses", "", class))
+    {
+        format!("no PriorityClass with name {class} was found")
+    } else {
+        return Ok(());
+    };
+    Err(Status::forbidden("pods", Some(name), &why))
 }
 
 fn check_quota(
