@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
 
 mod bench;
+mod doctor;
 mod rule;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
 pub(crate) use bench::{Bench, Measure};
+pub(crate) use doctor::Doctor;
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
 pub(crate) use crate::commands::replay::Replay;
@@ -342,31 +344,6 @@ pub(crate) struct Cancel {
     /// What its watchers are told
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-/// Look for what is wrong: with Redis, with the queue in it, with dispatchers and workers
-///
-/// Looks at the Redis of --redis-url, else at that of `fairlane up` on this machine, and at the
-/// dispatchers. Each finding says what to do. Exit code 1 if there is an error.
-///
-/// Example: fairlane doctor --redis-url redis://127.0.0.1:6379
-#[derive(Debug, Args)]
-#[command(display_order = 12)]
-pub(crate) struct Doctor {
-    /// Redis
-    #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
-    pub(crate) redis_url: Option<String>,
-    /// The prefix of the queue's keys
-    #[arg(long, env = "FAIRLANE_PREFIX", value_name = "PREFIX", default_value = "fairlane")]
-    pub(crate) prefix: String,
-    /// The data folder of `fairlane up`; ~/.local/share/fairlane by default
-    #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub(crate) data: Option<PathBuf>,
-    /// The command that builds an image, to be looked for on this machine
-    #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
-    pub(crate) command: Option<String>,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod doctor;
+mod doctor_kubernetes;
 mod faults;
 mod git;
 mod help;

@@ -26,6 +26,14 @@ pub(super) struct Finding {
     advice: Option<String>,
 }
 
+#[cfg(test)]
+impl Finding {
+    /// Its text and its advice.
+    pub(super) fn in_full(&self) -> String {
+        format!("{} {}", self.text, self.advice.as_deref().unwrap_or_default())
+    }
+}
+
 /// All that was found.
 #[derive(Debug, Default)]
 pub(super) struct Findings(pub(super) Vec<Finding>);

@@ -1,12 +1,15 @@
 //! `fairlane doctor`: look for what is wrong, and say what to do about it.
 
 mod findings;
+mod kubernetes;
 mod redis;
 
 use anyhow::Result;
 use fairlane_common::keys::Keys;
+use fairlane_common::queue::inspect::WorkerView;
 use fairlane_common::{Link, Queue, RedisUrl};
 use fairlane_dispatcher::api::Health;
+use fairlane_worker::ExecutorKind;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
 
 use crate::args::Doctor;
@@ -23,11 +26,15 @@ const CHECK_MAX: usize = 1000;
 pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
     let mut findings = Findings::default();
     let redis = redis_url(&args)?;
-    if let Some(url) = &redis {
-        redis_and_queue(url, &args.prefix, &mut findings).await?;
-    }
+    let workers = match &redis {
+        Some(url) => redis_and_queue(url, &args.prefix, &mut findings).await?,
+        None => Vec::new(),
+    };
     dispatchers(&args, redis.is_some(), &mut findings).await?;
-    command(args.command.as_deref(), &mut findings);
+    match args.executor {
+        ExecutorKind::Process => command(args.command.as_deref(), &mut findings),
+        ExecutorKind::Kubernetes => Box::pin(kubernetes::look(&args, &workers, &mut findings)).await,
+    }
     findings.write(output);
     Ok(if findings.has(Level::Error) { Exit::Failed } else { Exit::Good })
 }
@@ -59,7 +66,8 @@ fn redis_url(args: &Doctor) -> Result<Option<RedisUrl>> {
     Ok(Some(format!("unix://{}", socket.display()).parse()?))
 }
 
-async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) -> Result<()> {
+/// Looks at Redis and the queue in it; returns the workers that are alive.
+async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) -> Result<Vec<WorkerView>> {
     let keys = Keys::new(prefix)?;
     let looked = async {
         let link = Link::open(url).await?;
@@ -72,7 +80,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
             let why = clean(&exit::in_full(&error), Colors::Drop);
             let advice = "Is it running, and are address and password right?";
             findings.error("redis", format!("{url}: {why}"), advice);
-            return Ok(());
+            return Ok(Vec::new());
         }
     };
     redis::judge(url, &info, findings);
@@ -82,17 +90,18 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
             format!("there is no queue under the prefix '{prefix}'"),
             "Start a dispatcher or a worker on this Redis, or name the right one with --redis-url and --prefix.",
         );
-        return Ok(());
+        return Ok(Vec::new());
     };
     match Queue::open(url, prefix).await {
         Ok(queue) => {
             findings.ok("schema", format!("the queue has layout {schema}"));
-            if let Err(error) = queue_itself(&queue, findings).await {
-                findings.error(
+            match queue_itself(&queue, findings).await {
+                Ok(workers) => return Ok(workers),
+                Err(error) => findings.error(
                     "queue",
                     format!("the queue cannot be read: {error}"),
                     "See Redis's log, and this release's notes.",
-                );
+                ),
             }
         }
         Err(error) => findings.error(
@@ -101,10 +110,10 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
             "All processes on one queue must be of neighboring releases.",
         ),
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
-async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {
+async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<Vec<WorkerView>> {
     let report = queue.check(CHECK_MAX).await?;
     if report.problems.is_empty() {
         findings.ok("queue", format!("{} entries compared, all fit together", report.checked));
@@ -135,6 +144,15 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
             format!("{} alive, {} slots, {} builds running", workers.len(), snapshot.slots, snapshot.leased),
         );
     }
+    for worker in &workers {
+        if let Some(why) = &worker.paused {
+            findings.warning(
+                "workers",
+                format!("{} takes no builds at present: {why}", worker.id),
+                "What it runs goes on; it tries again by itself.",
+            );
+        }
+    }
     let mut releases: Vec<&str> = workers.iter().map(|worker| worker.version.as_str()).collect();
     releases.sort_unstable();
     releases.dedup();
@@ -157,7 +175,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
     } else {
         findings.ok("dispatchers", format!("{} alive", snapshot.dispatchers));
     }
-    Ok(())
+    Ok(workers)
 }
 
 async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Findings) -> Result<()> {

@@ -1,0 +1,45 @@
+//! Options of `doctor`.
+
+#![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use fairlane_worker::ExecutorKind;
+use fairlane_worker::pod::KubernetesArgs;
+
+use super::Reach;
+
+/// Look for what is wrong: with Redis, the queue in it, dispatchers, workers, and the cluster that builds
+///
+/// Looks at the Redis of --redis-url, else at that of `fairlane up` on this machine, at the
+/// dispatchers, and with --executor kubernetes at the cluster that a worker of the same options and
+/// environment would build in: it changes nothing there. Each finding says what to do. Exit code 1
+/// if there is an error.
+///
+/// Examples:
+///   fairlane doctor --redis-url redis://127.0.0.1:6379
+///   kubectl exec deployment/fairlane-worker -- fairlane doctor
+#[derive(Debug, Args)]
+#[command(display_order = 12, verbatim_doc_comment)]
+pub(crate) struct Doctor {
+    /// Redis
+    #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// The prefix of the queue's keys
+    #[arg(long, env = "FAIRLANE_PREFIX", value_name = "PREFIX", default_value = "fairlane")]
+    pub(crate) prefix: String,
+    /// The data folder of `fairlane up`; ~/.local/share/fairlane by default
+    #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) data: Option<PathBuf>,
+    /// Where builds run: process, on machines like this one, or kubernetes
+    #[arg(long, env = "FAIRLANE_EXECUTOR", value_enum, default_value_t)]
+    pub(crate) executor: ExecutorKind,
+    /// The command that builds an image, to be looked for on this machine
+    #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
+    pub(crate) command: Option<String>,
+    #[command(flatten)]
+    pub(crate) kubernetes: KubernetesArgs,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}

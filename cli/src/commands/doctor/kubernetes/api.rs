@@ -1,0 +1,176 @@
+//! What is asked of the cluster: each call has a limit, and none changes anything.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use fairlane_worker::kube_client::Cluster;
+use futures::{StreamExt, stream};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota, Secret};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde::de::DeserializeOwned;
+
+use super::rights::{RIGHTS, Review, Right, Scope};
+
+/// How long one call may take; a person waits.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls at the same time: few, for the cluster may be ill.
+const AT_ONCE: usize = 8;
+/// Objects of one page: 500 nodes are some megabytes.
+const PAGE: u32 = 500;
+/// Pages of one list: Kubernetes is made for 5,000 nodes.
+const PAGES_MAX: usize = 20;
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer<T> {
+    /// It was answered.
+    Known(T),
+    /// The right to ask lacks, which is told elsewhere.
+    Denied,
+    /// It was not, and why.
+    Failed(String),
+}
+
+/// What the cluster says of a build pod that it was asked to take, and did not have to keep.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Trial {
+    /// It would take it, and makes this of it: defaults and webhooks have had their way.
+    Taken(Box<Pod>),
+    /// It would not, with its HTTP code and its own words.
+    Refused(u16, String),
+    /// It cannot be told, and why.
+    Failed(String),
+}
+
+/// Asks the cluster.
+pub(super) struct Asker<'a> {
+    cluster: &'a Cluster,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
+        Self { cluster }
+    }
+
+    /// Which of the rights this account has.
+    pub(super) async fn reviews(&self) -> Vec<Review> {
+        let wanted = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
+        stream::iter(wanted)
+            .map(|(right, verb)| async move { Review { right, verb, allowed: self.may(right, verb).await } })
+            .buffered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn may(&self, right: &Right, verb: &str) -> Answer<bool> {
+        let (resource, subresource) =
+            right.resource.split_once('/').map_or((right.resource, None), |(of, part)| (of, Some(part)));
+        let attributes = ResourceAttributes {
+            namespace: (right.scope == Scope::Namespace).then(|| self.cluster.namespace.clone()),
+            resource: Some(resource.to_owned()),
+            subresource: subresource.map(str::to_owned),
+            verb: Some(verb.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(attributes),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let reviews: Api<SelfSubjectAccessReview> = Api::all(self.cluster.client.clone());
+        match self.ask(reviews.create(&PostParams::default(), &review)).await {
+            Answer::Known(review) => Answer::Known(review.status.is_some_and(|status| status.allowed)),
+            Answer::Denied => Answer::Denied,
+            Answer::Failed(why) => Answer::Failed(why),
+        }
+    }
+
+    /// All nodes.
+    pub(super) async fn nodes(&self) -> Answer<Vec<Node>> {
+        self.list(&Api::all(self.cluster.client.clone()), ListParams::default()).await
+    }
+
+    /// The namespace's pods with these labels.
+    pub(super) async fn pods(&self, selector: &str) -> Answer<Vec<Pod>> {
+        self.list(&self.namespaced(), ListParams::default().labels(selector)).await
+    }
+
+    /// The namespace's quotas.
+    pub(super) async fn quotas(&self) -> Answer<Vec<ResourceQuota>> {
+        self.list(&self.namespaced(), ListParams::default()).await
+    }
+
+    /// Whether there is a Secret of that name; what is in it is not asked for.
+    pub(super) async fn has_secret(&self, name: &str) -> Answer<bool> {
+        let secrets: Api<Secret> = Api::namespaced(self.cluster.client.clone(), &self.cluster.namespace);
+        let only = ListParams::default().fields(&format!("metadata.name={name}")).limit(1);
+        match self.ask(secrets.list_metadata(&only)).await {
+            Answer::Known(found) => Answer::Known(!found.items.is_empty()),
+            Answer::Denied => Answer::Denied,
+            Answer::Failed(why) => Answer::Failed(why),
+        }
+    }
+
+    /// Whether the cluster would take a pod: it goes through every check and is not kept.
+    pub(super) async fn try_pod(&self, pod: &Pod) -> Trial {
+        let params = PostParams { dry_run: true, ..PostParams::default() };
+        let pods: Api<Pod> = self.namespaced();
+        match tokio::time::timeout(CALL_TIMEOUT, pods.create(&params, pod)).await {
+            Ok(Ok(pod)) => Trial::Taken(Box::new(pod)),
+            Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+                Trial::Refused(status.code, status.message)
+            }
+            Ok(Err(error)) => Trial::Failed(self.cluster.explain(&error)),
+            Err(_) => Trial::Failed(too_late()),
+        }
+    }
+
+    fn namespaced<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.cluster.client.clone(), &self.cluster.namespace)
+    }
+
+    async fn list<K: Clone + DeserializeOwned + Debug>(
+        &self,
+        api: &Api<K>,
+        params: ListParams,
+    ) -> Answer<Vec<K>> {
+        let (mut params, mut all) = (params.limit(PAGE), Vec::new());
+        for _ in 0..PAGES_MAX {
+            let page = match self.ask(api.list(&params)).await {
+                Answer::Known(page) => page,
+                Answer::Denied => return Answer::Denied,
+                Answer::Failed(why) => return Answer::Failed(why),
+            };
+            let next = page.metadata.continue_.filter(|token| !token.is_empty());
+            all.extend(page.items);
+            match next {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+        Answer::Known(all)
+    }
+
+    async fn ask<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Answer<T> {
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(answer)) => Answer::Known(answer),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Answer::Denied,
+            Ok(Err(error)) => Answer::Failed(self.cluster.explain(&error)),
+            Err(_) => Answer::Failed(too_late()),
+        }
+    }
+}
+
+fn too_late() -> String {
+    format!("the Kubernetes API did not answer within {} s", CALL_TIMEOUT.as_secs())
+}
