@@ -61,7 +61,10 @@ async fn a_wrong_file_is_refused_with_its_name_and_what_to_do() {
 async fn a_worker_does_not_start_with_a_pod_template_that_is_none() {
     let home = home("sticky_builds = true\npod_template = 'pod.yaml'");
     for (template, says) in [
-        ("spec: { nodeSelectr: { a: b } }", "the pod template pod.yaml: spec.nodeSelectr: no pod has such a field"),
+        (
+            "spec: { nodeSelectr: { a: b } }",
+            "the pod template pod.yaml: spec.nodeSelectr: no pod has such a field",
+        ),
         ("kind: Deployment", "it is no pod"),
         ("spec: { restartPolicy: Always }", "spec.restartPolicy is Fairlane's own"),
         ("spec: { volumes: [{ name: docker-socket, emptyDir: {} }] }", "spec.volumes[0]"),

@@ -6,4 +6,5 @@ mod building;
 mod draining;
 mod faults;
 mod killing;
+mod pods;
 mod scene;
