@@ -4,7 +4,7 @@
 --   of a failure, ARGV[7] reason, ARGV[8] node that it ran on or empty, ARGV[9] last log lines or empty,
 --   ARGV[10] id of the last log entry or empty, ARGV[11] random number in [0, 1), ARGV[12] blame of the
 --   node: certain, suspect or empty, ARGV[13] what a suspect failed of, the same on any node
--- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'}
+-- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local refused = gate()
 if refused then return refused end
@@ -60,14 +60,18 @@ do
   if not succeeds then
     b = load(id)
     local state = b.state
-    if state and is_ended(state) then
+    if not state then return { 'unknown' } end
+    if is_ended(state) then
       if b.epoch == epoch and b.worker == worker then return { 'ended', state } end
       return { 'stale' }
     end
     -- Given up for lost and not begun again: what its last holder made is good all the same.
     late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
     if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.attempt) } end
-    if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then return { 'stale' } end
+    if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then
+      -- Redis knows of no lease as late as this one: it has lost the claim.
+      return { (tonumber(b.epoch) or 0) < tonumber(epoch) and 'unknown' or 'stale' }
+    end
 
     -- Either way begins with a ZREM, so that at maxmemory the rest passes too.
     if late then

@@ -18,14 +18,21 @@ local GRACE_MS = 5000
 local function live(b) return b.state == 'starting' or b.state == 'running' or b.state == 'orphaned' end
 local function held(build, of) return { 'held', build, of, call('HGETALL', base .. 'build:' .. build) } end
 
+-- What a registration leaves with its build, so that it is known when it is repeated.
+local function mark(token) return holder .. ' ' .. ARGV[3] .. ' ' .. token end
+local function marked(build, b)
+  return live(b) and b.worker == worker and call('HGET', base .. 'build:' .. build, 'registered') == mark(b.epoch)
+end
+
 -- Gives the lease on a live build, whose permits are as they are.
 local function lease_to(build, b, token)
-  local state = (b.started or started ~= '') and 'running' or 'starting'
+  local state = started ~= '' and 'running' or 'starting'
   b.seq = b.seq + 1
   call('ZREM', base .. 'orphans', build)
   call('ZADD', base .. 'leases', ms(now + lease), build)
   call('HSET', base .. 'build:' .. build, 'state', state, 'epoch', ms(token), 'worker', worker, 'place', where_runs,
-    'seq', ms(b.seq), 'started', b.started or started, 'node', ARGV[12])
+    'seq', ms(b.seq), 'attempt', ms(attempt), 'claimed', claimed, 'started', started, 'node', ARGV[12],
+    'registered', mark(ms(token)))
   tell(build, b.lane, state, b.seq)
   return held(build, ms(token))
 end
@@ -41,7 +48,7 @@ local function hold(build, b, token)
     T.background = T.background + 1
     call('HINCRBY', base .. 'totals', 'background', 1)
   end
-  call('HSET', base .. 'build:' .. build, 'claimed', claimed, 'attempt', ms(attempt), 'shared', shared or '',
+  call('HSET', base .. 'build:' .. build, 'shared', shared or '',
     'bg', background and '1' or '', 'not_before', '', 'note', '')
   local reply = lease_to(build, b, token)
   place(b.lane, stats, permits + 1)
@@ -55,14 +62,16 @@ if b.state and is_ended(b.state) then
   local to = call('HGET', base .. 'build:' .. id, 'moved')
   local after = to and load(to)
   if not (after and after.state) then return { 'ended', b.state } end
-  -- Said before, and the answer was lost.
-  if live(after) and after.worker == worker and after.place == where_runs then return held(to, after.epoch) end
+  if marked(to, after) then return held(to, after.epoch) end
   return { 'taken', to }
 end
 local known = tonumber(b.epoch) or 0
-if live(b) and b.worker == worker and known >= epoch then
+if holds(b, ARGV[3], worker) or marked(id, b) then
   -- Said before, or never lost. Also when it was orphaned: its holder was only slow.
-  if b.state == 'orphaned' then return lease_to(id, b, known) end
+  if b.state == 'orphaned' then
+    started = b.started or started
+    return lease_to(id, b, known)
+  end
   write_first()
   call('ZADD', base .. 'leases', ms(now + lease), id)
   return held(id, b.epoch)

@@ -114,6 +114,7 @@ impl End {
                     _ => format!("attempt {attempt} follows"),
                 },
                 Finished::Stale => "the lease is another's: nothing was changed".to_owned(),
+                Finished::Unknown => "Redis has lost the build: nothing was changed".to_owned(),
             },
             Self::Release(release) => match (queue.release(token, release).await?, release) {
                 (Some(state), Release::Lost { reason }) => format!("{state} again: {reason}"),

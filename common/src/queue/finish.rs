@@ -58,6 +58,8 @@ pub enum Finished {
     },
     /// The lease was another's: nothing was changed.
     Stale,
+    /// Redis has lost the build, or the claim on it: [`Queue::register`] the run, then say this again.
+    Unknown,
 }
 
 impl Queue {
@@ -88,6 +90,7 @@ impl Queue {
             "ended" => Ok(Finished::Ended(reply.parse()?)),
             "retried" => Ok(Finished::Retried { not_before: reply.parse()?, attempt: reply.parse()? }),
             "stale" => Ok(Finished::Stale),
+            "unknown" => Ok(Finished::Unknown),
             _ => Err(reply.unknown()),
         }
     }

@@ -244,6 +244,12 @@ async fn what_redis_knows_better_stays() {
     assert_eq!(scene.queue.snapshot().await.unwrap().orphaned, 0);
     // A live lease is not taken by whoever found the pod.
     assert!(matches!(register(&scene, &run_of(&first, "thief")).await, Registered::Stale));
+    // Nor does an older run get the token of a later one of the same worker.
+    scene.queue.release(&first.token, &Release::Handover).await.unwrap();
+    let first_run = run_of(&first, "w");
+    let first = scene.claim("w", 1).await.remove(0);
+    assert!(first.adopted && first.token.epoch > first_run.token.epoch);
+    assert!(matches!(register(&scene, &first_run).await, Registered::Stale));
     // Given up for lost and back in line: the run must not go on.
     let lost = Release::Lost { reason: "gone".to_owned() };
     scene.queue.release(&first.token, &lost).await.unwrap();
@@ -272,7 +278,7 @@ async fn a_finish_that_was_lost_is_found_again() {
     // Redis does not know it: first the run, then its end.
     let second = running(&scene, "o/unknown").await;
     scene.begin_anew().await;
-    assert_eq!(scene.finish(&second.token, Outcome::Succeeded).await, Finished::Stale);
+    assert_eq!(scene.finish(&second.token, Outcome::Succeeded).await, Finished::Unknown);
     let held = held(register(&scene, &run_of(&second, "w")).await);
     let finish = Finish::of(Outcome::Succeeded);
     let finished = scene.queue.finish(&held.token, &finish).await.unwrap();

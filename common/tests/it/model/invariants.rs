@@ -21,6 +21,9 @@ pub(crate) struct State {
     workers: u64,
     orphans: u64,
     placing: bool,
+    /// Whether runs are being registered after Redis was emptied.
+    pub(crate) refilling: bool,
+    pub(crate) avoided: usize,
     shared_permits: HashMap<Pattern, HashSet<BuildId>>,
 }
 
@@ -48,6 +51,8 @@ impl State {
             slots: snapshot.slots,
             workers: snapshot.workers,
             orphans: snapshot.orphaned,
+            refilling: snapshot.refill_until.is_some(),
+            avoided: scene.queue.nodes().await.unwrap().len(),
             shared_permits,
             placing: timers.iter().any(|timer| timer.starts_with("replace:")),
         }
@@ -131,6 +136,10 @@ pub(crate) fn check_step(before: &State, after: &State) -> Result<(), Broken> {
             return Err(format!("{id} changed without its counter: {old:?} to {new:?}"));
         }
     }
+    // A third of the three nodes that workers know of.
+    if after.avoided > 1 {
+        return Err(format!("{} of 3 nodes are avoided", after.avoided));
+    }
     for build in after.live() {
         if build.worker.is_none() || build.epoch == 0 {
             return Err(format!("{} is live without a holder", build.id));
@@ -177,7 +186,10 @@ pub(crate) fn check_claim(
     draining: bool,
 ) -> Result<(), Broken> {
     let fresh = check_count(before, claimed, claim, draining)?;
-    if draining {
+    if before.refilling && !fresh.is_empty() {
+        return Err("a build was begun before it was known what runs".to_owned());
+    }
+    if draining || before.refilling {
         return Ok(());
     }
     let mut permits = Permits::of(before);
@@ -224,7 +236,7 @@ pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
     let waiting = state.builds.values().filter(|b| b.state == BuildState::Queued && b.not_before.is_none());
     let startable = waiting.filter(|build| permits.may_start(state, build)).min_by_key(|build| build.due);
     match startable {
-        Some(build) if tokens == 0 && state.workers > 0 && !state.placing => {
+        Some(build) if tokens == 0 && state.workers > 0 && !state.placing && !state.refilling => {
             Err(format!("nobody is told that {} of {} could start", build.id, build.lane))
         }
         _ => Ok(()),

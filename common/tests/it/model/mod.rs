@@ -44,6 +44,13 @@ pub(crate) enum Step {
     Unrule { pattern: u8 },
     /// An operator drains a worker or takes it back.
     Drain { worker: u8, on: bool },
+    /// A worker takes no builds for the time being, or takes them again.
+    Pause { worker: u8, on: bool },
+    /// Redis loses everything. Workers register what they run with their next heartbeat; if `late`,
+    /// after builds are begun again.
+    Flush { late: bool },
+    /// A worker registers runs whose holder has died.
+    Sweep { worker: u8 },
     /// Time passes, with processes that reap.
     Pass { ms: u16 },
     /// Time jumps with nobody there: Redis was away.
@@ -52,8 +59,8 @@ pub(crate) enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     use Step::{
-        Beat, BeatDispatcher, Cancel, Claim, Crash, Drain, Finish, Ghost, Jump, Pass, Release, Report, Rule,
-        Submit, Unrule, Watch,
+        Beat, BeatDispatcher, Cancel, Claim, Crash, Drain, Finish, Flush, Ghost, Jump, Pass, Pause, Release,
+        Report, Rule, Submit, Sweep, Unrule, Watch,
     };
     let n = any::<u8>;
     let b = any::<bool>;
@@ -66,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => n().prop_map(|worker| Beat { worker }),
         8 => (n(), n(), rare()).prop_map(|(worker, free, again)| Claim { worker, free, again }),
         4 => n().prop_map(|token| Report { token }),
-        7 => (n(), n(), rare()).prop_map(|(token, outcome, again)| Finish { token, outcome, again }),
+        9 => (n(), n(), rare()).prop_map(|(token, outcome, again)| Finish { token, outcome, again }),
         2 => (n(), b(), rare()).prop_map(|(token, handover, again)| Release { token, handover, again }),
         3 => (n(), n()).prop_map(|(token, act)| Ghost { token, act }),
         1 => n().prop_map(|worker| Crash { worker }),
@@ -74,6 +81,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (n(), n()).prop_map(|(pattern, kind)| Rule { pattern, kind }),
         1 => n().prop_map(|pattern| Unrule { pattern }),
         1 => (n(), b()).prop_map(|(worker, on)| Drain { worker, on }),
+        2 => (n(), b()).prop_map(|(worker, on)| Pause { worker, on }),
+        1 => b().prop_map(|late| Flush { late }),
+        2 => n().prop_map(|worker| Sweep { worker }),
         5 => (1..8000_u16).prop_map(|ms| Pass { ms }),
         1 => (4..200_u8).prop_map(|s| Jump { s }),
     ]

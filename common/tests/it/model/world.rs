@@ -1,10 +1,12 @@
 //! The processes of a history: what they know, and what really runs.
 
+mod refill;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use fairlane_common::queue::{
-    Beat, Claim, DispatcherBeat, Finish, Finished, Held, Outcome, Release, Renewal, Submitted,
+    Beat, Blame, Claim, Claimed, DispatcherBeat, Finish, Finished, Held, Outcome, Release, Renewal, Submitted,
 };
 use fairlane_common::rule::Stop;
 use fairlane_common::{Build, BuildId, BuildState, DispatcherId, FailureClass, Rule, Token, WorkerId};
@@ -12,7 +14,7 @@ use uuid::Uuid;
 
 use super::Step;
 use super::invariants::{self, Broken, State};
-use crate::scene::{START_MS, Scene, ask, background, failed};
+use crate::scene::{K8S, START_MS, Scene, ask, background, beat_of, failed};
 
 const LEASE_MS: u64 = 10_000;
 pub(crate) const PATTERNS: [&str; 6] =
@@ -27,15 +29,15 @@ pub(crate) struct Worker {
     pub(crate) slots: usize,
     pub(crate) held: Vec<Token>,
     pub(crate) draining: bool,
+    paused: bool,
 }
 
 /// A run in the world outside.
 #[derive(Debug)]
 pub(crate) struct Run {
     build: BuildId,
-    /// Shown when a second run starts beside it.
-    #[expect(dead_code, reason = "read by Debug")]
-    attempt: u32,
+    /// What is written on it: its build, and the holder who last took it.
+    claimed: Claimed,
     /// When a process is killed by its supervisor; pods live until somebody ends them.
     dies_at: Option<u64>,
 }
@@ -65,6 +67,29 @@ fn ensure(fits: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
     if fits { Ok(()) } else { Err(broken()) }
 }
 
+fn blamed(blame: Blame) -> Outcome {
+    Outcome::Failed { class: FailureClass::Infrastructure, reason: "it broke".to_owned(), blame }
+}
+
+impl Worker {
+    fn is_in_cluster(&self) -> bool {
+        self.place.starts_with("k8s")
+    }
+
+    /// The nodes that it knows of.
+    fn nodes(&self) -> usize {
+        if self.is_in_cluster() { 3 } else { 0 }
+    }
+
+    fn beat(&self) -> Beat {
+        Beat {
+            paused: self.paused.then(|| "the cluster is full".to_owned()),
+            nodes: self.nodes(),
+            ..beat_of(self.id.as_str(), &self.place, self.slots, &self.held)
+        }
+    }
+}
+
 impl<'a> World<'a> {
     pub(crate) async fn new(scene: &'a Scene) -> Self {
         scene.clock.set_ms(START_MS);
@@ -92,9 +117,8 @@ impl<'a> World<'a> {
     fn start_worker(&mut self, place: &str, slots: usize) -> Worker {
         self.serial += 1;
         let id: WorkerId = format!("w{}", self.serial).parse().unwrap();
-        let place =
-            if place.starts_with("k8s") { "k8s:test/builds".to_owned() } else { format!("process:{id}") };
-        Worker { id, place, slots, held: vec![], draining: false }
+        let place = if place.starts_with("k8s") { K8S.to_owned() } else { format!("process:{id}") };
+        Worker { id, place, slots, held: vec![], draining: false, paused: false }
     }
 
     fn now(&self) -> u64 {
@@ -138,6 +162,15 @@ impl<'a> World<'a> {
             Step::Finish { token, outcome, again } => self.finish(token, outcome, again).await,
             Step::Release { token, handover, again } => self.release(token, handover, again).await,
             Step::Ghost { token, act } => self.ghost(token, act).await,
+            Step::Sweep { worker } => self.sweep(usize::from(worker) % workers).await,
+            Step::Flush { late } => {
+                self.flush(late).await;
+                Ok(())
+            }
+            Step::Pause { worker, on } => {
+                self.workers[usize::from(worker) % workers].paused = on;
+                Ok(())
+            }
             Step::Crash { worker } => {
                 self.crash(usize::from(worker) % workers);
                 Ok(())
@@ -244,27 +277,22 @@ impl<'a> World<'a> {
     async fn beat(&mut self, at: usize) -> Result<(), Broken> {
         let now = self.now();
         let state = State::read(self.scene).await;
-        let worker = &mut self.workers[at];
-        let beat = Beat {
-            worker: worker.id.clone(),
-            host: "host".to_owned(),
-            version: "0".to_owned(),
-            place: worker.place.clone(),
-            slots: worker.slots,
-            draining: false,
-            paused: None,
-            nodes: 0,
-            lease: Duration::from_millis(LEASE_MS),
-            held: worker.held.clone(),
-        };
+        let beat = self.workers[at].beat();
         let reply = self.scene.queue.renew(&beat).await.unwrap();
+        let worker = &mut self.workers[at];
         worker.draining = reply.drain;
         let held = std::mem::take(&mut worker.held);
         for (token, renewal) in held.into_iter().zip(reply.renewals) {
             let good = state.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
-            ensure(good == (renewal != Renewal::Stale), || {
+            ensure(good == matches!(renewal, Renewal::Kept | Renewal::Cancel), || {
                 format!("{token:?} was renewed with {renewal:?}")
             })?;
+            if renewal == Renewal::Unknown {
+                let later = state.builds.get(&token.build).is_some_and(|build| build.epoch >= token.epoch);
+                ensure(!later, || format!("{token:?} is not known, though Redis has a later one"))?;
+                self.register(at, token).await?;
+                continue;
+            }
             if !good {
                 // Whoever finds its lease gone kills what it runs and touches nothing else.
                 self.runs.retain(|run| run.build != token.build || run.dies_at.is_none());
@@ -284,7 +312,7 @@ impl<'a> World<'a> {
         self.beat(at).await?;
         let before = State::read(self.scene).await;
         let worker = &self.workers[at];
-        let room = worker.slots.saturating_sub(worker.held.len());
+        let room = if worker.paused { 0 } else { worker.slots.saturating_sub(worker.held.len()) };
         let free = usize::from(free) % (room + 1);
         let claim = Claim {
             worker: worker.id.clone(),
@@ -314,7 +342,9 @@ impl<'a> World<'a> {
                     .find(|run| run.build == one.build.id && run.dies_at.is_none_or(|at| at > now));
                 ensure(alive.is_none(), || format!("{} starts while {alive:?} is alive", one.build.id))?;
                 let dies_at = process.then_some(now + LEASE_MS - 2000);
-                self.runs.push(Run { build: one.build.id, attempt: one.build.attempt, dies_at });
+                self.runs.push(Run { build: one.build.id, claimed: one.clone(), dies_at });
+            } else if let Some(run) = self.runs.iter_mut().find(|run| run.build == one.build.id) {
+                run.claimed = one.clone();
             }
             self.workers[at].held.push(one.token);
         }
@@ -350,18 +380,23 @@ impl<'a> World<'a> {
         ensure(good == (held != Held::Stale), || format!("a report of {token:?} gave {held:?}"))
     }
 
-    async fn finish(&mut self, number: u8, outcome: u8, again: bool) -> Result<(), Broken> {
+    async fn finish(&mut self, number: u8, outcome_number: u8, again: bool) -> Result<(), Broken> {
         let Some((at, token)) = self.held(number) else {
             return Ok(());
         };
-        let build = self.before.builds[&token.build].clone();
-        let outcome = match outcome % 6 {
-            0..=2 => Outcome::Succeeded,
-            3 => failed(FailureClass::Repository),
-            4 => failed(FailureClass::Infrastructure),
+        let known = self.before.builds.get(&token.build).cloned();
+        let Some(build) = known.filter(|build| build.epoch >= token.epoch) else {
+            return self.finish_unknown(at, token).await;
+        };
+        let outcome = match outcome_number % 8 {
+            0 | 1 => Outcome::Succeeded,
+            2 => blamed(Blame::Suspect { cause: "disk full".to_owned() }),
+            3..=5 => blamed(Blame::Certain),
+            6 => failed(FailureClass::Repository),
             _ => failed(FailureClass::Stuck),
         };
-        let finish = Finish::of(outcome.clone());
+        let node = self.workers[at].nodes().checked_sub(1).map(|_| format!("n{}", outcome_number / 8 % 2));
+        let finish = Finish { node: node.map(|node| node.parse().unwrap()), ..Finish::of(outcome.clone()) };
         let finished = self.scene.queue.finish(&token, &finish).await.unwrap();
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
@@ -389,12 +424,13 @@ impl<'a> World<'a> {
             return Ok(());
         };
         // A local process cannot be handed over: it ends with its worker.
-        let handover = handover && self.workers[at].place.starts_with("k8s");
+        let handover = handover && self.workers[at].is_in_cluster();
         let release =
             if handover { Release::Handover } else { Release::Lost { reason: "drained".to_owned() } };
-        let build = self.before.builds[&token.build].clone();
+        let build = self.before.builds.get(&token.build).cloned();
         let state = self.scene.queue.release(&token, &release).await.unwrap();
-        if is_current(&build, &token) {
+        let current = build.as_ref().is_some_and(|build| is_current(build, &token));
+        if current {
             ensure(state.is_some(), || format!("{token:?} could not be released: {build:?}"))?;
             if again {
                 let repeated = self.scene.queue.release(&token, &release).await.unwrap();
@@ -403,6 +439,8 @@ impl<'a> World<'a> {
             if !handover {
                 self.end_runs(token.build);
             }
+        } else if build.is_none() && !handover {
+            self.runs.retain(|run| run.claimed.token != token);
         }
         self.drop_token(at, &token);
         Ok(())
@@ -440,18 +478,8 @@ impl<'a> World<'a> {
 
     /// A worker that was frozen thaws, and renews what it thinks it holds.
     async fn renew_ghost(&self, token: &Token) -> Renewal {
-        let beat = Beat {
-            worker: token.worker.clone(),
-            host: "host".to_owned(),
-            version: "0".to_owned(),
-            place: "k8s:test/builds".to_owned(),
-            slots: 1,
-            draining: false,
-            paused: None,
-            nodes: 0,
-            lease: Duration::from_millis(LEASE_MS),
-            held: vec![token.clone()],
-        };
+        let held = std::slice::from_ref(token);
+        let beat = beat_of(token.worker.as_str(), K8S, 1, held);
         self.scene.queue.renew(&beat).await.unwrap().renewals[0]
     }
 
@@ -491,6 +519,7 @@ impl<'a> World<'a> {
         }
         for at in 0..self.workers.len() {
             let id = self.workers[at].id.clone();
+            self.workers[at].paused = false;
             self.beat(at).await?;
             self.scene.queue.drain_worker(&id, false, "model").await.unwrap();
         }
