@@ -14,7 +14,11 @@ pub(super) fn fill(kind: &Kind, object: &mut Value, call: &Call) {
         "Secret" => fill_secret(object),
         _ => {}
     }
+    let counts_generations = object.get("spec").is_some();
     let metadata = &mut object["metadata"];
+    if counts_generations {
+        metadata["generation"] = json!(1);
+    }
     metadata["managedFields"] = json!([manager]);
     if let Some(metadata) = metadata.as_object_mut() {
         metadata.retain(|_, value| !value.is_null());
@@ -22,7 +26,6 @@ pub(super) fn fill(kind: &Kind, object: &mut Value, call: &Call) {
 }
 
 fn fill_pod(pod: &mut Value) {
-    pod["metadata"]["generation"] = json!(1);
     let quality = quality_of_service(pod);
     let spec = &mut pod["spec"];
     for list in ["containers", "initContainers"] {

@@ -1,6 +1,5 @@
 //! How objects go.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +13,8 @@ use super::shared::Shared;
 pub(super) fn delete(shared: &Shared, key: &Key, grace: Option<u64>) -> Option<Object> {
     let object = shared.store().get(key)?;
     if key.resource != "pods" {
-        return remove_or_mark(shared, key, 0);
+        let held = !list(&object, "/metadata/finalizers").is_empty();
+        return if held { mark(shared, key, 0) } else { shared.store().remove(key) };
     }
     let uid = text(&object, "/metadata/uid");
     let own = object.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(30);
@@ -22,7 +22,8 @@ pub(super) fn delete(shared: &Shared, key: &Key, grace: Option<u64>) -> Option<O
         && !matches!(text(&object, "/status/phase"), "Succeeded" | "Failed");
     let grace = if runs { grace.unwrap_or(own) } else { 0 };
     if grace == 0 {
-        let last = remove_or_mark(shared, key, 0);
+        let marked = mark(shared, key, 0);
+        let last = remove_unheld(shared, key).or(marked);
         shared.order(uid, Order::Vanish);
         return last;
     }
@@ -51,17 +52,6 @@ pub(super) fn remove_unheld(shared: &Shared, key: &Key) -> Option<Object> {
         return store.remove(key);
     }
     None
-}
-
-fn remove_or_mark(shared: &Shared, key: &Key, grace: u64) -> Option<Object> {
-    let held = !list(&*shared.store().get(key)?, "/metadata/finalizers").is_empty();
-    if held {
-        return mark(shared, key, grace);
-    }
-    let last = shared.store().remove(key)?;
-    let mut answer = Value::clone(&last);
-    mark_at(&mut answer, grace);
-    Some(Arc::new(answer))
 }
 
 fn mark(shared: &Shared, key: &Key, grace: u64) -> Option<Object> {

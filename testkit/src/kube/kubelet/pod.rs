@@ -200,6 +200,7 @@ impl PodRun {
     /// Ends the containers for the reason given, and says so. Gives the order that removes the pod.
     async fn end(&mut self, ending: Ending, orders: &mut UnboundedReceiver<Order>) -> Option<Order> {
         let mut last = None;
+        let by_itself = matches!(ending, Ending::Finished | Ending::Ordered(Order::OomKill | Order::Kill));
         match ending {
             Ending::Finished => {}
             Ending::Deadline => {
@@ -232,9 +233,11 @@ impl PodRun {
             }
         }
         if !self.dead_silently {
-            // The container's end is seen before the pod's.
-            self.publish().await;
-            sleep(PHASE_LAG).await;
+            if by_itself {
+                // The container's end is seen before the pod's, unless it is the kubelet that ended it.
+                self.publish().await;
+                sleep(PHASE_LAG).await;
+            }
             self.close();
             self.publish().await;
         }

@@ -1,3 +1,4 @@
 //! The fake Kubernetes API: with the client that the worker uses, and against transcripts of a real one.
 
 mod client;
+mod golden;
