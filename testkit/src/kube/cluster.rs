@@ -251,20 +251,33 @@ impl Cluster {
     }
 
     /// The API server dies: open connections are cut, new ones refused. Pods run on.
+    ///
+    /// # Panics
+    /// Where the port cannot be shut.
     pub fn api_goes_away(&self) {
-        self.gate.shut();
+        self.api_stops_listening();
         self.gate.cut_all();
     }
 
     /// The API server begins to stop: new connections are refused, open ones live on.
+    ///
+    /// # Panics
+    /// Where the port cannot be shut.
     pub fn api_stops_listening(&self) {
-        self.gate.shut();
+        if let Err(error) = self.gate.shut() {
+            panic!("cannot shut the port of the fake Kubernetes API: {error}");
+        }
     }
 
     /// The API server is back, with the same objects and an empty memory of changes.
+    ///
+    /// # Panics
+    /// Where the port cannot be opened again.
     pub fn api_comes_back(&self) {
         self.shared.store().compact();
-        self.gate.reopen();
+        if let Err(error) = self.gate.reopen() {
+            panic!("cannot open the port of the fake Kubernetes API again: {error}");
+        }
     }
 
     /// All open connections are cut; new ones are welcome.

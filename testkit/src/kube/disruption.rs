@@ -7,25 +7,34 @@ use super::deletion;
 use super::object::{Key, list, seconds, text};
 use super::shared::Shared;
 
+/// The reason that the eviction API gives.
+pub(super) const EVICTED: &str = "EvictionByEvictionAPI";
+
 /// Marks a pod with the reason, then deletes it with its own grace.
 pub(super) fn delete(shared: &Shared, key: &Key, reason: &str, message: &str) {
     mark(shared, key, reason, message);
     deletion::delete(shared, key, None);
 }
 
+/// Sets the condition `DisruptionTarget` of a stored pod.
+fn mark(shared: &Shared, key: &Key, reason: &str, message: &str) {
+    shared.store().update(key, |pod| set_condition(pod, reason, message));
+}
+
 /// Sets the condition `DisruptionTarget`.
-pub(super) fn mark(shared: &Shared, key: &Key, reason: &str, message: &str) {
-    shared.store().update(key, |pod| {
-        let condition = json!({
-            "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
-            "observedGeneration": pod["metadata"]["generation"], "lastProbeTime": null,
-            "lastTransitionTime": seconds(Timestamp::now()),
-        });
-        let mut conditions = list(pod, "/status/conditions").to_vec();
-        conditions.retain(|one| one["type"] != "DisruptionTarget");
-        conditions.push(condition);
-        pod["status"]["conditions"] = Value::Array(conditions);
+pub(super) fn set_condition(pod: &mut Value, reason: &str, message: &str) {
+    let mut condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastProbeTime": null, "lastTransitionTime": seconds(Timestamp::now()),
     });
+    // The eviction API alone leaves it out.
+    if reason != EVICTED {
+        condition["observedGeneration"] = pod["metadata"]["generation"].clone();
+    }
+    let mut conditions = list(pod, "/status/conditions").to_vec();
+    conditions.retain(|one| one["type"] != "DisruptionTarget");
+    conditions.push(condition);
+    pod["status"]["conditions"] = Value::Array(conditions);
 }
 
 /// The name of the disruption budget that holds a pod.

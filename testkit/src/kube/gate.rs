@@ -9,52 +9,58 @@ use std::task::{Context, Poll};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Connections the kernel holds until they are accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
+/// Another process may take a port between its choice and its use, now and then.
+const PORT_TRIES: usize = 20;
 
 /// Opens and shuts the port from outside.
 #[derive(Debug)]
 pub(super) struct Gate {
     address: SocketAddr,
+    listener: std::net::TcpListener,
     away: watch::Sender<bool>,
     open_connections: Arc<Mutex<CancellationToken>>,
-    /// Bound, never listening: keeps the port ours while nobody listens, so that connections are refused.
-    _reserved: TcpSocket,
 }
 
 impl Gate {
     /// A port of its own on the loopback interface, and who accepts its connections.
     pub(super) fn open() -> io::Result<(Self, Door)> {
-        let reserved = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        let address = reserved.local_addr()?;
-        let listener = socket(address)?.listen(BACKLOG)?;
+        let listener = listen_on_a_port_that_stays()?;
+        listener.set_nonblocking(true)?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        let address = listener.local_addr()?;
         let away = watch::Sender::new(false);
         let open_connections = Arc::new(Mutex::new(CancellationToken::new()));
         let door = Door {
             address,
+            listener: listener.try_clone()?,
+            accepts: None,
             away: away.subscribe(),
-            listener: Some(listener),
             open_connections: Arc::clone(&open_connections),
         };
-        Ok((Self { address, away, open_connections, _reserved: reserved }, door))
+        Ok((Self { address, listener, away, open_connections }, door))
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Refuses connections from now on; those that are open stay.
-    pub(super) fn shut(&self) {
+    /// Refuses connections from now on; those that are open stay. The port stays ours.
+    pub(super) fn shut(&self) -> io::Result<()> {
         self.away.send_replace(true);
+        Ok(rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both)?)
     }
 
     /// Accepts connections again.
-    pub(super) fn reopen(&self) {
+    pub(super) fn reopen(&self) -> io::Result<()> {
+        rustix::net::listen(&self.listener, BACKLOG)?;
         self.away.send_replace(false);
+        Ok(())
     }
 
     /// Cuts every open connection.
@@ -64,20 +70,27 @@ impl Gate {
     }
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseport(true)?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+/// The kernel takes a port that it chose back when the socket is shut, but not one that was asked for by number.
+fn listen_on_a_port_that_stays() -> io::Result<std::net::TcpListener> {
+    let mut last = None;
+    for _ in 0..PORT_TRIES {
+        let chosen = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        match std::net::TcpListener::bind(chosen) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrInUse)))
 }
 
 /// Accepts connections while the gate is open.
 #[derive(Debug)]
 pub(super) struct Door {
     address: SocketAddr,
+    listener: std::net::TcpListener,
+    /// The same, as the runtime knows it: anew after each time it was shut, for it takes that as final.
+    accepts: Option<TcpListener>,
     away: watch::Receiver<bool>,
-    listener: Option<TcpListener>,
     open_connections: Arc<Mutex<CancellationToken>>,
 }
 
@@ -87,30 +100,27 @@ impl Listener for Door {
 
     async fn accept(&mut self) -> (Line, SocketAddr) {
         loop {
-            if *self.away.borrow_and_update() {
-                self.listener = None;
-                if self.away.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-                continue;
+            if self.away.wait_for(|away| !away).await.is_err() {
+                // The cluster is gone.
+                std::future::pending::<()>().await;
             }
-            if self.listener.is_none() {
-                self.listener = socket(self.address).and_then(|socket| socket.listen(BACKLOG)).ok();
+            if self.accepts.is_none() {
+                self.accepts = self.listener.try_clone().and_then(TcpListener::from_std).ok();
             }
-            let Some(listener) = &self.listener else {
+            let Some(listener) = &self.accepts else {
                 tokio::task::yield_now().await;
                 continue;
             };
-            tokio::select! {
-                accepted = listener.accept() => {
-                    if let Ok((stream, peer)) = accepted {
-                        // Small chunks of a log must not wait for each other.
-                        let _ = stream.set_nodelay(true);
-                        let token = self.open_connections.lock().unwrap_or_else(PoisonError::into_inner).child_token();
-                        return (Line::new(stream, token), peer);
-                    }
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    // Small chunks of a log must not wait for each other.
+                    let _ = stream.set_nodelay(true);
+                    let token =
+                        self.open_connections.lock().unwrap_or_else(PoisonError::into_inner).child_token();
+                    return (Line::new(stream, token), peer);
                 }
-                _ = self.away.changed() => {}
+                // What a port says that was shut meanwhile.
+                Err(_) => self.accepts = None,
             }
         }
     }

@@ -149,21 +149,25 @@ impl<'a> NodeScript<'a> {
     pub fn kubelet_starts(&self) {
         self.shared.node(&self.name).kubelet.send_replace(true);
         self.set_ready(true);
+        for (key, pod) in self.pods() {
+            let conditions = list(&pod, "/status/conditions");
+            if conditions.iter().any(|one| one["type"] == "ContainersReady" && one["status"] == "True") {
+                self.shared.store().update(&key, |pod| set_pod_ready(pod, "True"));
+            }
+        }
     }
 
     /// It is cut off: its kubelet is not heard of, it is not ready and tainted, its pods stay `Running` but not ready.
     pub fn is_cut_off(&self) {
         self.kubelet_stops();
         self.set_ready(false);
-        for (key, _) in self.pods() {
-            self.shared.store().update(&key, |pod| {
-                for condition in pod["status"]["conditions"].as_array_mut().into_iter().flatten() {
-                    if condition["type"] == "Ready" {
-                        condition["status"] = json!("False");
-                        condition["lastTransitionTime"] = json!(seconds(Timestamp::now()));
-                    }
-                }
-            });
+        for (key, pod) in self.pods() {
+            // The control plane looks at those that a kubelet had taken.
+            if text(&pod, "/status/phase") != "Running" {
+                continue;
+            }
+            self.event(&pod, (true, "NodeNotReady"), "Node is not ready", "node-controller");
+            self.shared.store().update(&key, |pod| set_pod_ready(pod, "False"));
         }
     }
 
@@ -177,26 +181,40 @@ impl<'a> NodeScript<'a> {
 
     /// The control plane gives its pods up: marked `DisruptionTarget` and being deleted, which no kubelet finishes.
     pub fn loses_its_pods_to_the_taint(&self) {
-        for (key, pod) in self.pods().into_iter().filter(|(_, pod)| !is_terminating(pod)) {
-            let message = format!("Marking for deletion Pod {}/{}", key.namespace, key.name);
-            let (reason, from) = ("TaintManagerEviction", ("taint-eviction-controller", ""));
-            let event = Event { warning: false, reason, message: &message, field: None, from };
-            self.shared.event(&pod, &event);
-            disruption::delete(
-                self.shared,
-                &key,
-                "DeletionByTaintManager",
-                "Taint manager: deleting due to NoExecute taint",
-            );
+        for (key, pod) in self.pods() {
+            self.give_up(&key, &pod);
         }
+    }
+
+    /// The same of one pod, whose toleration ended first.
+    pub fn loses_to_the_taint(&self, pod: &str) {
+        for (key, pod) in self.pods().into_iter().filter(|(key, _)| key.name == pod) {
+            self.give_up(&key, &pod);
+        }
+    }
+
+    fn give_up(&self, key: &Key, pod: &Object) {
+        if !is_terminating(pod) {
+            let message = format!("Marking for deletion Pod {}/{}", key.namespace, key.name);
+            self.event(pod, (false, "TaintManagerEviction"), &message, "taint-eviction-controller");
+            let why = "Taint manager: deleting due to NoExecute taint";
+            disruption::delete(self.shared, key, "DeletionByTaintManager", why);
+        }
+    }
+
+    fn event(&self, pod: &Object, (warning, reason): (bool, &str), message: &str, from: &str) {
+        self.shared.event(pod, &Event { warning, reason, message, field: None, from: (from, "") });
     }
 
     /// Its object is removed; its pods become `Failed`, though their containers still say running, and go.
     pub fn is_removed(&self) {
         self.shared.store().remove(&Key::new("nodes", "", &self.name));
         for (key, pod) in self.pods() {
-            disruption::mark(self.shared, &key, "DeletionByPodGC", "PodGC: node no longer exists");
-            self.shared.store().update(&key, |pod| pod["status"]["phase"] = json!("Failed"));
+            self.shared.store().update(&key, |pod| {
+                disruption::set_condition(pod, "DeletionByPodGC", "PodGC: node no longer exists");
+                pod["status"]["phase"] = json!("Failed");
+                pod["status"]["observedGeneration"] = pod["metadata"]["generation"].clone();
+            });
             let uid = text(&pod, "/metadata/uid");
             self.shared.order(uid, Order::PowerLoss);
             deletion::finish(self.shared, &key, uid);
@@ -253,5 +271,14 @@ impl<'a> NodeScript<'a> {
             (Key::new("pods", text(&pod, "/metadata/namespace"), text(&pod, "/metadata/name")), pod)
         })
         .collect()
+    }
+}
+
+fn set_pod_ready(pod: &mut Value, status: &str) {
+    for condition in pod["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        if condition["type"] == "Ready" && condition["status"] != status {
+            condition["status"] = json!(status);
+            condition["lastTransitionTime"] = json!(seconds(Timestamp::now()));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::disruption;
 use super::kubelet::Order;
@@ -54,12 +54,17 @@ impl<'a> PodScript<'a> {
 
     /// A drain takes it away through the eviction API.
     pub fn is_evicted_by_a_drain(&self) {
-        disruption::delete(self.shared, &self.key, "EvictionByEvictionAPI", "Eviction API: evicting");
+        disruption::delete(self.shared, &self.key, disruption::EVICTED, "Eviction API: evicting");
     }
 
     /// Somebody deletes it, with its own grace.
     pub fn is_deleted(&self) {
         super::deletion::delete(self.shared, &self.key, None);
+    }
+
+    /// Somebody sets a label of it.
+    pub fn is_relabelled(&self, label: &str, value: &str) {
+        self.shared.store().update(&self.key, |pod| pod["metadata"]["labels"][label] = json!(value));
     }
 
     /// Its logs are rotated away: whoever asks from now on does not get what was written until now.

@@ -11,9 +11,12 @@ use super::pod::{PodRun, RETRY_INTERVAL};
 use super::prepare::Obstacle;
 use super::process::{Container, Program};
 use super::view::{Ended, State};
+use crate::kube::object::text;
 
 /// The exit code of what could not be started.
 const START_ERROR: i32 = 128;
+/// The pause before a second restart: ten seconds in reality, growing.
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 impl PodRun {
     /// Starts one container, as soon as what is in its way is gone.
@@ -26,6 +29,9 @@ impl PodRun {
             let Obstacle { reason, message, events } = obstacle.after(tries);
             self.view.containers[index].state = State::Waiting { reason, message };
             self.publish().await;
+            if reason == "CreateContainerConfigError" {
+                self.say_pulled(index);
+            }
             for (warning, reason, message) in events {
                 self.event(warning, reason, &message, Some(index));
             }
@@ -40,10 +46,7 @@ impl PodRun {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         logs.entry(name).or_default().push(Arc::clone(&log));
         drop(logs);
-        let image = self.view.containers[index].image.clone();
-        let pulled =
-            format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
-        self.event(false, "Pulled", &pulled, Some(index));
+        self.say_pulled(index);
         self.event(false, "Created", "Container created", Some(index));
         let program = Program { words: &words, environment: &environment, folder: self.folder.path() };
         let started = Container::start(&program, &log, &self.shared.groups);
@@ -74,6 +77,13 @@ impl PodRun {
         Ok(())
     }
 
+    fn say_pulled(&self, index: usize) {
+        let image = &self.view.containers[index].image;
+        let pulled =
+            format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+        self.event(false, "Pulled", &pulled, Some(index));
+    }
+
     /// Waits for the end of one container.
     pub(super) async fn reap(&mut self, index: usize) -> i32 {
         if let Some(container) = self.running.get(&index) {
@@ -98,8 +108,42 @@ impl PodRun {
             }
             let ((index, code), _, _) = futures::future::select_all(exits).await;
             self.ended(index, code, None);
+            let restarts = match text(&self.spec, "/spec/restartPolicy") {
+                "Never" => false,
+                "OnFailure" => code != 0,
+                _ => true,
+            };
+            if restarts {
+                self.restart(index).await;
+            }
             self.publish().await;
         }
+    }
+
+    /// The first time at once, then after a pause.
+    async fn restart(&mut self, index: usize) {
+        let view = &mut self.view.containers[index];
+        if let State::Terminated(ended) = &view.state {
+            view.last = Some(ended.clone());
+        }
+        if view.restarts > 0 {
+            let (name, pod) = (view.name.clone(), &self.key);
+            let pod = format!("{}_{}({})", pod.name, pod.namespace, self.uid);
+            let message = Some(format!("back-off 10s restarting failed container={name} pod={pod}"));
+            view.state = State::Waiting { reason: "CrashLoopBackOff", message };
+            self.publish().await;
+            let told = format!("Back-off restarting failed container {name} in pod {pod}");
+            self.event(true, "BackOff", &told, Some(index));
+            sleep(BACK_OFF).await;
+        }
+        self.view.containers[index].restarts += 1;
+        self.bring_up(index).await;
+    }
+
+    /// The log of a container's latest run.
+    pub(super) fn latest_log(&self, container: &str) -> Option<Arc<ContainerLog>> {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.get(container)?.last().cloned()
     }
 
     pub(super) async fn stop_sidecars(&mut self) {
@@ -111,12 +155,12 @@ impl PodRun {
 
     fn ended(&mut self, index: usize, code: i32, reason: Option<&'static str>) {
         self.running.remove(&index);
-        let view = &mut self.view.containers[index];
-        let State::Running { since } = view.state else { return };
+        let State::Running { since } = self.view.containers[index].state else { return };
         let reason = reason.unwrap_or(if code == 0 { "Completed" } else { "Error" });
-        let message = None;
-        view.state =
-            State::Terminated(Ended { code, reason, message, started: since, finished: Timestamp::now() });
+        let message = self.last_word(index, code);
+        let finished = Timestamp::now();
+        let ended = Ended { code, reason, message, started: since, finished };
+        self.view.containers[index].state = State::Terminated(ended);
     }
 
     /// Waits for whatever still runs.

@@ -2,6 +2,7 @@
 
 mod containers;
 mod log;
+mod places;
 mod pod;
 mod prepare;
 mod process;

@@ -64,11 +64,13 @@ impl PodRun {
 
     /// Command and environment of a container, or what is in the way.
     pub(super) fn prepare(&self, index: usize) -> Result<Prepared, Obstacle> {
-        let init = list(&self.spec, "/spec/initContainers");
-        let container =
-            init.get(index).unwrap_or_else(|| &list(&self.spec, "/spec/containers")[index - init.len()]);
+        let container = self.container_spec(index);
         self.look_for_image(container)?;
-        let environment = self.environment(container)?;
+        let places = self.places(container);
+        let mut environment = self.environment(container)?;
+        for (_, value) in &mut environment {
+            *value = places.moved(value);
+        }
         let words = match self.trouble().dies_saying {
             Some(last_words) => {
                 vec!["sh".to_owned(), "-c".to_owned(), format!("echo '{last_words}' >&2; exit 1")]
@@ -77,10 +79,16 @@ impl PodRun {
                 .into_iter()
                 .flat_map(|pointer| list(container, pointer))
                 .filter_map(Value::as_str)
-                .map(|word| expand(word, &environment))
+                .map(|word| places.moved(&expand(word, &environment)))
                 .collect(),
         };
         Ok((words, environment))
+    }
+
+    /// The container of this number: the init containers come first.
+    pub(super) fn container_spec(&self, index: usize) -> &Value {
+        let init = list(&self.spec, "/spec/initContainers");
+        init.get(index).unwrap_or_else(|| &list(&self.spec, "/spec/containers")[index - init.len()])
     }
 
     fn trouble(&self) -> crate::kube::shared::Trouble {

@@ -29,6 +29,7 @@ pub(super) struct ContainerView {
     pub(super) name: String,
     pub(super) image: String,
     pub(super) resources: Value,
+    mounts: Vec<Value>,
     pub(super) state: State,
     pub(super) last: Option<Ended>,
     pub(super) restarts: u32,
@@ -57,6 +58,7 @@ impl ContainerView {
             name: text(spec, "/name").to_owned(),
             image: text(spec, "/image").to_owned(),
             resources: spec["resources"].clone(),
+            mounts: list(spec, "/volumeMounts").iter().map(mount).collect(),
             state: State::Waiting { reason: "ContainerCreating", message: None },
             last: None,
             restarts: 0,
@@ -88,6 +90,9 @@ impl ContainerView {
         if self.pulled {
             status["imageID"] =
                 json!("sha256:08306a9e3e95a924e108fb49acb1b738829a95aed5cfd733bf485b177e67d2ca");
+        }
+        if !self.mounts.is_empty() {
+            status["volumeMounts"] = Value::Array(self.mounts.clone());
         }
         if let Some(last) = &self.last {
             status["lastState"] = json!({ "terminated": last.json(&self.id) });
@@ -127,6 +132,15 @@ impl Ended {
     }
 }
 
+fn mount(spec: &Value) -> Value {
+    let mut mount = json!({ "name": spec["name"], "mountPath": spec["mountPath"] });
+    if spec["readOnly"] == true {
+        mount["readOnly"] = json!(true);
+        mount["recursiveReadOnly"] = json!("Disabled");
+    }
+    mount
+}
+
 /// A condition's status, reason and message.
 type Condition = (bool, Option<&'static str>, Option<String>);
 
@@ -142,7 +156,7 @@ impl PodView {
         status["hostIP"] = json!("192.0.2.2");
         status["hostIPs"] = json!([{ "ip": "192.0.2.2" }]);
         status["startTime"] = json!(seconds(self.started));
-        status["resources"] = json!({});
+        status["resources"] = self.resources();
         if let Some(ip) = &self.ip {
             status["podIP"] = json!(ip);
             status["podIPs"] = json!([{ "ip": ip }]);
@@ -165,6 +179,12 @@ impl PodView {
             status["initContainerStatuses"] = Value::Array(init);
         }
         status["containerStatuses"] = Value::Array(of(false));
+    }
+
+    /// What all containers ask for: shown of the first, which is the only one of most pods.
+    fn resources(&self) -> Value {
+        let of_one = self.containers.iter().find(|one| !one.init).map(|one| one.resources.clone());
+        of_one.filter(|_| self.containers.iter().any(|one| !one.id.is_empty())).unwrap_or_else(|| json!({}))
     }
 
     fn conditions(&self, before: &[Value], generation: &Value) -> Vec<Value> {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
+use axum::http::header;
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -35,7 +36,9 @@ pub(super) fn answer(shared: &Arc<Shared>, call: &Call) -> Answer {
     let container = container(&pod, call.text("container"))?;
     let node = text(&pod, "/spec/nodeName");
     if node.is_empty() {
-        return Ok(response(204, "text/plain", ""));
+        let mut nothing = response(204, "text/plain", "");
+        nothing.headers_mut().remove(header::CONTENT_TYPE);
+        return Ok(nothing);
     }
     let kubelet = shared.node(node).kubelet.subscribe();
     if !*kubelet.borrow() {

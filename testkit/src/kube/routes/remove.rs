@@ -68,7 +68,7 @@ pub(super) fn evict(shared: &Shared, call: &Call, body: &[u8]) -> Answer {
         return Err(Status::new(429, Some("TooManyRequests"), message)
             .details(json!({ "causes": [{ "reason": "DisruptionBudget", "message": why }] })));
     }
-    disruption::delete(shared, &key, "EvictionByEvictionAPI", "Eviction API: evicting");
+    disruption::delete(shared, &key, disruption::EVICTED, "Eviction API: evicting");
     let status =
         json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     Ok(json_response(201, &status))

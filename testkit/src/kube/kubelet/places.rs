@@ -1,0 +1,144 @@
+//! A container's files. Its process shares the file system of the test, so what is mounted into it lies in the pod's
+//! own folder, and the paths in its command and environment are changed to that.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+
+use super::pod::PodRun;
+use crate::kube::object::{Key, list, text};
+
+/// Bytes of a termination message that are read.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// Bytes and lines of a log that stand in for it.
+const LOG_BYTES_MAX: usize = 2048;
+const LOG_LINES_MAX: usize = 80;
+
+/// Paths in a container, and where they are in truth.
+#[derive(Debug, Default)]
+pub(super) struct Places(Vec<(String, String)>);
+
+impl Places {
+    /// The text with every such path changed.
+    pub(super) fn moved(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (from, to)| replace_path(&text, from, to))
+    }
+}
+
+impl PodRun {
+    /// Lays out a container's volumes, and says where they are.
+    pub(super) fn places(&self, container: &Value) -> Places {
+        let mut places =
+            vec![(termination_path(container).to_owned(), shown(&self.termination_file(container)))];
+        for mount in list(container, "/volumeMounts") {
+            let name = text(mount, "/name");
+            let volume = list(&self.spec, "/spec/volumes").iter().find(|volume| volume["name"] == name);
+            let Some(volume) = volume.filter(|volume| volume.get("hostPath").is_none()) else { continue };
+            let folder = self.folder.join("volumes").join(name);
+            self.lay_out(volume, &folder);
+            let place = match text(mount, "/subPath") {
+                "" => folder,
+                path => folder.join(path),
+            };
+            places.push((text(mount, "/mountPath").trim_end_matches('/').to_owned(), shown(&place)));
+        }
+        // The longest first: one may lie in another.
+        places.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
+        Places(places)
+    }
+
+    fn lay_out(&self, volume: &Value, folder: &Path) {
+        make(folder, None);
+        let (resource, source, name) = match (volume.get("secret"), volume.get("configMap")) {
+            (Some(secret), _) => ("secrets", secret, text(secret, "/secretName")),
+            (None, Some(map)) => ("configmaps", map, text(map, "/name")),
+            (None, None) => return,
+        };
+        let key = Key::new(resource, &self.key.namespace, name);
+        let Some(object) = self.shared.store().get(&key) else { return };
+        let items = list(source, "/items");
+        for (key, value) in object["data"].as_object().into_iter().flatten() {
+            let item = items.iter().find(|item| item["key"] == key.as_str());
+            let path = item.map_or(key.as_str(), |item| text(item, "/path"));
+            let value = value.as_str().unwrap_or_default();
+            let bytes =
+                if resource == "secrets" { BASE64.decode(value).unwrap_or_default() } else { value.into() };
+            if items.is_empty() || item.is_some() {
+                make(&folder.join(path), Some(&bytes));
+            }
+        }
+    }
+
+    /// What a container left as its last word.
+    pub(super) fn last_word(&self, index: usize, code: i32) -> Option<String> {
+        let container = self.container_spec(index);
+        let written = std::fs::read(self.termination_file(container)).unwrap_or_default();
+        if !written.is_empty() {
+            return Some(
+                String::from_utf8_lossy(&written[..written.len().min(MESSAGE_BYTES_MAX)]).into_owned(),
+            );
+        }
+        if code == 0 || text(container, "/terminationMessagePolicy") != "FallbackToLogsOnError" {
+            return None;
+        }
+        let log = self.latest_log(text(container, "/name"))?;
+        let (pieces, _, _) = log.read(0);
+        let lines = pieces.iter().skip(pieces.len().saturating_sub(LOG_LINES_MAX));
+        let mut tail = lines
+            .flat_map(|piece| piece.bytes.iter().copied().chain(piece.ends.then_some(b'\n')))
+            .collect::<Vec<_>>();
+        tail.drain(..tail.len().saturating_sub(LOG_BYTES_MAX));
+        (!tail.is_empty()).then(|| String::from_utf8_lossy(&tail).into_owned())
+    }
+
+    fn termination_file(&self, container: &Value) -> PathBuf {
+        self.folder.join(format!("termination-log-{}", text(container, "/name")))
+    }
+}
+
+fn termination_path(container: &Value) -> &str {
+    text(container, "/terminationMessagePath")
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Makes a file, or a folder; a test that looks for it will miss it where that fails.
+fn make(path: &Path, bytes: Option<&[u8]>) {
+    let folder = if bytes.is_some() { path.parent().unwrap_or(path) } else { path };
+    let _ = std::fs::create_dir_all(folder);
+    if let Some(bytes) = bytes {
+        let _ = std::fs::write(path, bytes);
+    }
+}
+
+/// Changes a path wherever it stands as a whole one, or as the beginning of a longer one.
+fn replace_path(text: &str, from: &str, to: &str) -> String {
+    let inside = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(from).filter(|_| !from.is_empty()) {
+        let (before, after) = (&rest[..at], &rest[at + from.len()..]);
+        let whole = !before.ends_with(|letter| inside(letter) || letter == '/') && !after.starts_with(inside);
+        replaced.push_str(before);
+        replaced.push_str(if whole { to } else { from });
+        rest = after;
+    }
+    replaced + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replace_path;
+
+    #[test]
+    fn only_whole_paths_are_changed() {
+        assert_eq!(
+            replace_path("cat /v/x /var '/v' a/v /v", "/v", "/tmp/p"),
+            "cat /tmp/p/x /var '/tmp/p' a/v /tmp/p"
+        );
+    }
+}
