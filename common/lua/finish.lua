@@ -11,14 +11,27 @@ if refused then return refused end
 local id, epoch, worker, outcome, class, reason, node = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local b, lane, moves -- the build, what is kept of its lane, whether that belongs elsewhere now
 
--- What the queue knows of durations is worth most: a lane's own mean, and that of all lanes.
+-- How long the run took, in ms.
+local function duration()
+  local DURATION_MAX = 7200000 -- longer ones count as two hours: one must not spoil the mean of all
+  return math.max(1, math.min(now - (tonumber(b.claimed) or now), DURATION_MAX))
+end
+
+-- The typical one of `count` durations and another: their geometric mean, in which the latest weighs a
+-- quarter at least, and counts as eight times as long as the others, or an eighth, at most.
+local function typical(mean, count, took)
+  if not mean then return took end
+  local step = math.max(1 / 8, math.min(took / mean, 8))
+  return math.max(1, math.floor(mean * step ^ (1 / math.min(count + 1, 4)) + 0.5))
+end
+
+-- What the queue knows of durations is worth most: a lane's own, and the mean of all lanes.
 local function learn()
-  local DURATION_MAX = 7200000 -- longer builds count as two hours: one must not spoil the mean
-  local took = math.min(now - (tonumber(b.claimed) or now), DURATION_MAX)
+  local took = duration()
   local stats = base .. 'stats:' .. b.lane
   lane = stats_of(b.lane)
   local was_slow = is_slow(lane.mean)
-  lane.mean = math.floor((lane.mean and 0.7 * lane.mean + 0.3 * took or took) + 0.5)
+  lane.mean = typical(lane.mean, lane.succeeded, took)
   moves = is_slow(lane.mean) ~= was_slow
   call('HSET', stats, 'mean', ms(lane.mean), 'succeeded', ms(lane.succeeded + 1))
   call('EXPIRE', stats, STATS_KEEP_S)
@@ -132,6 +145,11 @@ do
     else
       local stats = base .. 'stats:' .. b.lane
       call('HSET', stats, 'failed_at', NOW, 'failure', reason)
+      if class == 'repository' then
+        -- Kept apart: a lane that fails at once is no quick one once it is mended.
+        local f = call('HMGET', stats, 'failed_mean', 'failed')
+        call('HSET', stats, 'failed_mean', ms(typical(tonumber(f[1]), tonumber(f[2]) or 0, duration())))
+      end
       call('HINCRBY', stats, 'failed', '1')
       call('EXPIRE', stats, STATS_KEEP_S)
       end_build(id, b, 'failed', fields)

@@ -3,7 +3,8 @@
 -- ARGV[2…] lanes
 -- Returns: {'lanes', (set or '', queued, permits, holder or '', since or '', limit, burst, shared or '',
 --   shared limit, shared permits, hold rule or '', message, until or '', ban rule or '', message,
---   until or '', mean ms or '', succeeded, failed, failed at or '', failure)…}
+--   until or '', mean ms or '', succeeded, failed, failed at or '', failure,
+--   mean ms of failures or '')…}
 local refused = gate()
 if refused then return refused end
 local reply = { 'lanes' }
@@ -15,7 +16,8 @@ local function put_stop(rule, stop)
 end
 for i = 2, #ARGV do
   local lane = ARGV[i]
-  local stats = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded', 'failed', 'failed_at', 'failure')
+  local stats = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded', 'failed', 'failed_at', 'failure',
+    'failed_mean')
   local _, taken, limit, burst, shared, shared_max = judge(lane, tonumber(stats[2]))
   local r = resolve(lane)
   local holder = call('ZRANGE', base .. 'permits:' .. lane, 0, 0, 'WITHSCORES')
@@ -36,5 +38,6 @@ for i = 2, #ARGV do
   put(stats[4] or '0')
   put(stats[5] or '')
   put(stats[6] or '')
+  put(stats[7] or '')
 end
 return reply

@@ -96,6 +96,7 @@ pub(crate) fn lane(of: inspect::LaneView) -> LaneView {
         held: stop(of.held),
         banned: stop(of.banned),
         mean_seconds: of.mean_ms.map(seconds),
+        failed_mean_seconds: of.failed_mean_ms.map(seconds),
         succeeded: of.builds.0,
         failed: of.builds.1,
         last_failure_ms: of.last_failure.as_ref().map(|(at, _)| *at),

@@ -285,6 +285,7 @@ fn lane_details(lane: &LaneView, now: u64, output: Output) {
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("waits for", lane.waits_for.is_some().then(|| waits_for(lane).0));
     add("a build takes", lane.mean_seconds.map(|mean| human::span(mean * 1000)));
+    add("it fails after", lane.failed_mean_seconds.map(|mean| human::span(mean * 1000)));
     let since = lane
         .holder_since_ms
         .map(|at| format!(", for {}", human::span(now.saturating_sub(at))))

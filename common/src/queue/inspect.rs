@@ -332,6 +332,7 @@ fn lane_view(lane: &Lane, reply: &mut Reply) -> Result<LaneView> {
     let builds = (reply.parse()?, reply.parse()?);
     let failed_at: Option<u64> = reply.maybe()?;
     let failure: String = reply.next()?;
+    let failed_mean_ms = reply.maybe::<f64>()?.map(whole);
     Ok(LaneView {
         lane: lane.clone(),
         at,
@@ -344,6 +345,7 @@ fn lane_view(lane: &Lane, reply: &mut Reply) -> Result<LaneView> {
         held,
         banned,
         mean_ms,
+        failed_mean_ms,
         builds,
         last_failure: failed_at.map(|at| (at, failure)),
     })

@@ -81,6 +81,8 @@ pub struct LaneView {
     pub banned: Option<(String, String, Option<u64>)>,
     /// Expected duration of its next build, in milliseconds; `None` before its first success.
     pub mean_ms: Option<u64>,
+    /// How long a build takes that fails by its repository's own fault, in milliseconds.
+    pub failed_mean_ms: Option<u64>,
     /// Builds ended: succeeded, failed.
     pub builds: (u64, u64),
     /// Its latest failure: when, and the reason.

@@ -124,6 +124,7 @@ async fn slow_lanes_share_half_of_the_slots() {
     assert_eq!(claimed.len(), 2);
     assert!(claimed.iter().any(|c| c.build.id == quick[0]));
     scene.check().await;
+    scene.clock.advance_ms(2000);
     for one in claimed {
         scene.finish(&one.token, Outcome::Succeeded).await;
     }

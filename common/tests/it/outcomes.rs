@@ -68,6 +68,50 @@ async fn stuck_is_retried_once_and_the_repositorys_own_failure_never() {
         (lane.builds, lane.last_failure.unwrap().1.as_str(), lane.mean_ms),
         ((0, 1), "it broke", None)
     );
+    assert!(lane.failed_mean_ms.is_some());
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn one_outlier_among_durations_is_damped_and_failures_are_kept_apart() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let lane = "github.com/o/n".parse().unwrap();
+    let broken = || failed(FailureClass::Repository);
+    let ends = [
+        (300, Outcome::Succeeded),
+        (300, Outcome::Succeeded),
+        (300, Outcome::Succeeded),
+        // Ten times as long as the others counts as eight times: 300 s x 8^(1/4).
+        (3000, Outcome::Succeeded),
+        (20, broken()),
+        (80, broken()),
+        // Decayed: each of these takes it a quarter of the way back, in the logarithm.
+        (300, Outcome::Succeeded),
+        (300, Outcome::Succeeded),
+    ];
+    let mut means = vec![];
+    for (commit, (takes_s, outcome)) in (1..).zip(ends) {
+        scene.submit(&ask("o/n", commit)).await;
+        let token = scene.claim("w", 1).await.remove(0).token;
+        scene.clock.advance_ms(takes_s * 1000);
+        scene.finish(&token, outcome).await;
+        let view = scene.queue.lane(&lane).await.unwrap();
+        means.push((view.mean_ms.map(|ms| ms / 1000), view.failed_mean_ms.map(|ms| ms / 1000)));
+    }
+    assert_eq!(
+        means,
+        [
+            (Some(300), None),
+            (Some(300), None),
+            (Some(300), None),
+            (Some(504), None),
+            (Some(504), Some(20)),
+            (Some(504), Some(40)),
+            (Some(443), Some(40)),
+            (Some(401), Some(40)),
+        ]
+    );
     scene.check().await;
 }
 
@@ -85,7 +129,7 @@ async fn durations_are_learned_from_successes() {
     }
     let id = scene.submit(&ask("o/n", 3)).await;
     expected.push(scene.build(id).await.expected);
-    assert_eq!(expected, [180_000, 100_000, 130_000]);
+    assert_eq!(expected, [180_000, 100_000, 141_421]);
     // A lane without a history of its own goes by the mean of all.
     let id = scene.submit(&ask("o/new", 1)).await;
     assert_eq!(scene.build(id).await.expected, 150_000);

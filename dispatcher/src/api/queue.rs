@@ -107,6 +107,9 @@ pub struct LaneView {
     /// Expected duration of its next build, in seconds; absent before its first success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_seconds: Option<u64>,
+    /// How long a build takes that fails by its repository's own fault, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_mean_seconds: Option<u64>,
     /// Builds that succeeded.
     pub succeeded: u64,
     /// Builds that failed.
