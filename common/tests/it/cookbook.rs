@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use fairlane_common::log::{LogLine, LogWriter};
-use fairlane_common::queue::{DispatcherBeat, Outcome};
+use fairlane_common::queue::{Blame, DispatcherBeat, Finish, Outcome};
 use fairlane_common::rule::Stop;
 use fairlane_common::{BuildId, FailureClass, Rule};
 
-use crate::scene::{Scene, ask, failed};
+use crate::scene::{K8S, Scene, ask, beat_of, failed};
 
 /// The recipes of the page: heading and command.
 fn recipes() -> Vec<(String, String)> {
@@ -29,6 +29,25 @@ struct Live {
     orphan: BuildId,
 }
 
+/// A node that is avoided, known to a worker that is paused.
+pub(crate) async fn bad_node(scene: &Scene) {
+    let mut beat = beat_of("w2", K8S, 0, &[]);
+    (beat.nodes, beat.paused) = (6, Some("the cluster is full".to_owned()));
+    scene.queue.renew(&beat).await.unwrap();
+    for repo in ["o/bad0", "o/bad1", "o/bad2"] {
+        let id = scene.submit(&ask(repo, 1)).await;
+        let token = scene.claim_at("w2", "k8s:test/elsewhere", 1).await.remove(0).token;
+        let outcome = Outcome::Failed {
+            class: FailureClass::Infrastructure,
+            reason: "it broke".to_owned(),
+            blame: Blame::Certain,
+        };
+        let finish = Finish { node: Some("n1".parse().unwrap()), ..Finish::of(outcome) };
+        scene.queue.finish(&token, &finish).await.unwrap();
+        scene.queue.cancel(id, "test", "").await.unwrap();
+    }
+}
+
 /// A queue with one of each: running, waiting for a permit, held, orphaned, failed.
 async fn live() -> Live {
     let scene = Scene::new().await;
@@ -39,6 +58,7 @@ async fn live() -> Live {
     scene.claim("w1", 1).await;
     scene.pass(11_000).await;
     scene.beat("w1", 4, &[]).await;
+    bad_node(&scene).await;
     scene.submit(&ask("o/broken", 1)).await;
     let claimed = scene.claim_at("w1", "elsewhere", 1).await.remove(0);
     scene.finish(&claimed.token, failed(FailureClass::Repository)).await;
@@ -88,6 +108,10 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
         "What is stuck: orphans that nobody adopts" => &[&orphan],
         "What becomes due next" => &["worker:w1", "dispatcher:disp"],
         "Who watches a build" => &["disp\n31"],
+        "Nodes that are avoided, and until when" => &["n1", "1795"],
+        "Why nodes are avoided" => &["n1 k8s:test 3 it broke"],
+        "Which lanes failed on a node, and when" => &["github.com/o/bad2", "1795"],
+        "Workers that take no builds for the time being, and why" => &["w2 the cluster is full"],
         "Rules" => &["github.com/held/*", "\"limit\":1"],
         "The last ten events" => &["state\nqueued", "lane\ngithub.com/held/h"],
         "What operators did last" => &["by\ntest", "act\nrule set", "github.com/o/demo"],
@@ -124,6 +148,7 @@ async fn every_line_of_the_cookbook_prints_what_it_promises() {
             .env("LANE", lane)
             .env("IMAGE", "r.example.org/o-demo:c1")
             .env("WORKER", "w1")
+            .env("NODE", "n1")
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -135,6 +160,7 @@ async fn every_line_of_the_cookbook_prints_what_it_promises() {
     }
     // The last recipe really gave the worker up.
     live.scene.reap().await;
-    assert_eq!(live.scene.queue.snapshot().await.unwrap().workers, 0);
+    let left = live.scene.queue.workers().await.unwrap();
+    assert_eq!(left.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["w2"]);
     assert_eq!(live.scene.queue.snapshot().await.unwrap().orphaned, 2);
 }

@@ -6,12 +6,14 @@ use fairlane_common::queue::{DispatcherBeat, SCHEMA, Spend};
 use fairlane_common::rule::Stop;
 use fairlane_common::{DispatcherId, Error, Queue, Rule};
 
+use crate::cookbook::bad_node;
 use crate::scene::{Scene, ask, background, worker};
 
 #[tokio::test]
 async fn scripts_write_only_keys_that_are_named() {
     let scene = Scene::new().await;
     let keys = scene.queue.keys().clone();
+    bad_node(&scene).await;
     scene.beat("w", 2, &[]).await;
     let d: DispatcherId = "d".parse().unwrap();
     scene.queue.beat_dispatcher(&DispatcherBeat { dispatcher: d.clone(), counts: vec![] }).await.unwrap();
@@ -65,6 +67,7 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.lanes_burst(),
         keys.lanes_full(),
     ];
+    named.extend(bad_node_keys(&scene).await);
     named.sort();
     let mut found: Vec<String> = scene.redis(&["KEYS", "*"]).await;
     found.retain(|key| !key.contains(":build:") && !key.contains(":image:") && !key.contains("people:"));
@@ -72,6 +75,18 @@ async fn scripts_write_only_keys_that_are_named() {
         assert!(named.contains(key), "{key} is not named in keys.rs");
     }
     assert!(found.len() >= 20, "{found:?}");
+}
+
+/// What a node leaves behind on which builds fail.
+async fn bad_node_keys(scene: &Scene) -> Vec<String> {
+    let (keys, node) = (scene.queue.keys(), "n1".parse().unwrap());
+    let mut named = vec![keys.nodes(), keys.node(&node), keys.node_failures(&node)];
+    for key in &named {
+        assert_eq!(scene.redis::<u64>(&["EXISTS", key]).await, 1, "{key}");
+    }
+    named.push(keys.worker(&worker("w2")));
+    named.extend((0..3).map(|n| keys.stats(&format!("github.com/o/bad{n}").parse().unwrap())));
+    named
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use fairlane_common::queue::{Outcome, Policy};
 use fairlane_common::rule::Stop;
-use fairlane_common::{BuildId, Rule};
+use fairlane_common::{BuildId, FailureClass, Rule};
 
-use crate::scene::{Scene, ask, background};
+use crate::scene::{Scene, ask, background, failed};
 
 fn limit(limit: u32) -> Rule {
     Rule { limit: Some(limit), ..Rule::default() }
@@ -177,4 +177,40 @@ async fn background_builds_use_three_quarters_and_come_last() {
     assert_eq!(scene.queue.snapshot().await.unwrap().background, 5);
     assert_eq!(scene.claim("w", 1).await.len(), 1);
     scene.check().await;
+}
+
+#[tokio::test]
+async fn the_slots_that_could_be_used_are_told() {
+    let scene = Scene::new().await;
+    let scale = async || {
+        let of = scene.queue.scale().await.unwrap();
+        (of.queued, of.startable, of.running, of.slots, of.wanted_slots)
+    };
+    // Without slots a lane may have one build running.
+    for commit in 1..=5 {
+        scene.submit(&ask("o/many", commit)).await;
+    }
+    assert_eq!(scale().await, (5, 1, 0, 0, 1));
+    scene.beat("w", 4, &[]).await;
+    scene.reap().await;
+    assert_eq!(scale().await, (5, 2, 0, 4, 2), "its limit is two now");
+    // What a rule holds, or what backs off, needs no slot; a shared limit counts once.
+    scene.rule("github.com/held/*", &Rule { hold: Some(Stop::default()), ..Rule::default() }).await;
+    scene.rule("github.com/both/*", &Rule { limit: Some(1), together: true, ..Rule::default() }).await;
+    for repo in ["held/a", "both/a", "both/b", "o/one"] {
+        scene.submit(&ask(repo, 1)).await;
+    }
+    scene.reap().await;
+    assert_eq!(scale().await, (9, 4, 0, 4, 4));
+    let claimed = scene.claim("w", 2).await;
+    assert_eq!(scale().await, (7, 2, 2, 4, 4));
+    scene.finish(&claimed[0].token, failed(FailureClass::Infrastructure)).await;
+    let (queued, startable, running, ..) = scale().await;
+    assert_eq!((queued, startable + running), (8, 4), "the permit it gave back is another's to take");
+    // Background builds get three quarters of the slots: six of them want eight.
+    scene.begin_anew().await;
+    for repo in 0..6 {
+        scene.submit(&background(ask(&format!("bg/r{repo}"), 1))).await;
+    }
+    assert_eq!(scale().await, (6, 6, 0, 0, 8));
 }
