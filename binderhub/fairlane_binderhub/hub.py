@@ -113,6 +113,9 @@ class Hub:
                 answer = await self._ask_once(ask)
             except (Away, Misconfigured):
                 answer = None
+            except Refused as refused:
+                if not refused.is_passing:
+                    raise
         if watcher.is_done:
             return
         follow = self._follows.get(ask.image)
@@ -163,8 +166,8 @@ class Hub:
                     return await self._join_other(dispatcher, ask, refused)
                 if not refused.is_passing and not refused.is_about_us:
                     raise
-                if refused.status == 429:
-                    # All dispatchers share one queue: the next one would say the same.
+                if refused.status == 429 and refused.word != "address-connections":
+                    # All dispatchers share one queue and one count: the next one would say the same.
                     raise
                 self.dispatchers.failed(dispatcher, refused)
                 last = refused

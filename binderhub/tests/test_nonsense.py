@@ -111,6 +111,15 @@ async def test_a_stream_that_falls_silent_is_given_up():
     assert fake.count("POST") == 1
 
 
+async def test_who_left_is_noticed_though_the_queue_says_nothing():
+    async with FakeDispatcher(only(asked(), events(state())), holds=True) as fake:
+        async with Replica([fake.url], keepalive=0.3) as replica:
+            async with Visitor(replica, "demo") as visitor:
+                await visitor.sees("The build has started")
+                await until(lambda: visitor.events[-1] == {"phase": "building", "message": ""}, "a sign of life")
+            await until(lambda: replica.open == 0, "the one who left is noticed")
+
+
 async def test_events_that_are_not_known_are_passed_over():
     stream = events(state(), ("weather", {"sun": True}), "event: later\ndata: not even JSON\n\n", end())
     async with FakeDispatcher(only(asked(), stream)) as fake, Replica([fake.url]) as replica:
@@ -141,6 +150,28 @@ async def test_the_window_after_redis_was_emptied_is_waited_for():
     async with FakeDispatcher(lambda *_: next(answers)) as fake, Replica([fake.url]) as replica:
         async with Visitor(replica, "demo") as visitor:
             await visitor.sees("Trying again")
+            await visitor.reaches("ready")
+
+
+@pytest.mark.parametrize(
+    "limit", [problem(429, "token-limit", headers="Retry-After: 1\r\n"), problem(429, "full")], ids=named
+)
+async def test_a_limit_of_requests_keeps_nobody_from_a_build_that_is_known(limit):
+    answers = iter([asked(), limit])
+    stream = events(state("queued", position=1))
+    async with FakeDispatcher(lambda method, _: next(answers) if method == "POST" else stream, holds=True) as fake:
+        async with Replica([fake.url]) as replica, Visitor(replica, "demo") as first:
+            await first.sees("Place 1")
+            async with Visitor(replica, "demo") as second:
+                await second.sees("Place 1")
+                assert fake.count("POST") == 2
+
+
+async def test_a_limit_of_requests_is_waited_for():
+    limit = problem(429, "token-limit", headers="Retry-After: 1\r\n")
+    answers = iter([limit, asked("succeeded")])
+    async with FakeDispatcher(lambda *_: next(answers)) as fake, Replica([fake.url]) as replica:
+        async with Visitor(replica, "demo") as visitor:
             await visitor.reaches("ready")
 
 

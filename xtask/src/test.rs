@@ -50,7 +50,7 @@ fn install() -> Result<()> {
             bail!("{SERVER_VARIABLE} names {server}, which is not there");
         }
         println!("The tests run against {server}.");
-        packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV])
+        packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
     } else {
         packages::ensure(&[packages::REDIS, packages::GIT, packages::PYTHON, packages::PYTHON_VENV])
     }
