@@ -9,11 +9,13 @@ use crate::packages::{self, Package};
 use crate::shell::{cargo, quiet, run, succeeds};
 
 /// What the tests need; `BinderHub` itself is stood in for beside them.
-const REQUIREMENTS: &[&str] = &["pytest==8.4.2", "tornado==6.5.5", "traitlets==5.14.3"];
+const REQUIREMENTS: &[&str] =
+    &["pytest==8.4.2", "pytest-xdist==3.8.0", "tornado==6.5.5", "traitlets==5.14.3"];
 /// The same from Debian, for where `PyPI` cannot be reached.
-const FROM_DEBIAN: Package = Package::new("python3-pytest python3-tornado python3-traitlets", || {
-    succeeds(Command::new("python3").args(["-c", "import pytest, tornado, traitlets"]))
-});
+const FROM_DEBIAN: Package =
+    Package::new("python3-pytest python3-pytest-xdist python3-tornado python3-traitlets", || {
+        succeeds(Command::new("python3").args(["-c", "import pytest, tornado, traitlets, xdist"]))
+    });
 
 /// Runs the tests of `binderhub/`.
 pub(crate) fn test(root: &Path) -> Result<()> {
@@ -29,7 +31,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     run(&mut cargo(root, &["build", "--package", "fairlane"]))?;
     let binary = root.join("target/debug/fairlane");
     run(Command::new(python)
-        .args(["-m", "pytest", "binderhub"])
+        // They wait more than they work.
+        .args(["-m", "pytest", "binderhub", "-n", "4"])
         .current_dir(root)
         // Nothing of ours writes below the sources.
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -50,10 +50,10 @@ fn install() -> Result<()> {
             bail!("{SERVER_VARIABLE} names {server}, which is not there");
         }
         println!("The tests run against {server}.");
-        packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
     } else {
-        packages::ensure(&[packages::REDIS, packages::GIT, packages::PYTHON, packages::PYTHON_VENV])
+        packages::ensure(&[packages::REDIS])?;
     }
+    packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
 }
 
 fn tests(root: &Path) -> Result<()> {
