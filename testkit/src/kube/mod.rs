@@ -10,6 +10,7 @@ mod counters;
 mod defaults;
 mod deletion;
 mod disruption;
+pub mod examples;
 mod faults;
 mod gate;
 mod kubelet;

@@ -5,16 +5,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{CONTAINER, label_value};
+use super::{CONTAINER, label_value, quantity};
 
 /// Longest name of a container, a volume or a label's value.
 const NAME_BYTES_MAX: usize = 63;
-/// What may stand behind a number.
-const UNITS: [&str; 17] =
-    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3"];
-
 /// Checks what can be told without a cluster.
 pub(super) fn check(pod: &Pod) -> Result<()> {
     for (kind, marks) in [("labels", &pod.metadata.labels)] {
@@ -89,21 +84,13 @@ fn resources(container: &Container, place: &str) -> Result<()> {
     for (kind, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
         for (name, amount) in amounts.iter().flatten() {
             ensure!(
-                is_quantity(amount),
+                quantity::parse(&amount.0).is_some_and(|number| number >= 0.0),
                 "{place}.resources.{kind}.{name}: '{}' is no amount; one looks like 500m, 2, 2Gi",
                 amount.0
             );
         }
     }
     Ok(())
-}
-
-fn is_quantity(amount: &Quantity) -> bool {
-    let text = amount.0.trim_start_matches('+');
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let exponent = unit.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i8>().is_ok());
-    number.parse::<f64>().is_ok() && (UNITS.contains(&unit) || exponent)
 }
 
 fn is_dns_label(name: &str, place: &str) -> Result<()> {

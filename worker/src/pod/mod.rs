@@ -3,17 +3,20 @@
 //!
 //! - [`pod`], [`secret`]: what is created; [`PodSettings`] and [`Placement`] say how and where.
 //! - [`identity`], [`token_patch`], [`selector`]: whose a pod is, read from its marks alone.
+//! - [`fit`]: which nodes take it, by the scheduler's rules.
 //! - [`observe`]: what its status and events mean; [`PodCause`] is the one table of failures.
 
 mod args;
 mod cause;
 mod check;
 mod events;
+pub mod fit;
 mod identity;
 mod make;
 mod names;
 mod observe;
 mod placement;
+pub mod quantity;
 mod settings;
 mod template;
 

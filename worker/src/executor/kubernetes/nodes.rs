@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::Cluster;
 use crate::backoff::jittered;
-use crate::pod::Placement;
+use crate::pod::fit::obstacles;
+use crate::pod::{self, Placement};
 
 /// How often nodes are looked at: they change when the cluster is scaled.
 const LOOK_EVERY: Duration = Duration::from_mins(5);
@@ -62,8 +63,12 @@ async fn look(cluster: &Cluster) -> bool {
     }
     match cluster.api.nodes().await {
         Ok(nodes) => {
-            cluster.nodes.known().nodes =
-                nodes.iter().filter(|node| takes_pods(node)).filter_map(name_of).collect();
+            let build_pod = pod::sample(&cluster.settings);
+            cluster.nodes.known().nodes = nodes
+                .iter()
+                .filter(|node| obstacles(&build_pod, node).is_empty())
+                .filter_map(name_of)
+                .collect();
             true
         }
         Err(error) if error.code() == 403 => {
@@ -93,10 +98,4 @@ fn nodes_of(pods: &[Pod]) -> BTreeSet<String> {
 
 fn name_of(node: &Node) -> Option<String> {
     node.metadata.name.clone()
-}
-
-fn takes_pods(node: &Node) -> bool {
-    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    !cordoned && conditions.iter().any(|found| found.type_ == "Ready" && found.status == "True")
 }

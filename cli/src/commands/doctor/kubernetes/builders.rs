@@ -157,9 +157,9 @@ fn lies_in(path: &str, folder: &str) -> bool {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::fit::examples::node;
     use super::*;
     use crate::commands::doctor::findings::Level;
+    use fairlane_testkit::kube::examples::node;
 
     const DIND: &str = "/var/run/dind/docker.sock";
 

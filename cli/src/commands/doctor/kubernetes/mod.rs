@@ -2,11 +2,9 @@
 
 mod api;
 mod builders;
-mod fit;
 #[cfg(test)]
 mod manifests;
 mod nodes;
-mod quantity;
 mod quota;
 mod rights;
 mod trial;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use fairlane_worker::pod::fit::{self, Obstacle, condition, obstacles, requested};
+use fairlane_worker::pod::quantity::shown;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 
-use super::fit::{self, Obstacle, condition, obstacles, requested};
-use super::quantity::shown;
 use crate::commands::doctor::findings::Findings;
 
 /// Names in one finding; a cluster may have thousands.
@@ -269,9 +269,9 @@ impl Judged<'_> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::fit::examples::{node, pod, tainted};
     use super::*;
     use crate::commands::doctor::findings::Level;
+    use fairlane_testkit::kube::examples::{node, pod, tainted};
 
     fn said(spec: &Value, nodes: &[Node]) -> Vec<(Level, String)> {
         let mut findings = Findings::default();

@@ -1,9 +1,9 @@
 //! How many more build pods the namespace's quotas admit.
 
+use fairlane_worker::pod::fit::{asked, limited, requested};
+use fairlane_worker::pod::quantity::{amount, shown};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ScopedResourceSelectorRequirement};
 
-use super::fit::{asked, limited, requested};
-use super::quantity::{amount, shown};
 use crate::commands::doctor::findings::Findings;
 
 /// What one build takes of a quota's resource.
@@ -123,9 +123,9 @@ fn applies(quota: &ResourceQuota, pod: &Pod) -> bool {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::fit::examples::pod;
     use super::*;
     use crate::commands::doctor::findings::Level;
+    use fairlane_testkit::kube::examples::pod;
 
     fn quota(hard: &Value, used: &Value, spec: &Value) -> ResourceQuota {
         let mut spec = spec.clone();

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn secrets_are_found_wherever_a_pod_refers_to_them() {
-        let pod = super::super::fit::examples::pod(&json!({
+        let pod = fairlane_testkit::kube::examples::pod(&json!({
             "imagePullSecrets": [{ "name": "pull" }],
             "containers": [{ "name": "builder",
                 "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "key", "key": "k" } } },

@@ -7,11 +7,11 @@ use super::quantity::{self, Amounts};
 /// Taints that say how a node is, which its conditions say as well.
 const OWN_TAINTS: &str = "node.kubernetes.io/";
 /// What a pod asks for and a node has.
-pub(super) const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+pub const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 /// What stands between a pod and a node.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Obstacle {
+pub enum Obstacle {
     /// Its kubelet is not ready, or not heard of.
     NotReady,
     /// Somebody has cordoned it.
@@ -21,18 +21,25 @@ pub(super) enum Obstacle {
     /// The pod's node selector or affinity leaves it out.
     NotSelected,
     /// It has less of a resource, even when nothing else runs, than the pod asks for.
-    TooSmall { resource: &'static str, has: f64, asked: f64 },
+    TooSmall {
+        /// The resource.
+        resource: &'static str,
+        /// What the node has for pods.
+        has: f64,
+        /// What the pod asks for.
+        asked: f64,
+    },
 }
 
 impl Obstacle {
     /// Whether it is there because the node is meant for something else.
-    pub(super) fn is_meant(&self) -> bool {
+    pub fn is_meant(&self) -> bool {
         matches!(self, Self::Taint(_) | Self::NotSelected)
     }
 }
 
 /// What stands between a pod and a node; nothing if the pod may run there.
-pub(super) fn obstacles(pod: &Pod, node: &Node) -> Vec<Obstacle> {
+pub fn obstacles(pod: &Pod, node: &Node) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if condition(node, "Ready") != Some("True") {
         found.push(Obstacle::NotReady);
@@ -63,29 +70,29 @@ pub(super) fn obstacles(pod: &Pod, node: &Node) -> Vec<Obstacle> {
 }
 
 /// The status of a node's condition.
-pub(super) fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
+pub fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
     let conditions = node.status.as_ref()?.conditions.as_deref()?;
     conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
 }
 
 /// What a node has for pods.
-pub(super) fn allocatable(node: &Node, resource: &str) -> Option<f64> {
+pub fn allocatable(node: &Node, resource: &str) -> Option<f64> {
     quantity::amount(node.status.as_ref()?.allocatable.as_ref(), resource)
 }
 
 /// What a pod asks for: its containers together, or its largest init container. One that is limited
 /// and asks for nothing asks for its limit.
-pub(super) fn requested(pod: &Pod, resource: &str) -> f64 {
+pub fn requested(pod: &Pod, resource: &str) -> f64 {
     asked(pod, resource, false).unwrap_or(0.0)
 }
 
 /// What a pod is limited to; nothing where one of its containers is not limited.
-pub(super) fn limited(pod: &Pod, resource: &str) -> Option<f64> {
+pub fn limited(pod: &Pod, resource: &str) -> Option<f64> {
     asked(pod, resource, true)
 }
 
 /// The requests or limits of a pod; nothing where one of its containers has none.
-pub(super) fn asked(pod: &Pod, resource: &str, limits: bool) -> Option<f64> {
+pub fn asked(pod: &Pod, resource: &str, limits: bool) -> Option<f64> {
     let spec = pod.spec.as_ref()?;
     let of = |requests: Option<&Amounts>, most: Option<&Amounts>| {
         let most = quantity::amount(most, resource);
@@ -168,54 +175,11 @@ fn is_met(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     }
 }
 
-/// Objects for the tests of this folder.
-#[cfg(test)]
-pub(super) mod examples {
-    use k8s_openapi::api::core::v1::{Node, Pod};
-    use serde_json::{Value, json};
-
-    /// A node of 8 CPUs, 32 GiB and so much disk, changed by merging.
-    pub(in super::super) fn node(name: &str, disk: &str, change: &Value) -> Node {
-        let mut node = json!({
-            "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
-            "spec": {},
-            "status": {
-                "allocatable": { "cpu": "8", "memory": "32Gi", "ephemeral-storage": disk },
-                "conditions": [{ "type": "Ready", "status": "True" }],
-            },
-        });
-        merge(&mut node, change);
-        serde_json::from_value(node).unwrap()
-    }
-
-    /// A build pod with this spec beside its container.
-    pub(in super::super) fn pod(change: &Value) -> Pod {
-        let mut spec = json!({ "containers": [{ "name": "builder" }] });
-        merge(&mut spec, change);
-        serde_json::from_value(json!({ "metadata": { "name": "build-x" }, "spec": spec })).unwrap()
-    }
-
-    pub(in super::super) fn tainted(key: &str, value: &str, effect: &str) -> Value {
-        json!({ "spec": { "taints": [{ "key": key, "value": value, "effect": effect }] } })
-    }
-
-    fn merge(into: &mut Value, change: &Value) {
-        match (into, change) {
-            (Value::Object(into), Value::Object(change)) => {
-                for (key, value) in change {
-                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
-                }
-            }
-            (into, change) => *into = change.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use fairlane_testkit::kube::examples::{node, pod, tainted};
     use serde_json::{Value, json};
 
-    use super::examples::{node, pod, tainted};
     use super::*;
 
     fn stands(pod_spec: &Value, node_change: &Value) -> Vec<Obstacle> {

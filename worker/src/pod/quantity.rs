@@ -32,7 +32,7 @@ const BYTES: [(&str, f64); 5] = [
 ];
 
 /// The number that an amount stands for; nothing where it is none.
-pub(super) fn parse(text: &str) -> Option<f64> {
+pub fn parse(text: &str) -> Option<f64> {
     let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
     number(text).or_else(|| {
         SUFFIXES.iter().find_map(|(suffix, factor)| Some(number(text.strip_suffix(suffix)?)? * factor))
@@ -40,15 +40,15 @@ pub(super) fn parse(text: &str) -> Option<f64> {
 }
 
 /// Amounts of resources by their names.
-pub(super) type Amounts = BTreeMap<String, Quantity>;
+pub type Amounts = BTreeMap<String, Quantity>;
 
 /// How much of a resource there is; nothing where it is not named.
-pub(super) fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<f64> {
+pub fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<f64> {
     parse(&amounts?.get(resource)?.0)
 }
 
 /// An amount of that resource, for people.
-pub(super) fn shown(resource: &str, amount: f64) -> String {
+pub fn shown(resource: &str, amount: f64) -> String {
     let is_bytes = ["memory", "storage"].iter().any(|kind| resource.ends_with(kind));
     let (unit, factor) = match BYTES.iter().find(|(_, factor)| amount >= *factor) {
         Some((unit, factor)) if is_bytes => (format!(" {unit}"), *factor),
