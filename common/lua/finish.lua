@@ -1,9 +1,10 @@
 -- Purpose: the end of a run: its build ends, or goes back into line for another attempt.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] outcome succeeded|failed|cancelled, ARGV[6] class
---   of a failure, ARGV[7] reason, ARGV[8] node that it ran on or empty, ARGV[9] last log lines or empty,
---   ARGV[10] id of the last log entry or empty, ARGV[11] random number in [0, 1), ARGV[12] blame of the
---   node: certain, suspect or empty, ARGV[13] what a suspect failed of, the same on any node
+--   of a failure, ARGV[7] its reason (of a success: that nothing was run for it), ARGV[8] node that it ran on
+--   or empty, ARGV[9] last log lines or empty, ARGV[10] id of the last log entry or empty, ARGV[11] random
+--   number in [0, 1), ARGV[12] blame of the node: certain, suspect or empty, ARGV[13] what a suspect failed
+--   of, the same on any node
 -- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local refused = gate()
@@ -56,8 +57,15 @@ b = {
 local succeeds = outcome == 'succeeded' and holds(b, epoch, worker)
 if succeeds then
   give_back(id, b)
-  learn()
-  end_build(id, b, 'succeeded', log_fields())
+  local fields = log_fields()
+  if reason == '' then
+    learn()
+  else
+    -- Nothing was run: that says nothing of how long builds take.
+    lane = stats_of(b.lane)
+    fields[#fields + 1], fields[#fields + 2] = 'reason', reason
+  end
+  end_build(id, b, 'succeeded', fields)
   moves = moves or lane.at and lane.at ~= 'lanes' or resolve(b.lane).own
   -- A lane that may start a build still may with a permit more; without queued builds it is nowhere.
   if not moves and (node == '' or b.attempt == 1 and T.avoided == 0) then

@@ -65,6 +65,7 @@ if again or known then
         fields[#fields + 1], fields[#fields + 2] = 'bg', ''
       end
     end
+    if force then fields[#fields + 1], fields[#fields + 2] = 'forced', '1' end
     if b.state == 'queued' and secrets ~= '' then
       -- Fresh ones replace the old; they open under the id of the request that brought them.
       fields[#fields + 1], fields[#fields + 2] = 'secrets', secrets
@@ -86,6 +87,7 @@ local due, expected, crowd = ms(due_of(now, expects, people, priority)), ms(expe
 call('HSET', build, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,
   'name', ARGV[7], 'priority', priority, 'args', args, 'push', ARGV[10], 'labels', ARGV[11], 'secrets', secrets,
   'asked', NOW, 'due', due, 'expected', expected, 'people', crowd, 'attempt', '1', 'seq', '1')
+if force then call('HSET', build, 'forced', '1') end
 call('SET', of_image, id)
 call('ZADD', base .. 'queued', due, id)
 call('ZADD', in_lane, due, id)

@@ -177,7 +177,7 @@ pub struct Build {
     pub note: Option<String>,
     /// The class of its (latest) failure.
     pub class: Option<FailureClass>,
-    /// The reason of its (latest) failure or cancellation, one sentence.
+    /// The reason of its (latest) failure or cancellation, one sentence; or [`ALREADY_THERE`].
     pub reason: Option<String>,
     /// The last lines of its log, when it failed.
     pub log_tail: Option<String>,
@@ -191,9 +191,14 @@ pub struct Build {
     pub adoptions: u32,
     /// Nodes on which it has failed for causes outside the repository.
     pub avoid: Vec<String>,
+    /// Whether it was asked for even though the image may be there.
+    pub forced: bool,
     /// The build that took over its run after Redis was emptied.
     pub moved: Option<BuildId>,
 }
+
+/// The reason of a success that needed no run.
+pub const ALREADY_THERE: &str = "already in the registry";
 
 impl Build {
     /// Reads a build from the fields of its hash.
@@ -241,6 +246,7 @@ impl Build {
             cancelling: take("cancelling").is_some(),
             adoptions: maybe(id, "adoptions", take("adoptions"))?.unwrap_or(0),
             avoid: json(id, "avoid", take("avoid"))?,
+            forced: take("forced").is_some(),
             moved: maybe(id, "moved", take("moved"))?,
         })
     }

@@ -4,6 +4,7 @@
 //! - [`FaultProxy`]: stands before any server and cuts, stalls, delays, slows down, or loses a reply.
 //! - [`wait_for`] and [`wait_for_eq`]: wait until something holds; a time-out names what was waited for.
 //! - [`Process`]: a program of ours with its output in a file, to be signalled and killed.
+//! - [`FakeRegistry`]: a registry of images that can be asked whether one is there.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
 //! These helpers panic with a plain sentence where a test cannot go on: a test has nothing better to do with an error.
@@ -15,6 +16,7 @@ mod proxy;
 mod redis_builder;
 mod redis_group;
 mod redis_server;
+mod registry;
 mod temp_dir;
 mod wait;
 
@@ -23,5 +25,6 @@ pub use proxy::{FaultProxy, Upstream};
 pub use redis_builder::{AppendOnly, RedisServerBuilder};
 pub use redis_group::{RedisCluster, SentinelSet};
 pub use redis_server::RedisServer;
+pub use registry::{Access, Asked, FakeRegistry};
 pub use temp_dir::TempDir;
 pub use wait::{Observation, wait_for, wait_for_eq};

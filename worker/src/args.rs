@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::command::{CommandTemplate, TEMPLATE_DEFAULT};
 use crate::executor::{ExecutorKind, SupervisorCommand};
 use crate::pod::{KubernetesArgs, PodSettings};
+use crate::registry_check::{RegistryCheck, RegistryCheckArgs};
 use crate::settings::Settings;
 
 /// Options of a worker.
@@ -78,6 +79,9 @@ pub struct Args {
     /// How long the pods of ended builds stay
     #[arg(long, env = "FAIRLANE_KEEP_PODS", default_value = "60s")]
     pub keep_pods: humantime::Duration,
+    /// Whether an image is there already.
+    #[command(flatten)]
+    pub registry_check: RegistryCheckArgs,
     /// How builds run on Kubernetes.
     #[command(flatten)]
     pub kubernetes: KubernetesArgs,
@@ -107,6 +111,7 @@ impl Args {
             timeout,
             drain_timeout,
             keep_pods,
+            registry_check,
             kubernetes,
         } = self;
         let command = CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?;
@@ -126,6 +131,7 @@ impl Args {
             total_timeout: *timeout,
             drain_timeout: *drain_timeout,
             keep_pods: *keep_pods,
+            registry_check: registry_check.check()?,
             supervisor: SupervisorCommand::default(),
         };
         settings.check()?;
@@ -153,6 +159,7 @@ impl Default for Settings {
             total_timeout: minutes(12 * 60),
             drain_timeout: minutes(5),
             keep_pods: minutes(1),
+            registry_check: RegistryCheck::default(),
             supervisor: SupervisorCommand::default(),
         }
     }

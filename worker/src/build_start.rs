@@ -72,6 +72,9 @@ impl ClaimedBuild {
         let env = secret_variables(settings, &self.build).map_err(|error| {
             failed(FailureClass::Infrastructure, format!("the build's secrets cannot be used: {error}"))
         })?;
+        if settings.registry_check.skips(&self.build, &env).await {
+            return Err(Verdict::Finish(Outcome::AlreadyThere));
+        }
         let deadline = self.lease.deadline();
         let token = self.lease.token();
         let spec = RunSpec { build: &self.build, token, env, deadline, avoided: &self.avoided, stored };

@@ -10,6 +10,7 @@ use fairlane_common::seal::SealKeys;
 use crate::command::CommandTemplate;
 use crate::executor::{ExecutorKind, SupervisorCommand};
 use crate::pod::PodSettings;
+use crate::registry_check::RegistryCheck;
 
 /// The settings of a worker.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long the pods of ended builds stay.
     pub keep_pods: Duration,
+    /// Whether an image is there already, asked before it would be built.
+    pub registry_check: RegistryCheck,
     /// How the process executor starts a supervisor.
     pub supervisor: SupervisorCommand,
 }

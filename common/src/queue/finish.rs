@@ -1,7 +1,7 @@
 //! The end of a run: the build ends, or goes back into line for another attempt.
 
 use super::{Blame, Queue};
-use crate::build::{BuildState, FailureClass};
+use crate::build::{ALREADY_THERE, BuildState, FailureClass};
 use crate::error::Result;
 use crate::id::{NodeName, Token};
 use crate::script::{Args, FINISH};
@@ -11,6 +11,8 @@ use crate::script::{Args, FINISH};
 pub enum Outcome {
     /// The image is made.
     Succeeded,
+    /// The image was in its registry already, and nothing was run.
+    AlreadyThere,
     /// It failed.
     Failed {
         /// Decides whether it is tried again.
@@ -67,6 +69,7 @@ impl Queue {
     pub async fn finish(&self, token: &Token, finish: &Finish) -> Result<Finished> {
         let (outcome, class, reason, blame) = match &finish.outcome {
             Outcome::Succeeded => ("succeeded", "", "", &Blame::Nobody),
+            Outcome::AlreadyThere => ("succeeded", "", ALREADY_THERE, &Blame::Nobody),
             Outcome::Cancelled => ("cancelled", "", "", &Blame::Nobody),
             Outcome::Failed { class, reason, blame } => ("failed", class.word(), reason.as_str(), blame),
         };

@@ -1,5 +1,6 @@
 //! How runs end: retries, backoff, what is learned, what is forgotten.
 
+use fairlane_common::build::ALREADY_THERE;
 use fairlane_common::queue::{Blame, Finish, Finished, Outcome};
 use fairlane_common::{BuildState, FailureClass};
 
@@ -154,4 +155,35 @@ async fn secrets_leave_redis_when_the_build_ends_and_ended_builds_are_trimmed() 
     scene.clock.advance_ms(86_400_001);
     scene.reap().await;
     assert_eq!(scene.queue.snapshot().await.unwrap().ended, 0);
+}
+
+#[tokio::test]
+async fn an_image_that_was_there_ends_its_build_and_teaches_nothing() {
+    let scene = Scene::new().await;
+    scene.beat("w", 2, &[]).await;
+    let first = scene.submit(&ask("o/n", 1)).await;
+    let run = scene.claim("w", 1).await.remove(0);
+    scene.clock.advance_ms(100_000);
+    scene.finish(&run.token, Outcome::Succeeded).await;
+    let mean = scene.queue.lane(&run.build.lane).await.unwrap().mean_ms;
+    assert_eq!(mean, Some(100_000));
+
+    let mut forced = ask("o/n", 2);
+    forced.force = true;
+    for submit in [ask("o/n", 3), forced] {
+        let id = scene.submit(&submit).await;
+        let run = scene.claim("w", 1).await.remove(0);
+        assert_eq!(run.build.forced, submit.force);
+        assert_eq!(
+            scene.finish(&run.token, Outcome::AlreadyThere).await,
+            Finished::Ended(BuildState::Succeeded)
+        );
+        let again = scene.finish(&run.token, Outcome::AlreadyThere).await;
+        assert_eq!(again, Finished::Ended(BuildState::Succeeded), "said twice, it is the same");
+        let build = scene.build(id).await;
+        assert_eq!((build.state, build.reason.as_deref()), (BuildState::Succeeded, Some(ALREADY_THERE)));
+    }
+    assert_eq!(scene.queue.lane(&run.build.lane).await.unwrap().mean_ms, mean);
+    assert_eq!(scene.build(first).await.reason, None);
+    scene.check().await;
 }

@@ -65,7 +65,7 @@ pub struct EndEvent {
     /// The class of its failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
-    /// The reason of its failure or cancellation.
+    /// The reason of its failure or cancellation, or of a success without a run: `already in the registry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last lines of its log, when it failed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::Error;
-use fairlane_common::build::{Build, BuildState};
+use fairlane_common::build::{ALREADY_THERE, Build, BuildState};
 use fairlane_common::id::BuildId;
 use fairlane_common::log::LogPage;
 use fairlane_common::queue::Why;
@@ -249,7 +249,11 @@ fn finish(ring: &mut super::ring::Ring, known: &mut Progress, build: &Build) -> 
         id: build.id,
         state: Some(build.state),
         class: build.class.filter(|_| build.state == BuildState::Failed),
-        reason: build.reason.clone().filter(|_| build.state != BuildState::Succeeded),
+        // A success after a failed attempt keeps that one's reason, which is over.
+        reason: build
+            .reason
+            .clone()
+            .filter(|reason| build.state != BuildState::Succeeded || reason == ALREADY_THERE),
         log_tail: build.log_tail.clone().filter(|_| build.state == BuildState::Failed),
         image: build.spec.image.to_string(),
         attempt: last_run(build),

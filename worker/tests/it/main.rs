@@ -7,4 +7,5 @@ mod draining;
 mod faults;
 mod killing;
 mod pods;
+mod registry;
 mod scene;

@@ -1,0 +1,376 @@
+//! Whether an image is in its registry already, asked just before it would be built: what was pushed
+//! meanwhile is not built again.
+//!
+//! Only registries that the operator names are asked, for whoever asks for a build chooses the image's
+//! name. Whatever cannot be told (a registry that is away, refuses, or says something else) means:
+//! build. Credentials go to the registry that they are for, and to the address that it names for tokens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use fairlane_common::Build;
+use fairlane_common::id::Image;
+use reqwest::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
+use reqwest::{Client, Method, StatusCode, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+/// What manifests may be: an image for one machine or for several, as OCI and as Docker name them.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json, \
+                         application/vnd.docker.distribution.manifest.v2+json";
+/// Longest answer with a token, in bytes; those of large registries have some 5 KB.
+const TOKEN_BYTES_MAX: usize = 64 * 1024;
+/// Largest file of credentials, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The variable that the build's own credentials are in.
+const REGISTRY_CREDENTIALS: &str = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS";
+
+const HUB: &str = "docker.io";
+const HUB_API: &str = "https://registry-1.docker.io";
+/// What Docker's own files call it.
+const HUB_IN_FILES: &str = "https://index.docker.io/v1/";
+
+/// Options of the check.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RegistryCheckArgs {
+    /// A registry that is asked before a build whether the image is there already: its name in images,
+    /// such as docker.io, or NAME=URL if it is reached elsewhere
+    #[arg(
+        long = "registry-check",
+        value_name = "REGISTRY",
+        env = "FAIRLANE_REGISTRY_CHECK",
+        value_delimiter = ','
+    )]
+    registries: Vec<String>,
+    /// Docker's file of credentials (config.json), for registries that builds bring none for
+    #[arg(long, value_name = "FILE", env = "FAIRLANE_REGISTRY_CONFIG")]
+    registry_config: Option<PathBuf>,
+    /// How long a registry may take to answer; after that the image is built
+    #[arg(long, value_name = "TIME", env = "FAIRLANE_REGISTRY_CHECK_TIMEOUT", default_value = "5s")]
+    registry_check_timeout: humantime::Duration,
+}
+
+/// The check, if any registry is to be asked.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryCheck(Option<Arc<Check>>);
+
+#[derive(Debug)]
+struct Check {
+    client: Client,
+    /// The registries' names in images, and where their API is.
+    registries: BTreeMap<String, String>,
+    config: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl RegistryCheckArgs {
+    /// The check that these options make.
+    ///
+    /// # Errors
+    /// A registry or a time-out that cannot be taken.
+    pub fn check(&self) -> anyhow::Result<RegistryCheck> {
+        let Self { registries, registry_config, registry_check_timeout } = self;
+        let mut named = BTreeMap::new();
+        for text in registries.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+            let (name, url) = text.split_once('=').map_or_else(
+                || (text, usual_url(text)),
+                |(name, url)| (name, url.trim_end_matches('/').to_owned()),
+            );
+            let is_url = reqwest::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+            anyhow::ensure!(
+                is_url && !name.is_empty() && !name.contains('/'),
+                "--registry-check must name registries as images do, such as registry.example.org:5000, or \
+                 NAME=https://…"
+            );
+            named.insert(canonical(name).to_owned(), url);
+        }
+        if named.is_empty() {
+            return Ok(RegistryCheck(None));
+        }
+        let timeout: Duration = **registry_check_timeout;
+        anyhow::ensure!(!timeout.is_zero(), "--registry-check-timeout must be longer than zero");
+        // A registry that sends elsewhere is not followed: it would choose what this machine asks.
+        let client = Client::builder().redirect(redirect::Policy::none()).timeout(timeout).build()?;
+        let check = Check { client, registries: named, config: registry_config.clone(), timeout };
+        Ok(RegistryCheck(Some(Arc::new(check))))
+    }
+}
+
+impl RegistryCheck {
+    /// Whether nothing needs to be run for `build`, whose secrets are in `env`: its image is there,
+    /// and it is not to be built in any case.
+    pub(crate) async fn skips(&self, build: &Build, env: &BTreeMap<String, String>) -> bool {
+        let credentials = env.get(REGISTRY_CREDENTIALS).map(String::as_str);
+        !build.forced && build.spec.push && self.is_there(&build.spec.image, credentials).await
+    }
+
+    /// Whether `image` is certainly in its registry. `credentials` are those that the build brought.
+    pub(crate) async fn is_there(&self, image: &Image, credentials: Option<&str>) -> bool {
+        let Some(check) = &self.0 else { return false };
+        let place = Place::of(image.as_str());
+        let Some(url) = check.registries.get(place.registry) else { return false };
+        let answer = match tokio::time::timeout(check.timeout, check.ask(url, &place, credentials)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {:.1} s", check.timeout.as_secs_f64())),
+        };
+        match answer {
+            Ok(is_there) => {
+                tracing::debug!(is_there, "asked {} for the image", place.registry);
+                is_there
+            }
+            Err(why) => {
+                tracing::warn!(
+                    "{} cannot tell whether the image is there, so it is built: {why}",
+                    place.registry
+                );
+                false
+            }
+        }
+    }
+}
+
+impl Check {
+    async fn ask(&self, url: &str, place: &Place<'_>, brought: Option<&str>) -> Result<bool, String> {
+        let manifest = format!("{url}/v2/{}/manifests/{}", place.name(), place.reference);
+        let first = self.head(&manifest, None).await?;
+        if first.status() != StatusCode::UNAUTHORIZED {
+            return told(place, first.status());
+        }
+        let challenges: Vec<&str> = first
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        let login = self.login(place.registry, brought);
+        let authorization = match (find(&challenges, "bearer"), login) {
+            (Some(bearer), login) => self.token(&bearer, place, login.as_ref()).await?,
+            (None, Some(login)) if find(&challenges, "basic").is_some() => login.header(),
+            _ => return Err("it wants credentials, and there are none".to_owned()),
+        };
+        told(place, self.head(&manifest, Some(&authorization)).await?.status())
+    }
+
+    async fn head(
+        &self,
+        url: &str,
+        authorization: Option<&SecretString>,
+    ) -> Result<reqwest::Response, String> {
+        let mut request = self.client.request(Method::HEAD, url).header(ACCEPT, MANIFESTS);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.expose_secret());
+        }
+        request.send().await.map_err(reason)
+    }
+
+    /// Fetches a token from where the registry says.
+    async fn token(
+        &self,
+        challenge: &BTreeMap<String, String>,
+        place: &Place<'_>,
+        login: Option<&Login>,
+    ) -> Result<SecretString, String> {
+        let realm = challenge.get("realm").ok_or("it does not say where tokens are")?;
+        let mut url =
+            reqwest::Url::parse(realm).map_err(|_| "it says nonsense of where tokens are".to_owned())?;
+        let own = self.registries.get(place.registry).is_some_and(|own| own.starts_with("http:"));
+        if url.scheme() != "https" && !(own && url.scheme() == "http") {
+            return Err("it wants tokens to be fetched in the clear".to_owned());
+        }
+        let scope = challenge.get("scope").cloned();
+        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", place.name()));
+        url.query_pairs_mut().append_pair("scope", &scope);
+        if let Some(service) = challenge.get("service") {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        let mut request = self.client.get(url);
+        if let Some(login) = login {
+            request = request.header(AUTHORIZATION, login.header().expose_secret());
+        }
+        let mut response = request.send().await.map_err(reason)?;
+        if !response.status().is_success() {
+            return Err(format!("it gives no token: {}", response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(reason)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > TOKEN_BYTES_MAX {
+                return Err("its token is too long".to_owned());
+            }
+        }
+        let body: Value = serde_json::from_slice(&body).map_err(|_| "its token is not JSON".to_owned())?;
+        let token = ["token", "access_token"].iter().find_map(|name| body[name].as_str());
+        token
+            .map(|token| SecretString::from(format!("Bearer {token}")))
+            .ok_or("there is no token in its answer".into())
+    }
+
+    /// The credentials for a registry: those that the build brought, else those of the file.
+    fn login(&self, registry: &str, brought: Option<&str>) -> Option<Login> {
+        let brought = brought.and_then(|text| serde_json::from_str(text).ok());
+        brought.and_then(|value: Value| Login::find(&value, registry)).or_else(|| {
+            let config = self.config.as_deref()?;
+            match read_config(config) {
+                Ok(value) => Login::find(&value, registry),
+                Err(why) => {
+                    tracing::warn!("the file of credentials {} cannot be used: {why}", config.display());
+                    None
+                }
+            }
+        })
+    }
+}
+
+fn read_config(path: &Path) -> Result<Value, String> {
+    let file = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if file.len() > CONFIG_BYTES_MAX {
+        return Err(format!("it has more than {CONFIG_BYTES_MAX} bytes"));
+    }
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|_| "it is not JSON".to_owned())
+}
+
+fn told(place: &Place<'_>, status: StatusCode) -> Result<bool, String> {
+    match status {
+        StatusCode::OK => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        // The Hub does not tell whether an image is missing or not for everybody.
+        StatusCode::UNAUTHORIZED if place.registry == HUB => Ok(false),
+        other => Err(format!("it answers {other}")),
+    }
+}
+
+/// Why a request failed; its address may hold what is nobody's business.
+fn reason(error: reqwest::Error) -> String {
+    use std::error::Error as _;
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Where an image is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place<'a> {
+    registry: &'a str,
+    path: &'a str,
+    reference: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Takes an image's name apart, as Docker does.
+    fn of(image: &'a str) -> Self {
+        let (registry, rest) = match image.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (canonical(first), rest)
+            }
+            _ => (HUB, image),
+        };
+        let (path, reference) = match rest.split_once('@') {
+            // A tag before a digest says nothing more.
+            Some((path, digest)) => (path.split_once(':').map_or(path, |(path, _)| path), digest),
+            None => rest.rsplit_once(':').unwrap_or((rest, "latest")),
+        };
+        Self { registry, path, reference }
+    }
+
+    fn name(&self) -> String {
+        let official = self.registry == HUB && !self.path.contains('/');
+        format!("{}{}", if official { "library/" } else { "" }, self.path)
+    }
+}
+
+fn canonical(registry: &str) -> &str {
+    match registry {
+        "index.docker.io" | "registry-1.docker.io" => HUB,
+        other => other,
+    }
+}
+
+/// Where a registry's API is, unless somebody says otherwise.
+fn usual_url(registry: &str) -> String {
+    if canonical(registry) == HUB {
+        return HUB_API.to_owned();
+    }
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    // As Docker does: what never leaves this machine needs no TLS.
+    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    format!("{}://{registry}", if local { "http" } else { "https" })
+}
+
+/// A name and a password.
+struct Login {
+    name: String,
+    password: SecretString,
+}
+
+impl Login {
+    fn header(&self) -> SecretString {
+        let pair = format!("{}:{}", self.name, self.password.expose_secret());
+        SecretString::from(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+    }
+
+    /// Finds the credentials for `registry` in what builds bring (`{"registry", "username",
+    /// "password"}`), or in a file of Docker's (`{"auths": {…}}`).
+    fn find(value: &Value, registry: &str) -> Option<Self> {
+        let is_for = |key: &str| key == HUB_IN_FILES && registry == HUB || host_of(key) == registry;
+        if let Some(auths) = value.get("auths").and_then(Value::as_object) {
+            return auths.iter().find(|(key, _)| is_for(key)).and_then(|(_, entry)| Self::of_entry(entry));
+        }
+        // Without a registry they are the Hub's, as `docker login` has it.
+        let named = value.get("registry").and_then(Value::as_str).filter(|name| !name.is_empty());
+        if is_for(named.unwrap_or(HUB)) { Self::of_entry(value) } else { None }
+    }
+
+    fn of_entry(entry: &Value) -> Option<Self> {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if let (Some(name), Some(password)) = (text("username"), text("password")) {
+            return Some(Self { name: name.to_owned(), password: password.into() });
+        }
+        let pair = String::from_utf8(BASE64_STANDARD.decode(text("auth")?).ok()?).ok()?;
+        let (name, password) = pair.split_once(':')?;
+        Some(Self { name: name.to_owned(), password: password.into() })
+    }
+}
+
+/// The registry that an entry of a file is for: entries may be addresses with a path.
+fn host_of(key: &str) -> &str {
+    let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
+    canonical(bare.split('/').next().unwrap_or(bare))
+}
+
+/// The parameters of the first challenge of that scheme.
+fn find(challenges: &[&str], scheme: &str) -> Option<BTreeMap<String, String>> {
+    challenges.iter().find_map(|challenge| {
+        let (found, rest) = challenge.trim().split_once(' ').unwrap_or((challenge.trim(), ""));
+        found.eq_ignore_ascii_case(scheme).then(|| parameters(rest))
+    })
+}
+
+/// `name="value",name=value`, commas allowed between quotes.
+fn parameters(mut text: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    while let Some((name, rest)) = text.split_once('=') {
+        let (value, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(',').unwrap_or((rest, "")),
+        };
+        let name = name.trim_matches([',', ' ']).to_ascii_lowercase();
+        found.insert(name, value.trim().to_owned());
+        text = after;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;
