@@ -20,7 +20,7 @@ from .watcher import Outcome, Watcher
 if TYPE_CHECKING:
     from .hub import Hub
 
-#: A stream that lasted so long was a good one, so that pauses and the limit begin anew.
+#: A stream that was heard for so long was a good one, so that pauses and the limit begin anew.
 STEADY_S = 10.0
 #: How often a build may be asked for again, or may move, before something is taken to be wrong.
 DETOURS_MAX = 5
@@ -106,6 +106,9 @@ class Follow:
         self.watchers: set[Watcher] = set()
         self._close: Callable[[], None] | None = None
         self._stop_reason: Exception | None = None
+        self._heard_at = 0.0
+        # Whether the next stream goes on where one broke off.
+        self._resumes = False
         self._crowd = Crowd(hub, self)
         #: Whether somebody may still join.
         self.is_open = True
@@ -177,13 +180,13 @@ class Follow:
     async def _stream_on(self) -> None:
         """Follows one build until it ends, moves or is lost, which it raises."""
         loop = asyncio.get_running_loop()
-        lost_at, rounds, nonsense, told = loop.time(), 0, 0, False
+        lost_at, rounds, nonsense = loop.time(), 0, 0
         error: Exception = Away("no dispatcher is named")
         while True:
             for dispatcher in self._hub.dispatchers.in_order():
                 began, cursor = loop.time(), self._cursor
                 try:
-                    await self._stream_once(dispatcher, told)
+                    await self._stream_once(dispatcher)
                     error = Away("the dispatcher closed the stream")
                 except Refused as refused:
                     if not refused.is_passing and not refused.is_about_us:
@@ -196,11 +199,12 @@ class Follow:
                 nonsense = nonsense + 1 if isinstance(error, Nonsense) else 0
                 if nonsense >= NONSENSE_MAX:
                     raise error
-                if loop.time() - began > STEADY_S or cursor != self._cursor:
-                    lost_at, rounds, told = loop.time(), 0, False
-                    if self._crowd.take_reopened():
+                # How long it was heard, not how long it was waited for.
+                if self._heard_at - began > STEADY_S or cursor != self._cursor:
+                    lost_at, rounds = loop.time(), 0
+                    self._resumes = not self._crowd.take_reopened()
+                    if not self._resumes:
                         break
-                    told = True
             if isinstance(error, Refused) and error.is_about_us:
                 raise error
             pause = max(round_pause(rounds), getattr(error, "retry_after", 0.0))
@@ -220,8 +224,8 @@ class Follow:
             return
         raise refused
 
-    async def _stream_once(self, dispatcher: Dispatcher, resumes: bool) -> None:
-        parser = Parser()
+    async def _stream_once(self, dispatcher: Dispatcher) -> None:
+        parser, loop = Parser(), asyncio.get_running_loop()
         self._stop_reason = None
 
         def opened(close: Callable[[], None]) -> None:
@@ -230,12 +234,14 @@ class Follow:
             if self._stop_reason is not None:
                 # It came together with the head of the answer.
                 close()
-            elif resumes:
+            elif self._resumes:
+                self._resumes = False
                 self._say(self._standing.phase, messages.RESUMED)
 
         def received(chunk: bytes) -> None:
             if self._stop_reason is not None:
                 return
+            self._heard_at = loop.time()
             try:
                 for event in parser.feed(chunk):
                     self._take(event, dispatcher)

@@ -97,9 +97,11 @@ class Watcher:
         if standing.reason_key not in ("", self._reason_key) and now - self._reason_at >= REASON_GAP_S:
             self._reason_key, self._reason_at = standing.reason_key, now
             self.say(standing.phase, standing.reason)
-        if standing.started and not (self._has_started and before.started):
+        if standing.started and not self._has_started:
             self._has_started = True
-            self.say(standing.phase, standing.started)
+            # Its first lines may come before the news that it runs.
+            if not self._lines_seen:
+                self.say(standing.phase, standing.started)
         if standing.line:
             self._show_line(standing, before, now)
 

@@ -17,8 +17,8 @@ def named(value):
     return repr(value)[:60] if not isinstance(value, bytes) else repr(value.partition(b"\r\n\r\n")[2] or value)[:60]
 
 
-def only(post, stream=None):
-    return lambda method, path: post if method == "POST" else (stream or answer(404, "?"))
+def only(post, stream=answer(404, "?")):  # noqa: B008
+    return lambda method, path: post if method == "POST" else stream
 
 
 async def meets(respond, holds=False, **settings):
@@ -105,10 +105,37 @@ async def test_what_is_no_stream(stream, holds, caplog):
     assert [r for r in caplog.records if r.exc_info] == []
 
 
-async def test_a_stream_that_falls_silent_is_given_up():
+async def test_a_dispatcher_that_never_answers_is_given_up_however_slowly(monkeypatch):
+    # Each try takes longer than a good stream needs to last.
+    monkeypatch.setattr("fairlane_binderhub.follow.STEADY_S", 0.1)
+    told, fake = await meets(only(asked(), None))
+    assert "this page stops waiting" in told
+    assert fake.count("POST") == 1
+
+
+async def test_a_stream_that_falls_silent_is_given_up(monkeypatch):
+    monkeypatch.setattr("fairlane_binderhub.follow.STEADY_S", 0.1)
     told, fake = await meets(only(asked(), events(state())), holds=True)
     assert "this page stops waiting" in told
     assert fake.count("POST") == 1
+
+
+async def test_that_a_build_has_started_is_said_before_its_log_or_not_at_all():
+    lines = ("log", {"run": 1, "lines": [{"text": "first"}]})
+    running = state("running", expected_seconds=180, eta_seconds=180)
+    for parts, shown in [
+        ((running, lines), "is expected to take about 3 min.\nfirst\n"),
+        ((state("starting"), lines, running), "first\n"),
+    ]:
+        async with FakeDispatcher(only(asked(), events(*parts, end()))) as fake, Replica([fake.url]) as replica:
+            async with Visitor(replica, "demo") as visitor:
+                await visitor.reaches("ready")
+                assert shown in visitor.text
+                assert visitor.text.count("has started") == shown.count("expected")
+    late = state("running", expected_seconds=300, eta_seconds=120)
+    async with FakeDispatcher(only(asked(), events(late, lines, end()))) as fake, Replica([fake.url]) as replica:
+        async with Visitor(replica, "demo") as visitor:
+            await visitor.sees("is under way and takes about 2 min more. Its log so far:\nfirst\n")
 
 
 async def test_who_left_is_noticed_though_the_queue_says_nothing():
