@@ -115,6 +115,7 @@ impl RunningBuild {
                 Step::On => {}
                 Step::Ended(ended) => {
                     let cause = self.stopping.as_ref().map(|stopping| &stopping.cause);
+                    self.facts.note_last_words(ended.last_words.as_deref().unwrap_or_default());
                     break (judge_run(&ended, cause, &self.facts), ended.node);
                 }
                 Step::Over(verdict) => break (verdict, None),

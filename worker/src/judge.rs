@@ -90,6 +90,16 @@ impl Facts {
         self.tail.push_back(shortened(message, TAIL_LINE_BYTES_MAX));
     }
 
+    /// Takes note of the last lines as another source has them, unless the last of them has come
+    /// already. (The first of them may be cut.)
+    pub fn note_last_words(&mut self, words: &str) {
+        let Some(last) = words.lines().rfind(|line| !line.trim().is_empty()) else { return };
+        let last = shortened(lines::parse(last).message.trim_end(), TAIL_LINE_BYTES_MAX);
+        if !self.tail.iter().rev().any(|known| *known == last) {
+            words.lines().for_each(|line| self.note(line));
+        }
+    }
+
     /// Whether any line has come.
     pub fn is_silent(&self) -> bool {
         self.count == 0

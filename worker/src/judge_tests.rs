@@ -131,6 +131,21 @@ fn the_tail_is_what_people_read() {
     assert!(tail.len() < TAIL_LINES * (TAIL_LINE_BYTES_MAX + 8));
 }
 
+#[test]
+fn last_words_count_where_the_log_broke_off() {
+    let words = "ut off: \nStep 9/9\nwrite /x: no space left on device\n\n";
+    let mut lost = facts(&[BUILD]);
+    lost.note_last_words(words);
+    assert_eq!(failure(FAILED, &lost).0, DiskFull);
+    let mut whole = facts(&[BUILD, "write /x: no space left on device", r#"{"message": "bye\n"}"#]);
+    let tail = whole.tail();
+    whole.note_last_words("no space left on device\n{\"message\": \"bye\\n\"}\n");
+    assert_eq!(whole.tail(), tail, "nothing is noted twice");
+    let mut silent = Facts::default();
+    silent.note_last_words(" \n");
+    assert!(silent.is_silent());
+}
+
 /// What repo2docker 2024.07.0 wrote, of each failure the lines that matter.
 #[test]
 fn failures_of_a_real_repo2docker() {

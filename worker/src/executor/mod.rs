@@ -64,6 +64,8 @@ pub struct Ended {
     pub failure: Option<RunFailure>,
     /// The node that it ran on.
     pub node: Option<String>,
+    /// Its last lines, where they are known beside its log: that may not have come to its end.
+    pub last_words: Option<String>,
 }
 
 /// Why a run failed, for reasons that its log cannot tell.

@@ -19,7 +19,6 @@ use crate::pod::{self, Hopeless, Observed};
 
 /// A pod that waits is asked about after so long: most start sooner.
 const EVENTS_FIRST: Duration = Duration::from_secs(5);
-/// A pod that waits is asked about after so long: most start sooner.
 /// And so often after that.
 const EVENTS_EVERY: Duration = Duration::from_secs(20);
 /// How long a deleted pod may take beyond its grace period; one that takes longer is on a node
@@ -157,7 +156,8 @@ impl Driver {
                 exit.stopped = None;
             }
         }
-        RunEvent::Exited(Ended { exit, failure, node: node_of(&following.pod) })
+        let last_words = pod::last_words(&following.pod).map(str::to_owned);
+        RunEvent::Exited(Ended { exit, failure, node: node_of(&following.pod), last_words })
     }
 
     /// Draws the conclusions from the pod's status.
