@@ -16,6 +16,7 @@ mod frame;
 mod hints;
 mod pages;
 mod ring;
+mod sent;
 pub(crate) mod stream;
 mod updater;
 
@@ -39,10 +40,13 @@ use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
 use cursor::{Cursor, EntryId};
 use pages::{Page, Pages};
 use ring::Ring;
+use sent::Sent;
 
 /// Reads of logs at once for streams that have fallen behind: the pool has 4 connections, and the
 /// updater needs its turn.
 const READERS_MAX: usize = 3;
+/// Lines at the end of a log that are remembered when its first stream opens.
+const LAST_LINES: usize = 20;
 /// Log entries that a stream reads at a time while it catches up.
 const READ_ENTRIES: usize = 100;
 
@@ -67,6 +71,7 @@ pub(crate) struct Channel {
     pub(crate) id: BuildId,
     ring: Mutex<Ring>,
     pages: Mutex<Pages>,
+    sent: Mutex<Sent>,
     // The number of changes of the ring, for streams to wait on.
     changed: watch::Sender<u64>,
     streams: AtomicUsize,
@@ -79,6 +84,10 @@ impl Channel {
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self) {
@@ -197,7 +206,10 @@ impl Hub {
 
     async fn open(&self, build: &Build, view: &BuildView) -> Answer<Arc<Channel>> {
         let run = last_run(build);
-        let (end, _) = bounded(self.bounds.redis_wait, self.queue.log_end(build.id, run, 1)).await?;
+        let (end, last) =
+            bounded(self.bounds.redis_wait, self.queue.log_end(build.id, run, LAST_LINES)).await?;
+        let mut sent = Sent::default();
+        sent.note(&last);
         let end = end.parse().unwrap_or(EntryId::START);
         let ring = Ring::new(run, end, build.seq, frame::json(view), self.bounds.ring_bytes);
         let mut channels = self.channels();
@@ -207,6 +219,7 @@ impl Hub {
                 id: build.id,
                 ring: Mutex::new(ring),
                 pages: Mutex::default(),
+                sent: Mutex::new(sent),
                 changed,
                 streams: AtomicUsize::new(0),
             })

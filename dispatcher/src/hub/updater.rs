@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use fairlane_common::Error;
 use fairlane_common::build::{ALREADY_THERE, Build, BuildState};
 use fairlane_common::id::BuildId;
@@ -13,6 +14,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::cursor::EntryId;
+use super::frame::Piece;
 use super::{Channel, Hub, PAGE, bounded, frame, last_run};
 use crate::api::{BuildView, EndEvent, MovedEvent};
 use crate::outage::Outage;
@@ -185,12 +187,16 @@ impl Progress {
 }
 
 /// Puts what was fetched into the channel; whether there is more to fetch at once.
-fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, news: News) -> bool {
+fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> bool {
     let Some(build) = news.build else {
         missing(channel, known);
         return false;
     };
-    known.missing = None;
+    // A build that counts its changes anew was registered again: Redis had lost it, and its log.
+    let anew = known.view.as_ref().is_some_and(|view| view.seq > build.seq);
+    if known.missing.take().is_some() || anew {
+        channel.sent().lost();
+    }
     if let Some(to) = build.moved {
         let data = frame::json(&MovedEvent { id: build.id, to });
         channel.ring().close(None, "moved", &data);
@@ -212,6 +218,12 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, news: News) -> bool
     }
     let (run, after) = (ring.run(), ring.end());
     let full = news.page.entries.len() >= PAGE;
+    let repeated = repeated(channel, after, &mut news.page);
+    let after = repeated.as_ref().map_or(after, |piece| piece.to);
+    if let Some(piece) = repeated {
+        ring.push_log(piece);
+        changed = true;
+    }
     for piece in frame::pieces(run, build.seq, after, None, &news.page) {
         hub.metrics.log_bytes.inc_by(piece.bytes.len() as u64);
         ring.push_log(piece);
@@ -232,6 +244,18 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, news: News) -> bool
         channel.tell();
     }
     full || switch
+}
+
+/// Takes lines off a page that were sent before Redis lost the log: what stands in for them.
+fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Piece> {
+    let mut sent = channel.sent();
+    let count = sent.again(&page.entries);
+    let last = count.checked_sub(1).and_then(|last| page.entries[last].id.parse().ok());
+    page.entries.drain(..count);
+    page.before_gap = page.before_gap.saturating_sub(count);
+    sent.note(&page.entries);
+    let to = last?;
+    Some(Piece { from: after, to, bytes: Bytes::from_static(b": lines that were sent before\n\n") })
 }
 
 /// Closes the ring of an ended build once its log is complete, or was waited for long enough.

@@ -139,10 +139,14 @@ async fn an_emptied_redis_takes_nothing_until_runs_are_registered_and_streams_go
     redis.command(&["HSET", "{fairlane}:totals", "refill_until", "1"]).await;
     stream.state(|state| state.build.people == 7).await;
     assert_eq!(send(dispatcher.post("/v1/builds").json(&request("one"))).await.status().as_u16(), 200);
-    run.write(5).await;
+    // The log is whole again, and who has followed it all along gets no line twice.
+    run.write(3).await;
+    run.write(7).await;
     run.finish(Outcome::Succeeded).await;
     let end = stream.end().await;
-    assert_eq!((end.state, stream.lines.len()), (Some(BuildState::Succeeded), 10));
+    assert_eq!((end.state, stream.lines), (Some(BuildState::Succeeded), numbered(10)));
+    let log = send(dispatcher.get(&format!("/v1/builds/{id}/log"))).await.text().await.unwrap();
+    assert_eq!(log.lines().count(), 10, "{log}");
 }
 
 #[tokio::test]

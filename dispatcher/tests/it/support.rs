@@ -337,7 +337,7 @@ impl Run {
     /// Writes `count` lines of at least `bytes`.
     pub(crate) async fn write_long(&mut self, count: usize, bytes: usize) {
         let lines: Vec<LogLine> = (self.written..self.written + count)
-            .map(|n| LogLine { t: String::new(), text: format!("line {n}{}", "x".repeat(bytes)) })
+            .map(|n| LogLine { t: moment(n), text: format!("line {n}{}", "x".repeat(bytes)) })
             .collect();
         self.written += count;
         self.log.append(&lines).await.unwrap();
@@ -370,6 +370,8 @@ impl Run {
             panic!("the run was not taken")
         };
         self.claimed = *held;
+        // Its log is written from the beginning, as it can be read again from a pod.
+        self.written = 0;
         self.log = LogWriter::new(self.queue.clone(), self.claimed.token.clone(), 1, "0-0".to_owned());
     }
 
@@ -383,6 +385,11 @@ impl Run {
         };
         self.queue.finish(&self.claimed.token, &finish).await.unwrap()
     }
+}
+
+/// When a run writes its line of that number.
+fn moment(line: usize) -> String {
+    jiff::Timestamp::from_second(1_553_414_040 + i64::try_from(line).unwrap()).unwrap().to_string()
 }
 
 /// The lines that a run of `count` writes.
