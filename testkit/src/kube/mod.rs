@@ -19,6 +19,7 @@ mod object;
 mod patch;
 mod pod;
 mod quantity;
+mod quota;
 mod rights;
 mod routes;
 mod scheduler;

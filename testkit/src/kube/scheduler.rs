@@ -114,7 +114,8 @@ fn say_unschedulable(
     nodes: usize,
     reasons: &BTreeMap<String, usize>,
 ) {
-    let why = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>();
+    let mut why = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>();
+    why.sort();
     let message = if nodes == 0 {
         "no nodes available to schedule pods".to_owned()
     } else {

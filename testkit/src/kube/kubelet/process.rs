@@ -31,7 +31,7 @@ while read -r what group; do
     -) groups="${groups%% $group *} ${groups#* $group }" ;;
   esac
 done
-for group in $groups; do kill -KILL -- "-$group"; done
+for group in $groups; do kill -s KILL -- "-$group"; done
 "#;
 
 /// All process groups of one cluster; killed when it is dropped, or when the test's process dies.

@@ -6,7 +6,7 @@ use super::read::with_kind;
 use crate::kube::call::Call;
 use crate::kube::defaults;
 use crate::kube::object::{Key, Kind, born, is_terminating, text};
-use crate::kube::quantity;
+use crate::kube::quota;
 use crate::kube::shared::Shared;
 use crate::kube::status::{Answer, Status, json_response};
 use crate::kube::validate;
@@ -64,11 +64,9 @@ pub(super) fn answer(
         return Err(Status::forbidden(kind.resource, Some(&name), why));
     }
     if kind.name == "Pod" {
-        check_quota(
-            &store.list("resourcequotas", Some(&namespace)),
-            &store.list("pods", Some(&namespace)),
-            &name,
-        )?;
+        let (quotas, pods) =
+            (store.list("resourcequotas", Some(&namespace)), store.list("pods", Some(&namespace)));
+        quota::check(&quotas, &pods, &object)?;
     }
     if call.is_dry() {
         born(&mut object, Some(&namespace));
@@ -161,26 +159,6 @@ fn check_references(shared: &Shared, pod: &Value, namespace: &str, name: &str) -
         return Ok(());
     };
     Err(Status::forbidden("pods", Some(name), &why))
-}
-
-fn check_quota(
-    quotas: &[crate::kube::object::Object],
-    pods: &[crate::kube::object::Object],
-    name: &str,
-) -> Result<(), Status> {
-    let used =
-        pods.iter().filter(|pod| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")).count();
-    for quota in quotas {
-        let hard = text(quota, "/spec/hard/pods");
-        if quantity::parse(hard).is_some_and(|most| u32::try_from(used).map_or(f64::MAX, f64::from) >= most) {
-            let quota = text(quota, "/metadata/name");
-            let why = format!(
-                "exceeded quota: {quota}, requested: pods=1, used: pods={used}, limited: pods={hard}"
-            );
-            return Err(Status::forbidden("pods", Some(name), &why));
-        }
-    }
-    Ok(())
 }
 
 fn warned(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Response, header};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 
 use super::call::Call;
 use super::faults::Fault;
@@ -160,19 +160,21 @@ fn throttled(seconds: u32) -> Response<Body> {
 /// Lets so many bytes of a stream through, then breaks it off or ends it.
 fn shortened(answer: Response<Body>, bytes: usize, breaks: bool) -> Response<Body> {
     let (parts, body) = answer.into_parts();
-    let mut left = bytes;
-    let chunks = body.into_data_stream().map(move |chunk| {
-        let mut chunk = chunk.map_err(std::io::Error::other)?;
+    let chunks = Box::pin(body.into_data_stream());
+    let whole = stream::unfold((chunks, bytes), move |(mut chunks, left)| async move {
         if left == 0 {
-            return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+            // What came before is sent first: a body that waits is flushed.
+            tokio::task::yield_now().await;
+            let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+            return breaks.then_some((Err(reset), (chunks, left)));
         }
+        let mut chunk = match chunks.next().await? {
+            Ok(chunk) => chunk,
+            Err(error) => return Some((Err(std::io::Error::other(error)), (chunks, left))),
+        };
         chunk.truncate(left);
-        left -= chunk.len();
-        Ok(chunk)
+        let left = left - chunk.len();
+        Some((Ok(chunk), (chunks, left)))
     });
-    if breaks {
-        return Response::from_parts(parts, Body::from_stream(chunks));
-    }
-    let whole = chunks.take_while(|chunk| std::future::ready(chunk.is_ok()));
     Response::from_parts(parts, Body::from_stream(whole))
 }

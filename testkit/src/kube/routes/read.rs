@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::kube::call::Call;
 use crate::kube::object::{Key, Kind, Object, text};
+use crate::kube::quota;
 use crate::kube::shared::Shared;
 use crate::kube::status::{Answer, Status, json_response};
 
@@ -32,10 +33,19 @@ pub(super) fn key(call: &Call, kind: &Kind) -> Key {
 /// Answers a GET of one object.
 pub(super) fn get(shared: &Shared, call: &Call, kind: &'static Kind) -> Answer {
     let key = key(call, kind);
-    match shared.store().get(&key) {
-        Some(object) => Ok(json_response(200, &with_kind(kind, &object))),
-        None => Err(Status::not_found(kind.resource, &key.name)),
+    let found = shared.store().get(&key);
+    let object = found.ok_or_else(|| Status::not_found(kind.resource, &key.name))?;
+    Ok(json_response(200, &with_kind(kind, &counted(shared, kind, &object))))
+}
+
+/// A quota shows what is used now; other objects are as they are stored.
+fn counted(shared: &Shared, kind: &Kind, object: &Value) -> Value {
+    let mut object = object.clone();
+    if kind.name == "ResourceQuota" {
+        let pods = shared.store().list("pods", Some(text(&object, "/metadata/namespace")));
+        quota::count(&mut object, &pods);
     }
+    object
 }
 
 /// Answers a GET of many.
@@ -58,7 +68,7 @@ pub(super) async fn list(shared: &Arc<Shared>, call: &Call, kind: &'static Kind)
         let start = format!("{}\0", objects.last().map(|object| place(object)).unwrap_or_default());
         metadata["continue"] = json!(Page { version: Some(version), start }.token());
     }
-    let items = objects.iter().map(|object| Value::clone(object)).collect::<Vec<_>>();
+    let items = objects.iter().map(|object| counted(shared, kind, object)).collect::<Vec<_>>();
     let list = json!({
         "kind": format!("{}List", kind.name), "apiVersion": kind.api_version(), "metadata": metadata, "items": items,
     });
