@@ -1,55 +1,107 @@
 //! The scheduler: which node a pod goes to, and why to none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::kubelet;
-use super::object::{Key, Object, is_terminating, list, seconds, text};
+use super::object::{Key, Object, at, is_terminating, list, seconds, text};
 use super::quantity;
 use super::shared::{Event, Shared};
 
 /// Resources that are counted, with their names in a pod.
 const COUNTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
+/// Sums of amounts that come and go are not exact.
+const ROUNDING: f64 = 1e-6;
+
 /// Gives pods to nodes for as long as the cluster lives.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut changes = shared.store().subscribe();
-    let mut seen = 0;
+    let mut ledger = Ledger::default();
     loop {
-        let version = *changes.borrow_and_update();
-        if matters(&shared, seen) {
-            let mut used = used(&shared);
-            let pods = shared.store().list("pods", None);
-            for pod in pods {
-                if text(&pod, "/spec/nodeName").is_empty() && !is_terminating(&pod) {
-                    schedule(&shared, &pod, &mut used);
-                }
-            }
+        changes.borrow_and_update();
+        let pods = ledger.catch_up(&shared);
+        // What is given away in this round comes back as changes: it is counted in a copy until then.
+        let mut used = ledger.used.clone();
+        for pod in pods {
+            schedule(&shared, &pod, &mut used);
         }
-        seen = version;
         if changes.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Whether anything since this version can let a pod be scheduled.
-fn matters(shared: &Shared, since: u64) -> bool {
-    let store = shared.store();
-    if since < store.oldest() {
-        return true;
-    }
-    store.changes_after(since, usize::MAX).iter().any(|change| match change.key.resource {
-        "nodes" => true,
-        "pods" => change.before.is_none() || change.gone || frees(&change.after),
-        _ => false,
-    })
+/// What the scheduler knows of the cluster, kept up by its changes.
+#[derive(Debug, Default)]
+struct Ledger {
+    seen: u64,
+    used: BTreeMap<String, Used>,
+    /// Pods without a node.
+    waiting: BTreeSet<Key>,
 }
 
-fn frees(pod: &Value) -> bool {
+impl Ledger {
+    /// Takes in what happened, and gives the pods that may have got a chance by it.
+    fn catch_up(&mut self, shared: &Shared) -> Vec<Object> {
+        let store = shared.store();
+        let mut fresh = BTreeSet::new();
+        let mut all_again = false;
+        if self.seen < store.oldest() {
+            // The changes are forgotten: everything is looked at.
+            *self = Self::default();
+            all_again = true;
+            for pod in store.list("pods", None) {
+                let key = Key::new("pods", text(&pod, "/metadata/namespace"), text(&pod, "/metadata/name"));
+                self.take_in(&key, Some(&pod));
+            }
+        } else {
+            for change in store.changes_after(self.seen, usize::MAX) {
+                all_again |= change.key.resource == "nodes";
+                if change.key.resource != "pods" {
+                    continue;
+                }
+                if let Some(before) = &change.before {
+                    all_again |= self.give_back(before) && (change.gone || is_over(&change.after));
+                } else {
+                    fresh.insert(change.key.clone());
+                }
+                self.take_in(&change.key, (!change.gone).then_some(&change.after));
+            }
+        }
+        self.seen = store.version();
+        let chances = if all_again { &self.waiting } else { &fresh };
+        chances.iter().filter(|key| self.waiting.contains(*key)).filter_map(|key| store.get(key)).collect()
+    }
+
+    fn take_in(&mut self, key: &Key, pod: Option<&Object>) {
+        self.waiting.remove(key);
+        match pod.map(|pod| (pod, text(pod, "/spec/nodeName"))) {
+            Some((pod, "")) if !is_terminating(pod) => {
+                self.waiting.insert(key.clone());
+            }
+            Some((pod, node)) if !node.is_empty() && !is_over(pod) => {
+                self.used.entry(node.to_owned()).or_default().count(pod, 1);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it held a place.
+    fn give_back(&mut self, pod: &Value) -> bool {
+        let node = text(pod, "/spec/nodeName");
+        let held = !node.is_empty() && !is_over(pod);
+        if held {
+            self.used.entry(node.to_owned()).or_default().count(pod, -1);
+        }
+        held
+    }
+}
+
+fn is_over(pod: &Value) -> bool {
     matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
@@ -65,8 +117,7 @@ fn schedule(shared: &Arc<Shared>, pod: &Object, used: &mut BTreeMap<String, Used
         let load = used.get(name).unwrap_or(&none);
         match fits(pod, node, load) {
             Ok(()) => {
-                let pods = i64::try_from(load.pods).unwrap_or(i64::MAX);
-                let score = preference(pod, node) * 1_000 - pods;
+                let score = preference(pod, node) * 1_000 - i64::from(load.pods);
                 if best.is_none_or(|(most, _)| score > most) {
                     best = Some((score, name));
                 }
@@ -81,7 +132,7 @@ fn schedule(shared: &Arc<Shared>, pod: &Object, used: &mut BTreeMap<String, Used
     match best {
         Some((_, node)) => {
             bind(shared, key, uid, node);
-            used.entry(node.to_owned()).or_default().add(pod);
+            used.entry(node.to_owned()).or_default().count(pod, 1);
         }
         None => say_unschedulable(shared, pod, &key, nodes.len(), &reasons),
     }
@@ -152,31 +203,20 @@ fn scheduled(status: &str, message: Option<&str>) -> Value {
 }
 
 /// What the pods of a node ask for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Used {
-    pods: usize,
+    pods: i32,
     amounts: [f64; COUNTED.len()],
 }
 
 impl Used {
-    fn add(&mut self, pod: &Value) {
-        self.pods += 1;
+    /// Adds a pod, or with -1 takes it away.
+    fn count(&mut self, pod: &Value, times: i32) {
+        self.pods += times;
         for (amount, asked) in self.amounts.iter_mut().zip(requests(pod)) {
-            *amount += asked;
+            *amount += asked * f64::from(times);
         }
     }
-}
-
-fn used(shared: &Shared) -> BTreeMap<String, Used> {
-    let mut nodes = BTreeMap::<String, Used>::new();
-    let pods = shared.store().list("pods", None);
-    for pod in pods {
-        let node = text(&pod, "/spec/nodeName");
-        if !node.is_empty() && !frees(&pod) {
-            nodes.entry(node.to_owned()).or_default().add(&pod);
-        }
-    }
-    nodes
 }
 
 fn requests(pod: &Value) -> [f64; COUNTED.len()] {
@@ -202,21 +242,17 @@ fn fits(pod: &Value, node: &Value, used: &Used) -> Result<(), Vec<String>> {
     }
     let mut short = Vec::new();
     if quantity::parse(text(node, "/status/allocatable/pods"))
-        .is_some_and(|most| count(used.pods) + 1.0 > most)
+        .is_some_and(|most| f64::from(used.pods) + 1.0 > most)
     {
         short.push("Too many pods".to_owned());
     }
     for ((resource, asked), taken) in COUNTED.iter().zip(requests(pod)).zip(used.amounts) {
         let there = quantity::parse(text(node, &format!("/status/allocatable/{resource}"))).unwrap_or(0.0);
-        if asked > 0.0 && asked + taken > there {
+        if asked > 0.0 && asked + taken > there + ROUNDING {
             short.push(format!("Insufficient {resource}"));
         }
     }
     if short.is_empty() { Ok(()) } else { Err(short) }
-}
-
-fn count(pods: usize) -> f64 {
-    u32::try_from(pods).map_or(f64::MAX, f64::from)
 }
 
 /// Whether the pod tolerates a taint; one that only prefers needs no toleration.
@@ -240,11 +276,12 @@ fn tolerated(pod: &Value, taint: &Value) -> bool {
 
 fn selected(pod: &Value, node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
-    let wanted = pod.pointer("/spec/nodeSelector").and_then(Value::as_object);
+    let wanted = at(pod, "/spec/nodeSelector").and_then(Value::as_object);
     if !wanted.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value)) {
         return false;
     }
-    let terms = pod.pointer(
+    let terms = at(
+        pod,
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
     );
     terms.and_then(Value::as_array).is_none_or(|terms| terms.iter().any(|term| term_holds(term, node)))
