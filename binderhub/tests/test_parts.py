@@ -83,7 +83,7 @@ def test_places_and_reasons_are_short_and_plain():
     assert len(messages.place_line({"position": 10**9, "line": 10**9, "people": 10**9, "eta_seconds": 10**9})) <= 78
 
 
-def test_settings_of_kubernetes_build_executor_go_on_to_hold():
+async def test_settings_of_kubernetes_build_executor_go_on_to_hold():
     config = Config()
     config.KubernetesBuildExecutor.push_secret = "other-secret"
     config.KubernetesBuildExecutor.appendix = "RUN true"
@@ -100,7 +100,7 @@ def test_settings_of_kubernetes_build_executor_go_on_to_hold():
     assert FairlaneBuildExecutor().push_secret == "binder-build-docker-config"
 
 
-def test_only_what_a_worker_does_not_set_is_sent():
+async def test_only_what_a_worker_does_not_set_is_sent():
     executor = FairlaneBuildExecutor(
         ref="1", image_name="i", appendix="RUN a\nRUN b", repo2docker_extra_args=["--subdir", "a"]
     )
@@ -136,7 +136,7 @@ def test_repositories_as_dispatchers_take_them(url, sent):
         {"submit_timeout": -1.0},
     ],
 )
-def test_bad_settings_are_refused_when_binderhub_starts(settings):
+async def test_bad_settings_are_refused_when_binderhub_starts(settings):
     config = Config()
     config.FairlaneBuildExecutor.update(settings)
     with pytest.raises(TraitError) as refused:
