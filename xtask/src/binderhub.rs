@@ -11,10 +11,12 @@ use crate::shell::{cargo, quiet, run, succeeds};
 /// What the tests need; `BinderHub` itself is stood in for beside them.
 const REQUIREMENTS: &[&str] =
     &["pytest==8.4.2", "pytest-xdist==3.8.0", "tornado==6.5.5", "traitlets==5.14.3"];
+/// The Python that Debian's packages are for, whatever else is on the path.
+const SYSTEM_PYTHON: &str = "/usr/bin/python3";
 /// The same from Debian, for where `PyPI` cannot be reached.
 const FROM_DEBIAN: Package =
     Package::new("python3-pytest python3-pytest-xdist python3-tornado python3-traitlets", || {
-        succeeds(Command::new("python3").args(["-c", "import pytest, tornado, traitlets, xdist"]))
+        succeeds(Command::new(SYSTEM_PYTHON).args(["-c", "import pytest, tornado, traitlets, xdist"]))
     });
 
 /// Runs the tests of `binderhub/`.
@@ -54,7 +56,7 @@ fn python(root: &Path) -> Option<PathBuf> {
         Ok(()) => Some(own),
         Err(error) => {
             println!("{error:#}\nTrying Debian's packages.");
-            packages::ensure(&[FROM_DEBIAN]).ok().map(|()| PathBuf::from("python3"))
+            packages::ensure(&[FROM_DEBIAN]).ok().map(|()| PathBuf::from(SYSTEM_PYTHON))
         }
     }
 }
