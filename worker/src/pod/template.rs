@@ -26,7 +26,6 @@ const OWNED: &[(&str, &str)] = &[
     ("spec.restartPolicy", "a build is tried again by the queue, as another pod"),
     ("spec.nodeName", "use nodeSelector or affinity: nodes that fail builds are avoided"),
     ("spec.activeDeadlineSeconds", "use --timeout"),
-    ("spec.containers.builder.image", "use --build-image"),
     ("spec.containers.builder.args", "use --command"),
     ("spec.containers.builder.env.GIT_CREDENTIAL_ENV", "it comes from the build's secrets"),
     (

@@ -157,7 +157,7 @@ fn a_template_adds_to_the_pod_and_replaces_nothing_it_does_not_name() {
          tolerations: [{ key: builds, operator: Exists, effect: NoSchedule }]\n  \
          securityContext: { runAsUser: 1000 }\n  volumes: [{ name: cache, emptyDir: { sizeLimit: 1Gi } }]\n  \
          initContainers: [{ name: warm, image: i }]\n  containers:\n  - name: side\n    image: i\n  \
-         - name: builder\n    imagePullPolicy: Never\n    env: [{ name: HTTPS_PROXY, value: 'http://p' }]\n    \
+         - name: builder\n    image: 'example.org/builder:1'\n    imagePullPolicy: Never\n    env: [{ name: HTTPS_PROXY, value: 'http://p' }]\n    \
          volumeMounts: [{ name: cache, mountPath: /cache }]\n    \
          resources: { requests: { cpu: 0.5, ephemeral-storage: 1 }, limits: { memory: 2G } }\n",
     )
@@ -167,6 +167,7 @@ fn a_template_adds_to_the_pod_and_replaces_nothing_it_does_not_name() {
     let spec = pod.spec.unwrap();
     let builder = &spec.containers[0];
     assert_eq!((builder.name.as_str(), builder.image_pull_policy.as_deref()), (CONTAINER, Some("Never")));
+    assert_eq!(builder.image.as_deref(), Some("example.org/builder:1"));
     assert_eq!(builder.volume_mounts.as_ref().unwrap().len(), 2);
     assert_eq!(builder.resources.as_ref().unwrap().requests.as_ref().unwrap()["cpu"].0, "0.5");
     assert!(builder.args.as_ref().unwrap().len() > 5);
