@@ -227,7 +227,7 @@ fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
         let text =
             format!("{name} has {} of ephemeral storage where others have {usual_shown}", shown(DISK, size));
         let advice = "Give it the disk that the others have, or keep builds off it with a taint. An ephemeral-storage \
-                      request in the pod template keeps them off as well.";
+                      request in the pod template that it cannot meet keeps them off as well.";
         if size < usual * DISK_SHARE_BAD || size < asked {
             if !node.is_for_builds() {
                 let about = "no build goes there at present, for a taint or by the pod template";

@@ -23,7 +23,7 @@ pub(super) struct Right {
     /// Whether nothing can be built without it.
     needed: bool,
     /// What is lost without it.
-    cost: &'static str,
+    pub(super) cost: &'static str,
 }
 
 /// Every right. All of them lie in the API group that has no name.
@@ -47,7 +47,7 @@ pub(super) static RIGHTS: &[Right] = &[
         verbs: &["patch"],
         scope: Scope::Namespace,
         needed: false,
-        cost: "a worker cannot take over the pods of one that ended: their builds begin again",
+        cost: "the builds of a worker that ends cannot be taken over by another",
     },
     Right {
         resource: "events",
@@ -77,8 +77,8 @@ pub(super) static RIGHTS: &[Right] = &[
         verbs: &["list"],
         scope: Scope::Cluster,
         needed: false,
-        cost: "the worker does not know how many nodes there are, and `fairlane doctor` sees neither their disks nor \
-               their taints",
+        cost: "of the nodes only those count that build pods were seen on, and `fairlane doctor` sees neither their disks \
+               nor their taints",
     },
 ];
 
