@@ -304,7 +304,7 @@ class _Request:
 
 def _checked_urls(urls: Iterable[str]) -> list[str]:
     try:
-        checked = [checked_url(url) for url in urls]
+        checked = list(dict.fromkeys(checked_url(url) for url in urls))
     except ValueError as error:
         raise TraitError(f"FairlaneBuildExecutor.dispatcher_urls: {error}") from None
     if not checked:

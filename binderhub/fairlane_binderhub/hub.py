@@ -20,6 +20,8 @@ from .watcher import Watcher
 
 #: How often watchers are looked at for having been told nothing.
 TICK_S = 1.0
+#: How long somebody waits for the queue's word on a build that is followed already.
+JOIN_S = 5.0
 #: Short requests on their way at once: a crowd that comes in one second must not open hundreds of sockets.
 CALLS_MAX = 32
 
@@ -110,8 +112,8 @@ class Hub:
             # the build may just have ended, and credentials may be fresher. Where the queue does not
             # answer, the build that is known will do.
             try:
-                answer = await self._ask_once(ask)
-            except (Away, Misconfigured):
+                answer = await asyncio.wait_for(self._ask_once(ask), JOIN_S)
+            except (Away, Misconfigured, asyncio.TimeoutError):
                 answer = None
             except Refused as refused:
                 if not refused.is_passing:
@@ -158,33 +160,43 @@ class Hub:
     async def _ask_once(self, ask: Ask) -> Answer:
         """Asks each dispatcher until one has answered; raises what the last one that did not said."""
         last: Exception = Away("no dispatcher is named; set FairlaneBuildExecutor.dispatcher_urls")
-        for dispatcher in self.dispatchers.in_order():
-            try:
-                answer = Answer.read(await self.call(dispatcher, "POST", "/v1/builds", ask.body))
-            except Refused as refused:
-                if refused.word == "conflict" and refused.build:
-                    return await self._join_other(dispatcher, ask, refused)
-                if not refused.is_passing and not refused.is_about_us:
-                    raise
-                if refused.status == 429 and refused.word != "address-connections":
-                    # All dispatchers share one queue and one count: the next one would say the same.
-                    raise
-                self.dispatchers.failed(dispatcher, refused)
-                last = refused
-            except Away as away:
-                self.dispatchers.failed(dispatcher, away)
-                # That one is away says less than that another one refuses.
-                last = last if isinstance(last, Refused) else away
-            else:
-                self.dispatchers.worked(dispatcher)
-                return answer
+        tried: set[str] = set()
+        while len(tried) < len(self.dispatchers.all):
+            async with self._calls:
+                # Chosen when its turn has come: those before may have found that one does not answer.
+                dispatcher = next(d for d in self.dispatchers.in_order() if d.url not in tried)
+                tried.add(dispatcher.url)
+                try:
+                    return await self._ask_at(dispatcher, ask)
+                except Refused as refused:
+                    # All dispatchers share one queue and one count of requests: at a limit, and at a
+                    # definite no, the next one would say the same.
+                    shared = refused.status == 429 and refused.word != "address-connections"
+                    if shared or not (refused.is_passing or refused.is_about_us):
+                        raise
+                    self.dispatchers.failed(dispatcher, refused)
+                    last = refused
+                except Away as away:
+                    self.dispatchers.failed(dispatcher, away)
+                    # That one is away says less than that another one refuses.
+                    last = last if isinstance(last, Refused) else away
         raise last
+
+    async def _ask_at(self, dispatcher: Dispatcher, ask: Ask) -> Answer:
+        try:
+            answer = Answer.read(await self.client.call(dispatcher.url, "POST", "/v1/builds", ask.body))
+        except Refused as refused:
+            if refused.word != "conflict" or not refused.build:
+                raise
+            return await self._join_other(dispatcher, ask, refused)
+        self.dispatchers.worked(dispatcher)
+        return answer
 
     async def _join_other(self, dispatcher: Dispatcher, ask: Ask, conflict: Refused) -> Answer:
         """The image is being built with other arguments. BinderHub takes whatever build has the image's
         name, and so do we, as long as it is made of the same commit: during an upgrade that changes
         arguments, two builds would only race for the name."""
-        view = await self.call(dispatcher, "GET", f"/v1/builds/{conflict.build}")
+        view = await self.client.call(dispatcher.url, "GET", f"/v1/builds/{conflict.build}")
         same = isinstance(view, dict) and all(
             str(view.get(name)).casefold() == str(ask.body[name]).casefold() for name in ("repo", "ref")
         )

@@ -194,6 +194,17 @@ async def test_a_limit_of_requests_keeps_nobody_from_a_build_that_is_known(limit
                 assert fake.count("POST") == 2
 
 
+async def test_a_queue_that_is_slow_keeps_nobody_from_a_build_that_is_known(monkeypatch):
+    monkeypatch.setattr("fairlane_binderhub.hub.JOIN_S", 0.2)
+    answers = iter([asked(), None])
+    stream = events(state("queued", position=1))
+    async with FakeDispatcher(lambda method, _: next(answers) if method == "POST" else stream, holds=True) as fake:
+        async with Replica([fake.url], request_timeout=LIMIT_S) as replica, Visitor(replica, "demo") as first:
+            await first.sees("Place 1")
+            async with Visitor(replica, "demo") as second:
+                await second.sees("Place 1", limit=LIMIT_S / 2)
+
+
 async def test_a_limit_of_requests_is_waited_for():
     limit = problem(429, "token-limit", headers="Retry-After: 1\r\n")
     answers = iter([limit, asked("succeeded")])

@@ -123,6 +123,11 @@ def test_repositories_as_dispatchers_take_them(url, sent):
     assert repository(url) == sent
 
 
+async def test_an_address_that_is_named_twice_is_one():
+    urls = ["http://a:1", "http://a:1/", " http://b:1"]
+    assert FairlaneBuildExecutor(dispatcher_urls=urls).dispatcher_urls == ["http://a:1", "http://b:1"]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
