@@ -15,7 +15,7 @@ use crate::kube::object::text;
 
 /// The exit code of what could not be started.
 const START_ERROR: i32 = 128;
-/// The pause before a second restart: ten seconds in reality, growing.
+/// The pause before a second restart or pull: ten seconds in reality, growing.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 impl PodRun {
@@ -35,7 +35,7 @@ impl PodRun {
             for (warning, reason, message) in events {
                 self.event(warning, reason, &message, Some(index));
             }
-            sleep(RETRY_INTERVAL).await;
+            sleep(if reason == "ImagePullBackOff" { BACK_OFF } else { RETRY_INTERVAL }).await;
         }
     }
 

@@ -172,7 +172,7 @@ async fn transcript_13_evicted_by_the_kubelet() -> anyhow::Result<()> {
     let stream = replay
         .stream(0, |request| {
             request.query["resourceVersion"] = json!(version);
-            request.query["timeoutSeconds"] = json!("4");
+            request.query["timeoutSeconds"] = json!("60");
         })
         .await?;
     let small = |request: &mut super::transcript::Request| {
@@ -184,7 +184,7 @@ async fn transcript_13_evicted_by_the_kubelet() -> anyhow::Result<()> {
     replay.wait_for_phase("ev1", "Failed").await;
     replay.step_with(2, |_| {}, &["/spec/containers/0/command"]).await?;
     replay.compare_events_of(4).await?;
-    let streamed = replay.end_of(stream).await?;
+    let streamed = replay.until(stream, "\"reason\":\"Evicted\"", 1).await;
     let differ = super::events::compare(&real, &super::events::fake(&streamed.text));
     replay.report("0 stream", differ);
     replay.finish(5);

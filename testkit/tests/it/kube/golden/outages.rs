@@ -104,7 +104,7 @@ async fn transcript_18_a_kubelet_that_is_down() -> anyhow::Result<()> {
     assert!(!replay.end_of(follow).await?.cut, "the end is in order though the container runs on");
     replay.step(2).await?;
     let version = replay.version().await?;
-    let watch = replay.stream(3, at(&version, 3)).await?;
+    let watch = replay.stream(3, at(&version, 60)).await?;
     replay.create_running("k3", json!({}), "sleep 600").await?;
     // Its node is not tainted yet, so the pod is given to it, and nobody takes it.
     wait_for_eq("k3 to have a node", DEADLINE, json!("vm"), async || {
@@ -117,7 +117,7 @@ async fn transcript_18_a_kubelet_that_is_down() -> anyhow::Result<()> {
     replay.step_with(5, |_| {}, &script).await?;
     replay.step_with(6, |_| {}, &script).await?;
     replay.step_with(7, |_| {}, &script).await?;
-    let streamed = replay.end_of(watch).await?;
+    let streamed = replay.until(watch, "deletionTimestamp", 1).await;
     let differ = compare(&replay.steps_of(3), &fake(&streamed.text));
     replay.report("3 stream", differ);
     replay.cluster.node("vm").kubelet_starts();
@@ -139,7 +139,7 @@ async fn transcript_21_a_lost_node() -> anyhow::Result<()> {
     }
     replay.cluster.add_node(&Node::named("healthy"));
     let version = replay.version().await?;
-    let watch = replay.stream(0, at(&version, 3)).await?;
+    let watch = replay.stream(0, at(&version, 60)).await?;
     let node = replay.cluster.node("vm");
     node.is_cut_off();
     node.loses_to_the_taint("n1");
@@ -157,7 +157,7 @@ async fn transcript_21_a_lost_node() -> anyhow::Result<()> {
     assert_eq!(last_two(&fake_events), last_two(&real_events));
     replay.cluster.node("vm").is_removed();
     replay.step(5).await?;
-    let streamed = replay.end_of(watch).await?;
+    let streamed = replay.until(watch, "\"type\":\"DELETED\"", 2).await;
     let differ = compare(&real(&stream), &fake(&streamed.text));
     replay.report("0 stream", differ);
     replay.finish(4);

@@ -1,6 +1,7 @@
 //! Playing a transcript against the fake.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlane_testkit::kube::{Cluster, Node};
@@ -35,7 +36,14 @@ pub(super) struct Answer {
     pub(super) body: Value,
 }
 
-/// A stream of the fake, read to its end.
+/// A stream of the fake that is being read; the task says whether it was cut.
+#[derive(Debug)]
+pub(super) struct Stream {
+    text: Arc<Mutex<String>>,
+    task: JoinHandle<bool>,
+}
+
+/// A stream of the fake, as far as it was read.
 #[derive(Debug)]
 pub(super) struct Streamed {
     pub(super) text: String,
@@ -111,7 +119,7 @@ impl Replay {
         &mut self,
         index: usize,
         change: impl FnOnce(&mut Request),
-    ) -> anyhow::Result<JoinHandle<Streamed>> {
+    ) -> anyhow::Result<Stream> {
         let exchange = self.exchange(index);
         let (Some(mut request), Some(response)) = (exchange.request, exchange.response) else {
             anyhow::bail!("{index} is no request");
@@ -125,22 +133,39 @@ impl Replay {
             differ.push(format!("real {:?} {real:?}, fake {} {fake:?}", response.status, sent.status()));
         }
         self.report(&format!("{index} {} {}", request.method, request.path), differ);
-        Ok(tokio::spawn(async move {
+        let text = Arc::new(Mutex::new(String::new()));
+        let read = Arc::clone(&text);
+        let task = tokio::spawn(async move {
             let mut chunks = sent.bytes_stream();
-            let mut streamed = Streamed { text: String::new(), cut: false };
+            let mut cut = false;
             while let Some(chunk) = chunks.next().await {
                 match chunk {
-                    Ok(bytes) => streamed.text.push_str(&String::from_utf8_lossy(&bytes)),
-                    Err(_) => streamed.cut = true,
+                    Ok(bytes) => locked(&read).push_str(&String::from_utf8_lossy(&bytes)),
+                    Err(_) => cut = true,
                 }
             }
-            streamed
-        }))
+            cut
+        });
+        Ok(Stream { text, task })
     }
 
     /// Waits for the end of a stream.
-    pub(super) async fn end_of(&self, stream: JoinHandle<Streamed>) -> anyhow::Result<Streamed> {
-        Ok(tokio::time::timeout(DEADLINE * 2, stream).await??)
+    pub(super) async fn end_of(&self, stream: Stream) -> anyhow::Result<Streamed> {
+        let cut = tokio::time::timeout(DEADLINE * 2, stream.task).await??;
+        let text = locked(&stream.text).clone();
+        Ok(Streamed { text, cut })
+    }
+
+    /// Waits until a stream has said something so many times, and lets go of it.
+    pub(super) async fn until(&self, stream: Stream, what: &str, times: usize) -> Streamed {
+        let text = wait_for(&format!("{times} times {what}"), DEADLINE, async || {
+            let text = locked(&stream.text).clone();
+            let whole = text.ends_with('\n') && text.matches(what).count() >= times;
+            if whole { Ok(text) } else { Err(text.lines().count()) }
+        })
+        .await;
+        stream.task.abort();
+        Streamed { text, cut: false }
     }
 
     /// Notes what differs, to be told at the end.
@@ -325,6 +350,10 @@ impl Replay {
         let message = |value: &Value| value["message"].as_str().map(uids).unwrap_or_default();
         self.given.extend(message(real).into_iter().zip(message(fake)));
     }
+}
+
+fn locked(text: &Mutex<String>) -> MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn forget(value: &mut Value, pointer: &str) {

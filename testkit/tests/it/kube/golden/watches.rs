@@ -9,6 +9,9 @@ use super::events::{compare, fake, real};
 use super::replay::{DEADLINE, Replay, Streamed};
 use super::transcript::Request;
 
+/// The last that a watch says of a pod.
+const DELETED: &str = "\"type\":\"DELETED\"";
+
 /// The version from which a watch starts here, and a time-out that ends it soon.
 fn from(version: &str, seconds: u32) -> impl Fn(&mut Request) {
     move |request| {
@@ -38,15 +41,15 @@ impl Replay {
 async fn transcript_03_a_life_in_a_watch() -> anyhow::Result<()> {
     let Some(mut replay) = Replay::start("03")? else { return Ok(()) };
     let version = replay.version().await?;
-    let whole = replay.stream(0, from(&version, 5)).await?;
-    let leaving = replay.stream(1, from(&version, 5)).await?;
+    let whole = replay.stream(0, from(&version, 60)).await?;
+    let leaving = replay.stream(1, from(&version, 60)).await?;
     replay.step(2).await?;
     replay.wait_for_phase("w1", "Running").await;
     replay.step_with(3, |_| {}, &["/status"]).await?;
     replay.wait_for_phase("w1", "Succeeded").await;
     replay.step(4).await?;
     for (index, stream) in [(0, whole), (1, leaving)] {
-        let streamed = replay.end_of(stream).await?;
+        let streamed = replay.until(stream, DELETED, 1).await;
         replay.compare_events(index, &streamed);
     }
     replay.finish(7);
@@ -57,7 +60,7 @@ async fn transcript_03_a_life_in_a_watch() -> anyhow::Result<()> {
 async fn transcript_03b_deleting_what_runs() -> anyhow::Result<()> {
     let Some(mut replay) = Replay::start("03b")? else { return Ok(()) };
     let version = replay.version().await?;
-    let stream = replay.stream(0, from(&version, 8)).await?;
+    let stream = replay.stream(0, from(&version, 60)).await?;
     replay.step(1).await?;
     replay.wait_for_phase("w2", "Running").await;
     // It has to have set its trap before it is asked to end.
@@ -65,7 +68,7 @@ async fn transcript_03b_deleting_what_runs() -> anyhow::Result<()> {
     replay.steps(2..5).await?;
     replay.wait_until_gone("w2").await;
     replay.step(5).await?;
-    let streamed = replay.end_of(stream).await?;
+    let streamed = replay.until(stream, DELETED, 1).await;
     replay.compare_events(0, &streamed);
     replay.finish(7);
     Ok(())
@@ -126,11 +129,11 @@ async fn transcript_07_evictions() -> anyhow::Result<()> {
     replay.step_with(0, |_| {}, &["/status"]).await?;
     replay.steps(1..3).await?;
     let version = replay.version().await?;
-    let watched = replay.stream(3, from(&version, 6)).await?;
+    let watched = replay.stream(3, from(&version, 60)).await?;
     replay.step(4).await?;
     replay.wait_until_gone("e1").await;
     replay.steps(5..7).await?;
-    let streamed = replay.end_of(watched).await?;
+    let streamed = replay.until(watched, DELETED, 1).await;
     replay.compare_events(3, &streamed);
     replay.finish(8);
     Ok(())
@@ -144,10 +147,10 @@ async fn transcript_19_preemption() -> anyhow::Result<()> {
     stream.retain(|one| one["event"]["object"]["metadata"]["name"] == "low");
     replay.create_like_ready(&stream[0]["event"]["object"]).await?;
     let version = replay.version().await?;
-    let watched = replay.stream(0, from(&version, 5)).await?;
+    let watched = replay.stream(0, from(&version, 60)).await?;
     replay.cluster.pod("low").is_preempted();
     replay.wait_until_gone("low").await;
-    let streamed = replay.end_of(watched).await?;
+    let streamed = replay.until(watched, DELETED, 1).await;
     let differ = compare(&real(&stream), &fake(&streamed.text));
     replay.report("0 stream of the preempted", differ);
     replay.finish(2);
