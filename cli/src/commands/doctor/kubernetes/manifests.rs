@@ -301,6 +301,12 @@ fn selectors_ports_and_images_fit_together() {
         let selector = &object["spec"]["selector"]["matchLabels"];
         assert!(selects(selector, &object["metadata"]["namespace"]), "{object}");
     }
+    for object in of_kind("NetworkPolicy") {
+        let (selector, namespace) =
+            (&object["spec"]["podSelector"]["matchLabels"], &object["metadata"]["namespace"]);
+        let of_builds = selector["component"] == fairlane_worker::pod::COMPONENT;
+        assert!(of_builds || selects(selector, namespace), "{object}");
+    }
     let compose = std::fs::read_to_string(root().join("compose.yaml")).unwrap();
     let redis = &of_kind("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0];
     assert!(compose.contains(&format!("image: {}\n", redis["image"].as_str().unwrap())), "{redis}");
