@@ -242,7 +242,8 @@ checked_text!(
 /// The image to be made, `registry/name:tag`. Two requests for the same image are one build.
 Image, "image", limits::IMAGE_BYTES_MAX, |text| {
     let name = text.rsplit('/').next().unwrap_or(text);
-    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@'));
+    // No '@': a digest is known once the image is made, and a password before it is not for Redis.
+    let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':'));
     if !fits || name.is_empty() || text.starts_with(['/', ':', '.']) || text.contains("//") {
         return Err("not an image's name; one looks like registry.example.org/binder-owner-name:3f2a91c");
     }

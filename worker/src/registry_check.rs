@@ -276,11 +276,7 @@ impl<'a> Place<'a> {
             }
             _ => (HUB, image),
         };
-        let (path, reference) = match rest.split_once('@') {
-            // A tag before a digest says nothing more.
-            Some((path, digest)) => (path.split_once(':').map_or(path, |(path, _)| path), digest),
-            None => rest.rsplit_once(':').unwrap_or((rest, "latest")),
-        };
+        let (path, reference) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
         Self { registry, path, reference }
     }
 

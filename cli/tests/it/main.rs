@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod crowd;
 mod doctor;
 mod doctor_kubernetes;
 mod faults;
@@ -11,6 +12,7 @@ mod git;
 mod help;
 mod operate;
 mod replay;
+mod secrets;
 mod semaphore;
 mod settings;
 mod setup;

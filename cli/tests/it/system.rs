@@ -73,6 +73,11 @@ impl System {
         urls.join(",")
     }
 
+    /// The addresses of the dispatchers, one by one.
+    pub(crate) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
     /// The queue itself, past every dispatcher.
     pub(crate) async fn queue(&self) -> Queue {
         Queue::open(&self.redis.url().parse().unwrap(), "fairlane").await.unwrap()

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,8 @@ const BACKLOG: u32 = 1024;
 const TURNED_AWAY_MAX: usize = 64;
 /// Idle connections go when they have been idle for so long and connections are short.
 const PRESSED_IDLE: Duration = Duration::from_secs(1);
+/// How often connections are told that they are short: telling wakes all of them.
+const PRESS_GAP: Duration = Duration::from_secs(1);
 /// Open files beside connections: Redis, logs, and what the runtime needs.
 const OTHER_FILES: u64 = 100;
 /// Pause after a connection could not be accepted for want of files or memory.
@@ -65,8 +68,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 enum Phase {
     /// Go on.
     Open,
-    /// Connections are short: who has nothing to say, leave. The number makes each telling a new one.
-    Pressed(u32),
+    /// Connections are short: who has nothing to say, leave.
+    Pressed,
     /// The dispatcher stops.
     Stopping,
 }
@@ -136,7 +139,7 @@ impl Server {
 
     /// Serves until `shutdown`, then until the last request has been answered.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut pressed = 0;
+        let mut pressed = None;
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -158,12 +161,12 @@ impl Server {
         tracker.wait().await;
     }
 
-    fn take(&self, stream: TcpStream, peer: IpAddr, pressed: &mut u32) {
+    fn take(&self, stream: TcpStream, peer: IpAddr, pressed: &mut Option<Instant>) {
         let open = self.tracker.len();
         // Before it is too late: a tenth of them is left for whoever comes meanwhile.
-        if open >= self.limits.total / 10 * 9 {
-            *pressed = pressed.wrapping_add(1);
-            self.shared.phase.send_replace(Phase::Pressed(*pressed));
+        if open >= self.limits.total / 10 * 9 && pressed.is_none_or(|told| told.elapsed() >= PRESS_GAP) {
+            *pressed = Some(Instant::now());
+            self.shared.phase.send_replace(Phase::Pressed);
         }
         if open >= self.limits.total {
             return self.turn_away(stream, Excess::All);
@@ -260,8 +263,8 @@ async fn must_leave(phase: &mut watch::Receiver<Phase>, activity: &Activity) {
         }
         match *phase.borrow_and_update() {
             Phase::Stopping => return,
-            Phase::Pressed(_) if activity.idle_for() > PRESSED_IDLE => return,
-            Phase::Pressed(_) | Phase::Open => {}
+            Phase::Pressed if activity.idle_for() > PRESSED_IDLE => return,
+            Phase::Pressed | Phase::Open => {}
         }
     }
 }
@@ -317,8 +320,8 @@ async fn drive(
                         told = true;
                         connection.as_mut().end();
                     }
-                    Phase::Pressed(_) if activity.idle_for() > PRESSED_IDLE => return,
-                    Phase::Pressed(_) | Phase::Open => {}
+                    Phase::Pressed if activity.idle_for() > PRESSED_IDLE => return,
+                    Phase::Pressed | Phase::Open => {}
                 }
             }
         }

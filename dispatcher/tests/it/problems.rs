@@ -37,6 +37,7 @@ fn bad_fields() -> Vec<(Value, &'static str, &'static str)> {
         (with("ref", json!(long)), field, "ref"),
         (with("image", json!("-x")), field, "image"),
         (with("image", json!("a\nb")), field, "image"),
+        (with("image", json!("user:secret@r.example.org/n")), field, "image"),
         (with("image", json!(long)), field, "image"),
         (with("name", json!("a\u{1b}b")), field, "name"),
         (with("priority", json!("urgent")), field, "priority"),

@@ -116,7 +116,6 @@ fn names_are_taken_apart_as_docker_does() {
     assert_eq!(of("index.docker.io/binder/n:1"), "docker.io binder/n 1");
     assert_eq!(of("localhost/n:1"), "localhost n 1");
     assert_eq!(of("r.example.org:5000/a/b:1"), "r.example.org:5000 a/b 1");
-    assert_eq!(of("r.example.org/a:1@sha256:ab"), "r.example.org a sha256:ab");
     assert_eq!(usual_url("docker.io"), HUB_API);
     assert_eq!(usual_url("127.0.0.1:5000"), "http://127.0.0.1:5000");
     assert_eq!(usual_url("r.example.org"), "https://r.example.org");
