@@ -221,6 +221,9 @@ impl PodRun {
             Ending::Ordered(Order::PowerLoss) => {
                 self.dead_silently = true;
                 self.stop(Duration::ZERO, None).await;
+                // Told when the node is back, if it ever is.
+                self.node.up().await;
+                self.dead_silently = false;
             }
             Ending::Ordered(Order::Delete(grace)) => {
                 self.stop(grace, None).await;
@@ -232,15 +235,13 @@ impl PodRun {
                 return Some(Order::Vanish);
             }
         }
-        if !self.dead_silently {
-            if by_itself {
-                // The container's end is seen before the pod's, unless it is the kubelet that ended it.
-                self.publish().await;
-                sleep(PHASE_LAG).await;
-            }
-            self.close();
+        if by_itself {
+            // The container's end is seen before the pod's, unless it is the kubelet that ended it.
             self.publish().await;
+            sleep(PHASE_LAG).await;
         }
+        self.close();
+        self.publish().await;
         loop {
             match last.take() {
                 Some(order @ (Order::Delete(_) | Order::Vanish)) => return Some(order),
@@ -264,7 +265,7 @@ impl PodRun {
 
     /// Removes the object, as a kubelet does when nothing of the pod is left.
     async fn leave(&mut self, order: Order) {
-        if order != Order::Vanish && !self.dead_silently {
+        if order != Order::Vanish {
             self.node.up().await;
             deletion::finish(&self.shared, &self.key, &self.uid);
         }
