@@ -164,7 +164,7 @@ async fn kube_a_good_cluster_is_well() {
     says(&said, "ok", "rights", &["all 14"]);
     says(&said, "ok", "secrets", &["push"]);
     says(&said, "ok", "builders", &["each of the 2 nodes"]);
-    says(&said, "ok", "quota", &["builds has room for 10 more builds"]);
+    says(&said, "ok", "quota", &["builds has room for 8 more builds"]);
     assert!(
         cluster.pods_created().iter().all(|pod| pod["metadata"]["labels"]["component"] == "image-builder")
     );

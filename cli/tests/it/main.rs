@@ -10,6 +10,7 @@ mod doctor_kubernetes;
 mod faults;
 mod git;
 mod help;
+mod kube_rights;
 mod operate;
 mod replay;
 mod secrets;

@@ -151,13 +151,13 @@ impl Cluster {
             403 if message.contains("violates PodSecurity") => format!(
                 "the namespace {namespace} does not admit build pods: label it pod-security.kubernetes.io/enforce=privileged, or change the pod template ({message})"
             ),
+            403 if message.contains(" cannot ") => {
+                format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
+            }
             403 if message.contains("service account") || message.contains("serviceaccount") => {
                 format!(
                     "the build pods' service account cannot be used: correct it in the pod template ({message})"
                 )
-            }
-            403 if message.contains("cannot") => {
-                format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
             }
             403 => format!(
                 "the cluster refuses build pods: correct the pod template or the namespace's limits ({message})"

@@ -154,7 +154,7 @@ impl Driver {
     }
 
     /// Deletes a pod that is needed no more, and waits until it is gone.
-    async fn clear(&mut self, name: &str, needless: impl Fn(&PodIdentity) -> bool) -> Step<()> {
+    pub(super) async fn clear(&mut self, name: &str, needless: impl Fn(&PodIdentity) -> bool) -> Step<()> {
         let mut seen = self.cluster.pods.subscribe(name);
         let mut give_up: Option<Instant> = None;
         let mut uid = None;

@@ -25,6 +25,8 @@ use crate::pod;
 const EVENTS_MAX: usize = 128;
 /// First pause after a call that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// Times that a mark may be forbidden before the right is taken to lack: some 3 s.
+const MARK_TRIES: u32 = 5;
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,7 @@ impl PodRun {
             out,
             note: String::new(),
             pause: PAUSE_FIRST,
+            marks_refused: 0,
         };
         let window = Window::of_stored(&spec.stored);
         let task = tokio::spawn(driver.drive(begin, window).in_current_span());
@@ -123,6 +126,8 @@ pub(super) struct Driver {
     /// What was last said to those who wait.
     note: String,
     pause: Duration,
+    /// How often in a row it was forbidden to mark the pod.
+    marks_refused: u32,
 }
 
 impl Driver {
@@ -179,8 +184,29 @@ impl Driver {
             }
             // Another uid is 422, another version 409.
             Err(error) if matches!(error.code(), 404 | 409 | 422) => Ok(None),
+            Err(error) if error.code() == 403 => self.may_not_mark(&error).await.map(|()| None),
             Err(error) => self.failed(&error).await.map(|()| None),
         }
+    }
+
+    /// Without the right to mark a pod nobody can take it over: it is ended, and its build begins
+    /// again. An API server that is starting refuses for a moment what it will allow.
+    async fn may_not_mark(&mut self, error: &ApiError) -> Step<()> {
+        self.marks_refused += 1;
+        if self.marks_refused < MARK_TRIES {
+            let wait = jittered(self.pause);
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.wait(wait).await;
+            return Ok(());
+        }
+        tracing::warn!(
+            %error,
+            pod = self.name,
+            "this worker may not mark pods as its own: the pod of an earlier holder is ended and its build begins again. The Role in deploy/ gives that right"
+        );
+        self.marks_refused = 0;
+        let (name, epoch) = (self.name.clone(), self.token.epoch);
+        self.clear(&name, |marks| marks.token.epoch < epoch).await
     }
 
     /// Waits until something may be changed in the cluster: not past the lease's end, and not

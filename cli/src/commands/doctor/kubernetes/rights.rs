@@ -47,7 +47,7 @@ pub(super) static RIGHTS: &[Right] = &[
         verbs: &["patch"],
         scope: Scope::Namespace,
         needed: false,
-        cost: "the builds of a worker that ends cannot be taken over by another",
+        cost: "a worker cannot take over the pods of one that ended: their builds begin again",
     },
     Right {
         resource: "events",
