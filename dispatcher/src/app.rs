@@ -160,7 +160,12 @@ fn router(app: Arc<App>) -> axum::Router {
 /// Counts a request and how long its answer took to begin. No path is logged: it may hold anything.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let route = format!("{} {route}", request.method());
+    // A method can be any word: each would be a series of its own for ever.
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "OTHER",
+    };
+    let route = format!("{method} {route}");
     let began = Instant::now();
     let response = next.run(request).await;
     let took = began.elapsed();

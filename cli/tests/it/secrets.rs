@@ -169,7 +169,7 @@ impl Scene {
                 let name = path.display().to_string();
                 if path.is_dir() {
                     folders.push(path);
-                } else if name.contains(".aof") || name.ends_with(".rdb") {
+                } else if name.contains(".aof") || name.contains(".rdb") {
                     let bytes = std::fs::read(&path).unwrap();
                     self.seen.push((name, String::from_utf8_lossy(&bytes).into_owned()));
                 }
@@ -324,7 +324,7 @@ async fn no_secret_is_in_any_pod_kube() {
     let template = "sh -c 'printenv GIT_CREDENTIAL_ENV | wc -c' {repo}";
     let kubeconfig = cluster.kubeconfig();
     let arguments = ["worker", "--executor=kubernetes", "--docker-socket=none", "--replace-entrypoint"];
-    let more = ["--build-image=example.org/builder:1", "--command", &template];
+    let more = ["--build-image=example.org/builder:1", "--command", template];
     scene
         .worker(&[&arguments[..], &more].concat(), |command| _ = command.env("KUBECONFIG", kubeconfig))
         .await;

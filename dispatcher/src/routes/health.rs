@@ -14,7 +14,7 @@ use crate::problem::Answer;
 /// Metrics of the queue and of this dispatcher.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", security(()), tag = "health",
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "text/plain"))
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app.metrics.text(&app.queue, app.settings.bounds.redis_wait).await;

@@ -89,6 +89,15 @@ async fn a_head_that_cannot_be_read_is_answered_with_a_reason() {
         read.expect("the connection is closed in time").unwrap();
     }
     assert_eq!(send(dispatcher.get("/healthz")).await.status().as_u16(), 200);
+    // Methods that nobody knows are one series of the metrics, however many there are.
+    let mut stream = connect(&dispatcher).await;
+    stream
+        .write_all(b"BREW7 /v1/queue HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(refusal(&rest(&mut stream).await).1, "wrong-method");
+    let metrics = send(dispatcher.get("/metrics")).await.text().await.unwrap();
+    assert!(metrics.contains("route=\"OTHER ") && !metrics.contains("BREW7"), "{metrics}");
 }
 
 #[tokio::test]
