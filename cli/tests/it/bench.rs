@@ -120,7 +120,7 @@ async fn depth_counts_the_commands_of_each_script_and_its_flat_twin() {
     let (report, _) = bench(&TempDir::new(), &["depth", "300"]).await;
     for operation in ["submit", "claim", "finish"] {
         assert!(number(&report, &format!("{operation}.commands")) > 10.0);
-        for name in ["ours_us", "flat_us", "flat_to_ours"] {
+        for name in ["ours_us", "flat_us", "bare_us", "flat_to_ours"] {
             assert!(number(&report, &format!("{operation}.{name}")) > 0.0, "{report:#}");
         }
     }

@@ -2,32 +2,35 @@
 //! the very same commands on the very same sets.
 //!
 //! A flat script is made from a recorded call, and told beforehand what the real one finds out for
-//! itself. It leaves the queue as the real one would, so both take turns on one queue.
+//! itself. It leaves the queue as the real one would, so both take turns on one queue. The bare queue's
+//! scripts take turns with them, to tell what of our distance to it are commands and what is Lua.
 
 use anyhow::{Context, Result, bail};
 use fairlane_common::id::{BuildId, Lane, Token};
 use fairlane_common::queue::Policy;
 use fairlane_common::trace::{Flat, LaneHead, Recorder};
-use fairlane_common::yardstick::RedisCost;
+use fairlane_common::yardstick::{Bare, RedisCost};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::drain::{claim, finish};
+use super::enqueue::PAYLOAD_BYTES;
 use super::meter::{as_f64, at_once, median, round, script_us};
 use super::scene::{Scene, lanes_for, leaf, reference};
-use super::{Report, profile};
+use super::{Report, profile, rival};
 
 /// Calls of each kind in a turn.
 const CALLS: u32 = 20;
 /// Requests on their way while the queue is filled.
 const FILL_AT_ONCE: u32 = 64;
 
-/// One operation: ours against the flat script of its commands.
+/// One operation: ours against the flat script of its commands, and the bare queue's.
 #[derive(Default)]
 struct Operation {
     commands: usize,
     ours_us: Vec<f64>,
     flat_us: Vec<f64>,
+    bare_us: Vec<f64>,
     ratios: Vec<f64>,
 }
 
@@ -78,6 +81,7 @@ impl Operation {
             "commands": self.commands,
             "ours_us": round(median(&self.ours_us)),
             "flat_us": round(median(&self.flat_us)),
+            "bare_us": round(median(&self.bare_us)),
             "flat_to_ours": round(median(&self.ratios)),
         })
     }
@@ -92,9 +96,10 @@ impl Operation {
         )
     }
 
-    fn add(&mut self, ours: f64, flat: f64) {
+    fn add(&mut self, ours: f64, flat: f64, bare: f64) {
         self.ours_us.push(ours);
         self.flat_us.push(flat);
+        self.bare_us.push(bare);
         self.ratios.push(flat / ours);
     }
 }
@@ -164,7 +169,8 @@ impl Bench<'_> {
         try_join_all(ours.into_iter().map(|(number, lane)| scene.submit(number, lane))).await?;
         let between = self.cost().await?;
         self.replay(submit, &flat).await?;
-        operations[0].add(script_us(&start, &between), script_us(&between, &self.cost().await?));
+        let flat = script_us(&between, &self.cost().await?);
+        operations[0].add(script_us(&start, &between), flat, self.bare(Bare::Enqueue).await?);
 
         let start = self.cost().await?;
         let held = try_join_all((0..CALLS).map(|_| claim(scene, 1))).await?;
@@ -172,15 +178,24 @@ impl Bench<'_> {
         let taken = self.names_of_next().await?;
         let between = self.cost().await?;
         self.replay(claims, &taken).await?;
-        operations[1].add(ours, script_us(&between, &self.cost().await?));
+        let flat = script_us(&between, &self.cost().await?);
+        operations[1].add(ours, flat, self.bare(Bare::Take).await?);
 
         let held: Vec<Token> = held.into_iter().flatten().map(|claimed| claimed.token).collect();
         let start = self.cost().await?;
         try_join_all(held.iter().map(|token| finish(scene, token))).await?;
         let between = self.cost().await?;
         self.replay(finishes, &taken).await?;
-        operations[2].add(script_us(&start, &between), script_us(&between, &self.cost().await?));
+        let flat = script_us(&between, &self.cost().await?);
+        operations[2].add(script_us(&start, &between), flat, self.bare(Bare::Acknowledge).await?);
         Ok(())
+    }
+
+    /// What a script of the bare queue costs.
+    async fn bare(&self, operation: Bare) -> Result<f64> {
+        let start = self.cost().await?;
+        rival::own(self.scene, &[operation], CALLS, CALLS, &"x".repeat(PAYLOAD_BYTES)).await?;
+        Ok(script_us(&start, &self.cost().await?))
     }
 
     /// New builds for a flat submit.

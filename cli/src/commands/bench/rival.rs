@@ -92,7 +92,7 @@ impl Rival {
 }
 
 /// The yardstick's turn by our own client.
-async fn own(
+pub(super) async fn own(
     scene: &Scene,
     operations: &[Bare],
     count: u32,
