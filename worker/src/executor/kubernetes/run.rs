@@ -206,7 +206,7 @@ impl Driver {
         );
         self.marks_refused = 0;
         let (name, epoch) = (self.name.clone(), self.token.epoch);
-        self.clear(&name, |marks| marks.token.epoch < epoch).await
+        Box::pin(self.clear(&name, |marks| marks.token.epoch < epoch)).await
     }
 
     /// Waits until something may be changed in the cluster: not past the lease's end, and not
