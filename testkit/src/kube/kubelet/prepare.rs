@@ -201,20 +201,41 @@ fn decode(value: &Value) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Puts variables in for `$(NAME)`, as Kubernetes does; unknown ones stay as they are.
+/// Puts variables in for `$(NAME)`, as Kubernetes does; unknown ones stay as they are, and `$$` is a
+/// plain `$`.
 fn expand(word: &str, environment: &[(String, String)]) -> String {
     let mut expanded = String::new();
     let mut rest = word;
-    while let Some(start) = rest.find("$(") {
-        let (before, after) = rest.split_at(start);
-        expanded.push_str(before);
-        let known = after[2..].split_once(')').and_then(|(name, tail)| {
-            let (_, value) = environment.iter().find(|(known, _)| known == name)?;
-            Some((value, tail))
-        });
-        let (put_in, tail) = known.map_or(("$(", &after[2..]), |(value, tail)| (value.as_str(), tail));
-        expanded.push_str(put_in);
-        rest = tail;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..=at]);
+        rest = &rest[at + 1..];
+        if let Some(tail) = rest.strip_prefix('$') {
+            rest = tail;
+        } else if let Some((name, tail)) = rest.strip_prefix('(').and_then(|open| open.split_once(')'))
+            && let Some((_, value)) = environment.iter().find(|(known, _)| known == name)
+        {
+            expanded.pop();
+            expanded.push_str(value);
+            rest = tail;
+        }
     }
     expanded + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_replaced_and_doubled_signs_escape_them() {
+        let environment = [("A".to_owned(), "1".to_owned())];
+        for (word, expected) in [
+            ("$(A) $$(A) $$$(A)", "1 $(A) $1"),
+            ("$(B) $A $", "$(B) $A $"),
+            ("n=$$((n+1)); echo $$$$ $$n", "n=$((n+1)); echo $$ $n"),
+            ("$(A", "$(A"),
+        ] {
+            assert_eq!(expand(word, &environment), expected, "{word}");
+        }
+    }
 }
