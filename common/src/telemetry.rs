@@ -2,6 +2,10 @@
 
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless something else is asked for. The Kubernetes client reports as errors of its
+/// own what its callers expect and report once.
+pub const FILTER_DEFAULT: &str = "info,kube_client=off";
+
 /// The shape of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {

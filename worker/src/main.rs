@@ -26,7 +26,7 @@ enum Role {
 
 fn main() -> ExitCode {
     let line = Line::parse();
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| telemetry::FILTER_DEFAULT.to_owned());
     if let Err(error) = telemetry::init(&filter, LogFormat::Text, false) {
         return fail(&error);
     }

@@ -1,7 +1,7 @@
 //! `fairlane dispatcher` and `fairlane worker`: one process each, until a signal.
 
 use anyhow::Result;
-use fairlane_common::telemetry;
+use fairlane_common::telemetry::{self, FILTER_DEFAULT};
 use fairlane_common::{Queue, RedisUrl};
 use fairlane_dispatcher::ServeError;
 use fairlane_worker::StopReason;
@@ -16,7 +16,7 @@ pub(crate) async fn dispatcher(
     log: &LogArgs,
     output: Output,
 ) -> Result<Exit> {
-    start_log(log, "info", output)?;
+    start_log(log, FILTER_DEFAULT, output)?;
     let settings = args.serve.settings().map_err(Stop::usage)?;
     check_open(&settings)?;
     let url: RedisUrl = args.redis.redis_url.parse()?;
@@ -41,7 +41,7 @@ pub(crate) fn explain(error: ServeError) -> anyhow::Error {
 
 /// Runs `worker`.
 pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: Output) -> Result<Exit> {
-    start_log(log, "info", output)?;
+    start_log(log, FILTER_DEFAULT, output)?;
     let (url, prefix) = (args.redis_url.clone(), args.prefix.clone());
     let settings = args.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
     let queue = open(&url, &prefix).await?;

@@ -46,8 +46,10 @@ pub(super) enum Phase {
 
 /// How a stream ended.
 enum Read {
-    /// In good order.
-    Whole,
+    /// In good order; `settled`: of a container that had ended, and nothing was new.
+    Whole {
+        settled: bool,
+    },
     Cut(String),
     Failed(ApiError),
     /// Nobody takes the lines any more.
@@ -62,8 +64,14 @@ pub(super) struct LogFollower {
     out: mpsc::Sender<RunEvent>,
     window: Window,
     failures: u32,
+    /// People were told.
+    told: bool,
     /// The last stream ended in good order.
     whole: bool,
+    /// The present stream has brought something new.
+    news: bool,
+    /// What came after the last end of a line, when the log was last read to its end.
+    rest: Vec<LogLine>,
 }
 
 impl LogFollower {
@@ -75,7 +83,18 @@ impl LogFollower {
         out: mpsc::Sender<RunEvent>,
         window: Window,
     ) -> AbortOnDropHandle<()> {
-        let follower = Self { cluster, name, phase, out, window, failures: 0, whole: false };
+        let follower = Self {
+            cluster,
+            name,
+            phase,
+            out,
+            window,
+            failures: 0,
+            told: false,
+            whole: false,
+            news: false,
+            rest: Vec::new(),
+        };
         AbortOnDropHandle::new(tokio::spawn(follower.follow().in_current_span()))
     }
 
@@ -86,8 +105,9 @@ impl LogFollower {
             let phase = self.phase.wait_for(|phase| *phase != Phase::Pending).await.map(|phase| *phase);
             let Ok(phase) = phase else { return };
             let ended = phase == Phase::Ended;
-            if ended {
-                end_by.get_or_insert_with(|| Instant::now() + END_TIMEOUT);
+            if ended && end_by.is_none() {
+                end_by = Some(Instant::now() + END_TIMEOUT);
+                pause = PAUSE_FIRST;
             }
             let began = Instant::now();
             let read = async {
@@ -101,13 +121,12 @@ impl LogFollower {
                 Some(end) => tokio::time::timeout_at(end, read).await,
                 None => Ok(read.await),
             };
-            if began.elapsed() >= GOOD {
+            if began.elapsed() >= GOOD || std::mem::take(&mut self.news) {
                 pause = PAUSE_FIRST;
             }
             match read {
-                Ok(Read::Unwanted) => return,
-                Ok(Read::Whole) if ended => return,
-                Ok(Read::Whole) => self.whole = true,
+                Ok(Read::Unwanted | Read::Whole { settled: true }) => return,
+                Ok(Read::Whole { .. }) => self.whole = true,
                 Ok(Read::Cut(why)) => tracing::debug!(why, "the log was cut and is resumed"),
                 Ok(Read::Failed(error)) if error.code() == 404 && (ended || self.whole) => return,
                 Ok(Read::Failed(error)) => self.failed(&error).await,
@@ -154,22 +173,34 @@ impl LogFollower {
                     continue;
                 }
             };
-            let (lines, over) = match chunk {
-                Some(Ok(bytes)) => (cutter.push(&bytes), None),
+            let lines = match chunk {
+                Some(Ok(bytes)) => cutter.push(&bytes),
                 Some(Err(error)) => return Read::Cut(error),
-                // A last line may lack its end; that of a container that goes on comes again.
-                None if ended => (std::mem::replace(&mut cutter, Cutter::new()).finish(), Some(Read::Whole)),
-                None => return Read::Whole,
+                None if ended => return self.end(resume, cutter.finish()).await,
+                // A last line without an end comes again.
+                None => return Read::Whole { settled: false },
             };
             for line in lines {
                 if let Some(read) = self.take(&mut resume, line).await {
                     return read;
                 }
             }
-            if let Some(over) = over {
-                return over;
+        }
+    }
+
+    /// The end of a log whose container had ended. A kubelet that stops ends a stream in good order
+    /// too: what is new is taken for all only once another read brings nothing more.
+    async fn end(&mut self, mut resume: Resume, rest: Vec<LogLine>) -> Read {
+        if self.news || rest != self.rest {
+            self.rest = rest;
+            return Read::Whole { settled: false };
+        }
+        for line in rest {
+            if let Some(read) = self.take(&mut resume, line).await {
+                return read;
             }
         }
+        Read::Whole { settled: true }
     }
 
     /// Takes one line of a stream; what it ends the stream with, if it does.
@@ -179,8 +210,9 @@ impl LogFollower {
             let why = if line.text.is_empty() { "an empty answer".to_owned() } else { line.text };
             return Some(Read::Failed(ApiError::Away(why)));
         }
-        self.failures = 0;
+        (self.failures, self.told) = (0, false);
         for line in resume.push(line) {
+            self.news = true;
             self.window.note(&line);
             if self.out.send(RunEvent::Line(line)).await.is_err() {
                 return Some(Read::Unwanted);
@@ -196,7 +228,9 @@ impl LogFollower {
         if self.out.send(RunEvent::Unheard).await.is_err() {
             return;
         }
-        if self.failures == FAILURES_TOLD {
+        // That the whole API is away is told otherwise.
+        if self.failures >= FAILURES_TOLD && !self.told && self.cluster.pods.away().borrow().is_none() {
+            self.told = true;
             let hint = if error.code() == 403 { "; the worker needs the right to get pods/log" } else { "" };
             self.say(&format!("the log cannot be read at present, the build goes on ({error}{hint})")).await;
         }
