@@ -11,6 +11,7 @@ mod faults;
 mod git;
 mod help;
 mod kube_rights;
+mod kubernetes;
 mod operate;
 mod replay;
 mod secrets;

@@ -6,6 +6,7 @@ mod building;
 mod draining;
 mod faults;
 mod killing;
+mod kube;
 mod pods;
 mod registry;
 mod scene;

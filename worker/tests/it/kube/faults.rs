@@ -1,0 +1,201 @@
+//! What only a fake can be made to do: an API that is away, full, slow, or loses what it said.
+
+use fairlane_common::{BuildState, FailureClass};
+use fairlane_testkit::kube::{Cluster, Fault};
+use fairlane_testkit::{wait_for, wait_for_eq};
+
+use super::scene::{KubeScene, SOON, counted, counting};
+
+#[tokio::test]
+async fn an_api_server_that_is_away_for_a_while_costs_nothing() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let worker = kube.worker("one", &counting(60, "0.2"), &[]).await;
+    let ids = kube.submit_many(4).await;
+    kube.pods_running(4).await;
+    kube.line(ids[3], 1, "line 2").await;
+    kube.fake().api_goes_away();
+    worker.wait_for_line("cannot be watched", SOON).await;
+    let late = kube.scene.submit().await;
+    let away = std::time::Instant::now();
+    let seconds =
+        std::env::var("FAIRLANE_TEST_API_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    wait_for("the API to be away for a while", SOON, async || away.elapsed().as_secs() >= seconds).await;
+    kube.fake().api_comes_back();
+    kube.all_whole(&ids, 60).await;
+    kube.all_whole(&[late], 60).await;
+    assert_eq!(kube.fake().pods_created().len(), 5);
+    kube.scene.check().await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_creation_makes_no_second_pod() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", &counting(3, "0.1"), &[]).await;
+    kube.fake().next("create pods", Fault::LosesAnswer);
+    let id = kube.scene.submit().await;
+    kube.all_whole(&[id], 3).await;
+    assert_eq!(kube.fake().pods_created().len(), 1);
+}
+
+#[tokio::test]
+async fn an_overloaded_api_is_left_alone_and_asked_again() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", &counting(3, "0.1"), &[]).await;
+    kube.fake().next("create pods", Fault::Throttled(1));
+    kube.fake().next_times(2, "get pods/log", Fault::Fails(500));
+    let id = kube.scene.submit().await;
+    kube.all_whole(&[id], 3).await;
+    assert_eq!(kube.fake().pods_created().len(), 1);
+}
+
+#[tokio::test]
+async fn a_full_namespace_holds_the_queue_up_and_fails_no_build() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().add_pod_quota("pods", 0);
+    let _worker = kube.worker("one", &counting(3, "0.1"), &[]).await;
+    let ids = kube.submit_many(4).await;
+    let paused = wait_for("the worker to say that it is paused", SOON, async || {
+        let workers = kube.scene.queue.workers().await.map_err(|e| e.to_string())?;
+        workers[0].paused.clone().ok_or_else(|| format!("{workers:?}"))
+    })
+    .await;
+    assert!(paused.contains("the cluster is full: exceeded quota"), "{paused}");
+    wait_for("all builds to be in line again", SOON, async || {
+        let mut waiting = true;
+        for id in &ids {
+            waiting &= kube.scene.build(*id).await.state == BuildState::Queued;
+        }
+        waiting
+    })
+    .await;
+    kube.fake().remove("resourcequotas", "pods");
+    for id in ids {
+        let build = kube.build_in(id, BuildState::Succeeded).await;
+        assert_eq!(kube.scene.log(id, build.attempt).await, counted(3));
+    }
+    assert_eq!(kube.fake().pods_created().len(), 4);
+    kube.scene.check().await;
+}
+
+#[tokio::test]
+async fn a_missing_right_pauses_the_worker_and_fails_no_build() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().forbids("create pods");
+    let _worker = kube.worker("one", &counting(3, "0.1"), &[]).await;
+    let id = kube.scene.submit().await;
+    let paused = wait_for("the worker to say that it is paused", SOON, async || {
+        let workers = kube.scene.queue.workers().await.map_err(|e| e.to_string())?;
+        workers[0].paused.clone().ok_or_else(|| format!("{workers:?}"))
+    })
+    .await;
+    assert!(paused.contains("give it the Role in deploy/"), "{paused}");
+    kube.fake().permits("create pods");
+    kube.build_in(id, BuildState::Succeeded).await;
+}
+
+#[tokio::test]
+async fn a_worker_with_binderhubs_own_role_builds() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().permits_only(&[
+        "get pods",
+        "watch pods",
+        "list pods",
+        "create pods",
+        "delete pods",
+        "get pods/log",
+    ]);
+    let worker = kube.worker("one", &counting(3, "0.1"), &[]).await;
+    let id = kube.scene.submit().await;
+    kube.all_whole(&[id], 3).await;
+    worker.wait_for_line("this worker may not list nodes", SOON).await;
+    kube.pods_gone().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_expires_is_begun_anew() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", &counting(20, "0.2"), &[]).await;
+    let ids = kube.submit_many(2).await;
+    kube.line(ids[1], 1, "line 1").await;
+    let lists = kube.fake().requests("list pods");
+    kube.fake().watches_expire();
+    wait_for("the pods to be listed anew", SOON, async || kube.fake().requests("list pods") > lists).await;
+    kube.all_whole(&ids, 20).await;
+    assert_eq!(kube.fake().pods_created().len(), 2);
+}
+
+#[tokio::test]
+async fn logs_that_are_cut_again_and_again_are_whole() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", &counting(60, "0.05"), &[]).await;
+    for bytes in [50, 333, 1000, 1700, 1701] {
+        kube.fake().next("get pods/log", Fault::CutsStreamAfter(bytes));
+        kube.fake().next("get pods/log", Fault::EndsStreamAfter(bytes / 2 + 40));
+    }
+    let id = kube.scene.submit().await;
+    kube.all_whole(&[id], 60).await;
+}
+
+#[tokio::test]
+async fn without_logs_the_outcome_comes_from_the_pod_and_people_are_told() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().always("get pods/log", Fault::Fails(500));
+    let _worker = kube.worker("one", "sleep 4; exit 3", &[]).await;
+    let id = kube.scene.submit().await;
+    let build = kube.build_in(id, BuildState::Failed).await;
+    assert_eq!(build.class, Some(FailureClass::Repository));
+    let lines = kube.scene.log(id, 1).await;
+    assert!(lines.iter().any(|line| line.contains("the log cannot be read at present")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_evicted_pod_is_tried_again() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", &counting(10, "0.2"), &[]).await;
+    let id = kube.scene.submit().await;
+    kube.line(id, 1, "line 2").await;
+    let name = kube.pods().await[0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    kube.fake().pod(&name).is_evicted("The node was low on resource: ephemeral-storage.");
+    let build = kube.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 2);
+    assert_eq!(kube.scene.log(id, 2).await, counted(10));
+    assert_eq!(kube.fake().pods_created().len(), 2);
+}
+
+#[tokio::test]
+async fn people_are_told_why_a_pod_does_not_start() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().node("node-1").is_cordoned();
+    let _worker = kube.worker("one", "exit 0", &["--pending-timeout=3s"]).await;
+    let id = kube.scene.submit().await;
+    kube.build_that(id, "a note", |build| {
+        build.note.as_deref().is_some_and(|note| note.contains("waiting for a node"))
+    })
+    .await;
+    let build = kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
+    assert_eq!(build.class, Some(FailureClass::Stuck));
+    assert!(
+        build.reason.as_deref().is_some_and(|reason| reason.contains("did not start within 3s: ")),
+        "{build:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_ended_builds_pod_is_no_obstacle_to_the_next_build_of_its_image() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", "exit 1", &["--keep-pods=1h"]).await;
+    let spec = kube.scene.spec();
+    for count in 1..=2 {
+        let id = fairlane_common::BuildId::new();
+        let submit = fairlane_common::queue::Submit {
+            id,
+            spec: spec.clone(),
+            force: true,
+            operate: false,
+            dispatcher: None,
+        };
+        kube.scene.queue.submit(&submit).await.unwrap();
+        kube.build_in(id, BuildState::Failed).await;
+        wait_for_eq("one pod a build", SOON, count, async || kube.fake().pods_created().len()).await;
+    }
+}

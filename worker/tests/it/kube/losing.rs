@@ -1,0 +1,131 @@
+//! Workers and a Redis that are lost while pods run: the pods go on, and are followed by others.
+
+use fairlane_common::BuildState;
+use fairlane_testkit::wait_for;
+
+use super::scene::{KubeScene, SOON, counting, uid};
+
+const BUILDS: usize = 20;
+const LINES: usize = 40;
+
+/// Twenty builds of some ten seconds.
+fn script() -> String {
+    counting(LINES, "0.25")
+}
+
+/// Every pod that was ever created; a real cluster only shows those that are there.
+async fn created(kube: &KubeScene) -> usize {
+    match kube.cluster.fake() {
+        Some(fake) => fake.pods_created().len(),
+        None => kube.pods().await.len(),
+    }
+}
+
+#[tokio::test]
+async fn twenty_kube_builds_survive_the_death_of_their_worker() {
+    let kube = KubeScene::start().await;
+    let first = kube.worker("first", &script(), &["--keep-pods=1h"]).await;
+    let ids = kube.submit_many(BUILDS).await;
+    let before = kube.pods_running(BUILDS).await;
+    kube.line(ids[BUILDS - 1], 1, "line 2").await;
+    let _second = kube.worker("second", &script(), &["--keep-pods=1h"]).await;
+    first.kill();
+    kube.all_whole(&ids, LINES).await;
+    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
+    after.sort();
+    assert_eq!(before, after);
+    assert_eq!(created(&kube).await, BUILDS);
+    kube.scene.check().await;
+    let _janitor = kube.worker("janitor", &script(), &[]).await;
+    kube.pods_gone().await;
+}
+
+#[tokio::test]
+async fn twenty_kube_builds_of_a_frozen_worker_go_on_and_it_changes_nothing_when_it_thaws() {
+    let kube = KubeScene::start().await;
+    let first = kube.worker("first", &script(), &["--keep-pods=1h"]).await;
+    let ids = kube.submit_many(BUILDS).await;
+    let before = kube.pods_running(BUILDS).await;
+    kube.line(ids[BUILDS - 1], 1, "line 2").await;
+    let second = kube.worker("second", &script(), &["--keep-pods=1h"]).await;
+    first.freeze();
+    for id in &ids {
+        kube.build_that(*id, "the build to be adopted", |build| {
+            build.worker.as_ref().is_some_and(|worker| worker.as_str().starts_with("second"))
+        })
+        .await;
+    }
+    first.thaw();
+    first.wait_for_line("the lease is another's", SOON).await;
+    kube.all_whole(&ids, LINES).await;
+    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
+    after.sort();
+    assert_eq!(before, after);
+    assert_eq!(created(&kube).await, BUILDS);
+    // It is as good as new: with the other one gone, it builds.
+    second.terminate();
+    assert!(second.wait(SOON).await.success());
+    let next = kube.scene.submit().await;
+    kube.build_in(next, BuildState::Succeeded).await;
+    kube.scene.check().await;
+    let _janitor = kube.worker("janitor", &script(), &[]).await;
+    kube.pods_gone().await;
+}
+
+#[tokio::test]
+async fn twenty_kube_builds_survive_an_emptied_redis() {
+    let kube = KubeScene::start().await;
+    let _worker = kube.worker("only", &script(), &["--keep-pods=1h"]).await;
+    let ids = kube.submit_many(BUILDS).await;
+    let before = kube.pods_running(BUILDS).await;
+    kube.line(ids[BUILDS - 1], 1, "line 2").await;
+    kube.scene.redis.command(&["FLUSHALL"]).await;
+    kube.all_whole(&ids, LINES).await;
+    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
+    after.sort();
+    assert_eq!(before, after);
+    assert_eq!(created(&kube).await, BUILDS);
+    kube.scene.check().await;
+    let _janitor = kube.worker("janitor", &script(), &[]).await;
+    kube.pods_gone().await;
+}
+
+#[tokio::test]
+async fn kube_builds_of_a_dead_worker_are_found_again_after_redis_was_emptied() {
+    let kube = KubeScene::start().await;
+    let first = kube.worker("first", &script(), &[]).await;
+    let ids = kube.submit_many(3).await;
+    kube.pods_running(3).await;
+    first.kill();
+    kube.scene.redis.command(&["FLUSHALL"]).await;
+    let _second = kube.worker("second", &script(), &[]).await;
+    kube.all_whole(&ids, LINES).await;
+    kube.pods_gone().await;
+    kube.scene.check().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_for_longer_than_a_lease_ends_no_kube_build() {
+    let kube = KubeScene::start().await;
+    let worker = kube.worker("only", &script(), &[]).await;
+    let ids = kube.submit_many(2).await;
+    let before = kube.pods_running(2).await;
+    kube.line(ids[1], 1, "line 1").await;
+    kube.scene.redis.shut_down().await;
+    worker.wait_for_line("a heartbeat was not answered", SOON).await;
+    // Twice a lease.
+    let away = std::time::Instant::now();
+    wait_for("two leases to pass", SOON, async || away.elapsed() > 2 * crate::scene::LEASE).await;
+    assert_eq!(
+        kube.pods().await.iter().map(uid).collect::<std::collections::BTreeSet<_>>(),
+        before.into_iter().collect()
+    );
+    kube.scene.redis.start().await;
+    kube.all_whole(&ids, LINES).await;
+    // Connections of before the restart fail once each.
+    wait_for("the queue to be checked", SOON, async || {
+        let report = kube.scene.queue.check(1000).await.map_err(|error| error.to_string())?;
+        if report.problems.is_empty() { Ok(()) } else { Err(format!("{:?}", report.problems)) }
+    })
+    .await;
+}

@@ -1,0 +1,7 @@
+//! Builds as pods. What a real cluster can do as well runs on one where the environment names it.
+
+mod building;
+mod faults;
+mod figures;
+mod losing;
+mod scene;
