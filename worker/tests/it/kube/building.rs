@@ -104,7 +104,7 @@ async fn rubbish_in_the_log_of_a_kube_build_is_survived() {
 #[tokio::test]
 async fn a_kube_worker_that_ends_hands_its_builds_over_at_once() {
     let kube = KubeScene::start().await;
-    let script = counting(30, "0.2");
+    let script = counting(80, "0.25");
     let first = kube.worker("first", &script, &[]).await;
     let ids = kube.submit_many(3).await;
     let before = kube.pods_running(3).await;
@@ -113,10 +113,11 @@ async fn a_kube_worker_that_ends_hands_its_builds_over_at_once() {
     let began = Instant::now();
     first.terminate();
     assert!(first.wait(SOON).await.success());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Far less than the builds take; machines that do much else at the time get a few seconds.
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     let after = kube.pods_running(3).await;
     assert_eq!(before, after, "the same pods");
-    kube.all_whole(&ids, 30).await;
+    kube.all_whole(&ids, 80).await;
     second.terminate();
     assert!(second.wait(SOON).await.success());
     kube.scene.check().await;
