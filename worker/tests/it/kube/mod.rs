@@ -4,4 +4,5 @@ mod building;
 mod faults;
 mod figures;
 mod losing;
+mod nodes;
 mod scene;
