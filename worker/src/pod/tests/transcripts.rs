@@ -13,7 +13,7 @@ use crate::pod::PodCause;
 /// Where the transcripts are: lists of requests and answers in JSON.
 fn folder() -> Option<PathBuf> {
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/kube-golden");
-    let folder = std::env::var_os("FAIRLANE_TEST_TRANSCRIPTS").map_or(beside, PathBuf::from);
+    let folder = std::env::var_os("FAIRLANE_KUBE_TRANSCRIPTS").map_or(beside, PathBuf::from);
     folder.is_dir().then_some(folder)
 }
 
