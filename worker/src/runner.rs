@@ -166,7 +166,8 @@ async fn claim_on(worker: &Arc<Worker>) {
             () = worker.wake.notified() => {}
             () = worker.draining.cancelled() => {}
             _ = changes.changed() => {}
-            () = worker.executor.pause_changed() => {}
+            // A full worker makes nothing of it: the pause's end, once past, would wake it without end.
+            () = worker.executor.pause_changed(), if worker.registry.free() > 0 => {}
             () = tokio::time::sleep(jittered(POLL)) => {}
         }
     }

@@ -95,6 +95,10 @@ impl Driver {
             return Err(RunEvent::HandedOver);
         }
         self.take_in(following).await?;
+        if following.stopping.as_ref().is_some_and(|stopping| stopping.give_up <= Instant::now()) {
+            tracing::error!(pod = self.name, "a deleted pod does not end: its node is lost");
+            return Err(Self::ended(following, Exit::default(), None));
+        }
         if let Some(grace) = orders.stop {
             self.stop_pod(following, grace, None).await?;
         }
@@ -219,14 +223,8 @@ impl Driver {
         grace: Duration,
         failure: Option<RunFailure>,
     ) -> Step<()> {
-        if let Some(stopping) = &following.stopping {
-            if stopping.give_up <= Instant::now() {
-                tracing::error!(pod = self.name, "a deleted pod does not end: its node is lost");
-                return Err(Self::ended(following, Exit::default(), None));
-            }
-            if stopping.grace <= grace {
-                return Ok(());
-            }
+        if following.stopping.as_ref().is_some_and(|stopping| stopping.grace <= grace) {
+            return Ok(());
         }
         loop {
             self.may_change(true).await?;
@@ -278,9 +276,12 @@ impl Driver {
 
     async fn wait_for_news(&mut self, following: &Following) {
         let mut timers = Vec::new();
+        // Only what the next step acts on: a time that has passed for good would wake it without end.
         if *following.phase.borrow() == Phase::Pending {
-            timers.push(following.events_at);
-            if let Some((hopeless, since)) = &following.hopeless {
+            timers.extend(self.cluster.may_read_events().then_some(following.events_at));
+            if let Some((hopeless, since)) = &following.hopeless
+                && following.stopping.is_none()
+            {
                 timers.extend(hopeless.patience.map(|patience| *since + patience));
             }
         }

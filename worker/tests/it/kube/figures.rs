@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fairlane_testkit::kube::Cluster;
-use fairlane_testkit::wait_for;
+use fairlane_testkit::{wait_for, wait_for_eq};
 
 use super::scene::{KubeScene, SOON};
 
@@ -15,6 +15,13 @@ fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Processor time taken so far, in hundredths of a second.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
 /// Calls since `before`, by kind.
@@ -60,4 +67,35 @@ async fn pods_that_run_cost_no_calls() {
         (full - empty) / u64::try_from(pods).unwrap(),
     );
     assert!(calls <= 2, "{idle:?}");
+}
+
+#[tokio::test]
+async fn a_full_worker_whose_pods_wait_takes_no_processor_time() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().node("node-1").is_cordoned();
+    kube.fake().forbids("list events");
+    let worker = kube.worker("one", "exit 0", &["--slots=2"]).await;
+    let mut ids = kube.submit_many(1).await;
+    worker.wait_for_line("this worker may not list events", SOON).await;
+    ids.extend(kube.submit_many(1).await);
+    wait_for_eq("two pods", SOON, 2, async || kube.pods().await.len()).await;
+    // A refusal that passes: claiming stays paused until a pod is taken.
+    kube.fake().forbids("watch pods");
+    kube.fake().connections_are_cut();
+    worker.wait_for_line("no build is claimed until the cluster takes pods", SOON).await;
+    kube.fake().permits("watch pods");
+    // The pause ends, and what the second pod waits for would be asked about.
+    let window = Instant::now();
+    wait_for("the times to pass", SOON, async || window.elapsed() >= WINDOW).await;
+    let before = ticks(worker.pid());
+    let window = Instant::now();
+    wait_for("the window to be over", SOON, async || window.elapsed() >= WINDOW / 2).await;
+    let taken = ticks(worker.pid()) - before;
+    assert!(taken < 50, "{taken} hundredths of a second of {} s", WINDOW.as_secs() / 2);
+    kube.fake().node("node-1").is_well_again();
+    for id in ids {
+        kube.scene.queue.cancel(id, "somebody", "not needed").await.unwrap();
+        kube.build_in(id, fairlane_common::BuildState::Cancelled).await;
+    }
+    kube.pods_gone().await;
 }
