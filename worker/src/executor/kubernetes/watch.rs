@@ -16,8 +16,8 @@ use crate::backoff::jittered;
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 /// Longest pause: how much later than the API a worker may come back.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A watch on which nothing came for so long is begun anew: bookmarks come once a minute, so the
-/// other side is gone without a word.
+/// A watch on which nothing came for so long is begun with a list: bookmarks come once a minute, so the
+/// other side is gone without a word, or never had that version (its store was put back in time).
 const IDLE: Duration = Duration::from_secs(100);
 /// A watch that lasted so long was no failure.
 const GOOD: Duration = Duration::from_secs(5);
@@ -122,7 +122,8 @@ async fn follow(cluster: &Cluster, version: &mut String) -> Over {
                 tracing::debug!(error, "the watch of the build pods was cut");
                 return Over::Ended;
             }
-            Ok(None) | Err(_) => return Over::Ended,
+            Ok(None) => return Over::Ended,
+            Err(_) => return Over::Expired,
         }
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
