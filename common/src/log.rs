@@ -47,6 +47,9 @@ pub enum Appended {
     Done(String),
     /// What was written before is gone, for Redis was emptied; nothing of these lines is in.
     Emptied,
+    /// The last of what was written before is gone, for Redis failed over without it; nothing of these
+    /// lines is in.
+    SetBack,
     /// A newer holder writes this log: stop.
     Stale,
 }
@@ -187,9 +190,10 @@ impl LogWriter {
                     self.last = last;
                     lines = &lines[batch.len()..];
                 }
-                Step::Behind(last) if last == NOTHING => {
+                Step::Behind(last) if entry_order(&last) < entry_order(&self.last) => {
+                    let gone = if last == NOTHING { Appended::Emptied } else { Appended::SetBack };
                     self.last = last;
-                    return Ok(Appended::Emptied);
+                    return Ok(gone);
                 }
                 Step::Behind(last) => {
                     // An earlier call was applied without our hearing of it: what it wrote are our

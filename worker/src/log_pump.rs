@@ -48,7 +48,7 @@ struct State {
     away: bool,
     /// The last entry that was written.
     end: Option<String>,
-    /// What was written before is gone.
+    /// What was written before is gone, or the end of it.
     emptied: bool,
 }
 
@@ -70,7 +70,8 @@ impl LogPump {
         Self { buffer, task }
     }
 
-    /// Waits until what was written is found to be gone, for Redis was emptied.
+    /// Waits until what was written is found to be gone, or the end of it, for Redis was emptied or
+    /// failed over.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.buffer.emptied.notified();
@@ -221,13 +222,16 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                     break;
                 }
                 Ok(Appended::Stale) => return,
-                Ok(Appended::Emptied) if again => {
-                    buffer.state().emptied = true;
-                    buffer.emptied.notify_waiters();
-                    return;
+                Ok(gone @ (Appended::Emptied | Appended::SetBack)) => {
+                    let mut state = buffer.state();
+                    // Of a run that has ended nobody takes up the rest: what is still there goes on.
+                    if again && (gone == Appended::Emptied || !state.closed) {
+                        state.emptied = true;
+                        drop(state);
+                        buffer.emptied.notify_waiters();
+                        return;
+                    }
                 }
-                // What is still there goes on.
-                Ok(Appended::Emptied) => {}
                 Err(error) if error.is_transient() => retry(&buffer, &mut backoff, &error).await,
                 Err(error) => {
                     tracing::error!(%error, lines = batch.len(), "lines of a log are refused and dropped");

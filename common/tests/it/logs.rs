@@ -118,3 +118,20 @@ async fn a_holder_hears_that_its_log_is_gone() {
     assert!(matches!(one.append(&[line(0), line(1)]).await.unwrap(), Appended::Done(_)));
     assert_eq!(texts(&scene, id).await, ["line 0", "line 1"]);
 }
+
+#[tokio::test]
+async fn a_holder_hears_that_the_end_of_its_log_is_gone() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut one = writer(&scene, id, 5, "0-0");
+    one.append(&[line(0)]).await.unwrap();
+    let kept = one.last().to_owned();
+    one.append(&[line(1)]).await.unwrap();
+    // As a replica has it that did not hear of the last line.
+    let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
+    let _: i64 = scene.redis(&["XDEL", &log, one.last()]).await;
+    let _: i64 = scene.redis(&["HSET", &meta, "last", &kept]).await;
+    assert_eq!(one.append(&[line(2)]).await.unwrap(), Appended::SetBack);
+    assert!(matches!(one.append(&[line(1), line(2)]).await.unwrap(), Appended::Done(_)));
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2"]);
+}
