@@ -12,13 +12,13 @@ use futures::{StreamExt, TryStreamExt};
 use super::Report;
 use super::enqueue::PAYLOAD_BYTES;
 use super::meter::{Pair, Sample, at_once};
-use super::scene::{Scene, lanes_for};
+use super::scene::{Scene, lanes_for, turn_of};
 
 /// Requests on their way while the queue is filled.
 const FILL_AT_ONCE: u32 = 64;
 
 pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) -> Result<Report> {
-    let (lanes, turn) = (lanes_for(n), (n / rounds).max(1));
+    let (lanes, turn) = (lanes_for(n), turn_of(n, rounds, concurrency));
     at_once(0..turn * rounds, FILL_AT_ONCE, |i| async move { scene.submit(i, i % lanes).await.map(drop) })
         .await?;
     let payload = &"x".repeat(PAYLOAD_BYTES);

@@ -5,14 +5,14 @@ use fairlane_common::yardstick::Bare;
 
 use super::Report;
 use super::meter::{Pair, Sample, at_once};
-use super::scene::{Scene, lanes_for};
+use super::scene::{Scene, lanes_for, turn_of};
 
 /// What a job of the bare queue carries, in bytes.
 pub(super) const PAYLOAD_BYTES: usize = 300;
 
 pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) -> Result<Report> {
     let payload = "x".repeat(PAYLOAD_BYTES);
-    let (lanes, turn) = (lanes_for(n), (n / rounds).max(1));
+    let (lanes, turn) = (lanes_for(n), turn_of(n, rounds, concurrency));
     // Workers that are all busy, as when builds have to wait.
     scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
     warm_up(scene, &payload).await?;

@@ -136,6 +136,12 @@ pub(super) fn reference(i: u32) -> String {
     format!("commit-{i:09}-1f3a5c7e9b2d4f60")
 }
 
+/// Operations of one turn: whole batches, because redis-benchmark sends nothing else, and gives up
+/// now and then when it has sent more than it was asked for.
+pub(super) fn turn_of(n: u32, rounds: u32, concurrency: u32) -> u32 {
+    (n / rounds).max(1).next_multiple_of(concurrency.max(1))
+}
+
 /// Over how many lanes `n` builds are spread.
 pub(super) fn lanes_for(n: u32) -> u32 {
     (n / BUILDS_PER_LANE).max(1)
