@@ -137,7 +137,10 @@ async fn an_emptied_redis_takes_nothing_until_runs_are_registered_and_streams_go
     assert_eq!(state.build.id, id);
     // As if the time were over: its people are counted again.
     redis.command(&["HSET", "{fairlane}:totals", "refill_until", "1"]).await;
-    stream.state(|state| state.build.people == 7).await;
+    // The state that told of the run may have told of them already.
+    if state.build.people != 7 {
+        stream.state(|state| state.build.people == 7).await;
+    }
     assert_eq!(send(dispatcher.post("/v1/builds").json(&request("one"))).await.status().as_u16(), 200);
     // The log is whole again, and who has followed it all along gets no line twice.
     run.write(3).await;

@@ -141,7 +141,7 @@ fn is_alive(pid: &str) -> bool {
 
 async fn pid_of(cluster: &Cluster) -> anyhow::Result<String> {
     let api = Plain::of(cluster);
-    api.create_pod("a", "trap '' TERM; echo $$; sleep 600").await?;
+    api.create_pod("a", "trap '' TERM; echo $$$$; sleep 600").await?;
     let pid = wait_for("the pod's process", DEADLINE, async || {
         let log = api.get("pods/a/log").await.ok()?.error_for_status().ok()?.text().await.ok()?;
         log.strip_suffix('\n').map(str::to_owned)

@@ -211,7 +211,7 @@ async fn transcript_16_the_log_before_a_restart() -> anyhow::Result<()> {
     let pod = replay.exchange(3).response.map(|response| response.body).unwrap_or_default();
     let mut like = pod.clone();
     // Longer than a moment, so that the follower is there before it ends; and one that stays.
-    let script = "echo run $$; test -e again && sleep 600; touch again; sleep 1; exit 1";
+    let script = "echo run $$$$; test -e again && sleep 600; touch again; sleep 1; exit 1";
     like["spec"]["containers"][0]["command"] = json!(["sh", "-c", script]);
     replay.create_like(&like).await?;
     replay.wait_for_phase("pv", "Running").await;
