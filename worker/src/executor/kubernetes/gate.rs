@@ -92,13 +92,18 @@ impl Gate {
 
     /// The API does not answer.
     pub(super) fn unreachable(&self, reason: &str) {
+        self.unseen(&format!("waiting for the cluster: {reason}"));
+    }
+
+    /// The pods cannot be watched. It may pass: an API server that starts refuses what it will allow.
+    pub(super) fn unseen(&self, reason: &str) {
         let known = self.state().shut.is_some();
         if !known {
-            self.shut(format!("waiting for the cluster: {reason}"), true);
+            self.shut(reason.to_owned(), true);
         }
     }
 
-    /// The API answers.
+    /// The API answers, and the pods can be watched.
     pub(super) fn reachable(&self) {
         let mut state = self.state();
         if state.shut.as_ref().is_some_and(|shut| shut.unreachable) {

@@ -80,7 +80,7 @@ async fn failed(cluster: &Cluster, error: &ApiError, pause: &mut Duration) {
     match error {
         ApiError::Refused(_) => {
             let reason = cluster.explain(error);
-            cluster.gate.misconfigured(&reason);
+            cluster.gate.unseen(&reason);
             cluster.pods.note_away(&reason);
         }
         ApiError::Away(_) => {

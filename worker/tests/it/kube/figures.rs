@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fairlane_testkit::kube::Cluster;
-use fairlane_testkit::{wait_for, wait_for_eq};
+use fairlane_testkit::{Process, wait_for, wait_for_eq};
 
 use super::scene::{KubeScene, SOON};
 
@@ -69,33 +69,63 @@ async fn pods_that_run_cost_no_calls() {
     assert!(calls <= 2, "{idle:?}");
 }
 
+/// Whether the worker takes next to no processor time, once `WINDOW` has passed.
+async fn rests(worker: &Process) {
+    let began = Instant::now();
+    wait_for("times to pass", SOON, async || began.elapsed() >= WINDOW).await;
+    let (before, began) = (ticks(worker.pid()), Instant::now());
+    wait_for("the window to be over", SOON, async || began.elapsed() >= WINDOW / 2).await;
+    let taken = ticks(worker.pid()) - before;
+    assert!(taken < 50, "{taken} hundredths of a second of {} s", WINDOW.as_secs() / 2);
+}
+
 #[tokio::test]
-async fn a_full_worker_whose_pods_wait_takes_no_processor_time() {
+async fn pods_that_wait_take_no_processor_time_without_the_right_to_list_events() {
     let kube = KubeScene::faked(Cluster::start()).await;
     kube.fake().node("node-1").is_cordoned();
     kube.fake().forbids("list events");
-    let worker = kube.worker("one", "exit 0", &["--slots=2"]).await;
-    let mut ids = kube.submit_many(1).await;
+    let worker = kube.worker("one", "exit 0", &[]).await;
+    kube.scene.submit().await;
     worker.wait_for_line("this worker may not list events", SOON).await;
-    ids.extend(kube.submit_many(1).await);
+    kube.scene.submit().await;
     wait_for_eq("two pods", SOON, 2, async || kube.pods().await.len()).await;
-    // A refusal that passes: claiming stays paused until a pod is taken.
+    rests(&worker).await;
+}
+
+#[tokio::test]
+async fn a_full_worker_that_may_start_nothing_takes_no_processor_time() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let first = kube.worker("first", "exec sleep 1000", &[]).await;
+    kube.scene.submit().await;
+    kube.pods_running(1).await;
+    // A refusal that passes: claiming stays paused until a pod is created.
+    kube.fake().forbids("get pods");
+    let second = kube.worker("second", "exit 0", &["--slots=1"]).await;
+    first.kill();
+    second.wait_for_line("no build is claimed until the cluster takes pods", SOON).await;
+    kube.fake().permits("get pods");
+    second.wait_for_line("adopted the pod", SOON).await;
+    rests(&second).await;
+}
+
+#[tokio::test]
+async fn a_refusal_to_watch_that_passes_leaves_no_worker_paused() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let worker = kube.worker("one", "exit 0", &[]).await;
     kube.fake().forbids("watch pods");
+    kube.fake().forbids("list pods");
     kube.fake().connections_are_cut();
-    worker.wait_for_line("no build is claimed until the cluster takes pods", SOON).await;
+    worker.wait_for_line("403 Forbidden", SOON).await;
+    wait_for("the worker to be paused", SOON, async || {
+        let workers = kube.scene.queue.workers().await.map_err(|e| e.to_string())?;
+        if workers[0].paused.is_some() { Ok(()) } else { Err(format!("{workers:?}")) }
+    })
+    .await;
     kube.fake().permits("watch pods");
-    // The pause ends, and what the second pod waits for would be asked about.
-    let window = Instant::now();
-    wait_for("the times to pass", SOON, async || window.elapsed() >= WINDOW).await;
-    let before = ticks(worker.pid());
-    let window = Instant::now();
-    wait_for("the window to be over", SOON, async || window.elapsed() >= WINDOW / 2).await;
-    let taken = ticks(worker.pid()) - before;
-    assert!(taken < 50, "{taken} hundredths of a second of {} s", WINDOW.as_secs() / 2);
-    kube.fake().node("node-1").is_well_again();
-    for id in ids {
-        kube.scene.queue.cancel(id, "somebody", "not needed").await.unwrap();
-        kube.build_in(id, fairlane_common::BuildState::Cancelled).await;
-    }
-    kube.pods_gone().await;
+    kube.fake().permits("list pods");
+    wait_for("the worker to be at work again", SOON, async || {
+        let workers = kube.scene.queue.workers().await.map_err(|e| e.to_string())?;
+        if workers[0].paused.is_none() { Ok(()) } else { Err(format!("{workers:?}")) }
+    })
+    .await;
 }
