@@ -29,12 +29,14 @@ local NOW = ms(now)
 -- Totals and policy, each read when it is first asked for, with those that go with it.
 local lazily = {
   __index = function(t, name)
-    if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until' then
-      local v = call('HMGET', base .. 'totals', 'patience', 'overtake_max', 'people_max', 'refill_until')
+    if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
+      or name == 'mean' then
+      local v = call('HMGET', base .. 'totals', 'patience', 'overtake_max', 'people_max', 'refill_until', 'mean')
       t.patience = tonumber(v[1]) or 30
       t.overtake_max = tonumber(v[2]) or 4 * HOUR
       t.people_max = tonumber(v[3]) or 200
       t.refill_until = tonumber(v[4]) or 0
+      t.mean = tonumber(v[5]) or false
     else
       local v = call('HMGET', base .. 'totals', 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
         'mean', 'mean_of', 'avoided', 'refill_until')
