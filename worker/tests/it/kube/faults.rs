@@ -19,7 +19,8 @@ async fn an_api_server_that_is_away_for_a_while_costs_nothing() {
     let away = std::time::Instant::now();
     let seconds =
         std::env::var("FAIRLANE_TEST_API_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
-    wait_for("the API to be away for a while", SOON, async || away.elapsed().as_secs() >= seconds).await;
+    let limit = SOON + std::time::Duration::from_secs(seconds);
+    wait_for("the API to be away for a while", limit, async || away.elapsed().as_secs() >= seconds).await;
     kube.fake().api_comes_back();
     kube.all_whole(&ids, 60).await;
     kube.all_whole(&[late], 60).await;
