@@ -12,7 +12,7 @@ local refused = gate()
 if refused then return refused end
 local id, epoch, holder, worker, where_runs = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local lease, attempt, claimed, started, image = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[10], ARGV[11], ARGV[13]
--- A holder gets one lease to come itself before others may register what it ran.
+-- A holder may come itself until so long before the window's end; then others may register what it ran.
 local GRACE_MS = 5000
 
 local function live(b) return b.state == 'starting' or b.state == 'running' or b.state == 'orphaned' end

@@ -1,6 +1,6 @@
 //! Workers and a Redis that are lost while pods run: the pods go on, and are followed by others.
 
-use fairlane_common::BuildState;
+use fairlane_common::{BuildId, BuildState};
 use fairlane_testkit::wait_for;
 
 use super::scene::{KubeScene, SOON, counting, uid};
@@ -21,6 +21,22 @@ async fn created(kube: &KubeScene) -> usize {
     }
 }
 
+/// The pods that ran `before` have made all builds, and no other was ever created.
+async fn the_same_pods_made_all_whole(kube: &KubeScene, ids: &[BuildId], before: &[String]) {
+    kube.all_whole(ids, LINES).await;
+    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
+    after.sort();
+    assert_eq!(before, after);
+    assert_eq!(created(kube).await, BUILDS);
+}
+
+/// Nothing in Redis contradicts anything else, and a worker that keeps no pods removes them.
+async fn all_is_cleared_up(kube: &KubeScene) {
+    kube.scene.check().await;
+    let _janitor = kube.worker("janitor", &script(), &[]).await;
+    kube.pods_gone().await;
+}
+
 #[tokio::test]
 async fn twenty_kube_builds_survive_the_death_of_their_worker() {
     let kube = KubeScene::start().await;
@@ -30,14 +46,8 @@ async fn twenty_kube_builds_survive_the_death_of_their_worker() {
     kube.line(ids[BUILDS - 1], 1, "line 2").await;
     let _second = kube.worker("second", &script(), &["--keep-pods=1h"]).await;
     first.kill();
-    kube.all_whole(&ids, LINES).await;
-    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
-    after.sort();
-    assert_eq!(before, after);
-    assert_eq!(created(&kube).await, BUILDS);
-    kube.scene.check().await;
-    let _janitor = kube.worker("janitor", &script(), &[]).await;
-    kube.pods_gone().await;
+    the_same_pods_made_all_whole(&kube, &ids, &before).await;
+    all_is_cleared_up(&kube).await;
 }
 
 #[tokio::test]
@@ -57,19 +67,13 @@ async fn twenty_kube_builds_of_a_frozen_worker_go_on_and_it_changes_nothing_when
     }
     first.thaw();
     first.wait_for_line("the lease is another's", SOON).await;
-    kube.all_whole(&ids, LINES).await;
-    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
-    after.sort();
-    assert_eq!(before, after);
-    assert_eq!(created(&kube).await, BUILDS);
+    the_same_pods_made_all_whole(&kube, &ids, &before).await;
     // It is as good as new: with the other one gone, it builds.
     second.terminate();
     assert!(second.wait(SOON).await.success());
     let next = kube.scene.submit().await;
     kube.build_in(next, BuildState::Succeeded).await;
-    kube.scene.check().await;
-    let _janitor = kube.worker("janitor", &script(), &[]).await;
-    kube.pods_gone().await;
+    all_is_cleared_up(&kube).await;
 }
 
 #[tokio::test]
@@ -80,14 +84,8 @@ async fn twenty_kube_builds_survive_an_emptied_redis() {
     let before = kube.pods_running(BUILDS).await;
     kube.line(ids[BUILDS - 1], 1, "line 2").await;
     kube.scene.redis.command(&["FLUSHALL"]).await;
-    kube.all_whole(&ids, LINES).await;
-    let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
-    after.sort();
-    assert_eq!(before, after);
-    assert_eq!(created(&kube).await, BUILDS);
-    kube.scene.check().await;
-    let _janitor = kube.worker("janitor", &script(), &[]).await;
-    kube.pods_gone().await;
+    the_same_pods_made_all_whole(&kube, &ids, &before).await;
+    all_is_cleared_up(&kube).await;
 }
 
 #[tokio::test]
