@@ -37,7 +37,8 @@ impl EndedBuild {
         let log = self.log.take();
         let reporter = self.reporter.take();
         let last_words = async {
-            let flush = async { log?.flush().await };
+            let more_comes = self.verdict == Verdict::HandOver;
+            let flush = async { log?.flush(more_comes).await };
             let report = async {
                 if let Some(reporter) = reporter {
                     reporter.finish().await;

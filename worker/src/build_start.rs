@@ -31,6 +31,8 @@ pub(crate) struct ClaimedBuild {
     pub(crate) lease: Lease,
     pub(crate) build: Build,
     pub(crate) adopted: bool,
+    /// How long its run has been up, where there is one, and that is known.
+    pub(crate) ran: Option<Duration>,
     /// Nodes that no build should go to.
     pub(crate) avoided: Vec<NodeName>,
 }
@@ -39,8 +41,8 @@ impl ClaimedBuild {
     pub(crate) async fn start(mut self) -> Result<RunningBuild, EndedBuild> {
         match self.bring_up().await {
             Ok((run, log)) => {
-                let Self { worker, lease, build, .. } = self;
-                Ok(RunningBuild::new(worker, lease, build, run, log))
+                let Self { worker, lease, build, ran, .. } = self;
+                Ok(RunningBuild::new(worker, lease, build, run, ran, log))
             }
             Err(verdict) => {
                 let Self { worker, lease, .. } = self;

@@ -30,7 +30,8 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Takes a claimed build to its end.
 pub(crate) async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
     let Claimed { token: _, build, adopted, avoided } = claimed;
-    let mut claimed = ClaimedBuild { worker, lease, build, adopted, avoided };
+    let ran = if adopted { ran_before(&build, &lease) } else { None };
+    let mut claimed = ClaimedBuild { worker, lease, build, adopted, ran, avoided };
     // Boxed: each is large, and only one is alive at a time.
     let ended = loop {
         match Box::pin(claimed.start()).await {
@@ -42,6 +43,13 @@ pub(crate) async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed)
         }
     };
     Box::pin(ended.settle()).await;
+}
+
+/// How long an adopted run had been up when it was claimed, where it was. Both times are Redis's: an
+/// epoch is never below the time of its claim.
+fn ran_before(build: &Build, lease: &Lease) -> Option<Duration> {
+    let started = build.started?;
+    Some(Duration::from_millis(lease.token().epoch.saturating_sub(started)))
 }
 
 /// How following a run ended.
@@ -63,6 +71,8 @@ pub(crate) struct RunningBuild {
     facts: Facts,
     deadlines: Deadlines,
     stopping: Option<Stopping>,
+    /// It was asked to leave the run to others.
+    leaving: bool,
     reporter: Reporter,
 }
 
@@ -89,11 +99,12 @@ impl RunningBuild {
         lease: Lease,
         build: Build,
         run: Box<dyn Run>,
+        ran: Option<Duration>,
         log: LogPump,
     ) -> Self {
         let token = lease.token().clone();
         Self {
-            deadlines: Deadlines::new(&worker.settings),
+            deadlines: Deadlines::new(&worker.settings, Arc::clone(&worker.standstill), ran),
             reporter: Reporter::start(worker.queue.clone(), Arc::clone(&worker.registry), token),
             outlives: worker.executor.outlives(),
             worker,
@@ -103,6 +114,7 @@ impl RunningBuild {
             log,
             facts: Facts::default(),
             stopping: None,
+            leaving: false,
         }
     }
 
@@ -120,12 +132,14 @@ impl RunningBuild {
                 }
                 Step::Over(verdict) => break (verdict, None),
                 Step::Again => {
+                    let ran = self.deadlines.ran();
                     let Self { worker, lease, build, .. } = self;
                     return Followed::Again(Box::new(ClaimedBuild {
                         worker,
                         lease,
                         build,
                         adopted: true,
+                        ran,
                         avoided: Vec::new(),
                     }));
                 }
@@ -139,8 +153,11 @@ impl RunningBuild {
     }
 
     /// Waits for what comes first. Deadlines are looked at before lines: a flood of lines holds
-    /// none of them up.
+    /// none of them up. While the log is full no line is taken, so that the run's source waits; a run
+    /// that is to end is heard whatever becomes of its lines.
     async fn step(&mut self) -> Step {
+        let held = self.stopping.is_none() && !self.leaving && !self.log.has_room();
+        self.deadlines.hold(held);
         let lease_end = self.lease.peek_deadline();
         let run_end = self.deadlines.next();
         let give_up = self.stopping.as_ref().and_then(|stopping| stopping.give_up);
@@ -156,7 +173,10 @@ impl RunningBuild {
                 self.stop(Cause::Lost(reason), GRACE_LEASE_OVER);
             }
             () = tokio::time::sleep_until(run_end), if watched => {
-                self.stop(Cause::Stuck(self.deadlines.passed()), GRACE);
+                // Where the process stood still meanwhile, its end is another by now.
+                if self.deadlines.next() <= Instant::now() {
+                    self.stop(Cause::Stuck(self.deadlines.passed()), GRACE);
+                }
             }
             () = tokio::time::sleep_until(give_up.unwrap_or(run_end)), if give_up.is_some() => {
                 tracing::error!("a run did not end though it was killed");
@@ -165,7 +185,8 @@ impl RunningBuild {
             }
             () = Lease::lost(lost) => return self.register().await,
             () = self.log.emptied() => return self.register().await,
-            event = self.run.follow() => return self.take_in(event),
+            () = self.log.room(), if held => {}
+            event = self.run.follow(), if !held => return self.take_in(event),
         }
         Step::On
     }
@@ -210,9 +231,14 @@ impl RunningBuild {
             RunEvent::Line(line) => {
                 self.facts.note(&line.text);
                 self.deadlines.line();
-                self.log.push(line);
+                if self.leaving { self.log.push_whole(line) } else { self.log.push(line) }
             }
-            RunEvent::Exited(ended) => return Step::Ended(ended),
+            RunEvent::Exited(ended) => {
+                if self.outlives {
+                    self.log.note_unread();
+                }
+                return Step::Ended(ended);
+            }
             RunEvent::Lost(reason) => return Step::Over(self.lost(reason)),
             RunEvent::HandedOver => return Step::Over(Verdict::HandOver),
             RunEvent::Taken => return Step::Over(Verdict::LetGo),
@@ -231,7 +257,10 @@ impl RunningBuild {
     fn want(&mut self, wanted: Wanted) -> Step {
         match wanted {
             Wanted::Run => {}
-            Wanted::Drained if self.outlives => self.run.hand_over(),
+            Wanted::Drained if self.outlives => {
+                self.leaving = true;
+                self.run.hand_over();
+            }
             Wanted::Drained => self.stop(Cause::Lost("its worker ended".to_owned()), GRACE),
             Wanted::Cancelled => self.stop(Cause::Cancelled, GRACE),
             Wanted::LetGo if self.outlives => {

@@ -40,6 +40,7 @@ mod registry_check;
 mod reporter;
 mod runner;
 mod settings;
+mod standstill;
 mod supervisor;
 
 pub use args::Args;

@@ -20,6 +20,9 @@ const BATCH_BYTES_MAX: usize = 256 * 1024;
 const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Lines that wait: empty ones cost memory too.
 const BUFFER_LINES_MAX: usize = 50_000;
+/// How long a run's end may wait for the rest of its log, where that is read from elsewhere: lines
+/// that nobody took for so long are not read any more.
+const UNREAD_AFTER: Duration = Duration::from_secs(15);
 /// How long the last lines may take while Redis answers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,6 +37,7 @@ struct Buffer {
     state: Mutex<State>,
     changed: Notify,
     emptied: Notify,
+    room: Notify,
 }
 
 #[derive(Default)]
@@ -46,6 +50,8 @@ struct State {
     closed: bool,
     /// The last try found no Redis.
     away: bool,
+    /// When there was last no room while Redis was away.
+    full_at: Option<Instant>,
     /// The last entry that was written.
     end: Option<String>,
     /// What was written before is gone, or the end of it.
@@ -82,16 +88,52 @@ impl LogPump {
         }
     }
 
+    /// Whether another line would be kept. Who can wait with its next line does so until then.
+    pub(crate) fn has_room(&self) -> bool {
+        self.buffer.state().look_for_room()
+    }
+
+    /// Waits until there is room.
+    pub(crate) async fn room(&self) {
+        loop {
+            let room = self.buffer.room.notified();
+            if self.has_room() {
+                return;
+            }
+            room.await;
+        }
+    }
+
     /// Takes a line; never waits. Without room it is dropped, and a note tells how many were.
     pub(crate) fn push(&self, line: LogLine) {
         self.buffer.state().push(line);
         self.buffer.changed.notify_one();
     }
 
+    /// The same for a log that somebody else goes on with: none is taken after one that was dropped,
+    /// so that what is written has no gap.
+    pub(crate) fn push_whole(&self, line: LogLine) {
+        let mut state = self.buffer.state();
+        if state.dropped > 0 {
+            state.dropped += 1;
+            return;
+        }
+        state.push(line);
+        drop(state);
+        self.buffer.changed.notify_one();
+    }
+
+    /// Notes that the log's end may not have been read, where it had to wait for too long.
+    pub(crate) fn note_unread(&self) {
+        self.buffer.state().note_unread();
+        self.buffer.changed.notify_one();
+    }
+
     /// Writes what is left: the id of the log's last entry. Gives up after 10 s, those not counted
     /// in which Redis is away: without Redis the end of the build cannot be told either.
-    pub(crate) async fn flush(mut self) -> Option<String> {
-        self.buffer.state().close();
+    /// `more_comes`: somebody else writes on, those lines too that found no room here.
+    pub(crate) async fn flush(mut self, more_comes: bool) -> Option<String> {
+        self.buffer.state().close(more_comes);
         self.buffer.changed.notify_one();
         loop {
             match tokio::time::timeout(FLUSH_TIMEOUT, &mut self.task).await {
@@ -125,7 +167,10 @@ impl Buffer {
             {
                 let mut state = self.state();
                 if !state.lines.is_empty() {
-                    return Some(state.batch());
+                    let batch = state.batch();
+                    drop(state);
+                    self.room.notify_waiters();
+                    return Some(batch);
                 }
                 if state.closed {
                     return None;
@@ -157,6 +202,16 @@ impl Buffer {
 }
 
 impl State {
+    /// Whether any line would be kept.
+    fn look_for_room(&mut self) -> bool {
+        let room =
+            self.bytes + limits::LINE_BYTES_MAX <= BUFFER_BYTES_MAX && self.lines.len() < BUFFER_LINES_MAX;
+        if !room && self.away {
+            self.full_at = Some(Instant::now());
+        }
+        room
+    }
+
     fn push(&mut self, line: LogLine) {
         let full = self.bytes + line.text.len() > BUFFER_BYTES_MAX || self.lines.len() >= BUFFER_LINES_MAX;
         if full {
@@ -168,7 +223,18 @@ impl State {
         self.lines.push_back(line);
     }
 
-    fn close(&mut self) {
+    fn note_unread(&mut self) {
+        if self.full_at.is_some_and(|at| at.elapsed() < UNREAD_AFTER) {
+            let text =
+                "[fairlane] the end of the log may be missing: Redis took no lines when the build ended";
+            self.note("", text.to_owned());
+        }
+    }
+
+    fn close(&mut self, more_comes: bool) {
+        if more_comes {
+            self.dropped = 0;
+        }
         self.note_dropped("");
         self.closed = true;
     }
@@ -176,10 +242,13 @@ impl State {
     fn note_dropped(&mut self, t: &str) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            let text = format!("[fairlane] {dropped} lines were dropped while Redis did not take them");
-            self.bytes += text.len();
-            self.lines.push_back(LogLine { t: t.to_owned(), text });
+            self.note(t, format!("[fairlane] {dropped} lines were dropped while Redis did not take them"));
         }
+    }
+
+    fn note(&mut self, t: &str, text: String) {
+        self.bytes += text.len();
+        self.lines.push_back(LogLine { t: t.to_owned(), text });
     }
 
     fn batch(&mut self) -> Vec<LogLine> {
@@ -251,38 +320,5 @@ async fn retry(buffer: &Buffer, backoff: &mut Backoff, error: &fairlane_common::
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(bytes: usize) -> LogLine {
-        LogLine { t: "t".to_owned(), text: "x".repeat(bytes) }
-    }
-
-    #[test]
-    fn what_waits_is_bounded_and_the_gap_is_told() {
-        let mut state = State::default();
-        for _ in 0..10_000 {
-            state.push(line(1024));
-        }
-        assert!(state.bytes <= BUFFER_BYTES_MAX);
-        let kept = state.lines.len();
-        while !state.batch().is_empty() {}
-        assert_eq!(state.bytes, 0);
-        state.push(line(1));
-        assert_eq!(state.lines.len(), 2);
-        let note = format!("[fairlane] {} lines were dropped", 10_000 - kept);
-        assert!(state.lines[0].text.starts_with(&note), "{}", state.lines[0].text);
-        assert_eq!(state.lines[1], line(1));
-    }
-
-    #[test]
-    fn empty_lines_are_bounded_too() {
-        let mut state = State::default();
-        for _ in 0..BUFFER_LINES_MAX + 7 {
-            state.push(line(0));
-        }
-        assert_eq!(state.lines.len(), BUFFER_LINES_MAX);
-        state.close();
-        assert!(state.lines.back().unwrap().text.contains("7 lines were dropped"));
-    }
-}
+#[path = "log_pump_tests.rs"]
+mod tests;

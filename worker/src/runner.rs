@@ -23,6 +23,7 @@ use crate::build_task::work_on;
 use crate::executor::{self, Executor};
 use crate::registry::{Registry, Wanted};
 use crate::settings::Settings;
+use crate::standstill::Standstill;
 use crate::{drain, heartbeat, refill};
 
 /// How often the queue is looked at without a hint: the net under lost ones.
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) refill: Notify,
     /// The builds that are worked on.
     pub(crate) builds: TaskTracker,
+    /// Whether this process stood still.
+    pub(crate) standstill: Arc<Standstill>,
     /// No more claims.
     pub(crate) draining: CancellationToken,
     orphans: AtomicBool,
@@ -111,6 +114,7 @@ pub async fn run(
         beat_now: Notify::new(),
         refill: Notify::new(),
         builds: TaskTracker::new(),
+        standstill: Arc::default(),
         draining: shutdown.child_token(),
         orphans: AtomicBool::new(false),
         born: Mutex::default(),
@@ -120,6 +124,8 @@ pub async fn run(
     ready();
 
     let mut duties = JoinSet::new();
+    let standstill = Arc::clone(&worker.standstill);
+    duties.spawn(async move { standstill.watch().await });
     duties.spawn(heartbeat::beat_on(Arc::clone(&worker)));
     duties.spawn(hear_news(Arc::clone(&worker)));
     duties.spawn(reap_on(worker.queue.clone()));

@@ -127,3 +127,43 @@ async fn a_redis_that_is_away_for_longer_than_a_lease_ends_no_kube_build() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn kube_builds_of_a_lone_worker_that_was_frozen_for_longer_than_its_patience_go_on() {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+    let kube = KubeScene::start().await;
+    let more = ["--silence-timeout=5s", "--start-timeout=5s", "--keep-pods=1h"];
+    let worker = kube.worker("only", &script(), &more).await;
+    let ids = kube.submit_many(2).await;
+    kube.pods_running(2).await;
+    kube.line(ids[1], 1, "line 4").await;
+    worker.freeze();
+    // How long it is frozen for is what is tried; nothing is waited for.
+    tokio::time::sleep(PATIENCE + std::time::Duration::from_secs(1)).await;
+    worker.thaw();
+    worker.wait_for_line("this process stood still", SOON).await;
+    kube.all_whole(&ids, LINES).await;
+    kube.scene.check().await;
+}
+
+#[tokio::test]
+async fn a_kube_build_is_stuck_by_the_time_since_its_start_not_since_its_adoption() {
+    const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(14);
+    let kube = KubeScene::start().await;
+    let (script, more) = (counting(4000, "0.25"), ["--timeout=14s"]);
+    let first = kube.worker("first", &script, &more).await;
+    let id = kube.scene.submit().await;
+    kube.line(id, 1, "line 24").await;
+    let _second = kube.worker("second", &script, &more).await;
+    first.kill();
+    kube.build_that(id, "the build to be adopted", |build| {
+        build.worker.as_ref().is_some_and(|worker| worker.as_str().starts_with("second"))
+    })
+    .await;
+    let adopted = std::time::Instant::now();
+    let stuck = |reason: &String| reason.contains("took longer than");
+    kube.build_that(id, "the run to be stuck", |build| build.reason.as_ref().is_some_and(stuck)).await;
+    // The first six seconds were the other worker's.
+    let margin = std::time::Duration::from_secs(3);
+    assert!(adopted.elapsed() + margin < TIMEOUT, "{:?}", adopted.elapsed());
+}
