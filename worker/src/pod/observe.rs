@@ -82,6 +82,14 @@ pub fn last_words(pod: &Pod) -> Option<&str> {
     end.message.as_deref().filter(|message| is_own_end && !message.is_empty())
 }
 
+/// Whether its main container has ever run, as far as its status tells: only then there is a log.
+pub fn has_started(pod: &Pod) -> bool {
+    let is_up = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+    View::of(pod)
+        .container
+        .is_some_and(|status| [&status.state, &status.last_state].into_iter().flatten().any(is_up))
+}
+
 /// A pod with the parts of it that are looked at again and again.
 struct View<'a> {
     pod: &'a Pod,

@@ -15,7 +15,7 @@ use kube::api::{
 use kube::client::Body;
 use kube::core::{Request, Status};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long one call may take. Admission webhooks get up to 30 s, but hang only where they are
 /// broken; a create that is answered later is found by its name.
@@ -88,6 +88,7 @@ type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Er
 /// The way to the API, in one namespace.
 pub(super) struct Api {
     client: kube::Client,
+    namespace: String,
     pods: Request,
     secrets: Request,
     events: Request,
@@ -112,7 +113,8 @@ impl Version {
 impl Api {
     pub(super) fn new(client: kube::Client, namespace: &str) -> Self {
         let path = |kind: &str| Request::new(format!("/api/v1/namespaces/{namespace}/{kind}"));
-        Self { client, pods: path("pods"), secrets: path("secrets"), events: path("events") }
+        let (pods, secrets, events) = (path("pods"), path("secrets"), path("events"));
+        Self { client, namespace: namespace.to_owned(), pods, secrets, events }
     }
 
     /// The pod as it is, not as a cache remembers it.
@@ -144,7 +146,16 @@ impl Api {
         let mut params = ListParams::default().labels(labels).limit(PAGE);
         let mut pods = Vec::new();
         loop {
-            let page: List<Pod> = self.call(self.pods.list(&params)).await?;
+            let page: List<Pod> = match self.call(self.pods.list(&params)).await {
+                Ok(page) => page,
+                // The list grew too old between two pages: all of it at once cannot.
+                Err(error) if error.code() == 410 && params.continue_token.is_some() => {
+                    pods.clear();
+                    params = ListParams::default().labels(labels);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             pods.extend(page.items);
             let version = page.metadata.resource_version.unwrap_or_default();
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -152,6 +163,18 @@ impl Api {
                 None => return Ok((pods, version)),
             }
         }
+    }
+
+    /// Whether this account may do so in its namespace, as the cluster says.
+    pub(super) async fn may(&self, verb: &str, resource: &str) -> Result<bool> {
+        let attributes = json!({ "namespace": self.namespace, "verb": verb, "resource": resource });
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": attributes },
+        });
+        let reviews = Request::new("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews");
+        let answer: Value = self.call(reviews.create(&PostParams::default(), bytes(&review)?)).await?;
+        Ok(answer["status"]["allowed"].as_bool().unwrap_or(true))
     }
 
     /// Pods of others, in the same namespace.
@@ -320,7 +343,10 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fairlane_testkit::kube::{Cluster, Fault};
+
     use super::*;
+    use crate::kube_client;
 
     #[test]
     fn answers_are_told_apart() {
@@ -335,5 +361,22 @@ mod tests {
         assert!(classify(500, None, b"{}").passes());
         assert!(!classify(500, None, br#"{"message":"etcdserver: request is too large"}"#).passes());
         assert!(!classify(422, None, b"{}").passes());
+    }
+
+    #[tokio::test]
+    async fn a_list_that_expires_between_two_pages_is_asked_for_as_a_whole() {
+        let fake = Cluster::start();
+        let pods = usize::try_from(PAGE).unwrap() + 1;
+        for n in 0..pods {
+            let meta = json!({ "name": format!("p{n}"), "namespace": "builds", "labels": { "a": "b" } });
+            let pod = json!({ "metadata": meta, "status": { "phase": "Succeeded" } });
+            fake.add("", "pods", fake.namespace(), pod);
+        }
+        fake.next("list pods", Fault::Delay(Duration::ZERO));
+        fake.next("list pods", Fault::Fails(410));
+        let way = kube_client::Cluster::of_file(&fake.kubeconfig(), None, None).await.unwrap();
+        let api = Api::new(way.client.clone(), &way.namespace);
+        assert_eq!(api.list_pods("a=b").await.unwrap().0.len(), pods);
+        assert_eq!(fake.requests("list pods"), 3);
     }
 }

@@ -13,13 +13,15 @@ use super::api::{Api, ApiError};
 use super::gate::Gate;
 use super::nodes::Nodes;
 use super::pods::Pods;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jittered};
 use crate::kube_client;
 use crate::pod::{self, PodSettings};
 use crate::settings::Settings;
 
 /// How long a cluster that does not answer is waited for at start: it may be starting as well.
 const START_PATIENCE: Duration = Duration::from_mins(2);
+/// How soon events are asked for again after a refusal: a call a minute burdens nobody.
+const EVENTS_AGAIN: Duration = Duration::from_mins(1);
 
 /// What all runs share.
 pub(super) struct Cluster {
@@ -37,7 +39,44 @@ pub(super) struct Cluster {
     pub(super) keep: Duration,
     /// Pods that a run of this worker sees to, and how many runs do.
     held: Arc<Mutex<HashMap<String, usize>>>,
-    events_denied: AtomicBool,
+    /// Whether what the cluster notes about pods may be read.
+    pub(super) events: EventsRight,
+    /// The cluster said at the start that this worker may not mark pods.
+    mark_denied: AtomicBool,
+}
+
+/// The right to list events. One that is refused is asked for again: it may have been given since, and
+/// an API server that starts refuses for a moment what it will allow.
+#[derive(Default)]
+pub(super) struct EventsRight {
+    /// Until when nobody asks.
+    denied: Mutex<Option<Instant>>,
+}
+
+impl EventsRight {
+    /// Until when there is no use in asking.
+    pub(super) fn denied_until(&self) -> Option<Instant> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).filter(|until| *until > Instant::now())
+    }
+
+    /// It was refused: when to ask again.
+    pub(super) fn denied(&self, error: &ApiError) -> Instant {
+        let until = Instant::now() + jittered(EVENTS_AGAIN);
+        if self.denied.lock().unwrap_or_else(PoisonError::into_inner).replace(until).is_none() {
+            tracing::warn!(
+                %error,
+                "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
+            );
+        }
+        until
+    }
+
+    /// Events were read.
+    pub(super) fn allowed(&self) {
+        if self.denied.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("this worker may list events again");
+        }
+    }
 }
 
 /// Keeps a pod from the janitor for as long as it lives.
@@ -59,22 +98,27 @@ impl Drop for Held {
 }
 
 impl Cluster {
-    pub(super) async fn connect(settings: &Settings, queue: &Queue) -> Result<Self> {
-        let pods = &settings.pods;
-        let way = kube_client::Cluster::find(pods.namespace.as_deref(), pods.cluster.as_deref()).await?;
-        let cluster = Self {
+    pub(super) fn new(way: kube_client::Cluster, settings: &Settings, queue: &Queue) -> Self {
+        Self {
             api: Api::new(way.client.clone(), &way.namespace),
             pods: Pods::new(),
             gate: Gate::default(),
             queue: queue.clone(),
-            settings: pods.clone(),
+            settings: settings.pods.clone(),
             nodes: Nodes::default(),
-            selector: pod::selector(pods),
+            selector: pod::selector(&settings.pods),
             keep: settings.keep_pods,
             held: Arc::default(),
-            events_denied: AtomicBool::new(false),
+            events: EventsRight::default(),
+            mark_denied: AtomicBool::new(false),
             way,
-        };
+        }
+    }
+
+    pub(super) async fn connect(settings: &Settings, queue: &Queue) -> Result<Self> {
+        let pods = &settings.pods;
+        let way = kube_client::Cluster::find(pods.namespace.as_deref(), pods.cluster.as_deref()).await?;
+        let cluster = Self::new(way, settings, queue);
         cluster.check().await?;
         let (url, place) = (cluster.way.url(), cluster.place());
         tracing::info!(url, place, "builds run as pods");
@@ -96,6 +140,7 @@ impl Cluster {
                 Err(error) => bail!("{}", self.explain(&error)),
             }
         }
+        self.ask_for_the_right_to_mark().await;
         // For people only: without Redis they are not told.
         let workers = self.queue.workers().await.unwrap_or_default();
         if let Some((id, why)) =
@@ -122,15 +167,17 @@ impl Cluster {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
-    pub(super) fn may_read_events(&self) -> bool {
-        !self.events_denied.load(Ordering::Relaxed)
+    /// Whether the cluster lets this worker mark pods as its own, as far as it has said.
+    pub(super) fn may_mark(&self) -> bool {
+        !self.mark_denied.load(Ordering::Relaxed)
     }
 
-    pub(super) fn lacks_events(&self, error: &ApiError) {
-        if !self.events_denied.swap(true, Ordering::Relaxed) {
+    /// Asks for the right that adoption needs, where lists are answered: a refusal means something then.
+    async fn ask_for_the_right_to_mark(&self) {
+        if !self.api.may("patch", "pods").await.unwrap_or(true) {
+            self.mark_denied.store(true, Ordering::Relaxed);
             tracing::warn!(
-                %error,
-                "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
+                "this worker may not patch pods, so it cannot take over those of a worker that is gone: their builds begin again. The Role in deploy/ gives that right"
             );
         }
     }
@@ -169,5 +216,23 @@ impl Cluster {
                 "the cluster refuses the build pod: correct the pod template or the options of its worker ({message})"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_were_refused_are_asked_for_again() {
+        let events = EventsRight::default();
+        assert_eq!(events.denied_until(), None);
+        let until = events.denied(&ApiError::Away("refused".to_owned()));
+        assert_eq!(events.denied_until(), Some(until));
+        tokio::time::sleep_until(until).await;
+        assert_eq!(events.denied_until(), None, "it may be asked again");
+        events.denied(&ApiError::Away("refused".to_owned()));
+        events.allowed();
+        assert_eq!(events.denied_until(), None);
     }
 }

@@ -24,7 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 const GRACE_MAX: Duration = Duration::from_mins(1);
 /// How long the other build of a pod of the same name may take to end.
 const OTHER_PATIENCE: Duration = Duration::from_mins(10);
-/// Tries of giving a Secret its owner; one without is swept after a while.
+/// How long a Secret may be forbidden before that costs the build an attempt: an API server that starts
+/// refuses for a moment what it will allow.
+const FORBIDDEN_PATIENCE: Duration = Duration::from_secs(30);
+/// Tries of giving a Secret its owner: whoever adopts the pod, or the janitor, does it otherwise.
 const OWN_TRIES: usize = 3;
 
 impl Driver {
@@ -41,7 +44,9 @@ impl Driver {
         let give_up = Instant::now() + PATIENCE;
         let mut perhaps = false;
         let pod = loop {
-            self.may_create(perhaps).await?;
+            if let Some(pod) = self.may_create(perhaps).await? {
+                break pod;
+            }
             match cluster.api.create_pod(&wanted).await {
                 Ok(pod) => {
                     tracing::info!(pod = self.name, "created the pod");
@@ -69,17 +74,33 @@ impl Driver {
         };
         cluster.gate.taken();
         self.worked();
-        if let Some(secret) = &secret {
-            self.own_secret(secret, &pod).await;
+        if secret.is_some() {
+            self.own_secret(&pod).await;
         }
         Ok(pod)
     }
 
-    /// Whether the pod may still be created. What is stopped while nobody knows whether it was is
-    /// looked for first.
-    async fn may_create(&mut self, perhaps: bool) -> Step<()> {
+    /// Waits until the pod may be created. What is stopped while nobody knows whether it was (`perhaps`)
+    /// is looked for first: a pod that is there is to be followed, and ended, as any other.
+    async fn may_create(&mut self, perhaps: bool) -> Step<Option<Pod>> {
+        while perhaps && self.orders.borrow().stop.is_some() {
+            self.may_change(true).await?;
+            match self.cluster.api.pod(&self.name).await {
+                Ok(Some(pod)) => {
+                    let own = |marks: &PodIdentity| marks.token.build == self.token.build;
+                    if !pod::identity(&pod.metadata).is_ok_and(|marks| own(&marks)) {
+                        break;
+                    }
+                    if let Some(pod) = self.mark(pod).await? {
+                        return Ok(Some(pod));
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => self.failed(&error).await?,
+            }
+        }
         let stopped = self.orders.borrow().stop.is_some();
-        self.may_change(perhaps && !stopped).await
+        self.may_change(perhaps && !stopped).await.map(|()| None)
     }
 
     /// The pod of that name, if it is this very run's; `None` when it is gone.
@@ -206,7 +227,7 @@ impl Driver {
     /// What a refusal means for the build.
     fn refused(&self, refusal: &Refusal) -> RunEvent {
         let gate = &self.cluster.gate;
-        if refusal.code == 403 && refusal.message.contains("exceeded quota") {
+        if is_quota(refusal) {
             gate.full(&quota_words(&refusal.message));
             return RunEvent::Lost(format!("the cluster is full: {}", quota_words(&refusal.message)));
         }
@@ -235,49 +256,73 @@ impl Driver {
 
     /// Creates the run's Secret.
     async fn create_secret(&mut self, secret: &Secret) -> Step<()> {
-        let give_up = Instant::now() + PATIENCE;
+        let began = Instant::now();
         loop {
             self.may_change(false).await?;
-            match self.cluster.api.create_secret(secret).await {
+            let error = match self.cluster.api.create_secret(secret).await {
                 Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match &error {
                 // An earlier try's, or an earlier build's of the same image: it cannot be changed.
-                Err(error) if error.code() == 409 => {
+                ApiError::Refused(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {
                     if let Err(error) = self.cluster.api.delete_secret(&self.name, None).await {
                         self.failed(&error).await?;
                     }
                 }
-                Err(error) if error.passes() && Instant::now() < give_up => self.failed(&error).await?,
-                Err(error) => {
-                    let hint = if error.code() == 403 {
-                        "; a build with credentials needs the rights to create, patch and delete secrets, see the Role in deploy/"
-                    } else {
-                        ""
-                    };
-                    let reason =
-                        format!("the build's credentials cannot be handed to its pod: {error}{hint}");
-                    let class = FailureClass::Infrastructure;
-                    return Err(RunEvent::Exited(Ended {
-                        failure: Some(RunFailure { class, reason, blame: Blame::Nobody }),
-                        ..Ended::default()
-                    }));
+                // A quota that others change in the same moment.
+                ApiError::Refused(refusal) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
+                // The same that pods meet: it is the cluster's, and passes.
+                ApiError::Refused(refusal) if is_of_cluster(refusal) => return Err(self.refused(refusal)),
+                // Builds without credentials need no such right: they are not held up for it.
+                ApiError::Refused(refusal) if refusal.code == 403 && began.elapsed() < FORBIDDEN_PATIENCE => {
+                    let note = format!("waiting for the right to hand its credentials over: {refusal}");
+                    self.say(&note).await?;
+                    self.wait(LOOK_EVERY).await;
                 }
+                ApiError::Refused(refusal) => return Err(secret_refused(refusal)),
+                _ if began.elapsed() < PATIENCE => self.failed(&error).await?,
+                _ => return Err(RunEvent::Lost(format!("its Secret could not be created: {error}"))),
             }
         }
     }
 
-    /// Lets the Secret go with its pod.
-    async fn own_secret(&mut self, secret: &Secret, pod: &Pod) {
-        let name = secret.metadata.name.clone().unwrap_or_default();
+    /// Lets the Secret go with its pod. Where that cannot be done now, a janitor does it later.
+    pub(super) async fn own_secret(&mut self, pod: &Pod) {
         for _ in 0..OWN_TRIES {
-            match self.cluster.api.patch_secret(&name, &pod::owner_patch(&pod.metadata)).await {
+            match self.cluster.api.patch_secret(&self.name, &pod::owner_patch(&pod.metadata)).await {
                 Ok(()) => return,
-                Err(error) if error.passes() => self.wait(LOOK_EVERY).await,
+                // What the build brought along was nothing that its pod needs.
+                Err(error) if error.code() == 404 => return,
+                Err(error) if error.passes() => self.wait(LOOK_EVERY.max(error.wait())).await,
                 Err(error) => {
-                    return tracing::warn!(%error, secret = name, "a Secret could not be given its pod as owner");
+                    return tracing::warn!(%error, secret = self.name, "a Secret could not be given its pod as owner");
                 }
             }
         }
     }
+}
+
+/// Whether the cluster would refuse anything at present, not only this.
+fn is_of_cluster(refusal: &Refusal) -> bool {
+    let terminating = refusal.causes.iter().any(|cause| cause == "NamespaceTerminating");
+    matches!(refusal.code, 401 | 404) || is_quota(refusal) || terminating
+}
+
+fn is_quota(refusal: &Refusal) -> bool {
+    refusal.code == 403 && refusal.message.contains("exceeded quota")
+}
+
+/// A Secret that will not be taken.
+fn secret_refused(refusal: &Refusal) -> RunEvent {
+    let hint = if refusal.code == 403 {
+        "; a build with credentials needs the rights to create, patch and delete secrets, see the Role in deploy/"
+    } else {
+        ""
+    };
+    let reason = format!("the build's credentials cannot be handed to its pod: {refusal}{hint}");
+    let failure = RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody };
+    RunEvent::Exited(Ended { failure: Some(failure), ..Ended::default() })
 }
 
 /// The part of a refusal that says which quota is used up.

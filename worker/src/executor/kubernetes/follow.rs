@@ -78,8 +78,13 @@ impl Driver {
                 Err(last) => break last,
             }
         };
-        if matches!(last, RunEvent::Exited(_)) {
-            following.phase.send_replace(Phase::Ended);
+        if let RunEvent::Exited(ended) = &last {
+            let started = *following.phase.borrow() != Phase::Pending || pod::has_started(&following.pod);
+            if !started && ended.exit.stopped.is_some() {
+                // Whoever stopped it knows why there is no log.
+                return last;
+            }
+            following.phase.send_replace(if started { Phase::Ended } else { Phase::NeverStarted });
             if tokio::time::timeout(LOG_TIMEOUT, log).await.is_err() {
                 tracing::warn!("the log's last lines took too long");
             }
@@ -90,7 +95,7 @@ impl Driver {
     /// Looks at the pod once, does what is to be done, and waits for news.
     async fn step(&mut self, following: &mut Following) -> Step<()> {
         self.look(following).await?;
-        let orders = *self.orders.borrow_and_update();
+        let orders = self.heed();
         if orders.hand_over {
             return Err(RunEvent::HandedOver);
         }
@@ -205,13 +210,20 @@ impl Driver {
 
     /// Asks what the cluster has noted about a pod that does not start.
     async fn ask_events(&mut self, following: &mut Following) {
-        if following.events_at > Instant::now() || !self.cluster.may_read_events() {
+        if following.events_at > Instant::now() {
             return;
         }
         following.events_at = Instant::now() + jittered(EVENTS_EVERY);
+        if let Some(again) = self.cluster.events.denied_until() {
+            following.events_at = again;
+            return;
+        }
         match self.cluster.api.events_of(&following.pod).await {
-            Ok(events) => following.events = events,
-            Err(error) if error.code() == 403 => self.cluster.lacks_events(&error),
+            Ok(events) => {
+                following.events = events;
+                self.cluster.events.allowed();
+            }
+            Err(error) if error.code() == 403 => following.events_at = self.cluster.events.denied(&error),
             Err(error) => tracing::debug!(%error, "the pod's events cannot be read"),
         }
     }
@@ -278,7 +290,7 @@ impl Driver {
         let mut timers = Vec::new();
         // Only what the next step acts on: a time that has passed for good would wake it without end.
         if *following.phase.borrow() == Phase::Pending {
-            timers.extend(self.cluster.may_read_events().then_some(following.events_at));
+            timers.push(following.events_at);
             if let Some((hopeless, since)) = &following.hopeless
                 && following.stopping.is_none()
             {

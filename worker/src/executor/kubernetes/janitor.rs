@@ -117,7 +117,7 @@ pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
     loop {
         tokio::time::sleep(jittered(SWEEP_EVERY)).await;
         match cluster.api.list_secrets(&cluster.selector).await {
-            Ok(secrets) => sweep(cluster, &secrets, &mut ownerless).await,
+            Ok(secrets) => sweep(cluster, &secrets, &mut ownerless, OWNERLESS_MAX).await,
             Err(error) if error.code() == 403 && !said => {
                 said = true;
                 tracing::warn!(
@@ -130,7 +130,14 @@ pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
     }
 }
 
-async fn sweep(cluster: &Cluster, secrets: &[Value], ownerless: &mut HashMap<String, Instant>) {
+/// Removes Secrets that have had no owner for `patience`, unless their pod is there: then it is made
+/// their owner, which whoever created both did not come to.
+async fn sweep(
+    cluster: &Cluster,
+    secrets: &[Value],
+    ownerless: &mut HashMap<String, Instant>,
+    patience: Duration,
+) {
     let text =
         |secret: &Value, field: &str| secret["metadata"][field].as_str().unwrap_or_default().to_owned();
     let orphans: Vec<&Value> = secrets
@@ -141,13 +148,71 @@ async fn sweep(cluster: &Cluster, secrets: &[Value], ownerless: &mut HashMap<Str
     for secret in orphans {
         let version = Version { uid: text(secret, "uid"), resource: text(secret, "resourceVersion") };
         let since = *ownerless.entry(version.uid.clone()).or_insert_with(Instant::now);
-        if since.elapsed() < OWNERLESS_MAX {
+        let name = text(secret, "name");
+        // A run of this worker may be about to create its pod.
+        if since.elapsed() < patience || cluster.is_held(&name) {
             continue;
         }
-        let name = text(secret, "name");
-        match cluster.api.delete_secret(&name, Some(&version)).await {
-            Ok(()) => tracing::info!(secret = name, "removed a Secret without an owner"),
-            Err(error) => tracing::debug!(%error, secret = name, "a Secret could not be removed"),
+        let done = match cluster.api.pod(&name).await {
+            Ok(Some(pod)) => cluster
+                .api
+                .patch_secret(&name, &pod::owner_patch(&pod.metadata))
+                .await
+                .map(|()| "gave a Secret its pod as owner"),
+            Ok(None) => cluster
+                .api
+                .delete_secret(&name, Some(&version))
+                .await
+                .map(|()| "removed a Secret without an owner"),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(done) => tracing::info!(secret = name, "{done}"),
+            Err(error) => tracing::debug!(%error, secret = name, "a Secret without an owner stays for now"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlane_common::Queue;
+    use fairlane_testkit::{RedisServer, kube as fake};
+    use serde_json::json;
+
+    use super::*;
+    use crate::kube_client;
+    use crate::settings::Settings;
+
+    #[tokio::test]
+    async fn a_secret_without_an_owner_is_given_its_pod_or_goes() {
+        let (redis, there) = (RedisServer::start_default().await, fake::Cluster::start());
+        let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
+        let way = kube_client::Cluster::of_file(&there.kubeconfig(), None, None).await.unwrap();
+        let cluster = Cluster::new(way, &Settings::default(), &queue);
+        let labels = json!({ "component": "fairlane-build", "fairlane/installation": "fairlane" });
+        for name in ["alive", "alone", "held"] {
+            let secret =
+                json!({ "metadata": { "name": name, "namespace": there.namespace(), "labels": labels } });
+            there.add("", "secrets", there.namespace(), secret);
+        }
+        let pod = json!({
+            "metadata": { "name": "alive", "namespace": there.namespace() }, "status": { "phase": "Running" },
+        });
+        there.add("", "pods", there.namespace(), pod);
+        let held = cluster.hold("held");
+        let mut ownerless = HashMap::new();
+        let mut look = async |patience| {
+            let secrets = cluster.api.list_secrets(&cluster.selector).await.unwrap();
+            sweep(&cluster, &secrets, &mut ownerless, patience).await;
+            there.objects("secrets")
+        };
+        assert_eq!(look(OWNERLESS_MAX).await.len(), 3, "each is given its time");
+        let left = look(Duration::ZERO).await;
+        let names: Vec<&str> = left.iter().filter_map(|secret| secret["metadata"]["name"].as_str()).collect();
+        assert_eq!(names, ["alive", "held"]);
+        let owner = &left[0]["metadata"]["ownerReferences"][0]["uid"];
+        assert_eq!(*owner, there.pods()[0]["metadata"]["uid"]);
+        drop(held);
+        assert_eq!(look(Duration::ZERO).await.len(), 1);
     }
 }

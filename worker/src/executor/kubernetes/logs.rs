@@ -42,6 +42,8 @@ pub(super) enum Phase {
     Pending,
     Running,
     Ended,
+    /// Its pod has ended without it: there is no log, and will be none.
+    NeverStarted,
 }
 
 /// How a stream ended.
@@ -104,7 +106,10 @@ impl LogFollower {
         loop {
             let phase = self.phase.wait_for(|phase| *phase != Phase::Pending).await.map(|phase| *phase);
             let Ok(phase) = phase else { return };
-            let ended = phase == Phase::Ended;
+            if phase == Phase::NeverStarted && self.window.since().is_none() {
+                return self.say("the build's container was not seen to start: there is no log of it").await;
+            }
+            let ended = phase != Phase::Running;
             if ended && end_by.is_none() {
                 end_by = Some(Instant::now() + END_TIMEOUT);
                 pause = PAUSE_FIRST;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use fairlane_common::{Build, Token};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -25,8 +26,12 @@ use crate::pod;
 const EVENTS_MAX: usize = 128;
 /// First pause after a call that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
-/// Times that a mark may be forbidden before the right is taken to lack: some 3 s.
-const MARK_TRIES: u32 = 5;
+/// How long a mark may be forbidden that the cluster has said to allow: an API server that starts
+/// refuses everything until it has read the roles, and a control plane that is replaced does so once
+/// a server. What the pod has done is worth more than this wait.
+const MARK_PATIENCE: Duration = Duration::from_mins(3);
+/// The same where the right was missing when the worker began: nothing is likely to change.
+const MARK_PATIENCE_DENIED: Duration = Duration::from_secs(3);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -73,7 +78,8 @@ impl PodRun {
             out,
             note: String::new(),
             pause: PAUSE_FIRST,
-            marks_refused: 0,
+            heeded: (None, false),
+            mark_refused: None,
         };
         let window = Window::of_stored(&spec.stored);
         let task = tokio::spawn(driver.drive(begin, window).in_current_span());
@@ -126,8 +132,10 @@ pub(super) struct Driver {
     /// What was last said to those who wait.
     note: String,
     pause: Duration,
-    /// How often in a row it was forbidden to mark the pod.
-    marks_refused: u32,
+    /// The stop and the hand-over that were last acted on.
+    heeded: (Option<Duration>, bool),
+    /// Since when it is forbidden to mark the pod.
+    mark_refused: Option<Instant>,
 }
 
 impl Driver {
@@ -154,6 +162,10 @@ impl Driver {
             match self.cluster.api.pod(&self.name).await {
                 Ok(Some(pod)) => {
                     if let Some(pod) = self.mark(pod).await? {
+                        // Whoever made the pod may have died before its Secret was the pod's.
+                        if pod::identity(&pod.metadata).is_ok_and(|marks| marks.had_secrets) {
+                            self.own_secret(&pod).await;
+                        }
                         return Ok(pod);
                     }
                 }
@@ -190,10 +202,16 @@ impl Driver {
     }
 
     /// Without the right to mark a pod nobody can take it over: it is ended, and its build begins
-    /// again. An API server that is starting refuses for a moment what it will allow.
+    /// again. But a refusal may pass, and the pod goes on meanwhile: it is asked again for a while.
     async fn may_not_mark(&mut self, error: &ApiError) -> Step<()> {
-        self.marks_refused += 1;
-        if self.marks_refused < MARK_TRIES {
+        let allowed = self.cluster.may_mark();
+        let patience = if allowed { MARK_PATIENCE } else { MARK_PATIENCE_DENIED };
+        let since = *self.mark_refused.get_or_insert_with(Instant::now);
+        if since.elapsed() < patience {
+            if allowed {
+                let why = self.cluster.explain(error);
+                self.say(&format!("waiting to take its pod over, which the cluster refuses: {why}")).await?;
+            }
             let wait = jittered(self.pause);
             self.pause = (self.pause * 2).min(PAUSE_MAX);
             self.wait(wait).await;
@@ -204,16 +222,23 @@ impl Driver {
             pod = self.name,
             "this worker may not mark pods as its own: the pod of an earlier holder is ended and its build begins again. The Role in deploy/ gives that right"
         );
-        self.marks_refused = 0;
+        self.mark_refused = None;
         let (name, epoch) = (self.name.clone(), self.token.epoch);
         Box::pin(self.clear(&name, |marks| marks.token.epoch < epoch)).await
+    }
+
+    /// What is wanted now; [`Self::wait`] is cut short by what comes after it.
+    pub(super) fn heed(&mut self) -> Orders {
+        let orders = *self.orders.borrow_and_update();
+        self.heeded = (orders.stop, orders.hand_over);
+        orders
     }
 
     /// Waits until something may be changed in the cluster: not past the lease's end, and not
     /// against what is wanted. `made`: there is a pod, or may be.
     pub(super) async fn may_change(&mut self, made: bool) -> Step<()> {
         loop {
-            let orders = *self.orders.borrow_and_update();
+            let orders = self.heed();
             if orders.hand_over {
                 let lost = RunEvent::Lost("its worker ended before its pod was created".to_owned());
                 return Err(if made { RunEvent::HandedOver } else { lost });
@@ -248,11 +273,20 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for so long, or for other orders.
+    /// Waits for so long, or for another stop or hand-over. A renewal cuts no wait short: it comes
+    /// every few seconds, and a server that is overloaded asks for more.
     pub(super) async fn wait(&mut self, time: Duration) {
+        let heeded = self.heeded;
+        let news = self.orders.wait_for(|orders| (orders.stop, orders.hand_over) != heeded);
+        // Closed where nobody wants the run any more: its task is about to end.
+        let news = async {
+            if news.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(time) => {}
-            changed = self.orders.changed() => if changed.is_err() { tokio::time::sleep(time).await },
+            () = news => {}
         }
     }
 

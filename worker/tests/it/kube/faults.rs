@@ -39,6 +39,68 @@ async fn a_lost_answer_to_a_creation_makes_no_second_pod() {
 }
 
 #[tokio::test]
+async fn a_build_that_is_cancelled_after_a_lost_answer_leaves_no_pod() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", "exec sleep 1000", &["--keep-pods=1h"]).await;
+    kube.fake().next("create pods", Fault::LosesAnswer);
+    kube.fake().always("create pods", Fault::Cut);
+    let id = kube.scene.submit().await;
+    wait_for("the creation to be tried again", SOON, async || kube.fake().requests("create pods") > 1).await;
+    assert_eq!(kube.fake().pods_created().len(), 1);
+    kube.scene.queue.cancel(id, "somebody", "not needed").await.unwrap();
+    kube.build_in(id, BuildState::Cancelled).await;
+    assert_eq!(kube.fake().pods(), Vec::<serde_json::Value>::new());
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_time_is_given_it_though_leases_are_renewed() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let _worker = kube.worker("one", "exit 0", &[]).await;
+    kube.fake().next("create pods", Fault::Throttled(3));
+    let began = std::time::Instant::now();
+    let id = kube.scene.submit().await;
+    kube.build_in(id, BuildState::Succeeded).await;
+    assert!(began.elapsed().as_secs() >= 3, "{:?}", began.elapsed());
+    assert_eq!(kube.fake().requests("create pods"), 2);
+}
+
+#[tokio::test]
+async fn a_pod_outlives_an_api_server_that_lets_nobody_mark_it_for_a_while() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let script = counting(100, "0.25");
+    let first = kube.worker("first", &script, &[]).await;
+    let id = kube.scene.submit().await;
+    kube.line(id, 1, "line 2").await;
+    let _second = kube.worker("second", &script, &[]).await;
+    kube.fake().next_times(7, "patch pods", Fault::Forbidden);
+    first.kill();
+    kube.build_that(id, "a note", |build| {
+        build.note.as_deref().is_some_and(|note| note.contains("waiting to take its pod over"))
+    })
+    .await;
+    kube.all_whole(&[id], 100).await;
+    assert_eq!(kube.fake().pods_created().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pod_that_ends_before_its_container_starts_has_no_log_and_says_so() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().node("node-1").cannot_mount("MountVolume.SetUp failed");
+    let _worker = kube.worker("one", "exit 0", &["--keep-pods=1h"]).await;
+    let id = kube.scene.submit().await;
+    let name = wait_for("the pod to be on its node", SOON, async || {
+        let pod = kube.fake().pods().into_iter().find(|pod| pod["spec"]["nodeName"].is_string());
+        pod.and_then(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).ok_or("none")
+    })
+    .await;
+    kube.fake().pod(&name).is_evicted("The node was low on resource: memory.");
+    kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
+    let said = ["[fairlane] the build's container was not seen to start: there is no log of it"];
+    assert_eq!(kube.scene.log(id, 1).await, said);
+    assert_eq!(kube.fake().requests("get pods/log"), 0);
+}
+
+#[tokio::test]
 async fn an_overloaded_api_is_left_alone_and_asked_again() {
     let kube = KubeScene::faked(Cluster::start()).await;
     let _worker = kube.worker("one", &counting(3, "0.1"), &[]).await;

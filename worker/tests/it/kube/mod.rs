@@ -6,3 +6,4 @@ mod figures;
 mod losing;
 mod nodes;
 mod scene;
+mod secrets;

@@ -80,3 +80,39 @@ async fn kube_repositories_that_print_a_nodes_words_take_no_node_away() {
     assert!(kube.scene.queue.nodes().await.unwrap().is_empty());
     kube.scene.check().await;
 }
+
+#[tokio::test]
+async fn a_kube_build_of_a_lost_node_waits_for_its_pods_end_and_runs_again_elsewhere() {
+    let kube = cluster_of_four().await;
+    // The first run goes on for ever, the next one ends at once.
+    let begun = kube.scene.dir.join("begun");
+    let script = format!("[ ! -e {0} ] || exec echo built; touch {0}; exec sleep 1000", begun.display());
+    let _worker = kube.worker("one", &script, &["--keep-pods=1h"]).await;
+    let id = kube.scene.submit().await;
+    wait_for("the first run to begin", SOON, async || begun.exists()).await;
+    let lost = nodes_used(&kube).await.pop_first().unwrap();
+
+    // While it may come back its pod is waited for.
+    kube.fake().node(&lost).is_cut_off();
+    let note = |words: &'static str| {
+        move |build: &fairlane_common::Build| build.note.as_deref().is_some_and(|note| note.contains(words))
+    };
+    let build = kube.build_that(id, "a note on the node", note("does not answer")).await;
+    assert_eq!((build.state, build.attempt), (BuildState::Running, 1));
+
+    // Given up by the control plane, it is the node's fault; the pod cannot end as nobody ends it.
+    kube.fake().node(&lost).loses_its_pods_to_the_taint();
+    let build = kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
+    assert_eq!(build.class, Some(FailureClass::Infrastructure), "{build:?}");
+    assert!(build.reason.as_deref().is_some_and(|reason| reason.contains(&lost)), "{build:?}");
+    kube.build_that(id, "a note on the pod", note("waiting for the pod of the earlier attempt")).await;
+    assert_eq!(kube.fake().pods_created().len(), 1, "no second run beside one that may be alive");
+
+    kube.fake().node(&lost).is_removed();
+    let build = kube.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 2);
+    assert_eq!(kube.scene.log(id, 2).await, ["built"]);
+    assert_eq!(kube.fake().pods_created().len(), 2);
+    assert!(!nodes_used(&kube).await.contains(&lost));
+    kube.scene.check().await;
+}
