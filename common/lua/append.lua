@@ -4,49 +4,51 @@
 --   head, ARGV[4] bytes of the tail, ARGV[5] seconds to keep, ARGV[6] channel, then (time, text)…
 -- Returns: {'appended', last id} | {'behind', last id} | {'stale'}
 -- Invariants: I4, I9
-local call = redis.call
-local ENTRY_BYTES = 32 -- what an entry costs beyond its text: empty lines are bounded too
-local head, tail, meta = KEYS[1], KEYS[2], KEYS[3]
-local known = call('HMGET', meta, 'epoch', 'last', 'head_bytes', 'tail_bytes', 'dropped', 'head_full')
-local epoch, last = tonumber(known[1]) or 0, known[2] or '0-0'
-if tonumber(ARGV[1]) < epoch then return { 'stale' } end
-if ARGV[2] ~= last then return { 'behind', last } end
+register('append', ADDS, function(keys, args)
+  local call = redis.call
+  local ENTRY_BYTES = 32 -- what an entry costs beyond its text: empty lines are bounded too
+  local head, tail, meta = keys[1], keys[2], keys[3]
+  local known = call('HMGET', meta, 'epoch', 'last', 'head_bytes', 'tail_bytes', 'dropped', 'head_full')
+  local epoch, last = tonumber(known[1]) or 0, known[2] or '0-0'
+  if tonumber(args[1]) < epoch then return { 'stale' } end
+  if args[2] ~= last then return { 'behind', last } end
 
-local head_bytes, tail_bytes = tonumber(known[3]) or 0, tonumber(known[4]) or 0
-local dropped, head_full = tonumber(known[5]) or 0, known[6] == '1'
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- Ids only ever grow, over both streams and over clocks that step back.
-local at, seq = string.match(last, '^(%d+)%-(%d+)$')
-at, seq = tonumber(at), tonumber(seq)
-if now > at then at, seq = now, -1 end
+  local head_bytes, tail_bytes = tonumber(known[3]) or 0, tonumber(known[4]) or 0
+  local dropped, head_full = tonumber(known[5]) or 0, known[6] == '1'
+  local time = call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  -- Ids only ever grow, over both streams and over clocks that step back.
+  local at, seq = string.match(last, '^(%d+)%-(%d+)$')
+  at, seq = tonumber(at), tonumber(seq)
+  if now > at then at, seq = now, -1 end
 
-for i = 7, #ARGV, 2 do
-  seq = seq + 1
-  last = string.format('%.0f-%.0f', at, seq)
-  local bytes = #ARGV[i] + #ARGV[i + 1] + ENTRY_BYTES
-  if not head_full and head_bytes + bytes > tonumber(ARGV[3]) then head_full = true end
-  call('XADD', head_full and tail or head, last, 't', ARGV[i], 'text', ARGV[i + 1])
-  if head_full then tail_bytes = tail_bytes + bytes else head_bytes = head_bytes + bytes end
-end
-
-while tail_bytes > tonumber(ARGV[4]) do
-  local oldest = call('XRANGE', tail, '-', '+', 'COUNT', 20)
-  if #oldest < 2 then break end
-  local cut = {}
-  for i, entry in ipairs(oldest) do
-    if tail_bytes <= tonumber(ARGV[4]) then break end
-    cut[i] = entry[1]
-    tail_bytes = tail_bytes - #entry[2][2] - #entry[2][4] - ENTRY_BYTES
+  for i = 7, #args, 2 do
+    seq = seq + 1
+    last = string.format('%.0f-%.0f', at, seq)
+    local bytes = #args[i] + #args[i + 1] + ENTRY_BYTES
+    if not head_full and head_bytes + bytes > tonumber(args[3]) then head_full = true end
+    call('XADD', head_full and tail or head, last, 't', args[i], 'text', args[i + 1])
+    if head_full then tail_bytes = tail_bytes + bytes else head_bytes = head_bytes + bytes end
   end
-  dropped = dropped + #cut
-  call('XDEL', tail, unpack(cut))
-end
 
-local first = head_full and call('XRANGE', tail, '-', '+', 'COUNT', 1)[1]
-call('HSET', meta, 'epoch', ARGV[1], 'last', last, 'head_bytes', string.format('%.0f', head_bytes),
-  'tail_bytes', string.format('%.0f', tail_bytes), 'dropped', string.format('%.0f', dropped),
-  'head_full', head_full and '1' or '0', 'kept_from', dropped > 0 and first and first[1] or '')
-for _, key in ipairs(KEYS) do call('EXPIRE', key, ARGV[5]) end
-call('PUBLISH', ARGV[6], last)
-return { 'appended', last }
+  while tail_bytes > tonumber(args[4]) do
+    local oldest = call('XRANGE', tail, '-', '+', 'COUNT', 20)
+    if #oldest < 2 then break end
+    local cut = {}
+    for i, entry in ipairs(oldest) do
+      if tail_bytes <= tonumber(args[4]) then break end
+      cut[i] = entry[1]
+      tail_bytes = tail_bytes - #entry[2][2] - #entry[2][4] - ENTRY_BYTES
+    end
+    dropped = dropped + #cut
+    call('XDEL', tail, unpack(cut))
+  end
+
+  local first = head_full and call('XRANGE', tail, '-', '+', 'COUNT', 1)[1]
+  call('HSET', meta, 'epoch', args[1], 'last', last, 'head_bytes', string.format('%.0f', head_bytes),
+    'tail_bytes', string.format('%.0f', tail_bytes), 'dropped', string.format('%.0f', dropped),
+    'head_full', head_full and '1' or '0', 'kept_from', dropped > 0 and first and first[1] or '')
+  for _, key in ipairs(keys) do call('EXPIRE', key, args[5]) end
+  call('PUBLISH', args[6], last)
+  return { 'appended', last }
+end)

@@ -3,27 +3,26 @@
 -- ARGV[2] id, ARGV[3] by whom, ARGV[4] reason
 -- Returns: {'cancelled'} | {'stopping'} | {'ended', state} | {'unknown'}
 -- Invariants: I1
-local refused = gate()
-if refused then return refused end
-local id, by, reason = ARGV[2], ARGV[3], ARGV[4]
-local b = load(id)
-if not b.state then return { 'unknown' } end
-if is_ended(b.state) then return { 'ended', b.state } end
-if b.cancelling then return { 'stopping' } end
-write_first()
-audit(by, 'cancel', id, reason)
-if b.state == 'queued' then
-  leave_line(id, b)
-  end_build(id, b, 'cancelled', { 'reason', reason })
-  place(b.lane)
-  wake()
-  return { 'cancelled' }
-end
--- The permit stays until the run is gone; whoever asks again meanwhile asks for a new build.
-local image = base .. 'image:' .. b.image
-if call('GET', image) == id then call('DEL', image) end
-local seq = next_seq(b)
-call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
-tell(id, b.lane, b.state, seq)
-call('PUBLISH', base .. 'orphans', 'cancel ' .. (b.worker or '') .. ' ' .. id)
-return { 'stopping' }
+operation('cancel', ALWAYS, function()
+  local id, by, reason = ARGV[2], ARGV[3], ARGV[4]
+  local b = load(id)
+  if not b.state then return { 'unknown' } end
+  if is_ended(b.state) then return { 'ended', b.state } end
+  if b.cancelling then return { 'stopping' } end
+  audit(by, 'cancel', id, reason)
+  if b.state == 'queued' then
+    leave_line(id, b)
+    end_build(id, b, 'cancelled', { 'reason', reason })
+    place(b.lane)
+    wake()
+    return { 'cancelled' }
+  end
+  -- The permit stays until the run is gone; whoever asks again meanwhile asks for a new build.
+  local image = base .. 'image:' .. b.image
+  if call('GET', image) == id then call('DEL', image) end
+  local seq = next_seq(b)
+  call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
+  tell(id, b.lane, b.state, seq)
+  call('PUBLISH', base .. 'orphans', 'cancel ' .. (b.worker or '') .. ' ' .. id)
+  return { 'stopping' }
+end)

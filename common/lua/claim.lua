@@ -1,62 +1,60 @@
 -- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
--- Returns: {'claimed', count, (id, epoch, adopted 0/1, fields)…, then the nodes to avoid…}
+-- Returns: {'claimed', count, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then the nodes to
+--   avoid…}
 -- Invariants: I2, I3, I4, I5
-local refused = gate()
-if refused then return refused end
-local worker, where_runs, want, lease, request = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
 local ORPHANS_LAST = '99' -- a hundred are looked at
-local reply, taken = { 'claimed', '0' }, {}
+local worker, where_runs, expiry -- who claims, the place of its runs, until when
+local reply, taken, count        -- the answer; the claimed, as they are noted with the worker; how many
 
-local function give(id, epoch, adopted)
-  taken[#taken + 1] = id .. ' ' .. epoch .. ' ' .. adopted
-  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, epoch, adopted
-  reply[#reply + 1] = call('HGETALL', base .. 'build:' .. id)
+local function hand_over(id, epoch, adopted, state, seq, claimed, values)
+  local at = #reply
+  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, epoch, adopted, state
+  reply[at + 5], reply[at + 6], reply[at + 7] = seq, claimed, values
+  count = count + 1
+  taken[count] = id .. ' ' .. epoch .. ' ' .. adopted
 end
 
-local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
-local avoided, only, probe_at = {}, nil, 0
-if T.avoided > 0 then avoided, only, probe_at = node_tools().to_avoid(where_runs, tonumber(me[5]) or 0) end
-local function answer()
-  reply[2] = ms(#taken)
-  for _, node in ipairs(avoided) do reply[#reply + 1] = node end
-  return reply
+local function values_of(id) return call('HMGET', base .. 'build:' .. id, unpack(HANDED)) end
+
+-- The next token of a build whose latest one had this epoch.
+local function epoch_after(last)
+  last = tonumber(last) or 0
+  return last < now and NOW or ms(last + 1)
 end
 
-if me[1] and string.sub(me[1], 1, #request + 1) == request .. ' ' then
-  --- The answer to this request was lost: give what it gave, unless it is held no more.
-  for id, epoch, adopted in string.gmatch(me[1], ' (%S+) (%S+) (%S+)') do
-    if holds(load(id), epoch, worker) then give(id, epoch, adopted) end
-  end
-  return answer()
-end
-
-local expiry = ms(now + lease)
-local function lease_to(id, b, state, ...)
-  local last = tonumber(b.epoch) or 0
-  local epoch = last < now and NOW or ms(last + 1)
-  local seq = next_seq(b)
+local function lease_to(id, lane, state, epoch, seq, ...)
   call('ZADD', base .. 'leases', expiry, id)
   call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', seq, ...)
-  tell(id, b.lane, state, seq)
-  return epoch
+  tell(id, lane, state, seq)
 end
 
-local draining = me[2] == '1' or me[3] == '1'
-local orphaned = draining and 0 or call('ZCARD', base .. 'orphans')
-if orphaned > 0 then
-  --- Runs that are alive already come first.
+-- The answer to this request was lost: gives what it gave, unless it is held no more.
+local function repeat_answer(noted)
+  for id, epoch, adopted in string.gmatch(noted, ' (%S+) (%S+) (%S+)') do
+    local b = load(id)
+    if holds(b, epoch, worker) then
+      hand_over(id, epoch, adopted, b.state, ms(b.seq), b.claimed or '', values_of(id))
+    end
+  end
+end
+
+-- Runs that are alive already.
+local function adopt(want)
+  local orphaned = call('ZCARD', base .. 'orphans')
+  if orphaned == 0 then return end
   local share = math.ceil(orphaned / math.max(1, call('ZCARD', base .. 'workers')))
   local most = math.max(want, share)
   for _, id in ipairs(call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)) do
-    if #taken >= most then break end
+    if count >= most then return end
     local b = load(id)
     if b.place == where_runs then
       call('ZREM', base .. 'orphans', id)
-      local epoch = lease_to(id, b, b.started and 'running' or 'starting')
-      give(id, epoch, '1')
+      local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
+      lease_to(id, b.lane, state, epoch, seq)
+      hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
     end
   end
 end
@@ -72,53 +70,76 @@ local function take(lane, from)
     place(lane, stats, permits)
     return false
   end
-  local v = call('HMGET', base .. 'build:' .. id, 'epoch', 'seq', 'priority')
-  local b = { lane = lane, epoch = v[1], seq = tonumber(v[2]) or 0 }
-  local shared = shared_name(from)
+  local values = values_of(id)
+  local shared, background = shared_name(from), values[3] == 'background'
+  local epoch, seq = epoch_after(values[1]), ms((tonumber(values[2]) or 0) + 1)
   call('ZREM', base .. 'queued', id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
-  local background = v[3] == 'background'
   if background then
     T.background = T.background + 1
     call('HINCRBY', base .. 'totals', 'background', '1')
   end
-  local epoch = lease_to(id, b, 'starting', 'place', where_runs, 'claimed', NOW, 'shared', shared or '',
-    'bg', background and '1' or '')
+  lease_to(id, lane, 'starting', epoch, seq, 'place', where_runs, 'claimed', NOW)
+  if shared or background then
+    call('HSET', base .. 'build:' .. id, 'shared', shared or '', 'bg', background and '1' or '')
+  end
   place(lane, stats, permits + 1)
-  give(id, epoch, '0')
+  hand_over(id, epoch, '0', 'starting', seq, NOW, values)
   return true
 end
 
--- The only node of the place fails builds: one now and then tells whether it still does.
-local room = want
-if only then room = math.min(want, probe_at > now and 0 or #taken + 1) end
-local free, replaced, before = free_slots(), 0, #taken -- an adopted orphan was counted as busy before
-while not draining and #taken < room and replaced < REPLACED_MAX do
-  local lane, set = next_head(free)
-  if not lane then break end
-  local name = string.sub(lane, 1, 1) == '@' and string.sub(lane, 2)
-  if name then
-    set = 'lanes:shared:' .. name
-    lane = call('ZRANGE', base .. set, '0', '0')[1]
-    if not lane or call('ZCARD', base .. 'permits:shared:' .. name) >= shared_limit(name) then
-      lane = nil
-      refresh_shared(name)
-    end
-  end
-  if lane and take(lane, set) then
-    free = free - 1
-  else
-    replaced = replaced + 1
-  end
+-- The lane that stands first under a shared limit, if that has a permit left.
+local function first_under(name)
+  local lane = call('ZRANGE', base .. 'lanes:shared:' .. name, '0', '0')[1]
+  if lane and call('ZCARD', base .. 'permits:shared:' .. name) < shared_limit(name) then return lane end
+  refresh_shared(name)
 end
 
-if #taken > 0 then
-  call('HSET', base .. 'worker:' .. worker, 'claim', request .. ' ' .. table.concat(taken, ' '))
-  -- A worker that has not sent a heartbeat yet leaves nothing behind if it never does.
-  if not me[4] then call('EXPIRE', base .. 'worker:' .. worker, 60) end
+-- Takes builds while there is room; `free` slots of all are free.
+local function take_next(room, free)
+  local replaced = 0
+  while count < room and replaced < REPLACED_MAX do
+    local lane, set = next_head(free)
+    if not lane then break end
+    if string.sub(lane, 1, 1) == '@' then
+      local name = string.sub(lane, 2)
+      lane, set = first_under(name), 'lanes:shared:' .. name
+    end
+    if lane and take(lane, set) then free = free - 1 else replaced = replaced + 1 end
+  end
+  return free
 end
-if only and #taken > before then call('HSET', base .. 'node:' .. only, 'probed', NOW) end
--- A worker that may not probe yet keeps the token: its own heartbeat says when it may.
-if not only then wake(free) end
-return answer()
+
+operation('claim', ALWAYS, function()
+  worker, where_runs, expiry = ARGV[2], ARGV[3], ms(now + tonumber(ARGV[5]))
+  reply, taken, count = { 'claimed', '0' }, {}, 0
+  local want, request = tonumber(ARGV[4]), ARGV[6]
+  local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
+  local avoided, only, probe_at = {}, nil, 0
+  if T.avoided > 0 then avoided, only, probe_at = nodes.to_avoid(where_runs, tonumber(me[5]) or 0) end
+  local noted = me[1]
+  if noted and string.sub(noted, 1, #request + 1) == request .. ' ' then
+    repeat_answer(noted)
+  else
+    local free = free_slots() -- an orphan counts as busy, adopted or not
+    if me[2] ~= '1' and me[3] ~= '1' then
+      adopt(want)
+      local adopted, room = count, want
+      -- The only node of the place fails builds: one now and then tells whether it still does.
+      if only then room = math.min(want, probe_at > now and 0 or adopted + 1) end
+      free = take_next(room, free)
+      if only and count > adopted then call('HSET', base .. 'node:' .. only, 'probed', NOW) end
+    end
+    if count > 0 then
+      call('HSET', base .. 'worker:' .. worker, 'claim', request .. ' ' .. table.concat(taken, ' '))
+      -- A worker that has not sent a heartbeat yet leaves nothing behind if it never does.
+      if not me[4] then call('EXPIRE', base .. 'worker:' .. worker, 60) end
+    end
+    -- A worker that may not probe yet keeps the token: its own heartbeat says when it may.
+    if not only then wake(free) end
+  end
+  reply[2] = ms(count)
+  for _, node in ipairs(avoided) do reply[#reply + 1] = node end
+  return reply
+end)

@@ -2,8 +2,8 @@
 -- KEYS[1] {prefix}:schema
 -- ARGV[2…] (field, number)…
 -- Returns: {'configured'}
-local refused = gate()
-if refused then return refused end
-call('HSET', base .. 'totals', unpack(ARGV, 2))
-replace_later('*')
-return { 'configured' }
+operation('configure', ALWAYS, function()
+  call('HSET', base .. 'totals', unpack(ARGV, 2))
+  replace_later('*')
+  return { 'configured' }
+end)

@@ -1,6 +1,5 @@
 -- Purpose: the ends of builds and processes: giving back, ending, going back into line.
 --   Builds on lanes.lua.
--- KEYS, ARGV, Returns: see prelude.lua
 local function count_people(by)
   if by ~= 0 then call('HINCRBY', base .. 'totals', 'people', ms(by)) end
 end
@@ -96,9 +95,6 @@ local function orphan(id, b)
   call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq)
   tell(id, b.lane, 'orphaned', seq)
 end
-
--- At maxmemory Redis lets a script pass once it has written something that needs no memory.
-local function write_first() call('ZREM', base .. 'leases', '') end
 
 -- Moves a queued build to the place in line that its people and priority give it.
 local function rescore(id, b)

@@ -1,6 +1,5 @@
 -- Purpose: where a lane belongs: its rules, its permits, and the one step that puts it there.
 --   Builds on prelude.lua.
--- KEYS, ARGV, Returns: see prelude.lua
 -- The place in line: long builds wait longer, popular ones less, nobody without bound.
 local function due_of(asked, expected, people, priority)
   local crowd = math.max(1, math.min(people, T.people_max))
@@ -25,12 +24,9 @@ end
 
 local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
 
--- What this call has read of rules, by lane, and what stands for all lanes where there are none.
--- Whoever changes a rule empties both.
-local resolved, unruled = {}, nil
-
 -- What the rules say of a lane: each part from the most specific rule that sets it. `own` is the text
--- of the lane's very own.
+-- of the lane's very own. What a call has read stands in `resolved` by lane, and in `unruled` for all
+-- lanes where there are no rules; whoever changes a rule empties both.
 local function resolve(lane)
   if resolved[lane] then return resolved[lane] end
   if unruled == nil then unruled = call('HLEN', base .. 'rules') == 0 and {} end

@@ -2,13 +2,12 @@
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] worker|dispatcher, ARGV[3] its id
 -- Returns: {'left'}
-local refused = gate()
-if refused then return refused end
-write_first()
-if ARGV[2] == 'worker' then
-  drop_worker(ARGV[3])
-else
-  -- Its people are taken back in batches, by whoever reaps.
-  call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. ARGV[3])
-end
-return { 'left' }
+operation('leave', ALWAYS, function()
+  if ARGV[2] == 'worker' then
+    drop_worker(ARGV[3])
+  else
+    -- Its people are taken back in batches, by whoever reaps.
+    call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. ARGV[3])
+  end
+  return { 'left' }
+end)

@@ -2,13 +2,13 @@
 -- KEYS[1] {prefix}:schema
 -- ARGV: none
 -- Returns: {'nodes', now, (node, until, since, cluster, reason, lanes, probed or '')…}
-local refused = gate()
-if refused then return refused end
-local reply = { 'nodes', NOW }
-local page = call('ZREVRANGEBYSCORE', base .. 'nodes', '+inf', '(' .. NOW, 'WITHSCORES', 'LIMIT', 0, NODE_READ)
-for i = 1, #page, 2 do
-  local v = call('HMGET', base .. 'node:' .. page[i], 'since', 'cluster', 'reason', 'lanes', 'probed')
-  reply[#reply + 1], reply[#reply + 2] = page[i], ms(tonumber(page[i + 1]))
-  for field = 1, 5 do reply[#reply + 1] = v[field] or '' end
-end
-return reply
+operation('nodes_view', READS, function()
+  local reply = { 'nodes', NOW }
+  local page = call('ZREVRANGEBYSCORE', base .. 'nodes', '+inf', '(' .. NOW, 'WITHSCORES', 'LIMIT', 0, NODE_READ)
+  for i = 1, #page, 2 do
+    local v = call('HMGET', base .. 'node:' .. page[i], 'since', 'cluster', 'reason', 'lanes', 'probed')
+    reply[#reply + 1], reply[#reply + 2] = page[i], ms(tonumber(page[i + 1]))
+    for field = 1, 5 do reply[#reply + 1] = v[field] or '' end
+  end
+  return reply
+end)

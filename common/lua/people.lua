@@ -3,12 +3,11 @@
 -- ARGV[2] dispatcher, ARGV[3] ms until it is forgotten, then (id, count)…
 -- Returns: {'counted', forgotten 0/1, born, refilling 0/1}
 -- Invariants: I6, I7
-local refused = gate()
-if refused then return refused end
-local dispatcher = ARGV[2]
-write_first()
-local fresh = call('ZADD', base .. 'dispatchers', NOW, dispatcher)
-call('ZADD', base .. 'timers', ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
-for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end
-wake()
-return { 'counted', ms(fresh), call('GET', base .. 'born') or '', T.refill_until > now and '1' or '0' }
+operation('people', ALWAYS, function()
+  local dispatcher = ARGV[2]
+  local fresh = call('ZADD', base .. 'dispatchers', NOW, dispatcher)
+  call('ZADD', base .. 'timers', ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
+  for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end
+  wake()
+  return { 'counted', ms(fresh), call('GET', base .. 'born') or '', T.refill_until > now and '1' or '0' }
+end)

@@ -1,10 +1,10 @@
--- Purpose: what every script of the queue shares: the clock, the gate, reading a build, telling what
---   happened. A script gets those locals of this file, lanes.lua and ends.lua that it uses, and theirs.
--- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
--- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock.
--- Returns: nothing by itself; gate() gives {'emptied'} or {'schema', found}.
-local call = redis.call
-local base = string.sub(KEYS[1], 1, -7)
+-- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, telling what
+--   happened. The library is this file, lanes.lua, ends.lua and nodes.lua, then one file for each operation.
+--   Redis compiles it once; what a call needs anew is set by begin().
+local call, base, KEYS, ARGV -- this call's way to Redis, the start of its keys, its words
+local now, NOW               -- this call's time in Unix ms, as a number and as text
+local T                      -- totals and policy, each read when it is first asked for
+local resolved, unruled      -- what this call has read of rules, see resolve()
 
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
 local KEEP_S = 86400             -- how long ended builds stay
@@ -12,21 +12,12 @@ local HOUR = 3600000
 local ADOPTIONS_MAX = 5          -- a run that is lost more often within an hour kills its workers
 local STATS_KEEP_S = '15552000'  -- 180 days: how long a lane's durations stay after its latest build
 
-local now
-if ARGV[1] == '' then
-  local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-else
-  now = tonumber(ARGV[1])
-end
-
 -- Numbers leave Lua as text: tostring gives 1.764e+12, and replies cut numbers to integers.
 -- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f. What is text
 -- already is best left so: this takes as long as a small command.)
 local function ms(number) return string.format('%d', number) end
-local NOW = ms(now)
 
--- Totals and policy, each read when it is first asked for, with those that go with it.
+-- What is asked for comes with those that go with it.
 local lazily = {
   __index = function(t, name)
     if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
@@ -56,9 +47,23 @@ local lazily = {
     return rawget(t, name)
   end,
 }
-local T = setmetatable({}, lazily)
 
--- What keeps this script from running at all, or nil.
+-- Redis passes on to the next call what a module's locals hold: each call begins here.
+local function begin(keys, args)
+  call, KEYS, ARGV = redis.call, keys, args
+  base = string.sub(keys[1], 1, -7)
+  if args[1] == '' then
+    local time = call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  else
+    now = tonumber(args[1])
+  end
+  NOW = ms(now)
+  T = setmetatable({}, lazily)
+  resolved, unruled = {}, nil
+end
+
+-- What keeps an operation from running at all, or nil.
 local function gate()
   local schema = call('GET', KEYS[1])
   if not schema then return { 'emptied' } end
@@ -66,6 +71,24 @@ local function gate()
   if ARGV[1] ~= '' and call('EXISTS', base .. 'simulation') == 0 then
     return redis.error_reply('ERR a time was given to a queue that is not simulated')
   end
+end
+
+-- What an operation may do when Redis has used up its memory: end what there is, but add nothing.
+local ALWAYS, ADDS, READS = { 'allow-oom' }, {}, { 'no-writes' }
+
+local function register(name, flags, run)
+  redis.register_function({ function_name = 'fairlane_' .. name .. SUFFIX, flags = flags, callback = run })
+end
+
+-- An operation on the queue.
+-- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
+-- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock.
+-- Returns: what `run` returns, or {'emptied'} | {'schema', found}.
+local function operation(name, flags, run)
+  register(name, flags, function(keys, args)
+    begin(keys, args)
+    return gate() or run()
+  end)
 end
 
 local function is_ended(state) return state == 'succeeded' or state == 'failed' or state == 'cancelled' end

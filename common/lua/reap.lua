@@ -4,144 +4,143 @@
 -- ARGV[2] lease ms: how long nothing is orphaned after a silence
 -- Returns: {'reaped', ms to sleep, orphaned, lost, timers}
 -- Invariants: I1, I2, I3, I9
-local refused = gate()
-if refused then return refused end
-local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS = 100, 3000, 1000, 600000
-write_first()
+operation('reap', ALWAYS, function()
+  local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS = 100, 3000, 1000, 600000
 
--- After a silence it was Redis that was away, not the workers: they get one lease to come back.
-local seen = call('HMGET', base .. 'totals', 'reaped', 'quiet_until')
-local quiet_until = tonumber(seen[2]) or 0
--- Written by a clock that was ahead and has been set right.
-if quiet_until > now + tonumber(ARGV[2]) then quiet_until = 0 end
-if seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
-  quiet_until = now + tonumber(ARGV[2])
-  call('HSET', base .. 'totals', 'reaped', NOW, 'quiet_until', ms(quiet_until))
-else
-  call('HSET', base .. 'totals', 'reaped', NOW)
-end
-
-local function places_of_workers()
-  local places = {}
-  for _, worker in ipairs(call('ZRANGE', base .. 'workers', 0, BATCH - 1)) do
-    local where = call('HGET', base .. 'worker:' .. worker, 'place')
-    if where then places[where] = true end
+  -- After a silence it was Redis that was away, not the workers: they get one lease to come back.
+  local seen = call('HMGET', base .. 'totals', 'reaped', 'quiet_until')
+  local quiet_until = tonumber(seen[2]) or 0
+  -- Written by a clock that was ahead and has been set right.
+  if quiet_until > now + tonumber(ARGV[2]) then quiet_until = 0 end
+  if seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
+    quiet_until = now + tonumber(ARGV[2])
+    call('HSET', base .. 'totals', 'reaped', NOW, 'quiet_until', ms(quiet_until))
+  else
+    call('HSET', base .. 'totals', 'reaped', NOW)
   end
-  return places
-end
 
-local orphaned, lost = 0, 0
-if now >= quiet_until then
-  for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'leases', '-inf', NOW, 'LIMIT', 0, BATCH)) do
+  local function places_of_workers()
+    local places = {}
+    for _, worker in ipairs(call('ZRANGE', base .. 'workers', 0, BATCH - 1)) do
+      local where = call('HGET', base .. 'worker:' .. worker, 'place')
+      if where then places[where] = true end
+    end
+    return places
+  end
+
+  local orphaned, lost = 0, 0
+  if now >= quiet_until then
+    for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'leases', '-inf', NOW, 'LIMIT', 0, BATCH)) do
+      local b = load(id)
+      if not b.state or is_ended(b.state) then
+        call('ZREM', base .. 'leases', id)
+      elseif string.match(b.place or '', '^process:') then
+        -- The supervisor has ended the run before its lease did; nobody else could adopt it.
+        lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
+        lost = lost + 1
+      elseif b.adoptions >= ADOPTIONS_MAX and now - b.adoptions_since <= HOUR then
+        lose(id, b, 'reap', '')
+        lost = lost + 1
+      else
+        count_adoption(b)
+        call('HSET', base .. 'build:' .. id, 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since))
+        orphan(id, b)
+        orphaned = orphaned + 1
+      end
+    end
+    -- A run whose place has no worker left is lost to those of other places.
+    local stranded = call('ZRANGEBYSCORE', base .. 'orphans', '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)
+    local places = stranded[1] and places_of_workers() or {}
+    for _, id in ipairs(stranded) do
+      local b = load(id)
+      if next(places) and not places[b.place] then
+        lose(id, b, 'release', 'no worker of its place came to take the run over')
+        lost = lost + 1
+      end
+    end
+    if orphaned > 0 then call('PUBLISH', base .. 'orphans', 'orphans') end
+  end
+
+  local due = {}
+  function due.build(id)
     local b = load(id)
-    if not b.state or is_ended(b.state) then
-      call('ZREM', base .. 'leases', id)
-    elseif string.match(b.place or '', '^process:') then
-      -- The supervisor has ended the run before its lease did; nobody else could adopt it.
-      lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
-      lost = lost + 1
-    elseif b.adoptions >= ADOPTIONS_MAX and now - b.adoptions_since <= HOUR then
-      lose(id, b, 'reap', '')
-      lost = lost + 1
-    else
-      count_adoption(b)
-      call('HSET', base .. 'build:' .. id, 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since))
-      orphan(id, b)
-      orphaned = orphaned + 1
+    if b.state == 'queued' and b.not_before then
+      call('HDEL', base .. 'build:' .. id, 'not_before')
+      call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
+      place(b.lane)
     end
   end
-  -- A run whose place has no worker left is lost to those of other places.
-  local stranded = call('ZRANGEBYSCORE', base .. 'orphans', '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)
-  local places = stranded[1] and places_of_workers() or {}
-  for _, id in ipairs(stranded) do
-    local b = load(id)
-    if next(places) and not places[b.place] then
-      lose(id, b, 'release', 'no worker of its place came to take the run over')
-      lost = lost + 1
+
+  function due.worker(id) drop_worker(id) end
+
+  function due.dispatcher(id)
+    call('ZREM', base .. 'dispatchers', id)
+    local watched = call('SRANDMEMBER', base .. 'watched:' .. id, BATCH)
+    for _, build in ipairs(watched) do count_watchers(build, id, 0) end
+    if #watched == BATCH then call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. id) end
+  end
+
+  function due.node(node)
+    nodes.take_back(node)
+    audit('fairlane', 'node taken back', node, 'its time was over')
+  end
+
+  function due.rule(pattern)
+    local text = call('HGET', base .. 'rules', pattern)
+    if not text then return end
+    audit('fairlane', 'rule ended', pattern, 'its time was over')
+    keep_rule(pattern, cjson.decode(text))
+    rule_changed(pattern)
+  end
+
+  -- Carries on placing the lanes under a pattern anew: `rest` is which set, the cursor, the pattern.
+  function due.replace(rest)
+    local index, cursor, pattern = string.match(rest, '^(%d+):(%d+):(.*)$')
+    local sets = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
+    for i, name in ipairs(rule_names(pattern)) do
+      if i > 1 or pattern == '*' then sets[#sets + 1] = 'lanes:shared:' .. name end
+    end
+    index = tonumber(index)
+    local lead = string.sub(pattern, 1, -2)
+    local page = call('ZSCAN', base .. sets[index], cursor, 'COUNT', BATCH)
+    for i = 1, #page[2], 2 do
+      local lane = page[2][i]
+      if string.sub(lane, 1, 1) == '@' then
+        refresh_shared(string.sub(lane, 2))
+      elseif string.sub(lane, 1, #lead) == lead then
+        place(lane)
+      end
+    end
+    cursor = page[1]
+    if cursor == '0' then index = index + 1 end
+    if sets[index] then
+      call('ZADD', base .. 'timers', NOW, 'replace:' .. ms(index) .. ':' .. cursor .. ':' .. pattern)
     end
   end
-  if orphaned > 0 then call('PUBLISH', base .. 'orphans', 'orphans') end
-end
 
-local due = {}
-function due.build(id)
-  local b = load(id)
-  if b.state == 'queued' and b.not_before then
-    call('HDEL', base .. 'build:' .. id, 'not_before')
-    call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
-    place(b.lane)
-  end
-end
-
-function due.worker(id) drop_worker(id) end
-
-function due.dispatcher(id)
-  call('ZREM', base .. 'dispatchers', id)
-  local watched = call('SRANDMEMBER', base .. 'watched:' .. id, BATCH)
-  for _, build in ipairs(watched) do count_watchers(build, id, 0) end
-  if #watched == BATCH then call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. id) end
-end
-
-function due.node(node)
-  node_tools().take_back(node)
-  audit('fairlane', 'node taken back', node, 'its time was over')
-end
-
-function due.rule(pattern)
-  local text = call('HGET', base .. 'rules', pattern)
-  if not text then return end
-  audit('fairlane', 'rule ended', pattern, 'its time was over')
-  keep_rule(pattern, cjson.decode(text))
-  rule_changed(pattern)
-end
-
--- Carries on placing the lanes under a pattern anew: `rest` is which set, the cursor, the pattern.
-function due.replace(rest)
-  local index, cursor, pattern = string.match(rest, '^(%d+):(%d+):(.*)$')
-  local sets = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
-  for i, name in ipairs(rule_names(pattern)) do
-    if i > 1 or pattern == '*' then sets[#sets + 1] = 'lanes:shared:' .. name end
-  end
-  index = tonumber(index)
-  local lead = string.sub(pattern, 1, -2)
-  local page = call('ZSCAN', base .. sets[index], cursor, 'COUNT', BATCH)
-  for i = 1, #page[2], 2 do
-    local lane = page[2][i]
-    if string.sub(lane, 1, 1) == '@' then
-      refresh_shared(string.sub(lane, 2))
-    elseif string.sub(lane, 1, #lead) == lead then
-      place(lane)
+  local timers = call('ZRANGEBYSCORE', base .. 'timers', '-inf', NOW, 'LIMIT', 0, BATCH)
+  -- Each of these is a batch of its own: one a call, so that a reap stays bounded.
+  local BATCHES, batched = { replace = true, dispatcher = true }, false
+  for _, timer in ipairs(timers) do
+    local kind, rest = string.match(timer, '^(%a+):(.*)$')
+    if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then
+      -- They get the same time to come back as leases.
+      call('ZADD', base .. 'timers', ms(quiet_until), timer)
+    elseif not (BATCHES[kind] and batched) then
+      call('ZREM', base .. 'timers', timer)
+      batched = batched or BATCHES[kind]
+      if due[kind] then due[kind](rest) end
     end
   end
-  cursor = page[1]
-  if cursor == '0' then index = index + 1 end
-  if sets[index] then
-    call('ZADD', base .. 'timers', NOW, 'replace:' .. ms(index) .. ':' .. cursor .. ':' .. pattern)
+
+  local old = call('ZRANGEBYSCORE', base .. 'ended', '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
+  if old[1] then call('ZREM', base .. 'ended', unpack(old)) end
+  wake()
+
+  local next_due = now + SLEEP_MAX_MS
+  for _, set in ipairs({ 'leases', 'timers' }) do
+    local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
+    if head[1] then next_due = math.min(next_due, math.max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
   end
-end
-
-local timers = call('ZRANGEBYSCORE', base .. 'timers', '-inf', NOW, 'LIMIT', 0, BATCH)
--- Each of these is a batch of its own: one a call, so that a reap stays bounded.
-local BATCHES, batched = { replace = true, dispatcher = true }, false
-for _, timer in ipairs(timers) do
-  local kind, rest = string.match(timer, '^(%a+):(.*)$')
-  if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then
-    -- They get the same time to come back as leases.
-    call('ZADD', base .. 'timers', ms(quiet_until), timer)
-  elseif not (BATCHES[kind] and batched) then
-    call('ZREM', base .. 'timers', timer)
-    batched = batched or BATCHES[kind]
-    if due[kind] then due[kind](rest) end
-  end
-end
-
-local old = call('ZRANGEBYSCORE', base .. 'ended', '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
-if old[1] then call('ZREM', base .. 'ended', unpack(old)) end
-wake()
-
-local next_due = now + SLEEP_MAX_MS
-for _, set in ipairs({ 'leases', 'timers' }) do
-  local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
-  if head[1] then next_due = math.min(next_due, math.max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
-end
-return { 'reaped', ms(math.max(0, next_due - now)), ms(orphaned), ms(lost), ms(#timers) }
+  return { 'reaped', ms(math.max(0, next_due - now)), ms(orphaned), ms(lost), ms(#timers) }
+end)

@@ -6,57 +6,56 @@
 -- Returns: {'renewed', born, drain 0/1, startable 0/1, orphans, ('kept'|'cancel'|'stale'|'unknown')…,
 --   then the nodes to avoid…}
 -- Invariants: I3, I4
-local refused = gate()
-if refused then return refused end
-local worker, lease, paused = ARGV[2], tonumber(ARGV[9]), ARGV[10]
-write_first()
-local expiry, verdicts, renewed = ms(now + lease), {}, {}
-for i = 12, #ARGV, 2 do
-  local id = ARGV[i]
-  local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'cancelling')
-  if holds({ state = v[1], epoch = v[2], worker = v[3] }, ARGV[i + 1], worker) then
-    if v[1] == 'orphaned' then
-      local b = load(id)
-      -- Nobody has adopted it: its holder was only slow.
-      local seq = next_seq(b)
-      local state = b.started and 'running' or 'starting'
-      call('ZREM', base .. 'orphans', id)
-      call('HSET', base .. 'build:' .. id, 'state', state, 'seq', seq)
-      tell(id, b.lane, state, seq)
+operation('renew', ALWAYS, function()
+  local worker, lease, paused = ARGV[2], tonumber(ARGV[9]), ARGV[10]
+  local expiry, verdicts, renewed = ms(now + lease), {}, {}
+  for i = 12, #ARGV, 2 do
+    local id = ARGV[i]
+    local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'cancelling')
+    if holds({ state = v[1], epoch = v[2], worker = v[3] }, ARGV[i + 1], worker) then
+      if v[1] == 'orphaned' then
+        local b = load(id)
+        -- Nobody has adopted it: its holder was only slow.
+        local seq = next_seq(b)
+        local state = b.started and 'running' or 'starting'
+        call('ZREM', base .. 'orphans', id)
+        call('HSET', base .. 'build:' .. id, 'state', state, 'seq', seq)
+        tell(id, b.lane, state, seq)
+      end
+      renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
+      verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'
+    else
+      -- Redis knows of no lease as late as this one: it has lost the build, or the claim.
+      local lost = not v[1] or (tonumber(v[2]) or 0) < tonumber(ARGV[i + 1])
+      verdicts[#verdicts + 1] = lost and 'unknown' or 'stale'
     end
-    renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
-    verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'
-  else
-    -- Redis knows of no lease as late as this one: it has lost the build, or the claim.
-    local lost = not v[1] or (tonumber(v[2]) or 0) < tonumber(ARGV[i + 1])
-    verdicts[#verdicts + 1] = lost and 'unknown' or 'stale'
   end
-end
-if renewed[1] then call('ZADD', base .. 'leases', unpack(renewed)) end
+  if renewed[1] then call('ZADD', base .. 'leases', unpack(renewed)) end
 
-local key = base .. 'worker:' .. worker
-local known = call('HMGET', key, 'counted', 'drain')
-local drain = known[2] == '1'
-local draining = ARGV[8] == '1' or drain
-local counted = draining and 0 or tonumber(ARGV[6])
--- A paused one has no free slots; what it runs goes on.
-if paused ~= '' then counted = math.min(counted, tonumber(ARGV[7])) end
-local change = counted - (tonumber(known[1]) or 0)
-call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', ARGV[5], 'slots', ARGV[6], 'running', ARGV[7],
-  'draining', ARGV[8], 'counted', ms(counted), 'paused', paused, 'nodes', ARGV[11])
-call('EXPIRE', key, KEEP_S)
-call('ZADD', base .. 'workers', NOW, worker)
-call('ZADD', base .. 'timers', expiry, 'worker:' .. worker)
-if change ~= 0 then
-  slots_changed(change)
-  wake()
-end
+  local key = base .. 'worker:' .. worker
+  local known = call('HMGET', key, 'counted', 'drain')
+  local drain = known[2] == '1'
+  local draining = ARGV[8] == '1' or drain
+  local counted = draining and 0 or tonumber(ARGV[6])
+  -- A paused one has no free slots; what it runs goes on.
+  if paused ~= '' then counted = math.min(counted, tonumber(ARGV[7])) end
+  local change = counted - (tonumber(known[1]) or 0)
+  call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', ARGV[5], 'slots', ARGV[6], 'running', ARGV[7],
+    'draining', ARGV[8], 'counted', ms(counted), 'paused', paused, 'nodes', ARGV[11])
+  call('EXPIRE', key, KEEP_S)
+  call('ZADD', base .. 'workers', NOW, worker)
+  call('ZADD', base .. 'timers', expiry, 'worker:' .. worker)
+  if change ~= 0 then
+    slots_changed(change)
+    wake()
+  end
 
-local startable = not draining and paused == '' and next_head(free_slots()) ~= nil
-if T.avoided > 0 then
-  local avoided, only, probe_at = node_tools().to_avoid(ARGV[5], tonumber(ARGV[11]))
-  if only and probe_at > now then startable = false end
-  for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
-end
-return { 'renewed', call('GET', base .. 'born') or '', drain and '1' or '0', startable and '1' or '0',
-  ms(call('ZCARD', base .. 'orphans')), unpack(verdicts) }
+  local startable = not draining and paused == '' and next_head(free_slots()) ~= nil
+  if T.avoided > 0 then
+    local avoided, only, probe_at = nodes.to_avoid(ARGV[5], tonumber(ARGV[11]))
+    if only and probe_at > now then startable = false end
+    for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
+  end
+  return { 'renewed', call('GET', base .. 'born') or '', drain and '1' or '0', startable and '1' or '0',
+    ms(call('ZCARD', base .. 'orphans')), unpack(verdicts) }
+end)

@@ -3,20 +3,19 @@
 -- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] running 0/1, ARGV[6] note or empty
 -- Returns: {'held', cancelling 0/1} | {'stale'}
 -- Invariants: I4
-local refused = gate()
-if refused then return refused end
-local id, running, note = ARGV[2], ARGV[5] == '1', ARGV[6]
-local b = load(id)
-if not holds(b, ARGV[3], ARGV[4]) then return { 'stale' } end
-write_first()
-local fields = { 'note', note }
-if running and not b.started then
-  fields[#fields + 1], fields[#fields + 2] = 'started', NOW
-  if b.state == 'starting' then b.state = 'running' end
-elseif running and note == '' then
+operation('report', ALWAYS, function()
+  local id, running, note = ARGV[2], ARGV[5] == '1', ARGV[6]
+  local b = load(id)
+  if not holds(b, ARGV[3], ARGV[4]) then return { 'stale' } end
+  local fields = { 'note', note }
+  if running and not b.started then
+    fields[#fields + 1], fields[#fields + 2] = 'started', NOW
+    if b.state == 'starting' then b.state = 'running' end
+  elseif running and note == '' then
+    return { 'held', b.cancelling and '1' or '0' }
+  end
+  local seq = next_seq(b)
+  call('HSET', base .. 'build:' .. id, 'state', b.state, 'seq', seq, unpack(fields))
+  tell(id, b.lane, b.state, seq)
   return { 'held', b.cancelling and '1' or '0' }
-end
-local seq = next_seq(b)
-call('HSET', base .. 'build:' .. id, 'state', b.state, 'seq', seq, unpack(fields))
-tell(id, b.lane, b.state, seq)
-return { 'held', b.cancelling and '1' or '0' }
+end)

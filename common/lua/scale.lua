@@ -2,43 +2,43 @@
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] lanes read at most; each beyond counts as one build
 -- Returns: {'scale', queued, startable, running, slots, wanted slots}
-local refused = gate()
-if refused then return refused end
-local most = tonumber(ARGV[2])
-local people, background = 0, 0
+operation('scale', READS, function()
+  local most = tonumber(ARGV[2])
+  local people, background = 0, 0
 
--- Adds the builds of a lane that has permits for so many: those that people wait for go first.
-local function add(lane, room)
-  local queued = call('ZCARD', base .. 'lane:' .. lane)
-  local urgent = call('ZCOUNT', base .. 'lane:' .. lane, '-inf', ms(now + BACKGROUND / 2))
-  people = people + math.min(urgent, room)
-  background = background + math.min(queued - urgent, math.max(0, room - urgent))
-  return math.min(queued, room)
-end
-
-local function room_of(lane)
-  local _, taken, limit = judge(lane, stats_of(lane).mean)
-  return math.max(0, limit - taken)
-end
-
-local read = 0
-for _, lane in ipairs(call('ZRANGE', base .. 'lanes', '0', ms(most - 1))) do
-  local name = string.match(lane, '^@(.*)$')
-  if name then
-    local left = shared_limit(name) - call('ZCARD', base .. 'permits:shared:' .. name)
-    for _, shared in ipairs(call('ZRANGE', base .. 'lanes:shared:' .. name, '0', ms(most - 1))) do
-      if left <= 0 or read >= most then break end
-      read = read + 1
-      left = left - add(shared, math.min(left, room_of(shared)))
-    end
-  else
-    read = read + 1
-    add(lane, room_of(lane))
+  -- Adds the builds of a lane that has permits for so many: those that people wait for go first.
+  local function add(lane, room)
+    local queued = call('ZCARD', base .. 'lane:' .. lane)
+    local urgent = call('ZCOUNT', base .. 'lane:' .. lane, '-inf', ms(now + BACKGROUND / 2))
+    people = people + math.min(urgent, room)
+    background = background + math.min(queued - urgent, math.max(0, room - urgent))
+    return math.min(queued, room)
   end
-end
-people = people + math.max(0, call('ZCARD', base .. 'lanes') - most)
 
-local running = call('ZCARD', base .. 'leases') + call('ZCARD', base .. 'orphans')
--- Background builds get three quarters of the slots.
-local wanted = math.max(running + people + background, math.ceil((T.background + background) * 4 / 3))
-return { 'scale', ms(call('ZCARD', base .. 'queued')), ms(people + background), ms(running), ms(T.slots), ms(wanted) }
+  local function room_of(lane)
+    local _, taken, limit = judge(lane, stats_of(lane).mean)
+    return math.max(0, limit - taken)
+  end
+
+  local read = 0
+  for _, lane in ipairs(call('ZRANGE', base .. 'lanes', '0', ms(most - 1))) do
+    local name = string.match(lane, '^@(.*)$')
+    if name then
+      local left = shared_limit(name) - call('ZCARD', base .. 'permits:shared:' .. name)
+      for _, shared in ipairs(call('ZRANGE', base .. 'lanes:shared:' .. name, '0', ms(most - 1))) do
+        if left <= 0 or read >= most then break end
+        read = read + 1
+        left = left - add(shared, math.min(left, room_of(shared)))
+      end
+    else
+      read = read + 1
+      add(lane, room_of(lane))
+    end
+  end
+  people = people + math.max(0, call('ZCARD', base .. 'lanes') - most)
+
+  local running = call('ZCARD', base .. 'leases') + call('ZCARD', base .. 'orphans')
+  -- Background builds get three quarters of the slots.
+  local wanted = math.max(running + people + background, math.ceil((T.background + background) * 4 / 3))
+  return { 'scale', ms(call('ZCARD', base .. 'queued')), ms(people + background), ms(running), ms(T.slots), ms(wanted) }
+end)

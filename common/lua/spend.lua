@@ -4,21 +4,20 @@
 -- Returns: {'spent'} | {'limited', whose, ms until one more may come}
 -- A call whose answer is lost and that is repeated counts twice: it errs towards fewer.
 -- Invariants: I9
-local refused = gate()
-if refused then return refused end
+operation('spend', ADDS, function()
+  -- A key holds the time at which its client will have everything back; each request moves it by its share.
+  local moved = {}
+  for i = 2, #ARGV, 3 do
+    local key, per = base .. 'spent:' .. ARGV[i], tonumber(ARGV[i + 2])
+    local back = math.max(tonumber(call('GET', key)) or 0, now) + per / tonumber(ARGV[i + 1])
+    local over = back - now - per
+    -- What division loses is no reason to refuse.
+    if over > 0.01 then return { 'limited', ARGV[i], ms(math.ceil(over)) } end
+    moved[#moved + 1] = { key, back }
+  end
 
--- A key holds the time at which its client will have everything back; each request moves it by its share.
-local moved = {}
-for i = 2, #ARGV, 3 do
-  local key, per = base .. 'spent:' .. ARGV[i], tonumber(ARGV[i + 2])
-  local back = math.max(tonumber(call('GET', key)) or 0, now) + per / tonumber(ARGV[i + 1])
-  local over = back - now - per
-  -- What division loses is no reason to refuse.
-  if over > 0.01 then return { 'limited', ARGV[i], ms(math.ceil(over)) } end
-  moved[#moved + 1] = { key, back }
-end
-
-for _, client in ipairs(moved) do
-  call('SET', client[1], string.format('%.3f', client[2]), 'PX', ms(math.ceil(client[2] - now)))
-end
-return { 'spent' }
+  for _, client in ipairs(moved) do
+    call('SET', client[1], string.format('%.3f', client[2]), 'PX', ms(math.ceil(client[2] - now)))
+  end
+  return { 'spent' }
+end)

@@ -200,6 +200,34 @@ pub struct Build {
 /// The reason of a success that needed no run.
 pub const ALREADY_THERE: &str = "already in the registry";
 
+/// The fields of a build that a claim hands over to its worker, beside those that the claim has just
+/// written. The claim itself reads the first three.
+pub(crate) const HANDED: [&str; 23] = [
+    "epoch",
+    "seq",
+    "priority",
+    "repo",
+    "ref",
+    "image",
+    "name",
+    "args",
+    "push",
+    "labels",
+    "secrets",
+    "sealed_for",
+    "lane",
+    "attempt",
+    "people",
+    "asked",
+    "due",
+    "expected",
+    "started",
+    "forced",
+    "avoid",
+    "adoptions",
+    "cancelling",
+];
+
 impl Build {
     /// Reads a build from the fields of its hash.
     ///

@@ -20,7 +20,7 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use crate::error::{Error, Result, server_code};
+use crate::error::{Error, Result};
 use crate::redis_url::{RedisUrl, Shape};
 
 /// How long a connection may take to open.
@@ -170,7 +170,7 @@ impl Link {
             || error.is_timeout()
             || error.is_connection_dropped()
             || error.is_unrecoverable_error()
-            || server_code(error).as_deref() == Some("READONLY");
+            || error.code() == Some("READONLY");
         if let (true, Shared::Node { current, .. }) = (broken, &*self.shared) {
             let mut slot = current.lock().await;
             if slot.0 == serial {

@@ -7,7 +7,7 @@ use crate::id::Invalid;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation on the queue could not be done.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Redis cannot be reached, or did not answer in time. The operation may have been applied:
@@ -48,6 +48,11 @@ impl Error {
         Self::Corrupt(format!("a reply cannot be read: {error}"))
     }
 
+    /// The process ends before the answer is there.
+    pub(crate) fn stopping() -> Self {
+        Self::Unavailable(std::io::Error::other("this process is stopping").into())
+    }
+
     /// Whether waiting and trying again may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::OutOfMemory(_))
@@ -56,14 +61,14 @@ impl Error {
 
 impl From<redis::RedisError> for Error {
     fn from(error: redis::RedisError) -> Self {
-        let code = server_code(&error);
-        if code.as_deref() == Some("OOM") {
+        let code = error.code();
+        if code == Some("OOM") {
             return Self::OutOfMemory(error);
         }
         // A replica after a failover, a full disk, a server that loads or is busy, a cluster that
         // moves slots: each passes, and what was to be said must not be thrown away meanwhile.
         let server_passes = matches!(
-            code.as_deref(),
+            code,
             Some(
                 "READONLY"
                     | "MISCONF"
@@ -85,17 +90,6 @@ impl From<redis::RedisError> for Error {
     }
 }
 
-/// The server's code for an error. Redis 6.2 wraps errors of commands within scripts: their code
-/// stands behind the position in the script, after a minus.
-pub(crate) fn server_code(error: &redis::RedisError) -> Option<String> {
-    let text = error.to_string();
-    if text.contains("Error running script") {
-        let (_, code) = text.split_once(": -")?;
-        return code.split_whitespace().next().map(str::to_owned);
-    }
-    error.code().map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,8 +103,6 @@ mod tests {
     #[test]
     fn what_passes_and_what_does_not() {
         assert!(matches!(answer("OOM command not allowed"), Error::OutOfMemory(_)));
-        let wrapped = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -OOM command not allowed";
-        assert!(matches!(answer(wrapped), Error::OutOfMemory(_)));
         for text in [
             "READONLY You can't write",
             "MISCONF Redis is configured",
@@ -119,8 +111,6 @@ mod tests {
         ] {
             assert!(answer(text).is_transient(), "{text}");
         }
-        let wrapped = "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -READONLY You can't write";
-        assert!(answer(wrapped).is_transient());
         assert!(!answer("WRONGTYPE Operation against a key").is_transient());
         assert!(!answer("NOPERM this user has no permissions").is_transient());
     }

@@ -14,7 +14,6 @@
 //! - [`yardstick`], [`trace`]: what it costs, for benchmarks.
 
 pub mod allow;
-mod assemble;
 pub mod build;
 pub mod clock;
 pub mod connection;
@@ -22,6 +21,7 @@ pub mod error;
 pub mod events;
 pub mod id;
 pub mod keys;
+mod library;
 pub mod limits;
 pub mod log;
 pub mod queue;
@@ -29,7 +29,7 @@ pub mod redis_info;
 pub mod redis_url;
 pub mod repo;
 pub mod rule;
-pub mod script;
+mod script;
 pub mod seal;
 pub mod telemetry;
 pub mod trace;

@@ -32,6 +32,8 @@ pub const REFILL: Duration = Duration::from_secs(15);
 pub const DISPATCHER_TTL: Duration = Duration::from_secs(10);
 /// Most leases renewed in one call; 500 hold Redis for some 3 ms.
 pub const RENEW_BATCH: usize = 500;
+/// Most requests for builds that go to Redis in one call; 32 hold it for less than a millisecond.
+pub const SUBMIT_BATCH: usize = 32;
 /// Most builds handed out by one claim.
 pub const CLAIM_BATCH: usize = 64;
 

@@ -7,8 +7,8 @@ use crate::connection::Link;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 
-/// The oldest Redis whose commands the scripts can use.
-pub const VERSION_MIN: (u32, u32) = (6, 2);
+/// The oldest Redis that keeps functions.
+pub const VERSION_MIN: (u32, u32) = (7, 0);
 /// How long each answer may take.
 const LIMIT: Duration = Duration::from_secs(4);
 

@@ -19,9 +19,9 @@ pub struct RedisCost {
     pub cpu_seconds: f64,
     /// Bytes of data and buffers.
     pub memory_bytes: u64,
-    /// Scripts run.
+    /// Scripts and functions run.
     pub script_calls: u64,
-    /// Microseconds spent in scripts.
+    /// Microseconds spent in them.
     pub script_us: u64,
     /// Connections that are open.
     pub connections: u64,
@@ -37,10 +37,12 @@ impl Link {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or_default()
         };
+        // Ours are functions, the yardsticks are scripts.
         let script = |name: &str| -> u64 {
-            let stats = field("cmdstat_evalsha").split(',');
-            let value = stats.filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name);
-            value.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+            let stats =
+                ["cmdstat_fcall", "cmdstat_evalsha"].map(field).into_iter().flat_map(|line| line.split(','));
+            let values = stats.filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
+            values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
         };
         let seconds = |name: &str| field(name).parse().unwrap_or(0.0_f64);
         Ok(RedisCost {

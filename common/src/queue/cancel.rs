@@ -4,7 +4,8 @@ use super::Queue;
 use crate::build::BuildState;
 use crate::error::Result;
 use crate::id::BuildId;
-use crate::script::{Args, CANCEL};
+use crate::library::CANCEL;
+use crate::script::Args;
 
 /// What a cancellation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Queue;
-use crate::build::Build;
+use crate::build::{Build, HANDED};
 use crate::error::Result;
 use crate::id::{BuildId, NodeName, Token, WorkerId};
-use crate::script::{Args, CLAIM, Reply};
+use crate::library::CLAIM;
+use crate::script::{Args, Reply};
 
 /// A worker's request for work.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub struct Claim {
 pub struct Claimed {
     /// What the holder shows from now on.
     pub token: Token,
-    /// The build, as it is after the claim.
+    /// The build after the claim, without what earlier runs left.
     pub build: Build,
     /// Whether its run may be alive already and is to be adopted, not started.
     pub adopted: bool,
@@ -59,14 +60,9 @@ impl Queue {
             let id: BuildId = reply.parse()?;
             let epoch = reply.parse()?;
             let adopted = reply.next::<String>()? == "1";
-            let fields: HashMap<String, String> = reply.next()?;
+            let build = Build::from_fields(id, handed_over(&mut reply, epoch, claim)?)?;
             let token = Token { build: id, epoch, worker: claim.worker.clone() };
-            claimed.push(Claimed {
-                token,
-                build: Build::from_fields(id, fields)?,
-                adopted,
-                avoided: Vec::new(),
-            });
+            claimed.push(Claimed { token, build, adopted, avoided: Vec::new() });
         }
         let avoided = node_names(&mut reply)?;
         for one in &mut claimed {
@@ -74,6 +70,21 @@ impl Queue {
         }
         Ok(claimed)
     }
+}
+
+/// A build's fields: what the claim has just written, and what it has read.
+fn handed_over(reply: &mut Reply, epoch: u64, claim: &Claim) -> Result<HashMap<String, String>> {
+    let written = [
+        ("state", reply.next()?),
+        ("seq", reply.next()?),
+        ("claimed", reply.next()?),
+        ("epoch", epoch.to_string()),
+        ("worker", claim.worker.to_string()),
+        ("place", claim.place.clone()),
+    ];
+    let read: Vec<Option<String>> = reply.next()?;
+    let read = HANDED.into_iter().zip(read).filter_map(|(name, value)| Some((name, value?)));
+    Ok(read.chain(written).map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// The nodes at the end of a reply.

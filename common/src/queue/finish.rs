@@ -4,7 +4,8 @@ use super::{Blame, Queue};
 use crate::build::{ALREADY_THERE, BuildState, FailureClass};
 use crate::error::Result;
 use crate::id::{NodeName, Token};
-use crate::script::{Args, FINISH};
+use crate::library::FINISH;
+use crate::script::Args;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,9 +7,10 @@ pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Scale, Sna
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
 use crate::id::{BuildId, Invalid, WorkerId};
+use crate::library::{CHECK, LANE, SCALE, SNAPSHOT};
 use crate::limits;
 use crate::repo::Lane;
-use crate::script::{Args, CHECK, LANE, Reply, SCALE, SNAPSHOT};
+use crate::script::{Args, Reply};
 use redis::Value;
 
 /// Most entries read for one page, matching or not.

@@ -6,8 +6,9 @@ use super::Queue;
 use crate::build::BuildState;
 use crate::error::Result;
 use crate::id::{NodeName, Token, WorkerId};
+use crate::library::{LEAVE, RELEASE, RENEW, REPORT};
 use crate::limits;
-use crate::script::{Args, LEAVE, RELEASE, RENEW, REPORT};
+use crate::script::Args;
 
 /// A worker's heartbeat: what it is, and the leases that it renews.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The queue's operations: commands change state, each one script; [`inspect`] only looks.
+//! The queue's operations: commands change state, each one Lua function; [`inspect`] only looks.
 
 mod cancel;
 mod claim;
@@ -38,9 +38,10 @@ use crate::clock::Clock;
 use crate::connection::Link;
 use crate::error::Result;
 use crate::keys::Keys;
+use crate::library::OPEN;
 use crate::limits;
 use crate::redis_url::RedisUrl;
-use crate::script::{Args, OPEN};
+use crate::script::Args;
 
 /// The layout that this release writes. The major changes when older releases would break on it.
 pub const SCHEMA: &str = "1.0";
@@ -52,6 +53,7 @@ pub struct Queue {
     keys: Arc<Keys>,
     clock: Clock,
     born: Arc<Mutex<String>>,
+    askers: Arc<submit::Askers>,
 }
 
 impl Queue {
@@ -71,7 +73,13 @@ impl Queue {
     }
 
     async fn open_with(link: Link, prefix: &str, clock: Clock) -> Result<Self> {
-        let queue = Self { link, keys: Arc::new(Keys::new(prefix)?), clock, born: Arc::default() };
+        let queue = Self {
+            link,
+            keys: Arc::new(Keys::new(prefix)?),
+            clock,
+            born: Arc::default(),
+            askers: Arc::default(),
+        };
         let info = queue.link.redis_info(&queue.keys.schema()).await?;
         info.check_version()?;
         if matches!(queue.clock, Clock::Redis) {
@@ -124,6 +132,10 @@ impl Queue {
     /// The connection.
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    fn askers(&self) -> &submit::Askers {
+        &self.askers
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -8,7 +8,8 @@ use super::Queue;
 use super::views::NodeView;
 use crate::error::Result;
 use crate::id::NodeName;
-use crate::script::{Args, CLEAR_NODE, NODES_VIEW};
+use crate::library::{CLEAR_NODE, NODES_VIEW};
+use crate::script::Args;
 
 /// How far a failure is the fault of the node that it happened on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

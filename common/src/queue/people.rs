@@ -3,8 +3,9 @@
 use super::Queue;
 use crate::error::Result;
 use crate::id::{BuildId, DispatcherId};
+use crate::library::{LEAVE, PEOPLE};
 use crate::limits;
-use crate::script::{Args, LEAVE, PEOPLE};
+use crate::script::Args;
 
 /// Most counts written in one call.
 const BATCH: usize = 100;

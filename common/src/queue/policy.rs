@@ -4,7 +4,8 @@
 use super::Queue;
 use crate::error::Result;
 use crate::id::Invalid;
-use crate::script::{Args, CONFIGURE};
+use crate::library::CONFIGURE;
+use crate::script::Args;
 
 /// What may be set; `None` leaves what is in force.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Queue;
 use crate::error::Result;
+use crate::library::REAP;
 use crate::limits;
-use crate::script::{Args, REAP};
+use crate::script::Args;
 
 /// What one reap did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

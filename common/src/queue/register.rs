@@ -8,7 +8,8 @@ use super::{Claimed, Queue};
 use crate::build::{Build, BuildSpec, BuildState};
 use crate::error::Result;
 use crate::id::{BuildId, NodeName, Token, WorkerId};
-use crate::script::{Args, REGISTER, Reply};
+use crate::library::REGISTER;
+use crate::script::{Args, Reply};
 
 /// A run as a worker knows it: its own, or one that it found by what is written on it.
 #[derive(Debug, Clone)]

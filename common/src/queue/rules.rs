@@ -7,8 +7,9 @@ use redis::Value;
 use super::Queue;
 use crate::error::{Error, Result};
 use crate::id::WorkerId;
+use crate::library::{DRAIN, SET_RULE};
 use crate::rule::{Pattern, Rule};
-use crate::script::{Args, DRAIN, SET_RULE};
+use crate::script::Args;
 
 /// What a change of rules did.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Queue;
 use crate::error::Result;
-use crate::script::{Args, SPEND};
+use crate::library::SPEND;
+use crate::script::Args;
 
 /// A limit that a request counts against.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,17 @@
 //! Asking for a build: a new one, a live one joined, or the answer of one that just ended.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
 use super::Queue;
 use crate::build::{BuildSpec, BuildState};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{BuildId, DispatcherId};
-use crate::script::{Args, Reply, SUBMIT};
+use crate::library::SUBMIT;
+use crate::limits;
+use crate::script::{Args, Reply};
 
 /// A request for a build.
 #[derive(Debug, Clone)]
@@ -79,12 +86,62 @@ pub enum Submitted {
     },
 }
 
-impl Queue {
-    /// Asks for a build.
-    pub async fn submit(&self, submit: &Submit) -> Result<Submitted> {
-        let spec = &submit.spec;
-        let args = Args::new()
-            .show(submit.id)
+/// Requests that wait to be sent to Redis.
+#[derive(Debug, Default)]
+pub(super) struct Askers(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    askers: VecDeque<Asker>,
+    /// Whether somebody sends them.
+    is_sent: bool,
+}
+
+#[derive(Debug)]
+struct Asker {
+    dispatcher: Option<DispatcherId>,
+    words: Args,
+    answer: oneshot::Sender<Result<Submitted>>,
+}
+
+/// Requests that go to Redis in one call.
+struct Together {
+    dispatcher: Option<DispatcherId>,
+    askers: Vec<Asker>,
+}
+
+impl Askers {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a request; whether somebody has to begin to send them.
+    fn wait(&self, asker: Asker) -> bool {
+        let mut waiting = self.lock();
+        waiting.askers.push_back(asker);
+        !std::mem::replace(&mut waiting.is_sent, true)
+    }
+
+    /// The next requests, of one dispatcher; `None` ends the sending.
+    fn next(&self) -> Option<Together> {
+        let mut waiting = self.lock();
+        let Some(first) = waiting.askers.front() else {
+            waiting.is_sent = false;
+            return None;
+        };
+        let dispatcher = first.dispatcher.clone();
+        let same = waiting.askers.iter().take_while(|asker| asker.dispatcher == dispatcher);
+        let count = same.take(limits::SUBMIT_BATCH).count();
+        Some(Together { dispatcher, askers: waiting.askers.drain(..count).collect() })
+    }
+}
+
+impl Submit {
+    /// The words of a request, in the order of the operation's header.
+    fn words(&self) -> Args {
+        let spec = &self.spec;
+        Args::new()
+            .show(self.id)
             .text(spec.image.as_str())
             .text(spec.repo.as_str())
             .text(spec.reference.as_str())
@@ -95,26 +152,75 @@ impl Queue {
             .flag(spec.push)
             .text(json(&spec.labels))
             .maybe(spec.secrets.as_ref())
-            .flag(submit.force)
-            .flag(submit.operate)
-            .maybe(submit.dispatcher.as_ref());
-        let mut reply = self.call(&SUBMIT, args).await?;
-        match reply.tag.as_str() {
-            "new" => Ok(Submitted::New(admitted(&mut reply)?)),
-            "joined" => Ok(Submitted::Joined(admitted(&mut reply)?)),
-            "ended" => Ok(Submitted::Ended(admitted(&mut reply)?)),
-            "conflict" => {
-                Ok(Submitted::Conflict { id: reply.parse()?, repo: reply.next()?, reference: reply.next()? })
-            }
-            "banned" => Ok(Submitted::Banned {
-                pattern: reply.next()?,
-                message: reply.next()?,
-                until: reply.maybe()?,
-            }),
-            "refilling" => Ok(Submitted::Refilling { wait_ms: reply.parse()? }),
-            "full" => Ok(Submitted::Full { what: reply.next()?, max: reply.parse()? }),
-            _ => Err(reply.unknown()),
+            .flag(self.force)
+            .flag(self.operate)
+    }
+}
+
+impl Queue {
+    /// Asks for a build. Requests that come while others are on their way to Redis go there together.
+    pub async fn submit(&self, submit: &Submit) -> Result<Submitted> {
+        let (answer, answered) = oneshot::channel();
+        let asker = Asker { dispatcher: submit.dispatcher.clone(), words: submit.words(), answer };
+        self.ask_together(asker);
+        answered.await.map_err(|_| Error::stopping())?
+    }
+
+    // Apart from `submit`, whose callers need not look into what it sets going.
+    fn ask_together(&self, asker: Asker) {
+        if self.askers().wait(asker) {
+            tokio::spawn(self.clone().ask());
         }
+    }
+
+    /// Asks for all who wait, as many at a time as may go together, until nobody waits.
+    async fn ask(self) {
+        loop {
+            // Those who have just been answered may want to ask again.
+            tokio::task::yield_now().await;
+            let Some(together) = self.askers().next() else { return };
+            let (words, answers): (Vec<Args>, Vec<_>) =
+                together.askers.into_iter().map(|asker| (asker.words, asker.answer)).unzip();
+            let args = words.into_iter().fold(Args::new().maybe(together.dispatcher.as_ref()), Args::with);
+            let results = match self.call(&SUBMIT, args).await {
+                Ok(reply) => submitted(reply, answers.len()),
+                Err(error) => vec![Err(error); answers.len()],
+            };
+            for (answer, result) in answers.into_iter().zip(results) {
+                // Whoever does not wait any more has no use for it.
+                let _ = answer.send(result);
+            }
+        }
+    }
+}
+
+/// What became of each of `count` requests.
+fn submitted(mut reply: Reply, count: usize) -> Vec<Result<Submitted>> {
+    match reply.tag.as_str() {
+        "refilling" => vec![reply.parse().map(|wait_ms| Submitted::Refilling { wait_ms }); count],
+        "asked" => {
+            let mut answers = reply.answers();
+            let missing = || Err(Error::Corrupt("submit: an answer is missing".to_owned()));
+            (0..count).map(|_| answers.next().unwrap_or_else(missing).and_then(outcome)).collect()
+        }
+        _ => vec![Err(reply.unknown()); count],
+    }
+}
+
+fn outcome(mut reply: Reply) -> Result<Submitted> {
+    match reply.tag.as_str() {
+        "new" => Ok(Submitted::New(admitted(&mut reply)?)),
+        "joined" => Ok(Submitted::Joined(admitted(&mut reply)?)),
+        "ended" => Ok(Submitted::Ended(admitted(&mut reply)?)),
+        "conflict" => {
+            Ok(Submitted::Conflict { id: reply.parse()?, repo: reply.next()?, reference: reply.next()? })
+        }
+        "banned" => {
+            Ok(Submitted::Banned { pattern: reply.next()?, message: reply.next()?, until: reply.maybe()? })
+        }
+        "full" => Ok(Submitted::Full { what: reply.next()?, max: reply.parse()? }),
+        "broken" => Err(Error::Corrupt(reply.next()?)),
+        _ => Err(reply.unknown()),
     }
 }
 

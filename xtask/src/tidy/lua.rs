@@ -3,6 +3,8 @@
 use super::{Finding, Source};
 
 const FOLDER: &str = "common/lua/";
+/// Parts of the library that operations share.
+const SHARED: &[&str] = &["prelude.lua", "lanes.lua", "ends.lua", "nodes.lua"];
 const CONTRACT: &[&str] = &["Purpose", "KEYS", "ARGV", "Returns"];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
@@ -34,5 +36,5 @@ fn in_script(source: &Source) -> Vec<Finding> {
 /// Parts that scripts are put together from: they have a purpose, but neither keys nor answers of their own.
 fn is_shared(source: &Source) -> bool {
     let name = source.path.trim_start_matches(FOLDER);
-    name.contains('/') || name == "prelude.lua"
+    SHARED.contains(&name)
 }

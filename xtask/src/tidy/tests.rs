@@ -46,7 +46,6 @@ fn a_script_without_its_contract_is_found() {
         source("common/lua/whole.lua", whole),
         source("common/lua/late.lua", late),
         source("common/lua/prelude.lua", "-- Purpose: x\n"),
-        source("common/lua/shared.lua", "-- Purpose: x\n-- KEYS, ARGV, Returns: see prelude.lua\n"),
     ];
     assert_eq!(places(&lua::check(&sources)), ["common/lua/late.lua"]);
 }
