@@ -23,6 +23,6 @@ operation('cancel', ALWAYS, function()
   local seq = next_seq(b)
   call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
   tell(id, b.lane, b.state, seq)
-  call('PUBLISH', base .. 'orphans', 'cancel ' .. (b.worker or '') .. ' ' .. id)
+  call('PUBLISH', K.orphans, 'cancel ' .. (b.worker or '') .. ' ' .. id)
   return { 'stopping' }
 end)

@@ -53,7 +53,7 @@ operation('check', READS, function()
     if at then expect(score(at, lane) == head[2], lane, ' is not in ', at, ' with the due of its first build') end
   end
   if whole then
-    expect(in_lanes + backing_off == call('ZCARD', base .. 'queued'), 'lanes and backoffs do not add up to queued')
+    expect(in_lanes + backing_off == call('ZCARD', K.queued), 'lanes and backoffs do not add up to queued')
   end
   for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do
     each(set, function(lane)
@@ -96,7 +96,7 @@ operation('check', READS, function()
     expect(score('timers', 'node:' .. node), node, ' is avoided without a timer')
     expect(call('EXISTS', base .. 'node:' .. node) == 1, node, ' is avoided and nobody knows why')
   end))
-  expect(T.avoided == call('ZCARD', base .. 'nodes'), 'totals count ', ms(T.avoided), ' avoided nodes')
+  expect(T.avoided == call('ZCARD', K.nodes), 'totals count ', ms(T.avoided), ' avoided nodes')
 
   local slots = 0
   complete('workers', each('workers', function(worker)
@@ -104,7 +104,7 @@ operation('check', READS, function()
   end))
   if whole then
     expect(T.slots == slots, 'totals count ', ms(T.slots), ' slots, workers have ', ms(slots))
-    local counted = tonumber(call('HGET', base .. 'totals', 'people')) or 0
+    local counted = tonumber(call('HGET', K.totals, 'people')) or 0
     expect(counted == people, 'totals count ', ms(counted), ' people, there are ', ms(people))
   end
   each('ended', function(id)

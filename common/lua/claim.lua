@@ -26,7 +26,7 @@ local function epoch_after(last)
 end
 
 local function lease_to(id, lane, state, epoch, seq, ...)
-  call('ZADD', base .. 'leases', expiry, id)
+  call('ZADD', K.leases, expiry, id)
   call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', seq, ...)
   tell(id, lane, state, seq)
 end
@@ -43,15 +43,15 @@ end
 
 -- Runs that are alive already.
 local function adopt(want)
-  local orphaned = call('ZCARD', base .. 'orphans')
+  local orphaned = call('ZCARD', K.orphans)
   if orphaned == 0 then return end
-  local share = math.ceil(orphaned / math.max(1, call('ZCARD', base .. 'workers')))
-  local most = math.max(want, share)
-  for _, id in ipairs(call('ZRANGE', base .. 'orphans', '0', ORPHANS_LAST)) do
+  local share = math.ceil(orphaned / max(1, call('ZCARD', K.workers)))
+  local most = max(want, share)
+  for _, id in ipairs(call('ZRANGE', K.orphans, '0', ORPHANS_LAST)) do
     if count >= most then return end
     local b = load(id)
     if b.place == where_runs then
-      call('ZREM', base .. 'orphans', id)
+      call('ZREM', K.orphans, id)
       local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
       lease_to(id, b.lane, state, epoch, seq)
       hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
@@ -73,12 +73,12 @@ local function take(lane, from)
   local values = values_of(id)
   local shared, background = shared_name(from), values[3] == 'background'
   local epoch, seq = epoch_after(values[1]), ms((tonumber(values[2]) or 0) + 1)
-  call('ZREM', base .. 'queued', id)
+  call('ZREM', K.queued, id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
   if background then
     T.background = T.background + 1
-    call('HINCRBY', base .. 'totals', 'background', '1')
+    call('HINCRBY', K.totals, 'background', '1')
   end
   lease_to(id, lane, 'starting', epoch, seq, 'place', where_runs, 'claimed', NOW)
   if shared or background then
@@ -127,7 +127,7 @@ operation('claim', ALWAYS, function()
       adopt(want)
       local adopted, room = count, want
       -- The only node of the place fails builds: one now and then tells whether it still does.
-      if only then room = math.min(want, probe_at > now and 0 or adopted + 1) end
+      if only then room = min(want, probe_at > now and 0 or adopted + 1) end
       free = take_next(room, free)
       if only and count > adopted then call('HSET', base .. 'node:' .. only, 'probed', NOW) end
     end

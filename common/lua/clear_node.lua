@@ -4,7 +4,7 @@
 -- Returns: {'cleared'} | {'unknown'}
 operation('clear_node', ALWAYS, function()
   local node, by = ARGV[2], ARGV[3]
-  if not call('ZSCORE', base .. 'nodes', node) then return { 'unknown' } end
+  if not call('ZSCORE', K.nodes, node) then return { 'unknown' } end
   nodes.take_back(node)
   call('DEL', base .. 'node-failures:' .. node)
   audit(by, 'node cleared', node, '')

@@ -3,7 +3,7 @@
 -- ARGV[2…] (field, number)…
 -- Returns: {'configured'}
 operation('configure', ALWAYS, function()
-  call('HSET', base .. 'totals', unpack(ARGV, 2))
+  call('HSET', K.totals, unpack(ARGV, 2))
   replace_later('*')
   return { 'configured' }
 end)

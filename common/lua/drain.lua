@@ -4,7 +4,7 @@
 -- Returns: {'draining'} | {'unknown'}
 operation('drain', ALWAYS, function()
   local worker, drain, by = ARGV[2], ARGV[3] == '1', ARGV[4]
-  if not call('ZSCORE', base .. 'workers', worker) then return { 'unknown' } end
+  if not call('ZSCORE', K.workers, worker) then return { 'unknown' } end
   audit(by, drain and 'drain' or 'undrain', worker, '')
   -- Its slots change hands at its next heartbeat; until then claims refuse it.
   if drain then

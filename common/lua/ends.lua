@@ -1,13 +1,13 @@
 -- Purpose: the ends of builds and processes: giving back, ending, going back into line.
 --   Builds on lanes.lua.
 local function count_people(by)
-  if by ~= 0 then call('HINCRBY', base .. 'totals', 'people', ms(by)) end
+  if by ~= 0 then call('HINCRBY', K.totals, 'people', ms(by)) end
 end
 
 local function drop_worker(id)
   local counted = tonumber(call('HGET', base .. 'worker:' .. id, 'counted')) or 0
-  call('ZREM', base .. 'workers', id)
-  call('ZREM', base .. 'timers', 'worker:' .. id)
+  call('ZREM', K.workers, id)
+  call('ZREM', K.timers, 'worker:' .. id)
   call('DEL', base .. 'worker:' .. id)
   slots_changed(-counted)
 end
@@ -22,7 +22,7 @@ local function give_back(id, b)
   end
   if b.bg then
     T.background = T.background - 1
-    call('HINCRBY', base .. 'totals', 'background', -1)
+    call('HINCRBY', K.totals, 'background', -1)
   end
 end
 
@@ -34,7 +34,7 @@ local function end_build(id, b, state, fields)
   call('HSET', build, 'state', state, 'ended', NOW, 'seq', seq, unpack(fields))
   call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
   call('EXPIRE', build, ms(KEEP_S))
-  call('ZADD', base .. 'ended', NOW, id)
+  call('ZADD', K.ended, NOW, id)
   local image = base .. 'image:' .. b.image
   if call('GET', image) == id then
     if state == 'cancelled' then
@@ -56,9 +56,9 @@ local function requeue(id, b, by, not_before, fields)
   call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', seq,
     'worker', '', 'last_worker', b.worker or '', 'requeued_by', by, 'place', '', 'claimed', '', 'started', '',
     'note', '', 'shared', '', 'bg', '', 'due', b.due, 'not_before', not_before and ms(not_before) or '', unpack(fields))
-  call('ZADD', base .. 'queued', b.due, id)
+  call('ZADD', K.queued, b.due, id)
   if not_before then
-    call('ZADD', base .. 'timers', ms(not_before), 'build:' .. id)
+    call('ZADD', K.timers, ms(not_before), 'build:' .. id)
   else
     call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
   end
@@ -89,8 +89,8 @@ local function lose(id, b, by, reason)
 end
 
 local function orphan(id, b)
-  call('ZREM', base .. 'leases', id)
-  call('ZADD', base .. 'orphans', NOW, id)
+  call('ZREM', K.leases, id)
+  call('ZADD', K.orphans, NOW, id)
   local seq = next_seq(b)
   call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq)
   tell(id, b.lane, 'orphaned', seq)
@@ -102,7 +102,7 @@ local function rescore(id, b)
   if due == b.due then return end
   b.due = due
   call('HSET', base .. 'build:' .. id, 'due', due)
-  call('ZADD', base .. 'queued', due, id)
+  call('ZADD', K.queued, due, id)
   if not b.not_before then
     call('ZADD', base .. 'lane:' .. b.lane, due, id)
     place(b.lane)
@@ -111,9 +111,9 @@ end
 
 -- Takes a queued build out of line; the caller places its lane.
 local function leave_line(id, b)
-  call('ZREM', base .. 'queued', id)
+  call('ZREM', K.queued, id)
   call('ZREM', base .. 'lane:' .. b.lane, id)
-  call('ZREM', base .. 'timers', 'build:' .. id)
+  call('ZREM', K.timers, 'build:' .. id)
 end
 
 -- Sets how many watch a build through a dispatcher; its place in line follows.
@@ -153,14 +153,14 @@ local function keep_rule(pattern, rule)
     if over and (not ends or over < ends) then ends = over end
   end
   if rule.limit or rule.burst or rule.ban or rule.hold then
-    call('HSET', base .. 'rules', pattern, cjson.encode(rule))
+    call('HSET', K.rules, pattern, cjson.encode(rule))
   else
-    call('HDEL', base .. 'rules', pattern)
+    call('HDEL', K.rules, pattern)
   end
   if ends then
-    call('ZADD', base .. 'timers', ms(ends), 'rule:' .. pattern)
+    call('ZADD', K.timers, ms(ends), 'rule:' .. pattern)
   else
-    call('ZREM', base .. 'timers', 'rule:' .. pattern)
+    call('ZREM', K.timers, 'rule:' .. pattern)
   end
 end
 

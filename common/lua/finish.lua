@@ -11,14 +11,14 @@ local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
 local DURATION_MAX = 7200000 -- longer ones count as two hours: one must not spoil the mean of all
 
 -- How long a build's run took, in ms.
-local function duration(b) return math.max(1, math.min(now - (tonumber(b.claimed) or now), DURATION_MAX)) end
+local function duration(b) return max(1, min(now - (tonumber(b.claimed) or now), DURATION_MAX)) end
 
 -- The typical one of `count` durations and another: their geometric mean, in which the latest weighs a
 -- quarter at least, and counts as eight times as long as the others, or an eighth, at most.
 local function typical(mean, count, took)
   if not mean then return took end
-  local step = math.max(1 / 8, math.min(took / mean, 8))
-  return math.max(1, math.floor(mean * step ^ (1 / math.min(count + 1, 4)) + 0.5))
+  local step = max(1 / 8, min(took / mean, 8))
+  return max(1, floor(mean * step ^ (1 / min(count + 1, 4)) + 0.5))
 end
 
 -- What the queue knows of durations is worth most: a lane's own, and the mean of all lanes. Gives what
@@ -30,9 +30,9 @@ local function learn(b)
   lane.mean = typical(lane.mean, lane.succeeded, took)
   call('HSET', stats, 'mean', ms(lane.mean), 'succeeded', ms(lane.succeeded + 1))
   call('EXPIRE', stats, STATS_KEEP_S)
-  local known = math.min(T.mean_of + 1, 200)
+  local known = min(T.mean_of + 1, 200)
   local old = T.mean or 0
-  call('HSET', base .. 'totals', 'mean', ms(old + (took - old) / known), 'mean_of', ms(known))
+  call('HSET', K.totals, 'mean', ms(old + (took - old) / known), 'mean_of', ms(known))
   return lane, is_slow(lane.mean) ~= was_slow
 end
 
@@ -88,8 +88,8 @@ local function fail(id, b, worker, class, reason, node)
   if class == 'stuck' then b.stuck = b.stuck + 1 end
   local spent = b.failures + b.stuck
   if class ~= 'repository' and spent < ATTEMPTS_MAX and b.stuck < 2 then
-    local wait = math.min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(ARGV[11]) / 2)
-    local not_before = now + math.floor(wait)
+    local wait = min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(ARGV[11]) / 2)
+    local not_before = now + floor(wait)
     for _, field in ipairs({ 'class', class, 'reason', reason, 'log_tail', ARGV[9], 'failures', ms(b.failures),
       'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
     requeue(id, b, 'finish', not_before, kept)

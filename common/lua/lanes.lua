@@ -2,8 +2,8 @@
 --   Builds on prelude.lua.
 -- The place in line: long builds wait longer, popular ones less, nobody without bound.
 local function due_of(asked, expected, people, priority)
-  local crowd = math.max(1, math.min(people, T.people_max))
-  local due = asked + math.floor(math.min(T.patience * expected / crowd, T.overtake_max))
+  local crowd = max(1, min(people, T.people_max))
+  local due = asked + floor(min(T.patience * expected / crowd, T.overtake_max))
   if priority == 'background' then due = due + BACKGROUND end
   return due
 end
@@ -29,10 +29,10 @@ local function in_force(stop) return stop and (not stop['until'] or stop['until'
 -- lanes where there are no rules; whoever changes a rule empties both.
 local function resolve(lane)
   if resolved[lane] then return resolved[lane] end
-  if unruled == nil then unruled = call('HLEN', base .. 'rules') == 0 and {} end
+  if unruled == nil then unruled = call('HLEN', K.rules) == 0 and {} end
   if unruled then return unruled end
   local names = rule_names(lane)
-  local texts = call('HMGET', base .. 'rules', unpack(names))
+  local texts = call('HMGET', K.rules, unpack(names))
   local r = { own = texts[1] }
   for i, name in ipairs(names) do
     if texts[i] then
@@ -68,7 +68,7 @@ local function judge(lane, mean, taken)
   local r = resolve(lane)
   taken = taken or call('ZCARD', base .. 'permits:' .. lane)
   local limit = r.limit or T.limit
-  local burst = math.max(r.burst or T.burst, limit)
+  local burst = max(r.burst or T.burst, limit)
   local shared, shared_max = r.shared, r.shared_limit
   if not shared and is_slow(mean) then shared, shared_max = 'slow', T.slow_limit end
   local where
@@ -87,7 +87,7 @@ end
 
 local function shared_limit(name)
   if name == 'slow' then return T.slow_limit end
-  local text = call('HGET', base .. 'rules', name)
+  local text = call('HGET', K.rules, name)
   local rule = text and cjson.decode(text)
   -- Without its rule nothing limits it any more; its lanes are on their way to other sets.
   return rule and rule.together and in_force(rule) and rule.limit or math.huge
@@ -97,9 +97,9 @@ end
 local function refresh_shared(name)
   local head = call('ZRANGE', base .. 'lanes:shared:' .. name, '0', '0', 'WITHSCORES')
   if head[1] and call('ZCARD', base .. 'permits:shared:' .. name) < shared_limit(name) then
-    call('ZADD', base .. 'lanes', head[2], '@' .. name)
+    call('ZADD', K.lanes, head[2], '@' .. name)
   else
-    call('ZREM', base .. 'lanes', '@' .. name)
+    call('ZREM', K.lanes, '@' .. name)
   end
 end
 
@@ -139,10 +139,10 @@ end
 local function next_head(free)
   -- Until workers have said what still runs nothing is begun: it might run already.
   if T.refill_until > now then return nil end
-  local head = call('ZRANGE', base .. 'lanes', '0', '0', 'WITHSCORES')
+  local head = call('ZRANGE', K.lanes, '0', '0', 'WITHSCORES')
   local lane, score, set = head[1], tonumber(head[2]), 'lanes'
   if free * 2 > T.slots then
-    local burst = call('ZRANGE', base .. 'lanes:burst', '0', '0', 'WITHSCORES')
+    local burst = call('ZRANGE', K['lanes:burst'], '0', '0', 'WITHSCORES')
     if burst[1] and (not lane or tonumber(burst[2]) < score) then
       lane, score, set = burst[1], tonumber(burst[2]), 'lanes:burst'
     end
@@ -152,26 +152,26 @@ local function next_head(free)
 end
 
 local function free_slots()
-  return T.slots - call('ZCARD', base .. 'leases') - call('ZCARD', base .. 'orphans')
+  return T.slots - call('ZCARD', K.leases) - call('ZCARD', K.orphans)
 end
 
 -- Leaves a token for one worker if a build could start now: the one that takes it claims, and its
 -- claim leaves the next. While a token lies there nobody waits for one, so that one is enough.
 local function wake(free)
-  if call('LLEN', base .. 'wake') > 0 then return end
+  if call('LLEN', K.wake) > 0 then return end
   -- Not held back while the sum of free slots is 0: adopted runs, draining workers and orphans that
   -- nobody here can adopt take none of an idle worker's slots.
-  if next_head(free or free_slots()) then call('RPUSH', base .. 'wake', NOW) end
+  if next_head(free or free_slots()) then call('RPUSH', K.wake, NOW) end
 end
 
 -- Lanes under a pattern are placed anew in batches, by whoever reaps: the timer carries the cursor.
-local function replace_later(pattern) call('ZADD', base .. 'timers', NOW, 'replace:1:0:' .. pattern) end
+local function replace_later(pattern) call('ZADD', K.timers, NOW, 'replace:1:0:' .. pattern) end
 
 local function slots_changed(by)
   if by == 0 then return end
   local before = T.limit
-  call('HINCRBY', base .. 'totals', 'slots', by)
-  T = setmetatable({}, lazily)
+  call('HINCRBY', K.totals, 'slots', by)
+  forget_totals()
   if T.limit ~= before then replace_later('*') end
   refresh_shared('slow')
 end

@@ -7,7 +7,7 @@ operation('leave', ALWAYS, function()
     drop_worker(ARGV[3])
   else
     -- Its people are taken back in batches, by whoever reaps.
-    call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. ARGV[3])
+    call('ZADD', K.timers, NOW, 'dispatcher:' .. ARGV[3])
   end
   return { 'left' }
 end)

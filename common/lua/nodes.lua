@@ -17,13 +17,13 @@ function nodes.known(worker) return tonumber(call('HGET', base .. 'worker:' .. w
 
 -- How many of them may be avoided at once: a third, one where that is less than one. The only one is
 -- probed instead; of those that are not known none is avoided.
-local function avoidable(known) return known > 0 and math.max(1, math.floor(known / 3)) or 0 end
+local function avoidable(known) return known > 0 and max(1, floor(known / 3)) or 0 end
 
 -- The nodes of a place's cluster that are avoided, those first that will be longest.
 function nodes.avoided_at(where)
   local found, cluster = {}, cluster_of(where)
   if T.avoided == 0 then return found end
-  for _, node in ipairs(call('ZREVRANGEBYSCORE', base .. 'nodes', '+inf', '(' .. NOW, 'LIMIT', 0, NODE_READ)) do
+  for _, node in ipairs(call('ZREVRANGEBYSCORE', K.nodes, '+inf', '(' .. NOW, 'LIMIT', 0, NODE_READ)) do
     if call('HGET', base .. 'node:' .. node, 'cluster') == cluster then found[#found + 1] = node end
   end
   return found
@@ -44,13 +44,13 @@ end
 
 local function count_avoided(by)
   T.avoided = T.avoided + by
-  call('HINCRBY', base .. 'totals', 'avoided', by)
+  call('HINCRBY', K.totals, 'avoided', by)
 end
 
 -- Takes a node back among those that builds go to.
 function nodes.take_back(node)
-  if call('ZREM', base .. 'nodes', node) == 1 then count_avoided(-1) end
-  call('ZREM', base .. 'timers', 'node:' .. node)
+  if call('ZREM', K.nodes, node) == 1 then count_avoided(-1) end
+  call('ZREM', K.timers, 'node:' .. node)
   call('DEL', base .. 'node:' .. node)
 end
 
@@ -69,13 +69,13 @@ function nodes.count_failure(node, where, known, lane, at, reason)
   call('ZREMRANGEBYSCORE', failures, '-inf', ms(now - NODE_KEEP_MS))
   call('ZADD', failures, 'GT', ms(at), lane)
   call('EXPIRE', failures, NODE_KEEP_MS / 1000)
-  local already = (tonumber(call('ZSCORE', base .. 'nodes', node)) or 0) > now
+  local already = (tonumber(call('ZSCORE', K.nodes, node)) or 0) > now
   local near = call('ZRANGEBYSCORE', failures, ms(at - NODE_WINDOW_MS), ms(at + NODE_WINDOW_MS),
     'WITHSCORES', 'LIMIT', 0, NODE_READ)
   if not already and not (crowded(near) and #nodes.avoided_at(where) < avoidable(known)) then return end
   local key, over = base .. 'node:' .. node, ms(now + NODE_AVOID_MS)
-  if call('ZADD', base .. 'nodes', over, node) == 1 then count_avoided(1) end
-  call('ZADD', base .. 'timers', over, 'node:' .. node)
+  if call('ZADD', K.nodes, over, node) == 1 then count_avoided(1) end
+  call('ZADD', K.timers, over, 'node:' .. node)
   call('HSET', key, 'cluster', cluster_of(where), 'reason', reason, 'lanes', ms(#near / 2))
   if not already then
     call('HSET', key, 'since', NOW)
@@ -105,7 +105,7 @@ end
 -- the class and the reason.
 function nodes.blame(id, b, node, worker, certain, cause, class, reason)
   local kept, known = {}, nodes.known(worker)
-  local function is_bad(name) return T.avoided > 0 and call('ZSCORE', base .. 'nodes', name) end
+  local function is_bad(name) return T.avoided > 0 and call('ZSCORE', K.nodes, name) end
   if certain then
     nodes.count_failure(node, b.place, known, b.lane, now, reason)
   else

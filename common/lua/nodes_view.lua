@@ -4,7 +4,7 @@
 -- Returns: {'nodes', now, (node, until, since, cluster, reason, lanes, probed or '')…}
 operation('nodes_view', READS, function()
   local reply = { 'nodes', NOW }
-  local page = call('ZREVRANGEBYSCORE', base .. 'nodes', '+inf', '(' .. NOW, 'WITHSCORES', 'LIMIT', 0, NODE_READ)
+  local page = call('ZREVRANGEBYSCORE', K.nodes, '+inf', '(' .. NOW, 'WITHSCORES', 'LIMIT', 0, NODE_READ)
   for i = 1, #page, 2 do
     local v = call('HMGET', base .. 'node:' .. page[i], 'since', 'cluster', 'reason', 'lanes', 'probed')
     reply[#reply + 1], reply[#reply + 2] = page[i], ms(tonumber(page[i + 1]))

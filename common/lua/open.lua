@@ -11,18 +11,18 @@ register('open', ALWAYS, function(keys, args)
   if schema and string.match(schema, '^(%d+)%.') ~= '1' then return { 'schema', schema } end
   if not schema then
     call('SET', KEYS[1], ARGV[2])
-    call('HSET', base .. 'totals', 'opened', NOW)
-    if ARGV[4] == '1' then call('SET', base .. 'simulation', '1') end
+    call('HSET', K.totals, 'opened', NOW)
+    if ARGV[4] == '1' then call('SET', K.simulation, '1') end
   end
-  call('SETNX', base .. 'born', ARGV[3])
-  local born = call('GET', base .. 'born')
+  call('SETNX', K.born, ARGV[3])
+  local born = call('GET', K.born)
   if ARGV[5] ~= '' and ARGV[5] ~= born then
     -- The window begins with the life, whoever says so and when: one who comes late reopens nothing.
-    local over = (tonumber(call('HGET', base .. 'totals', 'opened')) or 0) + tonumber(ARGV[6])
+    local over = (tonumber(call('HGET', K.totals, 'opened')) or 0) + tonumber(ARGV[6])
     if over > now then
-      call('HSET', base .. 'totals', 'refill_until', ms(over))
+      call('HSET', K.totals, 'refill_until', ms(over))
       -- Somebody reaps when it is over, and wakes a worker.
-      call('ZADD', base .. 'timers', ms(over), 'refill:')
+      call('ZADD', K.timers, ms(over), 'refill:')
     end
   end
   return { 'open', born }

@@ -5,9 +5,9 @@
 -- Invariants: I6, I7
 operation('people', ALWAYS, function()
   local dispatcher = ARGV[2]
-  local fresh = call('ZADD', base .. 'dispatchers', NOW, dispatcher)
-  call('ZADD', base .. 'timers', ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
+  local fresh = call('ZADD', K.dispatchers, NOW, dispatcher)
+  call('ZADD', K.timers, ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
   for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end
   wake()
-  return { 'counted', ms(fresh), call('GET', base .. 'born') or '', T.refill_until > now and '1' or '0' }
+  return { 'counted', ms(fresh), call('GET', K.born) or '', T.refill_until > now and '1' or '0' }
 end)

@@ -1,9 +1,12 @@
 -- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, telling what
 --   happened. The library is this file, lanes.lua, ends.lua and nodes.lua, then one file for each operation.
 --   Redis compiles it once; what a call needs anew is set by begin().
-local call, base, KEYS, ARGV -- this call's way to Redis, the start of its keys, its words
+local format, floor, min, max
+local call, KEYS, ARGV       -- this call's way to Redis, its keys and words
+local schema_key, base       -- {prefix}:schema, and what all keys begin with
+local K                      -- the keys of which there is one each, by name
 local now, NOW               -- this call's time in Unix ms, as a number and as text
-local T                      -- totals and policy, each read when it is first asked for
+local T = {}                 -- totals and policy, read when they are first asked for
 local resolved, unruled      -- what this call has read of rules, see resolve()
 
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
@@ -15,51 +18,78 @@ local STATS_KEEP_S = '15552000'  -- 180 days: how long a lane's durations stay a
 -- Numbers leave Lua as text: tostring gives 1.764e+12, and replies cut numbers to integers.
 -- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f. What is text
 -- already is best left so: this takes as long as a small command.)
-local function ms(number) return string.format('%d', number) end
+local function ms(number) return format('%d', number) end
 
--- What is asked for comes with those that go with it.
+-- What T is asked for comes with those that go with it. (It is one table for all calls: to fill a new
+-- one takes Redis as long as some commands.)
 local lazily = {
-  __index = function(t, name)
+  __index = function(_, name)
     if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
       or name == 'mean' then
-      local v = call('HMGET', base .. 'totals', 'patience', 'overtake_max', 'people_max', 'refill_until', 'mean')
-      t.patience = tonumber(v[1]) or 30
-      t.overtake_max = tonumber(v[2]) or 4 * HOUR
-      t.people_max = tonumber(v[3]) or 200
-      t.refill_until = tonumber(v[4]) or 0
-      t.mean = tonumber(v[5]) or false
+      local v = call('HMGET', K.totals, 'patience', 'overtake_max', 'people_max', 'refill_until', 'mean')
+      T.patience = tonumber(v[1]) or 30
+      T.overtake_max = tonumber(v[2]) or 4 * HOUR
+      T.people_max = tonumber(v[3]) or 200
+      T.refill_until = tonumber(v[4]) or 0
+      T.mean = tonumber(v[5]) or false
     else
-      local v = call('HMGET', base .. 'totals', 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
+      local v = call('HMGET', K.totals, 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
         'mean', 'mean_of', 'avoided', 'refill_until')
       local slots = tonumber(v[1]) or 0
-      t.slots = slots
-      t.background = tonumber(v[2]) or 0
-      t.background_max = math.max(1, math.floor(slots * 3 / 4))
-      t.limit = tonumber(v[3]) or (slots < 4 and 1 or 2)
-      t.burst = math.max(tonumber(v[4]) or 3, t.limit)
-      t.slow_after = tonumber(v[5]) or HOUR
-      t.slow_limit = tonumber(v[6]) or math.max(1, math.floor(slots / 2))
-      t.mean = tonumber(v[7]) or false
-      t.mean_of = tonumber(v[8]) or 0
-      t.avoided = tonumber(v[9]) or 0 -- nodes that are
-      t.refill_until = tonumber(v[10]) or 0
+      T.slots = slots
+      T.background = tonumber(v[2]) or 0
+      T.background_max = max(1, floor(slots * 3 / 4))
+      T.limit = tonumber(v[3]) or (slots < 4 and 1 or 2)
+      T.burst = max(tonumber(v[4]) or 3, T.limit)
+      T.slow_after = tonumber(v[5]) or HOUR
+      T.slow_limit = tonumber(v[6]) or max(1, floor(slots / 2))
+      T.mean = tonumber(v[7]) or false
+      T.mean_of = tonumber(v[8]) or 0
+      T.avoided = tonumber(v[9]) or 0 -- nodes that are
+      T.refill_until = tonumber(v[10]) or 0
     end
-    return rawget(t, name)
+    return rawget(T, name)
   end,
 }
 
+-- Has T read anew.
+local function forget_totals()
+  T.patience, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
+  T.slots, T.background, T.background_max, T.limit, T.burst = nil, nil, nil, nil, nil
+  T.slow_after, T.slow_limit, T.mean_of, T.avoided = nil, nil, nil, nil
+end
+
+local function keys_under(prefix)
+  return setmetatable({}, {
+    __index = function(keys, name)
+      local key = prefix .. name
+      keys[name] = key
+      return key
+    end,
+  })
+end
+
 -- Redis passes on to the next call what a module's locals hold: each call begins here.
 local function begin(keys, args)
-  call, KEYS, ARGV = redis.call, keys, args
-  base = string.sub(keys[1], 1, -7)
+  if not call then
+    -- While a library is loaded there is nothing to call yet, not even Lua's own functions.
+    call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
+    setmetatable(T, lazily)
+  end
+  KEYS, ARGV = keys, args
+  if keys[1] ~= schema_key then
+    schema_key = keys[1]
+    base = string.sub(schema_key, 1, -7)
+    K = keys_under(base)
+  end
   if args[1] == '' then
     local time = call('TIME')
-    now = time[1] * 1000 + math.floor(time[2] / 1000)
+    now = time[1] * 1000 + floor(time[2] / 1000)
   else
     now = tonumber(args[1])
   end
   NOW = ms(now)
-  T = setmetatable({}, lazily)
+  forget_totals()
   resolved, unruled = {}, nil
 end
 
@@ -68,7 +98,7 @@ local function gate()
   local schema = call('GET', KEYS[1])
   if not schema then return { 'emptied' } end
   if string.match(schema, '^(%d+)%.') ~= '1' then return { 'schema', schema } end
-  if ARGV[1] ~= '' and call('EXISTS', base .. 'simulation') == 0 then
+  if ARGV[1] ~= '' and call('EXISTS', K.simulation) == 0 then
     return redis.error_reply('ERR a time was given to a queue that is not simulated')
   end
 end
@@ -126,13 +156,13 @@ end
 
 local function tell(id, lane, state, seq)
   local EVENTS_MAX = '10000' -- as text, like all that Redis is only handed: a number takes it longer
-  call('XADD', base .. 'events', 'MAXLEN', '~', EVENTS_MAX, '*',
+  call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*',
     'build', id, 'lane', lane, 'state', state, 'seq', seq)
 end
 
 local function audit(by, act, what, detail)
   local AUDIT_MAX = '100000'
-  call('XADD', base .. 'audit', 'MAXLEN', '~', AUDIT_MAX, '*',
+  call('XADD', K.audit, 'MAXLEN', '~', AUDIT_MAX, '*',
     'at', NOW, 'by', by, 'act', act, 'what', what, 'detail', detail)
 end
 

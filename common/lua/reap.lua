@@ -8,20 +8,20 @@ operation('reap', ALWAYS, function()
   local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS = 100, 3000, 1000, 600000
 
   -- After a silence it was Redis that was away, not the workers: they get one lease to come back.
-  local seen = call('HMGET', base .. 'totals', 'reaped', 'quiet_until')
+  local seen = call('HMGET', K.totals, 'reaped', 'quiet_until')
   local quiet_until = tonumber(seen[2]) or 0
   -- Written by a clock that was ahead and has been set right.
   if quiet_until > now + tonumber(ARGV[2]) then quiet_until = 0 end
   if seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
     quiet_until = now + tonumber(ARGV[2])
-    call('HSET', base .. 'totals', 'reaped', NOW, 'quiet_until', ms(quiet_until))
+    call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
   else
-    call('HSET', base .. 'totals', 'reaped', NOW)
+    call('HSET', K.totals, 'reaped', NOW)
   end
 
   local function places_of_workers()
     local places = {}
-    for _, worker in ipairs(call('ZRANGE', base .. 'workers', 0, BATCH - 1)) do
+    for _, worker in ipairs(call('ZRANGE', K.workers, 0, BATCH - 1)) do
       local where = call('HGET', base .. 'worker:' .. worker, 'place')
       if where then places[where] = true end
     end
@@ -30,10 +30,10 @@ operation('reap', ALWAYS, function()
 
   local orphaned, lost = 0, 0
   if now >= quiet_until then
-    for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'leases', '-inf', NOW, 'LIMIT', 0, BATCH)) do
+    for _, id in ipairs(call('ZRANGEBYSCORE', K.leases, '-inf', NOW, 'LIMIT', 0, BATCH)) do
       local b = load(id)
       if not b.state or is_ended(b.state) then
-        call('ZREM', base .. 'leases', id)
+        call('ZREM', K.leases, id)
       elseif string.match(b.place or '', '^process:') then
         -- The supervisor has ended the run before its lease did; nobody else could adopt it.
         lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
@@ -49,7 +49,7 @@ operation('reap', ALWAYS, function()
       end
     end
     -- A run whose place has no worker left is lost to those of other places.
-    local stranded = call('ZRANGEBYSCORE', base .. 'orphans', '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)
+    local stranded = call('ZRANGEBYSCORE', K.orphans, '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)
     local places = stranded[1] and places_of_workers() or {}
     for _, id in ipairs(stranded) do
       local b = load(id)
@@ -58,7 +58,7 @@ operation('reap', ALWAYS, function()
         lost = lost + 1
       end
     end
-    if orphaned > 0 then call('PUBLISH', base .. 'orphans', 'orphans') end
+    if orphaned > 0 then call('PUBLISH', K.orphans, 'orphans') end
   end
 
   local due = {}
@@ -74,10 +74,10 @@ operation('reap', ALWAYS, function()
   function due.worker(id) drop_worker(id) end
 
   function due.dispatcher(id)
-    call('ZREM', base .. 'dispatchers', id)
+    call('ZREM', K.dispatchers, id)
     local watched = call('SRANDMEMBER', base .. 'watched:' .. id, BATCH)
     for _, build in ipairs(watched) do count_watchers(build, id, 0) end
-    if #watched == BATCH then call('ZADD', base .. 'timers', NOW, 'dispatcher:' .. id) end
+    if #watched == BATCH then call('ZADD', K.timers, NOW, 'dispatcher:' .. id) end
   end
 
   function due.node(node)
@@ -86,7 +86,7 @@ operation('reap', ALWAYS, function()
   end
 
   function due.rule(pattern)
-    local text = call('HGET', base .. 'rules', pattern)
+    local text = call('HGET', K.rules, pattern)
     if not text then return end
     audit('fairlane', 'rule ended', pattern, 'its time was over')
     keep_rule(pattern, cjson.decode(text))
@@ -114,33 +114,33 @@ operation('reap', ALWAYS, function()
     cursor = page[1]
     if cursor == '0' then index = index + 1 end
     if sets[index] then
-      call('ZADD', base .. 'timers', NOW, 'replace:' .. ms(index) .. ':' .. cursor .. ':' .. pattern)
+      call('ZADD', K.timers, NOW, 'replace:' .. ms(index) .. ':' .. cursor .. ':' .. pattern)
     end
   end
 
-  local timers = call('ZRANGEBYSCORE', base .. 'timers', '-inf', NOW, 'LIMIT', 0, BATCH)
+  local timers = call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BATCH)
   -- Each of these is a batch of its own: one a call, so that a reap stays bounded.
   local BATCHES, batched = { replace = true, dispatcher = true }, false
   for _, timer in ipairs(timers) do
     local kind, rest = string.match(timer, '^(%a+):(.*)$')
     if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then
       -- They get the same time to come back as leases.
-      call('ZADD', base .. 'timers', ms(quiet_until), timer)
+      call('ZADD', K.timers, ms(quiet_until), timer)
     elseif not (BATCHES[kind] and batched) then
-      call('ZREM', base .. 'timers', timer)
+      call('ZREM', K.timers, timer)
       batched = batched or BATCHES[kind]
       if due[kind] then due[kind](rest) end
     end
   end
 
-  local old = call('ZRANGEBYSCORE', base .. 'ended', '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
-  if old[1] then call('ZREM', base .. 'ended', unpack(old)) end
+  local old = call('ZRANGEBYSCORE', K.ended, '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
+  if old[1] then call('ZREM', K.ended, unpack(old)) end
   wake()
 
   local next_due = now + SLEEP_MAX_MS
   for _, set in ipairs({ 'leases', 'timers' }) do
     local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
-    if head[1] then next_due = math.min(next_due, math.max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
+    if head[1] then next_due = min(next_due, max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
   end
-  return { 'reaped', ms(math.max(0, next_due - now)), ms(orphaned), ms(lost), ms(#timers) }
+  return { 'reaped', ms(max(0, next_due - now)), ms(orphaned), ms(lost), ms(#timers) }
 end)

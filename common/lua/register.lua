@@ -27,8 +27,8 @@ operation('register', ALWAYS, function()
   local function lease_to(build, b, token)
     local state = started ~= '' and 'running' or 'starting'
     b.seq = b.seq + 1
-    call('ZREM', base .. 'orphans', build)
-    call('ZADD', base .. 'leases', ms(now + lease), build)
+    call('ZREM', K.orphans, build)
+    call('ZADD', K.leases, ms(now + lease), build)
     call('HSET', base .. 'build:' .. build, 'state', state, 'epoch', ms(token), 'worker', worker, 'place', where_runs,
       'seq', ms(b.seq), 'attempt', ms(attempt), 'claimed', claimed, 'started', started, 'node', ARGV[12],
       'registered', mark(ms(token)))
@@ -45,7 +45,7 @@ operation('register', ALWAYS, function()
     local background = b.priority == 'background'
     if background then
       T.background = T.background + 1
-      call('HINCRBY', base .. 'totals', 'background', 1)
+      call('HINCRBY', K.totals, 'background', 1)
     end
     call('HSET', base .. 'build:' .. build, 'shared', shared or '',
       'bg', background and '1' or '', 'not_before', '', 'note', '')
@@ -71,7 +71,7 @@ operation('register', ALWAYS, function()
       started = b.started or started
       return lease_to(id, b, known)
     end
-    call('ZADD', base .. 'leases', ms(now + lease), id)
+    call('ZADD', K.leases, ms(now + lease), id)
     return held(id, b.epoch)
   end
   if b.state and known >= epoch then return { 'stale' } end
@@ -80,7 +80,7 @@ operation('register', ALWAYS, function()
   end
 
   -- The holder keeps its token; whoever takes over from it gets a later one.
-  local token = worker == holder and epoch or math.max(epoch + 1, now)
+  local token = worker == holder and epoch or max(epoch + 1, now)
   if live(b) then return lease_to(id, b, token) end
   if b.state == 'queued' then
     leave_line(id, b)
@@ -93,7 +93,7 @@ operation('register', ALWAYS, function()
   if o.state and is_ended(o.state) then o = {} end
   local asked_for = o.state and call('HMGET', base .. 'build:' .. other, 'repo', 'ref', 'args')
   local same = asked_for and asked_for[1] == ARGV[14] and asked_for[2] == ARGV[15] and asked_for[3] == ARGV[19]
-  local expected = math.floor(stats_of(lane).mean or T.mean or 180000)
+  local expected = floor(stats_of(lane).mean or T.mean or 180000)
   local build = base .. 'build:' .. id
   call('HSET', build, 'lane', lane, 'repo', ARGV[14], 'ref', ARGV[15], 'image', image, 'name', ARGV[17],
     'priority', priority, 'args', ARGV[19], 'push', ARGV[20], 'labels', ARGV[21], 'secrets', '', 'asked', ms(asked),
@@ -108,7 +108,7 @@ operation('register', ALWAYS, function()
   local function move(reason)
     call('HSET', build, 'state', 'cancelled', 'ended', NOW, 'moved', other, 'reason', reason .. other)
     call('EXPIRE', build, KEEP_S)
-    call('ZADD', base .. 'ended', NOW, id)
+    call('ZADD', K.ended, NOW, id)
     tell(id, lane, 'cancelled', 1)
   end
   if o.state ~= 'queued' or not same then
@@ -117,5 +117,5 @@ operation('register', ALWAYS, function()
   end
   move('Redis had lost it; its run was taken over by ')
   leave_line(other, o)
-  return hold(other, o, math.max(token, (tonumber(o.epoch) or 0) + 1))
+  return hold(other, o, max(token, (tonumber(o.epoch) or 0) + 1))
 end)

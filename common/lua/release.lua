@@ -15,7 +15,7 @@ operation('release', ALWAYS, function()
   if mode == 'handover' then
     if b.state ~= 'orphaned' then
       orphan(id, b)
-      call('PUBLISH', base .. 'orphans', 'orphans')
+      call('PUBLISH', K.orphans, 'orphans')
     end
   else
     lose(id, b, 'release', ARGV[6])

@@ -18,7 +18,7 @@ operation('renew', ALWAYS, function()
         -- Nobody has adopted it: its holder was only slow.
         local seq = next_seq(b)
         local state = b.started and 'running' or 'starting'
-        call('ZREM', base .. 'orphans', id)
+        call('ZREM', K.orphans, id)
         call('HSET', base .. 'build:' .. id, 'state', state, 'seq', seq)
         tell(id, b.lane, state, seq)
       end
@@ -30,7 +30,7 @@ operation('renew', ALWAYS, function()
       verdicts[#verdicts + 1] = lost and 'unknown' or 'stale'
     end
   end
-  if renewed[1] then call('ZADD', base .. 'leases', unpack(renewed)) end
+  if renewed[1] then call('ZADD', K.leases, unpack(renewed)) end
 
   local key = base .. 'worker:' .. worker
   local known = call('HMGET', key, 'counted', 'drain')
@@ -38,13 +38,13 @@ operation('renew', ALWAYS, function()
   local draining = ARGV[8] == '1' or drain
   local counted = draining and 0 or tonumber(ARGV[6])
   -- A paused one has no free slots; what it runs goes on.
-  if paused ~= '' then counted = math.min(counted, tonumber(ARGV[7])) end
+  if paused ~= '' then counted = min(counted, tonumber(ARGV[7])) end
   local change = counted - (tonumber(known[1]) or 0)
   call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', ARGV[5], 'slots', ARGV[6], 'running', ARGV[7],
     'draining', ARGV[8], 'counted', ms(counted), 'paused', paused, 'nodes', ARGV[11])
   call('EXPIRE', key, KEEP_S)
-  call('ZADD', base .. 'workers', NOW, worker)
-  call('ZADD', base .. 'timers', expiry, 'worker:' .. worker)
+  call('ZADD', K.workers, NOW, worker)
+  call('ZADD', K.timers, expiry, 'worker:' .. worker)
   if change ~= 0 then
     slots_changed(change)
     wake()
@@ -56,6 +56,6 @@ operation('renew', ALWAYS, function()
     if only and probe_at > now then startable = false end
     for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
   end
-  return { 'renewed', call('GET', base .. 'born') or '', drain and '1' or '0', startable and '1' or '0',
-    ms(call('ZCARD', base .. 'orphans')), unpack(verdicts) }
+  return { 'renewed', call('GET', K.born) or '', drain and '1' or '0', startable and '1' or '0',
+    ms(call('ZCARD', K.orphans)), unpack(verdicts) }
 end)

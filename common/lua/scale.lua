@@ -10,35 +10,35 @@ operation('scale', READS, function()
   local function add(lane, room)
     local queued = call('ZCARD', base .. 'lane:' .. lane)
     local urgent = call('ZCOUNT', base .. 'lane:' .. lane, '-inf', ms(now + BACKGROUND / 2))
-    people = people + math.min(urgent, room)
-    background = background + math.min(queued - urgent, math.max(0, room - urgent))
-    return math.min(queued, room)
+    people = people + min(urgent, room)
+    background = background + min(queued - urgent, max(0, room - urgent))
+    return min(queued, room)
   end
 
   local function room_of(lane)
     local _, taken, limit = judge(lane, stats_of(lane).mean)
-    return math.max(0, limit - taken)
+    return max(0, limit - taken)
   end
 
   local read = 0
-  for _, lane in ipairs(call('ZRANGE', base .. 'lanes', '0', ms(most - 1))) do
+  for _, lane in ipairs(call('ZRANGE', K.lanes, '0', ms(most - 1))) do
     local name = string.match(lane, '^@(.*)$')
     if name then
       local left = shared_limit(name) - call('ZCARD', base .. 'permits:shared:' .. name)
       for _, shared in ipairs(call('ZRANGE', base .. 'lanes:shared:' .. name, '0', ms(most - 1))) do
         if left <= 0 or read >= most then break end
         read = read + 1
-        left = left - add(shared, math.min(left, room_of(shared)))
+        left = left - add(shared, min(left, room_of(shared)))
       end
     else
       read = read + 1
       add(lane, room_of(lane))
     end
   end
-  people = people + math.max(0, call('ZCARD', base .. 'lanes') - most)
+  people = people + max(0, call('ZCARD', K.lanes) - most)
 
-  local running = call('ZCARD', base .. 'leases') + call('ZCARD', base .. 'orphans')
+  local running = call('ZCARD', K.leases) + call('ZCARD', K.orphans)
   -- Background builds get three quarters of the slots.
-  local wanted = math.max(running + people + background, math.ceil((T.background + background) * 4 / 3))
-  return { 'scale', ms(call('ZCARD', base .. 'queued')), ms(people + background), ms(running), ms(T.slots), ms(wanted) }
+  local wanted = max(running + people + background, math.ceil((T.background + background) * 4 / 3))
+  return { 'scale', ms(call('ZCARD', K.queued)), ms(people + background), ms(running), ms(T.slots), ms(wanted) }
 end)

@@ -5,7 +5,7 @@
 -- Invariants: I2, I5
 operation('set_rule', ALWAYS, function()
   local pattern, text, by = ARGV[2], ARGV[3], ARGV[4]
-  local existed = call('HEXISTS', base .. 'rules', pattern)
+  local existed = call('HEXISTS', K.rules, pattern)
   if text ~= '' or existed == 1 then audit(by, text == '' and 'rule removed' or 'rule set', pattern, text) end
   local rule = {}
   if text ~= '' then

@@ -11,23 +11,23 @@ operation('snapshot', READS, function()
   local function put(value) reply[#reply + 1] = value end
   for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(ms(call('ZCARD', base .. set))) end
   put(ms(T.slots))
-  put(ms(tonumber(call('HGET', base .. 'totals', 'people')) or 0))
+  put(ms(tonumber(call('HGET', K.totals, 'people')) or 0))
   put(ms(T.background))
   put(ms(T.background_max))
   put(T.mean and ms(T.mean) or '')
   for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do put(ms(call('ZCARD', base .. set))) end
   local oldest
-  for _, id in ipairs(call('ZRANGE', base .. 'queued', 0, OLDEST_READ - 1)) do
+  for _, id in ipairs(call('ZRANGE', K.queued, 0, OLDEST_READ - 1)) do
     local asked = tonumber(call('HGET', base .. 'build:' .. id, 'asked'))
     if asked and (not oldest or asked < oldest) then oldest = asked end
   end
   put(oldest and ms(oldest) or '')
-  put(ms(call('ZCARD', base .. 'ended')))
+  put(ms(call('ZCARD', K.ended)))
   -- Who takes no builds is looked at only where it may be what builds wait for.
-  local taking, paused, why, only, probe_at = call('ZCARD', base .. 'workers'), 0, '', nil, nil
+  local taking, paused, why, only, probe_at = call('ZCARD', K.workers), 0, '', nil, nil
   if taking > 0 and (free_slots() <= 0 or T.avoided > 0) then
     taking = 0
-    for _, worker in ipairs(call('ZRANGE', base .. 'workers', 0, WORKERS_READ - 1)) do
+    for _, worker in ipairs(call('ZRANGE', K.workers, 0, WORKERS_READ - 1)) do
       local v = call('HMGET', base .. 'worker:' .. worker, 'draining', 'drain', 'paused', 'place', 'nodes')
       if v[1] == '1' or v[2] == '1' then
         -- Its slots are not counted.

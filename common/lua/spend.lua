@@ -9,7 +9,7 @@ operation('spend', ADDS, function()
   local moved = {}
   for i = 2, #ARGV, 3 do
     local key, per = base .. 'spent:' .. ARGV[i], tonumber(ARGV[i + 2])
-    local back = math.max(tonumber(call('GET', key)) or 0, now) + per / tonumber(ARGV[i + 1])
+    local back = max(tonumber(call('GET', key)) or 0, now) + per / tonumber(ARGV[i + 1])
     local over = back - now - per
     -- What division loses is no reason to refuse.
     if over > 0.01 then return { 'limited', ARGV[i], ms(math.ceil(over)) } end
@@ -17,7 +17,7 @@ operation('spend', ADDS, function()
   end
 
   for _, client in ipairs(moved) do
-    call('SET', client[1], string.format('%.3f', client[2]), 'PX', ms(math.ceil(client[2] - now)))
+    call('SET', client[1], format('%.3f', client[2]), 'PX', ms(math.ceil(client[2] - now)))
   end
   return { 'spent' }
 end)

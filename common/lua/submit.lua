@@ -13,7 +13,7 @@ local dispatcher, watched -- through which they come, and the builds that it wat
 
 -- A build's place in line, from 1.
 local function place_of(id)
-  local rank = call('ZRANK', base .. 'queued', id)
+  local rank = call('ZRANK', K.queued, id)
   return rank and ms(rank + 1) or ''
 end
 
@@ -29,11 +29,11 @@ local function note_watched()
   if not watched[1] then return end
   call('SADD', base .. 'watched:' .. dispatcher, unpack(watched))
   -- One that has said goodbye, or has not sent a heartbeat yet, is forgotten all the same.
-  call('ZADD', base .. 'timers', 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
+  call('ZADD', K.timers, 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
   count_people(#watched)
 end
 
-local function expected_of(stats) return math.floor(stats.mean or T.mean or 180000) end
+local function expected_of(stats) return floor(stats.mean or T.mean or 180000) end
 
 local function answer(tag, id, b)
   return { tag, id, b.state, ms(b.attempt), ms(b.people), place_of(id), ms(b.expected) }
@@ -47,7 +47,7 @@ local function join(known, b, id, stats, priority, secrets, force)
     b.priority = 'interactive'
     fields[#fields + 1], fields[#fields + 2] = 'priority', 'interactive'
     if b.bg then
-      call('HINCRBY', base .. 'totals', 'background', -1)
+      call('HINCRBY', K.totals, 'background', -1)
       T.background = T.background - 1
       fields[#fields + 1], fields[#fields + 2] = 'bg', ''
     end
@@ -90,7 +90,7 @@ local function ask(at)
     end
   end
 
-  if call('ZCARD', base .. 'queued') >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
+  if call('ZCARD', K.queued) >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
   local in_lane = base .. 'lane:' .. lane
   if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
   local people, expects = watch(id), expected_of(stats)
@@ -102,7 +102,7 @@ local function ask(at)
   if secrets ~= '' then call('HSET', build, 'secrets', secrets) end
   if force then call('HSET', build, 'forced', '1') end
   call('SET', of_image, id)
-  call('ZADD', base .. 'queued', due, id)
+  call('ZADD', K.queued, due, id)
   call('ZADD', in_lane, due, id)
   if stats.at then
     came_in(lane, stats.at, id, due)

@@ -6,10 +6,12 @@
 //! scripts take turns with them, to tell what of our distance to it are commands and what is Lua.
 
 use anyhow::{Context, Result, bail};
+use fairlane_common::Queue;
 use fairlane_common::id::{BuildId, Lane, Token};
 use fairlane_common::queue::Policy;
 use fairlane_common::trace::{Flat, LaneHead, Recorder};
 use fairlane_common::yardstick::{Bare, RedisCost};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::drain::{claim, finish};
@@ -48,7 +50,9 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
     at_once(0..n, FILL_AT_ONCE, |i| async move { scene.submit(i, i % lanes).await.map(drop) }).await?;
     let memory = scene.queue.link().redis_cost().await?.memory_bytes;
     let profile = profile::run(scene, n, lanes).await?;
-    let mut bench = Bench { scene, lanes, next: n + 1 };
+    // Requests of one process go to Redis together: here each is to be a call of its own.
+    let askers = try_join_all((0..CALLS).map(|_| scene.another_queue())).await?;
+    let mut bench = Bench { scene, askers, lanes, next: n + 1 };
     let recorded = bench.record().await?;
     let mut operations: [Operation; 3] = Default::default();
     for (operation, recorded) in operations.iter_mut().zip(&recorded) {
@@ -105,6 +109,7 @@ impl Operation {
 
 struct Bench<'a> {
     scene: &'a Scene,
+    askers: Vec<Queue>,
     lanes: u32,
     next: u32,
 }
@@ -158,26 +163,22 @@ impl Bench<'_> {
         Ok(Recorded { flat, names })
     }
 
-    /// A turn of each operation: ours, then the flat script, one call after the other.
+    /// A turn of each operation: ours, then the flat script; each turn's calls are sent at once.
     async fn turn(&mut self, recorded: &[Recorded; 3], operations: &mut [Operation; 3]) -> Result<()> {
         let scene = self.scene;
         let [submit, claims, finishes] = recorded;
         let ours: Vec<(u32, u32)> = (0..CALLS).map(|_| self.new_build()).collect();
         let flat = self.names_of_new().await?;
         let start = self.cost().await?;
-        for (number, lane) in ours {
-            scene.submit(number, lane).await?;
-        }
+        let askers = self.askers.iter().zip(ours);
+        try_join_all(askers.map(|(queue, (number, lane))| scene.submit_through(queue, number, lane))).await?;
         let between = self.cost().await?;
         self.replay(submit, &flat).await?;
         let flat = script_us(&between, &self.cost().await?);
         operations[0].add(script_us(&start, &between), flat, self.bare(Bare::Enqueue).await?);
 
         let start = self.cost().await?;
-        let mut held: Vec<Token> = Vec::new();
-        for _ in 0..CALLS {
-            held.extend(claim(scene, 1).await?.into_iter().map(|claimed| claimed.token));
-        }
+        let held = try_join_all((0..CALLS).map(|_| claim(scene, 1))).await?;
         let ours = script_us(&start, &self.cost().await?);
         let taken = self.names_of_next().await?;
         let between = self.cost().await?;
@@ -185,10 +186,9 @@ impl Bench<'_> {
         let flat = script_us(&between, &self.cost().await?);
         operations[1].add(ours, flat, self.bare(Bare::Take).await?);
 
+        let held: Vec<Token> = held.into_iter().flatten().map(|claimed| claimed.token).collect();
         let start = self.cost().await?;
-        for token in &held {
-            finish(scene, token).await?;
-        }
+        try_join_all(held.iter().map(|token| finish(scene, token))).await?;
         let between = self.cost().await?;
         self.replay(finishes, &taken).await?;
         let flat = script_us(&between, &self.cost().await?);
@@ -199,7 +199,7 @@ impl Bench<'_> {
     /// What a script of the bare queue costs.
     async fn bare(&self, operation: Bare) -> Result<f64> {
         let start = self.cost().await?;
-        rival::own(self.scene, &[operation], CALLS, 1, &"x".repeat(PAYLOAD_BYTES)).await?;
+        rival::own(self.scene, &[operation], CALLS, CALLS, &"x".repeat(PAYLOAD_BYTES)).await?;
         Ok(script_us(&start, &self.cost().await?))
     }
 
@@ -232,9 +232,8 @@ impl Bench<'_> {
         let pairs = |call: &Vec<String>| -> Vec<(String, String)> {
             recorded.names.iter().cloned().zip(call.iter().cloned()).collect()
         };
-        for call in calls {
-            recorded.flat.run(queue.link(), &pairs(call), now).await?;
-        }
+        let calls: Vec<_> = calls.iter().map(pairs).collect();
+        try_join_all(calls.iter().map(|names| recorded.flat.run(queue.link(), names, now))).await?;
         Ok(())
     }
 

@@ -103,7 +103,17 @@ impl Scene {
 
     /// Asks for build number `i`.
     pub(super) async fn submit(&self, i: u32, lane: u32) -> Result<BuildId> {
-        match self.queue.submit(&self.request(i, lane)?).await? {
+        self.submit_through(&self.queue, i, lane).await
+    }
+
+    /// The same queue, as another process has it.
+    pub(super) async fn another_queue(&self) -> Result<Queue> {
+        Ok(Queue::open(&self.url.parse()?, &self.prefix).await?)
+    }
+
+    /// Asks for build number `i` by way of one of several processes.
+    pub(super) async fn submit_through(&self, queue: &Queue, i: u32, lane: u32) -> Result<BuildId> {
+        match queue.submit(&self.request(i, lane)?).await? {
             Submitted::New(build) => Ok(build.id),
             other => bail!("a new build was expected: {other:?}"),
         }
