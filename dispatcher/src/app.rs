@@ -20,7 +20,8 @@ use crate::metrics::{self, Metrics};
 use crate::people::People;
 use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
 use crate::server::{Server, Tls, TlsError};
-use crate::{reaper, routes};
+use crate::tokens::{self, TokensReload};
+use crate::{reaper, reload, routes};
 
 /// How long open requests get after the order to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -29,6 +30,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) struct App {
     pub(crate) queue: Queue,
     pub(crate) settings: Settings,
+    pub(crate) tokens: Arc<tokens::Current>,
     pub(crate) dispatcher: DispatcherId,
     pub(crate) people: Arc<People>,
     pub(crate) hub: Arc<Hub>,
@@ -52,7 +54,8 @@ impl App {
             shutdown,
         );
         let allowance = Allowance::new(settings.clients.clone());
-        Arc::new(Self { queue, settings, dispatcher, people, hub, glance, metrics, allowance })
+        let tokens = tokens::Current::new(settings.tokens.clone());
+        Arc::new(Self { queue, settings, tokens, dispatcher, people, hub, glance, metrics, allowance })
     }
 
     /// A call to the queue for a client that waits.
@@ -116,7 +119,9 @@ pub async fn serve(
         tokio::spawn(Arc::clone(&app.hub).run()),
         tokio::spawn(reaper::run(app.queue.clone(), shutdown.clone())),
     ];
-    tasks.extend(tls.map(|tls| tokio::spawn(tls.keep_fresh(shutdown.clone()))));
+    tasks.extend(tls.map(|tls| tokio::spawn(reload::keep_fresh(tls, shutdown.clone()))));
+    let tokens = TokensReload::new(&app.tokens);
+    tasks.extend(tokens.map(|tokens| tokio::spawn(reload::keep_fresh(tokens, shutdown.clone()))));
     tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
     ready(local);
     let late = async {

@@ -8,8 +8,8 @@ use fairlane_common::AllowedArgs;
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
-use crate::auth::Tokens;
 use crate::server::{TlsError, TlsFiles};
+use crate::tokens::Tokens;
 
 mod clients;
 
@@ -51,7 +51,8 @@ pub struct ServeArgs {
     /// A token that allows everything (better set in the environment: others see flags)
     #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_parser = secret)]
     pub token: Option<SecretString>,
-    /// A file of tokens, one a line: name, scopes (submit,read,operate), token
+    /// A file of tokens, one a line: name, scopes (submit,read,operate), token; read again when it
+    /// changes and at SIGHUP
     #[arg(long, env = "FAIRLANE_TOKENS_FILE")]
     pub tokens_file: Option<PathBuf>,
     /// Keys that seal secrets, <id>:<64 hex digits>[,…]; without one, builds with secrets are refused
@@ -178,9 +179,7 @@ impl ServeArgs {
             tokens.add_all_scopes(token)?;
         }
         if let Some(path) = tokens_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| SettingError::TokensFile { path: path.clone(), source })?;
-            tokens.add_lines(&SecretString::from(text))?;
+            tokens.add_file(path)?;
         }
         Ok(Settings {
             listen: *listen,

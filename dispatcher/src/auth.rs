@@ -1,19 +1,16 @@
-//! Who may do what: bearer tokens with scopes.
+//! Who may do what: callers, by the scopes of their tokens.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::app::App;
-use crate::args::SettingError;
 use crate::client::{self, Peer};
 use crate::problem::{Answer, FORBIDDEN, NOT_SIGNED_IN, Refusal};
+use crate::tokens::{ALL_SCOPES, Token};
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +24,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Submit => "submit",
             Self::Read => "read",
@@ -35,106 +32,9 @@ impl Scope {
         }
     }
 
-    fn bit(self) -> u8 {
+    pub(crate) fn bit(self) -> u8 {
         1 << self as u8
     }
-}
-
-const ALL_SCOPES: u8 = 0b111;
-/// Shorter tokens can be guessed.
-const TOKEN_BYTES_MIN: usize = 8;
-
-/// The tokens that are known, as digests: comparing digests takes the same time whatever was sent.
-#[derive(Clone, Default)]
-pub struct Tokens(Vec<Token>);
-
-#[derive(Clone)]
-struct Token {
-    name: String,
-    scopes: u8,
-    digest: Vec<u8>,
-}
-
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|token| &token.name)).finish()
-    }
-}
-
-impl Tokens {
-    /// Whether there is none: then everybody may do everything, on a loopback address only.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Adds a token of all scopes.
-    ///
-    /// # Errors
-    /// When it is too short to be a secret.
-    pub fn add_all_scopes(&mut self, token: &SecretString) -> Result<(), SettingError> {
-        self.add("token", ALL_SCOPES, token.expose_secret())
-    }
-
-    /// Adds tokens from lines `name scope[,scope] token`; empty lines and those that begin with `#`
-    /// are passed over.
-    ///
-    /// # Errors
-    /// Names the line and what it must look like, without repeating it.
-    pub fn add_lines(&mut self, text: &SecretString) -> Result<(), SettingError> {
-        for (number, line) in text.expose_secret().lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let bad = |why: &str| {
-                SettingError::Token(format!(
-                    "line {} of the tokens file {why}; a line reads: name scope[,scope] token, scopes are submit, read \
-                     and operate",
-                    number + 1
-                ))
-            };
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [name, scopes, token] = words[..] else {
-                return Err(bad("has not three words"));
-            };
-            let mut bits = 0;
-            for scope in scopes.split(',') {
-                let known = [Scope::Submit, Scope::Read, Scope::Operate]
-                    .into_iter()
-                    .find(|known| known.word() == scope);
-                bits |= known.ok_or_else(|| bad("names an unknown scope"))?.bit();
-            }
-            self.add(name, bits, token)?;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, name: &str, scopes: u8, token: &str) -> Result<(), SettingError> {
-        if token.len() < TOKEN_BYTES_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(SettingError::Token(format!(
-                "the token '{name}' must have at least {TOKEN_BYTES_MIN} printable ASCII characters; \
-                 `openssl rand -hex 32` makes a good one"
-            )));
-        }
-        self.0.push(Token { name: name.to_owned(), scopes, digest: hash(token) });
-        Ok(())
-    }
-
-    fn find(&self, token: &str) -> Option<&Token> {
-        let shown = hash(token);
-        // Every token is compared, also after a match: the time says nothing about which one it was.
-        let mut found = None;
-        for token in &self.0 {
-            if verify_slices_are_equal(&token.digest, &shown).is_ok() {
-                found = Some(token);
-            }
-        }
-        found
-    }
-}
-
-fn hash(token: &str) -> Vec<u8> {
-    digest(&SHA256, token.as_bytes()).as_ref().to_vec()
 }
 
 /// Who makes a request.
@@ -175,7 +75,8 @@ impl Caller {
     }
 
     fn of(app: &App, headers: &HeaderMap) -> Answer<Self> {
-        if app.settings.tokens.is_empty() {
+        let tokens = app.tokens.now();
+        if tokens.is_empty() {
             not_from_a_page(headers)?;
             return Ok(Self { name: "local".to_owned(), scopes: ALL_SCOPES, signed_in: false });
         }
@@ -183,9 +84,7 @@ impl Caller {
         let header = headers.get(header::AUTHORIZATION).ok_or_else(|| Refusal::new(NOT_SIGNED_IN, detail))?;
         let shown = header.to_str().ok().and_then(|text| text.split_once(' '));
         let token = match shown {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                app.settings.tokens.find(token.trim())
-            }
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => tokens.find(token.trim()),
             _ => return Err(Refusal::new(NOT_SIGNED_IN, detail)),
         };
         let Some(Token { name, scopes, .. }) = token else {
@@ -274,25 +173,6 @@ impl FromRequestParts<Arc<App>> for Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_from_lines() {
-        let mut tokens = Tokens::default();
-        let text = "# who what token\n\nhub submit,read 0123456789abcdef\nops operate fedcba9876543210\n";
-        tokens.add_lines(&SecretString::from(text)).unwrap();
-        let hub = tokens.find("0123456789abcdef").unwrap();
-        assert_eq!((hub.name.as_str(), hub.scopes), ("hub", 0b011));
-        assert!(tokens.find("0123456789abcde").is_none());
-        assert!(!format!("{tokens:?}").contains("0123"));
-    }
-
-    #[test]
-    fn bad_lines_are_named_and_not_repeated() {
-        for bad in ["hub 0123456789abcdef", "hub all 0123456789abcdef", "hub read short", "a b c d"] {
-            let error = Tokens::default().add_lines(&SecretString::from(bad)).unwrap_err().to_string();
-            assert!(!error.contains("0123456789abcdef"), "{error}");
-        }
-    }
 
     #[test]
     fn pages_of_other_sites_are_kept_out() {

@@ -24,8 +24,10 @@ mod outage;
 mod people;
 mod problem;
 mod reaper;
+mod reload;
 mod routes;
 mod server;
+mod tokens;
 mod view;
 
 pub use app::{ServeError, serve};
@@ -33,7 +35,8 @@ pub use args::{
     Args, Bounds, ClientArgs, ClientLimits, ConnectionLimits, Rate, RedisArgs, ServeArgs, SettingError,
     Settings,
 };
-pub use auth::{Scope, Tokens};
+pub use auth::Scope;
 pub use fairlane_common::AllowedArgs;
 pub use routes::openapi;
 pub use server::{TlsError, TlsFiles};
+pub use tokens::Tokens;

@@ -43,6 +43,21 @@ struct Crowds {
 }
 
 impl Crowds {
+    /// A token's name, which thousands of streams share.
+    fn token(&self, name: &str) -> Arc<str> {
+        self.tokens.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
+    }
+
+    /// Takes out a build's requests that `over` holds for; how many they were.
+    fn forget_requests(&mut self, id: BuildId, over: impl Fn(&Request) -> bool) -> usize {
+        let Some(crowd) = self.builds.get_mut(&id) else { return 0 };
+        let over: Vec<Request> = crowd.requests.extract_if(.., |request| over(request)).collect();
+        for Request { count, token, .. } in &over {
+            self.grant(token, *count, 0, 0);
+        }
+        over.len()
+    }
+
     /// How many of `wanted` people count for a token that had `before` of them here.
     fn grant(&mut self, token: &Arc<str>, before: u64, wanted: u64, per_token: u64) -> u64 {
         let others = self.tokens.get(token).map_or(0, |all| all.saturating_sub(before));
@@ -62,19 +77,28 @@ struct Subscriber {
     token: Arc<str>,
 }
 
+/// A request for a build, and who made it.
+struct Request {
+    /// When it stops counting.
+    until: Instant,
+    /// 1, or 0 where its token stands for as many people as it may.
+    count: u64,
+    token: Arc<str>,
+}
+
 #[derive(Default)]
 struct Crowd {
     subscribers: HashMap<u64, Subscriber>,
-    // When each request without a stream stops counting, oldest first.
-    requests: Vec<Instant>,
+    // Requests without a stream, oldest first.
+    requests: Vec<Request>,
     dirty: bool,
 }
 
 impl Crowd {
     /// Streams know how many stand behind them; requests count only where there is none.
     fn count(&self) -> u64 {
-        let people = if self.subscribers.is_empty() {
-            self.requests.len() as u64
+        let people: u64 = if self.subscribers.is_empty() {
+            self.requests.iter().map(|request| request.count).sum()
         } else {
             self.subscribers.values().map(|subscriber| subscriber.count).sum()
         };
@@ -95,18 +119,23 @@ impl People {
         })
     }
 
-    /// A request for a build came in; the queue has counted it as one.
-    pub(crate) fn asked(&self, id: BuildId) {
+    /// A request for a build came in with `token`; the queue has counted it as one.
+    pub(crate) fn asked(&self, id: BuildId, token: &str) {
         let mut crowds = self.crowds();
         let crowd = crowds.builds.entry(id).or_default();
-        if (crowd.requests.len() as u64) < PEOPLE_MAX {
-            crowd.requests.push(Instant::now() + self.post_counts);
+        let (is_alone, has_room) = (crowd.subscribers.is_empty(), (crowd.requests.len() as u64) < PEOPLE_MAX);
+        let mut counts = false;
+        if has_room {
+            let token = crowds.token(token);
+            let count = crowds.grant(&token, 0, 1, self.per_token);
+            counts = is_alone && count > 0;
+            let until = Instant::now() + self.post_counts;
+            crowds.builds.entry(id).or_default().requests.push(Request { until, count, token });
         }
-        // The queue added one to a count that is ours to say: it is said again where streams decide.
-        crowd.dirty = !crowd.subscribers.is_empty();
-        let again = crowd.dirty;
-        drop(crowds);
-        if again {
+        // The queue added one to a count that is ours to say: it is said again where it does not count.
+        if !counts {
+            crowds.builds.entry(id).or_default().dirty = true;
+            drop(crowds);
             self.changed.notify_one();
         }
     }
@@ -116,13 +145,11 @@ impl People {
         let mut crowds = self.crowds();
         crowds.next += 1;
         let serial = crowds.next;
-        // Thousands of streams share one name.
-        let token =
-            crowds.tokens.get_key_value(token).map_or_else(|| token.into(), |(name, _)| Arc::clone(name));
+        let token = crowds.token(token);
+        crowds.forget_requests(id, |_| true);
         let count = crowds.grant(&token, 0, count, self.per_token);
         let crowd = crowds.builds.entry(id).or_default();
         crowd.subscribers.insert(serial, Subscriber { count, token });
-        crowd.requests.clear();
         crowd.dirty = true;
         drop(crowds);
         self.changed.notify_one();
@@ -171,12 +198,18 @@ impl People {
     /// Takes what is to be written, and forgets builds that nobody waits for any more.
     fn take(&self, all: bool, now: Instant) -> Vec<(BuildId, u64)> {
         let mut crowds = self.crowds();
+        let waiting = crowds.builds.iter().filter(|(_, crowd)| !crowd.requests.is_empty());
+        let waiting: Vec<BuildId> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            if crowds.forget_requests(id, |request| request.until <= now) > 0
+                && let Some(crowd) = crowds.builds.get_mut(&id)
+            {
+                crowd.dirty |= crowd.subscribers.is_empty();
+            }
+        }
         let mut counts = Vec::new();
         crowds.builds.retain(|id, crowd| {
-            let before = crowd.requests.len();
-            crowd.requests.retain(|until| *until > now);
-            let expired = crowd.requests.len() < before && crowd.subscribers.is_empty();
-            if all || crowd.dirty || expired {
+            if all || crowd.dirty {
                 counts.push((*id, crowd.count()));
             }
             crowd.dirty = false;
@@ -291,12 +324,12 @@ mod tests {
     #[test]
     fn requests_count_until_a_stream_opens_or_time_is_up() {
         let (people, id, now) = (people(), BuildId::new(), Instant::now());
-        people.asked(id);
-        people.asked(id);
+        people.asked(id, "hub");
+        people.asked(id, "hub");
         assert!(people.take(false, now).is_empty(), "the queue has counted them already");
         assert_eq!(people.take(true, now), [(id, 2)]);
         let stream = people.subscribe(id, 5, "hub");
-        people.asked(id);
+        people.asked(id, "hub");
         assert_eq!(people.take(false, now), [(id, 5)]);
         drop(stream);
         assert_eq!(people.take(false, now), [(id, 1)]);
@@ -315,5 +348,30 @@ mod tests {
         assert_eq!(people.serial("elsewhere-12345678.1"), None);
         people.put_back(&people.take(false, now));
         assert_eq!(people.take(false, now), [(id, PEOPLE_MAX)]);
+    }
+
+    #[test]
+    fn requests_count_for_their_token_as_streams_do() {
+        let (people, now) = (people(), Instant::now());
+        let ids: Vec<BuildId> = (0..4).map(|_| BuildId::new()).collect();
+        for id in &ids {
+            for _ in 0..150 {
+                people.asked(*id, "hub");
+            }
+        }
+        people.asked(ids[3], "other");
+        let count = |id: BuildId| people.crowds().builds[&id].count();
+        assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [150, 150, 150, 51]);
+        // The queue has counted all of the last one's: it is told how many those are.
+        assert_eq!(people.take(false, now), [(ids[3], 51)]);
+        let stream = people.subscribe(ids[0], 100, "hub");
+        assert_eq!(people.crowds().tokens["hub"], 450, "a build's stream stands for its requests");
+        let now = now + Duration::from_secs(31);
+        let mut left = people.take(false, now);
+        left.sort_unstable();
+        assert_eq!(left, [(ids[0], 100), (ids[1], 0), (ids[2], 0), (ids[3], 0)]);
+        assert_eq!(people.crowds().tokens["hub"], 100);
+        drop(stream);
+        assert!(people.crowds().tokens.is_empty());
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn ask(
     let (outcome, admitted, lane) = answer.map_err(|(_, refusal)| refusal)?;
     let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
     if !admitted.state.is_ended() {
-        app.people.asked(admitted.id);
+        app.people.asked(admitted.id, &caller.name);
     }
     let eta_seconds = eta(&app, &admitted).await;
     let Admitted { id, state, attempt, people, position, .. } = admitted;

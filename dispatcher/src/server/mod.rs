@@ -52,7 +52,8 @@ const HTTP2_SEND_BYTES: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// Refused clients that are told why at once; more are only closed.
+/// Refused clients that are told why at once; more are only closed. Under TLS each costs a handshake,
+/// a millisecond or so, and nobody is told more of them than this in a second or two.
 const TURNED_AWAY_MAX: usize = 64;
 /// Idle connections go when they have been idle for so long and connections are short.
 const PRESSED_IDLE: Duration = Duration::from_secs(1);
@@ -87,6 +88,8 @@ pub(crate) struct Server {
 struct Shared {
     router: axum::Router,
     tls: Option<TlsAcceptor>,
+    /// For connections that are turned away.
+    tls_refusing: Option<TlsAcceptor>,
     bounds: Bounds,
     phase: watch::Sender<Phase>,
     one: http1::Builder,
@@ -123,6 +126,7 @@ impl Server {
         let shared = Arc::new(Shared {
             router,
             tls: tls.map(|tls| tls.acceptor.clone()),
+            tls_refusing: tls.map(|tls| tls.refusing.clone()),
             bounds: bounds.clone(),
             phase: watch::Sender::new(Phase::Open),
             one,
@@ -185,15 +189,12 @@ impl Server {
         self.tracker.spawn(converse(stream, peer, Arc::clone(&self.shared), place));
     }
 
-    /// With TLS nothing can be said before a handshake, which is what there is no room for.
     fn turn_away(&self, stream: TcpStream, excess: Excess) {
         tracing::debug!(?excess, "a connection is turned away");
-        if self.shared.tls.is_some() {
-            return;
-        }
         if let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() {
+            let tls = self.shared.tls_refusing.clone();
             tokio::spawn(async move {
-                refusals::turn_away(stream, excess).await;
+                refusals::turn_away(stream, tls, excess).await;
                 drop(permit);
             });
         }

@@ -4,8 +4,9 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::HEAD_BYTES_MAX;
 use crate::problem::{
@@ -16,6 +17,8 @@ use crate::problem::{
 const RETRY_AFTER: u64 = 5;
 /// How long a refused client is listened to, so that it gets to read why.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long its handshake may take, where one comes first.
+const HANDSHAKE: Duration = Duration::from_secs(2);
 
 fn text(refusal: &Refusal) -> Vec<u8> {
     let body = refusal.body();
@@ -82,11 +85,19 @@ pub(super) enum Excess {
 }
 
 /// Says why a connection is not taken, and closes it.
-pub(super) async fn turn_away(mut stream: TcpStream, excess: Excess) {
+pub(super) async fn turn_away(stream: TcpStream, tls: Option<TlsAcceptor>, excess: Excess) {
     let answer: &[u8] = match excess {
         Excess::All => &TOO_MANY,
         Excess::Address => &TOO_MANY_FROM_ONE,
     };
+    let Some(tls) = tls else { return say_goodbye(stream, answer).await };
+    // Boxed: it is large.
+    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, Box::pin(tls.accept(stream))).await {
+        say_goodbye(stream, answer).await;
+    }
+}
+
+async fn say_goodbye(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
     let goodbye = async {
         stream.write_all(answer).await?;
         stream.shutdown().await?;

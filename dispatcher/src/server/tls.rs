@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::ServerConfig;
@@ -12,10 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at: certificates are renewed days before their end.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+use crate::reload::Reload;
 
 /// Where the certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +62,8 @@ impl ResolvesServerCert for Current {
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(super) acceptor: TlsAcceptor,
+    /// For those who are told no more than why they are refused: by HTTP/1.1.
+    pub(super) refusing: TlsAcceptor,
     files: TlsFiles,
     current: Arc<Current>,
     /// Of what the files held last.
@@ -83,52 +82,26 @@ impl Tls {
             .map_err(bad)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let refusing = TlsAcceptor::from(Arc::new(config.clone()));
+        config.alpn_protocols.insert(0, b"h2".to_vec());
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { acceptor, files: files.clone(), current, digest })
+        Ok(Self { acceptor, refusing, files: files.clone(), current, digest })
     }
+}
 
-    /// Reads the files again, now and then and at SIGHUP, until `shutdown`. What cannot be served is
-    /// told, and the certificate before it stays.
-    pub(crate) async fn keep_fresh(mut self, shutdown: CancellationToken) {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => Some(hangup),
-            Err(error) => {
-                tracing::warn!(%error, "SIGHUP is not heard; the certificate is looked at every 10 s");
-                None
-            }
-        };
-        loop {
-            let told = async {
-                match &mut hangup {
-                    Some(hangup) => hangup.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                _ = told => {}
-                () = shutdown.cancelled() => return,
-            }
-            self.refresh().await;
-        }
-    }
+impl Reload for Tls {
+    const WHAT: &str = "the certificate and its key";
+    type Error = TlsError;
 
-    async fn refresh(&mut self) {
-        let files = self.files.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || read(&files)).await else { return };
-        match read {
-            Ok((_, digest)) if digest == self.digest => {}
-            Ok((key, digest)) => {
-                self.digest = digest;
-                *self.current.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
-                tracing::info!("another certificate is served from now on");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the certificate stays as it was: {error}");
-            }
+    fn reload(&mut self) -> Result<Option<String>, TlsError> {
+        let (key, digest) = read(&self.files)?;
+        if digest == self.digest {
+            return Ok(None);
         }
+        self.digest = digest;
+        *self.current.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        Ok(Some("another certificate is served from now on".to_owned()))
     }
 }
 

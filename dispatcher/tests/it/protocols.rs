@@ -170,3 +170,46 @@ async fn streams_are_told_when_to_come_back_and_end_cleanly() {
     assert!(last.ends_with("\r\n0\r\n\r\n"), "the answer is whole: {last:?}");
     assert_eq!(tokio::time::timeout(SOON, idle.read(&mut bytes)).await.unwrap().unwrap_or(0), 0);
 }
+
+#[tokio::test]
+async fn connections_beyond_a_limit_hear_why_over_tls_too() {
+    let redis = RedisServer::start_default().await;
+    let folder = TempDir::new();
+    let files = files_in(folder.path());
+    let trusted = make_certificate(&files);
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        settings.tls = Some(files.clone());
+        settings.connections.per_address = Some(1);
+    })
+    .await;
+    let first = connect(&dispatcher, &trusted, "h2").await.unwrap();
+    let mut second = connect(&dispatcher, &trusted, "http/1.1").await.unwrap();
+    let mut said = String::new();
+    tokio::time::timeout(SOON, second.read_to_string(&mut said)).await.expect("in time").unwrap();
+    assert!(said.starts_with("HTTP/1.1 429 ") && said.contains("address-connections"), "{said}");
+    assert!(said.contains("retry-after: "), "{said}");
+    // The one that was there first is served.
+    assert_eq!(ask_with_two(first, &["/healthz"]).await, [200]);
+}
+
+#[tokio::test]
+async fn tokens_are_read_again_without_a_restart() {
+    let redis = RedisServer::start_default().await;
+    let folder = TempDir::new();
+    let path = folder.join("tokens");
+    std::fs::write(&path, "ops read,operate 0123456789abcdef\n").unwrap();
+    let dispatcher =
+        Dispatcher::start_with(&redis.url(), |settings| settings.tokens.add_file(&path).unwrap()).await;
+    let status = async |token: &str| {
+        crate::support::send(dispatcher.get("/v1/queue").bearer_auth(token)).await.status().as_u16()
+    };
+    assert_eq!(status("0123456789abcdef").await, 200);
+    std::fs::write(&path, "ops read,operate fedcba9876543210\n").unwrap();
+    hang_up();
+    wait_for("the new token", SOON, async || match status("fedcba9876543210").await {
+        200 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(status("0123456789abcdef").await, 401);
+}
