@@ -41,9 +41,8 @@ local function repeat_answer(noted)
   end
 end
 
--- Runs that are alive already.
-local function adopt(want)
-  local orphaned = call('ZCARD', K.orphans)
+-- Runs that are alive already, of so many.
+local function adopt(want, orphaned)
   if orphaned == 0 then return end
   local share = math.ceil(orphaned / max(1, call('ZCARD', K.workers)))
   local most = max(want, share)
@@ -122,9 +121,10 @@ operation('claim', ALWAYS, function()
   if noted and string.sub(noted, 1, #request + 1) == request .. ' ' then
     repeat_answer(noted)
   else
-    local free = free_slots() -- an orphan counts as busy, adopted or not
+    local orphaned = call('ZCARD', K.orphans)
+    local free = free_slots(orphaned) -- an orphan counts as busy, adopted or not
     if me[2] ~= '1' and me[3] ~= '1' then
-      adopt(want)
+      adopt(want, orphaned)
       local adopted, room = count, want
       -- The only node of the place fails builds: one now and then tells whether it still does.
       if only then room = min(want, probe_at > now and 0 or adopted + 1) end

@@ -1,5 +1,6 @@
 -- Purpose: the ends of builds and processes: giving back, ending, going back into line.
 --   Builds on lanes.lua.
+
 local function count_people(by)
   if by ~= 0 then call('HINCRBY', K.totals, 'people', ms(by)) end
 end

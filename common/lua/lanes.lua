@@ -1,5 +1,6 @@
 -- Purpose: where a lane belongs: its rules, its permits, and the one step that puts it there.
 --   Builds on prelude.lua.
+
 -- The place in line: long builds wait longer, popular ones less, nobody without bound.
 local function due_of(asked, expected, people, priority)
   local crowd = max(1, min(people, T.people_max))
@@ -151,8 +152,9 @@ local function next_head(free)
   return lane, set
 end
 
-local function free_slots()
-  return T.slots - call('ZCARD', K.leases) - call('ZCARD', K.orphans)
+-- How many slots of all are free. `orphaned` is handed in where the caller knows it.
+local function free_slots(orphaned)
+  return T.slots - call('ZCARD', K.leases) - (orphaned or call('ZCARD', K.orphans))
 end
 
 -- Leaves a token for one worker if a build could start now: the one that takes it claims, and its

@@ -1,5 +1,6 @@
 -- Purpose: which nodes builds had better not go to, and why.
 --   Builds on ends.lua.
+
 local NODE_LANES = 3            -- so many lanes must fail on a node: one repository alone proves nothing
 local NODE_WINDOW_MS = 600000   -- within this time
 local NODE_AVOID_MS = 1800000   -- then it is avoided for so long

@@ -50,12 +50,13 @@ operation('renew', ALWAYS, function()
     wake()
   end
 
-  local startable = not draining and paused == '' and next_head(free_slots()) ~= nil
+  local orphaned = call('ZCARD', K.orphans)
+  local startable = not draining and paused == '' and next_head(free_slots(orphaned)) ~= nil
   if T.avoided > 0 then
     local avoided, only, probe_at = nodes.to_avoid(ARGV[5], tonumber(ARGV[11]))
     if only and probe_at > now then startable = false end
     for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
   end
   return { 'renewed', call('GET', K.born) or '', drain and '1' or '0', startable and '1' or '0',
-    ms(call('ZCARD', K.orphans)), unpack(verdicts) }
+    ms(orphaned), unpack(verdicts) }
 end)

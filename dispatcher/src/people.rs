@@ -124,18 +124,18 @@ impl People {
         let mut crowds = self.crowds();
         let crowd = crowds.builds.entry(id).or_default();
         let (is_alone, has_room) = (crowd.subscribers.is_empty(), (crowd.requests.len() as u64) < PEOPLE_MAX);
-        let mut counts = false;
-        if has_room {
+        let request = has_room.then(|| {
             let token = crowds.token(token);
             let count = crowds.grant(&token, 0, 1, self.per_token);
-            counts = is_alone && count > 0;
-            let until = Instant::now() + self.post_counts;
-            crowds.builds.entry(id).or_default().requests.push(Request { until, count, token });
-        }
+            Request { until: Instant::now() + self.post_counts, count, token }
+        });
+        let counts = is_alone && request.as_ref().is_some_and(|request| request.count > 0);
+        let crowd = crowds.builds.entry(id).or_default();
+        crowd.requests.extend(request);
         // The queue added one to a count that is ours to say: it is said again where it does not count.
+        crowd.dirty |= !counts;
+        drop(crowds);
         if !counts {
-            crowds.builds.entry(id).or_default().dirty = true;
-            drop(crowds);
             self.changed.notify_one();
         }
     }

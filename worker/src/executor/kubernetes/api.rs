@@ -17,6 +17,8 @@ use kube::core::{Request, Status};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::pod;
+
 /// How long one call may take. Admission webhooks get up to 30 s, but hang only where they are
 /// broken; a create that is answered later is found by its name.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -220,8 +222,10 @@ impl Api {
         self.call::<Value>(self.secrets.create(&PostParams::default(), bytes(secret)?)).await.map(drop)
     }
 
-    pub(super) async fn patch_secret(&self, name: &str, patch: &Value) -> Result<()> {
-        let request = self.secrets.patch(name, &PatchParams::default(), &Patch::Merge(patch));
+    /// Makes a pod the owner of a Secret: it goes with it.
+    pub(super) async fn own_secret(&self, name: &str, pod: &Pod) -> Result<()> {
+        let patch = pod::owner_patch(&pod.metadata);
+        let request = self.secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch));
         self.call::<Value>(request).await.map(drop)
     }
 

@@ -290,7 +290,7 @@ impl Driver {
     /// Lets the Secret go with its pod. Where that cannot be done now, a janitor does it later.
     pub(super) async fn own_secret(&mut self, pod: &Pod) {
         for _ in 0..OWN_TRIES {
-            match self.cluster.api.patch_secret(&self.name, &pod::owner_patch(&pod.metadata)).await {
+            match self.cluster.api.own_secret(&self.name, pod).await {
                 Ok(()) => return,
                 // What the build brought along was nothing that its pod needs.
                 Err(error) if error.code() == 404 => return,

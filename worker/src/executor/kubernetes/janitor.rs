@@ -154,16 +154,13 @@ async fn sweep(
             continue;
         }
         let done = match cluster.api.pod(&name).await {
-            Ok(Some(pod)) => cluster
-                .api
-                .patch_secret(&name, &pod::owner_patch(&pod.metadata))
-                .await
-                .map(|()| "gave a Secret its pod as owner"),
-            Ok(None) => cluster
-                .api
-                .delete_secret(&name, Some(&version))
-                .await
-                .map(|()| "removed a Secret without an owner"),
+            Ok(Some(pod)) => {
+                cluster.api.own_secret(&name, &pod).await.map(|()| "gave a Secret its pod as owner")
+            }
+            Ok(None) => {
+                let removed = cluster.api.delete_secret(&name, Some(&version)).await;
+                removed.map(|()| "removed a Secret without an owner")
+            }
             Err(error) => Err(error),
         };
         match done {
