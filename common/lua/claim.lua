@@ -50,10 +50,18 @@ local function adopt(want, orphaned)
     if count >= most then return end
     local b = load(id)
     if b.place == where_runs then
-      call('ZREM', K.orphans, id)
-      local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
-      lease_to(id, b.lane, state, epoch, seq)
-      hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
+      -- A worker that only was late and takes its own run back has not died, nor has one that handed it over.
+      local died = b.orphaned_by == 'reap' and b.worker ~= worker
+      if died then count_death(b) end
+      if died and is_killer(b) then
+        lose(id, b, 'claim', '')
+      else
+        call('ZREM', K.orphans, id)
+        local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
+        lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
+          'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
+        hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
+      end
     end
   end
 end

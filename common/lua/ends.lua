@@ -66,34 +66,39 @@ local function requeue(id, b, by, not_before, fields)
   tell(id, b.lane, 'queued', seq)
 end
 
--- Counts the deaths of a run's workers within the hour.
-local function count_adoption(b)
+-- Counts the deaths of a run's workers within the hour, and notes whose death it was: should that worker
+-- show that it lives after all, renew takes it back.
+local function count_death(b)
   if now - b.adoptions_since > HOUR then b.adoptions, b.adoptions_since = 0, now end
-  b.adoptions = b.adoptions + 1
+  b.adoptions, b.lost_by = b.adoptions + 1, b.worker
 end
+
+local function is_killer(b) return b.adoptions > ADOPTIONS_MAX and now - b.adoptions_since <= HOUR end
 
 -- A run that died for no fault of its build: no backoff, no attempt used.
 local function lose(id, b, by, reason)
   give_back(id, b)
   -- A worker that lets go in order is no death.
-  if by == 'reap' then count_adoption(b) end
+  if by == 'reap' then count_death(b) end
   if b.cancelling then
     end_build(id, b, 'cancelled', {})
-  elseif b.adoptions > ADOPTIONS_MAX then
+  elseif is_killer(b) then
     b.class = 'stuck'
     end_build(id, b, 'failed', { 'class', 'stuck', 'reason',
       'its run was lost ' .. b.adoptions .. ' times within an hour: it may be killing its workers' })
   else
-    requeue(id, b, by, nil, { 'reason', reason, 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since) })
+    requeue(id, b, by, nil, { 'reason', reason, 'adoptions', ms(b.adoptions),
+      'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '' })
   end
   place(b.lane)
 end
 
-local function orphan(id, b)
+-- Leaves a run to be adopted, `by` 'reap' or 'release'.
+local function orphan(id, b, by)
   call('ZREM', K.leases, id)
   call('ZADD', K.orphans, NOW, id)
   local seq = next_seq(b)
-  call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq)
+  call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq, 'orphaned_by', by)
   tell(id, b.lane, 'orphaned', seq)
 end
 

@@ -12,12 +12,14 @@ operation('reap', ALWAYS, function()
   local quiet_until = tonumber(seen[2]) or 0
   -- Written by a clock that was ahead and has been set right.
   if quiet_until > now + tonumber(ARGV[2]) then quiet_until = 0 end
-  if seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
+  if quiet_until == 0 and seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
     quiet_until = now + tonumber(ARGV[2])
-    call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
-  else
-    call('HSET', K.totals, 'reaped', NOW)
+  elseif quiet_until <= now then
+    -- Only this reap, which is past the quiet time, lets another one begin: where reaps are seldom, each
+    -- comes after a silence, and nothing would ever be orphaned.
+    quiet_until = 0
   end
+  call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
 
   local function places_of_workers()
     local places = {}
@@ -38,13 +40,8 @@ operation('reap', ALWAYS, function()
         -- The supervisor has ended the run before its lease did; nobody else could adopt it.
         lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
         lost = lost + 1
-      elseif b.adoptions >= ADOPTIONS_MAX and now - b.adoptions_since <= HOUR then
-        lose(id, b, 'reap', '')
-        lost = lost + 1
       else
-        count_adoption(b)
-        call('HSET', base .. 'build:' .. id, 'adoptions', ms(b.adoptions), 'adoptions_since', ms(b.adoptions_since))
-        orphan(id, b)
+        orphan(id, b, 'reap')
         orphaned = orphaned + 1
       end
     end

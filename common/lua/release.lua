@@ -14,7 +14,7 @@ operation('release', ALWAYS, function()
   end
   if mode == 'handover' then
     if b.state ~= 'orphaned' then
-      orphan(id, b)
+      orphan(id, b, 'release')
       call('PUBLISH', K.orphans, 'orphans')
     end
   else

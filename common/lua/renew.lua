@@ -11,7 +11,7 @@ operation('renew', ALWAYS, function()
   local expiry, verdicts, renewed = ms(now + lease), {}, {}
   for i = 12, #ARGV, 2 do
     local id = ARGV[i]
-    local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'cancelling')
+    local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'cancelling', 'lost_by', 'adoptions')
     if holds({ state = v[1], epoch = v[2], worker = v[3] }, ARGV[i + 1], worker) then
       if v[1] == 'orphaned' then
         local b = load(id)
@@ -28,6 +28,10 @@ operation('renew', ALWAYS, function()
       -- Redis knows of no lease as late as this one: it has lost the build, or the claim.
       local lost = not v[1] or (tonumber(v[2]) or 0) < tonumber(ARGV[i + 1])
       verdicts[#verdicts + 1] = lost and 'unknown' or 'stale'
+      if v[5] == worker then
+        -- Its death was counted against this run: it was only slow.
+        call('HSET', base .. 'build:' .. id, 'adoptions', ms(max(0, (tonumber(v[6]) or 0) - 1)), 'lost_by', '')
+      end
     end
   end
   if renewed[1] then call('ZADD', K.leases, unpack(renewed)) end

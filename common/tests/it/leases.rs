@@ -6,7 +6,7 @@ use fairlane_common::queue::{Claim, Finished, Held, Outcome, Release, Renewal};
 use fairlane_common::{BuildState, FailureClass};
 use uuid::Uuid;
 
-use crate::scene::{Scene, ask, failed, worker};
+use crate::scene::{K8S, Scene, ask, failed, worker};
 
 #[tokio::test]
 async fn a_lost_answer_to_a_claim_gives_the_same_builds_again() {
@@ -147,11 +147,16 @@ async fn letting_go_in_order_is_no_death() {
     assert_eq!(scene.state(id).await, BuildState::Queued);
     // A run that can be adopted and takes worker after worker with it is stuck all the same.
     for round in 0..6 {
-        scene.beat("w", 1, &[]).await;
-        assert_eq!(scene.claim("w", 1).await.len(), 1, "round {round}");
+        let name = format!("w{round}");
+        scene.beat(&name, 1, &[]).await;
+        assert_eq!(scene.claim(&name, 1).await.len(), 1, "round {round}");
         scene.pass(11_000).await;
     }
-    assert_eq!(scene.build(id).await.class, Some(FailureClass::Stuck));
+    scene.beat("w6", 1, &[]).await;
+    assert!(scene.claim("w6", 1).await.is_empty(), "it is given to no seventh one");
+    let build = scene.build(id).await;
+    assert_eq!(build.class, Some(FailureClass::Stuck));
+    assert!(build.reason.unwrap().contains("6 times"));
     scene.check().await;
 }
 
@@ -188,6 +193,73 @@ async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
     assert_eq!(scene.pass(5000).await.orphaned, 0);
     assert_eq!(scene.pass(6000).await.orphaned, 1);
     scene.check().await;
+}
+
+/// A starved host whose heartbeats are late again and again is no run that kills its workers.
+#[tokio::test]
+async fn a_slow_holder_costs_its_builds_nothing_however_often_it_is_late() {
+    let scene = Scene::new().await;
+    for (name, place) in [("pods", K8S), ("own", "process:own")] {
+        let id = scene.submit(&ask(&format!("o/{name}"), 1)).await;
+        scene.beat_at(name, place, 1, &[]).await;
+        let mut token = scene.claim_at(name, place, 1).await.remove(0).token;
+        for lapse in 1..=9 {
+            scene.pass(11_000).await;
+            let renewal = scene.beat_at(name, place, 1, std::slice::from_ref(&token)).await.renewals[0];
+            if renewal == Renewal::Stale {
+                // A local process is dead by now: the next run is a new one, at the same worker.
+                token = scene.claim_at(name, place, 1).await.remove(0).token;
+            }
+            assert_eq!(scene.build(id).await.adoptions, 0, "{name}: lapse {lapse}");
+        }
+        assert_eq!(scene.finish(&token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
+    }
+    scene.check().await;
+}
+
+/// Two starved workers that take a run over from each other, both alive.
+#[tokio::test]
+async fn a_worker_that_comes_back_was_not_killed() {
+    let scene = Scene::new().await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    scene.beat("w0", 1, &[]).await;
+    let mut token = scene.claim("w0", 1).await.remove(0).token;
+    for round in 1..=9 {
+        scene.pass(11_000).await;
+        let name = format!("w{}", round % 2);
+        scene.beat(&name, 1, &[]).await;
+        let next = scene.claim(&name, 0).await.remove(0).token;
+        assert_eq!(scene.build(id).await.adoptions, 1, "round {round}");
+        let late = scene.beat(token.worker.as_str(), 1, std::slice::from_ref(&token)).await;
+        assert_eq!(late.renewals, [Renewal::Stale]);
+        assert_eq!(scene.build(id).await.adoptions, 0, "round {round}: it lives");
+        token = next;
+    }
+    scene.check().await;
+}
+
+/// Each reap comes more than 3 s after the last: not every one of them ends a silence of Redis.
+#[tokio::test]
+async fn seldom_reaps_orphan_all_the_same() {
+    for gaps in [[4000, 4000], [2000, 6000], [12_000, 12_000], [45_000, 1000]] {
+        let scene = Scene::new().await;
+        scene.beat("w", 1, &[]).await;
+        let id = scene.submit(&ask("o/n", 1)).await;
+        scene.claim("w", 1).await;
+        scene.reap().await;
+        let claimed = scene.clock.now_ms();
+        for gap in gaps.into_iter().cycle().take(16) {
+            scene.clock.advance_ms(gap);
+            scene.queue.reap().await.unwrap();
+            if scene.state(id).await == BuildState::Orphaned {
+                break;
+            }
+        }
+        let took = scene.clock.now_ms() - claimed;
+        assert_eq!(scene.state(id).await, BuildState::Orphaned, "reaps {gaps:?} ms apart");
+        assert!(took >= 14_000, "reaps {gaps:?} ms apart: after {took} ms, within a lease of the first silence");
+        scene.check().await;
+    }
 }
 
 #[tokio::test]
