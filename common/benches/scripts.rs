@@ -84,7 +84,7 @@ impl Bench {
             lease: limits::LEASE,
             request: Uuid::new_v4(),
         };
-        let claimed = self.runtime.block_on(self.queue.claim(&claim)).unwrap();
+        let claimed = self.runtime.block_on(self.queue.claim(&claim)).unwrap().builds;
         assert_eq!(claimed.len(), free);
         claimed.into_iter().map(|claimed| claimed.token).collect()
     }

@@ -85,7 +85,15 @@ operation('check', READS, function()
   end
   live('leases', { starting = true, running = true })
   live('orphans', { orphaned = true })
+  local at_places = 0
+  for _, where in ipairs(call('ZRANGE', K.places, 0, last)) do
+    at_places = at_places + each('orphans:' .. where, function(id, since)
+      expect(score('orphans', id) == since, 'orphans:', where, ' holds ', id, ', which is no orphan')
+      expect(call('HGET', base .. 'build:' .. id, 'place') == where, id, ' is of another place than ', where)
+    end)
+  end
   if whole then
+    expect(at_places == call('ZCARD', K.orphans), 'the orphans of all places do not add up to orphans')
     for lane, count in pairs(permits) do
       expect(call('ZCARD', base .. 'permits:' .. lane) == count, lane, ' has permits that no live build holds')
     end

@@ -1,11 +1,11 @@
 -- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
--- Returns: {'claimed', count, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then the nodes to
+-- Returns: {'claimed', count, orphans of its place that are left, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then the nodes to
 --   avoid…}
 -- Invariants: I2, I3, I4, I5
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
-local ORPHANS_LAST = '99' -- a hundred are looked at
+local ADOPT_MAX = 100   -- orphans that one call gives; the worker comes again at once
 local worker, where_runs, expiry -- who claims, the place of its runs, until when
 local reply, taken, count        -- the answer; the claimed, as they are noted with the worker; how many
 
@@ -41,29 +41,34 @@ local function repeat_answer(noted)
   end
 end
 
--- Runs that are alive already, of so many.
-local function adopt(want, orphaned)
-  if orphaned == 0 then return end
-  local share = math.ceil(orphaned / max(1, call('ZCARD', K.workers)))
-  local most = max(want, share)
-  for _, id in ipairs(call('ZRANGE', K.orphans, '0', ORPHANS_LAST)) do
-    if count >= most then return end
-    local b = load(id)
-    if b.place == where_runs then
-      -- A worker that only was late and takes its own run back has not died, nor has one that handed it over.
-      local died = b.orphaned_by == 'reap' and b.worker ~= worker
-      if died then count_death(b) end
-      if died and is_killer(b) then
-        lose(id, b, 'claim', '')
-      else
-        call('ZREM', K.orphans, id)
-        local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
-        lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
-          'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
-        hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
-      end
-    end
+local function adopt_one(id)
+  local b = load(id)
+  if b.state ~= 'orphaned' or b.place ~= where_runs then
+    -- An older release, which knows no places, has taken it.
+    call('ZREM', base .. 'orphans:' .. where_runs, id)
+    return
   end
+  -- A worker that only was late and takes its own run back has not died, nor has one that handed it over.
+  local died = b.orphaned_by == 'reap' and b.worker ~= worker
+  if died then count_death(b) end
+  if died and is_killer(b) then return lose(id, b, 'claim', '') end
+  leave_orphans(id, where_runs)
+  local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
+  lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
+    'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
+  hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
+end
+
+-- Runs of the worker's place that are alive already: its share of them, also where it is full. Gives how
+-- many are left.
+local function adopt(want)
+  local mine = base .. 'orphans:' .. where_runs
+  local waiting = call('ZCARD', mine)
+  if waiting == 0 then return 0 end
+  local share = math.ceil(waiting / max(1, workers_at(where_runs)))
+  local most = min(max(want, share), ADOPT_MAX)
+  for _, id in ipairs(call('ZRANGE', mine, '0', ms(most - 1))) do adopt_one(id) end
+  return call('ZCARD', mine)
 end
 
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
@@ -120,7 +125,7 @@ end
 
 operation('claim', ALWAYS, function()
   worker, where_runs, expiry = ARGV[2], ARGV[3], ms(now + tonumber(ARGV[5]))
-  reply, taken, count = { 'claimed', '0' }, {}, 0
+  reply, taken, count = { 'claimed', '0', '0' }, {}, 0
   local want, request = tonumber(ARGV[4]), ARGV[6]
   local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
   local avoided, only, probe_at = {}, nil, 0
@@ -132,7 +137,7 @@ operation('claim', ALWAYS, function()
     local orphaned = call('ZCARD', K.orphans)
     local free = free_slots(orphaned) -- an orphan counts as busy, adopted or not
     if me[2] ~= '1' and me[3] ~= '1' then
-      adopt(want, orphaned)
+      if orphaned > 0 then reply[3] = ms(adopt(want)) end
       local adopted, room = count, want
       -- The only node of the place fails builds: one now and then tells whether it still does.
       if only then room = min(want, probe_at > now and 0 or adopted + 1) end

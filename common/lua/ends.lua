@@ -5,17 +5,41 @@ local function count_people(by)
   if by ~= 0 then call('HINCRBY', K.totals, 'people', ms(by)) end
 end
 
+-- A local process dies with its worker: nobody can take it over.
+local function is_process(where) return string.sub(where or '', 1, 8) == 'process:' end
+
+-- How many workers of a place live: those that can take over what runs there.
+local function workers_at(where)
+  local WORKER_KEEP_MS = 60000 -- an older release drops a worker without taking it out of its place
+  return call('ZCOUNT', base .. 'place:' .. where, ms(now - WORKER_KEEP_MS), '+inf')
+end
+
 local function drop_worker(id)
-  local counted = tonumber(call('HGET', base .. 'worker:' .. id, 'counted')) or 0
+  local v = call('HMGET', base .. 'worker:' .. id, 'counted', 'place')
+  local counted = tonumber(v[1]) or 0
+  if v[2] then call('ZREM', base .. 'place:' .. v[2], id) end
   call('ZREM', K.workers, id)
   call('ZREM', K.timers, 'worker:' .. id)
   call('DEL', base .. 'worker:' .. id)
   slots_changed(-counted)
 end
 
+-- Orphans stand in one set of all, and in one of their place: however many one place has, they hide no
+-- other's. `places` are those that have, or had, any.
+local function enter_orphan(id, where)
+  call('ZADD', K.orphans, NOW, id)
+  call('ZADD', base .. 'orphans:' .. where, NOW, id)
+  call('ZADD', K.places, 'NX', NOW, where)
+end
+
+local function leave_orphans(id, where)
+  call('ZREM', K.orphans, id)
+  call('ZREM', base .. 'orphans:' .. (where or ''), id)
+end
+
 -- Gives back what a build that no longer runs holds.
 local function give_back(id, b)
-  call('ZREM', base .. (b.state == 'orphaned' and 'orphans' or 'leases'), id)
+  if b.state == 'orphaned' then leave_orphans(id, b.place) else call('ZREM', K.leases, id) end
   call('ZREM', base .. 'permits:' .. b.lane, id)
   if b.shared then
     call('ZREM', base .. 'permits:shared:' .. b.shared, id)
@@ -96,11 +120,14 @@ end
 -- Leaves a run to be adopted, `by` 'reap' or 'release'.
 local function orphan(id, b, by)
   call('ZREM', K.leases, id)
-  call('ZADD', K.orphans, NOW, id)
+  enter_orphan(id, b.place or '')
   local seq = next_seq(b)
   call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq, 'orphaned_by', by)
   tell(id, b.lane, 'orphaned', seq)
 end
+
+-- Tells the workers of a place that there are orphans.
+local function call_for(where) call('PUBLISH', K.orphans, 'orphans ' .. where) end
 
 -- Moves a queued build to the place in line that its people and priority give it.
 local function rescore(id, b)

@@ -21,41 +21,39 @@ operation('reap', ALWAYS, function()
   end
   call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
 
-  local function places_of_workers()
-    local places = {}
-    for _, worker in ipairs(call('ZRANGE', K.workers, 0, BATCH - 1)) do
-      local where = call('HGET', base .. 'worker:' .. worker, 'place')
-      if where then places[where] = true end
+  local orphaned, lost, called = 0, 0, {}
+
+  -- Runs of a place that has no worker left are lost to those of other places.
+  local function give_up(where)
+    local mine = base .. 'orphans:' .. where
+    if call('ZCARD', mine) == 0 then
+      call('ZREM', K.places, where)
+    elseif workers_at(where) == 0 and call('ZCARD', K.workers) > 0 then
+      for _, id in ipairs(call('ZRANGEBYSCORE', mine, '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)) do
+        local b = load(id)
+        lose(id, b, 'release', 'no worker of its place came to take the run over')
+        lost = lost + 1
+      end
     end
-    return places
   end
 
-  local orphaned, lost = 0, 0
   if now >= quiet_until then
     for _, id in ipairs(call('ZRANGEBYSCORE', K.leases, '-inf', NOW, 'LIMIT', 0, BATCH)) do
       local b = load(id)
       if not b.state or is_ended(b.state) then
         call('ZREM', K.leases, id)
-      elseif string.match(b.place or '', '^process:') then
+      elseif is_process(b.place) then
         -- The supervisor has ended the run before its lease did; nobody else could adopt it.
         lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
         lost = lost + 1
       else
         orphan(id, b, 'reap')
         orphaned = orphaned + 1
+        called[b.place or ''] = true
       end
     end
-    -- A run whose place has no worker left is lost to those of other places.
-    local stranded = call('ZRANGEBYSCORE', K.orphans, '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)
-    local places = stranded[1] and places_of_workers() or {}
-    for _, id in ipairs(stranded) do
-      local b = load(id)
-      if next(places) and not places[b.place] then
-        lose(id, b, 'release', 'no worker of its place came to take the run over')
-        lost = lost + 1
-      end
-    end
-    if orphaned > 0 then call('PUBLISH', K.orphans, 'orphans') end
+    for where in pairs(called) do call_for(where) end
+    for _, where in ipairs(call('ZRANGE', K.places, 0, BATCH - 1)) do give_up(where) end
   end
 
   local due = {}

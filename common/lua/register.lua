@@ -27,7 +27,7 @@ operation('register', ALWAYS, function()
   local function lease_to(build, b, token)
     local state = started ~= '' and 'running' or 'starting'
     b.seq = b.seq + 1
-    call('ZREM', K.orphans, build)
+    if b.state == 'orphaned' then leave_orphans(build, b.place) end
     call('ZADD', K.leases, ms(now + lease), build)
     call('HSET', base .. 'build:' .. build, 'state', state, 'epoch', ms(token), 'worker', worker, 'place', where_runs,
       'seq', ms(b.seq), 'attempt', ms(attempt), 'claimed', claimed, 'started', started, 'node', ARGV[12],

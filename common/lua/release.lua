@@ -15,7 +15,7 @@ operation('release', ALWAYS, function()
   if mode == 'handover' then
     if b.state ~= 'orphaned' then
       orphan(id, b, 'release')
-      call('PUBLISH', K.orphans, 'orphans')
+      call_for(b.place or '')
     end
   else
     lose(id, b, 'release', ARGV[6])

@@ -3,11 +3,11 @@
 -- ARGV[2] worker, ARGV[3] host, ARGV[4] version, ARGV[5] place, ARGV[6] slots, ARGV[7] running,
 --   ARGV[8] draining 0/1, ARGV[9] lease ms, ARGV[10] why it is paused or empty, ARGV[11] nodes that it
 --   knows of, then (id, epoch)…
--- Returns: {'renewed', born, drain 0/1, startable 0/1, orphans, ('kept'|'cancel'|'stale'|'unknown')…,
+-- Returns: {'renewed', born, drain 0/1, startable 0/1, orphans of its place, ('kept'|'cancel'|'stale'|'unknown')…,
 --   then the nodes to avoid…}
 -- Invariants: I3, I4
 operation('renew', ALWAYS, function()
-  local worker, lease, paused = ARGV[2], tonumber(ARGV[9]), ARGV[10]
+  local worker, where, lease, paused = ARGV[2], ARGV[5], tonumber(ARGV[9]), ARGV[10]
   local expiry, verdicts, renewed = ms(now + lease), {}, {}
   for i = 12, #ARGV, 2 do
     local id = ARGV[i]
@@ -18,7 +18,7 @@ operation('renew', ALWAYS, function()
         -- Nobody has adopted it: its holder was only slow.
         local seq = next_seq(b)
         local state = b.started and 'running' or 'starting'
-        call('ZREM', K.orphans, id)
+        leave_orphans(id, b.place)
         call('HSET', base .. 'build:' .. id, 'state', state, 'seq', seq)
         tell(id, b.lane, state, seq)
       end
@@ -44,10 +44,11 @@ operation('renew', ALWAYS, function()
   -- A paused one has no free slots; what it runs goes on.
   if paused ~= '' then counted = min(counted, tonumber(ARGV[7])) end
   local change = counted - (tonumber(known[1]) or 0)
-  call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', ARGV[5], 'slots', ARGV[6], 'running', ARGV[7],
+  call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', where, 'slots', ARGV[6], 'running', ARGV[7],
     'draining', ARGV[8], 'counted', ms(counted), 'paused', paused, 'nodes', ARGV[11])
   call('EXPIRE', key, KEEP_S)
   call('ZADD', K.workers, NOW, worker)
+  if not is_process(where) then call('ZADD', base .. 'place:' .. where, NOW, worker) end
   call('ZADD', K.timers, expiry, 'worker:' .. worker)
   if change ~= 0 then
     slots_changed(change)
@@ -55,12 +56,13 @@ operation('renew', ALWAYS, function()
   end
 
   local orphaned = call('ZCARD', K.orphans)
+  local mine = orphaned > 0 and call('ZCARD', base .. 'orphans:' .. where) or 0
   local startable = not draining and paused == '' and next_head(free_slots(orphaned)) ~= nil
   if T.avoided > 0 then
-    local avoided, only, probe_at = nodes.to_avoid(ARGV[5], tonumber(ARGV[11]))
+    local avoided, only, probe_at = nodes.to_avoid(where, tonumber(ARGV[11]))
     if only and probe_at > now then startable = false end
     for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
   end
   return { 'renewed', call('GET', K.born) or '', drain and '1' or '0', startable and '1' or '0',
-    ms(orphaned), unpack(verdicts) }
+    ms(mine), unpack(verdicts) }
 end)

@@ -59,6 +59,8 @@ impl Keys {
         leases = "leases";
         /// zset: builds to adopt, score = since when.
         orphans = "orphans";
+        /// zset: places that have, or had, builds to adopt, score = since when.
+        places = "places";
         /// zset: what becomes due, and when.
         timers = "timers";
         /// zset: workers, score = latest heartbeat.
@@ -109,6 +111,16 @@ impl Keys {
     /// zset: builds holding a permit of a shared limit, score = when taken.
     pub fn permits_shared(&self, name: &str) -> String {
         self.tagged(&format!("permits:shared:{name}"))
+    }
+
+    /// zset: builds to adopt whose runs live at a place, score = since when.
+    pub fn orphans_at(&self, place: &str) -> String {
+        self.tagged(&format!("orphans:{place}"))
+    }
+
+    /// zset: workers whose runs live at a place and outlive them, score = latest heartbeat.
+    pub fn place(&self, place: &str) -> String {
+        self.tagged(&format!("place:{place}"))
     }
 
     /// hash: a worker's slots, running builds, host, version.

@@ -194,8 +194,12 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
     let mut backoff = Backoff::new();
     loop {
         match worker.queue.claim(&claim).await {
-            Ok(claimed) => {
-                for claimed in claimed {
+            Ok(claims) => {
+                if claims.orphans > 0 && !claims.builds.is_empty() {
+                    // Its share was a part of them. What it can have none of waits for the next heartbeat.
+                    worker.look_for_orphans();
+                }
+                for claimed in claims.builds {
                     let token = claimed.token.clone();
                     take_on(worker, claimed, deadline);
                     if worker.draining.is_cancelled() {
@@ -288,7 +292,11 @@ async fn hear_news(worker: Arc<Worker>) {
                 let mut news = std::pin::pin!(news);
                 while let Some(news) = news.next().await {
                     match news {
-                        OrphanNews::Orphans => worker.look_for_orphans(),
+                        OrphanNews::Orphans(place) => {
+                            if place.is_none_or(|place| place == worker.place) {
+                                worker.look_for_orphans();
+                            }
+                        }
                         OrphanNews::Cancel(id, build) if id == worker.id => {
                             worker.registry.want_build(build, Wanted::Cancelled);
                         }

@@ -41,9 +41,18 @@ pub struct Claimed {
     pub avoided: Vec<NodeName>,
 }
 
+/// What a claim gave.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    /// The builds, adopted ones first.
+    pub builds: Vec<Claimed>,
+    /// Orphans of the worker's place that still wait: it should claim again at once, full or not.
+    pub orphans: u64,
+}
+
 impl Queue {
     /// Claims up to `claim.free` builds, and orphans beyond that.
-    pub async fn claim(&self, claim: &Claim) -> Result<Vec<Claimed>> {
+    pub async fn claim(&self, claim: &Claim) -> Result<Claims> {
         let args = Args::new()
             .text(claim.worker.as_str())
             .text(&claim.place)
@@ -55,20 +64,21 @@ impl Queue {
             return Err(reply.unknown());
         }
         let count: usize = reply.parse()?;
-        let mut claimed = Vec::with_capacity(count);
+        let orphans = reply.parse()?;
+        let mut builds = Vec::with_capacity(count);
         for _ in 0..count {
             let id: BuildId = reply.parse()?;
             let epoch = reply.parse()?;
             let adopted = reply.next::<String>()? == "1";
             let build = Build::from_fields(id, handed_over(&mut reply, epoch, claim)?)?;
             let token = Token { build: id, epoch, worker: claim.worker.clone() };
-            claimed.push(Claimed { token, build, adopted, avoided: Vec::new() });
+            builds.push(Claimed { token, build, adopted, avoided: Vec::new() });
         }
         let avoided = node_names(&mut reply)?;
-        for one in &mut claimed {
+        for one in &mut builds {
             one.avoided.clone_from(&avoided);
         }
-        Ok(claimed)
+        Ok(Claims { builds, orphans })
     }
 }
 

@@ -60,7 +60,7 @@ pub struct BeatReply {
     pub drain: bool,
     /// Whether a build could start now: the net under a lost wake-up.
     pub startable: bool,
-    /// Orphans of all places that wait for adoption.
+    /// Orphans of the worker's place that wait for adoption.
     pub orphans: u64,
     /// Nodes that no build should go to at the moment.
     pub avoided: Vec<NodeName>,

@@ -20,7 +20,7 @@ mod why;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use cancel::Cancelled;
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, Claims};
 pub use finish::{Finish, Finished, Outcome};
 pub use lease::{Beat, BeatReply, Held, Release, Renewal};
 pub use nodes::Blame;

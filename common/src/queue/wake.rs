@@ -57,8 +57,8 @@ impl Waiter {
 /// What every worker hears, full ones too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrphanNews {
-    /// There may be orphans to adopt.
-    Orphans,
+    /// There may be orphans to adopt, of this place if one is named.
+    Orphans(Option<String>),
     /// The run of this build is to be stopped by that worker.
     Cancel(WorkerId, BuildId),
 }
@@ -80,7 +80,8 @@ impl Queue {
                 "cancel" => {
                     Some(OrphanNews::Cancel(words.next()?.parse().ok()?, words.next()?.parse().ok()?))
                 }
-                _ => Some(OrphanNews::Orphans),
+                // An older release names no place.
+                _ => Some(OrphanNews::Orphans(text.split_once(' ').map(|(_, place)| place.to_owned()))),
             }
         }))
     }

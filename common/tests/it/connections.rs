@@ -29,7 +29,7 @@ async fn one_build(queue: &Queue) {
     queue.renew(&beat).await.unwrap();
     assert!(queue.waiter().wait(Duration::from_secs(2)).await.unwrap(), "the new slots wake somebody");
     let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
-    let claimed = queue.claim(&claim).await.unwrap().remove(0);
+    let claimed = queue.claim(&claim).await.unwrap().builds.remove(0);
     let mut log =
         fairlane_common::log::LogWriter::new(queue.clone(), claimed.token.clone(), 1, "0-0".to_owned());
     log.append(&[fairlane_common::log::LogLine { t: "1".to_owned(), text: "hello".to_owned() }])
@@ -91,7 +91,7 @@ async fn a_full_redis_still_lets_builds_end() {
     let lease = Duration::from_secs(10);
     queue.submit(&ask("o/n", 1)).await.unwrap();
     let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
-    let claimed = queue.claim(&claim).await.unwrap().remove(0);
+    let claimed = queue.claim(&claim).await.unwrap().builds.remove(0);
     let mut connection = server.connect().await;
     let _: () =
         redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").query_async(&mut connection).await.unwrap();

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{DispatcherBeat, SCHEMA, Spend};
+use fairlane_common::queue::{DispatcherBeat, Release, SCHEMA, Spend};
 use fairlane_common::rule::Stop;
 use fairlane_common::{DispatcherId, Error, Queue, Rule};
 
 use crate::cookbook::bad_node;
-use crate::scene::{Scene, ask, background, worker};
+use crate::scene::{K8S, Scene, ask, background, worker};
 
 #[tokio::test]
 async fn scripts_write_only_keys_that_are_named() {
@@ -25,7 +25,8 @@ async fn scripts_write_only_keys_that_are_named() {
     scene.rule("github.com/h/*", &Rule { hold: Some(Stop::default()), ..Rule::default() }).await;
     scene.reap().await;
     scene.submit(&ask("h/h", 1)).await;
-    scene.claim("w", 2).await;
+    let handed = scene.claim("w", 2).await.remove(0);
+    scene.queue.release(&handed.token, &Release::Handover).await.unwrap();
     let limit = Spend { whose: "token:hub".to_owned(), count: 2, per: Duration::from_mins(1) };
     scene.queue.spend(&[limit]).await.unwrap();
     let lane = |name: &str| format!("github.com/{name}").parse().unwrap();
@@ -63,6 +64,9 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.stats(&lane("h/h")),
         keys.spent("token:hub"),
         keys.orphans(),
+        keys.orphans_at(K8S),
+        keys.places(),
+        keys.place(K8S),
         keys.ended(),
         keys.lanes_burst(),
         keys.lanes_full(),

@@ -13,6 +13,7 @@ mod nodes;
 mod order;
 mod outcomes;
 mod paused;
+mod places;
 mod reasons;
 mod refill;
 mod registering;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlane_common::clock::{Clock, SimulatedClock};
 use fairlane_common::queue::{
-    Beat, BeatReply, Blame, Claim, Claimed, Finish, Finished, Outcome, Reaped, Submit, Submitted,
+    Beat, BeatReply, Blame, Claim, Claimed, Claims, Finish, Finished, Outcome, Reaped, Submit, Submitted,
 };
 use fairlane_common::{
     Build, BuildId, BuildSpec, BuildState, FailureClass, Pattern, Priority, Queue, Rule, Token, WorkerId,
@@ -112,6 +112,11 @@ impl Scene {
     }
 
     pub(crate) async fn claim_at(&self, name: &str, place: &str, free: usize) -> Vec<Claimed> {
+        self.claims_at(name, place, free).await.builds
+    }
+
+    /// All that a claim gives.
+    pub(crate) async fn claims_at(&self, name: &str, place: &str, free: usize) -> Claims {
         let claim = Claim {
             worker: worker(name),
             place: place.to_owned(),

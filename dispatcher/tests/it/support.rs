@@ -306,7 +306,7 @@ impl Worker {
                 lease: Duration::from_mins(10),
                 request: uuid::Uuid::new_v4(),
             };
-            self.queue.claim(&claim).await.unwrap().pop()
+            self.queue.claim(&claim).await.unwrap().builds.pop()
         })
         .await;
         let log = LogWriter::new(

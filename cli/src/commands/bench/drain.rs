@@ -67,7 +67,7 @@ pub(super) async fn claim(scene: &Scene, free: usize) -> Result<Vec<Claimed>> {
         lease: limits::LEASE,
         request: request_id(),
     };
-    Ok(scene.queue.claim(&claim).await?)
+    Ok(scene.queue.claim(&claim).await?.builds)
 }
 
 /// A name for a request.

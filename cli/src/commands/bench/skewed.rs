@@ -160,7 +160,7 @@ async fn claim(scene: &Scene, worker: &WorkerId, free: usize) -> Result<Vec<Clai
         lease: limits::LEASE,
         request: request_id(),
     };
-    Ok(scene.queue.claim(&claim).await?)
+    Ok(scene.queue.claim(&claim).await?.builds)
 }
 
 /// One build: it takes its time and ends well.

@@ -119,7 +119,7 @@ impl Player<'_> {
             // Another image than the day's: the wipe takes what is built here.
             let submit = self.request(*spec, "before")?;
             let admitted = self.queue.submit(&submit).await?;
-            let claimed = self.queue.claim(&self.claim(1)).await?;
+            let claimed = self.queue.claim(&self.claim(1)).await?.builds;
             let (Submitted::New(_), [claimed]) = (&admitted, claimed.as_slice()) else {
                 bail!("the history's build of {} did not start: {admitted:?}", self.day.specs[*spec].name);
             };
@@ -223,7 +223,7 @@ impl Player<'_> {
     /// Fills the free slots, until the queue has nothing more to give.
     async fn start(&mut self, now: u64) -> Result<()> {
         while self.promises.free() > 0 && self.promises.queued() > 0 {
-            let claimed = self.queue.claim(&self.claim(self.promises.free())).await?;
+            let claimed = self.queue.claim(&self.claim(self.promises.free())).await?.builds;
             if claimed.is_empty() {
                 break;
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fairlane_common::queue::{Claim, Claimed};
-use fairlane_common::{Build, BuildId, BuildState, Lane, Pattern, Priority, Rule};
+use fairlane_common::{Build, BuildId, BuildState, FailureClass, Lane, Pattern, Priority, Rule};
 
 use crate::scene::Scene;
 
@@ -19,7 +19,8 @@ pub(crate) struct State {
     rules: BTreeMap<Pattern, Rule>,
     slots: u64,
     workers: u64,
-    orphans: u64,
+    /// Workers of each place that others can take over from, as the queue counts them.
+    places: HashMap<String, usize>,
     placing: bool,
     /// Whether runs are being registered after Redis was emptied.
     pub(crate) refilling: bool,
@@ -50,12 +51,29 @@ impl State {
             rules: scene.queue.rules().await.unwrap(),
             slots: snapshot.slots,
             workers: snapshot.workers,
-            orphans: snapshot.orphaned,
+            places: Self::places(scene).await,
             refilling: snapshot.refill_until.is_some(),
             avoided: scene.queue.nodes().await.unwrap().len(),
             shared_permits,
             placing: timers.iter().any(|timer| timer.starts_with("replace:")),
         }
+    }
+
+    async fn places(scene: &Scene) -> HashMap<String, usize> {
+        let mut places = HashMap::new();
+        for place in super::world::PLACES {
+            let fresh = (scene.clock.now_ms() - 60_000).to_string();
+            let workers = scene.redis(&["ZCOUNT", &scene.queue.keys().place(place), &fresh, "+inf"]).await;
+            places.insert(place.to_owned(), workers);
+        }
+        places
+    }
+
+    /// Runs of a place that wait for adoption.
+    fn orphans_at(&self, place: &str) -> usize {
+        let here =
+            |build: &&Build| build.state == BuildState::Orphaned && build.place.as_deref() == Some(place);
+        self.builds.values().filter(here).count()
     }
 
     fn live(&self) -> impl Iterator<Item = &Build> {
@@ -159,17 +177,28 @@ struct Permits {
 /// What must hold of the number of builds; gives those that are not adopted.
 fn check_count<'a>(
     before: &State,
+    after: &State,
     claimed: &'a [Claimed],
     claim: &Claim,
     draining: bool,
 ) -> Result<Vec<&'a Claimed>, Broken> {
     let fresh: Vec<&Claimed> = claimed.iter().filter(|one| !one.adopted).collect();
-    let share = usize::try_from(before.orphans.div_ceil(before.workers.max(1))).unwrap();
+    let waiting = before.orphans_at(&claim.place);
+    let workers = before.places.get(&claim.place).copied().unwrap_or(0);
+    let share = waiting.div_ceil(workers.max(1));
     if claimed.len() > claim.free.max(share) {
         return Err(format!("{} builds for {} free slots", claimed.len(), claim.free));
     }
     if fresh.len() > claim.free.saturating_sub(claimed.len() - fresh.len()) {
         return Err(format!("{} fresh builds for {} free slots", fresh.len(), claim.free));
+    }
+    let adopted = claimed.len() - fresh.len();
+    let stuck = after.builds.values().filter(|build| {
+        build.class == Some(FailureClass::Stuck)
+            && before.builds.get(&build.id).is_some_and(|old| old.state == BuildState::Orphaned)
+    });
+    if !draining && adopted + stuck.count() < share {
+        return Err(format!("{adopted} of {waiting} orphans were adopted at {}", claim.place));
     }
     if draining && !fresh.is_empty() {
         return Err("a draining worker got a build".to_owned());
@@ -185,7 +214,7 @@ pub(crate) fn check_claim(
     claim: &Claim,
     draining: bool,
 ) -> Result<(), Broken> {
-    let fresh = check_count(before, claimed, claim, draining)?;
+    let fresh = check_count(before, after, claimed, claim, draining)?;
     if before.refilling && !fresh.is_empty() {
         return Err("a build was begun before it was known what runs".to_owned());
     }

@@ -56,7 +56,8 @@ impl World<'_> {
         let held = |run: &Run| {
             self.workers.iter().any(|worker| worker.held.iter().any(|token| token.build == run.build))
         };
-        let pods = self.runs.iter().filter(|run| run.dies_at.is_none());
+        let place = Some(&self.workers[at].place);
+        let pods = self.runs.iter().filter(|run| run.claimed.build.place.as_ref() == place);
         let left = pods.filter(|run| !held(run) && !known.builds.contains_key(&run.build));
         let found: Vec<Registration> =
             left.map(|run| self.registration(at, run, &run.claimed.token)).collect();
