@@ -34,6 +34,11 @@ impl Keys {
         }
     }
 
+    /// What all keys begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     fn tagged(&self, rest: &str) -> String {
         format!("{{{}}}:{rest}", self.prefix)
     }

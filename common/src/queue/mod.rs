@@ -3,6 +3,7 @@
 mod cancel;
 mod claim;
 mod finish;
+mod identity;
 pub mod inspect;
 mod lease;
 mod nodes;

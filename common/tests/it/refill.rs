@@ -37,6 +37,25 @@ fn registration(claimed: &Claimed, by: &str) -> Registration {
 }
 
 #[tokio::test]
+async fn a_queue_that_was_emptied_is_still_the_same_queue() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.queue.identity().await.unwrap(), None);
+    assert_eq!(scene.queue.identify("a1").await.unwrap(), "a1");
+    assert_eq!(process(&scene).await.identify("b2").await.unwrap(), "a1", "the first one counts");
+    scene.redis::<()>(&["FLUSHALL"]).await;
+    assert_eq!(scene.queue.identity().await.unwrap().as_deref(), Some("a1"));
+    // Another queue of the same Redis, whose prefix differs in a sign only.
+    let url = scene.server.url().parse().unwrap();
+    let clock = Clock::Simulated(scene.clock.clone());
+    let (dash, dot) = ("fair-lane", "fair.lane");
+    let dash = Queue::open_simulated(&url, dash, clock.clone()).await.unwrap();
+    let dot = Queue::open_simulated(&url, dot, clock).await.unwrap();
+    assert_eq!(dash.identify("c3").await.unwrap(), "c3");
+    assert_eq!(dot.identity().await.unwrap(), None);
+    assert!(dot.identify("it's").await.is_err());
+}
+
+#[tokio::test]
 async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;

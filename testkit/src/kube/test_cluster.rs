@@ -1,6 +1,7 @@
 //! A cluster for tests that run on a real one as well.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::cluster::Cluster;
 
@@ -17,12 +18,12 @@ const DEFAULT_IMAGE: &str = "docker.io/library/busybox:1";
 ///
 /// Tests that stand on it have `kube` in their name, choose names of their own, clean up, and need only `sh` in
 /// the image of `FAIRLANE_TEST_IMAGE`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TestCluster {
     kubeconfig: PathBuf,
     namespace: String,
     image: String,
-    fake: Option<Cluster>,
+    fake: Option<Arc<Cluster>>,
 }
 
 impl TestCluster {
@@ -42,7 +43,7 @@ impl TestCluster {
             kubeconfig: fake.kubeconfig(),
             namespace: fake.namespace().to_owned(),
             image: DEFAULT_IMAGE.to_owned(),
-            fake: Some(fake),
+            fake: Some(Arc::new(fake)),
         }
     }
 
@@ -68,6 +69,6 @@ impl TestCluster {
 
     /// The fake, where it is one: for faults and counters.
     pub fn fake(&self) -> Option<&Cluster> {
-        self.fake.as_ref()
+        self.fake.as_deref()
     }
 }

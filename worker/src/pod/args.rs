@@ -95,6 +95,7 @@ impl KubernetesArgs {
             namespace: namespace.filter(|name| !name.is_empty()),
             cluster,
             installation,
+            queue: None,
             build_image,
             command,
             replace_entrypoint,

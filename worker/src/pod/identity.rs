@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fairlane_common::{Build, BuildSpec, Token};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::{COMPONENT, PodSettings, label_value};
 
 pub(super) const INSTALLATION: &str = "fairlane/installation";
+/// Which queue it is of: two may have been given the same installation by mistake.
+const QUEUE: &str = "fairlane/queue";
 const BUILD: &str = "fairlane/build";
 const RUN: &str = "fairlane/run";
 const LANE: &str = "fairlane/lane";
@@ -27,6 +29,8 @@ const LABELS: &str = "fairlane/labels";
 const ASKED: &str = "fairlane/asked";
 const AVOID: &str = "fairlane/avoid";
 const SECRETS: &str = "fairlane/secrets";
+/// Name and uid of the Secret that was made for the pod.
+const SECRET: &str = "fairlane/secret";
 /// What `BinderHub` writes on its own pods, and people's scripts look for.
 const BINDER_REPO: &str = "binder-repo";
 
@@ -46,8 +50,71 @@ pub struct PodIdentity {
     pub spec: BuildSpec,
     /// Whether it had secrets: made anew without them it may fail.
     pub had_secrets: bool,
+    /// The Secret that was made for it, if any: its name and uid.
+    pub secret: Option<(String, String)>,
     /// Nodes on which it had failed before.
     pub avoid: Vec<String>,
+}
+
+/// Whose pods and Secrets are one's own: those of an installation, and of one queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    installation: String,
+    /// The queue's identities, the present one last; none while it has none.
+    queues: Vec<String>,
+}
+
+impl Owner {
+    /// Owns what has the label of that installation.
+    pub fn new(installation: &str) -> Self {
+        Self { installation: label_value(installation), queues: Vec::new() }
+    }
+
+    /// The queue has this identity from now on; what was marked with an earlier one stays its own.
+    pub fn set_queue(&mut self, queue: &str) {
+        self.queues.retain(|known| known != queue);
+        self.queues.push(queue.to_owned());
+    }
+
+    /// The queue's present identity.
+    pub fn queue(&self) -> Option<&str> {
+        self.queues.last().map(String::as_str)
+    }
+
+    /// Whether a pod or a Secret is one's own, by its labels. Those of releases that did not mark the queue are.
+    ///
+    /// # Errors
+    /// It is not; the sentence says whose it is, as far as its labels tell.
+    pub fn check<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Result<()> {
+        ensure!(label("component") == Some(COMPONENT), "it is not Fairlane's");
+        match label(INSTALLATION) {
+            Some(installation) if installation == self.installation => {}
+            Some(other) => bail!("it belongs to the installation '{other}'"),
+            None => bail!("it belongs to no installation"),
+        }
+        match label(QUEUE) {
+            Some(other) if !self.queues.iter().any(|known| known == other) => {
+                bail!("it belongs to another queue ({other}) of the same installation")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same of an object's metadata.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub fn check_meta(&self, meta: &ObjectMeta) -> Result<()> {
+        self.check(|key| meta.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str))
+    }
+
+    /// Which other queue of the same installation a pod is of, if it is one's.
+    pub fn stranger<'a>(&self, meta: &'a ObjectMeta) -> Option<&'a str> {
+        let labels = meta.labels.as_ref()?;
+        let same = labels.get(INSTALLATION).is_some_and(|installation| *installation == self.installation);
+        let queue = labels.get(QUEUE).filter(|queue| same && !self.queues.contains(queue))?;
+        Some(queue)
+    }
 }
 
 /// The label selector of all build pods of an installation.
@@ -86,12 +153,17 @@ pub(super) fn labels(build: &Build, settings: &PodSettings, name: &str) -> BTree
         (LANE, label_value(build.lane.as_str())),
     ]
     .into_iter()
+    .chain(settings.queue.clone().map(|queue| (QUEUE, queue)))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
 }
 
-/// The annotations of a run's pod.
-pub(super) fn annotations(build: &Build, token: &Token) -> BTreeMap<String, String> {
+/// The annotations of a run's pod, whose Secret was made before it.
+pub(super) fn annotations(
+    build: &Build,
+    token: &Token,
+    secret: Option<&ObjectMeta>,
+) -> BTreeMap<String, String> {
     let spec = &build.spec;
     let mut marks = token_marks(token);
     let mut mark = |key: &str, value: String| {
@@ -108,6 +180,8 @@ pub(super) fn annotations(build: &Build, token: &Token) -> BTreeMap<String, Stri
     mark(PUSH, spec.push.to_string());
     mark(ASKED, build.asked.to_string());
     mark(SECRETS, spec.secrets.is_some().to_string());
+    let secret = secret.and_then(|meta| Some(format!("{} {}", meta.name.as_ref()?, meta.uid.as_ref()?)));
+    mark(SECRET, secret.unwrap_or_default());
     mark(AVOID, json!(build.avoid).to_string());
     mark(ARGS, json!(spec.args).to_string());
     mark(LABELS, json!(spec.labels).to_string());
@@ -156,6 +230,9 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
         asked: need(ASKED)?.parse().context(ASKED)?,
         spec,
         had_secrets: flag(SECRETS)?,
+        secret: mark(SECRET)
+            .and_then(|text| text.split_once(' '))
+            .map(|(name, uid)| (name.to_owned(), uid.to_owned())),
         avoid: mark(AVOID).map_or_else(|| Ok(Vec::new()), serde_json::from_str).context(AVOID)?,
     })
 }
@@ -240,6 +317,35 @@ mod tests {
             meta.annotations.as_mut().unwrap().insert(key.clone(), value.as_str().unwrap().to_owned());
         }
         assert_eq!(identity(&meta).unwrap().token, token);
+    }
+
+    #[test]
+    fn what_is_of_another_installation_or_queue_is_not_ones_own() {
+        let settings = |installation: &str, queue: Option<&str>| PodSettings {
+            installation: installation.to_owned(),
+            queue: queue.map(str::to_owned),
+            ..PodSettings::default()
+        };
+        let made = |settings: &PodSettings| {
+            pod(&build(), &token(&build()), settings, &Placement::default(), None).metadata
+        };
+        let mut owner = Owner::new("hub-a");
+        let (former, ours) = (made(&settings("hub-a", None)), made(&settings("hub-a", Some("q1"))));
+        let (other, theirs) = (made(&settings("hub-b", Some("q1"))), made(&settings("hub-a", Some("q2"))));
+        assert!(owner.check_meta(&former).is_ok(), "a release before this one marked no queue");
+        assert!(owner.check_meta(&ours).is_err(), "nobody knows yet which queue this is");
+        owner.set_queue("q1");
+        assert!(owner.check_meta(&former).is_ok() && owner.check_meta(&ours).is_ok());
+        for (meta, says) in [(&other, "the installation 'hub-b'"), (&theirs, "another queue (q2)")] {
+            let error = owner.check_meta(meta).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!((owner.stranger(&theirs), owner.stranger(&other)), (Some("q2"), None));
+        // Its Redis was lost, and another worker had given it a new identity before this one came.
+        owner.set_queue("q3");
+        assert!(owner.check_meta(&ours).is_ok());
+        assert_eq!(owner.queue(), Some("q3"));
+        assert!(owner.check_meta(&ObjectMeta::default()).is_err());
     }
 
     #[test]

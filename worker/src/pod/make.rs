@@ -43,11 +43,11 @@ pub fn pod(
     placement: &Placement,
     secret: Option<&Secret>,
 ) -> Pod {
-    let name = names::pod_name(build, build.attempt);
+    let name = names::pod_name(build, build.attempt, &settings.installation);
     let mut pod = Pod {
         metadata: ObjectMeta {
             labels: Some(identity::labels(build, settings, &name)),
-            annotations: Some(identity::annotations(build, token)),
+            annotations: Some(identity::annotations(build, token, secret.map(|secret| &secret.metadata))),
             name: Some(name),
             ..ObjectMeta::default()
         },
@@ -223,11 +223,17 @@ pub fn sample(settings: &PodSettings) -> Pod {
 /// The Secret of a run's pod, with what the build brought along; `None` where that is nothing. It
 /// is created before the pod, and the pod made its owner right after (see [`owner_patch`]).
 /// A registry's credentials that are a Docker configuration are mounted, others are a variable.
-pub fn secret(build: &Build, env: BTreeMap<String, String>, settings: &PodSettings) -> Option<Secret> {
+/// Its name is the pod's and `mark`, which nothing else has: no pod but its own ever refers to it.
+pub fn secret(
+    build: &Build,
+    env: BTreeMap<String, String>,
+    settings: &PodSettings,
+    mark: &str,
+) -> Option<Secret> {
     if env.is_empty() {
         return None;
     }
-    let name = names::pod_name(build, build.attempt);
+    let name = names::pod_name(build, build.attempt, &settings.installation);
     let data = env.into_iter().map(|(key, value)| {
         let is_config = key == REGISTRY_VARIABLE
             && serde_json::from_str::<Value>(&value).is_ok_and(|config| config.get("auths").is_some());
@@ -236,7 +242,7 @@ pub fn secret(build: &Build, env: BTreeMap<String, String>, settings: &PodSettin
     Some(Secret {
         metadata: ObjectMeta {
             labels: Some(identity::labels(build, settings, &name)),
-            name: Some(name),
+            name: Some(format!("{name}-{mark}")),
             ..ObjectMeta::default()
         },
         string_data: Some(data.collect()),
@@ -246,10 +252,11 @@ pub fn secret(build: &Build, env: BTreeMap<String, String>, settings: &PodSettin
     })
 }
 
-/// The patch that makes a pod the owner of its Secret: Kubernetes deletes it with the pod.
-pub fn owner_patch(pod: &ObjectMeta) -> Value {
+/// The patch that makes a pod the owner of its Secret, which is the one with that uid: Kubernetes deletes it
+/// with the pod.
+pub fn owner_patch(pod: &ObjectMeta, secret_uid: &str) -> Value {
     let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid });
-    json!({ "metadata": { "ownerReferences": [owner] } })
+    json!({ "metadata": { "uid": secret_uid, "ownerReferences": [owner] } })
 }
 
 #[cfg(test)]

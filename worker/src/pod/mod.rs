@@ -22,10 +22,10 @@ mod template;
 
 pub use args::KubernetesArgs;
 pub use cause::{Failure, PodCause};
-pub use identity::{PodIdentity, identity, selector, token_patch};
+pub use identity::{Owner, PodIdentity, identity, selector, token_patch};
 pub use make::{owner_patch, pod, sample, secret};
 pub(crate) use names::hex;
-pub use names::{label_value, pod_name};
+pub use names::{label_value, pod_name, pod_names};
 pub use observe::{Hopeless, Observed, Waiting, has_started, last_words, observe};
 pub use placement::Placement;
 pub use settings::PodSettings;

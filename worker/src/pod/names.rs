@@ -13,11 +13,20 @@ const HASH_DIGITS: usize = 10;
 /// Bytes of the ref in a name: enough to tell commits apart by eye.
 const REF_BYTES: usize = 7;
 
-/// The name of the pod (and of the Secret) of one run of a build: repository and commit for
-/// people, the image's hash for uniqueness, and the run's number. The same build and run always
+/// The name of the pod of one run of a build: repository and commit for people, a hash of the installation
+/// and the image for uniqueness, and the run's number. The same build and run of an installation always
 /// have the same name, so that a start that is repeated meets itself.
-pub fn pod_name(build: &Build, run: u32) -> String {
-    let end = format!("-{}-{run}", hash_of(build.spec.image.as_str()));
+pub fn pod_name(build: &Build, run: u32, installation: &str) -> String {
+    named(build, run, &format!("{installation}\n{}", build.spec.image))
+}
+
+/// All names that the pod may have: the present one, then that of releases before the installation was in it.
+pub fn pod_names(build: &Build, run: u32, installation: &str) -> [String; 2] {
+    [pod_name(build, run, installation), named(build, run, build.spec.image.as_str())]
+}
+
+fn named(build: &Build, run: u32, unique: &str) -> String {
+    let end = format!("-{}-{run}", hash_of(unique));
     let lane = build.lane.as_str();
     let path = lane.split_once('/').map_or(lane, |(_, path)| path);
     let reference = cut(&slug(build.spec.reference.as_str()), REF_BYTES).to_owned();
@@ -79,13 +88,19 @@ mod tests {
     use super::*;
     use crate::fixtures::build;
 
+    const INSTALLATION: &str = "hub-a";
+
     fn named(repo: &str, reference: &str, image: &str, run: u32) -> String {
         let mut build = build();
         build.spec.repo = repo.parse().unwrap();
         build.lane = build.spec.repo.lane();
         build.spec.reference = reference.parse().unwrap();
         build.spec.image = image.parse().unwrap();
-        pod_name(&build, run)
+        pod_name(&build, run, INSTALLATION)
+    }
+
+    fn hashed(image: &str) -> String {
+        hash_of(&format!("{INSTALLATION}\n{image}"))
     }
 
     fn is_dns_label(name: &str) -> bool {
@@ -100,7 +115,7 @@ mod tests {
     fn names_are_read_by_people_and_taken_by_kubernetes() {
         assert_eq!(
             named("https://github.com/Owner/My.Repo", "0123abcdef", "r.example.org/i:1", 2),
-            "build-owner-my-repo-0123abc-1234567890-2".replace("1234567890", &hash_of("r.example.org/i:1"))
+            "build-owner-my-repo-0123abc-1234567890-2".replace("1234567890", &hashed("r.example.org/i:1"))
         );
         let long = "n".repeat(300);
         let slashes = format!("https://git.example.org/{}/x", "a/".repeat(200));
@@ -113,7 +128,7 @@ mod tests {
         ] {
             let name = named(repo, reference, "r/i:t", u32::MAX);
             assert!(is_dns_label(&name), "{repo}: {name}");
-            assert!(name.ends_with(&format!("-{}-{}", hash_of("r/i:t"), u32::MAX)), "{name}");
+            assert!(name.ends_with(&format!("-{}-{}", hashed("r/i:t"), u32::MAX)), "{name}");
         }
     }
 
@@ -123,6 +138,15 @@ mod tests {
         assert_ne!(name("r/a:1", 1), name("r/b:1", 1));
         assert_ne!(name("r/a:1", 1), name("r/a:1", 2));
         assert_eq!(name("r/a:1", 1), name("r/a:1", 1));
+    }
+
+    #[test]
+    fn names_of_two_installations_never_meet() {
+        let build = build();
+        assert_ne!(pod_name(&build, 1, "hub-a"), pod_name(&build, 1, "hub-b"));
+        let [name, former] = pod_names(&build, 1, "hub-a");
+        assert_eq!((&name, name.len()), (&pod_name(&build, 1, "hub-a"), former.len()));
+        assert!(former.ends_with(&format!("-{}-1", hash_of(build.spec.image.as_str()))), "{former}");
     }
 
     #[test]

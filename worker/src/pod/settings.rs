@@ -23,6 +23,8 @@ pub struct PodSettings {
     pub cluster: Option<String>,
     /// Whose pods they are: pods of other installations in the namespace are left alone.
     pub installation: String,
+    /// The queue's identity, once it is known: tells two queues apart that were given the same installation.
+    pub queue: Option<String>,
     /// The image that builds.
     pub build_image: String,
     /// What is run in it.
@@ -49,6 +51,7 @@ impl Default for PodSettings {
             namespace: None,
             cluster: None,
             installation: "fairlane".to_owned(),
+            queue: None,
             build_image: BUILD_IMAGE_DEFAULT.to_owned(),
             command: CommandTemplate::default(),
             replace_entrypoint: false,

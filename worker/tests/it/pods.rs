@@ -113,7 +113,7 @@ async fn kube_takes_the_pods_of_every_setting() -> Result<()> {
         for (placement, avoid) in [(&Placement::default(), &[][..]), (&some, &["node-a", "node-d"])] {
             let build = Build { avoid: names(avoid), ..build() };
             for env in [BTreeMap::new(), env()] {
-                let secret = pod::secret(&build, env, &settings);
+                let secret = pod::secret(&build, env, &settings, "mark");
                 let token = token(&build);
                 let pod = pod::pod(&build, &token, &settings, placement, secret.as_ref());
                 let taken = pods.create(&only_look(), &pod).await?;
@@ -138,13 +138,14 @@ async fn kube_pods_are_marked_by_those_who_have_seen_them_and_take_their_secrets
         ..PodSettings::default()
     };
     let build = build();
-    let secret = pod::secret(&build, env(), &settings).unwrap_or_default();
+    let mut secret = pod::secret(&build, env(), &settings, "mark").unwrap_or_default();
+    secret.metadata.uid = secrets.create(&PostParams::default(), &secret).await?.metadata.uid;
     let made = pod::pod(&build, &token(&build), &settings, &Placement::default(), Some(&secret));
-    let name = pod::pod_name(&build, 1);
-    secrets.create(&PostParams::default(), &secret).await?;
+    let name = pod::pod_name(&build, 1, &settings.installation);
     let seen = pods.create(&PostParams::default(), &made).await?;
-    let owner = Patch::Merge(pod::owner_patch(&seen.metadata));
-    let owned = secrets.patch(&name, &PatchParams::default(), &owner).await?;
+    let (secret, uid) = pod::identity(&seen.metadata)?.secret.unwrap_or_default();
+    let owner = Patch::Merge(pod::owner_patch(&seen.metadata, &uid));
+    let owned = secrets.patch(&secret, &PatchParams::default(), &owner).await?;
     assert_eq!(
         owned.metadata.owner_references.unwrap_or_default()[0].uid,
         seen.metadata.uid.clone().unwrap_or_default()
@@ -170,6 +171,6 @@ async fn kube_pods_are_marked_by_those_who_have_seen_them_and_take_their_secrets
     assert!(matches!(refused, Err(kube::Error::Api(status)) if status.code == 409));
     assert_eq!(pod::identity(&pods.get(&name).await?.metadata)?.token, first);
     pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
-    let _ = secrets.delete(&name, &DeleteParams::default()).await;
+    let _ = secrets.delete(&secret, &DeleteParams::default()).await;
     Ok(())
 }

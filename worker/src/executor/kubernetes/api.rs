@@ -218,13 +218,15 @@ impl Api {
         self.stream(self.pods.logs(name, &params)).await
     }
 
-    pub(super) async fn create_secret(&self, secret: &Secret) -> Result<()> {
-        self.call::<Value>(self.secrets.create(&PostParams::default(), bytes(secret)?)).await.map(drop)
+    /// Creates a Secret, and says its uid.
+    pub(super) async fn create_secret(&self, secret: &Secret) -> Result<String> {
+        let made: Value = self.call(self.secrets.create(&PostParams::default(), bytes(secret)?)).await?;
+        Ok(made["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Makes a pod the owner of a Secret: it goes with it.
-    pub(super) async fn own_secret(&self, name: &str, pod: &Pod) -> Result<()> {
-        let patch = pod::owner_patch(&pod.metadata);
+    /// Makes a pod the owner of the Secret of that name and uid: it goes with it.
+    pub(super) async fn own_secret(&self, (name, uid): (&str, &str), pod: &Pod) -> Result<()> {
+        let patch = pod::owner_patch(&pod.metadata, uid);
         let request = self.secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch));
         self.call::<Value>(request).await.map(drop)
     }
@@ -237,8 +239,8 @@ impl Api {
     }
 
     /// Deletes a Secret, if it is still the one that was read.
-    pub(super) async fn delete_secret(&self, name: &str, version: Option<&Version>) -> Result<()> {
-        let params = DeleteParams { preconditions: version.map(preconditions), ..DeleteParams::default() };
+    pub(super) async fn delete_secret(&self, name: &str, version: &Version) -> Result<()> {
+        let params = DeleteParams { preconditions: Some(preconditions(version)), ..DeleteParams::default() };
         found(self.call::<Value>(self.secrets.delete(name, &params)).await).map(drop)
     }
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use fairlane_common::Queue;
+use fairlane_common::{Build, Queue};
 use tokio::time::Instant;
 
 use super::api::{Api, ApiError};
@@ -15,7 +15,7 @@ use super::nodes::Nodes;
 use super::pods::Pods;
 use crate::backoff::{Backoff, jittered};
 use crate::kube_client;
-use crate::pod::{self, PodSettings};
+use crate::pod::{self, Owner, PodSettings};
 use crate::settings::Settings;
 
 /// How long a cluster that does not answer is waited for at start: it may be starting as well.
@@ -33,7 +33,9 @@ pub(super) struct Cluster {
     pub(super) nodes: Nodes,
     /// The way to it, which knows how to speak of it.
     way: kube_client::Cluster,
-    /// Which pods are this installation's.
+    /// Whose pods and Secrets are one's own.
+    owner: Mutex<Owner>,
+    /// Selects the pods of this installation.
     pub(super) selector: String,
     /// How long the pods of ended builds stay.
     pub(super) keep: Duration,
@@ -106,6 +108,7 @@ impl Cluster {
             queue: queue.clone(),
             settings: settings.pods.clone(),
             nodes: Nodes::default(),
+            owner: Mutex::new(Owner::new(&settings.pods.installation)),
             selector: pod::selector(&settings.pods),
             keep: settings.keep_pods,
             held: Arc::default(),
@@ -130,16 +133,17 @@ impl Cluster {
     async fn check(&self) -> Result<()> {
         let give_up = Instant::now() + START_PATIENCE;
         let mut backoff = Backoff::new();
-        loop {
+        let there = loop {
             match self.api.list_pods(&self.selector).await {
-                Ok(_) => break,
+                Ok((there, _)) => break there,
                 Err(error) if error.passes() && Instant::now() < give_up => {
                     tracing::warn!(%error, url = self.way.url(), "waiting for the cluster");
                     backoff.pause().await;
                 }
                 Err(error) => bail!("{}", self.explain(&error)),
             }
-        }
+        };
+        self.settle_owner(&there).await?;
         self.ask_for_the_right_to_mark().await;
         // For people only: without Redis they are not told.
         let workers = self.queue.workers().await.unwrap_or_default();
@@ -149,6 +153,24 @@ impl Cluster {
             tracing::warn!("the builds of the worker {id} cannot be taken over from here: {why}");
         }
         Ok(())
+    }
+
+    pub(super) fn owner(&self) -> MutexGuard<'_, Owner> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings of pods that are made now.
+    pub(super) fn pod_settings(&self) -> PodSettings {
+        PodSettings { queue: self.owner().queue().map(str::to_owned), ..self.settings.clone() }
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.way.namespace
+    }
+
+    /// The names that the pod of a build's run may have.
+    pub(super) fn pod_names(&self, build: &Build, run: u32) -> [String; 2] {
+        pod::pod_names(build, run, &self.settings.installation)
     }
 
     /// Where its runs live.

@@ -13,7 +13,7 @@ use super::api::{ApiError, Refusal, Version};
 use super::follow::GONE_TIMEOUT;
 use super::run::{Driver, Step};
 use crate::executor::{Ended, RunEvent, RunFailure};
-use crate::pod::{self, PodIdentity};
+use crate::pod::{self, PodIdentity, PodSettings};
 
 /// How long a cluster that does not answer is asked to create a pod; then the build goes back into
 /// line, for a worker that reaches it.
@@ -27,6 +27,8 @@ const OTHER_PATIENCE: Duration = Duration::from_mins(10);
 /// How long a Secret may be forbidden before that costs the build an attempt: an API server that starts
 /// refuses for a moment what it will allow.
 const FORBIDDEN_PATIENCE: Duration = Duration::from_secs(30);
+/// Random digits in a Secret's name.
+const SECRET_MARK: usize = 8;
 /// Tries of giving a Secret its owner: whoever adopts the pod, or the janitor, does it otherwise.
 const OWN_TRIES: usize = 3;
 
@@ -35,12 +37,10 @@ impl Driver {
     pub(super) async fn create(&mut self, env: BTreeMap<String, String>) -> Step<Pod> {
         self.earlier_gone().await?;
         let cluster = std::sync::Arc::clone(&self.cluster);
-        let secret = pod::secret(&self.build, env, &cluster.settings);
-        if let Some(secret) = &secret {
-            self.create_secret(secret).await?;
-        }
+        let settings = cluster.pod_settings();
+        let secret = if env.is_empty() { None } else { self.create_secret(env, &settings).await? };
         let placement = cluster.nodes.placement(std::mem::take(&mut self.avoided));
-        let wanted = pod::pod(&self.build, &self.token, &cluster.settings, &placement, secret.as_ref());
+        let wanted = pod::pod(&self.build, &self.token, &settings, &placement, secret.as_ref());
         let give_up = Instant::now() + PATIENCE;
         let mut perhaps = false;
         let pod = loop {
@@ -74,8 +74,9 @@ impl Driver {
         };
         cluster.gate.taken();
         self.worked();
-        if secret.is_some() {
-            self.own_secret(&pod).await;
+        // The pod may be an earlier try's, and its Secret another one than was made just now: a janitor removes that.
+        if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
+            self.own_secret(&secret, &pod).await;
         }
         Ok(pod)
     }
@@ -88,7 +89,7 @@ impl Driver {
             match self.cluster.api.pod(&self.name).await {
                 Ok(Some(pod)) => {
                     let own = |marks: &PodIdentity| marks.token.build == self.token.build;
-                    if !pod::identity(&pod.metadata).is_ok_and(|marks| own(&marks)) {
+                    if !self.cluster.identity(&pod.metadata).is_ok_and(|marks| own(&marks)) {
                         break;
                     }
                     if let Some(pod) = self.mark(pod).await? {
@@ -116,7 +117,7 @@ impl Driver {
                     continue;
                 }
             };
-            let marks = match pod::identity(&pod.metadata) {
+            let marks = match self.cluster.identity(&pod.metadata) {
                 Ok(marks) => marks,
                 Err(error) => return Err(self.in_the_way(&error)),
             };
@@ -160,9 +161,11 @@ impl Driver {
             return Ok(());
         }
         // The one before for certain, older ones if the watch shows them.
-        let mut names = vec![pod::pod_name(&self.build, run - 1)];
+        let mut names = self.cluster.pod_names(&self.build, run - 1).to_vec();
         for pod in self.cluster.pods.there() {
-            let older = pod::identity(&pod.metadata)
+            let older = self
+                .cluster
+                .identity(&pod.metadata)
                 .is_ok_and(|marks| marks.token.build == build && marks.attempt < run);
             if let Some(name) = pod.metadata.name.clone().filter(|name| older && !names.contains(name)) {
                 names.push(name);
@@ -194,7 +197,7 @@ impl Driver {
             if uid.is_some() && uid != pod.metadata.uid {
                 return Ok(());
             }
-            match pod::identity(&pod.metadata) {
+            match self.cluster.identity(&pod.metadata) {
                 Ok(marks) if needless(&marks) => {}
                 _ => return Ok(()),
             }
@@ -246,30 +249,41 @@ impl Driver {
 
     /// A pod of that name is not ours.
     pub(super) fn in_the_way(&self, error: &anyhow::Error) -> RunEvent {
-        let reason =
-            format!("a pod named {} is there that is none of Fairlane's ({error}): delete it", self.name);
+        let reason = format!(
+            "the pod {} is in the way and was left alone: {error:#}. Delete it if nobody needs it, or choose another \
+             --installation",
+            self.name
+        );
         RunEvent::Exited(Ended {
             failure: Some(RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody }),
             ..Ended::default()
         })
     }
 
-    /// Creates the run's Secret.
-    async fn create_secret(&mut self, secret: &Secret) -> Step<()> {
+    /// Creates a Secret for the run's pod. Each try makes one of its own, and what bears that name already is
+    /// left alone: nobody's pod ever sees what another build brought along. One that was made though its answer
+    /// was lost has no owner, and a janitor removes it.
+    async fn create_secret(
+        &mut self,
+        env: BTreeMap<String, String>,
+        settings: &PodSettings,
+    ) -> Step<Option<Secret>> {
         let began = Instant::now();
         loop {
             self.may_change(false).await?;
-            let error = match self.cluster.api.create_secret(secret).await {
-                Ok(()) => return Ok(()),
+            let mark = &uuid::Uuid::new_v4().simple().to_string()[..SECRET_MARK];
+            let Some(mut secret) = pod::secret(&self.build, env.clone(), settings, mark) else {
+                return Ok(None);
+            };
+            let error = match self.cluster.api.create_secret(&secret).await {
+                Ok(uid) => {
+                    secret.metadata.uid = Some(uid);
+                    return Ok(Some(secret));
+                }
                 Err(error) => error,
             };
             match &error {
-                // An earlier try's, or an earlier build's of the same image: it cannot be changed.
-                ApiError::Refused(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {
-                    if let Err(error) = self.cluster.api.delete_secret(&self.name, None).await {
-                        self.failed(&error).await?;
-                    }
-                }
+                ApiError::Refused(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {}
                 // A quota that others change in the same moment.
                 ApiError::Refused(refusal) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
                 // The same that pods meet: it is the cluster's, and passes.
@@ -288,15 +302,15 @@ impl Driver {
     }
 
     /// Lets the Secret go with its pod. Where that cannot be done now, a janitor does it later.
-    pub(super) async fn own_secret(&mut self, pod: &Pod) {
+    pub(super) async fn own_secret(&mut self, (name, uid): &(String, String), pod: &Pod) {
         for _ in 0..OWN_TRIES {
-            match self.cluster.api.own_secret(&self.name, pod).await {
+            match self.cluster.api.own_secret((name, uid), pod).await {
                 Ok(()) => return,
-                // What the build brought along was nothing that its pod needs.
-                Err(error) if error.code() == 404 => return,
+                // It is gone, or another one has its name now.
+                Err(error) if matches!(error.code(), 404 | 409 | 422) => return,
                 Err(error) if error.passes() => self.wait(LOOK_EVERY.max(error.wait())).await,
                 Err(error) => {
-                    return tracing::warn!(%error, secret = self.name, "a Secret could not be given its pod as owner");
+                    return tracing::warn!(%error, secret = name, "a Secret could not be given its pod as owner");
                 }
             }
         }

@@ -140,7 +140,7 @@ impl Driver {
                 }
             }
         }
-        let marks = pod::identity(&following.pod.metadata);
+        let marks = self.cluster.identity(&following.pod.metadata);
         if marks.is_ok_and(|marks| marks.token.epoch > self.token.epoch) {
             return Err(RunEvent::Taken);
         }
@@ -251,7 +251,7 @@ impl Driver {
                     continue;
                 }
             };
-            match pod::identity(&pod.metadata) {
+            match self.cluster.identity(&pod.metadata) {
                 Ok(marks) if marks.token == self.token => {}
                 _ => return Err(RunEvent::Taken),
             }

@@ -32,6 +32,12 @@ struct Shut {
 struct State {
     shut: Option<Shut>,
     refused: u32,
+    /// Pods of this queue were seen: another one that shares its names came later.
+    first: bool,
+    /// Another queue shares its names, in words.
+    strangers: Option<String>,
+    /// It was there first: nothing is built until it has gone.
+    second: bool,
 }
 
 /// The gate before new pods.
@@ -44,12 +50,17 @@ pub(super) struct Gate {
 impl Gate {
     /// Why it is shut.
     pub(super) fn reason(&self) -> Option<String> {
-        self.state().shut.as_ref().map(|shut| shut.reason.clone())
+        let state = self.state();
+        let strangers = state.strangers.clone().filter(|_| state.second);
+        strangers.or_else(|| state.shut.as_ref().map(|shut| shut.reason.clone()))
     }
 
     /// How many of `free` slots may be filled.
     pub(super) fn may_start(&self, free: usize) -> usize {
         let mut state = self.state();
+        if state.second {
+            return 0;
+        }
         let Some(shut) = &mut state.shut else { return free };
         if shut.unreachable || free == 0 {
             return 0;
@@ -77,6 +88,29 @@ impl Gate {
         tokio::select! {
             _ = changed.changed() => {}
             () = timer => {}
+        }
+    }
+
+    /// There are pods of this queue.
+    pub(super) fn first(&self) {
+        self.state().first = true;
+    }
+
+    /// Another queue has pods of the same names, in words that say what to set; nothing where there is none.
+    pub(super) fn strangers(&self, words: Option<String>) {
+        let mut state = self.state();
+        let (second, news) = (words.is_some() && !state.first, words.is_some() && state.strangers.is_none());
+        let changed = second != state.second;
+        state.second = second;
+        state.strangers.clone_from(&words);
+        drop(state);
+        match words {
+            Some(reason) if news && second => tracing::error!(reason, "no build is claimed"),
+            Some(reason) if news => tracing::error!(reason, "two queues share one installation"),
+            _ => {}
+        }
+        if changed {
+            self.changed.send_replace(());
         }
     }
 
@@ -193,6 +227,19 @@ mod tests {
         gate.unreachable("timed out");
         gate.reachable();
         assert_eq!(gate.may_start(1), 0, "it may still be full");
+    }
+
+    #[test]
+    fn the_second_of_two_queues_builds_nothing_until_the_first_has_gone() {
+        let (first, second) = (Gate::default(), Gate::default());
+        first.first();
+        for gate in [&first, &second] {
+            gate.strangers(Some("set --installation".to_owned()));
+        }
+        assert_eq!((first.may_start(2), first.reason()), (2, None));
+        assert_eq!((second.may_start(2), second.reason().as_deref()), (0, Some("set --installation")));
+        second.strangers(None);
+        assert_eq!((second.may_start(2), second.reason()), (2, None));
     }
 
     #[test]

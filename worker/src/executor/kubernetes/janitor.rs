@@ -54,7 +54,7 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !cluster.is_held(name_of(pod)))
         .filter(|pod| all || is_over(pod))
-        .filter_map(|pod| Some((Arc::clone(pod), pod::identity(&pod.metadata).ok()?)))
+        .filter_map(|pod| Some((Arc::clone(pod), cluster.identity(&pod.metadata).ok()?)))
         .collect();
     for batch in looked_at.chunks(BATCH) {
         let ids: Vec<BuildId> = batch.iter().map(|(_, marks)| marks.token.build).collect();
@@ -85,8 +85,8 @@ async fn keep_for(cluster: &Cluster, pod: &Pod, marks: &PodIdentity, build: &Bui
     if let Some(moved) = build.moved {
         // Its run may be another build's now, and is not marked so yet.
         let after = cluster.queue.build(moved).await.ok()??;
-        let name = pod::pod_name(&after, after.attempt);
-        if !after.state.is_ended() && name == name_of(pod) {
+        let names = cluster.pod_names(&after, after.attempt);
+        if !after.state.is_ended() && names.iter().any(|name| name == name_of(pod)) {
             return None;
         }
     }
@@ -130,8 +130,8 @@ pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
     }
 }
 
-/// Removes Secrets that have had no owner for `patience`, unless their pod is there: then it is made
-/// their owner, which whoever created both did not come to.
+/// Removes Secrets of one's own that have had no owner for `patience`, unless their pod is there: then it is
+/// made their owner, which whoever created both did not come to.
 async fn sweep(
     cluster: &Cluster,
     secrets: &[Value],
@@ -143,22 +143,25 @@ async fn sweep(
     let orphans: Vec<&Value> = secrets
         .iter()
         .filter(|secret| secret["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty))
+        .filter(|secret| cluster.owner().check(|key| secret["metadata"]["labels"][key].as_str()).is_ok())
         .collect();
     ownerless.retain(|uid, _| orphans.iter().any(|secret| text(secret, "uid") == *uid));
     for secret in orphans {
         let version = Version { uid: text(secret, "uid"), resource: text(secret, "resourceVersion") };
         let since = *ownerless.entry(version.uid.clone()).or_insert_with(Instant::now);
         let name = text(secret, "name");
+        let pod_name = secret["metadata"]["labels"]["name"].as_str().unwrap_or(&name);
         // A run of this worker may be about to create its pod.
-        if since.elapsed() < patience || cluster.is_held(&name) {
+        if since.elapsed() < patience || cluster.is_held(pod_name) {
             continue;
         }
-        let done = match cluster.api.pod(&name).await {
-            Ok(Some(pod)) => {
-                cluster.api.own_secret(&name, &pod).await.map(|()| "gave a Secret its pod as owner")
+        let done = match cluster.api.pod(pod_name).await {
+            Ok(Some(pod)) if refers(cluster, &pod, &name) => {
+                let owned = cluster.api.own_secret((&name, &version.uid), &pod).await;
+                owned.map(|()| "gave a Secret its pod as owner")
             }
-            Ok(None) => {
-                let removed = cluster.api.delete_secret(&name, Some(&version)).await;
+            Ok(_) => {
+                let removed = cluster.api.delete_secret(&name, &version).await;
                 removed.map(|()| "removed a Secret without an owner")
             }
             Err(error) => Err(error),
@@ -167,6 +170,16 @@ async fn sweep(
             Ok(done) => tracing::info!(secret = name, "{done}"),
             Err(error) => tracing::debug!(%error, secret = name, "a Secret without an owner stays for now"),
         }
+    }
+}
+
+/// Whether the pod is one's own and was made with that Secret.
+fn refers(cluster: &Cluster, pod: &Pod, secret: &str) -> bool {
+    match cluster.identity(&pod.metadata) {
+        Ok(PodIdentity { secret: Some((name, _)), .. }) => name == secret,
+        // A release before this one gave both the same name.
+        Ok(marks) => marks.had_secrets && name_of(pod) == secret,
+        Err(_) => false,
     }
 }
 
@@ -186,30 +199,53 @@ mod tests {
         let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
         let way = kube_client::Cluster::of_file(&there.kubeconfig(), None, None).await.unwrap();
         let cluster = Cluster::new(way, &Settings::default(), &queue);
-        let labels = json!({ "component": "fairlane-build", "fairlane/installation": "fairlane" });
+        let add = |resource, name: &str, labels: Value, annotations: Value| {
+            let meta = json!({ "name": name, "namespace": there.namespace(), "labels": labels, "annotations": annotations });
+            there.add(
+                "",
+                resource,
+                there.namespace(),
+                json!({ "metadata": meta, "status": { "phase": "Running" } }),
+            );
+        };
+        let labels = |name: &str, whose: &str| json!({ "component": "fairlane-build", "fairlane/installation": whose, "name": name, "fairlane/run": "1" });
         for name in ["alive", "alone", "held"] {
-            let secret =
-                json!({ "metadata": { "name": name, "namespace": there.namespace(), "labels": labels } });
-            there.add("", "secrets", there.namespace(), secret);
+            add("secrets", name, labels(&format!("pod-{name}"), "fairlane"), json!({}));
         }
-        let pod = json!({
-            "metadata": { "name": "alive", "namespace": there.namespace() }, "status": { "phase": "Running" },
-        });
-        there.add("", "pods", there.namespace(), pod);
-        let held = cluster.hold("held");
+        // Pods of another installation, and one that was made with another Secret, own none of these.
+        add("secrets", "theirs", labels("pod-theirs", "another"), json!({}));
+        let mut marks = marks_of_a_pod();
+        add("pods", "pod-held", labels("pod-held", "another"), marks.clone());
+        add("pods", "pod-alone", labels("pod-alone", "fairlane"), marks.clone());
+        marks["fairlane/secret"] = json!("alive u");
+        add("pods", "pod-alive", labels("pod-alive", "fairlane"), marks);
+        let pod_uid = || {
+            let pods = there.pods();
+            let pod = pods.iter().find(|pod| pod["metadata"]["name"] == "pod-alive");
+            pod.map(|pod| pod["metadata"]["uid"].clone())
+        };
+        let held = cluster.hold("pod-held");
         let mut ownerless = HashMap::new();
         let mut look = async |patience| {
             let secrets = cluster.api.list_secrets(&cluster.selector).await.unwrap();
             sweep(&cluster, &secrets, &mut ownerless, patience).await;
             there.objects("secrets")
         };
-        assert_eq!(look(OWNERLESS_MAX).await.len(), 3, "each is given its time");
+        assert_eq!(look(OWNERLESS_MAX).await.len(), 4, "each is given its time");
         let left = look(Duration::ZERO).await;
         let names: Vec<&str> = left.iter().filter_map(|secret| secret["metadata"]["name"].as_str()).collect();
-        assert_eq!(names, ["alive", "held"]);
+        assert_eq!(names, ["alive", "held", "theirs"]);
         let owner = &left[0]["metadata"]["ownerReferences"][0]["uid"];
-        assert_eq!(*owner, there.pods()[0]["metadata"]["uid"]);
+        assert_eq!(Some(owner.clone()), pod_uid());
         drop(held);
-        assert_eq!(look(Duration::ZERO).await.len(), 1);
+        assert_eq!(look(Duration::ZERO).await.len(), 2);
+        assert_eq!(there.pods().len(), 3);
+    }
+
+    fn marks_of_a_pod() -> Value {
+        let (build, settings) = (crate::fixtures::build(), Settings::default());
+        let token = crate::fixtures::token(&build);
+        let pod = pod::pod(&build, &token, &settings.pods, &pod::Placement::default(), None);
+        json!(pod.metadata.annotations)
     }
 }

@@ -18,6 +18,7 @@ mod gate;
 mod janitor;
 mod logs;
 mod nodes;
+mod owner;
 mod pods;
 mod run;
 mod sync;
@@ -34,7 +35,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use self::cluster::Cluster;
 use self::run::{Begin, PodRun};
 use super::{Executor, FoundRun, Run, RunSpec};
-use crate::pod::{self, CONTAINER};
+use crate::pod::CONTAINER;
 use crate::settings::Settings;
 
 /// Makes pods.
@@ -100,6 +101,7 @@ impl Executor for KubernetesExecutor {
             janitor::clean_on(&self.cluster),
             janitor::sweep_secrets_on(&self.cluster),
             nodes::look_on(&self.cluster),
+            owner::keep_on(&self.cluster),
         );
     }
 }
@@ -110,7 +112,7 @@ fn found(cluster: &Cluster, pod: &Pod) -> Option<FoundRun> {
     if meta.deletion_timestamp.is_some() || cluster.is_held(meta.name.as_deref()?) {
         return None;
     }
-    let marks = pod::identity(meta).ok()?;
+    let marks = cluster.identity(meta).ok()?;
     let ms = |time: &Time| u64::try_from(time.0.as_millisecond()).ok();
     let statuses = pod.status.as_ref()?.container_statuses.as_deref().unwrap_or_default();
     let state =

@@ -20,7 +20,7 @@ use super::sync::Window;
 use crate::backoff::jittered;
 use crate::boot_time::BootTime;
 use crate::executor::{Ended, Exit, Run, RunEvent, RunSpec, StopCause};
-use crate::pod;
+use crate::pod::{self, PodIdentity};
 
 /// Lines read ahead of the build's task.
 const EVENTS_MAX: usize = 128;
@@ -65,10 +65,12 @@ impl PodRun {
         let (out, events) = mpsc::channel(EVENTS_MAX);
         let (orders, orders_out) =
             watch::channel(Orders { deadline: spec.deadline, stop: None, hand_over: false });
-        let name = pod::pod_name(spec.build, spec.build.attempt);
+        let names = cluster.pod_names(spec.build, spec.build.attempt);
+        let held = names.iter().map(|name| cluster.hold(name)).collect();
+        let [name, _] = names;
         let driver = Driver {
             seen: cluster.pods.subscribe(&name),
-            _held: cluster.hold(&name),
+            _held: held,
             cluster: Arc::clone(cluster),
             build: spec.build.clone(),
             token: spec.token.clone(),
@@ -127,7 +129,7 @@ pub(super) struct Driver {
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) seen: watch::Receiver<Seen>,
     /// Keeps the janitor away.
-    _held: Held,
+    _held: Vec<Held>,
     pub(super) out: mpsc::Sender<RunEvent>,
     /// What was last said to those who wait.
     note: String,
@@ -159,12 +161,12 @@ impl Driver {
     async fn adopt(&mut self) -> Step<Pod> {
         loop {
             self.may_change(true).await?;
-            match self.cluster.api.pod(&self.name).await {
+            match self.find().await {
                 Ok(Some(pod)) => {
                     if let Some(pod) = self.mark(pod).await? {
                         // Whoever made the pod may have died before its Secret was the pod's.
-                        if pod::identity(&pod.metadata).is_ok_and(|marks| marks.had_secrets) {
-                            self.own_secret(&pod).await;
+                        if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
+                            self.own_secret(&secret, &pod).await;
                         }
                         return Ok(pod);
                     }
@@ -175,9 +177,29 @@ impl Driver {
         }
     }
 
+    /// The pod of this run, under any name that it may have.
+    async fn find(&mut self) -> Result<Option<Pod>, ApiError> {
+        let run = self.build.attempt;
+        for name in self.cluster.pod_names(&self.build, run) {
+            let Some(pod) = self.cluster.api.pod(&name).await? else { continue };
+            match self.cluster.identity(&pod.metadata) {
+                Ok(marks) if marks.attempt == run => {
+                    if name != self.name {
+                        self.seen = self.cluster.pods.subscribe(&name);
+                        self.name = name;
+                    }
+                    return Ok(Some(pod));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(pod = name, "left alone a pod of another's: {error:#}"),
+            }
+        }
+        Ok(None)
+    }
+
     /// Marks a pod as this holder's; `None` when it was changed meanwhile and is to be read again.
     pub(super) async fn mark(&mut self, pod: Pod) -> Step<Option<Pod>> {
-        let marks = match pod::identity(&pod.metadata) {
+        let marks = match self.cluster.identity(&pod.metadata) {
             Ok(marks) if marks.attempt == self.build.attempt => marks,
             Ok(_) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
             Err(error) => return Err(self.in_the_way(&error)),

@@ -99,7 +99,7 @@ fn the_pod_is_binderhubs_own_but_for_what_is_meant() {
     let build = pushed();
     let ours = json_of(&build, &settings, &Placement::default(), None);
     let mut found = Vec::new();
-    differences(&binderhub(&names::pod_name(&build, 1)), &ours, "", &mut found);
+    differences(&binderhub(&names::pod_name(&build, 1, "fairlane")), &ours, "", &mut found);
     found.retain(|difference| !difference.contains(".fairlane/"));
     assert_json_snapshot!("differences_from_binderhub", found);
 }
@@ -170,7 +170,7 @@ fn secrets_are_referred_to_and_never_written_out() {
         ("GIT_CREDENTIAL_ENV", "username=u\npassword=hunter2"),
         (REGISTRY_VARIABLE, r#"{"registry":"r","password":"hunter3"}"#),
     ];
-    let secret = secret(&build, env(&values), &settings).unwrap();
+    let secret = secret(&build, env(&values), &settings, "mark").unwrap();
     let pod = json_of(&build, &settings, &Placement::default(), Some(&secret));
     assert!(!pod.to_string().contains("hunter"), "{pod}");
     assert_eq!(secret.string_data.as_ref().unwrap()["GIT_CREDENTIAL_ENV"], values[0].1);
@@ -183,7 +183,8 @@ fn secrets_are_referred_to_and_never_written_out() {
 fn a_docker_configuration_is_mounted() {
     let build = pushed();
     let config = r#"{"auths":{"r":{"auth":"aHVudGVy"}}}"#;
-    let secret = secret(&build, env(&[(REGISTRY_VARIABLE, config)]), &PodSettings::default()).unwrap();
+    let secret =
+        secret(&build, env(&[(REGISTRY_VARIABLE, config)]), &PodSettings::default(), "mark").unwrap();
     assert_eq!(secret.string_data.as_ref().unwrap()[CONFIG_KEY], config);
     let pod = json_of(&build, &PodSettings::default(), &Placement::default(), Some(&secret));
     let name = secret.metadata.name.unwrap();
@@ -198,12 +199,16 @@ fn a_docker_configuration_is_mounted() {
 #[test]
 fn secrets_and_pods_belong_together() {
     let build = build();
-    assert!(secret(&build, BTreeMap::new(), &PodSettings::default()).is_none());
-    let secret = secret(&build, env(&[("A", "b")]), &PodSettings::default()).unwrap();
+    assert!(secret(&build, BTreeMap::new(), &PodSettings::default(), "mark").is_none());
+    let secret = secret(&build, env(&[("A", "b")]), &PodSettings::default(), "mark").unwrap();
     let mut pod = pod(&build, &token(&build), &PodSettings::default(), &Placement::default(), Some(&secret));
-    assert_eq!((&secret.metadata.name, &secret.metadata.labels), (&pod.metadata.name, &pod.metadata.labels));
+    let name = pod.metadata.name.clone().unwrap();
+    assert_eq!(secret.metadata.name, Some(format!("{name}-mark")), "no other build's pod refers to it");
+    assert_eq!(secret.metadata.labels, pod.metadata.labels);
     pod.metadata.uid = Some("u".to_owned());
-    let owner = &owner_patch(&pod.metadata)["metadata"]["ownerReferences"][0];
+    let patch = owner_patch(&pod.metadata, "s");
+    assert_eq!(patch["metadata"]["uid"], "s");
+    let owner = &patch["metadata"]["ownerReferences"][0];
     assert_eq!((owner["kind"].as_str(), owner["uid"].as_str()), (Some("Pod"), Some("u")));
 }
 

@@ -7,3 +7,4 @@ mod losing;
 mod nodes;
 mod scene;
 mod secrets;
+mod sharing;

@@ -18,7 +18,7 @@ pub(super) struct KubeScene {
     pub(super) scene: Scene,
     pub(super) cluster: TestCluster,
     /// Whose pods they are: tests run side by side in one namespace.
-    installation: String,
+    pub(super) installation: String,
     client: kube::Client,
 }
 
@@ -31,6 +31,11 @@ impl KubeScene {
     /// In a fake, for what cannot be done to a real one.
     pub(super) async fn faked(cluster: Cluster) -> Self {
         Self::on(TestCluster::faked(cluster)).await
+    }
+
+    /// Another queue, with a Redis of its own, that builds in the same namespace.
+    pub(super) async fn beside(&self) -> Self {
+        Self::on(self.cluster.clone()).await
     }
 
     async fn on(cluster: TestCluster) -> Self {

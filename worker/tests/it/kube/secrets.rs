@@ -10,15 +10,20 @@ use super::scene::{KubeScene, SOON, counting};
 /// A key of a test's own.
 const KEY: &str = "a:5555555555555555555555555555555555555555555555555555555555555555";
 
-async fn worker(kube: &KubeScene, name: &str, script: &str) -> Process {
+pub(super) async fn worker(kube: &KubeScene, name: &str, script: &str) -> Process {
     kube.worker(name, script, &[&format!("--seal-key={KEY}")]).await
 }
 
 /// Asks for a build with credentials.
 async fn submit(kube: &KubeScene) -> BuildId {
+    submit_with(kube, "hidden-word").await
+}
+
+/// The same with these credentials for git.
+pub(super) async fn submit_with(kube: &KubeScene, word: &str) -> BuildId {
     let keys = SealKeys::parse(&KEY.into()).unwrap();
     let (id, mut spec) = (BuildId::new(), kube.scene.spec());
-    let secrets: Secrets = [("git_credentials".to_owned(), "hidden-word".into())].into_iter().collect();
+    let secrets: Secrets = [("git_credentials".to_owned(), word.into())].into_iter().collect();
     spec.secrets = Some(keys.seal(&secrets, id, &spec.image).unwrap());
     kube.scene.submit_spec(id, spec).await
 }

@@ -1,0 +1,67 @@
+//! Which queue this is, for those who mark what they make outside Redis with it.
+//!
+//! It is kept as a Redis function of its own: `FLUSHALL` leaves functions alone, and a restart or a failover
+//! keeps them as it keeps keys. So a queue that was emptied is still the same queue.
+
+use super::Queue;
+use crate::error::{Error, Result};
+
+/// Longest identity: it has to fit into a label of Kubernetes.
+const BYTES_MAX: usize = 40;
+
+impl Queue {
+    /// The queue's identity; `None` where nobody has given it one yet.
+    ///
+    /// # Errors
+    /// Redis does not answer, or refuses.
+    pub async fn identity(&self) -> Result<Option<String>> {
+        let mut cmd = redis::cmd("FCALL");
+        cmd.arg(self.identity_name()).arg(1).arg(self.keys().schema());
+        match self.link().run(&cmd).await {
+            Ok(value) => {
+                let id: String = redis::from_redis_value(value)
+                    .map_err(|error| Error::Corrupt(format!("the queue's identity: {error}")))?;
+                Ok(Some(id))
+            }
+            Err(error) if says(&error, "Function not found") => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the queue an identity, unless it has one; and which it has then. Letters and digits only.
+    ///
+    /// # Errors
+    /// Redis does not answer, or refuses: a full one takes no new function.
+    pub async fn identify(&self, id: &str) -> Result<String> {
+        let plain = id.chars().all(|c| c.is_ascii_alphanumeric()) && (1..=BYTES_MAX).contains(&id.len());
+        if !plain {
+            return Err(Error::Setting(format!("'{id}' cannot identify a queue")));
+        }
+        let name = self.identity_name();
+        let code = format!(
+            "#!lua name={name}\nredis.register_function{{ function_name = '{name}', flags = {{ 'no-writes' }}, \
+             callback = function() return '{id}' end }}"
+        );
+        let mut load = redis::cmd("FUNCTION");
+        load.arg("LOAD").arg(code);
+        let loaded = self.link().run(&load).await;
+        match (self.identity().await?, loaded) {
+            (Some(id), _) => Ok(id),
+            (None, Err(error)) => Err(error.into()),
+            (None, Ok(_)) => Err(Error::Corrupt("the queue's identity was lost at once".to_owned())),
+        }
+    }
+
+    /// The name of the library and of its function: the prefix is in it, for one Redis may hold several queues.
+    fn identity_name(&self) -> String {
+        let sign = |byte: u8| match byte {
+            plain if plain.is_ascii_alphanumeric() => char::from(plain).to_string(),
+            other => format!("_{other:02x}"),
+        };
+        std::iter::once("queue_id_of_".to_owned()).chain(self.keys().prefix().bytes().map(sign)).collect()
+    }
+}
+
+fn says(error: &redis::RedisError, words: &str) -> bool {
+    error.detail().is_some_and(|detail| detail.contains(words))
+}
