@@ -12,6 +12,9 @@ pub enum Fault {
     Cut,
     /// It is carried out, and the connection cut before the answer.
     LosesAnswer,
+    /// It is carried out this much later, whether or not somebody still waits for the answer: a write that hangs
+    /// behind a slow webhook or a slow etcd while its client dies.
+    HeldBack(Duration),
     /// 429 in plain text with `Retry-After` in seconds, as an overloaded API server answers.
     Throttled(u32),
     /// A Status of this code, such as 500 or 503, without a reason.

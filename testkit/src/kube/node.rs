@@ -135,6 +135,11 @@ impl<'a> NodeScript<'a> {
         self.trouble(|trouble| trouble.mounts_fail = Some(why.to_owned()));
     }
 
+    /// Its kubelet is out of inotify instances: it gives what a log holds, and ends each follow with an error text.
+    pub fn is_out_of_inotify_instances(&self) {
+        self.trouble(|trouble| trouble.cannot_follow = true);
+    }
+
     /// Its containers start and its volumes are mounted again.
     pub fn is_well_again(&self) {
         self.trouble(|trouble| *trouble = Trouble::default());

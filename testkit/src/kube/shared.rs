@@ -48,6 +48,8 @@ pub(super) struct Trouble {
     pub(super) dies_saying: Option<String>,
     /// Why volumes cannot be mounted.
     pub(super) mounts_fail: Option<String>,
+    /// Its kubelet can watch no file: it gives what a log holds, and ends each one that is followed with an error.
+    pub(super) cannot_follow: bool,
 }
 
 /// A pod beyond its object: who runs it, and its logs.

@@ -15,6 +15,9 @@ use crate::kube::object::{Key, Object, list, text};
 use crate::kube::shared::Shared;
 use crate::kube::status::{Answer, Cause, Status, response};
 
+/// What a kubelet writes into the body of a followed log when it has no inotify instance left.
+const CANNOT_FOLLOW: &[u8] = b"failed to create fsnotify watcher: too many open files";
+
 /// How a log is asked for.
 #[derive(Debug, Default)]
 struct Options {
@@ -49,7 +52,9 @@ pub(super) fn answer(shared: &Arc<Shared>, call: &Call) -> Answer {
         return Err(Status::new(500, None, message));
     }
     let log = find_log(shared, &pod, &container, options.previous)?;
-    let reader = Reader::new(log, kubelet, options);
+    let state = shared.node(node);
+    let cannot_follow = state.trouble.lock().unwrap_or_else(PoisonError::into_inner).cannot_follow;
+    let reader = Reader::new(log, kubelet, options, cannot_follow);
     let lines = stream::unfold(reader, |mut reader| async move {
         let bytes = reader.next().await?;
         Some((Ok::<_, std::io::Error>(bytes), reader))
@@ -175,12 +180,19 @@ struct Reader {
     at: usize,
     begun: bool,
     over: bool,
+    /// Beyond what is there it fails, as a kubelet does that can watch no file.
+    cannot_follow: bool,
 }
 
 impl Reader {
-    fn new(log: Arc<ContainerLog>, kubelet: watch::Receiver<bool>, options: Options) -> Self {
+    fn new(
+        log: Arc<ContainerLog>,
+        kubelet: watch::Receiver<bool>,
+        options: Options,
+        cannot_follow: bool,
+    ) -> Self {
         let changed = log.subscribe();
-        Self { log, changed, kubelet, options, at: 0, begun: false, over: false }
+        Self { log, changed, kubelet, options, at: 0, begun: false, over: false, cannot_follow }
     }
 
     async fn next(&mut self) -> Option<Vec<u8>> {
@@ -196,7 +208,11 @@ impl Reader {
                 self.cut_head(&mut pieces);
             }
             self.over = closed || !self.options.follow;
-            let bytes = self.render(&pieces);
+            let mut bytes = self.render(&pieces);
+            if self.options.follow && self.cannot_follow {
+                bytes.extend_from_slice(CANNOT_FOLLOW);
+                self.over = true;
+            }
             if !bytes.is_empty() {
                 return Some(bytes);
             }

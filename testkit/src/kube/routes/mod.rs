@@ -63,6 +63,15 @@ async fn answer(shared: &Arc<Shared>, connection: &Connection, request: Request)
         Status::new(413, Some("RequestEntityTooLarge"), message)
     })?;
     authorize(shared, &call, fault.as_ref())?;
+    if let Some(Fault::HeldBack(time)) = fault {
+        let shared = Arc::clone(shared);
+        let carried_out = tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            dispatch(&shared, &call, &parts.headers, &body, None).await
+        });
+        let lost = |_| Err(Status::new(500, None, "the fake's handler has failed"));
+        return carried_out.await.unwrap_or_else(lost);
+    }
     let answer = dispatch(shared, &call, &parts.headers, &body, fault.as_ref()).await?;
     match fault {
         Some(Fault::LosesAnswer) => {

@@ -13,77 +13,23 @@ use kube::api::{
     WatchParams,
 };
 use kube::client::Body;
-use kube::core::{Request, Status};
+use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub(super) use super::api_error::{ApiError, Refusal, Result};
+use super::api_error::{away, chain, classify, too_late};
 use crate::pod;
 
 /// How long one call may take. Admission webhooks get up to 30 s, but hang only where they are
 /// broken; a create that is answered later is found by its name.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a stream may take until its headers are there.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pods of one page of a list: 500 are some megabytes.
 const PAGE: u32 = 500;
 /// How long the server keeps a watch; it then ends in good order and is begun again.
 const WATCH_SECONDS: u32 = 290;
-/// Longest wait that a server may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// Longest text quoted from an answer.
-const QUOTE_MAX: usize = 600;
-
-/// Why a call did not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum ApiError {
-    /// No answer, or one that tells nothing: what was asked may have been done.
-    #[error("{0}")]
-    Away(String),
-    /// Not now; again after this long.
-    #[error("the Kubernetes API is overloaded: {1}")]
-    Busy(Duration, String),
-    /// It was refused.
-    #[error("{0}")]
-    Refused(Refusal),
-}
-
-/// A refusal, with its HTTP code and the server's word for its reason.
-#[derive(Debug, Clone, Default, thiserror::Error)]
-#[error("{message} ({code} {reason})")]
-pub(super) struct Refusal {
-    pub(super) code: u16,
-    pub(super) reason: String,
-    pub(super) message: String,
-    /// Reasons of its causes.
-    pub(super) causes: Vec<String>,
-}
-
-impl ApiError {
-    /// The HTTP code, where there was an answer.
-    pub(super) fn code(&self) -> u16 {
-        match self {
-            Self::Away(_) => 0,
-            Self::Busy(..) => 429,
-            Self::Refused(refusal) => refusal.code,
-        }
-    }
-
-    /// Whether the same call may succeed later without anybody's doing.
-    pub(super) fn passes(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Busy(..))
-    }
-
-    /// How long the server wants to be left alone.
-    pub(super) fn wait(&self) -> Duration {
-        match self {
-            Self::Busy(wait, _) => *wait,
-            _ => Duration::ZERO,
-        }
-    }
-}
-
-pub(super) type Result<T> = std::result::Result<T, ApiError>;
-
 /// A request, if it could be made.
 type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
@@ -124,8 +70,9 @@ impl Api {
         found(self.call(self.pods.get(name, &GetParams::default())).await)
     }
 
+    /// Creates a pod. The server is told for how long: what it would do later, nobody waits for any more.
     pub(super) async fn create_pod(&self, pod: &Pod) -> Result<Pod> {
-        self.call(self.pods.create(&PostParams::default(), bytes(pod)?)).await
+        self.call(self.pods.create(&PostParams::default(), bytes(pod)?).map(timed)).await
     }
 
     /// Merges `patch` into a pod.
@@ -201,16 +148,18 @@ impl Api {
         self.stream(self.pods.watch(&params, version)).await
     }
 
-    /// The log of a container from `since` on (cut to the second), to its end and beyond.
-    pub(super) async fn follow_log(
+    /// The log of a container from `since` on (cut to the second): what there is of it, or with `follow` what will
+    /// be, too.
+    pub(super) async fn read_log(
         &self,
         name: &str,
         container: &str,
         since: Option<Timestamp>,
+        follow: bool,
     ) -> Result<impl Stream<Item = std::result::Result<Vec<u8>, String>> + Send + use<>> {
         let params = LogParams {
             container: Some(container.to_owned()),
-            follow: true,
+            follow,
             timestamps: true,
             since_time: since,
             ..LogParams::default()
@@ -288,23 +237,15 @@ impl Api {
     }
 }
 
-/// What an answer that is no success means. Bodies may be a Status, or plain text of a proxy.
-fn classify(code: u16, wait: Option<Duration>, body: &[u8]) -> ApiError {
-    let status: Status = serde_json::from_slice(body).unwrap_or_default();
-    let mut message = status.message;
-    if message.is_empty() {
-        String::from_utf8_lossy(body).trim().clone_into(&mut message);
+/// Asks the server to give a request up when its caller does.
+fn timed(mut request: http::Request<Vec<u8>>) -> http::Request<Vec<u8>> {
+    let uri = request.uri().to_string();
+    let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+    let query = [query, &format!("timeout={}s", CALL_TIMEOUT.as_secs())].join("&");
+    if let Ok(uri) = format!("{path}?{}", query.trim_start_matches('&')).parse() {
+        *request.uri_mut() = uri;
     }
-    message.truncate(message.floor_char_boundary(QUOTE_MAX));
-    let causes = status.details.map(|details| details.causes).unwrap_or_default();
-    let causes = causes.into_iter().map(|cause| cause.reason).collect();
-    // The only 500 that will not pass.
-    let too_large = code == 500 && message.contains("too large");
-    match code {
-        429 => ApiError::Busy(wait.unwrap_or(Duration::from_secs(1)).min(RETRY_AFTER_MAX), message),
-        408 | 500.. if !too_large => ApiError::Away(format!("the Kubernetes API fails: {message} ({code})")),
-        _ => ApiError::Refused(Refusal { code, reason: status.reason, message, causes }),
-    }
+    request
 }
 
 fn preconditions(version: &Version) -> Preconditions {
@@ -324,29 +265,6 @@ fn bytes(object: &impl serde::Serialize) -> Result<Vec<u8>> {
         .map_err(|error| ApiError::Refused(Refusal { message: error.to_string(), ..Refusal::default() }))
 }
 
-fn away(error: &(dyn std::error::Error + 'static)) -> ApiError {
-    ApiError::Away(format!("the Kubernetes API does not answer: {}", chain(error)))
-}
-
-fn too_late(timeout: Duration) -> String {
-    format!("the Kubernetes API did not answer within {} s", timeout.as_secs())
-}
-
-/// An error and its causes, each said once.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = cause.source();
-    }
-    text.truncate(text.floor_char_boundary(QUOTE_MAX));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use fairlane_testkit::kube::{Cluster, Fault};
@@ -355,18 +273,14 @@ mod tests {
     use crate::kube_client;
 
     #[test]
-    fn answers_are_told_apart() {
-        let quota = br#"{"kind":"Status","status":"Failure","message":"pods \"q\" is forbidden: exceeded quota: q","reason":"Forbidden","code":403}"#;
-        let error = classify(403, None, quota);
-        assert!(!error.passes() && error.code() == 403, "{error}");
-        let busy =
-            classify(429, Some(Duration::from_secs(7)), b"Too many requests, please try again later.\n");
-        assert_eq!((busy.passes(), busy.wait()), (true, Duration::from_secs(7)));
-        assert!(classify(429, Some(Duration::from_secs(9999)), b"").wait() <= RETRY_AFTER_MAX);
-        assert!(classify(503, None, b"apiserver not ready").passes());
-        assert!(classify(500, None, b"{}").passes());
-        assert!(!classify(500, None, br#"{"message":"etcdserver: request is too large"}"#).passes());
-        assert!(!classify(422, None, b"{}").passes());
+    fn the_server_is_told_when_its_caller_gives_up() {
+        for (uri, timed_uri) in [
+            ("/api/v1/namespaces/n/pods?", "/api/v1/namespaces/n/pods?timeout=15s"),
+            ("/pods?dryRun=All", "/pods?dryRun=All&timeout=15s"),
+        ] {
+            let request = http::Request::post(uri).body(Vec::new()).unwrap();
+            assert_eq!(timed(request).uri().to_string(), timed_uri);
+        }
     }
 
     #[tokio::test]

@@ -47,7 +47,12 @@ impl Driver {
             if let Some(pod) = self.may_create(perhaps).await? {
                 break pod;
             }
-            match cluster.api.create_pod(&wanted).await {
+            let made = tokio::select! {
+                made = cluster.api.create_pod(&wanted) => made,
+                // Who adopts the build counts on it that nothing is asked for under a lease that is over.
+                () = self.lease_over() => Err(ApiError::Away("the lease ended meanwhile".to_owned())),
+            };
+            match made {
                 Ok(pod) => {
                     tracing::info!(pod = self.name, "created the pod");
                     break pod;

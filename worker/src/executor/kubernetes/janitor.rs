@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fairlane_common::{Build, BuildId};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -53,7 +54,7 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
     let looked_at: Vec<(Arc<Pod>, PodIdentity)> = there
         .iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !cluster.is_held(name_of(pod)))
-        .filter(|pod| all || is_over(pod))
+        .filter(|pod| all || is_over(pod) || is_young(pod))
         .filter_map(|pod| Some((Arc::clone(pod), cluster.identity(&pod.metadata).ok()?)))
         .collect();
     for batch in looked_at.chunks(BATCH) {
@@ -105,6 +106,13 @@ async fn remove(cluster: &Cluster, pod: &Pod) {
 
 fn is_over(pod: &Pod) -> bool {
     matches!(pod::observe(pod, &[]), Observed::Ended { .. })
+}
+
+/// Whether it has just been created: perhaps for a run that was given up meanwhile, beside the next one.
+fn is_young(pod: &Pod) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let age = created.map(|created| Timestamp::now().duration_since(created).unsigned_abs());
+    age.is_some_and(|age| age < CLEAN_ALL_EVERY + CLEAN_EVERY)
 }
 
 fn name_of(pod: &Pod) -> &str {

@@ -24,6 +24,9 @@ use crate::pod::CONTAINER;
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause: how late a line may be after a break.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How much longer the next pause is after a stream that ended at once, though it brought something new: a
+/// kubelet that can follow no log brings the newest lines at each try.
+const SLOWER: f64 = 1.25;
 /// A stream that lasted so long was no failure.
 const GOOD: Duration = Duration::from_secs(10);
 /// How long the last lines may take once the container has ended.
@@ -53,6 +56,8 @@ enum Read {
         settled: bool,
     },
     Cut(String),
+    /// All that there was, and then the kubelet's word that it cannot follow the log.
+    Unfollowed(String),
     Failed(ApiError),
     /// Nobody takes the lines any more.
     Unwanted,
@@ -72,6 +77,10 @@ pub(super) struct LogFollower {
     whole: bool,
     /// The present stream has brought something new.
     news: bool,
+    /// The present stream has brought any line of the container's.
+    heard: bool,
+    /// It was said that the log cannot be followed.
+    slow: bool,
     /// What came after the last end of a line, when the log was last read to its end.
     rest: Vec<LogLine>,
 }
@@ -95,6 +104,8 @@ impl LogFollower {
             told: false,
             whole: false,
             news: false,
+            heard: false,
+            slow: false,
             rest: Vec::new(),
         };
         AbortOnDropHandle::new(tokio::spawn(follower.follow().in_current_span()))
@@ -126,12 +137,15 @@ impl LogFollower {
                 Some(end) => tokio::time::timeout_at(end, read).await,
                 None => Ok(read.await),
             };
-            if began.elapsed() >= GOOD || std::mem::take(&mut self.news) {
+            let news = std::mem::take(&mut self.news);
+            if began.elapsed() >= GOOD {
                 pause = PAUSE_FIRST;
             }
+            let slower = if news && !matches!(read, Ok(Read::Unfollowed(_))) { SLOWER } else { 2.0 };
             match read {
                 Ok(Read::Unwanted | Read::Whole { settled: true }) => return,
                 Ok(Read::Whole { .. }) => self.whole = true,
+                Ok(Read::Unfollowed(why)) => self.unfollowed(&why),
                 Ok(Read::Cut(why)) => tracing::debug!(why, "the log was cut and is resumed"),
                 Ok(Read::Failed(error)) if error.code() == 404 && (ended || self.whole) => return,
                 Ok(Read::Failed(error)) => self.failed(&error).await,
@@ -141,7 +155,7 @@ impl LogFollower {
                 }
             }
             let wait = jittered(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = pause.mul_f64(slower).min(PAUSE_MAX);
             let mut phase = self.phase.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -157,12 +171,14 @@ impl LogFollower {
     /// Reads one stream to its end; `ended`: its container had ended before.
     async fn read(&mut self, ended: bool) -> Read {
         let since = self.window.since();
-        let stream = match self.cluster.api.follow_log(&self.name, CONTAINER, since).await {
+        // What has ended needs no following, which takes an inotify instance of the node.
+        let stream = match self.cluster.api.read_log(&self.name, CONTAINER, since, !ended).await {
             Ok(stream) => stream,
             Err(error) => return Read::Failed(error),
         };
         let mut stream = pin!(stream);
         let (mut cutter, mut resume) = (Cutter::new(), self.window.resume());
+        self.heard = false;
         let mut phase = self.phase.clone();
         let mut trail = None;
         loop {
@@ -182,15 +198,32 @@ impl LogFollower {
                 Some(Ok(bytes)) => cutter.push(&bytes),
                 Some(Err(error)) => return Read::Cut(error),
                 None if ended => return self.end(resume, cutter.finish()).await,
-                // A last line without an end comes again.
-                None => return Read::Whole { settled: false },
+                None => {
+                    // A last line without an end comes again, unless it is the kubelet's.
+                    let strange = |line: &LogLine| {
+                        line.t.is_empty() && !line.text.starts_with(|c: char| c.is_ascii_digit())
+                    };
+                    return match cutter.finish().pop().filter(strange) {
+                        Some(line) => self.complaint(line.text, false),
+                        None => Read::Whole { settled: false },
+                    };
+                }
             };
             for line in lines {
-                if let Some(read) = self.take(&mut resume, line).await {
+                if let Some(read) = self.take(&mut resume, line, ended).await {
                     return read;
                 }
             }
         }
+    }
+
+    /// What the kubelet says in a log that is not the container's.
+    fn complaint(&self, why: String, ended: bool) -> Read {
+        let of_following = self.heard || ["inotify", "fsnotify"].iter().any(|word| why.contains(word));
+        if !ended && of_following && !why.is_empty() {
+            return Read::Unfollowed(why);
+        }
+        Read::Failed(ApiError::Away(if why.is_empty() { "an empty answer".to_owned() } else { why }))
     }
 
     /// The end of a log whose container had ended. A kubelet that stops ends a stream in good order
@@ -201,7 +234,7 @@ impl LogFollower {
             return Read::Whole { settled: false };
         }
         for line in rest {
-            if let Some(read) = self.take(&mut resume, line).await {
+            if let Some(read) = self.take(&mut resume, line, true).await {
                 return read;
             }
         }
@@ -209,13 +242,11 @@ impl LogFollower {
     }
 
     /// Takes one line of a stream; what it ends the stream with, if it does.
-    async fn take(&mut self, resume: &mut Resume, line: LogLine) -> Option<Read> {
+    async fn take(&mut self, resume: &mut Resume, line: LogLine, ended: bool) -> Option<Read> {
         if line.t.is_empty() {
-            // Not the container's: a kubelet writes so that it cannot read the log.
-            let why = if line.text.is_empty() { "an empty answer".to_owned() } else { line.text };
-            return Some(Read::Failed(ApiError::Away(why)));
+            return Some(self.complaint(line.text, ended));
         }
-        (self.failures, self.told) = (0, false);
+        (self.failures, self.told, self.heard) = (0, false, true);
         for line in resume.push(line) {
             self.news = true;
             self.window.note(&line);
@@ -224,6 +255,18 @@ impl LogFollower {
             }
         }
         None
+    }
+
+    /// The log is whole as far as it goes; its lines come later than they could.
+    fn unfollowed(&mut self, why: &str) {
+        self.failures = 0;
+        if !std::mem::replace(&mut self.slow, true) {
+            tracing::warn!(
+                pod = self.name,
+                why,
+                "the kubelet cannot follow this log: its lines come up to 10 s late. Raise fs.inotify.max_user_instances on the node"
+            );
+        }
     }
 
     async fn failed(&mut self, error: &ApiError) {

@@ -10,6 +10,7 @@
 //! change names the read that it presupposes, so that a holder of an older lease changes nothing.
 
 mod api;
+mod api_error;
 mod cluster;
 mod create;
 mod cutter;

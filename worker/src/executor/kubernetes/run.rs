@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::Cluster;
-use super::api::ApiError;
+use super::api::{ApiError, CALL_TIMEOUT};
 use super::cluster::Held;
 use super::pods::Seen;
 use super::sync::Window;
@@ -32,6 +32,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const MARK_PATIENCE: Duration = Duration::from_mins(3);
 /// The same where the right was missing when the worker began: nothing is likely to change.
 const MARK_PATIENCE_DENIED: Duration = Duration::from_secs(3);
+/// How often a pod is looked for that may be about to come.
+const COMING_EVERY: Duration = Duration::from_secs(2);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -159,6 +161,7 @@ impl Driver {
 
     /// Takes over the pod of a run that somebody else began.
     async fn adopt(&mut self) -> Step<Pod> {
+        let began = Instant::now();
         loop {
             self.may_change(true).await?;
             match self.find().await {
@@ -170,6 +173,15 @@ impl Driver {
                         }
                         return Ok(pod);
                     }
+                }
+                // The cluster may be about to carry out what its earlier holder asked for with its last breath.
+                Ok(None)
+                    if self.build.started.is_none()
+                        && began.elapsed() < CALL_TIMEOUT
+                        && self.orders.borrow().stop.is_none() =>
+                {
+                    self.say("looking for the pod that its earlier worker may have created").await?;
+                    self.wait(COMING_EVERY).await;
                 }
                 Ok(None) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
                 Err(error) => self.failed(&error).await?,
@@ -275,6 +287,17 @@ impl Driver {
             tracing::debug!("the lease has to be renewed before the pod may be touched");
             if self.orders.changed().await.is_err() {
                 return Err(RunEvent::HandedOver);
+            }
+        }
+    }
+
+    /// Waits until the lease is over, as it was last renewed.
+    pub(super) async fn lease_over(&self) {
+        loop {
+            let deadline = self.orders.borrow().deadline;
+            deadline.reached().await;
+            if self.orders.borrow().deadline <= deadline {
+                return;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What only a fake can be made to do: an API that is away, full, slow, or loses what it said.
 
+use std::time::Duration;
+
 use fairlane_common::{BuildState, FailureClass};
 use fairlane_testkit::kube::{Cluster, Fault};
 use fairlane_testkit::{wait_for, wait_for_eq};
@@ -36,6 +38,22 @@ async fn a_lost_answer_to_a_creation_makes_no_second_pod() {
     let id = kube.scene.submit().await;
     kube.all_whole(&[id], 3).await;
     assert_eq!(kube.fake().pods_created().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_created_after_its_worker_died_is_waited_for_and_adopted() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    // Longer than a lease, shorter than a call may take.
+    kube.fake().next("create pods", Fault::HeldBack(Duration::from_secs(9)));
+    let first = kube.worker("first", &counting(3, "0.1"), &[]).await;
+    let id = kube.scene.submit().await;
+    wait_for_eq("the pod to be asked for", SOON, 1, async || kube.fake().requests("create pods")).await;
+    let second = kube.worker("second", &counting(3, "0.1"), &[]).await;
+    first.kill();
+    second.wait_for_line("adopted=true", SOON).await;
+    assert_eq!(kube.fake().pods_created().len(), 0);
+    kube.all_whole(&[id], 3).await;
+    assert_eq!(kube.fake().pods_created().len(), 1, "one run");
 }
 
 #[tokio::test]
@@ -197,6 +215,19 @@ async fn logs_that_are_cut_again_and_again_are_whole() {
     }
     let id = kube.scene.submit().await;
     kube.all_whole(&[id], 60).await;
+}
+
+#[tokio::test]
+async fn a_log_that_no_kubelet_can_follow_is_whole_and_seldom_asked_for() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().node("node-1").is_out_of_inotify_instances();
+    let worker = kube.worker("one", &counting(60, "0.2"), &[]).await;
+    let id = kube.scene.submit().await;
+    kube.all_whole(&[id], 60).await;
+    worker.wait_for_line("the kubelet cannot follow this log", SOON).await;
+    // Each pause is twice the last: five while it runs, two reads of its end; four a second before.
+    let asked = kube.fake().requests("get pods/log");
+    assert!(asked <= 12, "{asked}");
 }
 
 #[tokio::test]
