@@ -22,7 +22,7 @@ operation('cancel', ALWAYS, function()
   if call('GET', image) == id then call('DEL', image) end
   local seq = next_seq(b)
   call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
-  tell(id, b.lane, b.state, seq)
+  tell(id, b.lane, b.state, seq, b.worker, nil, reason)
   call('PUBLISH', K.orphans, 'cancel ' .. (b.worker or '') .. ' ' .. id)
   return { 'stopping' }
 end)

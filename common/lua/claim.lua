@@ -28,7 +28,7 @@ end
 local function lease_to(id, lane, state, epoch, seq, ...)
   call('ZADD', K.leases, expiry, id)
   call('HSET', base .. 'build:' .. id, 'state', state, 'epoch', epoch, 'worker', worker, 'seq', seq, ...)
-  tell(id, lane, state, seq)
+  tell(id, lane, state, seq, worker)
 end
 
 -- The answer to this request was lost: gives what it gave, unless it is held no more.

@@ -51,6 +51,13 @@ local function give_back(id, b)
   end
 end
 
+-- The value of a field in a list of names and values.
+local function among(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+end
+
 -- Ends a build. `fields` are further ones to set; the caller has taken it out of its sets.
 local function end_build(id, b, state, fields)
   local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
@@ -70,7 +77,9 @@ local function end_build(id, b, state, fields)
   end
   count_people(-b.people)
   call('DEL', base .. 'people:' .. id)
-  tell(id, b.lane, state, seq)
+  -- The one who cancelled it has said why, maybe long before its run was gone.
+  local reason = among(fields, 'reason') or state == 'cancelled' and call('HGET', build, 'reason')
+  tell(id, b.lane, state, seq, among(fields, 'worker') or b.worker, state == 'failed' and b.class, reason)
 end
 
 -- Puts a build back into line as its next attempt. It holds no permit any more.
@@ -87,7 +96,7 @@ local function requeue(id, b, by, not_before, fields)
   else
     call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
   end
-  tell(id, b.lane, 'queued', seq)
+  tell(id, b.lane, 'queued', seq, b.worker, among(fields, 'class'), among(fields, 'reason'))
 end
 
 -- Counts the deaths of a run's workers within the hour, and notes whose death it was: should that worker
@@ -123,7 +132,7 @@ local function orphan(id, b, by)
   enter_orphan(id, b.place or '')
   local seq = next_seq(b)
   call('HSET', base .. 'build:' .. id, 'state', 'orphaned', 'seq', seq, 'orphaned_by', by)
-  tell(id, b.lane, 'orphaned', seq)
+  tell(id, b.lane, 'orphaned', seq, b.worker)
 end
 
 -- Tells the workers of a place that there are orphans.

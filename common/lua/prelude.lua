@@ -155,10 +155,12 @@ local function next_seq(b)
   return ms(b.seq)
 end
 
-local function tell(id, lane, state, seq)
-  local EVENTS_MAX = '10000' -- as text, like all that Redis is only handed: a number takes it longer
-  call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*',
-    'build', id, 'lane', lane, 'state', state, 'seq', seq)
+-- Says what a build has become: at whose hands, and of what class and why where it failed. All entries have
+-- the same fields, so that the stream stores their names once.
+local function tell(id, lane, state, seq, worker, class, reason)
+  local EVENTS_MAX = '50000' -- as text, like all that Redis is only handed: a number takes it longer
+  call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'build', id, 'lane', lane, 'state', state, 'seq', seq,
+    'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '')
 end
 
 local function audit(by, act, what, detail)

@@ -32,7 +32,7 @@ operation('register', ALWAYS, function()
     call('HSET', base .. 'build:' .. build, 'state', state, 'epoch', ms(token), 'worker', worker, 'place', where_runs,
       'seq', ms(b.seq), 'attempt', ms(attempt), 'claimed', claimed, 'started', started, 'node', ARGV[12],
       'registered', mark(ms(token)))
-    tell(build, b.lane, state, b.seq)
+    tell(build, b.lane, state, b.seq, worker)
     return held(build, ms(token))
   end
 
@@ -109,7 +109,7 @@ operation('register', ALWAYS, function()
     call('HSET', build, 'state', 'cancelled', 'ended', NOW, 'moved', other, 'reason', reason .. other)
     call('EXPIRE', build, KEEP_S)
     call('ZADD', K.ended, NOW, id)
-    tell(id, lane, 'cancelled', 1)
+    tell(id, lane, 'cancelled', 1, holder, nil, reason .. other)
   end
   if o.state ~= 'queued' or not same then
     move('Redis had lost it; its image is being built by ')

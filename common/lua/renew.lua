@@ -20,7 +20,7 @@ operation('renew', ALWAYS, function()
         local state = b.started and 'running' or 'starting'
         leave_orphans(id, b.place)
         call('HSET', base .. 'build:' .. id, 'state', state, 'seq', seq)
-        tell(id, b.lane, state, seq)
+        tell(id, b.lane, state, seq, worker)
       end
       renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
       verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'

@@ -16,6 +16,6 @@ operation('report', ALWAYS, function()
   end
   local seq = next_seq(b)
   call('HSET', base .. 'build:' .. id, 'state', b.state, 'seq', seq, unpack(fields))
-  tell(id, b.lane, b.state, seq)
+  tell(id, b.lane, b.state, seq, b.worker)
   return { 'held', b.cancelling and '1' or '0' }
 end)

@@ -5,8 +5,13 @@
 -- Invariants: I2, I5
 operation('set_rule', ALWAYS, function()
   local pattern, text, by = ARGV[2], ARGV[3], ARGV[4]
-  local existed = call('HEXISTS', K.rules, pattern)
-  if text ~= '' or existed == 1 then audit(by, text == '' and 'rule removed' or 'rule set', pattern, text) end
+  local before = call('HGET', K.rules, pattern)
+  if text ~= '' then
+    audit(by, 'rule set', pattern, text)
+  elseif before then
+    -- What was removed: nothing else remembers it.
+    audit(by, 'rule removed', pattern, before)
+  end
   local rule = {}
   if text ~= '' then
     rule = cjson.decode(text)
@@ -16,5 +21,5 @@ operation('set_rule', ALWAYS, function()
   rule_changed(pattern)
   wake()
   local live = call('ZCARD', base .. 'lane:' .. pattern) + call('ZCARD', base .. 'permits:' .. pattern)
-  return { 'changed', ms(existed), ms(live) }
+  return { 'changed', before and '1' or '0', ms(live) }
 end)

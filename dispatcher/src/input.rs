@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use fairlane_common::id::BuildId;
+use fairlane_common::limits;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -182,6 +183,25 @@ impl Params {
     pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Answer<Option<T>> {
         let parsed = self.text(name).map(str::parse).transpose();
         parsed.map_err(|error: T::Err| Refusal::new(BAD_PARAMETER, format!("{name}: {error}")).field(name))
+    }
+
+    /// How many entries a page of a list is to have.
+    pub(crate) fn limit(&self) -> Answer<usize> {
+        Ok(self.parse::<PageSize>("limit")?.map_or(limits::PAGE, |size| size.0))
+    }
+}
+
+/// A page's size: from 1 to the most that one page has.
+struct PageSize(usize);
+
+impl FromStr for PageSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(size) if (1..=limits::PAGE).contains(&size) => Ok(Self(size)),
+            _ => Err(format!("must be a number from 1 to {}; a page's cursor leads to the next one", limits::PAGE)),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! From the queue's types to those of the API.
 
 use fairlane_common::build::Build;
-use fairlane_common::queue::{Why, inspect};
+use fairlane_common::queue::{Act, Change, Why, inspect};
 
-use crate::api::{BuildView, LaneView, NodeView, ScaleView, SharedLimit, StopView, Totals, WorkerView};
+use crate::api::{
+    ActView, BuildView, ChangeView, LaneView, NodeView, ScaleView, SharedLimit, StopView, Totals, WorkerView,
+};
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
 pub(crate) fn seconds(ms: u64) -> u64 {
@@ -142,4 +144,16 @@ pub(crate) fn scale(of: inspect::Scale) -> ScaleView {
         slots: of.slots,
         wanted_slots: of.wanted_slots,
     }
+}
+
+/// An operator's act.
+pub(crate) fn act(of: Act) -> ActView {
+    let Act { at, by, act, what, detail } = of;
+    ActView { at_ms: at, by, act, what, detail }
+}
+
+/// A change of a build's state.
+pub(crate) fn change(of: Change) -> ChangeView {
+    let Change { at, build, lane, state, seq, worker, class, reason } = of;
+    ChangeView { at_ms: at, build, lane, state, seq, worker, class, reason }
 }

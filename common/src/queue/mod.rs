@@ -1,5 +1,6 @@
 //! The queue's operations: commands change state, each one Lua function; [`inspect`] only looks.
 
+mod activity;
 mod cancel;
 mod claim;
 mod finish;
@@ -20,6 +21,7 @@ mod why;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use activity::{Act, ActFilter, Change, ChangeFilter, Since};
 pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Claims};
 pub use finish::{Finish, Finished, Outcome};

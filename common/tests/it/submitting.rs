@@ -264,3 +264,15 @@ async fn people_of_a_dispatcher_that_said_goodbye_are_forgotten() {
     assert_eq!(watched, 0);
     scene.check().await;
 }
+
+#[tokio::test]
+async fn a_burst_of_requests_does_not_push_out_what_happened_before() {
+    let scene = Scene::new().await;
+    let before = scene.submit(&ask("first/one", 1)).await;
+    let fill = "for i = 1, 20000 do redis.call('XADD', KEYS[1], '*', 'build', 'x', 'lane', 'l', 'state', 'queued', \
+                'seq', '1') end";
+    scene.redis::<()>(&["EVAL", fill, "1", "{fairlane}:events"]).await;
+    scene.submit(&ask("last/one", 1)).await;
+    let oldest: Vec<redis::Value> = scene.redis(&["XRANGE", "{fairlane}:events", "-", "+", "COUNT", "1"]).await;
+    assert!(format!("{oldest:?}").contains(&before.to_string()), "{oldest:?}");
+}

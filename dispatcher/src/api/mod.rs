@@ -3,6 +3,7 @@
 //!
 //! Fields that end in `_ms` are Unix milliseconds of Redis's clock. Absent values are left out.
 
+mod activity;
 mod builds;
 mod events;
 mod nodes;
@@ -13,6 +14,7 @@ use fairlane_common::id::BuildId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use activity::{ActPage, ActView, ChangePage, ChangeView};
 pub use builds::{
     BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, WatchersAnswer, WatchersBody,
 };

@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fairlane_common::build::{Build, BuildState};
 use fairlane_common::id::{BuildId, Lane};
-use fairlane_common::limits;
 use fairlane_common::queue::inspect::Filter;
 use fairlane_common::queue::{Admitted, Cancelled, Submit, Submitted};
 
@@ -139,7 +138,7 @@ async fn eta(app: &App, admitted: &Admitted) -> Option<u64> {
     params(
         ("state" = Option<String>, Query, description = "only those in this state"),
         ("lane" = Option<String>, Query, description = "only those of this lane (or repository)"),
-        ("limit" = Option<usize>, Query, description = "at most so many; at most 200, which is the default"),
+        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
         ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
     ),
     responses(
@@ -152,7 +151,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     let filter = Filter {
         state: params.parse::<BuildState>("state")?,
         lane: params.parse::<Lane>("lane")?,
-        limit: params.parse("limit")?.unwrap_or(limits::PAGE),
+        limit: params.limit()?,
         cursor: params.text("cursor").map(str::to_owned),
     };
     let page = app.ask(app.queue.builds(&filter)).await?;

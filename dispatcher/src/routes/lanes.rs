@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use fairlane_common::id::Lane;
-use fairlane_common::limits;
 
 use crate::api::{LanePage, LaneView, Problem};
 use crate::app::App;
@@ -18,7 +17,7 @@ use crate::view;
 #[utoipa::path(
     get, path = "/v1/lanes", operation_id = "list_lanes", tag = "queue",
     params(
-        ("limit" = Option<usize>, Query, description = "at most so many; at most 200, which is the default"),
+        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
         ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
     ),
     responses(
@@ -28,8 +27,7 @@ use crate::view;
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<LanePage>> {
     let params = params.only(&["limit", "cursor"])?;
-    let limit = params.parse("limit")?.unwrap_or(limits::PAGE);
-    let page = app.ask(app.queue.lanes(limit, params.text("cursor"))).await?;
+    let page = app.ask(app.queue.lanes(params.limit()?, params.text("cursor"))).await?;
     Ok(Json(LanePage { lanes: page.items.into_iter().map(view::lane).collect(), cursor: page.cursor }))
 }
 

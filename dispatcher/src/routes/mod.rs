@@ -1,5 +1,6 @@
 //! The HTTP API. Each route stands beside its documentation, and neither can be without the other.
 
+mod activity;
 mod builds;
 mod events;
 mod health;
@@ -65,6 +66,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workers::drain))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::clear))
+        .routes(routes!(activity::acts))
+        .routes(routes!(activity::changes))
         .routes(routes!(health::metrics))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -1,0 +1,69 @@
+//! What happened lately.
+
+use fairlane_common::build::{BuildState, FailureClass};
+use fairlane_common::id::{BuildId, Lane, WorkerId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A page of operators' acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ActPage {
+    /// Acts, newest first.
+    pub acts: Vec<ActView>,
+    /// Where the next page starts; absent after the last one. A page may be short and still have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// An operator's act, or something that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ActView {
+    /// When.
+    pub at_ms: u64,
+    /// The name of the token; `fairlane` for what happened by itself.
+    pub by: String,
+    /// What was done: `rule set`, `rule removed`, `rule ended`, `ban overridden`, `cancel`, `drain`,
+    /// `undrain`, `policy set`, `node avoided`, `node taken back`, `node cleared`, and others to come.
+    pub act: String,
+    /// To what: a pattern, a lane, a build's id, a worker, a node.
+    pub what: String,
+    /// What else there is to say, such as the rule as JSON or the reason; may be empty.
+    pub detail: String,
+}
+
+/// A page of changes of builds' states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangePage {
+    /// Changes, newest first.
+    pub changes: Vec<ChangeView>,
+    /// Where the next page starts; absent after the last one. A page may be short and still have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A change of a build's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    /// When.
+    pub at_ms: u64,
+    /// The build.
+    #[schema(value_type = String, format = "uuid")]
+    pub build: BuildId,
+    /// Its lane.
+    #[schema(value_type = String)]
+    pub lane: Lane,
+    /// The state that it went into.
+    pub state: BuildState,
+    /// The build's change counter after it.
+    pub seq: u64,
+    /// The worker that holds it, or held it until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub worker: Option<WorkerId>,
+    /// The class of the failure that led here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<FailureClass>,
+    /// Why: of a failure, a cancellation, a lost run. Its first 200 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
