@@ -52,7 +52,7 @@ impl Bench {
             labels: [].into(),
             secrets: None,
         };
-        Submit { id: BuildId::new(), spec, force: false, operate: false, dispatcher: None }
+        Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher: None }
     }
 
     fn submit(&self) {

@@ -2,7 +2,7 @@
 --   One that cannot be asked for costs no other of the same call.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] dispatcher or empty, then 13 for each request: id of a new build, image, repo, ref, lane, name,
---   priority, args JSON, push 0/1, labels JSON, sealed secrets or empty, force 0/1, operate 0/1
+--   priority, args JSON, push 0/1, labels JSON, sealed secrets or empty, force 0/1, who passes over a ban or empty
 -- Returns: {'asked', for each request: {'new'|'joined'|'ended', id, state, attempt, people, position or '',
 --   expected ms} | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
 --   | {'broken', error}} | {'refilling', ms}
@@ -63,9 +63,14 @@ local function join(known, b, id, stats, priority, secrets, force)
   return answer('joined', known, b)
 end
 
+-- Whoever passes over a ban is noted, with the rule and the build that comes of it.
+local function note_override(rule, by, lane, id)
+  if rule.ban and by ~= '' then audit(by, 'ban overridden', lane, 'rule ' .. rule.ban_rule .. ', build ' .. id) end
+end
+
 -- Asks for one build; its words begin at ARGV[at].
 local function ask(at)
-  local id, image, repo, ref, lane, name, priority, args, push, labels, secrets, force, operate =
+  local id, image, repo, ref, lane, name, priority, args, push, labels, secrets, force, overrides =
     unpack(ARGV, at, at + WORDS - 1)
   force = force == '1'
   local build, of_image = base .. 'build:' .. id, base .. 'image:' .. image
@@ -73,7 +78,7 @@ local function ask(at)
   -- Said before, and the answer was lost; the image may be another build's by now.
   if again then return answer('new', id, load(id)) end
   local rule, stats = resolve(lane), stats_of(lane)
-  if rule.ban and operate ~= '1' then
+  if rule.ban and overrides == '' then
     return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
   end
 
@@ -86,6 +91,7 @@ local function ask(at)
       if same and not force then return answer('ended', known, b) end
     elseif b.state then
       if not same then return { 'conflict', known, asked[1], asked[2] } end
+      note_override(rule, overrides, lane, known)
       return join(known, b, id, stats, priority, secrets, force)
     end
   end
@@ -93,6 +99,7 @@ local function ask(at)
   if call('ZCARD', K.queued) >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
   local in_lane = base .. 'lane:' .. lane
   if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
+  note_override(rule, overrides, lane, id)
   local people, expects = watch(id), expected_of(stats)
   local due, expected, crowd = ms(due_of(now, expects, people, priority)), ms(expects), people == 1 and '1' or '0'
   call('HSET', build, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,

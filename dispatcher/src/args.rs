@@ -8,6 +8,7 @@ use fairlane_common::AllowedArgs;
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
+use crate::auth::Scope;
 use crate::server::{TlsError, TlsFiles};
 use crate::tokens::Tokens;
 
@@ -51,6 +52,9 @@ pub struct ServeArgs {
     /// A token that allows everything (better set in the environment: others see flags)
     #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_parser = secret)]
     pub token: Option<SecretString>,
+    /// A token for BinderHub, which may submit and read but not operate
+    #[arg(long, env = "FAIRLANE_HUB_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub hub_token: Option<SecretString>,
     /// A file of tokens, one a line: name, scopes (submit,read,operate), token; read again when it
     /// changes and at SIGHUP
     #[arg(long, env = "FAIRLANE_TOKENS_FILE")]
@@ -173,10 +177,13 @@ impl ServeArgs {
     /// # Errors
     /// Names the setting and says what it must be; never repeats a secret.
     pub fn settings(&self) -> Result<Settings, SettingError> {
-        let Self { listen, token, tokens_file, seal_key, allow_args, clients } = self;
+        let Self { listen, token, hub_token, tokens_file, seal_key, allow_args, clients } = self;
         let mut tokens = Tokens::default();
         if let Some(token) = token {
-            tokens.add_all_scopes(token)?;
+            tokens.add("token", &Scope::ALL, token)?;
+        }
+        if let Some(token) = hub_token {
+            tokens.add("hub", &[Scope::Submit, Scope::Read], token)?;
         }
         if let Some(path) = tokens_file {
             tokens.add_file(path)?;

@@ -19,11 +19,13 @@ pub enum Scope {
     Submit,
     /// See everything, logs and labels too.
     Read,
-    /// End builds, set rules, drain workers, pass bans.
+    /// End builds, set rules and the policy, drain workers, override bans.
     Operate,
 }
 
 impl Scope {
+    pub(crate) const ALL: [Self; 3] = [Self::Submit, Self::Read, Self::Operate];
+
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Submit => "submit",

@@ -59,12 +59,18 @@ impl Tokens {
         self.all().next().is_none()
     }
 
-    /// Adds a token of all scopes.
+    /// Adds a token.
     ///
     /// # Errors
-    /// When it is too short to be a secret.
-    pub fn add_all_scopes(&mut self, token: &SecretString) -> Result<(), SettingError> {
-        self.known.push(made("token", ALL_SCOPES, token.expose_secret())?);
+    /// When it is too short to be a secret, or one that was added before has other scopes.
+    pub fn add(&mut self, name: &str, scopes: &[Scope], token: &SecretString) -> Result<(), SettingError> {
+        let bits = scopes.iter().fold(0, |bits, scope| bits | scope.bit());
+        let token = made(name, bits, token.expose_secret())?;
+        if let Some(twin) = self.known.iter().find(|known| known.digest == token.digest) {
+            let why = format!("the tokens '{}' and '{name}' are the same; give each its own", twin.name);
+            return Err(SettingError::Token(why));
+        }
+        self.known.push(token);
         Ok(())
     }
 
@@ -126,7 +132,7 @@ fn from_lines(text: &SecretString) -> Result<Vec<Token>, SettingError> {
         let mut bits = 0;
         for scope in scopes.split(',') {
             let known =
-                [Scope::Submit, Scope::Read, Scope::Operate].into_iter().find(|known| known.word() == scope);
+                Scope::ALL.into_iter().find(|known| known.word() == scope);
             bits |= known.ok_or_else(|| bad("names an unknown scope"))?.bit();
         }
         tokens.push(made(name, bits, token)?);
@@ -257,11 +263,23 @@ mod tests {
     }
 
     #[test]
+    fn two_tokens_of_different_scopes_must_differ() {
+        let mut tokens = Tokens::default();
+        let secret = SecretString::from("0123456789abcdef");
+        tokens.add("token", &Scope::ALL, &secret).unwrap();
+        let refused = tokens.add("hub", &[Scope::Submit, Scope::Read], &secret).unwrap_err().to_string();
+        assert!(refused.contains("'token' and 'hub'") && !refused.contains("0123"), "{refused}");
+        tokens.add("hub", &[Scope::Submit, Scope::Read], &"fedcba9876543210".into()).unwrap();
+        let hub = tokens.find("fedcba9876543210").unwrap();
+        assert_eq!((hub.name.as_str(), hub.scopes), ("hub", Scope::Submit.bit() | Scope::Read.bit()));
+    }
+
+    #[test]
     fn a_file_is_taken_anew_only_when_it_is_whole_and_good() {
         let path = std::env::temp_dir().join(format!("fairlane-tokens-{}", uuid::Uuid::new_v4()));
         std::fs::write(&path, "hub submit 0123456789abcdef\n").unwrap();
         let mut tokens = Tokens::default();
-        tokens.add_all_scopes(&SecretString::from("from-the-settings")).unwrap();
+        tokens.add("token", &Scope::ALL, &SecretString::from("from-the-settings")).unwrap();
         tokens.add_file(&path).unwrap();
         let current = Current::new(tokens);
         let mut reload = TokensReload::new(&current).unwrap();

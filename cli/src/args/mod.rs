@@ -189,7 +189,7 @@ pub(crate) struct Submit {
     /// Build it even if a success or failure is remembered
     #[arg(long)]
     pub(crate) force: bool,
-    /// Build although a rule bans the repository; needs a token of scope operate, if any
+    /// Build although a rule bans the repository; needs scope operate, and is noted in the audit
     #[arg(long)]
     pub(crate) override_ban: bool,
     /// Credentials for the repository, as Git's credential helpers write them (or set FAIRLANE_GIT_CREDENTIALS)

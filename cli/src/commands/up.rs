@@ -83,7 +83,8 @@ impl Plan {
         if worker.executor == ExecutorKind::Process {
             find_command(&worker, args.command.is_none())?;
         }
-        let has_token = dispatcher.serve.token.is_some() || dispatcher.serve.tokens_file.is_some();
+        let serve = &dispatcher.serve;
+        let has_token = [&serve.token, &serve.hub_token].into_iter().any(Option::is_some) || serve.tokens_file.is_some();
         let dispatcher = dispatcher.serve.settings().map_err(Stop::usage)?;
         check_open(&dispatcher)?;
         Ok(Self { dispatcher, worker, url, prefix, has_token })

@@ -22,8 +22,8 @@ pub struct Submit {
     pub spec: BuildSpec,
     /// Whether a remembered success or failure is passed over. A live build is joined all the same.
     pub force: bool,
-    /// Whether a ban is passed over (scope `operate`).
-    pub operate: bool,
+    /// Who passes over a ban, for the audit: an operator who has said so. `None`: bans hold.
+    pub override_ban: Option<String>,
     /// The dispatcher through which it is asked for. A request alone counts as one person.
     pub dispatcher: Option<DispatcherId>,
 }
@@ -153,7 +153,7 @@ impl Submit {
             .text(json(&spec.labels))
             .maybe(spec.secrets.as_ref())
             .flag(self.force)
-            .flag(self.operate)
+            .maybe(self.override_ban.as_ref())
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn ask(repo: &str, commit: u32) -> Submit {
             secrets: None,
         },
         force: false,
-        operate: false,
+        override_ban: None,
         dispatcher: None,
     }
 }

@@ -96,7 +96,7 @@ async fn a_ban_refuses_all_but_operators_and_ends_when_built() {
         }
     }
     let mut operator = ask("o/n", 2);
-    operator.operate = true;
+    operator.override_ban = Some("ada".to_owned());
     let allowed = scene.submit(&operator).await;
     // A success of what was asked for before the ban does not end it.
     scene.finish(&token, Outcome::Succeeded).await;

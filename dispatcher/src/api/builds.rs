@@ -43,8 +43,8 @@ pub struct BuildRequest {
     /// Whether a remembered success or failure is passed over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// Whether a ban is passed over; needs scope `operate`. A token of that scope passes bans in any
-    /// case; on a dispatcher without tokens this is how an operator does.
+    /// Build although a rule bans the repository; needs scope `operate`, and is noted in the audit.
+    /// Without it a ban holds for every token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub override_ban: bool,
 }

@@ -68,14 +68,12 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
     if wanted.override_ban {
         caller.require(Scope::Operate).map_err(|refusal| (Outcome::Invalid, refusal))?;
     }
-    // Without tokens everybody here is an operator; a ban must stop them all the same unless they
-    // say so.
-    let operate = caller.may(Scope::Operate) && (caller.signed_in || wanted.override_ban);
     let submit = Submit {
         id,
         spec: wanted.spec,
         force: wanted.force,
-        operate,
+        // A ban holds for everybody who does not say otherwise, operators too.
+        override_ban: wanted.override_ban.then(|| caller.name.clone()),
         dispatcher: Some(app.dispatcher.clone()),
     };
     let short = app.ask(async { Ok(app.glance.is_memory_short(body.len()).await) });

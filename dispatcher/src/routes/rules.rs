@@ -48,8 +48,8 @@ pub(super) async fn set(
     tracing::info!(rule.pattern = %pattern, by = caller.name, "rule of {pattern} set");
     let until_built = [&rule.ban, &rule.hold].into_iter().flatten().any(|stop| stop.until_built);
     let warning = (until_built && change.live == 0).then(|| {
-        "the rule ends with the lane's next success, but nothing of the lane is queued or runs; ask for a build with \
-         a token of scope operate"
+        "the rule ends with the lane's next success, but nothing of the lane is queued or running; ask for a build \
+         with override_ban"
             .to_owned()
     });
     Ok(Json(RuleAnswer { pattern: pattern.to_string(), existed: change.existed, live: change.live, warning }))

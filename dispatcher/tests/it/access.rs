@@ -94,3 +94,35 @@ async fn without_a_token_only_this_machine_is_served() {
         assert_eq!((status, word.as_str()), (403, "forbidden"), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_ban_holds_for_operators_too_until_they_override_it_and_that_is_noted() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        let lines = format!("ada submit,read,operate {OPERATE}\n");
+        settings.tokens.add_lines(&lines.into()).unwrap();
+    })
+    .await;
+    let ban = serde_json::json!({ "ban": { "message": "being repaired" } });
+    let rule = dispatcher.put("/v1/rules?pattern=github.com/owner/*").bearer_auth(OPERATE).json(&ban);
+    assert!(send(rule).await.status().is_success());
+    let ask = |body: serde_json::Value| send(dispatcher.post("/v1/builds").bearer_auth(OPERATE).json(&body));
+    let (status, word, _) = problem(ask(request("one")).await).await;
+    assert_eq!((status, word.as_str()), (403, "banned"));
+
+    let mut over = request("one");
+    over["override_ban"] = true.into();
+    let built = ask(over.clone()).await;
+    assert_eq!(built.status().as_u16(), 202);
+    let id = built.json::<serde_json::Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+    assert_eq!(problem(ask(request("one")).await).await.1, "banned", "joining it is a request like others");
+    assert_eq!(ask(over).await.status().as_u16(), 200);
+
+    let audit = send(dispatcher.get("/v1/audit?act=ban%20overridden").bearer_auth(OPERATE)).await;
+    let acts = audit.json::<fairlane_dispatcher::api::ActPage>().await.unwrap().acts;
+    assert_eq!(acts.len(), 2, "{acts:?}");
+    for act in acts {
+        assert_eq!((act.by.as_str(), act.what.as_str()), ("ada", "github.com/owner/one"));
+        assert_eq!(act.detail, format!("rule github.com/owner/*, build {id}"));
+    }
+}

@@ -164,7 +164,7 @@ async fn conflicts_and_bans_say_what_stands_in_the_way() {
     over["override_ban"] = json!(true);
     let refused = scoped.post("/v1/builds").bearer_auth("0123456789abcdef").json(&over);
     assert_eq!(problem(send(refused).await).await.1, "forbidden", "only scope `operate` passes bans");
-    // Without tokens everybody is an operator, and passes a ban by saying so.
+    // Without tokens everybody is an operator, and overrides a ban by saying so.
     assert_eq!(problem(send(dispatcher.post("/v1/builds").json(&banned)).await).await.1, "banned");
     assert_eq!(dispatcher.ask(&over).await.0.as_u16(), 202);
 }

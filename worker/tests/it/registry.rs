@@ -20,7 +20,7 @@ fn checking(registry: &FakeRegistry, settings: Settings) -> Settings {
 
 async fn submit(scene: &Scene, image: &str, push: bool, force: bool) -> BuildId {
     let spec = fairlane_common::BuildSpec { image: image.parse().unwrap(), push, ..scene.spec() };
-    let submit = Submit { id: BuildId::new(), spec, force, operate: false, dispatcher: None };
+    let submit = Submit { id: BuildId::new(), spec, force, override_ban: None, dispatcher: None };
     match scene.queue.submit(&submit).await.unwrap() {
         Submitted::New(admitted) => admitted.id,
         other => panic!("{other:?}"),

@@ -110,7 +110,7 @@ impl Scene {
     }
 
     pub(crate) async fn submit_spec(&self, id: BuildId, spec: BuildSpec) -> BuildId {
-        let submit = Submit { id, spec, force: false, operate: false, dispatcher: None };
+        let submit = Submit { id, spec, force: false, override_ban: None, dispatcher: None };
         match self.queue.submit(&submit).await.unwrap() {
             Submitted::New(admitted) => admitted.id,
             other => panic!("{other:?}"),

@@ -96,7 +96,7 @@ impl Scene {
                 secrets: None,
             },
             force: false,
-            operate: false,
+            override_ban: None,
             dispatcher: Some(self.dispatcher.clone()),
         })
     }

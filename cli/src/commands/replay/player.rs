@@ -313,7 +313,7 @@ impl Player<'_> {
             secrets: None,
         };
         let dispatcher = Some(self.dispatcher.clone());
-        Ok(Submit { id: BuildId::new(), spec, force: false, operate: false, dispatcher })
+        Ok(Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher })
     }
 }
 

@@ -285,7 +285,7 @@ async fn an_ended_builds_pod_is_no_obstacle_to_the_next_build_of_its_image() {
             id,
             spec: spec.clone(),
             force: true,
-            operate: false,
+            override_ban: None,
             dispatcher: None,
         };
         kube.scene.queue.submit(&submit).await.unwrap();

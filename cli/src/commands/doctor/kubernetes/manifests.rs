@@ -273,7 +273,7 @@ fn secrets_are_referred_to_and_named_in_the_docs() {
             used.insert(reference["key"].as_str().unwrap().to_owned());
         }
     }
-    assert_eq!(used.len(), 3, "{used:?}");
+    assert_eq!(used.len(), 4, "{used:?}");
     for key in used {
         assert!(docs.contains(&format!("--from-literal={key}=")), "docs/kubernetes.md makes no {key}");
     }
