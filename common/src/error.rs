@@ -49,7 +49,7 @@ impl Error {
     }
 
     /// The process ends before the answer is there.
-    pub(crate) fn stopping() -> Self {
+    pub fn stopping() -> Self {
         Self::Unavailable(std::io::Error::other("this process is stopping").into())
     }
 

@@ -200,7 +200,10 @@ impl FromStr for PageSize {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(size) if (1..=limits::PAGE).contains(&size) => Ok(Self(size)),
-            _ => Err(format!("must be a number from 1 to {}; a page's cursor leads to the next one", limits::PAGE)),
+            _ => Err(format!(
+                "must be a number from 1 to {}; a page's cursor leads to the next one",
+                limits::PAGE
+            )),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! How many people wait for which build through this dispatcher, and its heartbeat.
 //!
 //! Counts are absolute and live in memory; they are written at most four times a second, and again
-//! in full whenever the queue has forgotten them.
+//! in full whenever the queue has forgotten them, and twice a minute. For the queue counts a request
+//! when it takes it, and nobody here may have heard of that: the answer was lost, or Redis's client
+//! repeated the call.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -218,6 +220,12 @@ impl People {
         counts
     }
 
+    /// Those of `watched`, which the queue has down as watched through us, of which nobody here knows.
+    fn strangers(&self, watched: Vec<BuildId>) -> HashSet<BuildId> {
+        let crowds = self.crowds();
+        watched.into_iter().filter(|id| !crowds.builds.contains_key(id)).collect()
+    }
+
     /// Puts counts back whose writing failed.
     fn put_back(&self, counts: &[(BuildId, u64)]) {
         let mut crowds = self.crowds();
@@ -235,8 +243,21 @@ impl People {
         let mut all = true;
         let (mut born, mut refilling) = (String::new(), false);
         let mut outage = Outage::new("the heartbeat");
+        let mut strangers = HashSet::new();
+        let mut recount_at = Instant::now() + self.post_counts;
         loop {
-            let counts = self.take(all, Instant::now());
+            let mut counts = Vec::new();
+            if Instant::now() >= recount_at
+                && let Ok(watched) = queue.watched(&self.dispatcher).await
+            {
+                recount_at = Instant::now() + self.post_counts;
+                let now = self.strangers(watched);
+                // At the first look a request's answer may be on its way still.
+                counts.extend(now.intersection(&strangers).map(|id| (*id, 0)));
+                strangers = now;
+                all = true;
+            }
+            counts.extend(self.take(all, Instant::now()));
             let beat = DispatcherBeat { dispatcher: self.dispatcher.clone(), counts };
             match queue.beat_dispatcher(&beat).await {
                 Ok(reply) => {
@@ -296,82 +317,4 @@ impl Drop for Subscription {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn people() -> Arc<People> {
-        People::new(DispatcherId::new("here"), Duration::from_secs(30), Some(500))
-    }
-
-    #[test]
-    fn a_token_stands_for_so_many_people_over_all_builds() {
-        let people = people();
-        let ids: Vec<BuildId> = (0..4).map(|_| BuildId::new()).collect();
-        let mut streams: Vec<_> = ids.iter().map(|id| people.subscribe(*id, 190, "hub")).collect();
-        let others = people.subscribe(ids[3], 190, "other");
-        let count = |id: BuildId| people.crowds().builds[&id].count();
-        assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [190, 190, 120, 190]);
-        let serial = people.serial(&streams[3].name()).unwrap();
-        assert_eq!(people.set(ids[3], serial, 50), Some(190), "there is no room for them");
-        drop(streams.remove(0));
-        drop(others);
-        assert_eq!(people.set(ids[3], serial, 200), Some(190));
-        assert_eq!(people.crowds().tokens["hub"], 500);
-        drop(streams);
-        assert!(people.crowds().tokens.is_empty());
-    }
-
-    #[test]
-    fn requests_count_until_a_stream_opens_or_time_is_up() {
-        let (people, id, now) = (people(), BuildId::new(), Instant::now());
-        people.asked(id, "hub");
-        people.asked(id, "hub");
-        assert!(people.take(false, now).is_empty(), "the queue has counted them already");
-        assert_eq!(people.take(true, now), [(id, 2)]);
-        let stream = people.subscribe(id, 5, "hub");
-        people.asked(id, "hub");
-        assert_eq!(people.take(false, now), [(id, 5)]);
-        drop(stream);
-        assert_eq!(people.take(false, now), [(id, 1)]);
-        let now = now + Duration::from_secs(31);
-        assert_eq!(people.take(false, now), [(id, 0)]);
-        assert!(people.take(true, now).is_empty());
-    }
-
-    #[test]
-    fn counts_are_capped_and_can_be_set() {
-        let (people, id, now) = (people(), BuildId::new(), Instant::now());
-        let stream = people.subscribe(id, 1, "hub");
-        let serial = people.serial(&stream.name()).unwrap();
-        assert_eq!(people.set(id, serial, 1_000_000), Some(PEOPLE_MAX));
-        assert_eq!(people.set(id, serial + 1, 1), None);
-        assert_eq!(people.serial("elsewhere-12345678.1"), None);
-        people.put_back(&people.take(false, now));
-        assert_eq!(people.take(false, now), [(id, PEOPLE_MAX)]);
-    }
-
-    #[test]
-    fn requests_count_for_their_token_as_streams_do() {
-        let (people, now) = (people(), Instant::now());
-        let ids: Vec<BuildId> = (0..4).map(|_| BuildId::new()).collect();
-        for id in &ids {
-            for _ in 0..150 {
-                people.asked(*id, "hub");
-            }
-        }
-        people.asked(ids[3], "other");
-        let count = |id: BuildId| people.crowds().builds[&id].count();
-        assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [150, 150, 150, 51]);
-        // The queue has counted all of the last one's: it is told how many those are.
-        assert_eq!(people.take(false, now), [(ids[3], 51)]);
-        let stream = people.subscribe(ids[0], 100, "hub");
-        assert_eq!(people.crowds().tokens["hub"], 450, "a build's stream stands for its requests");
-        let now = now + Duration::from_secs(31);
-        let mut left = people.take(false, now);
-        left.sort_unstable();
-        assert_eq!(left, [(ids[0], 100), (ids[1], 0), (ids[2], 0), (ids[3], 0)]);
-        assert_eq!(people.crowds().tokens["hub"], 100);
-        drop(stream);
-        assert!(people.crowds().tokens.is_empty());
-    }
-}
+mod tests;

@@ -131,8 +131,7 @@ fn from_lines(text: &SecretString) -> Result<Vec<Token>, SettingError> {
         };
         let mut bits = 0;
         for scope in scopes.split(',') {
-            let known =
-                Scope::ALL.into_iter().find(|known| known.word() == scope);
+            let known = Scope::ALL.into_iter().find(|known| known.word() == scope);
             bits |= known.ok_or_else(|| bad("names an unknown scope"))?.bit();
         }
         tokens.push(made(name, bits, token)?);

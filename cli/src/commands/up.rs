@@ -84,7 +84,8 @@ impl Plan {
             find_command(&worker, args.command.is_none())?;
         }
         let serve = &dispatcher.serve;
-        let has_token = [&serve.token, &serve.hub_token].into_iter().any(Option::is_some) || serve.tokens_file.is_some();
+        let has_token =
+            [&serve.token, &serve.hub_token].into_iter().any(Option::is_some) || serve.tokens_file.is_some();
         let dispatcher = dispatcher.serve.settings().map_err(Stop::usage)?;
         check_open(&dispatcher)?;
         Ok(Self { dispatcher, worker, url, prefix, has_token })

@@ -127,7 +127,8 @@ impl FromStr for EntryId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let parsed = text.split_once('-').and_then(|(ms, number)| Some((ms.parse().ok()?, number.parse().ok()?)));
+        let parsed =
+            text.split_once('-').and_then(|(ms, number)| Some((ms.parse().ok()?, number.parse().ok()?)));
         let (ms, number) = parsed.ok_or_else(|| {
             Invalid::new("cursor", "not a cursor of this list; take it from the page before")
         })?;

@@ -1,7 +1,9 @@
 //! How many people wait for which build, as counted by each dispatcher; also its heartbeat.
 
+use redis::Value;
+
 use super::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{BuildId, DispatcherId};
 use crate::library::{LEAVE, PEOPLE};
 use crate::limits;
@@ -55,6 +57,24 @@ impl Queue {
         }
         self.note_life(&answer.born).await?;
         Ok(answer)
+    }
+
+    /// The builds that the queue has down as watched through a dispatcher.
+    pub async fn watched(&self, dispatcher: &DispatcherId) -> Result<Vec<BuildId>> {
+        let key = self.keys().watched(dispatcher);
+        let (mut watched, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let mut pipe = redis::pipe();
+            pipe.cmd("SSCAN").arg(&key).arg(&cursor).arg("COUNT").arg(BATCH);
+            let answer = self.link().bulk(&pipe).await?.into_iter().next().unwrap_or(Value::Nil);
+            let (next, page): (String, Vec<String>) =
+                redis::from_redis_value(answer).map_err(Error::reply)?;
+            watched.extend(page.iter().filter_map(|id| id.parse::<BuildId>().ok()));
+            if next == "0" {
+                return Ok(watched);
+            }
+            cursor = next;
+        }
     }
 
     /// Says goodbye: the dispatcher's people are forgotten now, not at the end of its heartbeat.

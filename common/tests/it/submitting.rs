@@ -273,6 +273,31 @@ async fn a_burst_of_requests_does_not_push_out_what_happened_before() {
                 'seq', '1') end";
     scene.redis::<()>(&["EVAL", fill, "1", "{fairlane}:events"]).await;
     scene.submit(&ask("last/one", 1)).await;
-    let oldest: Vec<redis::Value> = scene.redis(&["XRANGE", "{fairlane}:events", "-", "+", "COUNT", "1"]).await;
+    let oldest: Vec<redis::Value> =
+        scene.redis(&["XRANGE", "{fairlane}:events", "-", "+", "COUNT", "1"]).await;
     assert!(format!("{oldest:?}").contains(&before.to_string()), "{oldest:?}");
+}
+
+#[tokio::test]
+async fn people_of_a_dispatcher_that_died_with_five_hundred_watched_builds_are_forgotten() {
+    let scene = Scene::new().await;
+    let mut ids = Vec::new();
+    for number in 0..500 {
+        let mut asked = ask(&format!("o/n{number}"), 1);
+        asked.dispatcher = Some("gone".parse().unwrap());
+        ids.push(scene.submit(&asked).await);
+    }
+    let counts: Vec<_> = ids.iter().map(|id| (*id, 3)).collect();
+    let beat = DispatcherBeat { dispatcher: "gone".parse().unwrap(), counts };
+    scene.queue.beat_dispatcher(&beat).await.unwrap();
+    assert_eq!(scene.queue.snapshot().await.unwrap().people, 1500);
+    scene.pass(11_000).await;
+    for _ in 0..10 {
+        scene.reap().await;
+    }
+    assert_eq!(scene.queue.snapshot().await.unwrap().people, 0);
+    for id in ids {
+        assert_eq!(scene.build(id).await.people, 0);
+    }
+    scene.check().await;
 }

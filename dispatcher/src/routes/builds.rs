@@ -45,9 +45,6 @@ pub(super) async fn ask(
     app.metrics.asked.get_or_create(&Asked { outcome: *outcome }).inc();
     let (outcome, admitted, lane) = answer.map_err(|(_, refusal)| refusal)?;
     let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
-    if !admitted.state.is_ended() {
-        app.people.asked(admitted.id, &caller.name);
-    }
     let eta_seconds = eta(&app, &admitted).await;
     let Admitted { id, state, attempt, people, position, .. } = admitted;
     tracing::info!(build.id = %id, build.lane = %lane, ?outcome, "build {id} asked for");
@@ -57,7 +54,7 @@ pub(super) async fn ask(
 
 type Admission = Result<(Outcome, Admitted, Lane), (Outcome, Refusal)>;
 
-async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
+async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
     let id = BuildId::new();
     let (allowed, seal) = (&app.settings.allowed_args, app.settings.seal.as_ref());
     let wanted = body
@@ -80,7 +77,9 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
     if short.await.map_err(|refusal| (Outcome::Failed, refusal))? {
         return Err((Outcome::Full, Refusal::memory()));
     }
-    let submitted = app.ask(app.queue.submit(&submit)).await.map_err(|refusal| (Outcome::Failed, refusal))?;
+    let image = submit.spec.image.clone();
+    let submitted =
+        app.ask(submit_and_count(app, submit, caller)).await.map_err(|refusal| (Outcome::Failed, refusal))?;
     match submitted {
         Submitted::New(admitted) => Ok((Outcome::New, admitted, lane)),
         Submitted::Joined(admitted) => Ok((Outcome::Joined, admitted, lane)),
@@ -88,9 +87,8 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
         Submitted::Conflict { id, .. } => {
             // The other request's repository is not this caller's to know.
             let detail = format!(
-                "image: {} is being built from another repository, ref or arguments, as build {id}; wait for its end, \
-                 or ask for another image",
-                submit.spec.image
+                "image: {image} is being built from another repository, ref or arguments, as build {id}; wait for its end, \
+                 or ask for another image"
             );
             Err((Outcome::Conflict, Refusal::new(CONFLICT, detail).field("image").build(id)))
         }
@@ -104,6 +102,27 @@ async fn admit(app: &App, caller: &Caller, body: &JsonBody) -> Admission {
             Err((Outcome::Full, Refusal::new(FULL, detail).retry_after(60)))
         }
     }
+}
+
+/// Hands a request to the queue, which counts who asks; from then on that is ours to take back. In a
+/// task of its own: the client may hang up, or be told that Redis takes too long, and the queue
+/// takes the request all the same.
+fn submit_and_count(
+    app: &Arc<App>,
+    submit: Submit,
+    caller: &Caller,
+) -> impl Future<Output = fairlane_common::Result<Submitted>> + use<> {
+    let (app, token) = (Arc::clone(app), caller.name.clone());
+    let task = tokio::spawn(async move {
+        let submitted = app.queue.submit(&submit).await?;
+        if let Submitted::New(admitted) | Submitted::Joined(admitted) = &submitted
+            && !admitted.state.is_ended()
+        {
+            app.people.asked(admitted.id, &token);
+        }
+        Ok(submitted)
+    });
+    async { task.await.unwrap_or_else(|_| Err(fairlane_common::Error::stopping())) }
 }
 
 fn banned(pattern: &str, message: &str, until: Option<u64>) -> Refusal {

@@ -6,7 +6,7 @@ use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
 use fairlane_testkit::RedisServer;
 use serde_json::json;
 
-use crate::support::{Dispatcher, Worker, problem, send};
+use crate::support::{Dispatcher, SOON, Worker, problem, send};
 
 async fn acts(dispatcher: &Dispatcher, query: &str) -> Vec<ActView> {
     let page: ActPage = send(dispatcher.get(&format!("/v1/audit{query}"))).await.json().await.unwrap();
@@ -27,13 +27,18 @@ async fn a_rule_that_is_gone_is_known_by_what_it_said() {
     assert!(send(dispatcher.put(path).json(&ban)).await.status().is_success());
     assert!(send(dispatcher.delete(path)).await.status().is_success());
     let id = dispatcher.build("one").await;
-    assert!(send(dispatcher.delete(&format!("/v1/builds/{id}?reason=too%20big"))).await.status().is_success());
+    assert!(
+        send(dispatcher.delete(&format!("/v1/builds/{id}?reason=too%20big"))).await.status().is_success()
+    );
 
     let all = acts(&dispatcher, "").await;
     let said: Vec<_> = all.iter().map(|act| (act.act.as_str(), act.what.as_str(), act.by.as_str())).collect();
     let pattern = "github.com/evil/*";
     let id = id.to_string();
-    assert_eq!(said, [("cancel", &*id, "local"), ("rule removed", pattern, "local"), ("rule set", pattern, "local")]);
+    assert_eq!(
+        said,
+        [("cancel", &*id, "local"), ("rule removed", pattern, "local"), ("rule set", pattern, "local")]
+    );
     assert_eq!(all[0].detail, "too big");
     assert!(all[1].detail.contains("mines coins"), "{all:?}");
     assert!(all[0].at_ms >= all[2].at_ms);
@@ -75,7 +80,11 @@ async fn every_change_of_a_build_is_told_with_worker_and_reason() {
 #[tokio::test]
 async fn pages_lead_to_one_another_and_filters_cost_no_call_without_bound() {
     let redis = RedisServer::start_default().await;
-    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        // Ten thousand entries take a debug build on a busy machine a while.
+        settings.bounds.redis_wait = SOON;
+    })
+    .await;
     for name in ["one", "two", "three", "four", "five"] {
         dispatcher.build(name).await;
     }
@@ -100,7 +109,17 @@ async fn pages_lead_to_one_another_and_filters_cost_no_call_without_bound() {
     let mut pipe = redis::pipe();
     for _ in 0..12_000 {
         pipe.cmd("XADD").arg("{fairlane}:audit").arg("*");
-        pipe.arg("at").arg(1).arg("by").arg("a").arg("act").arg("x").arg("what").arg("y").arg("detail").arg("").ignore();
+        pipe.arg("at")
+            .arg(1)
+            .arg("by")
+            .arg("a")
+            .arg("act")
+            .arg("x")
+            .arg("what")
+            .arg("y")
+            .arg("detail")
+            .arg("")
+            .ignore();
     }
     let rare = "/v1/rules?pattern=github.com/rare/*";
     assert!(send(dispatcher.put(rare).json(&json!({ "limit": 1 }))).await.status().is_success());
@@ -127,7 +146,11 @@ async fn parameters_of_lists_say_what_they_may_be() {
         ("/v1/lanes?limit=1000", "limit"),
     ] {
         let (status, word, whole) = problem(send(dispatcher.get(path)).await).await;
-        assert_eq!((status, word.as_str(), &whole["field"]), (400, "bad-parameter", &json!(field)), "{path}: {whole}");
+        assert_eq!(
+            (status, word.as_str(), &whole["field"]),
+            (400, "bad-parameter", &json!(field)),
+            "{path}: {whole}"
+        );
     }
     for path in ["/v1/audit?cursor=zzz", "/v1/activity?cursor=1-2-3"] {
         assert_eq!(problem(send(dispatcher.get(path)).await).await.1, "bad-cursor", "{path}");

@@ -1,9 +1,13 @@
 //! People: counted per dispatcher, told to the queue, forgotten with their dispatcher.
 
-use fairlane_testkit::{RedisServer, wait_for_eq};
+use std::time::Duration;
+
+use fairlane_common::id::BuildId;
+use fairlane_testkit::{FaultProxy, RedisServer, Upstream, wait_for, wait_for_eq};
+use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Dispatcher, SOON, problem, send};
+use crate::support::{Dispatcher, SOON, open, problem, request, send};
 
 #[tokio::test]
 async fn streams_say_how_many_stand_behind_them() {
@@ -51,4 +55,90 @@ async fn counts_come_back_after_the_queue_forgot_them() {
 
 fn dispatcher_id(subscriber: &str) -> fairlane_common::id::DispatcherId {
     subscriber.rsplit_once('.').unwrap().0.parse().unwrap()
+}
+
+/// A dispatcher whose requests count for a moment only, so that a test can wait for their end.
+async fn forgetful(redis_url: &str, redis_wait: Duration) -> Dispatcher {
+    Dispatcher::start_with(redis_url, |settings| {
+        settings.bounds.redis_wait = redis_wait;
+        settings.bounds.post_counts = Duration::from_millis(500);
+    })
+    .await
+}
+
+async fn build_of(dispatcher: &Dispatcher, name: &str) -> Option<BuildId> {
+    dispatcher.queue.build_of_image(&format!("r/{name}:1").parse().unwrap()).await.unwrap()
+}
+
+/// Waits until nobody waits for the build any more, nor for any other.
+async fn nobody_waits(dispatcher: &Dispatcher, id: BuildId) {
+    let people = async || {
+        let build = dispatcher.queue.build(id).await.unwrap().unwrap();
+        (build.people, dispatcher.queue.snapshot().await.unwrap().people)
+    };
+    wait_for_eq("the people", SOON, (0, 0), people).await;
+}
+
+#[tokio::test]
+async fn a_request_that_took_too_long_stops_counting() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = forgetful(&redis.url(), Duration::from_millis(300)).await;
+    // Redis takes the request only after its client was told to come back.
+    redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
+    let late = send(dispatcher.post("/v1/builds").json(&request("one"))).await;
+    assert_eq!(problem(late).await.1, "redis-away");
+    redis.command(&["CLIENT", "UNPAUSE"]).await;
+    let id = wait_for("the build", SOON, async || build_of(&dispatcher, "one").await).await;
+    nobody_waits(&dispatcher, id).await;
+}
+
+#[tokio::test]
+async fn a_request_whose_client_hangs_up_stops_counting() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = forgetful(&redis.url(), Duration::from_mins(1)).await;
+    let mut patience = Duration::from_millis(100);
+    // A client that hangs up before its request is read asks for nothing: the next one waits longer.
+    let id = wait_for("a request that outlives its client", SOON, async || {
+        let name = format!("after-{}", patience.as_millis());
+        redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
+        let asked = dispatcher.post("/v1/builds").json(&request(&name)).timeout(patience).send().await;
+        assert!(asked.is_err_and(|error| error.is_timeout()));
+        patience *= 2;
+        redis.command(&["CLIENT", "UNPAUSE"]).await;
+        // A later request goes to Redis behind it.
+        dispatcher.build(&format!("behind-{name}")).await;
+        build_of(&dispatcher, &name).await
+    })
+    .await;
+    nobody_waits(&dispatcher, id).await;
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_was_lost_stops_counting() {
+    let redis = RedisServer::builder().tcp().start().await;
+    let proxy =
+        FaultProxy::start(Upstream::Tcp(format!("127.0.0.1:{}", redis.port()).parse().unwrap())).await;
+    let dispatcher = forgetful(&proxy.redis_url(), Duration::from_secs(10)).await;
+    for name in ["new", "joined"] {
+        if name == "joined" {
+            // Somebody asked for it elsewhere: its id is not the request's.
+            let elsewhere = open(&redis.tcp_url()).await;
+            let other = Dispatcher::start(&redis.tcp_url()).await;
+            other.build(name).await;
+            other.stop().await;
+            let id =
+                elsewhere.build_of_image(&format!("r/{name}:1").parse().unwrap()).await.unwrap().unwrap();
+            nobody_waits(&dispatcher, id).await;
+        }
+        let lost = proxy.replies_lost();
+        proxy.drop_reply_to("fairlane_submit");
+        wait_for("a request whose answer is lost", SOON, async || {
+            let status = send(dispatcher.post("/v1/builds").json(&request(name))).await.status();
+            assert!(status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
+            proxy.replies_lost() > lost
+        })
+        .await;
+        let id = wait_for("the build", SOON, async || build_of(&dispatcher, name).await).await;
+        nobody_waits(&dispatcher, id).await;
+    }
 }
