@@ -175,6 +175,14 @@ fn is_met(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     }
 }
 
+/// Whether the cluster does not hear of a node's kubelet.
+pub fn is_silent(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let unknown = conditions.iter().any(|found| found.type_ == "Ready" && found.status == "Unknown");
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    unknown || taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable")
+}
+
 #[cfg(test)]
 mod tests {
     use fairlane_testkit::kube::examples::{node, pod, tainted};

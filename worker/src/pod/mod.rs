@@ -26,7 +26,7 @@ pub use identity::{Owner, PodIdentity, identity, selector, token_patch};
 pub use make::{owner_patch, pod, sample, secret};
 pub(crate) use names::hex;
 pub use names::{label_value, pod_name, pod_names};
-pub use observe::{Hopeless, Observed, Waiting, has_started, last_words, observe};
+pub use observe::{Hopeless, Observed, Waiting, gone, has_started, last_words, observe, observe_on};
 pub use placement::Placement;
 pub use settings::PodSettings;
 pub use template::PodTemplate;

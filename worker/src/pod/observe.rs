@@ -1,5 +1,7 @@
 //! From a pod's status and events to what has become of the run.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Event, Pod,
     PodCondition, PodStatus,
@@ -10,6 +12,9 @@ use super::cause::plain;
 use super::events::{Told, told};
 use super::{CONTAINER, Failure, PodCause};
 use crate::executor::Exit;
+
+/// How much longer than its grace period the deletion of a pod takes that has not started, on a node that answers.
+const DELETION_SLACK: Duration = Duration::from_secs(20);
 
 /// What has become of a run's pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +53,17 @@ pub struct Hopeless {
     pub failure: Failure,
     /// How long the same cause may be seen without a break before that is so; `None`: until the
     /// run's own time to start is over.
-    pub patience: Option<std::time::Duration>,
+    pub patience: Option<Duration>,
 }
 
 /// What a pod's status and the events about it mean. Events may be missing (a right may be), late
 /// or about an earlier pod of that name.
 pub fn observe(pod: &Pod, events: &[Event]) -> Observed {
+    observe_on(pod, events, false)
+}
+
+/// The same where the node was looked at: `silent` if the cluster does not hear of it.
+pub fn observe_on(pod: &Pod, events: &[Event], silent: bool) -> Observed {
     let view = View::of(pod);
     if let Some(end) = view.container.and_then(|status| terminated(status)) {
         return view.ended(end);
@@ -61,17 +71,25 @@ pub fn observe(pod: &Pod, events: &[Event]) -> Observed {
     match view.status.phase.as_deref() {
         Some("Failed" | "Succeeded") => return view.failed(),
         _ if view.is_running() => {}
-        _ => return Observed::Pending(view.waiting(events)),
+        // Only its kubelet could end what it was never seen to begin.
+        _ if view.is_given_up() || (silent && view.is_deleted()) => return view.lost("it does not answer"),
+        _ => return Observed::Pending(view.waiting(events, silent)),
     }
     // The kubelet alone can say how a container ended; one that does not answer never will.
     if view.node_is_silent() {
-        if pod.metadata.deletion_timestamp.is_some() {
+        if view.is_deleted() {
             return view.lost("it does not answer");
         }
         let node = view.node_shown();
         return Observed::Running { note: Some(format!("{node} does not answer; the build may still run")) };
     }
     Observed::Running { note: None }
+}
+
+/// What befell a pod that is gone before its container was seen to end.
+pub fn gone(pod: &Pod) -> Failure {
+    let view = View::of(pod);
+    view.of_pod().unwrap_or_else(|| view.failure(PodCause::Deleted, ""))
 }
 
 /// The last lines of a container that failed, as its pod's status has them: for when its log cannot
@@ -131,6 +149,20 @@ impl<'a> View<'a> {
 
     fn waits_for(&self) -> Option<&'a ContainerStateWaiting> {
         self.state().and_then(|state| state.waiting.as_ref())
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The control plane has given it up for its node's taint before any kubelet had taken it: the node was lost
+    /// when the pod was scheduled.
+    fn is_given_up(&self) -> bool {
+        let by_taint = |found: &PodCondition| {
+            found.status == "True" && found.reason.as_deref() == Some("DeletionByTaintManager")
+        };
+        let untaken = self.status.start_time.is_none() && self.container.is_none();
+        self.is_deleted() && untaken && self.condition("DisruptionTarget").is_some_and(by_taint)
     }
 
     /// The node controller has taken its readiness though its containers were well when last
@@ -246,22 +278,34 @@ impl<'a> View<'a> {
         limits.filter_map(|limits| limits.get("memory")).map(|limit| limit.0.as_str()).next()
     }
 
-    fn waiting(&self, events: &[Event]) -> Waiting {
+    fn waiting(&self, events: &[Event], silent: bool) -> Waiting {
         let scheduled = self.condition("PodScheduled");
         let since = scheduled.and_then(|found| found.last_transition_time.as_ref());
         let since = since.or(self.pod.metadata.creation_timestamp.as_ref()).map(|time| time.0);
-        let (note, cause, detail) = if self.pod.metadata.deletion_timestamp.is_some() {
-            ("its pod is being deleted".to_owned(), PodCause::Deleted, String::new())
-        } else if let Some(refused) = scheduled.filter(|found| found.status == "False") {
+        if let Some(grace) = self.pod.metadata.deletion_timestamp.as_ref().map(|_| self.grace()) {
+            let note = "its pod is being deleted".to_owned();
+            let failure = self.of_pod().unwrap_or_else(|| self.failure(PodCause::Deleted, ""));
+            let patience = Some(grace + DELETION_SLACK);
+            return Waiting { note, since, hopeless: Hopeless { failure, patience } };
+        }
+        let (note, cause, detail) = if let Some(refused) = scheduled.filter(|found| found.status == "False") {
             let detail = scheduler_words(refused.message.as_deref().unwrap_or_default());
             (format!("waiting for a node: {detail}"), PodCause::Unschedulable, detail)
         } else if self.node.is_none() {
             pending("waiting for the scheduler".to_owned())
+        } else if silent {
+            pending(format!("{} does not answer", self.node_shown()))
         } else {
             self.waiting_on_node(told(self.pod, events))
         };
         let failure = cause.failure(self.node, &detail);
         Waiting { note, since, hopeless: Hopeless { failure, patience: cause.patience() } }
+    }
+
+    /// How long a kubelet may take to end it.
+    fn grace(&self) -> Duration {
+        let seconds = self.pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+        Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
     }
 
     /// The note for people, what it is put down to, and the detail.

@@ -138,6 +138,12 @@ impl Api {
         Ok(self.call::<List<Node>>(nodes.list(&ListParams::default().limit(PAGE))).await?.items)
     }
 
+    /// One of them. Found by listing, which is the right that workers have.
+    pub(super) async fn node(&self, name: &str) -> Result<Option<Node>> {
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        Ok(self.call::<List<Node>>(Request::new("/api/v1/nodes").list(&params)).await?.items.pop())
+    }
+
     /// What happens to the pods that `labels` select after `version`: bytes, one JSON object a line.
     pub(super) async fn watch_pods(
         &self,

@@ -42,6 +42,8 @@ struct Following {
     stopping: Option<Stopping>,
     /// The watch does not show it though it is there.
     unseen: bool,
+    /// Its node was looked at, and is not heard of.
+    silent_node: bool,
 }
 
 struct Stopping {
@@ -71,6 +73,7 @@ impl Driver {
             hopeless: None,
             stopping: None,
             unseen: false,
+            silent_node: false,
         };
         let last = loop {
             match self.step(&mut following).await {
@@ -152,9 +155,7 @@ impl Driver {
         if let Observed::Ended { exit, failure } = pod::observe(&following.pod, &following.events) {
             return Self::ended(following, exit, failure.map(failed));
         }
-        let node = node_of(&following.pod);
-        let deleted = pod::PodCause::Deleted.failure(node.as_deref(), "");
-        Self::ended(following, Exit::default(), Some(failed(deleted)))
+        Self::ended(following, Exit::default(), Some(failed(pod::gone(&following.pod))))
     }
 
     fn ended(following: &Following, mut exit: Exit, mut failure: Option<RunFailure>) -> RunEvent {
@@ -171,7 +172,7 @@ impl Driver {
 
     /// Draws the conclusions from the pod's status.
     async fn take_in(&mut self, following: &mut Following) -> Step<()> {
-        match pod::observe(&following.pod, &following.events) {
+        match pod::observe_on(&following.pod, &following.events, following.silent_node) {
             Observed::Pending(waiting) => {
                 self.ask_events(following).await;
                 if self.cluster.pods.away().borrow().is_none() {
@@ -184,6 +185,11 @@ impl Driver {
                 let over = waiting.hopeless.patience.is_some_and(|patience| since.elapsed() >= patience);
                 let failure = waiting.hopeless.failure.clone();
                 following.hopeless = Some((waiting.hopeless, since));
+                if over && following.stopping.is_none() && following.pod.metadata.deletion_timestamp.is_some()
+                {
+                    // Nobody ends it: the next run waits until it may be taken for dead.
+                    return Err(Self::ended(following, Exit::default(), Some(failed(failure))));
+                }
                 if over && following.stopping.is_none() {
                     self.stop_pod(following, Duration::ZERO, Some(failed(failure))).await?;
                 }
@@ -214,6 +220,7 @@ impl Driver {
             return;
         }
         following.events_at = Instant::now() + jittered(EVENTS_EVERY);
+        self.look_at_node(following).await;
         if let Some(again) = self.cluster.events.denied_until() {
             following.events_at = again;
             return;
@@ -225,6 +232,16 @@ impl Driver {
             }
             Err(error) if error.code() == 403 => following.events_at = self.cluster.events.denied(&error),
             Err(error) => tracing::debug!(%error, "the pod's events cannot be read"),
+        }
+    }
+
+    /// Asks what the cluster knows of the node of a pod that does not start. Without the right to list nodes the
+    /// pod's own conditions have to do.
+    async fn look_at_node(&mut self, following: &mut Following) {
+        let Some(node) = node_of(&following.pod) else { return };
+        match self.cluster.api.node(&node).await {
+            Ok(found) => following.silent_node = found.is_none_or(|node| pod::fit::is_silent(&node)),
+            Err(error) => tracing::debug!(%error, node, "the pod's node cannot be looked at"),
         }
     }
 

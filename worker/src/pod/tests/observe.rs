@@ -343,3 +343,42 @@ fn the_last_words_are_the_commands_own() {
     assert_eq!(last_words(&ended("Error", "")), None);
     assert_eq!(last_words(&pod(&json!({ "phase": "Running", "containerStatuses": running() }))), None);
 }
+
+/// As a real cluster gave it, two minutes after its node was lost: no kubelet had taken it.
+const NEVER_TAKEN: &str = r#"{
+  "metadata": {
+    "name": "unstarted", "namespace": "nslost", "uid": "65a98ad6-374b-4112-abc4-e5d56298c2a0", "generation": 2,
+    "creationTimestamp": "2026-11-29T17:28:52Z",
+    "deletionGracePeriodSeconds": 30, "deletionTimestamp": "2026-11-29T17:31:15Z"
+  },
+  "spec": { "nodeName": "node-c", "containers": [{ "name": "builder", "image": "docker.io/library/busybox:1" }] },
+  "status": {
+    "phase": "Pending", "qosClass": "BestEffort",
+    "conditions": [
+      { "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-29T17:28:52Z" },
+      { "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint", "observedGeneration": 1,
+        "lastProbeTime": null, "lastTransitionTime": "2026-11-29T17:30:45Z" }
+    ]
+  }
+}"#;
+
+#[test]
+fn a_pod_that_no_kubelet_took_is_lost_with_its_node() {
+    let mut pod: Pod = serde_json::from_str(NEVER_TAKEN).unwrap();
+    let (_, found) = failure(&pod);
+    assert_eq!(found.cause, PodCause::NodeLost);
+    assert!(found.reason.contains("node-c"), "{found:?}");
+    // A kubelet had taken it: it may end it yet, within its time, unless its node is not heard of.
+    pod.status.as_mut().unwrap().start_time = pod.metadata.creation_timestamp.clone();
+    let patience = waiting(&pod, &[]).hopeless.patience.unwrap();
+    assert!((30..=60).contains(&patience.as_secs()), "{patience:?}");
+    assert!(matches!(
+        observe_on(&pod, &[], true),
+        Observed::Ended { failure: Some(Failure { cause: PodCause::NodeLost, .. }), .. }
+    ));
+    // Before it was given up people are told.
+    (pod.metadata.deletion_timestamp, pod.status.as_mut().unwrap().conditions) = (None, None);
+    let Observed::Pending(waits) = observe_on(&pod, &[], true) else { panic!("it may start yet") };
+    assert_eq!(waits.note, "node node-c does not answer");
+}

@@ -116,3 +116,32 @@ async fn a_kube_build_of_a_lost_node_waits_for_its_pods_end_and_runs_again_elsew
     assert!(!nodes_used(&kube).await.contains(&lost));
     kube.scene.check().await;
 }
+
+#[tokio::test]
+async fn a_kube_build_whose_pod_never_started_on_a_lost_node_runs_again_elsewhere() {
+    let kube = cluster_of_four().await;
+    let _worker = kube.worker("one", "echo built", &["--keep-pods=1h"]).await;
+    let nodes = ["node-1", "node-2", "node-3", "node-4"];
+    for node in nodes {
+        kube.fake().node(node).kubelet_stops();
+    }
+    let id = kube.scene.submit().await;
+    let lost =
+        wait_for("the pod to be scheduled", SOON, async || nodes_used(&kube).await.pop_first().ok_or("none"))
+            .await;
+    for node in nodes.into_iter().filter(|node| *node != lost) {
+        kube.fake().node(node).kubelet_starts();
+    }
+    kube.fake().node(&lost).is_cut_off();
+    kube.build_that(id, "a note on the node", |build| {
+        build.note.as_deref().is_some_and(|note| note.contains("does not answer"))
+    })
+    .await;
+    kube.fake().node(&lost).loses_its_pods_to_the_taint();
+    let build = kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
+    assert_eq!(build.class, Some(FailureClass::Infrastructure), "{build:?}");
+    assert!(build.reason.as_deref().is_some_and(|reason| reason.contains(&lost)), "{build:?}");
+    kube.fake().node(&lost).is_removed();
+    assert_eq!(kube.build_in(id, BuildState::Succeeded).await.attempt, 2);
+    assert!(!nodes_used(&kube).await.contains(&lost));
+}
