@@ -26,19 +26,20 @@ local lazily = {
   __index = function(_, name)
     if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
       or name == 'mean' then
-      local v = call('HMGET', K.totals, 'patience', 'overtake_max', 'people_max', 'refill_until', 'mean')
-      T.patience = tonumber(v[1]) or 30
+      local v = call('HMGET', K.totals, 'patience', 'overtake_max', 'people_max', 'refill_until', 'mean', 'order')
+      T.patience = v[6] == 'first-come' and 0 or tonumber(v[1]) or 30
       T.overtake_max = tonumber(v[2]) or 4 * HOUR
       T.people_max = tonumber(v[3]) or 200
       T.refill_until = tonumber(v[4]) or 0
       T.mean = tonumber(v[5]) or false
     else
       local v = call('HMGET', K.totals, 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
-        'mean', 'mean_of', 'avoided', 'refill_until')
+        'mean', 'mean_of', 'avoided', 'refill_until', 'background_share')
       local slots = tonumber(v[1]) or 0
       T.slots = slots
       T.background = tonumber(v[2]) or 0
-      T.background_max = max(1, floor(slots * 3 / 4))
+      local share = tonumber(v[11]) or 3 / 4
+      T.background_max = share > 0 and max(1, floor(slots * share)) or 0
       T.limit = tonumber(v[3]) or (slots < 4 and 1 or 2)
       T.burst = max(tonumber(v[4]) or 3, T.limit)
       T.slow_after = tonumber(v[5]) or HOUR

@@ -50,6 +50,7 @@ operations! {
     SET_RULE = "set_rule",
     DRAIN = "drain",
     CONFIGURE = "configure",
+    POLICY = "policy",
     SNAPSHOT = "snapshot",
     SPEND = "spend",
     LANE = "lane",

@@ -115,7 +115,11 @@ pub async fn serve(
     let local = server.local_addr().map_err(failed)?;
 
     let mut tasks = vec![
-        tokio::spawn(Arc::clone(&app.people).run(app.queue.clone(), shutdown.clone())),
+        tokio::spawn(Arc::clone(&app.people).run(
+            app.queue.clone(),
+            app.settings.policy.clone(),
+            shutdown.clone(),
+        )),
         tokio::spawn(Arc::clone(&app.hub).run()),
         tokio::spawn(reaper::run(app.queue.clone(), shutdown.clone())),
     ];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fairlane_common::AllowedArgs;
+use fairlane_common::queue::Policy;
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
@@ -66,6 +67,9 @@ pub struct ServeArgs {
     /// replaces the default list
     #[arg(long = "allow-arg", env = "FAIRLANE_ALLOW_ARGS", value_delimiter = ',')]
     pub allow_args: Vec<String>,
+    /// The queue's policy where no operator has set one, name=value; also a table [policy] in fairlane.toml
+    #[arg(long, env = "FAIRLANE_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub policy: Vec<String>,
     /// How clients are served, and how much one may take up.
     #[command(flatten)]
     pub clients: ClientArgs,
@@ -87,6 +91,8 @@ pub struct Settings {
     pub seal: Option<SealKeys>,
     /// Arguments of repo2docker that requests may carry.
     pub allowed_args: AllowedArgs,
+    /// The queue's policy where no operator has set one.
+    pub policy: Option<Policy>,
     /// This machine's name, for people.
     pub host: String,
     /// The certificate to serve TLS with.
@@ -166,6 +172,9 @@ pub enum SettingError {
     /// The certificate cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The policy cannot be taken.
+    #[error(transparent)]
+    Policy(#[from] fairlane_common::Invalid),
     /// The seal key cannot be taken.
     #[error(transparent)]
     Seal(#[from] fairlane_common::Error),
@@ -177,7 +186,7 @@ impl ServeArgs {
     /// # Errors
     /// Names the setting and says what it must be; never repeats a secret.
     pub fn settings(&self) -> Result<Settings, SettingError> {
-        let Self { listen, token, hub_token, tokens_file, seal_key, allow_args, clients } = self;
+        let Self { listen, token, hub_token, tokens_file, seal_key, allow_args, policy, clients } = self;
         let mut tokens = Tokens::default();
         if let Some(token) = token {
             tokens.add("token", &Scope::ALL, token)?;
@@ -193,6 +202,7 @@ impl ServeArgs {
             tokens,
             seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
             allowed_args: AllowedArgs::new(allow_args),
+            policy: if policy.is_empty() { None } else { Some(Policy::of_words(policy)?) },
             host: host_name(),
             tls: clients.tls()?,
             connections: clients.connections(),

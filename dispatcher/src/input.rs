@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::problem::{
     Answer, BAD_PARAMETER, MALFORMED_JSON, Refusal, TOO_LARGE, TOO_SLOW, WRONG_CONTENT_TYPE,
 };
+use crate::unique_json::Unique;
 
 /// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and
 /// room for JSON's escapes.
@@ -67,8 +68,12 @@ impl JsonBody {
 
     /// The body as an object, field by field.
     pub(crate) fn object(&self) -> Answer<Fields> {
-        let value: Value = serde_json::from_slice(&self.0).map_err(|error| {
-            let detail = format!("line {}, column {}: this is not JSON", error.line(), error.column());
+        let Unique(value) = serde_json::from_slice(&self.0).map_err(|error| {
+            // Ours alone: the others repeat what stands there, which may be a secret.
+            let text = error.to_string();
+            let ours = text.split(" at line ").next().filter(|_| error.is_data());
+            let why = ours.unwrap_or("this is not JSON");
+            let detail = format!("line {}, column {}: {why}", error.line(), error.column());
             Refusal::new(MALFORMED_JSON, detail)
         })?;
         match value {
@@ -150,12 +155,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        match Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await {
-            Ok(Query(params)) => Ok(Self(params)),
-            Err(_) => {
-                Err(Refusal::new(BAD_PARAMETER, "the query cannot be read; write ?name=value&name=value"))
+        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await else {
+            let detail = "the query cannot be read; write ?name=value&name=value";
+            return Err(Refusal::new(BAD_PARAMETER, detail));
+        };
+        let mut params = BTreeMap::new();
+        for (name, value) in pairs {
+            let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
+            if params.insert(name, value).is_some() {
+                let detail = format!("'{shown}' is given twice; send it once");
+                return Err(Refusal::new(BAD_PARAMETER, detail).field(&shown));
             }
         }
+        Ok(Self(params))
     }
 }
 

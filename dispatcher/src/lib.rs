@@ -28,6 +28,7 @@ mod reload;
 mod routes;
 mod server;
 mod tokens;
+mod unique_json;
 mod view;
 
 pub use app::{ServeError, serve};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairlane_common::id::{BuildId, DispatcherId};
-use fairlane_common::queue::{DispatcherBeat, Queue};
+use fairlane_common::queue::{DispatcherBeat, Policy, Queue};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -239,9 +239,15 @@ impl People {
     }
 
     /// Writes counts and heartbeats until `shutdown`, then says goodbye.
-    pub(crate) async fn run(self: Arc<Self>, queue: Queue, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        queue: Queue,
+        policy: Option<Policy>,
+        shutdown: CancellationToken,
+    ) {
         let mut all = true;
         let (mut born, mut refilling) = (String::new(), false);
+        let mut policy_of = String::new();
         let mut outage = Outage::new("the heartbeat");
         let mut strangers = HashSet::new();
         let mut recount_at = Instant::now() + self.post_counts;
@@ -263,6 +269,9 @@ impl People {
                 Ok(reply) => {
                     outage.over();
                     // The first beat of all is "forgotten" too, and has sent everything already.
+                    if policy_of != reply.born && put_in_force(&queue, policy.as_ref()).await {
+                        policy_of.clone_from(&reply.born);
+                    }
                     let again = reply.forgotten || (!born.is_empty() && reply.born != born);
                     // Of builds that were not registered yet nobody has taken the counts.
                     let again = again || (refilling && !reply.refilling);
@@ -295,6 +304,18 @@ impl People {
             tracing::info!("could not say goodbye; the queue forgets this dispatcher by itself");
         }
     }
+}
+
+/// A Redis that is new to us has no policy yet, or had one and was emptied. Whether that is done.
+async fn put_in_force(queue: &Queue, policy: Option<&Policy>) -> bool {
+    let Some(policy) = policy else { return true };
+    let done = queue.default_policy(policy).await;
+    match &done {
+        Ok(true) => tracing::info!(?policy, "the policy of the settings is in force"),
+        Ok(false) => {}
+        Err(error) => tracing::debug!(error = %error, "the policy of the settings could not be put in force"),
+    }
+    done.is_ok()
 }
 
 /// A stream's place among the people; gives it back when dropped.

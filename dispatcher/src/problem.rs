@@ -65,6 +65,11 @@ kinds! {
 }
 
 impl Kind {
+    /// Its HTTP status.
+    pub(crate) fn status(self) -> u16 {
+        self.status.as_u16()
+    }
+
     /// The name that programs go by.
     pub(crate) fn urn(self) -> String {
         format!("urn:fairlane:error:{}", self.word)

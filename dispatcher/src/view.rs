@@ -1,10 +1,11 @@
 //! From the queue's types to those of the API.
 
 use fairlane_common::build::Build;
-use fairlane_common::queue::{Act, Change, Why, inspect};
+use fairlane_common::queue::{Act, Change, PolicyInForce, Why, inspect};
 
 use crate::api::{
-    ActView, BuildView, ChangeView, LaneView, NodeView, ScaleView, SharedLimit, StopView, Totals, WorkerView,
+    ActView, BuildView, ChangeView, LaneView, NodeView, PolicyView, ScaleView, SharedLimit, StopView, Totals,
+    WorkerView,
 };
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
@@ -156,4 +157,10 @@ pub(crate) fn act(of: Act) -> ActView {
 pub(crate) fn change(of: Change) -> ChangeView {
     let Change { at, build, lane, state, seq, worker, class, reason } = of;
     ChangeView { at_ms: at, build, lane, state, seq, worker, class, reason }
+}
+
+/// The policy in force.
+pub(crate) fn policy(of: PolicyInForce) -> PolicyView {
+    let PolicyInForce { in_force, set, by, at } = of;
+    PolicyView { in_force, set, by, at_ms: at }
 }

@@ -28,7 +28,7 @@ pub use finish::{Finish, Finished, Outcome};
 pub use lease::{Beat, BeatReply, Held, Release, Renewal};
 pub use nodes::Blame;
 pub use people::{DispatcherBeat, DispatcherBeatReply};
-pub use policy::Policy;
+pub use policy::{Order, Policy, PolicyInForce};
 pub use reap::Reaped;
 pub use register::{Registered, Registration};
 pub use rules::RuleChange;

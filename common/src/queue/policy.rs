@@ -1,63 +1,325 @@
 //! The numbers that decide the order of the queue. They stand in Redis, in the hash of totals, so
 //! that all processes go by the same ones and an operator can read them there.
 
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
 use super::Queue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::Invalid;
-use crate::library::CONFIGURE;
+use crate::library::{CONFIGURE, POLICY};
 use crate::script::Args;
 
-/// What may be set; `None` leaves what is in force.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What the audit and the policy itself call the settings of dispatchers.
+const OF_SETTINGS: &str = "settings";
+const WEEK_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Which build is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// What is quick, or what many people wait for, goes first, within bounds.
+    Fair,
+    /// What was asked for first goes first.
+    FirstCome,
+}
+
+impl Order {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fair => "fair",
+            Self::FirstCome => "first-come",
+        }
+    }
+}
+
+/// The policy of the queue. A field that is absent has its default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// How many expected build times one person is made to wait for; 0 is first come, first served.
-    /// Default 30.
-    pub patience: Option<f64>,
-    /// Nothing asked for more than this later can overtake, in milliseconds. Default 4 h.
-    pub overtake_max_ms: Option<u64>,
     /// Permits of a lane without a rule. Default 2, and 1 while there are fewer than 4 slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub limit: Option<u32>,
-    /// Permits up to which a lane without a rule may borrow on an idle cluster. Default 3.
+    /// Permits up to which a lane without a rule may borrow while more than half of all slots are
+    /// free. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub burst: Option<u32>,
+    /// Which build is next. Default `fair`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Nothing asked for more than this later can overtake, in milliseconds. Default 4 h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 604_800_000)]
+    pub overtake_max_ms: Option<u64>,
+    /// How many expected build times one person is made to wait for. Default 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1000)]
+    pub patience: Option<f64>,
+    /// Most people that count for one build's place. Default 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
+    pub people_max: Option<u32>,
     /// Lanes whose mean build takes longer share one limit, in milliseconds; 0 for never.
     /// Default 60 min.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 604_800_000)]
     pub slow_after_ms: Option<u64>,
     /// That shared limit. Default half of all slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub slow_limit: Option<u32>,
-    /// Most people that count for one build's place. Default 200.
-    pub people_max: Option<u32>,
+    /// The share of all slots that background builds may hold; at least one slot, unless it is 0.
+    /// Default 0.75.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1)]
+    pub background_share: Option<f64>,
+}
+
+/// The policy in force, and who set it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyInForce {
+    /// Every field, defaults filled in.
+    pub in_force: Policy,
+    /// What was set.
+    pub set: Policy,
+    /// By whom: a token's name, or `settings` for a dispatcher's settings.
+    pub by: Option<String>,
+    /// When, Unix milliseconds.
+    pub at: Option<u64>,
+}
+
+fn check<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: Option<T>,
+    range: &RangeInclusive<T>,
+) -> Result<(), Invalid> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let (from, to) = (range.start(), range.end());
+            Err(Invalid::new(field, format!("{value} is out of range; it must be from {from} to {to}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Policy {
+    /// The names of its fields.
+    pub const FIELDS: [&str; 9] = [
+        "limit",
+        "burst",
+        "order",
+        "overtake_max_ms",
+        "patience",
+        "people_max",
+        "slow_after_ms",
+        "slow_limit",
+        "background_share",
+    ];
+
+    /// # Errors
+    /// Names the field and its range.
+    pub fn check(&self) -> Result<(), Invalid> {
+        check("limit", self.limit, &(1..=10_000))?;
+        check("burst", self.burst, &(1..=10_000))?;
+        check("overtake_max_ms", self.overtake_max_ms, &(0..=WEEK_MS))?;
+        check("patience", self.patience, &(0.0..=1000.0))?;
+        check("people_max", self.people_max, &(1..=10_000))?;
+        check("slow_after_ms", self.slow_after_ms, &(0..=WEEK_MS))?;
+        check("slow_limit", self.slow_limit, &(1..=10_000))?;
+        check("background_share", self.background_share, &(0.0..=1.0))?;
+        if let (Some(limit), Some(burst)) = (self.limit, self.burst)
+            && burst < limit
+        {
+            return Err(Invalid::new("burst", format!("must be at least the limit, {limit}")));
+        }
+        Ok(())
+    }
+
+    /// Adds a field, as `name=value`. Times can be written as spans, and their names without `_ms`:
+    /// `overtake_max=4h`.
+    ///
+    /// # Errors
+    /// Names the field and says what is allowed.
+    pub fn set(&mut self, word: &str) -> Result<(), Invalid> {
+        let (name, value) = word
+            .split_once('=')
+            .ok_or_else(|| Invalid::new("policy", format!("'{word}' must be name=value, such as limit=3")))?;
+        let name = Self::field(name)?;
+        let as_json = match name {
+            "order" => Value::from(value),
+            _ if name.ends_with("_ms") && value.parse::<u64>().is_err() => {
+                let span = humantime::parse_duration(value).map_err(|_| {
+                    Invalid::new(name, format!("'{value}' must be a span such as 4h, or milliseconds"))
+                })?;
+                Value::from(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+            }
+            _ => value
+                .parse::<serde_json::Number>()
+                .map(Value::from)
+                .map_err(|_| Invalid::new(name, format!("'{value}' must be a number")))?,
+        };
+        self.change(name, Some(as_json))
+    }
+
+    /// Gives a field its default again.
+    ///
+    /// # Errors
+    /// There is no such field.
+    pub fn unset(&mut self, name: &str) -> Result<(), Invalid> {
+        let name = Self::field(name)?;
+        self.change(name, None)
+    }
+
+    fn field(name: &str) -> Result<&'static str, Invalid> {
+        let fits = |field: &&&str| **field == name || field.strip_suffix("_ms") == Some(name);
+        let known = || format!("there is no field '{name}'; known are {}", Self::FIELDS.join(", "));
+        Self::FIELDS.iter().find(fits).copied().ok_or_else(|| Invalid::new("policy", known()))
+    }
+
+    fn change(&mut self, name: &'static str, value: Option<Value>) -> Result<(), Invalid> {
+        let bad = |_| {
+            Invalid::new(
+                name,
+                if name == "order" { "must be fair or first-come" } else { "must be a whole number" },
+            )
+        };
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(&*self) else {
+            return Err(Invalid::new(name, "cannot be set"));
+        };
+        match value {
+            Some(value) => drop(fields.insert(name.to_owned(), value)),
+            None => drop(fields.remove(name)),
+        }
+        let changed: Self = serde_json::from_value(Value::Object(fields)).map_err(bad)?;
+        changed.check()?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// A policy of words `name=value`.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub fn of_words<'a>(words: impl IntoIterator<Item = &'a String>) -> Result<Self, Invalid> {
+        let mut policy = Self::default();
+        words.into_iter().try_for_each(|word| policy.set(word))?;
+        Ok(policy)
+    }
+
+    /// The policy's fields as Redis has them.
+    fn stored(&self) -> [(&'static str, Option<String>); 9] {
+        fn text(value: Option<impl ToString>) -> Option<String> {
+            value.map(|value| value.to_string())
+        }
+        [
+            ("limit", text(self.limit)),
+            ("burst", text(self.burst)),
+            ("order", text(self.order.map(Order::word))),
+            ("overtake_max", text(self.overtake_max_ms)),
+            ("patience", text(self.patience)),
+            ("people_max", text(self.people_max)),
+            ("slow_after", text(self.slow_after_ms)),
+            ("slow_limit", text(self.slow_limit)),
+            ("background_share", text(self.background_share)),
+        ]
+    }
 }
 
 impl Queue {
-    /// Puts `policy` in force for everybody.
+    /// Puts `policy` in force for everybody, replacing the one before. A build that is queued keeps
+    /// its place until people join or leave it.
+    pub async fn set_policy(&self, policy: &Policy, by: &str) -> Result<()> {
+        self.store_policy(policy, by, false).await.map(drop)
+    }
+
+    /// Puts the policy of a dispatcher's settings in force, unless an operator has set one since
+    /// Redis was last empty. Whether it was new.
+    pub async fn default_policy(&self, policy: &Policy) -> Result<bool> {
+        self.store_policy(policy, OF_SETTINGS, true).await
+    }
+
+    /// As [`Self::set_policy`], for replays and benchmarks.
     pub async fn configure(&self, policy: &Policy) -> Result<()> {
-        let zero = [policy.limit, policy.burst, policy.slow_limit, policy.people_max].contains(&Some(0));
-        if zero || policy.patience.is_some_and(|patience| !patience.is_finite() || patience < 0.0) {
-            return Err(Invalid::new("policy", "limits are at least 1, and patience is not negative").into());
+        self.set_policy(policy, "fairlane").await
+    }
+
+    async fn store_policy(&self, policy: &Policy, by: &str, yields: bool) -> Result<bool> {
+        policy.check()?;
+        let text = serde_json::to_string(policy).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let args = Args::new().text(by).flag(yields).text(text);
+        let args =
+            policy.stored().into_iter().fold(args, |args, (field, value)| args.text(field).maybe(value));
+        let reply = self.call(&CONFIGURE, args).await?;
+        match reply.tag.as_str() {
+            "configured" => Ok(true),
+            "kept" => Ok(false),
+            _ => Err(reply.unknown()),
         }
-        let mut args = Args::new();
-        let fields = [
-            ("patience", policy.patience.map(|n| n.to_string())),
-            ("overtake_max", policy.overtake_max_ms.map(|n| n.to_string())),
-            ("limit", policy.limit.map(|n| n.to_string())),
-            ("burst", policy.burst.map(|n| n.to_string())),
-            ("slow_after", policy.slow_after_ms.map(|n| n.to_string())),
-            ("slow_limit", policy.slow_limit.map(|n| n.to_string())),
-            ("people_max", policy.people_max.map(|n| n.to_string())),
-        ];
-        let mut said = false;
-        for (field, value) in fields {
-            if let Some(value) = value {
-                args = args.text(field).text(value);
-                said = true;
-            }
+    }
+
+    /// The policy in force, and who set it.
+    pub async fn policy(&self) -> Result<PolicyInForce> {
+        let mut reply = self.call(&POLICY, Args::new()).await?;
+        let mut in_force = Policy {
+            limit: reply.maybe()?,
+            burst: reply.maybe()?,
+            overtake_max_ms: reply.maybe()?,
+            patience: reply.maybe()?,
+            slow_after_ms: reply.maybe()?,
+            slow_limit: reply.maybe()?,
+            people_max: reply.maybe()?,
+            background_share: reply.maybe()?,
+            order: None,
+        };
+        let order: String = reply.next()?;
+        in_force.order = Some(if order == Order::FirstCome.word() { Order::FirstCome } else { Order::Fair });
+        // Fields of a later release are none of ours.
+        let set: String = reply.next()?;
+        let mut fields: Map<String, Value> = serde_json::from_str(&set).unwrap_or_default();
+        fields.retain(|name, _| Policy::FIELDS.contains(&name.as_str()));
+        let set = serde_json::from_value(Value::Object(fields)).unwrap_or_default();
+        Ok(PolicyInForce { in_force, set, by: reply.maybe()?, at: reply.maybe()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_checked_by_field_and_range() {
+        let mut policy = Policy::default();
+        for word in [
+            "limit=3",
+            "burst=4",
+            "overtake_max=4h",
+            "slow_after_ms=0",
+            "order=first-come",
+            "background_share=0.5",
+        ] {
+            policy.set(word).unwrap();
         }
-        if said {
-            let reply = self.call(&CONFIGURE, args).await?;
-            if reply.tag != "configured" {
-                return Err(reply.unknown());
-            }
+        assert_eq!((policy.limit, policy.overtake_max_ms), (Some(3), Some(4 * 3_600_000)));
+        policy.unset("overtake_max").unwrap();
+        assert_eq!(policy.overtake_max_ms, None);
+        for (word, field, why) in [
+            ("limit=0", "limit", "from 1 to 10000"),
+            ("limit=1.5", "limit", "whole number"),
+            ("burst=2", "burst", "at least the limit, 3"),
+            ("patience=NaN", "patience", "a number"),
+            ("background_share=1.1", "background_share", "from 0 to 1"),
+            ("overtake_max=soon", "overtake_max_ms", "4h"),
+            ("order=random", "order", "first-come"),
+            ("limits=3", "policy", "known are limit"),
+            ("limit", "policy", "name=value"),
+        ] {
+            let refused = policy.clone().set(word).unwrap_err();
+            assert_eq!(refused.field, field, "{word}");
+            assert!(refused.to_string().contains(why), "{word}: {refused}");
         }
-        Ok(())
     }
 }

@@ -14,22 +14,25 @@ use super::SecretsBody;
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
     /// What repo2docker takes: a Git URL without user or password, or a DOI.
-    #[schema(example = "https://github.com/binder-examples/requirements")]
+    #[schema(example = "https://github.com/binder-examples/requirements", min_length = 1, max_length = 2000)]
     pub repo: String,
     /// The resolved commit, or the record's id.
     #[serde(rename = "ref")]
+    #[schema(min_length = 1, max_length = 255)]
     pub reference: String,
     /// The image to be made. Two requests for the same image are one build.
-    #[schema(example = "registry.example.org/binder-requirements:3f2a91c")]
+    #[schema(example = "registry.example.org/binder-requirements:3f2a91c", min_length = 1, max_length = 384)]
     pub image: String,
     /// A name for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 255)]
     pub name: String,
     /// Whether somebody waits, or the build is made in the background. Default `interactive`.
     #[serde(default = "interactive")]
     pub priority: Priority,
     /// Extra arguments of repo2docker, each `--option=value`; only those on the dispatcher's list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 32)]
     pub repo2docker_args: Vec<String>,
     /// Whether the image is pushed to its registry.
     #[serde(default)]
@@ -57,7 +60,7 @@ fn interactive() -> Priority {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildAnswer {
     /// The build's id.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
     /// Where it stands.
     pub state: BuildState,
@@ -83,7 +86,7 @@ pub struct BuildAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildView {
     /// The build's id.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
     /// Where it stands.
     pub state: BuildState,
@@ -154,7 +157,7 @@ pub struct BuildView {
     pub avoid_nodes: Vec<String>,
     /// The build that took over its run after Redis was emptied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub moved: Option<BuildId>,
     /// Its name for people. To scope `read` only, like the fields after it: somebody who joins a
     /// build learns nothing of it.
@@ -188,7 +191,7 @@ pub struct BuildPage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CancelAnswer {
     /// The build.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
     /// Where it stands now.
     pub state: BuildState,

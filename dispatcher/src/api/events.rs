@@ -56,7 +56,7 @@ pub struct NoticeEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndEvent {
     /// The build.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
     /// `succeeded`, `failed` or `cancelled`; absent if the queue lost the build with its data: ask
     /// for it again.
@@ -82,9 +82,9 @@ pub struct EndEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MovedEvent {
     /// The build that was followed.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
     /// The build to follow.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     pub to: BuildId,
 }

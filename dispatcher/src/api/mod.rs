@@ -7,6 +7,7 @@ mod activity;
 mod builds;
 mod events;
 mod nodes;
+mod policy;
 mod queue;
 mod secrets;
 
@@ -20,6 +21,7 @@ pub use builds::{
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
+pub use policy::{PolicyBody, PolicyView};
 pub use queue::{
     DrainAnswer, DrainBody, LanePage, LaneView, QueueView, RuleAnswer, RuleBody, RuleList, SharedLimit, Stop,
     StopView, Totals, WorkerList, WorkerView,
@@ -42,6 +44,7 @@ pub struct Health {
 pub struct Problem {
     /// Names the kind of error for programs: `urn:fairlane:error:<word>`. It does not change.
     #[serde(rename = "type")]
+    #[schema(pattern = "^urn:fairlane:error:[a-z-]+$")]
     pub kind: String,
     /// The kind of error in a few words.
     pub title: String,
@@ -57,6 +60,6 @@ pub struct Problem {
     pub retry_after: Option<u64>,
     /// The build that stands in the way, of a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub build: Option<BuildId>,
 }

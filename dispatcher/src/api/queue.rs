@@ -90,7 +90,7 @@ pub struct LaneView {
     pub burst: u64,
     /// The build that has held a permit longest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub holder: Option<BuildId>,
     /// Since when that build holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

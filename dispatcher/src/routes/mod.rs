@@ -2,11 +2,13 @@
 
 mod activity;
 mod builds;
+mod document;
 mod events;
 mod health;
 mod lanes;
 mod log;
 mod nodes;
+mod policy;
 mod queue;
 mod request;
 mod rules;
@@ -66,6 +68,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workers::drain))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::clear))
+        .routes(routes!(policy::show, policy::set))
         .routes(routes!(activity::acts))
         .routes(routes!(activity::changes))
         .routes(routes!(health::metrics))
@@ -90,5 +93,7 @@ pub(crate) fn openapi_text(mut document: OpenApi) -> String {
     document.info.description = Some(text);
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
-    document.to_pretty_json().unwrap_or_default()
+    let mut document = serde_json::to_value(&document).unwrap_or_default();
+    self::document::complete(&mut document);
+    serde_json::to_string_pretty(&document).unwrap_or_default()
 }

@@ -32,3 +32,28 @@ fn every_operation_has_a_name_of_its_own() {
     names.dedup();
     assert_eq!(names.len(), all);
 }
+
+#[test]
+fn every_operation_lists_the_problems_that_it_can_answer_with() {
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    for (path, item) in
+        document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1/"))
+    {
+        for (method, operation) in item.as_object().unwrap() {
+            let mut statuses = vec!["400", "401", "403", "429", "500", "503"];
+            if operation.get("requestBody").is_some() {
+                statuses.extend(["408", "413", "415", "422"]);
+            }
+            for status in statuses {
+                let problem = &operation["responses"][status]["content"]["application/problem+json"];
+                let types = &problem["schema"]["allOf"][1]["properties"]["type"]["enum"];
+                assert!(types.as_array().is_some_and(|types| !types.is_empty()), "{method} {path}: {status}");
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["name"] == "limit" {
+                    assert_eq!(parameter["schema"]["maximum"], 200, "{method} {path}");
+                }
+            }
+        }
+    }
+}

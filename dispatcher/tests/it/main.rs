@@ -10,6 +10,7 @@ mod document;
 mod faults;
 mod operate;
 mod people;
+mod policy;
 mod problems;
 mod protocols;
 mod rates;

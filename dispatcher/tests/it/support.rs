@@ -115,6 +115,7 @@ pub(crate) fn settings() -> Settings {
         tokens: Tokens::default(),
         seal: None,
         allowed_args: AllowedArgs::default(),
+        policy: None,
         host: "test".to_owned(),
         tls: None,
         connections: ConnectionLimits::default(),

@@ -1,0 +1,45 @@
+//! The policy of the queue: what decides which build is next.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::api::{PolicyBody, PolicyView, Problem};
+use crate::app::App;
+use crate::auth::{Operator, Reader};
+use crate::input::{JsonBody, Params};
+use crate::problem::Answer;
+use crate::view;
+
+/// The policy in force, who set it and when. Scope `read`.
+#[utoipa::path(
+    get, path = "/v1/policy", operation_id = "show_policy", tag = "policy",
+    responses((status = 200, description = "the policy", body = PolicyView))
+)]
+pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<PolicyView>> {
+    params.only(&[])?;
+    Ok(Json(view::policy(app.ask(app.queue.policy()).await?)))
+}
+
+/// Set the policy, replacing the one before: a field that is absent has its default again. It holds
+/// at once for claims; a queued build keeps its place until people join or leave it. Scope `operate`.
+#[utoipa::path(
+    put, path = "/v1/policy", operation_id = "set_policy", tag = "policy", request_body = PolicyBody,
+    responses(
+        (status = 200, description = "the policy now", body = PolicyView),
+        (status = 422, description = "a field is unknown or out of range", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn set(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    params: Params,
+    body: JsonBody,
+) -> Answer<Json<PolicyView>> {
+    params.only(&[])?;
+    let policy: PolicyBody = body.object()?.decode()?;
+    app.ask(app.queue.set_policy(&policy, &caller.name)).await?;
+    tracing::info!(by = caller.name, "the policy was set");
+    Ok(Json(view::policy(app.ask(app.queue.policy()).await?)))
+}
