@@ -1,5 +1,6 @@
 -- Purpose: the policy in force, and who set it. Reads only.
 -- KEYS[1] {prefix}:schema
+-- ARGV: none
 -- Returns: {'policy', limit, burst, overtake max ms, patience, slow after ms, slow limit, people max, background share,
 --   order, what was set as JSON or empty, by whom or empty, when or empty}
 operation('policy', READS, function()
