@@ -33,6 +33,8 @@ UNBOUNDED = 1 << 62
 PROBLEM = "urn:fairlane:error:"
 #: Longest text of a dispatcher's that is repeated.
 DETAIL_MAX = 1000
+#: Longest pause that is kept on the word of a proxy, which knows nothing of dispatchers.
+STRANGERS_PAUSE_MAX_S = 10.0
 
 
 class _Reply(HTTPMessageDelegate):
@@ -121,7 +123,7 @@ class Client:
         try:
             return json.loads(bytes(answer))
         except ValueError:
-            raise Nonsense(f"{method} {path} was answered with something that is not JSON") from None
+            raise Away(f"{method} {path} was answered with something that is not JSON") from None
 
     async def stream(
         self,
@@ -180,7 +182,7 @@ class Client:
         if reply.status != 200:
             raise refusal(reply.status, reply.headers, bytes(refused))
         if not is_stream():
-            raise Nonsense(f"GET {path} was answered with something that is no stream of events")
+            raise Away(f"GET {path} was answered with something that is no stream of events")
 
     async def _connect(self, url: str) -> IOStream:
         parts = urlsplit(url)
@@ -232,13 +234,14 @@ class Client:
         except StreamClosedError as error:
             raise Away(str(error.real_error or "the connection was closed")) from None
         except HTTPInputError as error:
-            raise Nonsense(f"an answer that is no HTTP: {error}") from None
+            raise Away(f"an answer that is no HTTP: {error}") from None
         except (OSError, ValueError) as error:
             raise Away(str(error) or type(error).__name__) from None
 
 
 def refusal(status: int, headers: HTTPHeaders, body: bytes) -> Exception:
-    """What an answer other than success means: Refused in a dispatcher's words, else Nonsense."""
+    """What an answer other than success means: Refused in a dispatcher's words. What says nothing in such words
+    comes from a proxy before dispatchers that are away."""
     try:
         retry_after = max(0.0, float(headers.get("Retry-After", "0")))
     except ValueError:
@@ -251,13 +254,15 @@ def refusal(status: int, headers: HTTPHeaders, body: bytes) -> Exception:
     if not isinstance(problem, dict) or not isinstance(kind, str) or not kind.startswith(PROBLEM):
         if status in (401, 407):
             return Refused(status, "not-signed-in", "a proxy before the dispatcher wants credentials")
-        return Nonsense(f"HTTP status {status} without a dispatcher's explanation", retry_after)
+        pause = min(retry_after, STRANGERS_PAUSE_MAX_S)
+        return Away(f"HTTP status {status} without a dispatcher's explanation", pause)
     detail = problem.get("detail") or problem.get("title") or kind
-    build = problem.get("build")
+    build, message = problem.get("build"), problem.get("message")
     return Refused(
         status,
         kind.removeprefix(PROBLEM),
         str(detail)[:DETAIL_MAX],
         build if isinstance(build, str) else None,
         retry_after,
+        message if isinstance(message, str) else None,
     )

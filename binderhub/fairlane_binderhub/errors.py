@@ -14,7 +14,7 @@ class Away(Exception):
 
 
 class Nonsense(Away):
-    """An answer that no dispatcher of this release gives: another service, or another release."""
+    """A dispatcher's answer that cannot be read: it is of another release."""
 
 
 class Refused(Exception):
@@ -27,6 +27,7 @@ class Refused(Exception):
         detail: str,
         build: str | None = None,
         retry_after: float = 0.0,
+        message: str | None = None,
     ) -> None:
         super().__init__(f"{status} {word}: {detail}")
         self.status = status
@@ -34,6 +35,8 @@ class Refused(Exception):
         self.word = word
         self.detail = detail
         self.build = build
+        #: What people are told: the operators' words, of a ban.
+        self.message = message
         self.retry_after = retry_after
 
     @property

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote, unquote
 
 from binderhub.build import BuildExecutor, ProgressEvent
 from tornado.web import Finish
@@ -15,7 +16,7 @@ from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
 
 from . import messages
-from .follow import Ask
+from .ask import Ask
 from .hub import Hub
 from .settings import Settings, checked_url
 from .watcher import Outcome, Watcher
@@ -31,6 +32,8 @@ _SET_BY_WORKER = (
     "--user-id",
     "--push",
 )
+#: What may stand in a repository's path as it is; dispatchers take printable ASCII without these: "'`<>\\^{|}*[]
+_PATH_SAFE = "/%?#:@!$&()+,;=~"
 _SCP_LIKE = re.compile(r"^(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?!//)(?P<path>.+)$")
 
 
@@ -159,6 +162,10 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
     def _default_extra_args(self) -> list[str]:
         return list(self._carried_over("repo2docker_extra_args", []))
 
+    @default("registry_credentials")
+    def _default_registry_credentials(self) -> dict[str, Any]:
+        return dict(self._carried_over("registry_credentials", {}))
+
     @default("builder_info")
     def _default_builder_info(self) -> dict[str, Any]:
         info = self._carried_over("builder_info", None)
@@ -187,7 +194,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         old = getattr(binderhub.build, "KubernetesBuildExecutor", None)
         trait = old.class_traits().get(name) if old is not None else None
         value = getattr(trait, "default_value", None)
-        if isinstance(value, (str, list)) and value:
+        if isinstance(value, (str, list, dict)) and value:
             otherwise = value
         section = self.config.get("KubernetesBuildExecutor", Config())
         value = section.get(name, None) if isinstance(section, Config) else None
@@ -222,7 +229,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
             watcher.finish(Outcome(messages.misconfigured()))
         except Exception:
             # The event loop would only log it, and the request would hang.
-            self.log.exception("Fairlane: build of %s: a fault in the adapter", self.repo_url)
+            self.log.exception("Fairlane: build of %s: a fault in the adapter", self.image_name)
             watcher.finish(Outcome(messages.internal()))
 
     def _detach(self) -> None:
@@ -249,8 +256,9 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
 
     def _body(self) -> dict[str, Any]:
         options = list(self.get_r2d_cmd_options())
+        repo, git_credentials = repository(self.repo_url)
         body: dict[str, Any] = {
-            "repo": repository(self.repo_url),
+            "repo": repo,
             "ref": self.ref,
             "image": self.image_name,
             "name": self.name,
@@ -261,8 +269,9 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         }
         # Set between construction and submit(), if at all.
         secrets: dict[str, Any] = {}
-        if self.git_credentials:
-            secrets["git_credentials"] = self.git_credentials
+        # Those in the address come first, as they do for git.
+        if git_credentials or self.git_credentials:
+            secrets["git_credentials"] = git_credentials or self.git_credentials
         if self.registry_credentials:
             secrets["registry_credentials"] = json.dumps(self.registry_credentials)
         if secrets:
@@ -312,10 +321,42 @@ def _checked_urls(urls: Iterable[str]) -> list[str]:
     return checked
 
 
-def repository(url: str) -> str:
-    """A repository as dispatchers take it: git's short form for ssh is written out."""
+def repository(url: str) -> tuple[str, str]:
+    """A repository as dispatchers take it, and the credentials in its address as git takes them, empty if none.
+
+    Git's short form for ssh is written out, and what is not ASCII is percent-encoded. Credentials leave the address,
+    which is shown to people and logged.
+    """
     short = _SCP_LIKE.match(url) if "://" not in url else None
-    return f"ssh://{short['user']}@{short['host']}/{short['path'].lstrip('/')}" if short else url
+    if short:
+        url = f"ssh://{short['user']}@{short['host']}/{short['path'].lstrip('/')}"
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url, ""
+    end = min((place for mark in "/?#" if (place := rest.find(mark)) >= 0), default=len(rest))
+    user_info, at, host = rest[:end].rpartition("@")
+    user, _, password = user_info.partition(":")
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            # The dispatcher says what is wrong with it.
+            pass
+    # With ssh a name says whom to log in as; passwords are nothing that git takes from there.
+    kept = f"{user}{at}" if scheme == "ssh" else ""
+    path = quote(rest[end:], safe=_PATH_SAFE)
+    return f"{scheme}://{kept}{host}{path}", "" if scheme == "ssh" else _git_credentials(user, password)
+
+
+def _git_credentials(user: str, password: str) -> str:
+    """What a credential helper of git would answer."""
+    fields = {"username": unquote(user), "password": unquote(password)}
+    if not user and not password:
+        return ""
+    if any(ord(character) < 32 for value in fields.values() for character in value):
+        # A line end would add a field of its own.
+        fields = {"username": user, "password": password}
+    return "\n".join(f"{name}={value}" for name, value in fields.items())
 
 
 def arguments(options: list[str]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import messages
+from .ask import Answer, Ask, outcome_of
 from .crowd import Crowd
-from .dispatchers import Dispatcher, Log, round_pause
-from .errors import Away, Misconfigured, Nonsense, Refused
+from .dispatchers import Dispatcher, round_pause
+from .errors import Away, Nonsense, Refused
 from .messages import Standing
 from .sse import Event, Parser
 from .transcript import Transcript
@@ -24,38 +24,28 @@ if TYPE_CHECKING:
 STEADY_S = 10.0
 #: How often a build may be asked for again, or may move, before something is taken to be wrong.
 DETOURS_MAX = 5
-#: Streams in a row that hold something unreadable: not a slip on the way, but another release.
-NONSENSE_MAX = 3
+#: How long streams may hold nothing but what cannot be read: longer than dispatchers take to be upgraded one after
+#: the other.
+NONSENSE_S = 60.0
+#: Such streams in a row, at least.
+NONSENSE_MIN = 3
 
 
-@dataclass(frozen=True)
-class Ask:
-    """A request for a build. Its secrets are in ``body``, which is never shown."""
+class _Row:
+    """Streams in a row that could not be read."""
 
-    image: str
-    body: dict[str, Any] = field(repr=False)
+    def __init__(self) -> None:
+        self._count, self._since = 0, 0.0
 
-    @property
-    def repo(self) -> str:
-        """The repository."""
-        return str(self.body["repo"])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a dispatcher answered to a request."""
-
-    id: str
-    state: str
-
-    @classmethod
-    def read(cls, data: Any) -> Answer:
-        """Nonsense if it is none."""
-        if isinstance(data, dict) and isinstance(data.get("id"), str) and isinstance(data.get("state"), str):
-            return cls(data["id"], data["state"])
-        raise Nonsense(
-            "the answer to a request for a build names no id and state; is the dispatcher of another release?"
-        )
+    def is_over(self, is_nonsense: bool, now: float) -> bool:
+        """Counts one more stream; whether there were too many for too long."""
+        if not is_nonsense:
+            self._count = 0
+            return False
+        if self._count == 0:
+            self._since = now
+        self._count += 1
+        return self._count >= NONSENSE_MIN and now - self._since >= NONSENSE_S
 
 
 class _Lost(Exception):
@@ -72,23 +62,6 @@ class _End(Exception):
         self.outcome = outcome
 
 
-def outcome_of(error: Exception, log: Log, ask: Ask, id: str) -> Outcome:
-    """What people are told of an error that ends their request; the operator gets one line in the log."""
-    about = f"build of {ask.repo} ({id})" if id else f"build of {ask.repo}"
-    if isinstance(error, Refused) and (error.status == 429 or not error.is_passing):
-        (log.info if error.word == "banned" else log.error)("%s is refused: %s", about, error)
-        return Outcome(messages.refused(error.word, error.detail, error.retry_after))
-    if isinstance(error, (Away, Refused)):
-        log.error("%s is given up, because no dispatcher serves it: %s", about, error)
-        return Outcome(messages.away(bool(id)))
-    if isinstance(error, Misconfigured):
-        log.error("%s: %s", about, error)
-        return Outcome(messages.misconfigured())
-    # A fault of our own ends here, instead of in a request that hangs.
-    log.error("%s: a fault in the adapter", about, exc_info=error)
-    return Outcome(messages.internal())
-
-
 class Follow:
     """Asks for a build, follows it to its end over any number of dispatchers, and tells all who wait."""
 
@@ -100,7 +73,9 @@ class Follow:
         #: The build's id, once a dispatcher has given one.
         self.id = answer.id if answer else ""
         self._cursor = ""
-        self._phase = "building"
+        self._phase = "waiting"
+        # The number of the run that is live, or the next; 0 before anything was heard.
+        self._attempt = 0
         self._standing = Standing()
         self._transcript = Transcript(hub.settings.log_bytes_max)
         self.watchers: set[Watcher] = set()
@@ -112,6 +87,8 @@ class Follow:
         self._crowd = Crowd(hub, self)
         #: Whether somebody may still join.
         self.is_open = True
+        #: Whether those who wait were told that the queue does not answer.
+        self.is_troubled = False
 
     def __len__(self) -> int:
         return len(self.watchers)
@@ -155,10 +132,13 @@ class Follow:
         for _ in range(DETOURS_MAX):
             if self._answer is None:
                 self._answer = await self._hub.submit(self.ask, self._tell_trouble)
+                self._tell_recovery(messages.ANSWERS_AGAIN)
             self.id = self._answer.id
             if self._answer.state == "succeeded":
                 self._say("waiting", messages.BUILT_BEFORE)
                 return Outcome()
+            if self._answer.state == "failed" and self._answer.ended_seconds_ago is not None:
+                self._note(messages.remembered(self._answer.ended_seconds_ago))
             self._crowd.changed()
             try:
                 await self._stream_on()
@@ -167,20 +147,19 @@ class Follow:
             except _Moved as moved:
                 self._log.info("build %s of %s goes on as %s", self.id, self.ask.repo, moved.to)
                 self._answer = Answer(moved.to, "running")
-                self._transcript.append(messages.message(self._phase, messages.STARTS_ANEW))
+                self._note(messages.STARTS_ANEW, is_anew=True)
             except _Lost as lost:
                 self._log.warning("build %s of %s is lost (%s); asking again", self.id, self.ask.repo, lost)
                 # Without an id: who comes now waits for the answer as well, instead of asking too.
                 self._answer, self.id = None, ""
-                self._transcript.append(messages.message("waiting", messages.ASKED_AGAIN))
-            self._pump()
-            self._cursor = ""
+                self._note(messages.ASKED_AGAIN, is_anew=True)
+            self._cursor, self._attempt = "", 0
         raise Away(f"the build was lost or moved {DETOURS_MAX} times")
 
     async def _stream_on(self) -> None:
         """Follows one build until it ends, moves or is lost, which it raises."""
         loop = asyncio.get_running_loop()
-        lost_at, rounds, nonsense = loop.time(), 0, 0
+        lost_at, rounds, nonsense = loop.time(), 0, _Row()
         error: Exception = Away("no dispatcher is named")
         while True:
             for dispatcher in self._hub.dispatchers.in_order():
@@ -196,12 +175,11 @@ class Follow:
                 except Away as away:
                     error = away
                     self._hub.dispatchers.failed(dispatcher, away)
-                nonsense = nonsense + 1 if isinstance(error, Nonsense) else 0
-                if nonsense >= NONSENSE_MAX:
+                if nonsense.is_over(isinstance(error, Nonsense), loop.time()):
                     raise error
                 # How long it was heard, not how long it was waited for.
                 if self._heard_at - began > STEADY_S or cursor != self._cursor:
-                    lost_at, rounds = loop.time(), 0
+                    lost_at, rounds, nonsense = loop.time(), 0, _Row()
                     self._resumes = not self._crowd.take_reopened()
                     if not self._resumes:
                         break
@@ -209,8 +187,8 @@ class Follow:
                 raise error
             pause = max(round_pause(rounds), getattr(error, "retry_after", 0.0))
             if loop.time() + pause - lost_at > self._hub.settings.resume_timeout:
-                raise error if isinstance(error, Refused) else Away(str(error))
-            if rounds == 2:
+                raise error
+            if rounds == 2 and not self.is_troubled:
                 self._tell_trouble(messages.LOST_CONNECTION)
             rounds += 1
             await asyncio.sleep(pause)
@@ -220,7 +198,7 @@ class Follow:
             raise _Lost("no dispatcher knows it")
         if refused.word == "bad-cursor" and self._cursor:
             self._cursor = ""
-            self._transcript.append(messages.message(self._phase, messages.STARTS_ANEW))
+            self._note(messages.STARTS_ANEW, is_anew=True)
             return
         raise refused
 
@@ -230,13 +208,9 @@ class Follow:
 
         def opened(close: Callable[[], None]) -> None:
             self._close = close
-            self._hub.dispatchers.worked(dispatcher)
             if self._stop_reason is not None:
                 # It came together with the head of the answer.
                 close()
-            elif self._resumes:
-                self._resumes = False
-                self._say(self._standing.phase, messages.RESUMED)
 
         def received(chunk: bytes) -> None:
             if self._stop_reason is not None:
@@ -290,18 +264,34 @@ class Follow:
     def _take_state(self, data: dict[str, Any], dispatcher: Dispatcher) -> None:
         subscriber = data.get("subscriber")
         if isinstance(subscriber, str):
+            # The first event of a stream that can be read.
+            self._hub.dispatchers.worked(dispatcher)
             self._crowd.opened(dispatcher, subscriber)
+            if self._resumes or self.is_troubled:
+                self._resumes, self.is_troubled = False, False
+                self._note(messages.RESUMED)
+        attempt = data.get("attempt")
+        if isinstance(attempt, int):
+            self._take_attempt(attempt, data)
         self._standing = messages.standing(data)
+        self._phase = messages.later(self._phase, self._standing.phase)
         for watcher in list(self.watchers):
             watcher.stand(self._standing)
+
+    def _take_attempt(self, attempt: int, data: dict[str, Any]) -> None:
+        """Tells, below the log of the run that failed, that there will be another one, and why."""
+        before, self._attempt = self._attempt, attempt
+        is_next = 0 < before < attempt
+        if is_next or (before != attempt and messages.visitor(data)[0] == "retry"):
+            self._note(messages.retried(data))
 
     def _take_log(self, data: dict[str, Any]) -> None:
         lines = data.get("lines")
         if not isinstance(lines, list):
             raise Nonsense("a log event without lines; is the dispatcher of another release?")
-        for payload, phase, count in messages.log_messages(lines, self._phase):
+        for payload, phase, count in messages.log_messages(lines, messages.later("building", self._phase)):
             self._phase = phase
-            self._transcript.append(payload, count)
+            self._transcript.append(phase, payload, count)
         self._pump()
 
     def _take_notice(self, data: dict[str, Any]) -> None:
@@ -312,10 +302,7 @@ class Follow:
         if kind == "log-incomplete":
             text = messages.INCOMPLETE.rstrip()
         dropped = data.get("dropped")
-        self._transcript.append(
-            messages.message(self._phase, f"[{text}]\n"), dropped if isinstance(dropped, int) else 0
-        )
-        self._pump()
+        self._note(f"[{text}]\n", dropped if isinstance(dropped, int) else 0, is_anew=kind == "attempt")
 
     def _outcome(self, data: dict[str, Any]) -> Outcome:
         state = data.get("state")
@@ -333,15 +320,29 @@ class Follow:
                 data.get("class"),
                 messages.clean(reason),
             )
-            tail = data.get("log_tail") if self._transcript.end == 0 else None
-            return Outcome(messages.failure(data.get("class"), reason, tail))
+            tail = data.get("log_tail") if self._transcript.lines == 0 else None
+            ago = self._answer.ended_seconds_ago if self._answer else None
+            return Outcome(messages.failure(data.get("class"), reason, tail, ago))
         if state == "cancelled":
             self._log.info("build %s of %s was cancelled", self.id, self.ask.repo)
             return Outcome(messages.cancelled(data.get("reason") or "No reason was given"))
         raise Nonsense(f"a build that ended as {state!r} with image {data.get('image')!r}")
 
     def _tell_trouble(self, text: str) -> None:
-        self._say("waiting", text)
+        self.is_troubled = True
+        self._note(text)
+
+    def _tell_recovery(self, text: str) -> None:
+        if self.is_troubled:
+            self.is_troubled = False
+            self._note(text)
+
+    def _note(self, text: str, lines: int = 0, is_anew: bool = False) -> None:
+        """Tells something at this point of the log, also to those who come later."""
+        if is_anew and self._phase == "pushing":
+            self._phase = "building"
+        self._transcript.append(self._phase, messages.message(self._phase, text), lines, is_anew)
+        self._pump()
 
     def _say(self, phase: str, text: str) -> None:
         for watcher in list(self.watchers):

@@ -11,10 +11,11 @@ from typing import Any
 from tornado.ioloop import IOLoop
 
 from . import messages
+from .ask import Answer, Ask, outcome_of
 from .client import Client
 from .dispatchers import Dispatcher, Dispatchers, Log, round_pause
 from .errors import Away, Misconfigured, Refused
-from .follow import Answer, Ask, Follow, outcome_of
+from .follow import Follow
 from .settings import Settings
 from .watcher import Watcher
 
@@ -107,7 +108,7 @@ class Hub:
 
     async def _join_or_follow(self, watcher: Watcher, ask: Ask) -> None:
         follow, answer = self._follows.get(ask.image), None
-        if follow is not None and follow.is_open and follow.id:
+        if follow is not None and follow.is_open and follow.id and not follow.is_troubled:
             # Everybody asks, also for what is followed already: the repository may be banned by now,
             # the build may just have ended, and credentials may be fresher. Where the queue does not
             # answer, the build that is known will do.

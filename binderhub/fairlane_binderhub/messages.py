@@ -19,12 +19,12 @@ MESSAGE_MAX = 16 * 1024
 #: Phases that BinderHub's page and its metrics take for the end of the request.
 FAILURES = ("failed", "failure")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_PLACE = re.compile(r"^(\d+(st|nd|rd|th) )?in line\b")
 _DIGITS = re.compile(r"\d+")
 
 SUBMITTING_AGAIN = "The build queue does not answer at the moment. Trying again...\n"
 LOST_CONNECTION = "The connection to the build queue broke off. The build goes on; looking for it again...\n"
 RESUMED = "The connection to the build queue was taken up again.\n"
+ANSWERS_AGAIN = "The build queue answers again.\n"
 ASKED_AGAIN = "The queue has lost this build, so it was asked for again. The log starts anew.\n"
 STARTS_ANEW = "The log starts anew.\n"
 BUILT_BEFORE = "This image was built a moment ago.\n"
@@ -40,6 +40,17 @@ _OPERATORS_MATTER = (
     "wrong-content-type",
     "wrong-method",
 )
+#: Limits that this BinderHub, its address or a dispatcher has reached.
+BUSY = (
+    "address-connections",
+    "address-limit",
+    "token-limit",
+    "too-many-connections",
+    "too-many-requests",
+    "too-many-streams",
+)
+#: What a build waits for that is said once, on a line of its own.
+_SAID_STAGES = ("lane", "shared-limit", "background", "held", "no-worker", "paused")
 _ADVICE = {
     "repository": (
         "Something in the repository stopped the build: the last lines of the log above say what. "
@@ -51,6 +62,20 @@ _ADVICE = {
         "compiles much, make it smaller; else try again later."
     ),
 }
+
+
+#: How far along BinderHub's bar is; it shows nothing for ``fetching``.
+_RANK = {"waiting": 0, "fetching": 1, "building": 1, "pushing": 2}
+
+
+def is_behind(phase: str, reached: str) -> bool:
+    """Whether a page that has reached a phase would go back with this one."""
+    return _RANK.get(phase, 0) < _RANK.get(reached, 0)
+
+
+def later(reached: str, phase: str) -> str:
+    """The phase to show next: never one that is behind."""
+    return reached if is_behind(phase, reached) else phase
 
 
 def message(phase: str, text: str) -> str:
@@ -82,9 +107,21 @@ def span(seconds: float) -> str:
     return f"{s // 3600} h {s % 3600 // 60} min"
 
 
+def with_phase(phase: str, payload: str) -> str:
+    """A message with another phase."""
+    return json.dumps({**json.loads(payload), "phase": phase})
+
+
+def spoken(seconds: float) -> str:
+    """The same in words, within a sentence."""
+    s = max(1, round(seconds))
+    number, word = (s, "second") if s < 90 else (round(s / 60), "minute") if s < 5400 else (round(s / 3600), "hour")
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def omitted(lines: int) -> str:
     """In place of lines that are not kept."""
-    return message("building", f"[... {lines} lines are left out here ...]\n")
+    return f"[... {lines} lines are left out here ...]\n"
 
 
 @dataclass(frozen=True)
@@ -105,23 +142,47 @@ class Standing:
 def standing(view: dict[str, Any]) -> Standing:
     """What a ``state`` event means to people."""
     state = view.get("state")
-    why = clean(view.get("why") or "", 400)
+    stage, text, ahead = visitor(view)
     if state == "queued":
-        told = bool(why) and not _PLACE.match(why)
-        return Standing(
-            line=place_line(view),
-            reason=f"Why it waits: {why}\n" if told else "",
-            reason_key=_DIGITS.sub("#", why) if told else "",
-        )
+        if stage not in _SAID_STAGES or not text:
+            return Standing(line=place_line(view))
+        # Said once, and once more when it is next; not for each number that changes.
+        key = f"{stage} {ahead == 0} {_DIGITS.sub('#', text) if stage == 'held' else ''}"
+        return Standing(line=place_line(view), reason=f"{text}\n", reason_key=key)
     if state == "orphaned":
-        reason = "The build's worker is gone; another one takes the build over.\n"
-        return Standing(phase="building", reason=reason, reason_key="orphaned")
+        reason = text or "The machine that ran this build is gone. Another one takes the build over."
+        return Standing(phase="building", reason=f"{reason}\n", reason_key="orphaned")
     note = clean(view.get("note") or "", 200)
     if state == "starting":
         return Standing(line=f"Starting: {note}"[:LINE_MAX] if note else "The build is starting")
     if state == "running":
         return Standing(phase="building", started=started_line(view))
     return Standing(phase="building")
+
+
+def visitor(view: dict[str, Any]) -> tuple[str, str, int | None]:
+    """What a ``state`` event has for people: the stage that the build is in, a sentence, and how many builds of its
+    repository stand before it."""
+    found = view.get("visitor")
+    fields = found if isinstance(found, dict) else {}
+    ahead = fields.get("ahead")
+    return str(fields.get("stage", "")), clean(fields.get("text") or "", 400), ahead if isinstance(ahead, int) else None
+
+
+def retried(view: dict[str, Any]) -> str:
+    """Said once a run has failed and the build is tried again."""
+    stage, text, _ = visitor(view)
+    if stage != "retry" or not text:
+        attempt = view.get("attempt")
+        before = attempt - 1 if isinstance(attempt, int) else 1
+        text = f"Attempt {before} failed: {clean(view.get('reason') or 'no reason was given')}"
+        text = f"{text.rstrip('.')}. It is tried again."
+    return f"[{text}]\n"
+
+
+def remembered(seconds_ago: float) -> str:
+    """Said before the log of a build that failed a while ago and is not tried again yet."""
+    return f"This build failed {spoken(seconds_ago)} ago. Its log was:\n"
 
 
 def started_line(view: dict[str, Any]) -> str:
@@ -150,10 +211,13 @@ def place_line(view: dict[str, Any]) -> str:
     return ", ".join(parts)[:LINE_MAX]
 
 
-def failure(class_word: object, reason: object, log_tail: object = None) -> str:
-    """Why a build failed, with advice. The tail of the log is for those to whom no log was shown."""
+def failure(class_word: object, reason: object, log_tail: object = None, seconds_ago: float | None = None) -> str:
+    """Why a build failed, with advice. The tail of the log is for those to whom no log was shown; ``seconds_ago`` is
+    when it failed, if that was before they asked."""
     said = sentence(reason)
-    text = f"\n{said}\n" if said.startswith("The build") else f"\nThe build failed: {clean(reason)}\n"
+    when = "" if seconds_ago is None else f"This failed {spoken(seconds_ago)} ago. "
+    said = said if said.startswith("The build") else f"The build failed: {clean(reason).rstrip('.')}."
+    text = f"\n{when}{said}\n"
     if log_tail:
         text = f"\nThe last lines of its log:\n{clean(log_tail, 4 * TEXT_MAX)}\n{text}"
     advice = _ADVICE.get(str(class_word))
@@ -162,16 +226,25 @@ def failure(class_word: object, reason: object, log_tail: object = None) -> str:
 
 def cancelled(reason: object) -> str:
     """A build that an operator, or its asker, has ended."""
-    return f"\nThe build was cancelled. {sentence(reason)}\nTo have it built all the same, ask again.\n"
+    text = clean(reason).rstrip(".")
+    said = f"The build was {text}." if text.startswith("cancelled") else f"The build was cancelled: {text}."
+    return f"\n{said}\nTo have it built all the same, ask again.\n"
 
 
-def refused(word: str, detail: str, retry_after: float) -> str:
-    """Why the dispatcher does not take a build."""
+def refused(word: str, detail: str, retry_after: float, message: str | None = None) -> str:
+    """Why the dispatcher does not take a build. ``message`` is what it says to people itself."""
+    when = f"in about {spoken(retry_after)}" if retry_after else "later"
     if word == "banned":
-        return f"\n{sentence(detail)}\n"
-    if word in ("full", "memory", "too-many-requests"):
-        when = f"in about {span(retry_after)}" if retry_after else "later"
+        return f"\n{sentence(message or detail)}\n"
+    if word in ("full", "memory"):
         return f"\nThe build queue takes no more builds at the moment. Please try again {when}.\n"
+    if word in BUSY:
+        return f"\nToo many people ask for builds at the moment. Please try again {when}.\n"
+    if word == "conflict":
+        return (
+            "\nAn image of this name is being built from another repository or another version at the moment. "
+            "Please try again in a few minutes.\n"
+        )
     if word in _OPERATORS_MATTER:
         return misconfigured()
     if word in ("not-signed-in", "forbidden"):
@@ -188,6 +261,14 @@ def away(once_accepted: bool) -> str:
         )
     return (
         "\nThe build queue does not answer, so nothing can be built at the moment. Please try again in a few minutes.\n"
+    )
+
+
+def unreadable() -> str:
+    """The queue's answers make no sense: it is of another release."""
+    return (
+        "\nThe build queue's answers cannot be read here, so this page stops waiting. The build itself may go on: "
+        "try again in a few minutes.\n"
     )
 
 
@@ -212,7 +293,7 @@ def log_messages(lines: Iterable[Any], phase: str) -> Iterator[tuple[str, str, i
     for line in lines:
         raw = line.get("text", "") if isinstance(line, dict) else ""
         text, said, whole = read_line(str(raw))
-        new = said or phase
+        new = later(phase, said or phase)
         if texts and (new != phase or whole is not None or length + len(text) > MESSAGE_MAX):
             yield message(phase, "".join(texts)), phase, len(texts)
             texts, length = [], 0

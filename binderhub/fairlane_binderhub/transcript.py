@@ -14,6 +14,10 @@ class Passage:
     #: The number of its first line, from 0.
     first_line: int
     lines: int
+    #: The phase that its payload names.
+    phase: str
+    #: Whether another run begins here, so that a page's progress may go back.
+    is_anew: bool
 
 
 class Transcript:
@@ -29,14 +33,15 @@ class Transcript:
         self._head_bytes = 0
         self._tail: deque[Passage] = deque()
         self._tail_bytes = 0
-        self._lines = 0
+        #: Lines of the log, those included that are left out.
+        self.lines = 0
         #: The place behind the last passage.
         self.end = 0
 
-    def append(self, payload: str, lines: int = 0) -> None:
+    def append(self, phase: str, payload: str, lines: int = 0, is_anew: bool = False) -> None:
         """Adds a passage of so many lines; a notice has none."""
-        passage = Passage(payload, self._lines, lines)
-        self._lines += lines
+        passage = Passage(payload, self.lines, lines, phase, is_anew)
+        self.lines += lines
         self.end += 1
         if not self._tail and self._head_bytes + len(payload) <= self._half:
             self._head.append(passage)

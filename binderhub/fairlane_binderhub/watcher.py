@@ -7,7 +7,7 @@ from typing import Protocol
 
 from . import messages
 from .messages import Standing
-from .transcript import Transcript
+from .transcript import Passage, Transcript
 
 #: Events that may lie in a request's queue. A browser that reads slowly must not have the whole log put
 #: into memory for it; the texts are shared, so this many references cost little.
@@ -62,6 +62,8 @@ class Watcher:
         self._place = 0
         self._lines_seen = 0
         self._standing = Standing()
+        # How far the page's progress has come.
+        self._phase = "waiting"
         self._line_open = False
         self._line_at = 0.0
         self._reason_key = ""
@@ -86,7 +88,7 @@ class Watcher:
         """Shows a text once."""
         if not self.is_done and self._outcome is None:
             self._close_line()
-            self._put(messages.message(phase, text))
+            self._put(phase, text)
 
     def stand(self, standing: Standing) -> None:
         """Shows where the build stands, as far as that is news."""
@@ -111,15 +113,15 @@ class Watcher:
             # Lines that stay must be few.
             if changed and now - self._line_at >= self._keepalive:
                 self._line_at = now
-                self._put(messages.message(standing.phase, standing.line + "\n"))
+                self._put(standing.phase, standing.line + "\n")
         elif changed and self._person.backlog() < BACKLOG_MAX:
             self._line_open = True
-            self._put(messages.message(standing.phase, messages.AGAIN + standing.line))
+            self._put(standing.phase, messages.AGAIN + standing.line)
 
     def _close_line(self) -> None:
         if self._line_open:
             self._line_open = False
-            self._put(messages.message(self._standing.phase, "\n"))
+            self._put(self._phase, "\n")
 
     def pump(self) -> None:
         """Hands on as much of the log as the reader takes, and behind it the end."""
@@ -138,9 +140,9 @@ class Watcher:
             passage, self._place = found
             self._close_line()
             if passage.first_line > self._lines_seen:
-                self._put(messages.omitted(passage.first_line - self._lines_seen))
+                self._put(passage.phase, messages.omitted(passage.first_line - self._lines_seen))
             self._lines_seen = passage.first_line + passage.lines
-            self._put(passage.payload)
+            self._put_passage(passage)
             room -= 1
         if self._outcome is not None:
             self._tell_end(self._outcome)
@@ -172,9 +174,9 @@ class Watcher:
             return
         if self._loop.time() - self._said_at >= self._keepalive:
             if self._line_open:
-                self._put(messages.message(self._standing.phase, messages.AGAIN + self._standing.line))
+                self._put(self._phase, messages.AGAIN + self._standing.line)
             else:
-                self._put(messages.message(self._standing.phase, ""))
+                self._put(self._phase, "")
 
     def leave(self) -> None:
         """The request is over: nothing more is put, and nothing is kept."""
@@ -184,6 +186,18 @@ class Watcher:
             self._timer = None
         self._transcript = None
 
-    def _put(self, payload: str) -> None:
+    def _put_passage(self, passage: Passage) -> None:
+        payload = passage.payload
+        if passage.is_anew or not messages.is_behind(passage.phase, self._phase):
+            self._phase = passage.phase
+        else:
+            payload = messages.with_phase(self._phase, payload)
+        self._hand_on(payload)
+
+    def _put(self, phase: str, text: str) -> None:
+        self._phase = messages.later(self._phase, phase)
+        self._hand_on(messages.message(self._phase, text))
+
+    def _hand_on(self, payload: str) -> None:
         self._said_at = self._loop.time()
         self._person.say(payload)

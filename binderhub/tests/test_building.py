@@ -1,6 +1,7 @@
 """Builds that go well, as people see them."""
 
 import asyncio
+import os
 import re
 
 from queue_under_test import QueueUnderTest
@@ -63,9 +64,54 @@ async def test_why_a_build_waits_is_said():
         status, answer = await queue.asks("PUT", "/v1/rules?pattern=git.example.org/people/*", rule)
         assert status in (200, 201), answer
         async with Replica(queue.urls) as replica, Visitor(replica, "demo") as visitor:
-            await visitor.sees("Why it waits: held by the rule of .*the cache is being renewed\n")
+            await visitor.sees("Builds of this repository are on hold: the cache is being renewed.\n")
+            assert "rule" not in visitor.text
             await queue.asks("DELETE", "/v1/rules?pattern=git.example.org/people/*")
             await visitor.reaches("ready")
+
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7")
+
+
+async def test_those_behind_another_version_are_told_once_in_plain_words():
+    with QueueUnderTest(slots=1) as queue:
+        queue.builds_as("demo", "gate $ref.gate\n")
+        for ref in ("v1", "v2", "v3"):
+            os.mkfifo(queue.dir / f"{ref}.gate")
+        rule = {"limit": 1}
+        await queue.asks("PUT", "/v1/rules?pattern=git.example.org/people/demo", rule)
+        async with Replica(queue.urls) as replica, Visitor(replica, "demo", "v1") as first:
+            await until(lambda: queue.started("v1") == 1, "the first is built")
+            async with Visitor(replica, "demo", "v2") as second:
+                await second.sees("Another version of this repository is being built. Yours is next")
+                async with Visitor(replica, "demo", "v3") as third:
+                    await third.sees("Another version of this repository is being built. Yours comes after one more")
+                    await queue.open_gate("v1.gate")
+                    await first.reaches("ready")
+                    await third.sees("in line")
+                    await queue.open_gate("v2.gate")
+                    await second.reaches("ready")
+                    await queue.open_gate("v3.gate")
+                    await third.reaches("ready")
+                    for each in (second, third):
+                        assert not UUID.search(each.text) and "permit" not in each.text and "borrow" not in each.text
+                        assert each.text.count("Another version") == 1
+
+
+async def test_a_retry_is_announced_after_the_failed_log_and_before_the_next_one_with_its_reason():
+    script = (
+        'say building "no space left on device"\n[ -e "$dir/again" ] && { say building Well; exit 0; }\n'
+        'touch "$dir/again"\nexit 1\n'
+    )
+    with QueueUnderTest() as queue:
+        queue.builds_as("demo", script)
+        async with Replica(queue.urls) as replica, Visitor(replica, "demo") as visitor:
+            await visitor.reaches("ready", limit=60)
+            order = ["no space left on device\n", r"\[Attempt 1 failed: .*\.\]\n", r"\[Attempt 2 has started", "Well\n"]
+            places = [re.search(pattern, visitor.text) for pattern in order]
+            assert all(places), visitor.text
+            assert [each.start() for each in places] == sorted(each.start() for each in places), visitor.text
+            assert visitor.text.count("Attempt 1 failed") == 1
 
 
 async def test_many_people_at_two_replicas_are_one_build_and_two_streams():

@@ -65,8 +65,8 @@ async def test_what_is_no_answer_to_a_request(post, caplog):
     [
         (problem(404, "unknown-path"), "not set up right"),
         (problem(422, "invalid-field", "repo: names no host"), "Repo: names no host"),
-        (problem(409, "conflict", "image: is being built"), "Image: is being built"),
-        (problem(429, "full", headers="Retry-After: 120\r\n"), "at the moment. Please try again in about 2 min"),
+        (problem(409, "conflict", "image: is being built"), "is being built from another repository"),
+        (problem(429, "full", headers="Retry-After: 120\r\n"), "at the moment. Please try again in about 2 minutes"),
         (problem(401, "not-signed-in"), "does not take requests of this BinderHub"),
         (answer(401, "no"), "does not take requests of this BinderHub"),
     ],

@@ -12,6 +12,8 @@ from fairlane_binderhub.executor import arguments, repository
 from fairlane_binderhub.sse import EVENT_BYTES_MAX, Event, Parser
 from fairlane_binderhub.transcript import Transcript
 
+SWHID = "swh:1:rev:94a9ed024d3859793618152ea559a168bbcbb5e2;origin=https://github.com/o/n"
+
 
 def test_events_are_cut_wherever_the_bytes_are():
     text = ': hello\n\nid: 1:0-1:2\r\nevent: log\r\ndata: {"a": "ä"}\r\n\r\ndata: x\ndata: y\n\nid: 3\n\n'.encode()
@@ -40,12 +42,12 @@ def read_all(transcript, place=0, seen=0):
 def test_a_transcript_keeps_beginning_and_end():
     transcript = Transcript(12)
     for number in range(20):
-        transcript.append(f"{number:02}", 1)
+        transcript.append("building", f"{number:02}", 1)
     assert read_all(transcript) == ["00", "01", "02", "[14]", "17", "18", "19"]
     # Whoever has read further sees no more gaps than there are.
     assert read_all(transcript, 18, 18) == ["18", "19"]
     assert read_all(transcript, 10, 10) == ["[7]", "17", "18", "19"]
-    transcript.append("x" * 100, 1)
+    transcript.append("building", "x" * 100, 1)
     assert read_all(transcript)[-2:] == ["[17]", "x" * 100]
 
 
@@ -72,15 +74,31 @@ def test_lines_of_repo2docker_become_few_messages():
     assert json.loads(found[3][0])["progress"] == {"0123": 5}
 
 
+def waiting(stage, text, ahead=None, **more):
+    return {"state": "queued", "visitor": {"stage": stage, "text": text, "ahead": ahead}, **more}
+
+
 def test_places_and_reasons_are_short_and_plain():
-    view = {"state": "queued", "position": 3, "line": 12, "eta_seconds": 240, "people": 60, "why": "3rd in line"}
+    view = waiting("line", "2 builds are before yours.", position=3, line=12, eta_seconds=240, people=60)
     stands = messages.standing(view)
     assert stands.line == "Place 3 of 12 in line, ready in about 4 min, 60 people wait for it" and not stands.reason
-    held = messages.standing({"state": "queued", "why": "waiting for a permit of a/b: 1 of 1 in use for 42 min"})
-    later = messages.standing({"state": "queued", "why": "waiting for a permit of a/b: 1 of 1 in use for 43 min"})
-    assert held.reason != later.reason and held.reason_key == later.reason_key
+    reasons = [messages.standing(waiting("lane", f"Another version. {n} more.", n)) for n in (3, 2, 1, 0)]
+    assert len({each.reason_key for each in reasons}) == 2, "said once, and once more when it is next"
+    held = [messages.standing(waiting("held", f"on hold for {n} minutes: be patient")) for n in (3, 2)]
+    assert held[0].reason != held[1].reason and held[0].reason_key == held[1].reason_key
+    # The exact reason is for operators; a dispatcher of an older release says nothing else.
+    assert not messages.standing({"state": "queued", "why": "waiting for a permit of a/b"}).reason
     assert messages.standing({}).phase == "building" and messages.span(7300) == "2 h 1 min"
     assert len(messages.place_line({"position": 10**9, "line": 10**9, "people": 10**9, "eta_seconds": 10**9})) <= 78
+
+
+def test_no_limit_is_told_in_the_words_of_operators():
+    words = [*messages.BUSY, "full", "memory", "conflict", "no-seal-key", "forbidden", "not-signed-in"]
+    for word in words:
+        told = messages.refused(word, "The token 'hub' may make 6 requests in 10m as build 0198c9e4-7c1f", 95.0)
+        assert "token" not in told and "0198" not in told and "6 requests" not in told
+    assert "in about 2 minutes" in messages.refused("token-limit", "", 95.0)
+    assert messages.refused("banned", "no (rule a/b)", 0, "write to ops@example.org") == "\nWrite to ops@example.org.\n"
 
 
 async def test_settings_of_kubernetes_build_executor_go_on_to_hold():
@@ -112,15 +130,24 @@ async def test_only_what_a_worker_does_not_set_is_sent():
 
 
 @pytest.mark.parametrize(
-    ("url", "sent"),
+    ("url", "sent", "credentials"),
     [
-        ("https://github.com/o/n", "https://github.com/o/n"),
-        ("git@github.com:o/n.git", "ssh://git@github.com/o/n.git"),
-        ("10.5281/zenodo.3242074", "10.5281/zenodo.3242074"),
+        ("https://github.com/o/n", "https://github.com/o/n", ""),
+        ("git@github.com:o/n.git", "ssh://git@github.com/o/n.git", ""),
+        ("10.5281/zenodo.3242074", "10.5281/zenodo.3242074", ""),
+        (SWHID, SWHID, ""),
+        ("https://oauth2:p%40ss@h:8443/o/n?a=b", "https://h:8443/o/n?a=b", "username=oauth2\npassword=p@ss"),
+        ("https://token@git.example.org/o/n", "https://git.example.org/o/n", "username=token\npassword="),
+        ("https://u:a%0Ahost=evil@h/o/n", "https://h/o/n", "username=u\npassword=a%0Ahost=evil"),
+        ("https://u:p@ss@h/o/n", "https://h/o/n", "username=u\npassword=p@ss"),
+        ("ssh://git:pw@h/o/n", "ssh://git@h/o/n", ""),
+        ("https://git.example.org/münchen/übung 1", "https://git.example.org/m%C3%BCnchen/%C3%BCbung%201", ""),
+        ("https://git.example.org/m%C3%BCnchen/[x]", "https://git.example.org/m%C3%BCnchen/%5Bx%5D", ""),
+        ("https://bücher.example.org/o/n", "https://xn--bcher-kva.example.org/o/n", ""),
     ],
 )
-def test_repositories_as_dispatchers_take_them(url, sent):
-    assert repository(url) == sent
+def test_repositories_as_dispatchers_take_them(url, sent, credentials):
+    assert repository(url) == (sent, credentials)
 
 
 async def test_an_address_that_is_named_twice_is_one():

@@ -1,5 +1,6 @@
 """Credentials reach the build, and nothing else."""
 
+import json
 import logging
 
 from queue_under_test import QueueUnderTest
@@ -46,6 +47,38 @@ async def test_credentials_are_in_the_builds_environment_and_nowhere_else(caplog
                 assert "demo" in seen
                 for secret in SECRETS:
                     assert secret not in seen
+
+
+async def test_credentials_in_an_address_reach_the_build_and_no_log_and_no_page(caplog):
+    caplog.set_level(logging.DEBUG)
+    with QueueUnderTest() as queue:
+        queue.builds_as("demo", SCRIPT)
+        async with Replica(queue.urls) as replica:
+            replica.repo_url = "https://oauth2:gitsecret7d1f@git.example.org/people/{name}"
+            async with Visitor(replica, "demo") as visitor:
+                await visitor.sees("Begun")
+                assert (queue.dir / "git").read_text() == "username=oauth2\npassword=gitsecret7d1f"
+                assert "oauth2" not in (queue.dir / "words").read_text()
+                seen = queue.everything()
+                await queue.open_gate("demo.gate")
+                await visitor.reaches("ready")
+            # An address that is refused is logged, without them.
+            replica.repo_url = "https://oauth2:gitsecret7d1f@/{name}"
+            async with Visitor(replica, "other") as refused:
+                await refused.reaches("failed")
+            assert "names no host" in refused.text and "is refused" in caplog.text
+            assert "gitsecret7d1f" not in seen + queue.everything() + visitor.text + refused.text + caplog.text
+
+
+async def test_registry_credentials_of_kubernetes_build_executor_reach_the_builder():
+    with QueueUnderTest() as queue:
+        queue.builds_as("demo", SCRIPT)
+        settings = {"registry_credentials": REGISTRY}
+        async with Replica(queue.urls, kubernetes=settings) as replica, Visitor(replica, "demo") as visitor:
+            await visitor.sees("Begun")
+            assert json.loads((queue.dir / "registry").read_text()) == REGISTRY
+            await queue.open_gate("demo.gate")
+            await visitor.reaches("ready")
 
 
 async def test_without_a_registry_nothing_is_pushed():

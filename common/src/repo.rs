@@ -64,7 +64,7 @@ impl FromStr for Lane {
 
     /// Takes a lane's name, or a repository's address, whose lane it then is.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.contains("://") {
+        if text.contains("://") || text.starts_with("swh:1:") || doi_of(text).is_some() || is_scp_like(text) {
             return Ok(Repo::from_str(text).map_err(|e| Invalid::new("lane", e.why))?.lane());
         }
         check_plain("lane", text, limits::REPO_BYTES_MAX)?;
@@ -95,7 +95,7 @@ pub(crate) fn normal_lane(text: &str) -> String {
     let host = host.to_ascii_lowercase();
     let path = path.trim_end_matches('/');
     let path = path.strip_suffix(".git").unwrap_or(path);
-    if ignores_case(&host) || host == "doi" {
+    if ignores_case(&host) || matches!(host.as_str(), "doi" | "swh") {
         let host = host.strip_prefix("www.").unwrap_or(&host).to_owned();
         format!("{host}/{}", path.to_ascii_lowercase())
     } else {
@@ -103,13 +103,13 @@ pub(crate) fn normal_lane(text: &str) -> String {
     }
 }
 
-/// What repo2docker takes: a Git URL, or the DOI of a record.
+/// What repo2docker takes: a Git URL, the DOI of a record, or an identifier of Software Heritage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Repo(String);
 
 impl Repo {
-    /// The repository as it was given.
+    /// The repository as it was given; git's short form for ssh is written out.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -118,6 +118,9 @@ impl Repo {
     pub fn lane(&self) -> Lane {
         if let Some(doi) = doi_of(&self.0) {
             return Lane(format!("doi/{}", doi.to_ascii_lowercase()));
+        }
+        if let Some(swhid) = swhid_of(&self.0) {
+            return Lane(format!("swh/{}", swhid.to_ascii_lowercase()));
         }
         let rest = self.0.split_once("://").map_or(self.0.as_str(), |(_, rest)| rest);
         let rest = rest.split(['?', '#']).next().unwrap_or(rest);
@@ -140,13 +143,17 @@ impl FromStr for Repo {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let field = "repo";
         check_plain(field, text, limits::REPO_BYTES_MAX)?;
-        if doi_of(text).is_some() {
+        if doi_of(text).is_some() || swhid_of(text).is_some() {
             return Ok(Self(text.to_owned()));
+        }
+        if let (true, Some((authority, path))) = (is_scp_like(text), text.split_once(':')) {
+            return format!("ssh://{authority}/{}", path.trim_start_matches('/')).parse();
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(Invalid::new(
                 field,
-                "neither a Git URL (https://github.com/owner/name) nor a DOI (10.5281/zenodo.3242074)",
+                "neither a Git URL (https://github.com/owner/name) nor a DOI (10.5281/zenodo.3242074) nor an \
+                 identifier of Software Heritage (swh:1:rev:…)",
             ));
         };
         if !matches!(scheme, "https" | "http" | "git" | "ssh") {
@@ -193,6 +200,26 @@ fn doi_of(text: &str) -> Option<&str> {
     let digits = registrant.strip_prefix("10.")?;
     let fits = digits.len() >= 4 && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
     (fits && !record.is_empty() && !record.starts_with('/') && !record.ends_with('/')).then_some(doi)
+}
+
+/// The type and hash in an identifier of Software Heritage: `rev:…` of `swh:1:rev:…;origin=…`.
+fn swhid_of(text: &str) -> Option<&str> {
+    let core = text.strip_prefix("swh:1:")?.split(';').next()?;
+    let (kind, hash) = core.split_once(':')?;
+    let fits = matches!(kind, "cnt" | "dir" | "rel" | "rev" | "snp")
+        && hash.len() == 40
+        && hash.chars().all(|c| c.is_ascii_hexdigit());
+    fits.then_some(core)
+}
+
+/// Whether `text` is git's short form for ssh: `git@host:owner/name`.
+fn is_scp_like(text: &str) -> bool {
+    let Some((authority, path)) = text.split_once(':') else { return false };
+    let Some((user, host)) = authority.split_once('@') else { return false };
+    let plain = |text: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    plain(user) && plain(host) && !path.is_empty() && !path.starts_with("//")
 }
 
 macro_rules! checked_text {
@@ -266,9 +293,22 @@ mod tests {
             ("10.5281/zenodo.3242074", "doi/10.5281/zenodo.3242074"),
             ("https://doi.org/10.5281/Zenodo.3242074", "doi/10.5281/zenodo.3242074"),
             ("doi:10.5281/zenodo.3242074", "doi/10.5281/zenodo.3242074"),
+            ("git@github.com:Owner/Name.git", "github.com/owner/name"),
+            ("git@git.example.org:/srv/Name", "git.example.org/srv/Name"),
+            (
+                "swh:1:rev:94A9ED024D3859793618152EA559A168BBCBB5E2;origin=https://github.com/o/n",
+                "swh/rev:94a9ed024d3859793618152ea559a168bbcbb5e2",
+            ),
         ] {
             assert_eq!(repo.parse::<Repo>().unwrap().lane().as_str(), lane, "{repo}");
+            // A rule's pattern is given as people know the repository.
+            assert_eq!(repo.parse::<Lane>().unwrap().as_str(), lane, "{repo}");
+            assert_eq!(lane.parse::<Lane>().unwrap().as_str(), lane, "{repo}");
         }
+        assert_eq!(
+            "git@host.example.org:o/n".parse::<Repo>().unwrap().as_str(),
+            "ssh://git@host.example.org/o/n"
+        );
         assert_eq!("GitHub.com/O/N".parse::<Lane>().unwrap().as_str(), "github.com/o/n");
         assert_eq!("https://github.com/O/N".parse::<Lane>().unwrap().as_str(), "github.com/o/n");
     }
@@ -289,6 +329,10 @@ mod tests {
             ("https://github.com/o/n\n", "character"),
             ("https://github.com/o/{n}", "character"),
             ("10.1/x", "neither"),
+            ("swh:1:rev:94a9", "neither"),
+            ("swh:2:rev:94a9ed024d3859793618152ea559a168bbcbb5e2", "neither"),
+            ("git@host:../../etc", "'..'"),
+            ("a:b@host:o/n", "neither"),
         ] {
             let refused = repo.parse::<Repo>().expect_err(repo);
             assert!(refused.why.contains(says), "{repo}: {refused}");

@@ -93,6 +93,7 @@ impl Refusal {
             title: kind.title.to_owned(),
             status: kind.status.as_u16(),
             detail: detail.into(),
+            message: None,
             field: None,
             retry_after: None,
             build: None,
@@ -108,6 +109,12 @@ impl Refusal {
     /// Says after how many seconds trying again makes sense.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// Says what people are told.
+    pub(crate) fn message(mut self, message: &str) -> Self {
+        self.0.message = Some(message.to_owned());
         self
     }
 

@@ -31,6 +31,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         line: position.map(|(_, line)| line),
         eta_seconds: why.and_then(|why| why.eta_ms).map(seconds),
         why: why.map(|why| why.text.clone()),
+        visitor: why.map(|why| why.visitor.clone()),
         asked_ms: build.asked,
         expected_seconds: seconds(build.expected),
         not_before_ms: build.not_before,

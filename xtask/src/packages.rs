@@ -35,6 +35,11 @@ impl Package {
 /// The server that the queue lives in.
 pub(crate) const REDIS: Package =
     Package { name: "redis-server", is_there: || shell::which("redis-server").is_some() };
+/// Stands before dispatchers, as in `compose.yaml`.
+pub(crate) const HAPROXY: Package = Package {
+    name: "haproxy",
+    is_there: || shell::which("haproxy").is_some() || std::path::Path::new("/usr/sbin/haproxy").exists(),
+};
 /// Makes, serves and clones repositories.
 pub(crate) const GIT: Package = Package { name: "git", is_there: || shell::which("git").is_some() };
 /// Runs repo2docker.

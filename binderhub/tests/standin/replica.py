@@ -52,12 +52,12 @@ class BuildHandler(RequestHandler):
         replica.queues.append(q)
         image = f"registry.example.org/{name}:{ref}"
         self.build = build = FairlaneBuildExecutor(
-            parent=replica.app, q=q, name=f"build-{name}", repo_url=f"https://git.example.org/people/{name}",
+            parent=replica.app, q=q, name=f"build-{name}", repo_url=replica.repo_url.format(name=name),
             ref=ref, image_name=image, git_credentials=replica.git_credentials,
         )  # fmt: skip
         if replica.registry_credentials is None:
             build.push_secret = ""
-        else:
+        elif replica.registry_credentials:
             build.registry_credentials = replica.registry_credentials
         self.done = self.failed = False
         self.watch(replica.pool.submit(build.submit))
@@ -129,14 +129,16 @@ class BuildHandler(RequestHandler):
 class Replica:
     """One BinderHub. ``settings`` are those of FairlaneBuildExecutor."""
 
-    def __init__(self, urls, build_only=True, threads=8, **settings):
+    def __init__(self, urls, build_only=True, threads=8, kubernetes=None, **settings):
         config = Config()
         config.FairlaneBuildExecutor.update({"failure_linger": 0.1, **settings})
         if urls is not None:
             config.FairlaneBuildExecutor.dispatcher_urls = urls
         config.App.enable_api_only_mode = build_only
+        config.KubernetesBuildExecutor.update(kubernetes or {})
         self.app = App(config=config)
         self.build_only = build_only
+        self.repo_url = "https://git.example.org/people/{name}"
         self.pool = CountingPool(threads)
         self.git_credentials, self.registry_credentials = "", {}
         self.counts = {"success": 0, "failure": 0}

@@ -60,6 +60,19 @@ impl Queue {
         Ok(rank.map(|rank| (rank + 1, total)))
     }
 
+    /// The same, and how many builds of its lane stand before it.
+    pub(super) async fn places(&self, build: &Build) -> Result<(Option<(u64, u64)>, u64)> {
+        let id = build.id.to_string();
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZRANK").arg(self.keys().queued()).arg(&id);
+        pipe.cmd("ZCARD").arg(self.keys().queued());
+        pipe.cmd("ZRANK").arg(self.keys().lane(&build.lane)).arg(&id);
+        let mut answers = self.link().bulk(&pipe).await?.into_iter();
+        let mut number = || first::<Option<u64>>(answers.next().into_iter().collect());
+        let (rank, line, ahead) = (number()?, number()?, number()?);
+        Ok((rank.map(|rank| (rank + 1, line.unwrap_or(0))), ahead.unwrap_or(0)))
+    }
+
     /// The queue in numbers.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let mut reply = self.call(&SNAPSHOT, Args::new()).await?;

@@ -16,6 +16,7 @@ mod rules;
 mod spend;
 mod submit;
 mod views;
+mod visitor;
 mod wake;
 mod why;
 
@@ -34,6 +35,7 @@ pub use register::{Registered, Registration};
 pub use rules::RuleChange;
 pub use spend::{Spend, Spent};
 pub use submit::{Admitted, Submit, Submitted};
+pub use visitor::{Stage, Visitor, spoken};
 pub use wake::{OrphanNews, Waiter};
 pub use why::{Why, span};
 

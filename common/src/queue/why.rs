@@ -4,14 +4,17 @@ use serde::Serialize;
 
 use super::Queue;
 use super::inspect::{LaneView, Snapshot};
+use super::visitor::{Visitor, Waits};
 use crate::build::{Build, BuildState, Priority};
 use crate::error::Result;
 
 /// Why a build is where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Why {
-    /// One sentence for people.
+    /// One sentence for operators, with all facts.
     pub text: String,
+    /// What the people who wait for it are told.
+    pub visitor: Visitor,
     /// Its place in line, from 1, and the length of the line; `None` once it has started.
     pub position: Option<(u64, u64)>,
     /// Expected time until its image is ready, in milliseconds; `None` where nothing can be said.
@@ -28,23 +31,23 @@ impl Queue {
     /// Like [`Self::why`], from a snapshot that is shared by many answers.
     pub async fn why_with(&self, build: &Build, snapshot: &Snapshot) -> Result<Why> {
         if build.state != BuildState::Queued {
-            return Ok(Why {
-                text: started(build, snapshot.now),
-                position: None,
-                eta_ms: remaining(build, snapshot.now),
-            });
+            let eta_ms = remaining(build, snapshot.now);
+            let (text, visitor) = (started(build, snapshot.now), Visitor::started(build, eta_ms));
+            return Ok(Why { text, visitor, position: None, eta_ms });
         }
-        let (position, lane) = futures::try_join!(self.position(build.id), self.lane(&build.lane))?;
+        let ((position, lane_ahead), lane) = futures::try_join!(self.places(build), self.lane(&build.lane))?;
         let ahead = position.map_or(0, |(place, _)| place - 1);
         let wait = wait_ms(snapshot, ahead);
-        let text = queued(build, &lane, snapshot, position, wait);
+        let facts = Facts { build, lane: &lane, snapshot, position, lane_ahead, wait };
+        let (waits, text) = queued(&facts);
         let held = lane.held.is_some() || snapshot.slots == 0 || snapshot.taking == 0;
         let eta_ms = match build.not_before {
             _ if held => None,
             Some(at) => Some(at.saturating_sub(snapshot.now) + build.expected),
             None => Some(wait + build.expected),
         };
-        Ok(Why { text, position, eta_ms })
+        let visitor = Visitor::queued(&waits, eta_ms.map(|eta| eta.saturating_sub(build.expected)));
+        Ok(Why { text, visitor, position, eta_ms })
     }
 }
 
@@ -87,50 +90,66 @@ fn started(build: &Build, now: u64) -> String {
     }
 }
 
-fn queued(
-    build: &Build,
-    lane: &LaneView,
-    snapshot: &Snapshot,
+/// What is known of a build that waits.
+struct Facts<'a> {
+    build: &'a Build,
+    lane: &'a LaneView,
+    snapshot: &'a Snapshot,
     position: Option<(u64, u64)>,
+    /// Builds of its lane that stand before it.
+    lane_ahead: u64,
     wait: u64,
-) -> String {
+}
+
+/// What a build waits for, and the sentence for operators.
+fn queued(facts: &Facts<'_>) -> (Waits, String) {
+    let Facts { build, lane, snapshot, position, wait, .. } = facts;
     if let Some(at) = build.not_before {
         let reason = build.reason.as_deref().unwrap_or("its last attempt failed");
-        let wait = span(at.saturating_sub(snapshot.now));
-        return format!("attempt {} starts in {wait}, because of the last one: {reason}", build.attempt);
+        let wait_ms = at.saturating_sub(snapshot.now);
+        let text = format!(
+            "attempt {} starts in {}, because of the last one: {reason}",
+            build.attempt,
+            span(wait_ms)
+        );
+        return (Waits::Retry { attempt: build.attempt, reason: reason.to_owned(), wait_ms }, text);
     }
     if let Some((rule, message, until)) = &lane.held {
-        let until = until.map_or_else(
+        let left_ms = until.map(|at| at.saturating_sub(snapshot.now));
+        let until = left_ms.map_or_else(
             || "until an operator releases it".to_owned(),
-            |at| format!("for {} more", span(at.saturating_sub(snapshot.now))),
+            |ms| format!("for {} more", span(ms)),
         );
-        let message = if message.is_empty() { String::new() } else { format!(": {message}") };
-        return format!("held by the rule of {rule} {until}{message}");
+        let said = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let text = format!("held by the rule of {rule} {until}{said}");
+        return (Waits::Held { message: message.clone(), left_ms }, text);
     }
     if snapshot.workers == 0 {
-        return "no live worker".to_owned();
+        return (Waits::NoWorker, "no live worker".to_owned());
     }
     if snapshot.slots == 0 && snapshot.paused == 0 {
-        return "no slots: every worker is draining".to_owned();
+        return (Waits::NoWorker, "no slots: every worker is draining".to_owned());
     }
-    if let Some(text) = waits_for_permit(lane, snapshot) {
-        return text;
+    if let Some(waits) = waits_for_permit(facts) {
+        return waits;
     }
     if build.spec.priority == Priority::Background && snapshot.background >= snapshot.background_max {
-        return format!(
+        let text = format!(
             "waiting for the background's share of the slots: {} of {} in use",
             snapshot.background, snapshot.background_max
         );
+        return (Waits::Background, text);
     }
     if let Some(text) = nobody_takes(snapshot) {
-        return text;
+        return (Waits::Paused, text);
     }
+    let waits = Waits::Line { place: position.map(|(place, _)| place) };
     let place =
         position.map_or_else(|| "in line".to_owned(), |(place, _)| format!("{} in line", ordinal(place)));
-    if wait == 0 {
-        return format!("{place}, starting at once");
+    if *wait == 0 {
+        return (waits, format!("{place}, starting at once"));
     }
-    format!("{place}, next free slot expected in about {}", span(wait))
+    (waits, format!("{place}, next free slot expected in about {}", span(*wait)))
 }
 
 /// What keeps all workers that live from taking builds.
@@ -149,7 +168,8 @@ fn nobody_takes(snapshot: &Snapshot) -> Option<String> {
     snapshot.paused_why.clone()
 }
 
-fn waits_for_permit(lane: &LaneView, snapshot: &Snapshot) -> Option<String> {
+fn waits_for_permit(facts: &Facts<'_>) -> Option<(Waits, String)> {
+    let Facts { lane, snapshot, lane_ahead, .. } = facts;
     let at = lane.at.as_deref()?;
     if let (Some((name, limit, permits)), true) = (&lane.shared, at.starts_with("lanes:shared:")) {
         let whose = if name == "slow" {
@@ -157,8 +177,8 @@ fn waits_for_permit(lane: &LaneView, snapshot: &Snapshot) -> Option<String> {
         } else {
             format!("all of {name} together")
         };
-        return (permits >= limit)
-            .then(|| format!("waiting for a permit of {whose}: {permits} of {limit} in use"));
+        let text = format!("waiting for a permit of {whose}: {permits} of {limit} in use");
+        return (permits >= limit).then_some((Waits::SharedLimit, text));
     }
     let most = match at {
         "lanes:full" => lane.burst,
@@ -173,7 +193,12 @@ fn waits_for_permit(lane: &LaneView, snapshot: &Snapshot) -> Option<String> {
     } else {
         ""
     };
-    Some(format!("waiting for a permit of {}: {} of {most} in use{holder}{borrow}", lane.lane, lane.permits))
+    let waits = Waits::Lane { running: lane.permits, ahead: *lane_ahead };
+    let permits = lane.permits;
+    Some((
+        waits,
+        format!("waiting for a permit of {}: {permits} of {most} in use{holder}{borrow}", lane.lane),
+    ))
 }
 
 fn ordinal(n: u64) -> String {

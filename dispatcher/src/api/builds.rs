@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fairlane_common::build::{BuildState, FailureClass, Priority};
 use fairlane_common::id::{BuildId, Lane, WorkerId};
+use fairlane_common::queue::Visitor;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,7 +14,7 @@ use super::SecretsBody;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
-    /// What repo2docker takes: a Git URL without user or password, or a DOI.
+    /// What repo2docker takes: a Git URL without user or password, a DOI, or an identifier of Software Heritage.
     #[schema(example = "https://github.com/binder-examples/requirements", min_length = 1, max_length = 2000)]
     pub repo: String,
     /// The resolved commit, or the record's id.
@@ -80,6 +81,9 @@ pub struct BuildAnswer {
     pub eta_seconds: Option<u64>,
     /// The number of its run: the one that is live, or the next.
     pub attempt: u32,
+    /// How many seconds ago it ended, where a remembered outcome is the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_seconds_ago: Option<u64>,
 }
 
 /// A build.
@@ -117,9 +121,12 @@ pub struct BuildView {
     /// Expected time until the image is ready, in seconds; absent where nothing can be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// Why it is where it is, one sentence. Absent in lists.
+    /// Why it is where it is, one sentence with all facts, for operators. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The same for the people who wait for it. Absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visitor: Option<Visitor>,
     /// When it was first asked for.
     pub asked_ms: u64,
     /// How long it is expected to take, in seconds.

@@ -52,6 +52,9 @@ pub struct Problem {
     pub status: u16,
     /// What went wrong here and what to do about it.
     pub detail: String,
+    /// What people are told: the operators' words, of a ban.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// The field or parameter at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,

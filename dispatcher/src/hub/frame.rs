@@ -29,7 +29,7 @@ pub(crate) fn notice(cursor: Cursor, kind: &str, text: String, dropped: Option<u
 /// The notice that another run begins, at its start.
 pub(crate) fn new_run(run: u32, seq: u64) -> Bytes {
     let cursor = Cursor { run, entry: EntryId::START, seq };
-    notice(cursor, "attempt", format!("attempt {run} begins; what follows is its log"), None)
+    notice(cursor, "attempt", format!("attempt {run} has started; its log follows"), None)
 }
 
 /// Lines of a log, ready to be sent, with the place before and after them.

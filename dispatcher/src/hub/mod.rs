@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fairlane_common::build::Build;
+use fairlane_common::build::{Build, BuildState};
 use fairlane_common::id::BuildId;
 use fairlane_common::limits;
 use fairlane_common::queue::Queue;
@@ -304,7 +304,12 @@ pub(crate) fn bounded<T>(
 
 /// The run whose log is the newest.
 fn last_run(build: &Build) -> u32 {
-    if build.state.is_ended() { build.log_run.unwrap_or(build.attempt) } else { build.attempt }
+    match build.state {
+        _ if build.state.is_ended() => build.log_run.unwrap_or(build.attempt),
+        // Its next run has not begun: the newest log is that of the one before.
+        BuildState::Queued => build.attempt.saturating_sub(1).max(1),
+        _ => build.attempt,
+    }
 }
 
 /// Pages that the updater reads are as long as the queue allows.

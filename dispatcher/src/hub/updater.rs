@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::cursor::EntryId;
 use super::frame::Piece;
+use super::ring::Ring;
 use super::{Channel, Hub, PAGE, bounded, frame, last_run};
 use crate::api::{BuildView, EndEvent, MovedEvent};
 use crate::outage::Outage;
@@ -205,19 +206,11 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     }
     let view = view::build(&build, known.why.as_ref().filter(|_| !build.state.is_ended()), true);
     let mut ring = channel.ring();
-    let mut changed = false;
-    if known.is_news(&view) {
-        // What a stream was told when it opened is not told again.
-        let first = known.view.is_none() && ring.is_state(view.seq);
-        if !first {
-            ring.push_state(build.seq, frame::json(&view));
-            changed = true;
-        }
-        known.told = Instant::now();
-        known.view = Some(view);
-    }
     let (run, after) = (ring.run(), ring.end());
     let full = news.page.entries.len() >= PAGE;
+    // That a run has failed and another one comes is told after its last lines.
+    let is_retry = view.attempt > run;
+    let mut changed = !is_retry && push_state(&mut ring, known, &build, &view);
     let repeated = repeated(channel, after, &mut news.page);
     let after = repeated.as_ref().map_or(after, |piece| piece.to);
     if let Some(piece) = repeated {
@@ -230,6 +223,9 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
         changed = true;
     }
     debug_assert_eq!(run, news.run, "only the updater moves a ring to another run");
+    if is_retry && !full {
+        changed |= push_state(&mut ring, known, &build, &view);
+    }
     let target = last_run(&build);
     let switch = !full && target > run;
     if switch {
@@ -246,6 +242,21 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     full || switch
 }
 
+/// Tells where the build stands, if that is news.
+fn push_state(ring: &mut Ring, known: &mut Progress, build: &Build, view: &BuildView) -> bool {
+    if !known.is_news(view) {
+        return false;
+    }
+    // What a stream was told when it opened is not told again.
+    let first = known.view.is_none() && ring.is_state(view.seq);
+    if !first {
+        ring.push_state(build.seq, frame::json(view));
+    }
+    known.told = Instant::now();
+    known.view = Some(view.clone());
+    !first
+}
+
 /// Takes lines off a page that were sent before Redis lost the log: what stands in for them.
 fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Piece> {
     let mut sent = channel.sent();
@@ -259,7 +270,7 @@ fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Pie
 }
 
 /// Closes the ring of an ended build once its log is complete, or was waited for long enough.
-fn finish(ring: &mut super::ring::Ring, known: &mut Progress, build: &Build) -> bool {
+fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     let log_end =
         build.log_end.as_deref().and_then(|id| id.parse::<EntryId>().ok()).unwrap_or(EntryId::START);
     let ended = *known.ended.get_or_insert_with(Instant::now);

@@ -45,11 +45,13 @@ pub(super) async fn ask(
     app.metrics.asked.get_or_create(&Asked { outcome: *outcome }).inc();
     let (outcome, admitted, lane) = answer.map_err(|(_, refusal)| refusal)?;
     let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
-    let eta_seconds = eta(&app, &admitted).await;
+    let (eta_seconds, ended_seconds_ago) = times(&app, &admitted).await;
     let Admitted { id, state, attempt, people, position, .. } = admitted;
     tracing::info!(build.id = %id, build.lane = %lane, ?outcome, "build {id} asked for");
     let joined = outcome != Outcome::New;
-    Ok((status, Json(BuildAnswer { id, state, joined, lane, position, people, eta_seconds, attempt })))
+    let answer =
+        BuildAnswer { id, state, joined, lane, position, people, eta_seconds, attempt, ended_seconds_ago };
+    Ok((status, Json(answer)))
 }
 
 type Admission = Result<(Outcome, Admitted, Lane), (Outcome, Refusal)>;
@@ -130,22 +132,19 @@ fn banned(pattern: &str, message: &str, until: Option<u64>) -> Refusal {
     let until =
         until.and_then(|ms| i64::try_from(ms).ok()).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let end = until.map(|at| format!(", until {}", at.strftime("%Y-%m-%d %H:%M UTC"))).unwrap_or_default();
-    Refusal::new(BANNED, format!("{message} (rule {pattern}{end})")).field("repo")
+    Refusal::new(BANNED, format!("{message} (rule {pattern}{end})")).message(message).field("repo")
 }
 
-/// When the image may be ready, in seconds. Nothing to fail a request for: the build is in line.
-async fn eta(app: &App, admitted: &Admitted) -> Option<u64> {
-    if admitted.state.is_ended() {
-        return None;
-    }
+/// When the image may be ready, and how long ago the build has ended, in seconds. Nothing to fail a request for.
+async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     let look = async {
-        let build = app.queue.build(admitted.id).await?;
-        match build {
-            Some(build) => Ok(app.glance.why(&build).await?.eta_ms),
-            None => Ok(None),
+        let Some(build) = app.queue.build(admitted.id).await? else { return Ok((None, None)) };
+        if let Some(ended) = build.ended {
+            return Ok((None, Some(app.glance.snapshot().await?.now.saturating_sub(ended) / 1000)));
         }
+        Ok((app.glance.why(&build).await?.eta_ms.map(view::seconds), None))
     };
-    app.ask(look).await.ok().flatten().map(view::seconds)
+    app.ask(look).await.unwrap_or_default()
 }
 
 /// A page of builds: those in line in their order, then live ones, then ended ones, latest first.
@@ -239,7 +238,7 @@ pub(super) async fn cancel(
     let params = params.only(&["reason"])?;
     let reason: String =
         params.text("reason").unwrap_or_default().chars().filter(|c| !c.is_control()).take(500).collect();
-    let reason = if reason.is_empty() { format!("cancelled by {}", caller.name) } else { reason };
+    let reason = if reason.is_empty() { "cancelled by an operator".to_owned() } else { reason };
     let cancelled = app.ask(app.queue.cancel(id, &caller.name, &reason)).await?;
     tracing::info!(build.id = %id, by = caller.name, ?cancelled, "build {id} cancelled");
     match cancelled {

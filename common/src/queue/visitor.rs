@@ -1,0 +1,230 @@
+//! What somebody who waits for a build is told about it: a kind for programs and a sentence for people, without ids,
+//! permits and names that only operators know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::build::{Build, BuildState};
+
+/// What a build waits for, or is doing. Programs go by it; its word does not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It waits in line for a free slot.
+    Line,
+    /// It waits for other builds of its repository.
+    Lane,
+    /// It waits for builds of other repositories with which its own shares a limit.
+    SharedLimit,
+    /// It is a background build, and people's builds have the slots.
+    Background,
+    /// Its latest run failed, and it is tried again.
+    Retry,
+    /// An operator holds its repository's builds.
+    Held,
+    /// There is no worker that takes builds.
+    NoWorker,
+    /// Workers take no builds at present, such as on a full cluster.
+    Paused,
+    /// Its run is being started.
+    Starting,
+    /// Its run is alive.
+    Running,
+    /// Its worker is gone; another one takes its run over.
+    Orphaned,
+    /// Its run is being stopped.
+    Stopping,
+    /// It has ended.
+    Ended,
+}
+
+/// Where a build stands, for the people who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Visitor {
+    /// What it waits for, or is doing.
+    pub stage: Stage,
+    /// One or two sentences; empty where there is nothing to say.
+    pub text: String,
+    /// How many builds of the same repository stand before it in line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u64>,
+}
+
+/// What a queued build waits for, with the facts that people are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Waits {
+    Line { place: Option<u64> },
+    Lane { running: u64, ahead: u64 },
+    SharedLimit,
+    Background,
+    Retry { attempt: u32, reason: String, wait_ms: u64 },
+    Held { message: String, left_ms: Option<u64> },
+    NoWorker,
+    Paused,
+}
+
+impl Visitor {
+    /// What is told of a build that waits; `wait_ms` is the expected time until it starts.
+    pub(super) fn queued(waits: &Waits, wait_ms: Option<u64>) -> Self {
+        let about =
+            wait_ms.filter(|ms| *ms > 0).map(|ms| format!(", in about {}", spoken(ms))).unwrap_or_default();
+        let (stage, text) = match waits {
+            Waits::Line { place } => {
+                let place = match place {
+                    Some(1) => "Your build is next".to_owned(),
+                    Some(place) => format!("{} before yours", builds(place - 1)),
+                    None => "Your build is in line".to_owned(),
+                };
+                (Stage::Line, format!("{place}{about}."))
+            }
+            Waits::Lane { running, ahead } => {
+                let others = match running {
+                    0 | 1 => "Another version of this repository is being built.".to_owned(),
+                    n => format!("{n} other versions of this repository are being built."),
+                };
+                let yours = match ahead {
+                    0 => "Yours is next".to_owned(),
+                    1 => "Yours comes after one more".to_owned(),
+                    n => format!("Yours comes after {n} more"),
+                };
+                (Stage::Lane, format!("{others} {yours}{about}."))
+            }
+            Waits::SharedLimit => {
+                let text =
+                    "Only a few builds of this kind run at a time. Yours starts when one of them has ended";
+                (Stage::SharedLimit, format!("{text}{about}."))
+            }
+            Waits::Background => (
+                Stage::Background,
+                "Builds that people wait for go first. Yours starts after them.".to_owned(),
+            ),
+            Waits::Retry { attempt, reason, wait_ms } => {
+                let reason = reason.trim_end_matches('.');
+                let text = format!(
+                    "Attempt {} failed: {reason}. Attempt {attempt} starts",
+                    attempt.saturating_sub(1)
+                );
+                let when =
+                    if *wait_ms == 0 { " soon".to_owned() } else { format!(" in {}", spoken(*wait_ms)) };
+                (Stage::Retry, format!("{text}{when}."))
+            }
+            Waits::Held { message, left_ms } => {
+                let left = left_ms.map(|ms| format!(" for {} more", spoken(ms))).unwrap_or_default();
+                let message = if message.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", message.trim_end_matches('.'))
+                };
+                (Stage::Held, format!("Builds of this repository are on hold{left}{message}."))
+            }
+            Waits::NoWorker => (
+                Stage::NoWorker,
+                "There is no machine to build on at the moment. Your build keeps its place in line."
+                    .to_owned(),
+            ),
+            Waits::Paused => (
+                Stage::Paused,
+                "No new builds can start at the moment. Your build keeps its place in line.".to_owned(),
+            ),
+        };
+        let ahead = if let Waits::Lane { ahead, .. } = waits { Some(*ahead) } else { None };
+        Self { stage, text, ahead }
+    }
+
+    /// What is told of a build that has started.
+    pub(super) fn started(build: &Build, left_ms: Option<u64>) -> Self {
+        let (stage, text) = match build.state {
+            _ if build.state.is_ended() => (Stage::Ended, String::new()),
+            _ if build.cancelling => (Stage::Stopping, "Your build is being stopped.".to_owned()),
+            BuildState::Orphaned => (
+                Stage::Orphaned,
+                "The machine that ran your build is gone. Another one takes the build over.".to_owned(),
+            ),
+            BuildState::Running => {
+                let left = match left_ms {
+                    None => String::new(),
+                    Some(0) => ". It takes longer than expected".to_owned(),
+                    Some(ms) => format!(", ready in about {}", spoken(ms)),
+                };
+                (Stage::Running, format!("Your build is running{left}."))
+            }
+            _ => (Stage::Starting, "Your build is starting.".to_owned()),
+        };
+        Self { stage, text, ahead: None }
+    }
+}
+
+fn builds(count: u64) -> String {
+    if count == 1 { "One build is".to_owned() } else { format!("{count} builds are") }
+}
+
+/// A span of time in words.
+pub fn spoken(ms: u64) -> String {
+    let s = ms.div_ceil(1000).max(1);
+    let some = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+    match s {
+        0..90 => some(s, "second"),
+        90..5370 => some((s + 30) / 60, "minute"),
+        5370..172_800 => some((s + 1800) / 3600, "hour"),
+        _ => some((s + 43_200) / 86_400, "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_sentences_of_their_own() {
+        let minutes = Some(4 * 60_000);
+        let lane = |running, ahead| Waits::Lane { running, ahead };
+        for (waits, wait, text) in [
+            (
+                lane(1, 0),
+                minutes,
+                "Another version of this repository is being built. Yours is next, in about 4 minutes.",
+            ),
+            (
+                lane(2, 1),
+                None,
+                "2 other versions of this repository are being built. Yours comes after one more.",
+            ),
+            (
+                lane(1, 7),
+                Some(7_200_000),
+                "Another version of this repository is being built. Yours comes after 7 more, in about 2 hours.",
+            ),
+            (Waits::Line { place: Some(1) }, Some(0), "Your build is next."),
+            (Waits::Line { place: Some(2) }, Some(1000), "One build is before yours, in about 1 second."),
+            (Waits::Line { place: Some(13) }, minutes, "12 builds are before yours, in about 4 minutes."),
+            (
+                Waits::Retry { attempt: 2, reason: "no space left on the node".to_owned(), wait_ms: 30_000 },
+                None,
+                "Attempt 1 failed: no space left on the node. Attempt 2 starts in 30 seconds.",
+            ),
+            (
+                Waits::Held { message: "the cache is being renewed".to_owned(), left_ms: None },
+                None,
+                "Builds of this repository are on hold: the cache is being renewed.",
+            ),
+            (
+                Waits::Held { message: String::new(), left_ms: minutes },
+                None,
+                "Builds of this repository are on hold for 4 minutes more.",
+            ),
+        ] {
+            assert_eq!(Visitor::queued(&waits, wait).text, text);
+        }
+        assert_eq!(
+            [1, 89_000, 90_000, 5_400_000, 200_000_000].map(spoken).join(", "),
+            "1 second, 89 seconds, 2 minutes, 2 hours, 2 days"
+        );
+    }
+
+    #[test]
+    fn programs_go_by_a_word() {
+        let told = Visitor::queued(&Waits::Lane { running: 1, ahead: 2 }, None);
+        let json = serde_json::to_value(&told).unwrap();
+        assert_eq!((json["stage"].as_str(), json["ahead"].as_u64()), (Some("lane"), Some(2)));
+        assert_eq!(serde_json::to_value(Stage::SharedLimit).unwrap(), "shared-limit");
+    }
+}
