@@ -300,9 +300,7 @@ async fn refusal(answer: Response) -> Stop {
     let say = |name: &str| {
         problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty())
     };
-    let mut message = say("detail")
-        .or_else(|| say("title"))
-        .unwrap_or_else(|| format!("{url} answers {status}; is it a dispatcher's address?"));
+    let mut message = say("detail").or_else(|| say("title")).unwrap_or_else(|| stranger(&url, status));
     for (path, command) in COMMANDS {
         message = message.replace(path, command);
     }
@@ -310,6 +308,17 @@ async fn refusal(answer: Response) -> Stop {
         message = format!("{message}\nSet FAIRLANE_TOKEN to a token of the dispatcher.");
     }
     Stop::new(exit, message)
+}
+
+/// What it means that something other than a dispatcher answers.
+fn stranger(url: &Url, status: StatusCode) -> String {
+    let origin = url.origin().ascii_serialization();
+    if is_passing(status) {
+        return format!(
+            "a proxy at {origin} answers {status}: it reaches no dispatcher\nAre dispatchers running behind it?"
+        );
+    }
+    format!("{url} answers {status}; is it a dispatcher's address?")
 }
 
 async fn read(mut answer: Response) -> Result<String> {

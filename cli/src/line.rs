@@ -16,6 +16,21 @@ pub(crate) struct Line {
     settings: Settings,
 }
 
+/// What Rust's own errors mean to people.
+fn plain(words: &str) -> Option<&'static str> {
+    Some(match words {
+        "number would be zero for non-zero type" => "it must be at least 1",
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "it must be a whole number"
+        }
+        "number too large to fit in target type" => "the number is too large",
+        "number too small to fit in target type" => "the number is too small",
+        "invalid float literal" | "cannot parse float from empty string" => "it must be a number",
+        "provided string was not `true` or `false`" => "it must be true or false",
+        _ => return None,
+    })
+}
+
 impl Line {
     /// Reads the settings file that `arguments` name.
     pub(crate) fn new(arguments: &[OsString]) -> Result<Self> {
@@ -39,11 +54,15 @@ impl Line {
         else {
             return error.into();
         };
+        let words = std::error::Error::source(&error).and_then(|why| plain(&why.to_string()));
         let place = self.settings.path().filter(|_| self.settings.has_value(value));
         let place =
             place.map(|path| format!("\nThe value stands in {}.", path.display())).unwrap_or_default();
-        let said = match (error.get(ContextKind::InvalidArg), std::error::Error::source(&error)) {
-            (Some(ContextValue::String(option)), Some(why)) if value.contains("://") => {
+        let said = match (error.get(ContextKind::InvalidArg), std::error::Error::source(&error), words) {
+            (Some(ContextValue::String(option)), _, Some(words)) => {
+                format!("invalid value '{value}' for '{option}': {words}")
+            }
+            (Some(ContextValue::String(option)), Some(why), None) if value.contains("://") => {
                 format!("{option}: {why}")
             }
             _ if place.is_empty() => return error.into(),

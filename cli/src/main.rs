@@ -29,7 +29,7 @@ use output::{Output, Tone};
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments = helped(std::env::args_os().collect());
     // It runs in a build's environment and folder, whose settings files are none of ours.
     if arguments.get(1).is_some_and(|command| command == "supervise") {
         // It can only complain, and only the worker's log hears it.
@@ -42,10 +42,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// `fairlane help rule ban` is `fairlane rule ban --help`.
+fn helped(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|command| command == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
 fn run(arguments: &[OsString]) -> Result<Exit> {
     let line = Line::new(arguments)?;
     let cli = line.parse(arguments)?;
-    let output = Output::new(cli.json);
+    let output = Output::new(cli.json, cli.wide);
     if let Command::RedisGuard { parent, program, folder } = &cli.command {
         redis_server::guard(*parent, program, folder)?;
     }
@@ -79,7 +88,10 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Workers(args) => commands::workers::run(args, output).await,
         Command::Drain(args) => commands::workers::drain(args, output).await,
         Command::Nodes(args) => commands::nodes::run(args, output).await,
-        Command::Cancel(args) => commands::workers::cancel(args, output).await,
+        Command::Events(args) => commands::history::events(args, output).await,
+        Command::Audit(args) => commands::history::audit(args, output).await,
+        Command::Cancel(args) => commands::bulk::cancel(args, output).await,
+        Command::Retry(args) => Box::pin(commands::bulk::retry(args, output)).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
         Command::Replay(args) => Box::pin(commands::replay::run(*args, output)).await,
         Command::Bench(args) => Box::pin(commands::bench::run(*args, output)).await,
@@ -89,7 +101,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
 
 /// Tells what went wrong, and how the program ends for it.
 fn report(error: &anyhow::Error) -> ExitCode {
-    let output = Output::new(false);
+    let output = Output::new(false, false);
     if let Some(error) = error.downcast_ref::<clap::Error>() {
         // Help goes to standard output, mistakes to standard error; nobody is left if neither works.
         let _ = error.print();

@@ -38,15 +38,19 @@ pub(crate) struct Output {
     color_data: bool,
     color_talk: bool,
     terminal: bool,
+    /// Columns of the terminal that data goes to; `None` where lines may be as long as they are.
+    width: Option<usize>,
 }
 
 impl Output {
-    /// Writes JSON if `json`, and colors only to terminals whose owner has not set `NO_COLOR`.
-    pub(crate) fn new(json: bool) -> Self {
+    /// Writes JSON if `json`, and colors only to terminals whose owner has not set `NO_COLOR`. Tables fit the
+    /// terminal unless they are `wide`.
+    pub(crate) fn new(json: bool, wide: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let (data, talk) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
-        Self { json, color_data: wanted && data, color_talk: wanted && talk, terminal: data && talk }
+        let width = if wide { None } else { terminal_width() };
+        Self { json, color_data: wanted && data, color_talk: wanted && talk, terminal: data && talk, width }
     }
 
     /// Whether data is written as JSON.
@@ -115,12 +119,46 @@ fn painted(color: bool, tone: Tone, text: &str) -> String {
 fn write_data(line: &[u8]) {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    if let Err(error) = written
-        && error.kind() == std::io::ErrorKind::BrokenPipe
-    {
+    let Err(error) = written else { return };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
         // The reader has seen enough, as in `fairlane queue | head -1`.
         std::process::exit(0);
     }
+    let _ = writeln!(std::io::stderr(), "error: cannot write to standard output: {error}");
+    std::process::exit(1);
+}
+
+/// The width of the terminal that standard output is.
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Least width to which a column of words is cut.
+const CUT_MIN: usize = 8;
+
+/// Cuts the widest columns of words until a line fits.
+fn fit(widths: &mut [usize], head: &[(&'static str, Align)], width: Option<usize>) {
+    let Some(room) = width else { return };
+    let gaps = 2 * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > room {
+        // A build's id is there to be pasted.
+        let words =
+            head.iter().enumerate().filter(|(_, (title, align))| *align == Align::Left && *title != "ID");
+        let widest = words.map(|(column, _)| column).max_by_key(|column| widths[*column]);
+        match widest {
+            Some(column) if widths[column] > CUT_MIN => widths[column] -= 1,
+            _ => return,
+        }
+    }
+}
+
+/// A text within a width; that it was cut shows.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Rows under a headline, each column as wide as its widest cell.
@@ -180,14 +218,16 @@ impl Table {
             let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.0.chars().count());
             cells.chain([title.chars().count()]).max().unwrap_or(0)
         };
-        let widths: Vec<usize> =
+        let mut widths: Vec<usize> =
             self.head.iter().enumerate().map(|(column, (title, _))| width_of(column, title)).collect();
+        fit(&mut widths, &self.head, output.width);
         let line = |cells: Vec<(&str, Option<Tone>)>| {
             let last = cells.len().saturating_sub(1);
             let mut parts = Vec::new();
             for (column, (text, tone)) in cells.into_iter().enumerate() {
+                let text = &cut(text, widths[column]);
                 let room = " ".repeat(widths[column].saturating_sub(text.chars().count()));
-                let shown = tone.map_or_else(|| text.to_owned(), |tone| output.paint(tone, text));
+                let shown = tone.map_or_else(|| text.clone(), |tone| output.paint(tone, text));
                 parts.push(match self.head[column].1 {
                     Align::Right => format!("{room}{shown}"),
                     // Blanks at the end of a line would wrap on a narrow terminal.
@@ -308,13 +348,18 @@ mod tests {
 
     #[test]
     fn tables_line_up() {
-        let output = Output { json: false, color_data: false, color_talk: false, terminal: false };
+        let output =
+            Output { json: false, color_data: false, color_talk: false, terminal: false, width: None };
         let mut table = Table::new([("LANE", Align::Left), ("QUEUED", Align::Right), ("WHY", Align::Left)]);
         table.row(["github.com/o/n".into(), 12.into(), "full\u{1b}[2J".into()]);
         table.row(["doi/x".into(), 3.into(), "".into()]);
         assert_eq!(
             table.lines(output),
             ["LANE            QUEUED  WHY", "github.com/o/n      12  full", "doi/x                3",]
+        );
+        assert_eq!(
+            table.lines(Output { width: Some(24), ..output }),
+            ["LANE        QUEUED  WHY", "github.co…      12  full", "doi/x            3",]
         );
     }
 }

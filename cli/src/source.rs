@@ -14,6 +14,8 @@ use crate::redis_server::find_program;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Characters of the commit in an image's tag.
 const TAG: usize = 12;
+/// Characters of a branch's name in it, where the commit is not known.
+const NAME_TAG: usize = 80;
 
 /// The commit to build: as it was given, or what the repository's host says about the branch or tag.
 pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Output) -> Result<GitRef> {
@@ -68,12 +70,7 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
             _ => name.push('-'),
         }
     }
-    let tag: String = reference
-        .as_str()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(TAG)
-        .collect();
+    let tag = tag_of(reference.as_str());
     let name: String = name.trim_end_matches('-').chars().take(200).collect();
     let image = format!(
         "{}:{}",
@@ -83,6 +80,24 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
     image
         .parse()
         .map_err(|_| Stop::usage("no name for the image can be made up; name it with --image").into())
+}
+
+/// A tag for a commit, or for what could not be resolved to one: two branches must not get the same.
+fn tag_of(reference: &str) -> String {
+    if is_commit(reference) {
+        return reference.chars().take(TAG).collect();
+    }
+    let plain: String =
+        reference.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(NAME_TAG).collect();
+    let plain = plain.trim_matches('-');
+    if plain == reference {
+        return plain.to_owned();
+    }
+    // FNV-1a: the same everywhere, and all that is needed is that names which look alike differ.
+    let hash = reference
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{plain}-{hash:08x}")
 }
 
 fn is_doi(repo: &Repo) -> bool {
@@ -166,6 +181,9 @@ mod tests {
             ),
             ("http://127.0.0.1:9418/--a--/b", "main", "a-b:main"),
             ("10.5281/zenodo.3242074", "3242074", "10-5281-zenodo-3242074:3242074"),
+            ("https://github.com/o/n", "feature/add-aaa", "o-n:feature-add-aaa-5e1db27d"),
+            ("https://github.com/o/n", "feature-add-aaa", "o-n:feature-add-aaa"),
+            ("https://github.com/o/n", "feature/add-bbb", "o-n:feature-add-bbb-b762edf2"),
         ] {
             let made = image_for(&repo.parse().unwrap(), &reference.parse().unwrap()).unwrap();
             assert_eq!(made.as_str(), image);

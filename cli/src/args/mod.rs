@@ -3,19 +3,23 @@
 #![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
 
 mod bench;
+mod builds;
 mod doctor;
+mod history;
 mod rule;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use fairlane_common::build::{BuildState, Priority};
-use fairlane_common::id::{BuildId, GitRef, Image, Lane, NodeName, Repo, WorkerId};
+use fairlane_common::id::{GitRef, Image, Lane, NodeName, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
 pub(crate) use bench::{Bench, Measure};
+pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use doctor::Doctor;
+pub(crate) use history::{Audit, Events};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
 pub(crate) use crate::commands::replay::Replay;
@@ -31,6 +35,9 @@ pub(crate) struct Cli {
     /// Write data as JSON, one object a line
     #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
     pub(crate) json: bool,
+    /// Show tables in full width, even where they do not fit the terminal
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
+    pub(crate) wide: bool,
     /// The settings file, instead of ./fairlane.toml
     #[arg(long, global = true, help_heading = "Everywhere", display_order = 901, env = "FAIRLANE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
@@ -80,7 +87,10 @@ pub(crate) enum Command {
     Workers(Workers),
     Drain(Drain),
     Nodes(Nodes),
+    Events(Events),
+    Audit(Audit),
     Cancel(Cancel),
+    Retry(Retry),
     Doctor(Doctor),
     Replay(Box<Replay>),
     Bench(Box<Bench>),
@@ -211,8 +221,8 @@ pub(crate) struct Submit {
 #[derive(Debug, Args)]
 #[command(display_order = 2)]
 pub(crate) struct Watch {
-    /// The build
-    pub(crate) id: BuildId,
+    /// The build: its id, or the beginning of it
+    pub(crate) id: BuildRef,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -223,8 +233,8 @@ pub(crate) struct Watch {
 #[derive(Debug, Args)]
 #[command(display_order = 3)]
 pub(crate) struct Logs {
-    /// The build
-    pub(crate) id: BuildId,
+    /// The build: its id, or the beginning of it
+    pub(crate) id: BuildRef,
     /// Go on until the build ends
     #[arg(long, short)]
     pub(crate) follow: bool,
@@ -274,8 +284,8 @@ pub(crate) struct Lanes {
 #[derive(Debug, Args)]
 #[command(display_order = 6)]
 pub(crate) struct Why {
-    /// The build
-    pub(crate) id: BuildId,
+    /// The build: its id, or the beginning of it
+    pub(crate) id: BuildRef,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
@@ -331,21 +341,6 @@ pub(crate) enum NodesAct {
         #[command(flatten)]
         reach: Reach,
     },
-}
-
-/// End a build for everybody who waits for it
-///
-/// Example: fairlane cancel 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d --reason "wrong branch"
-#[derive(Debug, Args)]
-#[command(display_order = 8)]
-pub(crate) struct Cancel {
-    /// The build
-    pub(crate) id: BuildId,
-    /// What its watchers are told
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
 }
 
 /// Write a script that completes commands and options in your shell

@@ -83,6 +83,9 @@ pub(crate) struct StopArgs {
     /// It ends with the next success of the lane
     #[arg(long)]
     pub(crate) until_built: bool,
+    /// Say which builds and lanes the rule would touch, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// A limit, or its end.
@@ -108,6 +111,9 @@ pub(crate) struct LimitArgs {
     /// Take the limit away
     #[arg(long)]
     pub(crate) clear: bool,
+    /// Say which builds and lanes the limit would touch, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use fairlane_common::build::BuildState;
+use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::LogLine;
 
+use super::builds;
 use crate::args::Logs;
 use crate::client::Client;
 use crate::exit::Exit;
@@ -14,8 +16,9 @@ use crate::progress::{lines_of, sentence, shown};
 /// Runs the command.
 pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let id = builds::find(&client, &args.id).await?;
     if !args.follow {
-        return whole(&client, &args, output).await;
+        return whole(&client, id, output).await;
     }
     let mut waits = false;
     let write = |happening: &Happening, _: &str| match happening {
@@ -31,16 +34,16 @@ pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
         Happening::State(_) | Happening::Moved(_) | Happening::End(_) => {}
     };
     tokio::select! {
-        end = follow(&client, args.id, write) => end.map(|_| Exit::Good),
+        end = follow(&client, id, write) => end.map(|_| Exit::Good),
         _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
     }
 }
 
-async fn whole(client: &Client, args: &Logs, output: Output) -> Result<Exit> {
+async fn whole(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
     let mut any = false;
     let colors = if output.has_color() { Colors::Keep } else { Colors::Drop };
     client
-        .lines(&format!("v1/builds/{}/log", args.id), |text| {
+        .lines(&format!("v1/builds/{id}/log"), |text| {
             any = true;
             if output.is_json() {
                 output.json(&serde_json::json!({ "text": text }));
@@ -52,10 +55,7 @@ async fn whole(client: &Client, args: &Logs, output: Output) -> Result<Exit> {
         })
         .await?;
     if !any {
-        output.talk(&format!(
-            "Build {} has written nothing yet; `fairlane logs -f {}` waits for it.",
-            args.id, args.id
-        ));
+        output.talk(&format!("Build {id} has written nothing yet; `fairlane logs -f {id}` waits for it."));
     }
     Ok(Exit::Good)
 }

@@ -1,8 +1,11 @@
 //! One module a command, or a family of small ones.
 
 pub(crate) mod bench;
+mod builds;
+pub(crate) mod bulk;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod history;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod queue;

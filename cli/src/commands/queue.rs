@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use fairlane_common::build::BuildState;
-use fairlane_dispatcher::api::{BuildPage, BuildView, LanePage, LaneView, QueueView, StopView, Totals};
+use fairlane_dispatcher::api::{BuildView, LanePage, LaneView, QueueView, StopView, Totals};
 
+use super::builds;
 use crate::args::{Lanes, Queue, Why};
 use crate::client::Client;
 use crate::exit::Exit;
@@ -12,15 +13,15 @@ use crate::output::{Align, Cell, Colors, Output, Table, Tone, clean};
 use crate::progress::sentence;
 
 /// Entries asked for at once.
-const PAGE: u32 = 200;
+pub(super) const PAGE: u32 = 200;
 /// Pages read of a list; whoever wants more than 10,000 lines asks the API.
-const PAGES_MAX: u32 = 50;
+pub(super) const PAGES_MAX: u32 = 50;
 
 /// Runs `queue`.
 pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
     if args.builds {
-        return builds(&client, &args, output).await;
+        return builds::run(&client, &args, output).await;
     }
     let view: QueueView = client.get("v1/queue", &[]).await?;
     if output.is_json() {
@@ -82,7 +83,8 @@ pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
 /// Runs `why`.
 pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
-    let build: BuildView = client.get(&format!("v1/builds/{}", args.id), &[]).await?;
+    let id = builds::find(&client, &args.id).await?;
+    let build: BuildView = client.get(&format!("v1/builds/{id}"), &[]).await?;
     if output.is_json() {
         output.json(&build);
         return Ok(Exit::Good);
@@ -90,7 +92,10 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     let now = now(&client).await;
     let why = build.why.as_deref().map_or_else(|| sentence(&build), |why| clean(why, Colors::Drop));
     let state = output.paint(tone_of(build.state).unwrap_or(Tone::Strong), build.state.word());
-    output.data(&format!("{state}: {why}"));
+    // An ended build's sentence begins with its state.
+    let said =
+        why.strip_prefix(build.state.word()).map_or(why.as_str(), |rest| rest.trim_start_matches(": "));
+    output.data(&if said.is_empty() { state } else { format!("{state}: {said}") });
     let mut facts = vec![
         ("lane", build.lane.to_string()),
         ("image", build.image.clone()),
@@ -99,6 +104,9 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
         ("attempt", build.attempt.to_string()),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    let place = |place| build.line.map_or_else(|| format!("{place}"), |line| format!("{place} of {line}"));
+    add("place in line", build.position.map(place));
+    add("ready", build.eta_seconds.map(|eta| human::about(eta * 1000)));
     add("expected to take", (!build.state.is_ended()).then(|| human::span(build.expected_seconds * 1000)));
     add("not before", build.not_before_ms.map(|at| human::ahead(at, now)));
     add("started", build.started_ms.or(build.claimed_ms).map(|at| human::ago(at, now)));
@@ -113,59 +121,8 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-async fn builds(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
-    let wanted = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let mut all: Vec<BuildView> = Vec::new();
-    let mut cursor: Option<String> = None;
-    // A page may come up short of what matches: entries that do not are read too.
-    for _ in 0..PAGES_MAX {
-        let mut query = vec![("limit", (wanted - all.len()).min(PAGE as usize).to_string())];
-        query.extend(args.state.map(|state| ("state", state.to_string())));
-        query.extend(args.lane.as_ref().map(|lane| ("lane", lane.to_string())));
-        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-        let page: BuildPage = client.get("v1/builds", &query).await?;
-        all.extend(page.builds);
-        cursor = page.cursor;
-        if cursor.is_none() || all.len() >= wanted {
-            break;
-        }
-    }
-    if output.is_json() {
-        for build in &all {
-            output.json(build);
-        }
-    } else if all.is_empty() {
-        output.talk("There are no such builds.");
-    } else {
-        let now = now(client).await;
-        let mut table = Table::new([
-            ("ID", Align::Left),
-            ("STATE", Align::Left),
-            ("PEOPLE", Align::Right),
-            ("ASKED", Align::Right),
-            ("LANE", Align::Left),
-            ("REF", Align::Left),
-        ]);
-        for build in &all {
-            table.row([
-                build.id.into(),
-                Cell::toned(build.state.word(), tone_of(build.state)),
-                build.people.into(),
-                human::ago(build.asked_ms, now).into(),
-                (&build.lane).into(),
-                build.reference.chars().take(12).collect::<String>().into(),
-            ]);
-        }
-        output.table(&table);
-    }
-    if cursor.is_some() {
-        output.talk(&format!("There are more than these {}; --limit shows more.", all.len()));
-    }
-    Ok(Exit::Good)
-}
-
 /// The queue's time; this machine's where the token may not look at the queue.
-async fn now(client: &Client) -> u64 {
+pub(super) async fn now(client: &Client) -> u64 {
     match client.get::<QueueView>("v1/queue", &[]).await {
         Ok(view) => view.totals.now_ms,
         Err(_) => u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
@@ -312,7 +269,7 @@ fn write_facts(facts: &[(&str, String)], output: Output) {
     }
 }
 
-fn tone_of(state: BuildState) -> Option<Tone> {
+pub(super) fn tone_of(state: BuildState) -> Option<Tone> {
     match state {
         BuildState::Succeeded => Some(Tone::Good),
         BuildState::Failed => Some(Tone::Bad),

@@ -7,7 +7,7 @@ use fairlane_common::{Priority, Repo};
 use fairlane_dispatcher::api::{BuildRequest, QueueView, RuleAnswer, RuleList};
 use reqwest::Method;
 
-use super::submit;
+use super::{bulk, submit};
 use crate::args::{LimitArgs, PatternText, Reach, Rule, StopArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
@@ -24,6 +24,9 @@ pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
         }
         Rule::Hold { pattern, stop, reach } => {
             let editor = Editor::open(reach, pattern.pattern).await?;
+            if stop.dry_run {
+                return bulk::touched(&editor.client, &editor.pattern, output).await;
+            }
             let stop = editor.stop(stop).await?;
             let said =
                 editor.said("takes requests, but starts nothing", &[("", stop.until)], stop.until_built);
@@ -107,6 +110,9 @@ async fn ban(
 ) -> Result<Exit> {
     let editor = Editor::open(reach, pattern.pattern.clone()).await?;
     let repo = if build { Some(repo_of(pattern)?) } else { None };
+    if stop.dry_run {
+        return bulk::touched(&editor.client, &editor.pattern, output).await;
+    }
     let stop = editor.stop(stop).await?;
     let until_built = stop.until_built;
     let said =
@@ -189,6 +195,9 @@ async fn limit(args: LimitArgs, output: Output) -> Result<Exit> {
         return end(&pattern, args.reach, output, "limit", clear).await;
     };
     let editor = Editor::open(args.reach, pattern).await?;
+    if args.dry_run {
+        return bulk::touched(&editor.client, &editor.pattern, output).await;
+    }
     let until = editor.until(args.lasts.as_deref(), args.until.as_deref()).await?;
     let each = if args.together {
         "together"

@@ -4,6 +4,7 @@ use anyhow::Result;
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
 
+use super::builds;
 use crate::args::Watch;
 use crate::client::Client;
 use crate::exit::Exit;
@@ -14,7 +15,8 @@ use crate::progress::Progress;
 /// Runs the command.
 pub(crate) async fn run(args: Watch, output: Output) -> Result<Exit> {
     let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
-    follow_to_end(&client, args.id, output).await
+    let id = builds::find(&client, &args.id).await?;
+    follow_to_end(&client, id, output).await
 }
 
 /// Shows a build until it ends, and says how the program is to end then.

@@ -1,10 +1,10 @@
-//! `fairlane workers`, `drain` and `cancel`.
+//! `fairlane workers` and `drain`.
 
 use anyhow::Result;
-use fairlane_dispatcher::api::{CancelAnswer, DrainAnswer, DrainBody, QueueView, WorkerList};
+use fairlane_dispatcher::api::{DrainAnswer, DrainBody, QueueView, WorkerList};
 use reqwest::Method;
 
-use crate::args::{Cancel, Drain, Workers};
+use crate::args::{Drain, Workers};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::human;
@@ -72,22 +72,6 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
         ));
     } else {
         output.talk(&format!("Worker {} takes builds again.", answer.id));
-    }
-    Ok(Exit::Good)
-}
-
-/// Runs `cancel`.
-pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
-    let query: Vec<(&str, String)> = args.reason.into_iter().map(|reason| ("reason", reason)).collect();
-    let answer: CancelAnswer =
-        client.send(Method::DELETE, &format!("v1/builds/{}", args.id), &query, None).await?;
-    if output.is_json() {
-        output.json(&answer);
-    } else if answer.stopping {
-        output.talk(&format!("Build {} is being stopped; it ends when its run is gone.", answer.id));
-    } else {
-        output.talk(&format!("Build {} is {}.", answer.id, answer.state));
     }
     Ok(Exit::Good)
 }

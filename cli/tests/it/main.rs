@@ -12,6 +12,7 @@ mod git;
 mod help;
 mod kube_rights;
 mod kubernetes;
+mod lists;
 mod operate;
 mod replay;
 mod secrets;

@@ -10,14 +10,18 @@ const MEMORY_PERCENT_MAX: u64 = 85;
 
 /// Judges the Redis at `url` by what it says of itself.
 pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
-    let version = info.get("redis_version").unwrap_or("of an unknown release");
+    // Valkey also says which release of Redis it is like.
+    let (name, version) = match info.get("valkey_version") {
+        Some(version) => ("Valkey", version),
+        None => ("Redis", info.get("redis_version").unwrap_or("of an unknown release")),
+    };
     match info.version() {
         Some(found) if found < VERSION_MIN => findings.error(
             "redis",
-            format!("{url} is Redis {version}"),
+            format!("{url} is {name} {version}"),
             format!("Fairlane needs Redis {}.{} or later: upgrade it.", VERSION_MIN.0, VERSION_MIN.1),
         ),
-        _ => findings.ok("redis", format!("{url} answers, Redis {version}")),
+        _ => findings.ok("redis", format!("{url} answers, {name} {version}")),
     }
     if info.get("role") == Some("slave") {
         findings.error(

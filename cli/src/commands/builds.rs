@@ -1,0 +1,169 @@
+//! Lists of builds, and a build by the beginning of its id.
+
+use anyhow::Result;
+use fairlane_common::build::BuildState;
+use fairlane_common::id::{BuildId, Lane};
+use fairlane_dispatcher::api::{BuildPage, BuildView};
+use futures::StreamExt;
+
+use super::queue::{PAGE, PAGES_MAX, now, tone_of};
+use crate::args::{BuildRef, Queue};
+use crate::client::Client;
+use crate::exit::{Exit, Stop};
+use crate::human;
+use crate::output::{Align, Cell, Output, Table};
+
+/// Builds in line whose place is asked for one by one, so that a long list stays quick.
+const PLACES_MAX: usize = 50;
+/// Of those, how many at once.
+const PLACES_AT_ONCE: usize = 8;
+/// Characters of a commit that are shown.
+const COMMIT: usize = 12;
+
+/// Which builds to list.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) state: Option<BuildState>,
+    pub(super) lane: Option<Lane>,
+    pub(super) limit: usize,
+}
+
+/// Builds page by page, and whether there are more.
+pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildView>, bool)> {
+    let mut all: Vec<BuildView> = Vec::new();
+    let mut cursor: Option<String> = None;
+    // A page may come up short of what matches: entries that do not are read too.
+    for _ in 0..PAGES_MAX {
+        let mut query = vec![("limit", (wanted.limit - all.len()).min(PAGE as usize).to_string())];
+        query.extend(wanted.state.map(|state| ("state", state.to_string())));
+        query.extend(wanted.lane.as_ref().map(|lane| ("lane", lane.to_string())));
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: BuildPage = client.get("v1/builds", &query).await?;
+        all.extend(page.builds);
+        cursor = page.cursor;
+        if cursor.is_none() || all.len() >= wanted.limit {
+            break;
+        }
+    }
+    Ok((all, cursor.is_some()))
+}
+
+/// The build that is meant, by its id or the beginning of it.
+pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
+    let text = build.as_str();
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let (all, is_cut) =
+        list(client, &Wanted { limit: (PAGE * PAGES_MAX) as usize, ..Wanted::default() }).await?;
+    let found: Vec<&BuildView> = all.iter().filter(|build| build.id.to_string().starts_with(text)).collect();
+    match found.as_slice() {
+        [one] if !is_cut => Ok(one.id),
+        [] => Err(Stop::usage(format!(
+            "no build has an id that begins with '{text}'; `fairlane queue --builds` lists those that are known"
+        ))
+        .into()),
+        [_] => Err(Stop::usage("there are too many builds to look for a part of an id; give it in full").into()),
+        [one, two, ..] => Err(Stop::usage(format!(
+            "{} builds have ids that begin with '{text}', such as {} and {}; give more of it",
+            found.len(),
+            one.id,
+            two.id
+        ))
+        .into()),
+    }
+}
+
+/// Runs `queue --builds`.
+pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let wanted = Wanted { state: args.state, lane: args.lane.clone(), limit };
+    let (mut all, more) = list(client, &wanted).await?;
+    if output.is_json() {
+        for build in &all {
+            output.json(build);
+        }
+    } else if all.is_empty() {
+        output.talk("There are no such builds.");
+    } else {
+        look_up_places(client, &mut all).await;
+        output.table(&table(&all, now(client).await));
+    }
+    if more {
+        output.talk(&format!("There are more than these {}; --limit shows more.", all.len()));
+    }
+    Ok(Exit::Good)
+}
+
+/// Lists do not say where builds in line stand: the first ones are asked for again.
+async fn look_up_places(client: &Client, all: &mut [BuildView]) {
+    let queued = all.iter_mut().filter(|build| build.state == BuildState::Queued).take(PLACES_MAX);
+    let asked = queued.map(|build| async move {
+        if let Ok(view) = client.get::<BuildView>(&format!("v1/builds/{}", build.id), &[]).await {
+            *build = view;
+        }
+    });
+    futures::stream::iter(asked).buffer_unordered(PLACES_AT_ONCE).collect::<Vec<()>>().await;
+}
+
+/// Builds as a table.
+pub(super) fn table(builds: &[BuildView], now: u64) -> Table {
+    let mut table = Table::new([
+        ("ID", Align::Left),
+        ("STATE", Align::Left),
+        ("PEOPLE", Align::Right),
+        ("ASKED", Align::Right),
+        ("LANE", Align::Left),
+        ("REF", Align::Left),
+        ("NOW", Align::Left),
+    ]);
+    for build in builds {
+        table.row([
+            build.id.into(),
+            Cell::toned(build.state.word(), tone_of(build.state)),
+            build.people.into(),
+            human::ago(build.asked_ms, now).into(),
+            (&build.lane).into(),
+            short(&build.reference).into(),
+            details(build, now).into(),
+        ]);
+    }
+    table
+}
+
+/// A commit's first characters; branches and tags are shown whole, for two may begin alike.
+fn short(reference: &str) -> &str {
+    let is_commit = matches!(reference.len(), 40 | 64) && reference.chars().all(|c| c.is_ascii_hexdigit());
+    if is_commit { &reference[..COMMIT] } else { reference }
+}
+
+/// What is most worth knowing of a build in its state.
+fn details(build: &BuildView, now: u64) -> String {
+    let reason = build.reason.as_deref().unwrap_or("no reason was given");
+    let since = |at: Option<u64>| at.map(|at| human::span(now.saturating_sub(at)));
+    match build.state {
+        BuildState::Queued => {
+            let place = build.position.map(|place| format!("place {place}"));
+            let eta = build.eta_seconds.map(|eta| format!("ready {}", human::about(eta * 1000)));
+            let retry =
+                build.not_before_ms.map(|at| format!("attempt {} {}", build.attempt, human::ahead(at, now)));
+            place.into_iter().chain(retry).chain(eta).collect::<Vec<_>>().join(", ")
+        }
+        BuildState::Starting | BuildState::Running | BuildState::Orphaned => {
+            let worker = build.worker.as_ref().map_or_else(String::new, |worker| format!("on {worker}"));
+            let ran = since(build.claimed_ms).map(|span| format!(" for {span}")).unwrap_or_default();
+            let note = build.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+            let takes = human::span(build.expected_seconds * 1000);
+            format!("{worker}{ran} of about {takes}{note}")
+        }
+        BuildState::Failed => {
+            let class = build.class.map(|class| format!("{class}, ")).unwrap_or_default();
+            let when = build.ended_ms.map(|at| human::ago(at, now)).unwrap_or_default();
+            format!("{class}{when}: {reason}")
+        }
+        BuildState::Succeeded => build.ended_ms.map(|at| human::ago(at, now)).unwrap_or_default(),
+        BuildState::Cancelled => {
+            format!("{}: {reason}", build.ended_ms.map(|at| human::ago(at, now)).unwrap_or_default())
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `fairlane cancel` and `retry`, of one build or of many, and what a rule would touch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use fairlane_common::build::BuildState;
+use fairlane_common::id::BuildId;
+use fairlane_common::rule::Pattern;
+use fairlane_dispatcher::api::{BuildRequest, BuildView, CancelAnswer};
+use reqwest::Method;
+
+use super::builds::{self, Wanted};
+use super::queue::{PAGE, PAGES_MAX, now};
+use super::submit;
+use crate::args::{Cancel, Retry};
+use crate::client::Client;
+use crate::exit::{Exit, Stop};
+use crate::human;
+use crate::output::{Output, Tone};
+
+/// Most builds that one command looks at.
+const LOOKED_AT: usize = (PAGE * PAGES_MAX) as usize;
+
+/// Runs `cancel`.
+pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let query: Vec<(&str, String)> = args.reason.into_iter().map(|reason| ("reason", reason)).collect();
+    if let Some(id) = &args.id {
+        let id = builds::find(&client, id).await?;
+        if args.dry_run {
+            let build: BuildView = client.get(&format!("v1/builds/{id}"), &[]).await?;
+            return Ok(would(&client, &[build], "cancelled", output).await);
+        }
+        return cancel_one(&client, id, &query, output).await.map(|()| Exit::Good);
+    }
+    let wanted = Wanted { state: args.state, lane: args.lane, limit: LOOKED_AT };
+    let (mut found, more) = builds::list(&client, &wanted).await?;
+    found.retain(|build| !build.state.is_ended());
+    if args.dry_run {
+        return Ok(would(&client, &found, "cancelled", output).await);
+    }
+    for build in &found {
+        cancel_one(&client, build.id, &query, output).await?;
+    }
+    summary(found.len(), "cancelled", more, output);
+    Ok(Exit::Good)
+}
+
+async fn cancel_one(client: &Client, id: BuildId, query: &[(&str, String)], output: Output) -> Result<()> {
+    let answer: CancelAnswer = client.send(Method::DELETE, &format!("v1/builds/{id}"), query, None).await?;
+    if output.is_json() {
+        output.json(&answer);
+    } else if answer.stopping {
+        output.talk(&format!("Build {id} is being stopped; it ends when its run is gone."));
+    } else if answer.state == BuildState::Cancelled {
+        output.talk(&format!("Build {id} is cancelled."));
+    } else {
+        output.talk(&format!("Build {id} had ended before: it {}.", answer.state));
+    }
+    Ok(())
+}
+
+/// Runs `retry`.
+pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let since = args.since.as_deref().map(human::parse_span).transpose()?;
+    let (found, more) = if let Some(id) = &args.id {
+        let id = builds::find(&client, id).await?;
+        let build: BuildView = client.get(&format!("v1/builds/{id}"), &[]).await?;
+        if build.state != BuildState::Failed {
+            return Err(Stop::usage(format!("build {id} has not failed: it is {}", build.state)).into());
+        }
+        (vec![build], false)
+    } else {
+        let wanted = Wanted { lane: args.lane, limit: LOOKED_AT, ..Wanted::default() };
+        let (all, more) = builds::list(&client, &wanted).await?;
+        let oldest = match since {
+            Some(span) => {
+                now(&client).await.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+            }
+            None => 0,
+        };
+        let mut latest = latest_of_each_image(all);
+        latest.retain(|build| {
+            build.state == BuildState::Failed
+                && build.ended_ms.is_some_and(|at| at >= oldest)
+                && args.class.is_none_or(|class| build.class == Some(class))
+        });
+        (latest, more)
+    };
+    if args.dry_run {
+        return Ok(would(&client, &found, "built again", output).await);
+    }
+    for build in &found {
+        let answer = submit::ask(&client, &request(build)).await?;
+        if output.is_json() {
+            output.json(&answer);
+        } else {
+            output
+                .talk(&format!("Build {} of {} is asked for again, as {}.", build.id, build.lane, answer.id));
+        }
+    }
+    summary(found.len(), "asked for again", more, output);
+    Ok(Exit::Good)
+}
+
+/// The latest build of each image: a failure that was followed by another build is over.
+fn latest_of_each_image(all: Vec<BuildView>) -> Vec<BuildView> {
+    let mut latest: BTreeMap<String, BuildView> = BTreeMap::new();
+    for build in all {
+        match latest.get(&build.image) {
+            Some(other) if other.id > build.id => {}
+            _ => drop(latest.insert(build.image.clone(), build)),
+        }
+    }
+    let mut builds: Vec<BuildView> = latest.into_values().collect();
+    builds.sort_by_key(|build| build.id);
+    builds
+}
+
+fn request(build: &BuildView) -> BuildRequest {
+    BuildRequest {
+        repo: build.repo.clone(),
+        reference: build.reference.clone(),
+        image: build.image.clone(),
+        name: build.name.clone().unwrap_or_default(),
+        priority: build.priority,
+        repo2docker_args: build.repo2docker_args.clone().unwrap_or_default(),
+        push: build.push.unwrap_or_default(),
+        labels: build.labels.clone().unwrap_or_default(),
+        secrets: None,
+        force: true,
+        override_ban: false,
+    }
+}
+
+/// What a rule of this pattern would touch now.
+pub(super) async fn touched(client: &Client, pattern: &Pattern, output: Output) -> Result<Exit> {
+    let lane = pattern.is_lane().then(|| pattern.as_str().parse()).transpose()?;
+    let (mut found, _) =
+        builds::list(client, &Wanted { lane, limit: LOOKED_AT, ..Wanted::default() }).await?;
+    found.retain(|build| !build.state.is_ended() && pattern.matches(&build.lane));
+    Ok(would(client, &found, "touched", output).await)
+}
+
+/// Lists what something would be done to.
+async fn would(client: &Client, found: &[BuildView], done: &str, output: Output) -> Exit {
+    if output.is_json() {
+        for build in found {
+            output.json(build);
+        }
+        return Exit::Good;
+    }
+    if !found.is_empty() {
+        output.table(&builds::table(found, now(client).await));
+    }
+    let lanes: BTreeSet<&str> = found.iter().map(|build| build.lane.as_str()).collect();
+    let count = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+    output.talk(&format!(
+        "Nothing was changed: {} in {} would be {done}.",
+        count(found.len(), "build"),
+        count(lanes.len(), "lane")
+    ));
+    Exit::Good
+}
+
+fn summary(count: usize, done: &str, more: bool, output: Output) {
+    if output.is_json() {
+        return;
+    }
+    let builds = if count == 1 { "1 build was".to_owned() } else { format!("{count} builds were") };
+    output.talk(&format!("{builds} {done}."));
+    if more {
+        let text = "There are more builds than one command looks at: run it again.";
+        output.talk(&output.paint_talk(Tone::Warning, text));
+    }
+}

@@ -1,0 +1,189 @@
+//! `fairlane events` and `audit`: what happened lately.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::Result;
+use fairlane_common::id::BuildId;
+use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
+
+use super::queue::{PAGE, tone_of};
+use crate::args::{Audit, Events};
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::human;
+use crate::output::{Align, Cell, Colors, Output, Table, clean};
+
+/// How often `events -f` asks for new ones.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs `events`.
+pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let since = human::parse_span(&args.since)?;
+    let limit = args.limit as usize;
+    let (mut all, more) = changes(&client, &args, format!("{}s", since.as_secs().max(1)), limit).await?;
+    all.reverse();
+    if more {
+        output.talk(&format!("There were more than these {limit}; --limit shows more."));
+    }
+    if output.is_json() || args.follow {
+        all.iter().for_each(|change| write_change(change, output));
+    } else if all.is_empty() {
+        output.talk(&format!("Nothing happened within {}.", args.since));
+    } else {
+        output.table(&change_table(&all));
+    }
+    if !args.follow {
+        return Ok(Exit::Good);
+    }
+    tokio::select! {
+        end = follow(&client, &args, all, output) => end,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+/// Shows what comes; each change once, though two may bear one time.
+async fn follow(client: &Client, args: &Events, shown: Vec<ChangeView>, output: Output) -> Result<Exit> {
+    let mut latest = shown.last().map_or(super::queue::now(client).await, |change| change.at_ms);
+    let mut seen: HashSet<(BuildId, u64)> = shown.iter().map(|change| (change.build, change.seq)).collect();
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let since = latest.saturating_sub(1).to_string();
+        let (mut all, _) = changes(client, args, since, usize::MAX).await?;
+        all.reverse();
+        let known = std::mem::take(&mut seen);
+        for change in &all {
+            if !known.contains(&(change.build, change.seq)) {
+                write_change(change, output);
+            }
+            latest = latest.max(change.at_ms);
+            seen.insert((change.build, change.seq));
+        }
+        if all.is_empty() {
+            seen = known;
+        }
+    }
+}
+
+/// Changes, newest first, and whether there are more than `limit`.
+async fn changes(
+    client: &Client,
+    args: &Events,
+    since: String,
+    limit: usize,
+) -> Result<(Vec<ChangeView>, bool)> {
+    let mut all: Vec<ChangeView> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query = vec![("since", since.clone()), ("limit", page(limit, all.len()))];
+        query.extend(args.lane.as_ref().map(|lane| ("lane", lane.to_string())));
+        query.extend(args.worker.as_ref().map(|worker| ("worker", worker.to_string())));
+        query.extend(args.state.map(|state| ("state", state.to_string())));
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: ChangePage = client.get("v1/activity", &query).await?;
+        all.extend(page.changes);
+        cursor = page.cursor;
+        if cursor.is_none() || all.len() >= limit {
+            return Ok((all, cursor.is_some()));
+        }
+    }
+}
+
+fn page(limit: usize, have: usize) -> String {
+    limit.saturating_sub(have).clamp(1, PAGE as usize).to_string()
+}
+
+/// One change on a line of its own.
+fn write_change(change: &ChangeView, output: Output) {
+    if output.is_json() {
+        return output.json(change);
+    }
+    let about = about(change);
+    let state = change.state.word();
+    output.data(&format!(
+        "{}  {state:<9}  {}  {}  {about}",
+        human::moment(change.at_ms),
+        change.build,
+        change.lane
+    ));
+}
+
+fn change_table(all: &[ChangeView]) -> Table {
+    let mut table = Table::new([
+        ("TIME", Align::Right),
+        ("STATE", Align::Left),
+        ("ID", Align::Left),
+        ("LANE", Align::Left),
+        ("WHY", Align::Left),
+    ]);
+    for change in all {
+        table.row([
+            human::moment(change.at_ms).into(),
+            Cell::toned(change.state.word(), tone_of(change.state)),
+            change.build.into(),
+            (&change.lane).into(),
+            about(change).into(),
+        ]);
+    }
+    table
+}
+
+fn about(change: &ChangeView) -> String {
+    let worker = change.worker.as_ref().map(|worker| format!("on {worker}"));
+    let class = change.class.map(|class| class.to_string());
+    let reason = change.reason.as_ref().map(|reason| clean(reason, Colors::Drop));
+    worker.into_iter().chain(class).chain(reason).collect::<Vec<_>>().join(", ")
+}
+
+/// Runs `audit`.
+pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
+    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let since = human::parse_span(&args.since)?;
+    let limit = args.limit as usize;
+    let mut all: Vec<ActView> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query =
+            vec![("since", format!("{}s", since.as_secs().max(1))), ("limit", page(limit, all.len()))];
+        query.extend(args.by.clone().map(|by| ("by", by)));
+        query.extend(args.act.clone().map(|act| ("act", act)));
+        query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+        let page: ActPage = client.get("v1/audit", &query).await?;
+        all.extend(page.acts);
+        cursor = page.cursor;
+        if cursor.is_none() || all.len() >= limit {
+            break;
+        }
+    }
+    all.reverse();
+    if cursor.is_some() {
+        output.talk(&format!("There were more than these {limit}; --limit shows more."));
+    }
+    if output.is_json() {
+        all.iter().for_each(|act| output.json(act));
+        return Ok(Exit::Good);
+    }
+    if all.is_empty() {
+        output.talk(&format!("No operator did anything within {}.", args.since));
+        return Ok(Exit::Good);
+    }
+    let mut table = Table::new([
+        ("TIME", Align::Right),
+        ("BY", Align::Left),
+        ("ACT", Align::Left),
+        ("WHAT", Align::Left),
+        ("DETAIL", Align::Left),
+    ]);
+    for act in &all {
+        table.row([
+            human::moment(act.at_ms).into(),
+            (&act.by).into(),
+            (&act.act).into(),
+            (&act.what).into(),
+            (&act.detail).into(),
+        ]);
+    }
+    output.table(&table);
+    Ok(Exit::Good)
+}
