@@ -15,6 +15,7 @@
 
 mod args;
 mod backoff;
+mod blind;
 mod boot_time;
 mod build_end;
 mod build_start;

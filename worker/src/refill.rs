@@ -74,7 +74,8 @@ pub(crate) async fn find_on(worker: Arc<Worker>) {
             () = tokio::time::sleep_until(next) => {}
             () = worker.refill.notified() => {}
         }
-        let pause = if worker.draining.is_cancelled() { None } else { find(&worker).await };
+        let idle = worker.draining.is_cancelled() || worker.executor.blind().is_some();
+        let pause = if idle { None } else { find(&worker).await };
         next = Instant::now() + pause.unwrap_or_else(|| jittered(LOOK_EVERY));
     }
 }

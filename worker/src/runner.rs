@@ -24,7 +24,7 @@ use crate::executor::{self, Executor};
 use crate::registry::{Registry, Wanted};
 use crate::settings::Settings;
 use crate::standstill::Standstill;
-use crate::{drain, heartbeat, refill};
+use crate::{blind, drain, heartbeat, refill};
 
 /// How often the queue is looked at without a hint: the net under lost ones.
 const POLL: Duration = Duration::from_secs(5);
@@ -132,6 +132,7 @@ pub async fn run(
     let executor = Arc::clone(&worker.executor);
     duties.spawn(async move { executor.tend().await });
     duties.spawn(refill::find_on(Arc::clone(&worker)));
+    duties.spawn(blind::hand_over_on(Arc::clone(&worker)));
     let mut failed = false;
     tokio::select! {
         () = claim_on(&worker) => {}
@@ -157,7 +158,8 @@ async fn claim_on(worker: &Arc<Worker>) {
         let free = worker.executor.may_start(worker.registry.free());
         let orphans = worker.orphans.swap(false, Ordering::Relaxed);
         // A token that was taken by a worker without room must go on: the script passes it on.
-        if free > 0 || orphans || token_unused {
+        // What cannot be seen is not adopted: heartbeats tell of orphans again.
+        if (free > 0 || orphans || token_unused) && worker.executor.blind().is_none() {
             claim(worker, free).await;
         }
         changes.mark_unchanged();

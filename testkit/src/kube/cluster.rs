@@ -1,7 +1,7 @@
 //! The fake cluster, as tests hold it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl ClusterBuilder {
         };
         cluster.add_namespace("default");
         cluster.add_namespace(&cluster.namespace);
-        cluster.write_kubeconfig();
+        cluster.write_kubeconfig("kubeconfig", &cluster.token);
         for node in if self.nodes.is_empty() { vec![Node::named("node-1")] } else { self.nodes } {
             cluster.add_node(&node);
         }
@@ -115,6 +115,17 @@ impl Cluster {
     /// A kubeconfig of the account that may what a worker needs, in the namespace of its own.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
+    }
+
+    /// Another kubeconfig of that account, with a token of its own; the same name again replaces it.
+    pub fn kubeconfig_with(&self, name: &str, token: &str) -> PathBuf {
+        self.shared.rights.accept(token);
+        self.write_kubeconfig(name, token)
+    }
+
+    /// A token of that account expires: it gets 401 from now on. Streams that are open go on.
+    pub fn token_expires(&self, token: &str) {
+        self.shared.rights.refuse(token);
     }
 
     /// The token of that account.
@@ -322,19 +333,20 @@ impl Cluster {
         self.shared.counters.all()
     }
 
-    fn write_kubeconfig(&self) {
+    fn write_kubeconfig(&self, name: &str, token: &str) -> PathBuf {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "fake",
             "clusters": [{ "name": "fake", "cluster": { "server": self.url() } }],
-            "users": [{ "name": "worker", "user": { "token": self.token } }],
+            "users": [{ "name": "worker", "user": { "token": token } }],
             "contexts": [{ "name": "fake", "context":
                 { "cluster": "fake", "user": "worker", "namespace": self.namespace } }],
         });
         // JSON is YAML.
-        let path: &Path = &self.kubeconfig();
-        if let Err(error) = std::fs::write(path, config.to_string()) {
+        let path = self.folder.join(name);
+        if let Err(error) = std::fs::write(&path, config.to_string()) {
             panic!("cannot write {}: {error}", path.display());
         }
+        path
     }
 }
 

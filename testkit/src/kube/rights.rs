@@ -46,14 +46,16 @@ pub(super) enum User {
 pub(super) struct Rights {
     namespace: String,
     admin: String,
-    worker: String,
+    /// The tokens of the worker's account that are good.
+    workers: Mutex<BTreeSet<String>>,
     allowed: Mutex<BTreeSet<String>>,
 }
 
 impl Rights {
     pub(super) fn new(namespace: &str, admin: String, worker: String) -> Self {
         let allowed = NAMESPACED.iter().chain(&CLUSTER).map(|&right| right.to_owned()).collect();
-        Self { namespace: namespace.to_owned(), admin, worker, allowed: Mutex::new(allowed) }
+        let workers = Mutex::new([worker].into());
+        Self { namespace: namespace.to_owned(), admin, workers, allowed: Mutex::new(allowed) }
     }
 
     /// Who shows this token; nobody for a wrong one.
@@ -61,9 +63,23 @@ impl Rights {
         match token {
             None => Some(User::Anonymous),
             Some(token) if token == self.admin => Some(User::Admin),
-            Some(token) if token == self.worker => Some(User::Worker),
+            Some(token) if self.workers().contains(token) => Some(User::Worker),
             Some(_) => None,
         }
+    }
+
+    /// A token of the worker's account is good from now on.
+    pub(super) fn accept(&self, token: &str) {
+        self.workers().insert(token.to_owned());
+    }
+
+    /// It has expired.
+    pub(super) fn refuse(&self, token: &str) {
+        self.workers().remove(token);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn name(&self, user: User) -> String {

@@ -18,6 +18,9 @@ use crate::boot_time::BootTime;
 use crate::settings::Settings;
 pub use crate::supervisor::{Exit, StopCause};
 
+/// How the reason of a pause begins where the runs cannot be seen.
+pub(crate) const BLIND: &str = "it cannot see its pods: ";
+
 /// What a run is made from.
 pub struct RunSpec<'a> {
     /// The build.
@@ -121,6 +124,12 @@ pub trait Executor: Send + Sync {
 
     /// Why no run can be started at present, in words for people.
     fn paused(&self) -> Option<String> {
+        None
+    }
+
+    /// For how long it has not been able to see its runs, where that is so: nothing is adopted meanwhile, and others
+    /// that see may have them.
+    fn blind(&self) -> Option<Duration> {
         None
     }
 

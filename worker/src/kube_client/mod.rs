@@ -1,18 +1,18 @@
 //! The way to a Kubernetes cluster, and sentences for when there is none.
 
 mod expiry;
+mod origin;
 mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use self::expiry::{Expiry, expiry};
-use self::proxy::proxy_for;
+use self::origin::{Origin, files_of, fingerprint};
 use crate::pod::hex;
 
 /// How long a connection may take; a build waits for nothing longer than that.
@@ -33,6 +33,12 @@ pub struct Cluster {
     url: String,
     source: String,
     expiry: Option<Expiry>,
+    origin: Origin,
+    /// The namespace and the id that replace what the description says.
+    given: (Option<String>, Option<String>),
+    /// The files of the description, and a hash of what they held.
+    files: Vec<PathBuf>,
+    read: u64,
 }
 
 impl Cluster {
@@ -43,28 +49,7 @@ impl Cluster {
     /// # Errors
     /// There is none, or its description cannot be taken; the sentence says what to do.
     pub async fn find(namespace: Option<&str>, id: Option<&str>) -> Result<Self> {
-        let variable = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty());
-        let (config, source) = if let Some(files) = &variable {
-            let source = format!("the kubeconfig {}", Path::new(files).display());
-            let kubeconfig = Kubeconfig::read().map_err(|error| unreadable(error, &source))?;
-            (of_kubeconfig(kubeconfig, &source).await?, source)
-        } else if let Some(file) = home_kubeconfig() {
-            let source = format!("the kubeconfig {}", file.display());
-            let kubeconfig = Kubeconfig::read_from(&file).map_err(|error| unreadable(error, &source))?;
-            (of_kubeconfig(kubeconfig, &source).await?, source)
-        } else if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-            let config = Config::incluster().context(
-                "this process runs in a cluster, but without a service account's token; set \
-                 automountServiceAccountToken in its pod, or KUBECONFIG",
-            )?;
-            (config, "this pod's service account".to_owned())
-        } else {
-            bail!(
-                "no way to a Kubernetes cluster is configured: KUBECONFIG is not set, there is no \
-                 ~/.kube/config, and this process is not a pod; set KUBECONFIG to the path of a kubeconfig"
-            );
-        };
-        Self::of_config(config, source, namespace, id)
+        Self::of_origin(Origin::find()?, namespace, id).await
     }
 
     /// The cluster of one kubeconfig.
@@ -72,17 +57,38 @@ impl Cluster {
     /// # Errors
     /// As for [`Self::find`].
     pub async fn of_file(file: &Path, namespace: Option<&str>, id: Option<&str>) -> Result<Self> {
-        let source = format!("the kubeconfig {}", file.display());
-        let kubeconfig = Kubeconfig::read_from(file).map_err(|error| unreadable(error, &source))?;
-        Self::of_config(of_kubeconfig(kubeconfig, &source).await?, source, namespace, id)
+        Self::of_origin(Origin::File(file.to_owned()), namespace, id).await
     }
 
-    fn of_config(
-        mut config: Config,
-        source: String,
-        namespace: Option<&str>,
-        id: Option<&str>,
-    ) -> Result<Self> {
+    /// The same cluster by a description that is read anew: its credentials may have been renewed.
+    ///
+    /// # Errors
+    /// As for [`Self::find`]; and it describes another cluster or namespace now.
+    pub async fn again(&self) -> Result<Self> {
+        let (namespace, id) = (self.given.0.as_deref(), self.given.1.as_deref());
+        let again = Self::of_origin(self.origin.clone(), namespace, id).await?;
+        ensure!(
+            again.place() == self.place(),
+            "{} names another cluster or namespace now ({}, not {}): restart the worker to build there",
+            self.source,
+            again.place(),
+            self.place(),
+        );
+        Ok(again)
+    }
+
+    /// Whether the files that it was described by have changed.
+    pub fn has_changed(&self) -> bool {
+        fingerprint(&self.files) != self.read
+    }
+
+    async fn of_origin(origin: Origin, namespace: Option<&str>, id: Option<&str>) -> Result<Self> {
+        let source = origin.source();
+        let files = origin.files();
+        // Before they are read: a change in between is seen as one.
+        let read = fingerprint(&files);
+        let mut config = origin.config().await?;
+        let given = (namespace.map(str::to_owned), id.map(str::to_owned));
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // Whoever calls repeats: only it knows whether a change is still to be made then.
         config.default_retry = false;
@@ -90,9 +96,12 @@ impl Cluster {
         let id = id.map_or_else(|| id_of(&config), str::to_owned);
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let expiry = expiry(&config.auth_info);
+        let also = files_of(&config, &origin);
+        let read = if also.is_empty() { read } else { fingerprint(&[&files[..], &also[..]].concat()) };
+        let files = [files, also].concat();
         let client = Client::try_from(config)
             .map_err(|error| anyhow!("{source} cannot be used: {}", in_full(&error)))?;
-        Ok(Self { client, namespace, id, url, source, expiry })
+        Ok(Self { client, namespace, id, url, source, expiry, origin, given, files, read })
     }
 
     /// Where runs in it live: only workers of the same place can adopt them.
@@ -211,48 +220,6 @@ fn id_of(config: &Config) -> String {
         _ => digest(&SHA256, config.cluster_url.to_string().as_bytes()),
     };
     hex(hash.as_ref())[..ID_DIGITS].to_owned()
-}
-
-fn home_kubeconfig() -> Option<PathBuf> {
-    let file = PathBuf::from(std::env::var_os("HOME")?).join(".kube/config");
-    file.exists().then_some(file)
-}
-
-async fn of_kubeconfig(kubeconfig: Kubeconfig, source: &str) -> Result<Config> {
-    let has_proxy = kubeconfig
-        .clusters
-        .iter()
-        .filter_map(|named| named.cluster.as_ref())
-        .any(|cluster| cluster.proxy_url.as_ref().is_some_and(|proxy| !proxy.is_empty()));
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(|error| unreadable(error, source))?;
-    if !has_proxy {
-        // The client takes any HTTPS_PROXY, and compares NO_PROXY with the proxy itself.
-        let variable = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok());
-        let (https, no) = (variable(["HTTPS_PROXY", "https_proxy"]), variable(["NO_PROXY", "no_proxy"]));
-        let host = config.cluster_url.host().unwrap_or_default();
-        let proxy = proxy_for(host, https.as_deref(), no.as_deref());
-        config.proxy_url = proxy.map(|proxy| proxy.parse()).transpose().context("HTTPS_PROXY")?;
-    }
-    Ok(config)
-}
-
-/// What is wrong with a kubeconfig.
-#[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
-fn unreadable(error: KubeconfigError, source: &str) -> anyhow::Error {
-    match &error {
-        KubeconfigError::ReadConfig(why, _) if why.kind() == std::io::ErrorKind::NotFound => {
-            anyhow!("{source} does not exist; set KUBECONFIG to one that does")
-        }
-        KubeconfigError::CurrentContextNotSet => {
-            anyhow!("{source} has no current context: choose one with `kubectl config use-context NAME`")
-        }
-        KubeconfigError::LoadContext(name) => {
-            anyhow!("{source} has no context '{name}', which it names as the current one")
-        }
-        KubeconfigError::LoadClusterOfContext(name) => anyhow!("{source} has no cluster '{name}'"),
-        _ => anyhow!("{source} cannot be taken: {}", in_full(&error)),
-    }
 }
 
 /// An error with all that lies under it, each part once.

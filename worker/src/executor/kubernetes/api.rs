@@ -1,6 +1,7 @@
 //! Calls to the Kubernetes API, each with a limit, and what their answers mean. Whoever calls
 //! repeats: only it knows for how long, and what must still be true then.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -16,6 +17,7 @@ use kube::client::Body;
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 pub(super) use super::api_error::{ApiError, Refusal, Result};
 use super::api_error::{away, chain, classify, too_late};
@@ -35,7 +37,10 @@ type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Er
 
 /// The way to the API, in one namespace.
 pub(super) struct Api {
-    client: kube::Client,
+    /// Another one once the credentials were renewed.
+    client: Mutex<kube::Client>,
+    /// How often the credentials were refused.
+    refused: watch::Sender<u64>,
     namespace: String,
     pods: Request,
     secrets: Request,
@@ -62,7 +67,18 @@ impl Api {
     pub(super) fn new(client: kube::Client, namespace: &str) -> Self {
         let path = |kind: &str| Request::new(format!("/api/v1/namespaces/{namespace}/{kind}"));
         let (pods, secrets, events) = (path("pods"), path("secrets"), path("events"));
-        Self { client, namespace: namespace.to_owned(), pods, secrets, events }
+        let (client, refused) = (Mutex::new(client), watch::Sender::default());
+        Self { client, refused, namespace: namespace.to_owned(), pods, secrets, events }
+    }
+
+    /// Speaks with other credentials from now on.
+    pub(super) fn set_client(&self, client: kube::Client) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    /// Tells when the credentials were refused.
+    pub(super) fn refused(&self) -> watch::Receiver<u64> {
+        self.refused.subscribe()
     }
 
     /// The pod as it is, not as a cache remembers it.
@@ -231,8 +247,12 @@ impl Api {
         let request = request.map_err(|error| {
             ApiError::Refused(Refusal { message: error.to_string(), ..Refusal::default() })
         })?;
-        let response = self.client.send(request.map(Body::from)).await.map_err(|error| away(&error))?;
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let response = client.send(request.map(Body::from)).await.map_err(|error| away(&error))?;
         let code = response.status().as_u16();
+        if code == 401 {
+            self.refused.send_modify(|count| *count += 1);
+        }
         if (200..300).contains(&code) {
             return Ok(response);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use fairlane_common::{Build, Queue};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::api::{Api, ApiError};
@@ -32,7 +33,11 @@ pub(super) struct Cluster {
     pub(super) settings: PodSettings,
     pub(super) nodes: Nodes,
     /// The way to it, which knows how to speak of it.
-    way: kube_client::Cluster,
+    way: Mutex<kube_client::Cluster>,
+    namespace: String,
+    place: String,
+    /// The credentials are new: what waits may try again.
+    pub(super) news: Notify,
     /// Whose pods and Secrets are one's own.
     owner: Mutex<Owner>,
     /// Selects the pods of this installation.
@@ -108,14 +113,29 @@ impl Cluster {
             queue: queue.clone(),
             settings: settings.pods.clone(),
             nodes: Nodes::default(),
+            news: Notify::new(),
             owner: Mutex::new(Owner::new(&settings.pods.installation)),
             selector: pod::selector(&settings.pods),
             keep: settings.keep_pods,
             held: Arc::default(),
             events: EventsRight::default(),
             mark_denied: AtomicBool::new(false),
-            way,
+            namespace: way.namespace.clone(),
+            place: way.place(),
+            way: Mutex::new(way),
         }
+    }
+
+    /// The way to it, by the latest credentials.
+    pub(super) fn way(&self) -> kube_client::Cluster {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes another way to the same cluster.
+    pub(super) fn set_way(&self, way: kube_client::Cluster) {
+        self.api.set_client(way.client.clone());
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+        self.news.notify_one();
     }
 
     pub(super) async fn connect(settings: &Settings, queue: &Queue) -> Result<Self> {
@@ -123,8 +143,8 @@ impl Cluster {
         let way = kube_client::Cluster::find(pods.namespace.as_deref(), pods.cluster.as_deref()).await?;
         let cluster = Self::new(way, settings, queue);
         cluster.check().await?;
-        let (url, place) = (cluster.way.url(), cluster.place());
-        tracing::info!(url, place, "builds run as pods");
+        let (way, place) = (cluster.way(), cluster.place());
+        tracing::info!(url = way.url(), place, "builds run as pods");
         Ok(cluster)
     }
 
@@ -137,7 +157,7 @@ impl Cluster {
             match self.api.list_pods(&self.selector).await {
                 Ok((there, _)) => break there,
                 Err(error) if error.passes() && Instant::now() < give_up => {
-                    tracing::warn!(%error, url = self.way.url(), "waiting for the cluster");
+                    tracing::warn!(%error, url = self.way().url(), "waiting for the cluster");
                     backoff.pause().await;
                 }
                 Err(error) => bail!("{}", self.explain(&error)),
@@ -146,9 +166,9 @@ impl Cluster {
         self.settle_owner(&there).await?;
         self.ask_for_the_right_to_mark().await;
         // For people only: without Redis they are not told.
-        let workers = self.queue.workers().await.unwrap_or_default();
+        let (way, workers) = (self.way(), self.queue.workers().await.unwrap_or_default());
         if let Some((id, why)) =
-            workers.iter().find_map(|other| Some((&other.id, self.way.stranger(&other.place)?)))
+            workers.iter().find_map(|other| Some((&other.id, way.stranger(&other.place)?)))
         {
             tracing::warn!("the builds of the worker {id} cannot be taken over from here: {why}");
         }
@@ -165,7 +185,7 @@ impl Cluster {
     }
 
     pub(super) fn namespace(&self) -> &str {
-        &self.way.namespace
+        &self.namespace
     }
 
     /// The names that the pod of a build's run may have.
@@ -175,7 +195,7 @@ impl Cluster {
 
     /// Where its runs live.
     pub(super) fn place(&self) -> String {
-        self.way.place()
+        self.place.clone()
     }
 
     pub(super) fn hold(&self, name: &str) -> Held {
@@ -206,7 +226,7 @@ impl Cluster {
 
     /// What an operator has to change after a refusal.
     pub(super) fn explain(&self, error: &ApiError) -> String {
-        let namespace = &self.way.namespace;
+        let namespace = &self.namespace;
         let ApiError::Refused(refusal) = error else { return error.to_string() };
         let message = refusal.message.trim();
         if refusal.causes.iter().any(|cause| cause == "NamespaceTerminating") {
@@ -215,7 +235,7 @@ impl Cluster {
         match refusal.code {
             401 => {
                 let status = kube::core::Status { code: 401, ..kube::core::Status::default() };
-                self.way.explain(&kube::Error::Api(status.boxed()))
+                self.way().explain(&kube::Error::Api(status.boxed()))
             }
             403 if message.contains("violates PodSecurity") => format!(
                 "the namespace {namespace} does not admit build pods: label it pod-security.kubernetes.io/enforce=privileged, or change the pod template ({message})"

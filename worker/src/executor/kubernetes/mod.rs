@@ -13,6 +13,7 @@ mod api;
 mod api_error;
 mod cluster;
 mod create;
+mod credentials;
 mod cutter;
 mod follow;
 mod gate;
@@ -26,6 +27,7 @@ mod sync;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -35,7 +37,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::cluster::Cluster;
 use self::run::{Begin, PodRun};
-use super::{Executor, FoundRun, Run, RunSpec};
+use super::{BLIND, Executor, FoundRun, Run, RunSpec};
 use crate::pod::CONTAINER;
 use crate::settings::Settings;
 
@@ -76,7 +78,12 @@ impl Executor for KubernetesExecutor {
     }
 
     fn paused(&self) -> Option<String> {
-        self.cluster.gate.reason()
+        let blind = self.cluster.pods.away().borrow().clone();
+        blind.map(|(_, why)| format!("{BLIND}{why}")).or_else(|| self.cluster.gate.reason())
+    }
+
+    fn blind(&self) -> Option<Duration> {
+        self.cluster.pods.away().borrow().as_ref().map(|(since, _)| since.elapsed())
     }
 
     fn may_start(&self, free: usize) -> usize {
@@ -103,6 +110,7 @@ impl Executor for KubernetesExecutor {
             janitor::sweep_secrets_on(&self.cluster),
             nodes::look_on(&self.cluster),
             owner::keep_on(&self.cluster),
+            credentials::keep_on(&self.cluster),
         );
     }
 }

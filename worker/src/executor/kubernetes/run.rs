@@ -274,7 +274,7 @@ impl Driver {
         loop {
             let orders = self.heed();
             if orders.hand_over {
-                let lost = RunEvent::Lost("its worker ended before its pod was created".to_owned());
+                let lost = RunEvent::Lost("its worker gave it up before its pod was created".to_owned());
                 return Err(if made { RunEvent::HandedOver } else { lost });
             }
             if orders.stop.is_some() && !made {

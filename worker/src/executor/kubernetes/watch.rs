@@ -90,7 +90,10 @@ async fn failed(cluster: &Cluster, error: &ApiError, pause: &mut Duration) {
         ApiError::Busy(..) => {}
     }
     tracing::debug!(error = text, "the build pods cannot be watched");
-    tokio::time::sleep(next_pause(pause).max(error.wait())).await;
+    tokio::select! {
+        () = tokio::time::sleep(next_pause(pause).max(error.wait())) => {}
+        () = cluster.news.notified() => {}
+    }
 }
 
 fn note_back(cluster: &Cluster) {
@@ -113,10 +116,16 @@ async fn follow(cluster: &Cluster, version: &mut String) -> Over {
         Err(error) => return Over::Failed(error),
     };
     note_back(cluster);
+    let mut refused = cluster.api.refused();
     let mut stream = std::pin::pin!(stream);
     let mut buffer = Vec::new();
     loop {
-        match tokio::time::timeout(IDLE, stream.next()).await {
+        let next = tokio::select! {
+            next = tokio::time::timeout(IDLE, stream.next()) => next,
+            // A stream outlives the credentials that it was opened with; what it shows can no longer be acted on.
+            _ = refused.changed() => return Over::Expired,
+        };
+        match next {
             Ok(Some(Ok(bytes))) => buffer.extend(bytes),
             Ok(Some(Err(error))) => {
                 tracing::debug!(error, "the watch of the build pods was cut");

@@ -1,6 +1,7 @@
 //! A queue, a cluster (a real one where the environment names it, else a fake), and workers as
 //! processes of their own that build in it.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -60,11 +61,16 @@ impl KubeScene {
     }
 
     pub(super) fn spawn(&self, name: &str, script: &str, more: &[&str]) -> Process {
+        self.spawn_with(self.cluster.kubeconfig(), name, script, more)
+    }
+
+    /// The same with a kubeconfig of its own.
+    pub(super) fn spawn_with(&self, kubeconfig: &Path, name: &str, script: &str, more: &[&str]) -> Process {
         // Braces are placeholders' in a command.
         let script = script.replace('{', "{{").replace('}', "}}").replace('\'', r#"'"'"'"#);
         let mut command = Command::new(PROGRAM);
         command
-            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .env("FAIRLANE_KEEP_PODS", "1s")
             .env("RUST_LOG", "info,kube_client=off,fairlane_worker=debug")
             .args(["--redis-url", &self.scene.redis.url(), "--host", name, "--executor=kubernetes"])
@@ -129,6 +135,22 @@ impl KubeScene {
             if fits(&build) { Ok(build) } else { Err(format!("{build:?}")) }
         })
         .await
+    }
+
+    /// Waits until the only worker of that host is paused for a reason with these words; without any: is not.
+    pub(super) async fn paused(&self, host: &str, words: Option<&str>) {
+        wait_for(&format!("{host} to be paused or not: {words:?}"), SOON, async || {
+            let workers = self.scene.queue.workers().await.map_err(|e| e.to_string())?;
+            let paused =
+                workers.iter().find(|worker| worker.host == host).map(|worker| worker.paused.clone());
+            let fits = match (&paused, words) {
+                (Some(Some(why)), Some(words)) => why.contains(words),
+                (Some(None), None) => true,
+                _ => false,
+            };
+            if fits { Ok(()) } else { Err(format!("{paused:?}")) }
+        })
+        .await;
     }
 
     /// Waits for a line of a run's log.
