@@ -1,10 +1,18 @@
 -- Purpose: where a lane belongs: its rules, its permits, and the one step that puts it there.
 --   Builds on prelude.lua.
 
--- The place in line: long builds wait longer, popular ones less, nobody without bound.
+-- The place in line: what is quick, or what many people wait for, goes first, the more so the longer the
+-- line is; nothing that is asked for more than `overtake_max` later overtakes. A build as long as the mean, for one
+-- person, is put off by the whole of it where 20 builds a slot are in line, by a fifth of it in a short line.
 local function due_of(asked, expected, people, priority)
-  local crowd = max(1, min(people, T.people_max))
-  local due = asked + floor(min(T.patience * expected / crowd, T.overtake_max))
+  local put_off = 0
+  if T.order ~= 'first-come' then
+    local share = expected / ((T.mean or MEAN_UNKNOWN) * max(1, min(people, T.people_max)))
+    local in_line = call('ZCOUNT', K.queued, '-inf', ms(now + BACKGROUND / 2))
+    local pressure = max(0.2, in_line / (20 * max(1, T.slots)))
+    put_off = floor(T.overtake_max * min(1, share * share * share * pressure))
+  end
+  local due = asked + put_off
   if priority == 'background' then due = due + BACKGROUND end
   return due
 end

@@ -10,6 +10,7 @@ local T = {}                 -- totals and policy, read when they are first aske
 local resolved, unruled      -- what this call has read of rules, see resolve()
 
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
+local MEAN_UNKNOWN = 180000      -- ms; how long builds take while nothing is known of any
 local KEEP_S = 86400             -- how long ended builds stay
 local HOUR = 3600000
 local ADOPTIONS_MAX = 5          -- a run that is lost more often within an hour kills its workers
@@ -24,14 +25,15 @@ local function ms(number) return format('%d', number) end
 -- one takes Redis as long as some commands.)
 local lazily = {
   __index = function(_, name)
-    if name == 'patience' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
-      or name == 'mean' then
-      local v = call('HMGET', K.totals, 'patience', 'overtake_max', 'people_max', 'refill_until', 'mean', 'order')
-      T.patience = v[6] == 'first-come' and 0 or tonumber(v[1]) or 30
+    if name == 'order' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
+      or name == 'mean' or name == 'slots' then
+      local v = call('HMGET', K.totals, 'order', 'overtake_max', 'people_max', 'refill_until', 'mean', 'slots')
+      T.order = v[1] or 'fair'
       T.overtake_max = tonumber(v[2]) or 4 * HOUR
       T.people_max = tonumber(v[3]) or 200
       T.refill_until = tonumber(v[4]) or 0
       T.mean = tonumber(v[5]) or false
+      T.slots = tonumber(v[6]) or 0
     else
       local v = call('HMGET', K.totals, 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
         'mean', 'mean_of', 'avoided', 'refill_until', 'background_share')
@@ -55,7 +57,7 @@ local lazily = {
 
 -- Has T read anew.
 local function forget_totals()
-  T.patience, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
+  T.order, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
   T.slots, T.background, T.background_max, T.limit, T.burst = nil, nil, nil, nil, nil
   T.slow_after, T.slow_limit, T.mean_of, T.avoided = nil, nil, nil, nil
 end

@@ -93,7 +93,7 @@ operation('register', ALWAYS, function()
   if o.state and is_ended(o.state) then o = {} end
   local asked_for = o.state and call('HMGET', base .. 'build:' .. other, 'repo', 'ref', 'args')
   local same = asked_for and asked_for[1] == ARGV[14] and asked_for[2] == ARGV[15] and asked_for[3] == ARGV[19]
-  local expected = floor(stats_of(lane).mean or T.mean or 180000)
+  local expected = floor(stats_of(lane).mean or T.mean or MEAN_UNKNOWN)
   local build = base .. 'build:' .. id
   call('HSET', build, 'lane', lane, 'repo', ARGV[14], 'ref', ARGV[15], 'image', image, 'name', ARGV[17],
     'priority', priority, 'args', ARGV[19], 'push', ARGV[20], 'labels', ARGV[21], 'secrets', '', 'asked', ms(asked),

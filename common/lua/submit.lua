@@ -33,7 +33,7 @@ local function note_watched()
   count_people(#watched)
 end
 
-local function expected_of(stats) return floor(stats.mean or T.mean or 180000) end
+local function expected_of(stats) return floor(stats.mean or T.mean or MEAN_UNKNOWN) end
 
 local function answer(tag, id, b)
   return { tag, id, b.state, ms(b.attempt), ms(b.people), place_of(id), ms(b.expected) }

@@ -49,17 +49,17 @@ async fn a_small_day_from_end_to_end() {
     let more = std::fs::read_to_string(&day).unwrap() + "{broken\n";
     std::fs::write(&day, more).unwrap();
     let slow = ["GitHub:o/long/main=600", "GitHub:o/middle/main=300", "GitHub:o/quick/main=60"];
-    let words = |patience: &'static str| {
-        let mut words = vec![day.as_str(), "--wipe-at", "10:00", "--slots", "1", "--patience", patience];
+    let words = |order: &'static str| {
+        let mut words = vec![day.as_str(), "--wipe-at", "10:00", "--slots", "1", "--order", order];
         words.extend(slow.iter().flat_map(|slow| ["--slow", slow]));
         words.extend(["--slow", "GitHub:o/quik/main=60"]);
         words
     };
-    let said = run(fairlane(&home, ["replay"].into_iter().chain(words("30")))).await;
+    let said = run(fairlane(&home, ["replay"].into_iter().chain(words("fair")))).await;
     let said = said.expect(0, "line 5: no event").expect(0, "did you mean GitHub:o/quick/main");
     assert!(said.data.contains("PEOPLE-HOURS") && said.data.contains("fairlane"), "{said:#?}");
 
-    let report = replay(&home, words("30")).await;
+    let report = replay(&home, words("fair")).await;
     let fairlane = &report["fairlane"];
     assert_eq!((&fairlane["builds"], &fairlane["running_max"]), (&3.into(), &1.into()), "{report}");
     assert_eq!(fairlane["broken_promises"], 0);
@@ -93,7 +93,7 @@ async fn what_the_queue_has_learned_decides_the_order() {
     ];
     let without = replay(&home, words).await;
     let with = replay(&home, words.into_iter().chain(["--history", &before])).await;
-    let fcfs = replay(&home, words.into_iter().chain(["--history", &before, "--patience", "0"])).await;
+    let fcfs = replay(&home, words.into_iter().chain(["--history", &before, "--order", "first-come"])).await;
     for report in [&without, &with, &fcfs] {
         assert_eq!(report["fairlane"]["broken_promises"], 0, "{report}");
         assert_eq!(report["fairlane"]["launches"], 3, "{report}");

@@ -14,6 +14,7 @@ use crate::script::Args;
 
 /// What the audit and the policy itself call the settings of dispatchers.
 const OF_SETTINGS: &str = "settings";
+const ORDERS: &str = "must be fair or first-come";
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Which build is next.
@@ -32,6 +33,17 @@ impl Order {
             Self::Fair => "fair",
             Self::FirstCome => "first-come",
         }
+    }
+}
+
+impl std::str::FromStr for Order {
+    type Err = Invalid;
+
+    fn from_str(word: &str) -> Result<Self, Invalid> {
+        [Self::Fair, Self::FirstCome]
+            .into_iter()
+            .find(|order| order.word() == word)
+            .ok_or_else(|| Invalid::new("order", ORDERS))
     }
 }
 
@@ -55,10 +67,6 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 604_800_000)]
     pub overtake_max_ms: Option<u64>,
-    /// How many expected build times one person is made to wait for. Default 30.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 1000)]
-    pub patience: Option<f64>,
     /// Most people that count for one build's place. Default 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
@@ -108,12 +116,11 @@ fn check<T: PartialOrd + std::fmt::Display>(
 
 impl Policy {
     /// The names of its fields.
-    pub const FIELDS: [&str; 9] = [
+    pub const FIELDS: [&str; 8] = [
         "limit",
         "burst",
         "order",
         "overtake_max_ms",
-        "patience",
         "people_max",
         "slow_after_ms",
         "slow_limit",
@@ -126,7 +133,6 @@ impl Policy {
         check("limit", self.limit, &(1..=10_000))?;
         check("burst", self.burst, &(1..=10_000))?;
         check("overtake_max_ms", self.overtake_max_ms, &(0..=WEEK_MS))?;
-        check("patience", self.patience, &(0.0..=1000.0))?;
         check("people_max", self.people_max, &(1..=10_000))?;
         check("slow_after_ms", self.slow_after_ms, &(0..=WEEK_MS))?;
         check("slow_limit", self.slow_limit, &(1..=10_000))?;
@@ -181,12 +187,7 @@ impl Policy {
     }
 
     fn change(&mut self, name: &'static str, value: Option<Value>) -> Result<(), Invalid> {
-        let bad = |_| {
-            Invalid::new(
-                name,
-                if name == "order" { "must be fair or first-come" } else { "must be a whole number" },
-            )
-        };
+        let bad = |_| Invalid::new(name, if name == "order" { ORDERS } else { "must be a whole number" });
         let Ok(Value::Object(mut fields)) = serde_json::to_value(&*self) else {
             return Err(Invalid::new(name, "cannot be set"));
         };
@@ -211,7 +212,7 @@ impl Policy {
     }
 
     /// The policy's fields as Redis has them.
-    fn stored(&self) -> [(&'static str, Option<String>); 9] {
+    fn stored(&self) -> [(&'static str, Option<String>); 8] {
         fn text(value: Option<impl ToString>) -> Option<String> {
             value.map(|value| value.to_string())
         }
@@ -220,7 +221,6 @@ impl Policy {
             ("burst", text(self.burst)),
             ("order", text(self.order.map(Order::word))),
             ("overtake_max", text(self.overtake_max_ms)),
-            ("patience", text(self.patience)),
             ("people_max", text(self.people_max)),
             ("slow_after", text(self.slow_after_ms)),
             ("slow_limit", text(self.slow_limit)),
@@ -268,7 +268,6 @@ impl Queue {
             limit: reply.maybe()?,
             burst: reply.maybe()?,
             overtake_max_ms: reply.maybe()?,
-            patience: reply.maybe()?,
             slow_after_ms: reply.maybe()?,
             slow_limit: reply.maybe()?,
             people_max: reply.maybe()?,
@@ -310,7 +309,7 @@ mod tests {
             ("limit=0", "limit", "from 1 to 10000"),
             ("limit=1.5", "limit", "whole number"),
             ("burst=2", "burst", "at least the limit, 3"),
-            ("patience=NaN", "patience", "a number"),
+            ("background_share=NaN", "background_share", "a number"),
             ("background_share=1.1", "background_share", "from 0 to 1"),
             ("overtake_max=soon", "overtake_max_ms", "4h"),
             ("order=random", "order", "first-come"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{DispatcherBeat, Policy};
+use fairlane_common::queue::{DispatcherBeat, Order, Policy};
 
 use crate::scene::{Scene, ask};
 
@@ -27,9 +27,9 @@ async fn popular_builds_go_first_and_nobody_waits_without_bound() {
 }
 
 #[tokio::test]
-async fn without_patience_it_is_first_come_first_served() {
+async fn first_come_is_first_served_where_the_policy_says_so() {
     let scene = Scene::new().await;
-    scene.queue.configure(&Policy { patience: Some(0.0), ..Policy::default() }).await.unwrap();
+    scene.queue.configure(&Policy { order: Some(Order::FirstCome), ..Policy::default() }).await.unwrap();
     scene.beat("w", 8, &[]).await;
     let mut asked = vec![];
     for n in 0..5 {

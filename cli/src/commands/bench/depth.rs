@@ -8,7 +8,7 @@
 use anyhow::{Context, Result, bail};
 use fairlane_common::Queue;
 use fairlane_common::id::{BuildId, Lane, Token};
-use fairlane_common::queue::Policy;
+use fairlane_common::queue::{Order, Policy};
 use fairlane_common::trace::{Flat, LaneHead, Recorder};
 use fairlane_common::yardstick::{Bare, RedisCost};
 use futures::future::try_join_all;
@@ -43,7 +43,7 @@ struct Recorded {
 
 pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
     // First come, first served: the lanes take turns, and each call finds what the one before found.
-    scene.queue.configure(&Policy { patience: Some(0.0), ..Policy::default() }).await?;
+    scene.queue.configure(&Policy { order: Some(Order::FirstCome), ..Policy::default() }).await?;
     scene.queue.reap().await?;
     scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
     let lanes = lanes_for(n).max(8 * CALLS);

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
+use fairlane_common::queue::Order;
+
 use crate::human;
 
 /// No build of a replay takes longer, nor does anything else: 30 days.
@@ -40,10 +42,9 @@ pub(crate) struct Replay {
     /// Earlier days, from whose builds the queue learns how long builds take; earliest first
     #[arg(long, value_name = "EVENTS", num_args = 1.., value_hint = ValueHint::FilePath)]
     pub(crate) history: Vec<PathBuf>,
-    /// How many expected build times one person is made to wait for the sake of others; 0 is first
-    /// come, first served [default: 30]
-    #[arg(long, value_name = "P", value_parser = patience)]
-    pub(crate) patience: Option<f64>,
+    /// How the line is ordered: fair (quick and popular builds first) or first-come [default: fair]
+    #[arg(long, value_name = "ORDER")]
+    pub(crate) order: Option<Order>,
     /// Nothing asked for more than this later can overtake [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) overtake_max: Option<Duration>,
@@ -130,11 +131,6 @@ impl FromStr for ThreadPool {
     }
 }
 
-fn patience(text: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.parse().ok().filter(|n: &f64| (0.0..=1e6).contains(n));
-    number.ok_or_else(|| "a number from 0 to 1000000".to_owned())
-}
-
 fn span(text: &str) -> Result<Duration, String> {
     human::parse_span(text).map_err(|error| error.to_string())
 }
@@ -150,7 +146,7 @@ mod tests {
         let slow: Slow = "Git:a=b/c=28800".parse().unwrap();
         assert_eq!(slow, Slow { spec: "Git:a=b/c".to_owned(), build_ms: 28_800_000 });
         assert_eq!("thread-pool:2x64".parse(), Ok(ThreadPool { replicas: 2, threads: 64 }));
-        assert_eq!(patience("0"), Ok(0.0));
+        assert_eq!("first-come".parse(), Ok(Order::FirstCome));
     }
 
     #[test]
@@ -165,8 +161,8 @@ mod tests {
         {
             assert!(text.parse::<ThreadPool>().is_err(), "{text}");
         }
-        for text in ["", "-1", "NaN", "inf"] {
-            assert!(patience(text).is_err(), "{text}");
+        for text in ["", "Fair", "first"] {
+            assert!(text.parse::<Order>().is_err(), "{text}");
         }
     }
 }

@@ -107,7 +107,7 @@ async fn play_on(url: &RedisUrl, args: &Replay, day: &Day) -> Result<Played> {
     queue.link().keep_nothing_on_disk().await?;
     let overtake_max_ms = args.overtake_max.map(|span| u64::try_from(span.as_millis())).transpose();
     let policy = Policy {
-        patience: args.patience,
+        order: args.order,
         overtake_max_ms: overtake_max_ms.map_err(Stop::usage)?,
         limit: args.limit,
         burst: args.burst,

@@ -129,7 +129,9 @@ impl Player<'_> {
             if finished != Finished::Ended(BuildState::Succeeded) {
                 bail!("the history's build of {} did not end: {finished:?}", self.day.specs[*spec].name);
             }
+            self.promises.learned(self.day.specs[*spec].build_ms);
             now += 1000;
+            self.clock.set_ms(now);
             progress.inc(1);
         }
         Ok(())
@@ -201,7 +203,7 @@ impl Player<'_> {
     async fn end(&mut self, id: BuildId, now: u64) -> Result<()> {
         let run = self.running.remove(&id).context("a build ended that did not run")?;
         match self.queue.finish(&run.token, &succeeded()).await? {
-            Finished::Ended(BuildState::Succeeded) => self.promises.ended(id),
+            Finished::Ended(BuildState::Succeeded) => self.promises.ended(id, now - run.started),
             other => self.promises.note(format!("the end of build {id} was answered with {other:?}")),
         }
         let image = &mut self.images[run.spec];

@@ -4,15 +4,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fairlane_common::BuildId;
-use fairlane_common::queue::Policy;
+use fairlane_common::queue::{Order, Policy};
 
 /// Broken promises that are told in words; the others are counted.
 const TOLD_MAX: usize = 20;
 /// The queue's own numbers where a replay sets none; see [`Policy`].
-const PATIENCE: f64 = 30.0;
 const OVERTAKE_MAX_MS: u64 = 4 * 3_600_000;
 const BURST: u32 = 3;
 const PEOPLE_MAX: u64 = 200;
+const MEAN_UNKNOWN_MS: u64 = 180_000;
+const MEAN_OF_MAX: u64 = 200;
+const DURATION_MAX_MS: u64 = 7_200_000;
 
 /// The rules that a replay's queue goes by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,7 +22,7 @@ pub(super) struct Terms {
     slots: usize,
     limit: usize,
     burst: usize,
-    patience: f64,
+    order: Order,
     overtake_max_ms: u64,
 }
 
@@ -32,19 +34,26 @@ impl Terms {
             slots: slots as usize,
             limit: limit as usize,
             burst: policy.burst.unwrap_or(BURST).max(limit) as usize,
-            patience: policy.patience.unwrap_or(PATIENCE),
+            order: policy.order.unwrap_or(Order::Fair),
             overtake_max_ms: policy.overtake_max_ms.unwrap_or(OVERTAKE_MAX_MS),
         }
     }
 
-    /// A build's place in line: longer builds wait longer, popular ones less, nobody without bound.
-    fn due(&self, asked: u64, expected_ms: u64, people: u64) -> u64 {
-        let crowd = people.clamp(1, PEOPLE_MAX);
+    /// A build's place in line: what is quick or popular goes first, the more so the longer the line is
+    /// (`in_line` builds), and nobody waits without bound.
+    fn due(&self, asked: u64, expected_ms: u64, people: u64, mean_ms: u64, in_line: usize) -> u64 {
+        if self.order == Order::FirstCome {
+            return asked;
+        }
         #[expect(clippy::cast_precision_loss, reason = "times of a day stay far below 2^53")]
-        let extra = (self.patience * expected_ms as f64 / crowd as f64).min(self.overtake_max_ms as f64);
+        let put_off = {
+            let share = expected_ms as f64 / (mean_ms * people.clamp(1, PEOPLE_MAX)) as f64;
+            let pressure = (in_line as f64 / (20 * self.slots) as f64).max(0.2);
+            self.overtake_max_ms as f64 * (share * share * share * pressure).min(1.0)
+        };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and not negative")]
-        let extra = extra.floor() as u64;
-        asked + extra
+        let put_off = put_off.floor() as u64;
+        asked + put_off
     }
 }
 
@@ -79,6 +88,9 @@ pub(super) struct Promises {
     slow: HashSet<usize>,
     slow_limit: usize,
     running_slow: usize,
+    /// The mean of the last builds of all lanes, in ms, and of how many.
+    mean: Option<u64>,
+    mean_of: u64,
     broken: usize,
     told: Vec<String>,
 }
@@ -95,6 +107,8 @@ impl Promises {
             slow: HashSet::new(),
             slow_limit: usize::MAX,
             running_slow: 0,
+            mean: None,
+            mean_of: 0,
             broken: 0,
             told: Vec::new(),
         }
@@ -125,7 +139,7 @@ impl Promises {
 
     /// The queue made a new build for the image that was asked for.
     pub(super) fn asked(&mut self, id: BuildId, lane: usize, now: u64, expected_ms: u64) {
-        let due = self.terms.due(now, expected_ms, 1);
+        let due = self.terms.due(now, expected_ms, 1, self.mean(), self.queued.len());
         let known = Known { lane, asked: now, people: 1, due, state: State::Queued };
         if self.builds.insert(id, known).is_some() {
             self.note(format!("build {id} was new twice"));
@@ -135,6 +149,7 @@ impl Promises {
 
     /// One more person waits for a build.
     pub(super) fn joined(&mut self, id: BuildId, expected_ms: u64) {
+        let (mean, in_line) = (self.mean(), self.queued.len());
         let Some(known) = self.builds.get_mut(&id) else {
             return self.note(format!("build {id} was joined and never made"));
         };
@@ -142,7 +157,7 @@ impl Promises {
         match known.state {
             State::Queued => {
                 self.queued.remove(&(known.due, id));
-                known.due = self.terms.due(known.asked, expected_ms, known.people);
+                known.due = self.terms.due(known.asked, expected_ms, known.people, mean, in_line);
                 self.queued.insert((known.due, id));
             }
             State::Running(_) => {}
@@ -197,8 +212,28 @@ impl Promises {
         self.running_slow += usize::from(shares);
     }
 
-    /// The queue was told that a build succeeded, and believed it.
-    pub(super) fn ended(&mut self, id: BuildId) {
+    fn mean(&self) -> u64 {
+        self.mean.unwrap_or(MEAN_UNKNOWN_MS)
+    }
+
+    /// A build succeeded after so long: the queue goes by it from now on.
+    pub(super) fn learned(&mut self, took_ms: u64) {
+        let took = took_ms.clamp(1, DURATION_MAX_MS);
+        self.mean_of = (self.mean_of + 1).min(MEAN_OF_MAX);
+        let old = self.mean.unwrap_or(0);
+        #[expect(clippy::cast_precision_loss, reason = "times of a day stay far below 2^53")]
+        let mean = old as f64 + (took as f64 - old as f64) / self.mean_of as f64;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "cut to whole ms, as there"
+        )]
+        let mean = mean as u64;
+        self.mean = Some(mean);
+    }
+
+    /// The queue was told that a build succeeded after so long, and believed it.
+    pub(super) fn ended(&mut self, id: BuildId, took_ms: u64) {
         let Some(known) = self.builds.get_mut(&id) else {
             return self.note(format!("build {id} ended and was never asked for"));
         };
@@ -213,6 +248,7 @@ impl Promises {
         }
         self.running_all -= 1;
         self.running_slow -= usize::from(shares);
+        self.learned(took_ms);
     }
 
     /// The queue has nothing more to give at this moment: then nothing may be startable.
@@ -275,14 +311,14 @@ mod tests {
         assert!(told.last().is_some_and(|told| told.contains(says)) || count == 0, "{told:#?}");
     }
 
-    /// Asks for a build of each lane a second apart, all expected to take a minute.
+    /// Asks for a build of each lane a second apart, all expected to take a minute, a third of the mean.
     fn asked(promises: &mut Promises, builds: &[(BuildId, usize)]) -> Vec<(BuildId, u64)> {
         (0..)
             .step_by(1000)
             .zip(builds)
             .map(|(now, (id, lane))| {
                 promises.asked(*id, *lane, now, 60_000);
-                (*id, now + 1_800_000)
+                (*id, now + 106_666)
             })
             .collect()
     }
@@ -294,13 +330,13 @@ mod tests {
         let due = asked(&mut promises, &[(a, 1), (b, 1), (c, 2)]);
         // One lane has one permit on so few slots; its second build is passed over.
         promises.joined(c, 60_000);
-        promises.claimed(&[(c, 2000 + 900_000), due[0]]);
+        promises.claimed(&[(c, 2000 + 13_333), due[0]]);
         promises.idle();
-        promises.ended(a);
+        promises.ended(a, 1);
         promises.claimed(&[due[1]]);
         promises.idle();
-        promises.ended(b);
-        promises.ended(c);
+        promises.ended(b, 1);
+        promises.ended(c, 1);
         promises.over();
         expect(promises, 0, "");
     }
@@ -340,7 +376,7 @@ mod tests {
         overtaken.claimed(&due[1..]);
         expect(overtaken, 1, "was overtaken by");
 
-        let mut elsewhere = promises(4, &Policy { patience: Some(0.0), ..Policy::default() });
+        let mut elsewhere = promises(4, &Policy { order: Some(Order::FirstCome), ..Policy::default() });
         asked(&mut elsewhere, &[(a, 1)]);
         elsewhere.claimed(&[(a, 1)]);
         expect(elsewhere, 1, "due at 1, not at 0");
@@ -358,10 +394,10 @@ mod tests {
         let due = asked(&mut promises, &[(a, 1), (b, 2)]);
         promises.claimed(&[due[0], due[0]]);
         promises.claimed(&[(stranger, 0)]);
-        promises.ended(a);
-        promises.ended(a);
-        promises.ended(b);
-        promises.ended(stranger);
+        promises.ended(a, 1);
+        promises.ended(a, 1);
+        promises.ended(b, 1);
+        promises.ended(stranger, 1);
         promises.joined(a, 1);
         promises.joined(stranger, 1);
         promises.over();
@@ -376,9 +412,11 @@ mod tests {
     #[test]
     fn nobody_is_put_off_without_bound() {
         let terms = Terms::new(4, &Policy::default());
-        assert_eq!(terms.due(1000, 60_000, 0), 1000 + 1_800_000);
-        assert_eq!(terms.due(1000, 60_000, 2), 1000 + 900_000);
-        assert_eq!(terms.due(1000, 60_000, 1000), 1000 + 9_000);
-        assert_eq!(terms.due(1000, 7_200_000, 1), 1000 + 14_400_000);
+        let hours = 3_600_000;
+        let due = |expected_ms, people, in_line| terms.due(1000, expected_ms, people, 60_000, in_line) - 1000;
+        assert_eq!(due(60_000, 0, 0), 4 * hours / 5, "a short line puts a usual build off by a fifth");
+        assert_eq!(due(60_000, 2, 0), 4 * hours / 5 / 8, "two people, an eighth of that");
+        assert_eq!(due(60_000, 1, 40), 2 * hours, "the longer the line, the more");
+        assert_eq!(due(7_200_000, 1, 40), 4 * hours);
     }
 }
