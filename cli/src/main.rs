@@ -92,6 +92,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Audit(args) => commands::history::audit(args, output).await,
         Command::Cancel(args) => commands::bulk::cancel(args, output).await,
         Command::Retry(args) => Box::pin(commands::bulk::retry(args, output)).await,
+        Command::Policy(args) => commands::policy::run(args, output).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
         Command::Replay(args) => Box::pin(commands::replay::run(*args, output)).await,
         Command::Bench(args) => Box::pin(commands::bench::run(*args, output)).await,

@@ -52,7 +52,7 @@ impl Settings {
                 error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
         })?;
-        Ok(Self { path, table })
+        Ok(Self { path, table: policy_as_option(table) })
     }
 
     /// Where it was read from; `None` without a file.
@@ -144,6 +144,19 @@ impl Settings {
         };
         anyhow::anyhow!("{}: there is no setting `{key}`{hint}", self.path.display())
     }
+}
+
+/// The table `[policy]` says what dispatchers' option `--policy` does, a line for each of its words.
+fn policy_as_option(mut table: Table) -> Table {
+    if let Some(Value::Table(policy)) = table.get("policy") {
+        let words = policy.iter().map(|(name, value)| {
+            let value = text_of(value).unwrap_or_else(|| "(no plain value)".to_owned());
+            Value::String(format!("{name}={value}"))
+        });
+        let words = words.collect();
+        table.insert("policy".to_owned(), Value::Array(words));
+    }
+    table
 }
 
 /// A plain value as it would be typed.

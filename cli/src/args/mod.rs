@@ -6,6 +6,7 @@ mod bench;
 mod builds;
 mod doctor;
 mod history;
+mod policy;
 mod rule;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use bench::{Bench, Measure};
 pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
+pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
 pub(crate) use crate::commands::replay::Replay;
@@ -84,6 +86,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         rule: Rule,
     },
+    Policy(PolicyArgs),
     Workers(Workers),
     Drain(Drain),
     Nodes(Nodes),

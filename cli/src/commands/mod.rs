@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod history;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod policy;
 pub(crate) mod queue;
 pub(crate) mod replay;
 pub(crate) mod rule;

@@ -142,3 +142,18 @@ async fn a_token_is_needed_where_one_is_set() {
     run(command).await.expect(5, "not known here");
     up.stop().await;
 }
+
+#[tokio::test]
+async fn the_policy_is_shown_set_and_unset() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    let shown = up.run(&home, ["policy"]).await.expect(0, "").data;
+    assert!(shown.contains("background_share") && shown.contains("0.75"), "{shown}");
+    let set = up.run(&home, ["policy", "set", "limit=7", "overtake_max=2h"]).await.expect(0, "Set by local");
+    assert!(set.data.contains('7') && set.data.contains("2h"), "{}", set.data);
+    up.run(&home, ["policy", "set", "limit=0"]).await.expect(2, "from 1 to 10000");
+    up.run(&home, ["policy", "set", "limits=3"]).await.expect(2, "known are limit");
+    let left = up.run(&home, ["policy", "unset", "limit", "--json"]).await.expect(0, "").data;
+    assert!(left.contains(r#""set":{"overtake_max_ms":7200000}"#), "{left}");
+    up.stop().await;
+}
