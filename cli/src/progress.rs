@@ -156,7 +156,8 @@ impl Drop for Progress {
 pub(crate) fn sentence(build: &BuildView) -> String {
     let note =
         build.note.as_deref().map(|note| format!(", {}", clean(note, Colors::Drop))).unwrap_or_default();
-    let again = if build.attempt > 1 { format!(", attempt {}", build.attempt) } else { String::new() };
+    let failed = build.failed_attempts;
+    let again = if failed > 0 { format!(", attempt {}", failed + 1) } else { String::new() };
     match build.state {
         BuildState::Queued => {
             let place = match (build.position, build.line) {

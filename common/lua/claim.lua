@@ -6,6 +6,8 @@
 -- Invariants: I2, I3, I4, I5
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
 local ADOPT_MAX = 100   -- orphans that one call gives; the worker comes again at once
+local HANDED_AT = {}    -- where a field stands in HANDED
+for at = 1, #HANDED do HANDED_AT[HANDED[at]] = at end
 local worker, where_runs, expiry -- who claims, the place of its runs, until when
 local reply, taken, count        -- the answer; the claimed, as they are noted with the worker; how many
 
@@ -43,6 +45,7 @@ end
 
 local function adopt_one(id)
   local b = load(id)
+  if not is_whole(b) then return forget(id, b.lane, GONE) end
   if b.state ~= 'orphaned' or b.place ~= where_runs then
     -- An older release, which knows no places, has taken it.
     call('ZREM', base .. 'orphans:' .. where_runs, id)
@@ -63,12 +66,12 @@ end
 -- many are left.
 local function adopt(want)
   local mine = base .. 'orphans:' .. where_runs
-  local waiting = call('ZCARD', mine)
+  local waiting = call('ZCOUNT', mine, '-inf', NOW)
   if waiting == 0 then return 0 end
   local share = math.ceil(waiting / max(1, workers_at(where_runs)))
   local most = min(max(want, share), ADOPT_MAX)
-  for _, id in ipairs(call('ZRANGE', mine, '0', ms(most - 1))) do adopt_one(id) end
-  return call('ZCARD', mine)
+  for _, id in ipairs(call('ZRANGEBYSCORE', mine, '-inf', NOW, 'LIMIT', '0', ms(most))) do adopt_one(id) end
+  return call('ZCOUNT', mine, '-inf', NOW)
 end
 
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
@@ -83,8 +86,16 @@ local function take(lane, from)
     return false
   end
   local values = values_of(id)
-  local shared, background = shared_name(from), values[3] == 'background'
-  local epoch, seq = epoch_after(values[1]), ms((tonumber(values[2]) or 0) + 1)
+  if not values[HANDED_AT.image] or values[HANDED_AT.lane] ~= lane or values[HANDED_AT.state] ~= 'queued' then
+    -- Its record is gone, or it is no queued build of this lane.
+    if not values[HANDED_AT.image] or not values[HANDED_AT.lane] or not values[HANDED_AT.state] then
+      forget(id, lane, GONE)
+    end
+    place(lane, stats, permits)
+    return false
+  end
+  local shared, background = shared_name(from), values[HANDED_AT.priority] == 'background'
+  local epoch, seq = epoch_after(values[HANDED_AT.epoch]), ms((tonumber(values[HANDED_AT.seq]) or 0) + 1)
   call('ZREM', K.queued, id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end

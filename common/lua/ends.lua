@@ -72,7 +72,8 @@ local function end_build(id, b, state, fields)
     if state == 'cancelled' then
       call('DEL', image)
     else
-      call('EXPIRE', image, MEMORY_S[state == 'failed' and b.class or state])
+      -- A class of a newer release is remembered as briefly as a cause outside the repository.
+      call('EXPIRE', image, MEMORY_S[state == 'failed' and b.class or state] or MEMORY_S.infrastructure)
     end
   end
   count_people(-b.people)
@@ -158,11 +159,48 @@ local function leave_line(id, b)
   call('ZREM', K.timers, 'build:' .. id)
 end
 
+-- Notes for operators what had to be set aside, such as `build:<id>`, why, and for how long they see it.
+local function set_aside(what, why, for_ms)
+  local ASIDE_MAX = 1000
+  if call('HLEN', K.aside) >= ASIDE_MAX then return end
+  call('HSET', K.aside, what, cjson.encode({ at = now, ['until'] = now + for_ms, why = why }))
+end
+
+-- Takes out of the queue what is left of a build whose record is gone, or lacks what the queue needs. Its
+-- lane is handed in where the caller knows it.
+local function forget(id, lane, why)
+  local build, people = base .. 'build:' .. id, base .. 'people:' .. id
+  local removed = call('ZREM', K.queued, id) + call('ZREM', K.leases, id) + call('ZREM', K.orphans, id)
+  call('ZREM', K.timers, 'build:' .. id)
+  for _, where in ipairs(call('ZRANGE', K.places, 0, 99)) do call('ZREM', base .. 'orphans:' .. where, id) end
+  if lane then
+    removed = removed + call('ZREM', base .. 'lane:' .. lane, id) + call('ZREM', base .. 'permits:' .. lane, id)
+  end
+  -- Said before, or never here.
+  if removed == 0 then return end
+  local counts, sum = call('HGETALL', people), 0
+  for i = 1, #counts, 2 do
+    call('SREM', base .. 'watched:' .. counts[i], id)
+    sum = sum + (tonumber(counts[i + 1]) or 0)
+  end
+  call('DEL', people)
+  count_people(-sum)
+  if call('EXISTS', build) == 1 then
+    -- Left as it is, for who wants to know what became of it.
+    call('EXPIRE', build, ms(KEEP_S))
+    set_aside('build:' .. id, why, KEEP_S * 1000)
+  end
+  audit('fairlane', 'build forgotten', id, why)
+end
+
+local GONE = 'its record in Redis is gone, or lacks its state, lane or image'
+
 -- Sets how many watch a build through a dispatcher; its place in line follows.
 local function count_watchers(id, dispatcher, count)
   local people, watched = base .. 'people:' .. id, base .. 'watched:' .. dispatcher
   local b = load(id)
-  if not b.state or is_ended(b.state) then
+  if not is_whole(b) then forget(id, b.lane, GONE) end
+  if not is_whole(b) or is_ended(b.state) then
     call('HDEL', people, dispatcher)
     call('SREM', watched, id)
     return

@@ -43,9 +43,8 @@ end
 
 -- A ban or a hold "until built" ends with a success asked for with the rule or after it.
 local function built(id, b)
-  local text = resolve(b.lane).own
-  if not text then return end
-  local rule = cjson.decode(text)
+  local rule = rule_of(resolve(b.lane).own)
+  if not rule then return end
   if b.asked < (rule.at or 0) then return end
   local over = false
   for _, part in ipairs({ 'ban', 'hold' }) do
@@ -93,7 +92,7 @@ local function fail(id, b, worker, class, reason, node)
     for _, field in ipairs({ 'class', class, 'reason', reason, 'log_tail', ARGV[9], 'failures', ms(b.failures),
       'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
     requeue(id, b, 'finish', not_before, kept)
-    return { 'retried', ms(not_before), ms(b.attempt + 1) }
+    return { 'retried', ms(not_before), ms(spent + 1) }
   end
   local stats = base .. 'stats:' .. b.lane
   call('HSET', stats, 'failed_at', NOW, 'failure', reason)
@@ -119,7 +118,7 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
   end
   -- Given up for lost and not begun again: what its last holder made is good all the same.
   local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
-  if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.attempt) } end
+  if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.failures + b.stuck + 1) } end
   if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then
     -- Redis knows of no lease as late as this one: it has lost the claim.
     return { (tonumber(b.epoch) or 0) < tonumber(epoch) and 'unknown' or 'stale' }

@@ -31,6 +31,27 @@ local function rule_names(lane)
   return names
 end
 
+-- What a rule may say, and of which type.
+local RULE_TYPES = { limit = 'number', burst = 'number', together = 'boolean', hold = 'table', ban = 'table',
+  ['until'] = 'number', at = 'number', message = 'string', until_built = 'boolean' }
+
+local function is_sound(part)
+  for name, kind in pairs(RULE_TYPES) do
+    if part[name] == cjson.null then part[name] = nil end
+    if part[name] ~= nil and type(part[name]) ~= kind then return false end
+  end
+  return true
+end
+
+-- A rule from its text, or nil where that cannot be read: it is skipped, and shown to operators.
+local function rule_of(text)
+  if not text then return nil end
+  local read, rule = pcall(cjson.decode, text)
+  local sound = read and type(rule) == 'table' and is_sound(rule)
+    and (not rule.hold or is_sound(rule.hold)) and (not rule.ban or is_sound(rule.ban))
+  return sound and rule or nil
+end
+
 local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
 
 -- What the rules say of a lane: each part from the most specific rule that sets it. `own` is the text
@@ -44,10 +65,10 @@ local function resolve(lane)
   local texts = call('HMGET', K.rules, unpack(names))
   local r = { own = texts[1] }
   for i, name in ipairs(names) do
-    if texts[i] then
-      local rule = cjson.decode(texts[i])
+    local rule = rule_of(texts[i])
+    if rule then
       if in_force(rule) then
-        if rule.together then
+        if rule.together and rule.limit then
           if not r.shared then r.shared, r.shared_limit = name, rule.limit end
         else
           local limit_here = not r.limit and rule.limit
@@ -96,8 +117,7 @@ end
 
 local function shared_limit(name)
   if name == 'slow' then return T.slow_limit end
-  local text = call('HGET', K.rules, name)
-  local rule = text and cjson.decode(text)
+  local rule = rule_of(call('HGET', K.rules, name))
   -- Without its rule nothing limits it any more; its lanes are on their way to other sets.
   return rule and rule.together and in_force(rule) and rule.limit or math.huge
 end
@@ -115,7 +135,7 @@ end
 local function shared_name(set) return set and string.match(set, '^lanes:shared:(.*)$') end
 
 -- THE step: puts a lane where it belongs. The only writer of the `lanes…` sets. The caller hands on
--- what it has just read or written: the lane's stats, how many permits it holds.
+-- what it has just read or written: the lane's stats, how many permits it holds. Gives whether it moved.
 local function place(lane, known, taken)
   local head = call('ZRANGE', base .. 'lane:' .. lane, '0', '0', 'WITHSCORES')
   local stats = base .. 'stats:' .. lane
@@ -133,6 +153,7 @@ local function place(lane, known, taken)
   local left, entered = shared_name(at), shared_name(where)
   if left and left ~= entered then refresh_shared(left) end
   if entered then refresh_shared(entered) end
+  return at ~= (where or false)
 end
 
 -- A build came into a lane that stands in the set `at`: it stays there, and moves only if the build is
@@ -174,8 +195,11 @@ local function wake(free)
   if next_head(free or free_slots()) then call('RPUSH', K.wake, NOW) end
 end
 
--- Lanes under a pattern are placed anew in batches, by whoever reaps: the timer carries the cursor.
-local function replace_later(pattern) call('ZADD', K.timers, NOW, 'replace:1:0:' .. pattern) end
+-- Lanes under a pattern are placed anew in batches, by whoever reaps: the timer says how far that has come,
+-- by the name of the set and the cursor in it. (Names hold no blanks.)
+local function replace_later(pattern, set, cursor)
+  call('ZADD', K.timers, NOW, 'place:' .. (cursor or '0') .. ':' .. (set or 'lanes') .. ' ' .. pattern)
+end
 
 local function slots_changed(by)
   if by == 0 then return end

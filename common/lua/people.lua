@@ -7,7 +7,10 @@ operation('people', ALWAYS, function()
   local dispatcher = ARGV[2]
   local fresh = call('ZADD', K.dispatchers, NOW, dispatcher)
   call('ZADD', K.timers, ms(now + tonumber(ARGV[3])), 'dispatcher:' .. dispatcher)
-  for i = 4, #ARGV, 2 do count_watchers(ARGV[i], dispatcher, tonumber(ARGV[i + 1])) end
+  for i = 4, #ARGV, 2 do
+    -- One that cannot be counted costs no other.
+    pcall(count_watchers, ARGV[i], dispatcher, tonumber(ARGV[i + 1]))
+  end
   wake()
   return { 'counted', ms(fresh), call('GET', K.born) or '', T.refill_until > now and '1' or '0' }
 end)

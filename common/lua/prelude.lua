@@ -166,6 +166,10 @@ local function tell(id, lane, state, seq, worker, class, reason)
     'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '')
 end
 
+-- Whether all that the queue itself needs of a build is there: its record may have been deleted by hand or
+-- evicted, or be only half there.
+local function is_whole(b) return b.state and b.lane and b.image end
+
 local function audit(by, act, what, detail)
   local AUDIT_MAX = '100000'
   call('XADD', K.audit, 'MAXLEN', '~', AUDIT_MAX, '*',

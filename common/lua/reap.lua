@@ -5,7 +5,7 @@
 -- Returns: {'reaped', ms to sleep, orphaned, lost, timers}
 -- Invariants: I1, I2, I3, I9
 operation('reap', ALWAYS, function()
-  local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS = 100, 3000, 1000, 600000
+  local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS, FOREIGN_MS = 100, 3000, 1000, 600000, 1000
 
   -- After a silence it was Redis that was away, not the workers: they get one lease to come back.
   local seen = call('HMGET', K.totals, 'reaped', 'quiet_until')
@@ -22,6 +22,48 @@ operation('reap', ALWAYS, function()
   call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
 
   local orphaned, lost, called = 0, 0, {}
+  local AGAIN_MS, SHOWN_MS = 60000, 600000
+
+  -- Does what concerns one item alone: where it fails, the others go on, and this one is set aside.
+  local function alone(what, put_off, act, ...)
+    local done, failure = pcall(act, ...)
+    if done then return end
+    set_aside(what, type(failure) == 'table' and failure.err or tostring(failure), SHOWN_MS)
+    put_off()
+  end
+
+  local KNOWN = { starting = true, running = true, orphaned = true, queued = true }
+
+  local function run_out(id)
+    local b = load(id)
+    if not is_whole(b) then
+      forget(id, b.lane, GONE)
+    elseif is_ended(b.state) then
+      call('ZREM', K.leases, id)
+    elseif not KNOWN[b.state] then
+      error('it is ' .. b.state .. ', a state that this release does not know')
+    elseif is_process(b.place) then
+      -- The supervisor has ended the run before its lease did; nobody else could adopt it.
+      lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
+      lost = lost + 1
+    else
+      orphan(id, b, 'reap')
+      orphaned = orphaned + 1
+      called[b.place or ''] = true
+    end
+  end
+
+  local function give_up_one(id, where)
+    local b = load(id)
+    if not is_whole(b) then
+      forget(id, b.lane, GONE)
+    elseif b.state ~= 'orphaned' then
+      call('ZREM', base .. 'orphans:' .. where, id)
+    else
+      lose(id, b, 'release', 'no worker of its place came to take the run over')
+      lost = lost + 1
+    end
+  end
 
   -- Runs of a place that has no worker left are lost to those of other places.
   local function give_up(where)
@@ -30,27 +72,14 @@ operation('reap', ALWAYS, function()
       call('ZREM', K.places, where)
     elseif workers_at(where) == 0 and call('ZCARD', K.workers) > 0 then
       for _, id in ipairs(call('ZRANGEBYSCORE', mine, '-inf', ms(now - ORPHAN_MS), 'LIMIT', 0, BATCH)) do
-        local b = load(id)
-        lose(id, b, 'release', 'no worker of its place came to take the run over')
-        lost = lost + 1
+        alone('build:' .. id, function() call('ZADD', mine, NOW, id) end, give_up_one, id, where)
       end
     end
   end
 
   if now >= quiet_until then
     for _, id in ipairs(call('ZRANGEBYSCORE', K.leases, '-inf', NOW, 'LIMIT', 0, BATCH)) do
-      local b = load(id)
-      if not b.state or is_ended(b.state) then
-        call('ZREM', K.leases, id)
-      elseif is_process(b.place) then
-        -- The supervisor has ended the run before its lease did; nobody else could adopt it.
-        lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
-        lost = lost + 1
-      else
-        orphan(id, b, 'reap')
-        orphaned = orphaned + 1
-        called[b.place or ''] = true
-      end
+      alone('build:' .. id, function() call('ZADD', K.leases, 'XX', ms(now + AGAIN_MS), id) end, run_out, id)
     end
     for where in pairs(called) do call_for(where) end
     for _, where in ipairs(call('ZRANGE', K.places, 0, BATCH - 1)) do give_up(where) end
@@ -59,6 +88,7 @@ operation('reap', ALWAYS, function()
   local due = {}
   function due.build(id)
     local b = load(id)
+    if not is_whole(b) then return forget(id, b.lane, GONE) end
     if b.state == 'queued' and b.not_before then
       call('HDEL', base .. 'build:' .. id, 'not_before')
       call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
@@ -71,7 +101,9 @@ operation('reap', ALWAYS, function()
   function due.dispatcher(id)
     call('ZREM', K.dispatchers, id)
     local watched = call('SRANDMEMBER', base .. 'watched:' .. id, BATCH)
-    for _, build in ipairs(watched) do count_watchers(build, id, 0) end
+    for _, build in ipairs(watched) do
+      if not pcall(count_watchers, build, id, 0) then call('SREM', base .. 'watched:' .. id, build) end
+    end
     if #watched == BATCH then call('ZADD', K.timers, NOW, 'dispatcher:' .. id) end
   end
 
@@ -83,21 +115,28 @@ operation('reap', ALWAYS, function()
   function due.rule(pattern)
     local text = call('HGET', K.rules, pattern)
     if not text then return end
+    local rule = rule_of(text)
+    if not rule then error('the rule of ' .. pattern .. ' cannot be read') end
     audit('fairlane', 'rule ended', pattern, 'its time was over')
-    keep_rule(pattern, cjson.decode(text))
+    keep_rule(pattern, rule)
     rule_changed(pattern)
   end
 
-  -- Carries on placing the lanes under a pattern anew: `rest` is which set, the cursor, the pattern.
-  function due.replace(rest)
-    local index, cursor, pattern = string.match(rest, '^(%d+):(%d+):(.*)$')
+  -- The sets in which lanes under a pattern may stand.
+  local function sets_of(pattern)
     local sets = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
     for i, name in ipairs(rule_names(pattern)) do
-      if i > 1 or pattern == '*' then sets[#sets + 1] = 'lanes:shared:' .. name end
+      -- The first is the pattern itself, which comes again as the most specific of its own.
+      if i > 1 then sets[#sets + 1] = 'lanes:shared:' .. name end
     end
-    index = tonumber(index)
+    return sets
+  end
+
+  -- Carries on placing the lanes under a pattern anew: `rest` is the cursor, the set, the pattern.
+  function due.place(rest)
+    local cursor, set, pattern = string.match(rest, '^(%d+):(%S+) (.*)$')
     local lead = string.sub(pattern, 1, -2)
-    local page = call('ZSCAN', base .. sets[index], cursor, 'COUNT', BATCH)
+    local page = call('ZSCAN', base .. set, cursor, 'COUNT', BATCH)
     for i = 1, #page[2], 2 do
       local lane = page[2][i]
       if string.sub(lane, 1, 1) == '@' then
@@ -106,30 +145,41 @@ operation('reap', ALWAYS, function()
         place(lane)
       end
     end
-    cursor = page[1]
-    if cursor == '0' then index = index + 1 end
-    if sets[index] then
-      call('ZADD', K.timers, NOW, 'replace:' .. ms(index) .. ':' .. cursor .. ':' .. pattern)
+    if page[1] ~= '0' then return replace_later(pattern, set, page[1]) end
+    local sets = sets_of(pattern)
+    for at, name in ipairs(sets) do
+      if name == set and sets[at + 1] then return replace_later(pattern, sets[at + 1]) end
     end
   end
 
+  -- An older release counted the sets.
+  function due.replace(rest) replace_later(string.match(rest, '^%d+:%d+:(.*)$')) end
+
+  -- Somebody reaps at this time; that is all.
+  function due.refill() end
+
   local timers = call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BATCH)
   -- Each of these is a batch of its own: one a call, so that a reap stays bounded.
-  local BATCHES, batched = { replace = true, dispatcher = true }, false
+  local BATCHES, batched, handled = { place = true, dispatcher = true }, false, 0
   for _, timer in ipairs(timers) do
-    local kind, rest = string.match(timer, '^(%a+):(.*)$')
+    local kind, rest = string.match(timer, '^([%w-]+):(.*)$')
     if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then
       -- They get the same time to come back as leases.
       call('ZADD', K.timers, ms(quiet_until), timer)
+    elseif not due[kind] then
+      -- A newer release's: one of its processes reaps, too.
+      call('ZADD', K.timers, ms(now + FOREIGN_MS), timer)
     elseif not (BATCHES[kind] and batched) then
       call('ZREM', K.timers, timer)
       batched = batched or BATCHES[kind]
-      if due[kind] then due[kind](rest) end
+      handled = handled + 1
+      alone('timer:' .. timer, function() call('ZADD', K.timers, ms(now + AGAIN_MS), timer) end, due[kind], rest)
     end
   end
 
   local old = call('ZRANGEBYSCORE', K.ended, '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
   if old[1] then call('ZREM', K.ended, unpack(old)) end
+  alone('repair', function() end, heal)
   wake()
 
   local next_due = now + SLEEP_MAX_MS
@@ -137,5 +187,5 @@ operation('reap', ALWAYS, function()
     local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
     if head[1] then next_due = min(next_due, max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
   end
-  return { 'reaped', ms(max(0, next_due - now)), ms(orphaned), ms(lost), ms(#timers) }
+  return { 'reaped', ms(max(0, next_due - now)), ms(orphaned), ms(lost), ms(handled) }
 end)

@@ -88,6 +88,8 @@ operation('register', ALWAYS, function()
   end
 
   local lane, priority, asked = ARGV[16], ARGV[18], tonumber(ARGV[9])
+  -- Only its record was lost: what else there is of it would count twice.
+  forget(id, lane, GONE)
   local other = call('GET', base .. 'image:' .. image)
   local o = other and load(other) or {}
   if o.state and is_ended(o.state) then o = {} end

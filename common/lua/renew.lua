@@ -56,7 +56,7 @@ operation('renew', ALWAYS, function()
   end
 
   local orphaned = call('ZCARD', K.orphans)
-  local mine = orphaned > 0 and call('ZCARD', base .. 'orphans:' .. where) or 0
+  local mine = orphaned > 0 and call('ZCOUNT', base .. 'orphans:' .. where, '-inf', NOW) or 0
   local startable = not draining and paused == '' and next_head(free_slots(orphaned)) ~= nil
   if T.avoided > 0 then
     local avoided, only, probe_at = nodes.to_avoid(where, tonumber(ARGV[11]))

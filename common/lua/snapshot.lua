@@ -4,26 +4,38 @@
 -- Returns: {'snapshot', now, queued, leased, orphaned, workers, dispatchers, slots, people, background,
 --   background max, mean ms or '', lanes ready, burst, full, held, oldest asked or '', ended, workers that
 --   take builds, paused, why the first of them is or '', the only node of a place that is probed or '',
---   when it may be probed next or '', until when runs are registered anew or ''}
+--   when it may be probed next or '', until when runs are registered anew or '', how much was set aside,
+--   how often something was mended}
 operation('snapshot', READS, function()
   local OLDEST_READ, WORKERS_READ = 200, 200
   local reply = { 'snapshot', NOW }
   local function put(value) reply[#reply + 1] = value end
   for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(ms(call('ZCARD', base .. set))) end
-  put(ms(T.slots))
-  put(ms(tonumber(call('HGET', K.totals, 'people')) or 0))
-  put(ms(T.background))
+  -- A counter that has drifted below zero is on its way to be mended.
+  put(ms(max(0, T.slots)))
+  put(ms(max(0, tonumber(call('HGET', K.totals, 'people')) or 0)))
+  put(ms(max(0, T.background)))
   put(ms(T.background_max))
   put(T.mean and ms(T.mean) or '')
   for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do put(ms(call('ZCARD', base .. set))) end
+  -- Who waits longest stands among the first, of the builds that people wait for or of those behind; or it
+  -- was seen by the walk of whoever reaps.
   local oldest
-  for _, id in ipairs(call('ZRANGE', K.queued, 0, OLDEST_READ - 1)) do
-    local asked = tonumber(call('HGET', base .. 'build:' .. id, 'asked'))
+  local function look_at(id)
+    local v = call('HMGET', base .. 'build:' .. id, 'asked', 'state')
+    local asked = v[2] == 'queued' and tonumber(v[1])
     if asked and (not oldest or asked < oldest) then oldest = asked end
   end
+  local behind = ms(now + BACKGROUND / 2)
+  for _, range in ipairs({ { '-inf', behind }, { behind, '+inf' } }) do
+    for _, id in ipairs(call('ZRANGEBYSCORE', K.queued, range[1], range[2], 'LIMIT', 0, OLDEST_READ)) do look_at(id) end
+  end
+  local walked = call('HGET', K.totals, 'oldest')
+  if walked and walked ~= '' then look_at(walked) end
   put(oldest and ms(oldest) or '')
   put(ms(call('ZCARD', K.ended)))
   -- Who takes no builds is looked at only where it may be what builds wait for.
+  local probes = {} -- by place and number of nodes: most workers have both in common
   local taking, paused, why, only, probe_at = call('ZCARD', K.workers), 0, '', nil, nil
   if taking > 0 and (free_slots() <= 0 or T.avoided > 0) then
     taking = 0
@@ -34,8 +46,13 @@ operation('snapshot', READS, function()
       elseif v[3] and v[3] ~= '' then
         paused, why = paused + 1, why == '' and v[3] or why
       else
-        local _, node, at = nodes.to_avoid(v[4], tonumber(v[5]) or 0)
-        if node then only, probe_at = node, at else taking = taking + 1 end
+        local known = tonumber(v[5]) or 0
+        local name = (v[4] or '') .. ' ' .. known
+        if not probes[name] then
+          local _, node, at = nodes.to_avoid(v[4], known)
+          probes[name] = { node, at }
+        end
+        if probes[name][1] then only, probe_at = unpack(probes[name], 1, 2) else taking = taking + 1 end
       end
     end
   end
@@ -45,5 +62,7 @@ operation('snapshot', READS, function()
   put(only or '')
   put(probe_at and ms(probe_at) or '')
   put(T.refill_until > now and ms(T.refill_until) or '')
+  put(ms(call('HLEN', K.aside)))
+  put(call('HGET', K.totals, 'repairs') or '0')
   return reply
 end)

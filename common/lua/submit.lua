@@ -87,9 +87,9 @@ local function ask(at)
     local b = load(known)
     local asked = call('HMGET', base .. 'build:' .. known, 'repo', 'ref', 'args')
     local same = asked[1] == repo and asked[2] == ref and asked[3] == args
-    if b.state and is_ended(b.state) then
+    if is_whole(b) and is_ended(b.state) then
       if same and not force then return answer('ended', known, b) end
-    elseif b.state then
+    elseif is_whole(b) then
       if not same then return { 'conflict', known, asked[1], asked[2] } end
       note_override(rule, overrides, lane, known)
       return join(known, b, id, stats, priority, secrets, force)

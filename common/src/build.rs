@@ -189,6 +189,9 @@ pub struct Build {
     pub cancelling: bool,
     /// Adoptions and losses within the last hour.
     pub adoptions: u32,
+    /// Its attempts that failed, for causes outside the repository: those that count. (A run that was lost with
+    /// its worker counts none, though the next run has a later number.) Not handed over by a claim.
+    pub failed_attempts: u32,
     /// Nodes on which it has failed for causes outside the repository.
     pub avoid: Vec<String>,
     /// Whether it was asked for even though the image may be there.
@@ -201,8 +204,9 @@ pub struct Build {
 pub const ALREADY_THERE: &str = "already in the registry";
 
 /// The fields of a build that a claim hands over to its worker, beside those that the claim has just
-/// written. The claim itself reads the first three.
-pub(crate) const HANDED: [&str; 23] = [
+/// written.
+pub(crate) const HANDED: [&str; 24] = [
+    "state",
     "epoch",
     "seq",
     "priority",
@@ -273,6 +277,9 @@ impl Build {
             log_end: take("log_end"),
             cancelling: take("cancelling").is_some(),
             adoptions: maybe(id, "adoptions", take("adoptions"))?.unwrap_or(0),
+            failed_attempts: maybe::<u32>(id, "failures", take("failures"))?
+                .unwrap_or(0)
+                .saturating_add(maybe(id, "stuck", take("stuck"))?.unwrap_or(0)),
             avoid: json(id, "avoid", take("avoid"))?,
             forced: take("forced").is_some(),
             moved: maybe(id, "moved", take("moved"))?,

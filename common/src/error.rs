@@ -33,6 +33,9 @@ pub enum Error {
     /// A key holds something that no script of ours writes.
     #[error("unexpected data in Redis: {0}")]
     Corrupt(String),
+    /// A build holds something that this release cannot read.
+    #[error("it was written by a newer release, or changed by hand: {0}")]
+    Unreadable(String),
     /// A setting cannot be taken.
     #[error(transparent)]
     Invalid(#[from] Invalid),

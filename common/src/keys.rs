@@ -84,6 +84,8 @@ impl Keys {
         events = "events";
         /// stream: operators' acts.
         audit = "audit";
+        /// hash: what could not be handled and was set aside → JSON, since when and why.
+        aside = "aside";
         /// list: tokens, each for a slot that can be filled.
         wake = "wake";
     }

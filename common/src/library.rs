@@ -9,11 +9,12 @@ use std::sync::LazyLock;
 use crate::build::HANDED;
 
 /// What operations share, in the order in which the files build on one another.
-const SHARED: [&str; 4] = [
+const SHARED: [&str; 5] = [
     include_str!("../lua/prelude.lua"),
     include_str!("../lua/lanes.lua"),
     include_str!("../lua/ends.lua"),
     include_str!("../lua/nodes.lua"),
+    include_str!("../lua/heal.lua"),
 ];
 /// Digits of the hash that tell releases apart.
 const HASH_DIGITS: usize = 8;
@@ -38,6 +39,7 @@ macro_rules! operations {
 operations! {
     OPEN = "open",
     SUBMIT = "submit",
+    SET_ASIDE = "set_aside",
     CLAIM = "claim",
     REPORT = "report",
     RENEW = "renew",
@@ -59,6 +61,7 @@ operations! {
     NODES_VIEW = "nodes_view",
     CLEAR_NODE = "clear_node",
     SCALE = "scale",
+    REFILLING = "refilling",
     APPEND = "append",
 }
 

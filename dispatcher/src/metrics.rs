@@ -1,7 +1,6 @@
 //! Metrics. Those of this process are counted as things happen; those of the queue are read from
 //! Redis when somebody scrapes, so that every dispatcher shows the same.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use fairlane_common::queue::Queue;
@@ -13,14 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use tokio::time::Instant;
 
 use crate::hub::bounded;
-
-/// How long a check of the queue's sets holds: it holds Redis for some milliseconds.
-const CHECK_FOR: Duration = Duration::from_secs(30);
-/// Entries of each set that a check compares.
-const CHECK_ENTRIES: usize = 1000;
 
 /// What became of a request for a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -57,7 +50,6 @@ pub(crate) struct Metrics {
     pub(crate) slow_readers: Counter,
     pub(crate) log_bytes: Counter,
     pub(crate) latency: Latency,
-    checked: Mutex<Option<(Instant, usize)>>,
 }
 
 /// How long answers take to begin, in seconds.
@@ -81,10 +73,6 @@ impl Metrics {
         registry.register("redis_up", "Whether Redis answers", up);
         if let Some(snapshot) = snapshot {
             register_queue(&mut registry, &snapshot);
-            if let Some(problems) = self.problems(queue, wait).await {
-                let help = "Sets of the queue that do not fit its builds' states; fairlane doctor lists them";
-                gauge(&mut registry, "check_problems", help, problems as u64);
-            }
         }
         let mut text = String::new();
         if encode(&mut text, &registry).is_err() {
@@ -107,23 +95,6 @@ impl Metrics {
         let help = "Log read from Redis for streams";
         registry.register_with_unit("log_read", help, Unit::Bytes, self.log_bytes.clone());
     }
-
-    async fn problems(&self, queue: &Queue, wait: Duration) -> Option<usize> {
-        let known = *self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((at, problems)) = known
-            && at.elapsed() < CHECK_FOR
-        {
-            return Some(problems);
-        }
-        let report = bounded(wait, queue.check(CHECK_ENTRIES)).await.ok()?;
-        for problem in &report.problems {
-            tracing::error!(problem, "the queue's sets do not fit: {problem}");
-        }
-        let problems = report.problems.len();
-        *self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Some((Instant::now(), problems));
-        Some(problems)
-    }
 }
 
 fn gauge(registry: &mut Registry, name: &'static str, help: &'static str, value: u64) {
@@ -142,6 +113,7 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
         ("queued_builds", "Builds that wait", of.queued),
         ("leased_builds", "Builds that a worker holds", of.leased),
         ("orphaned_builds", "Builds that wait for adoption", of.orphaned),
+        ("set_aside", "Builds and timers that could not be handled; fairlane doctor lists them", of.aside),
         ("ended_builds", "Ended builds that are still known", of.ended),
         ("workers", "Live workers", of.workers),
         ("dispatchers", "Live dispatchers", of.dispatchers),
@@ -157,6 +129,10 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
     ] {
         gauge(registry, name, help, value);
     }
+    let repairs = Counter::<u64>::default();
+    repairs.inc_by(of.repairs);
+    let help = "Things in Redis that did not fit and were mended; the audit stream says which";
+    registry.register("repairs", help, repairs);
     let age = of.oldest_asked.map_or(0, |asked| of.now.saturating_sub(asked) / 1000);
     gauge(registry, "oldest_wait_seconds", "How long the build has waited that waits longest", age);
     if let Some(mean) = of.mean_ms {

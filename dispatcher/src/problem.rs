@@ -61,6 +61,7 @@ kinds! {
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
     REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied, and what runs is being registered again";
     WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue has another layout";
+    UNREADABLE = "unreadable-build", SERVICE_UNAVAILABLE, "This release cannot read the build";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something is wrong on our side";
 }
 
@@ -176,6 +177,10 @@ impl From<fairlane_common::Error> for Refusal {
             Error::OutOfMemory(_) => Self::memory(),
             Error::Schema { .. } => Self::new(WRONG_SCHEMA, error.to_string()).retry_after(60),
             Error::Invalid(invalid) => invalid.into(),
+            Error::Unreadable(_) => {
+                let detail = format!("{error}; dispatchers and workers of that release serve it");
+                Self::new(UNREADABLE, detail).retry_after(60)
+            }
             other => {
                 tracing::error!(error = %other, "a request failed");
                 Self::new(INTERNAL, "an unexpected answer from Redis; the dispatcher's log says more")

@@ -1,11 +1,11 @@
 //! From the queue's types to those of the API.
 
 use fairlane_common::build::Build;
-use fairlane_common::queue::{Act, Change, PolicyInForce, Why, inspect};
+use fairlane_common::queue::{Act, Aside, Change, PolicyInForce, Unreadable, Why, inspect};
 
 use crate::api::{
-    ActView, BuildView, ChangeView, LaneView, NodeView, PolicyView, ScaleView, SharedLimit, StopView, Totals,
-    WorkerView,
+    ActView, AsideView, BuildView, ChangeView, LaneView, NodeView, PolicyView, ScaleView, SharedLimit,
+    StopView, Totals, UnreadableView, WorkerView,
 };
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
@@ -25,6 +25,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         image: build.spec.image.to_string(),
         priority: build.spec.priority,
         attempt: build.attempt,
+        failed_attempts: build.failed_attempts,
         seq: build.seq,
         people: build.people_shown(),
         position: position.map(|(place, _)| place),
@@ -51,6 +52,16 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         push: private.then_some(build.spec.push),
         log_tail: build.log_tail.clone().filter(|_| private),
     }
+}
+
+/// What was set aside.
+pub(crate) fn aside(of: Aside) -> AsideView {
+    AsideView { what: of.what, since_ms: of.at, why: of.why }
+}
+
+/// A build that cannot be read.
+pub(crate) fn unreadable(of: Unreadable) -> UnreadableView {
+    UnreadableView { id: of.id, why: of.why }
 }
 
 /// The queue's numbers.

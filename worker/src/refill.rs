@@ -86,9 +86,12 @@ async fn find(worker: &Arc<Worker>) -> Option<Duration> {
     let found: Vec<FoundRun> = worker.executor.found();
     for batch in found.chunks(BATCH) {
         let ids: Vec<BuildId> = batch.iter().map(|run| run.token.build).collect();
-        let Ok(builds) = worker.queue.load(&ids).await else { return Some(LOOK_FIRST) };
+        let Ok(loaded) = worker.queue.load(&ids).await else { return Some(LOOK_FIRST) };
         for run in batch {
-            let known = builds.iter().find(|build| build.id == run.token.build);
+            if loaded.unreadable.iter().any(|bad| bad.id == run.token.build) {
+                continue;
+            }
+            let known = loaded.builds.iter().find(|build| build.id == run.token.build);
             // What Redis knows at least as late a lease of is as it should be.
             let lost = known.is_none_or(|build| !build.state.is_ended() && build.epoch < run.token.epoch);
             if lost && !worker.registry.has(run.token.build) {

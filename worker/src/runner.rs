@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fairlane_common::limits::LEASE_MARGIN;
-use fairlane_common::queue::{Claim, Claimed, OrphanNews, Waiter};
+use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim, Waiter};
 use fairlane_common::{Queue, WorkerId};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -201,6 +201,7 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                     // Its share was a part of them. What it can have none of waits for the next heartbeat.
                     worker.look_for_orphans();
                 }
+                set_aside(worker, &claims.unreadable).await;
                 for claimed in claims.builds {
                     let token = claimed.token.clone();
                     take_on(worker, claimed, deadline);
@@ -219,6 +220,16 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                 tracing::error!(%error, "a claim failed");
                 return tokio::time::sleep(jittered(POLL)).await;
             }
+        }
+    }
+}
+
+/// Gives back what this release cannot read. Where that fails, the leases run out by themselves.
+async fn set_aside(worker: &Worker, unreadable: &[UnreadableClaim]) {
+    for claim in unreadable {
+        tracing::error!(build.id = claim.id, why = claim.why, "cannot read a build; it is set aside");
+        if let Err(error) = worker.queue.set_aside(&worker.id, claim).await {
+            tracing::warn!(%error, build.id = claim.id, "could not give back a build");
         }
     }
 }

@@ -34,6 +34,10 @@ pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
         output.data("");
         output.table(&table);
     }
+    for one in &view.aside {
+        let (what, why) = (clean(&one.what, Colors::Drop), clean(&one.why, Colors::Drop));
+        output.talk(&format!("Set aside: {what}: {why}"));
+    }
     if view.more_lanes {
         output.talk("There are more lanes: `fairlane lanes` lists them all.");
     }
@@ -101,12 +105,12 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
         ("image", build.image.clone()),
         ("asked for", human::ago(build.asked_ms, now)),
         ("people", build.people.to_string()),
-        ("attempt", build.attempt.to_string()),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     let place = |place| build.line.map_or_else(|| format!("{place}"), |line| format!("{place} of {line}"));
     add("place in line", build.position.map(place));
     add("ready", build.eta_seconds.map(|eta| human::about(eta * 1000)));
+    add("failed attempts", (build.failed_attempts > 0).then(|| build.failed_attempts.to_string()));
     add("expected to take", (!build.state.is_ended()).then(|| human::span(build.expected_seconds * 1000)));
     add("not before", build.not_before_ms.map(|at| human::ahead(at, now)));
     add("started", build.started_ms.or(build.claimed_ms).map(|at| human::ago(at, now)));

@@ -205,18 +205,22 @@ impl Queue {
                 let id = entry.id.parse()?;
                 if let Some(item) = take(entry) {
                     if items.len() == limit {
-                        return Ok(Page { items, cursor: before.map(|id| id.to_string()) });
+                        return Ok(Page {
+                            items,
+                            cursor: before.map(|id| id.to_string()),
+                            unreadable: Vec::new(),
+                        });
                     }
                     items.push(item);
                 }
                 before = Some(id);
             }
             if is_last {
-                return Ok(Page { items, cursor: None });
+                return Ok(Page { items, cursor: None, unreadable: Vec::new() });
             }
             read += count;
         }
-        Ok(Page { items, cursor: before.map(|id| id.to_string()) })
+        Ok(Page { items, cursor: before.map(|id| id.to_string()), unreadable: Vec::new() })
     }
 
     /// Redis's clock, Unix milliseconds.

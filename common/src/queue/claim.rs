@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Queue;
+use super::{Queue, UnreadableClaim};
 use crate::build::{Build, HANDED};
 use crate::error::Result;
 use crate::id::{BuildId, NodeName, Token, WorkerId};
@@ -48,6 +48,8 @@ pub struct Claims {
     pub builds: Vec<Claimed>,
     /// Orphans of the worker's place that still wait: it should claim again at once, full or not.
     pub orphans: u64,
+    /// Builds that this release cannot read: give them back with [`Queue::set_aside`].
+    pub unreadable: Vec<UnreadableClaim>,
 }
 
 impl Queue {
@@ -66,19 +68,28 @@ impl Queue {
         let count: usize = reply.parse()?;
         let orphans = reply.parse()?;
         let mut builds = Vec::with_capacity(count);
+        let mut unreadable = Vec::new();
         for _ in 0..count {
-            let id: BuildId = reply.parse()?;
+            let id: String = reply.next()?;
             let epoch = reply.parse()?;
             let adopted = reply.next::<String>()? == "1";
-            let build = Build::from_fields(id, handed_over(&mut reply, epoch, claim)?)?;
-            let token = Token { build: id, epoch, worker: claim.worker.clone() };
-            builds.push(Claimed { token, build, adopted, avoided: Vec::new() });
+            let fields = handed_over(&mut reply, epoch, claim)?;
+            let parsed = id.parse::<BuildId>().map_err(crate::Error::from);
+            match parsed.and_then(|id| Build::from_fields(id, fields)) {
+                Ok(build) => {
+                    let token = Token { build: build.id, epoch, worker: claim.worker.clone() };
+                    builds.push(Claimed { token, build, adopted, avoided: Vec::new() });
+                }
+                Err(error) => {
+                    unreadable.push(UnreadableClaim { id, epoch, adopted, why: error.to_string() });
+                }
+            }
         }
         let avoided = node_names(&mut reply)?;
         for one in &mut builds {
             one.avoided.clone_from(&avoided);
         }
-        Ok(Claims { builds, orphans })
+        Ok(Claims { builds, orphans, unreadable })
     }
 }
 
@@ -97,7 +108,7 @@ fn handed_over(reply: &mut Reply, epoch: u64, claim: &Claim) -> Result<HashMap<S
     Ok(read.chain(written).map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-/// The nodes at the end of a reply.
+/// The nodes at the end of a reply. One whose name cannot be read is nobody's to avoid.
 pub(super) fn node_names(reply: &mut Reply) -> Result<Vec<NodeName>> {
-    reply.rest()?.iter().map(|name| Ok(name.parse()?)).collect()
+    Ok(reply.rest()?.iter().filter_map(|name| name.parse().ok()).collect())
 }

@@ -56,7 +56,7 @@ pub enum Finished {
     Retried {
         /// Not before (Unix milliseconds).
         not_before: u64,
-        /// The number of the next run.
+        /// Which attempt follows, of those that count.
         attempt: u32,
     },
     /// The lease was another's: nothing was changed.

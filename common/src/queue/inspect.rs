@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Queue;
 pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Scale, Snapshot, WorkerView};
+use super::{Queue, Unreadable};
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
 use crate::id::{BuildId, Invalid, WorkerId};
-use crate::library::{CHECK, LANE, SCALE, SNAPSHOT};
+use crate::library::{CHECK, LANE, REFILLING, SCALE, SNAPSHOT};
 use crate::limits;
 use crate::repo::Lane;
 use crate::script::{Args, Reply};
@@ -17,30 +17,6 @@ use redis::Value;
 const READ_MAX: usize = 1000;
 
 impl Queue {
-    /// A build, or `None` if there is none of that id (any more).
-    pub async fn build(&self, id: BuildId) -> Result<Option<Build>> {
-        Ok(self.load(&[id]).await?.into_iter().next())
-    }
-
-    /// Those of `ids` that exist, in their order, in one round trip.
-    pub async fn load(&self, ids: &[BuildId]) -> Result<Vec<Build>> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipe = redis::pipe();
-        for id in ids {
-            pipe.cmd("HGETALL").arg(self.keys().build(*id));
-        }
-        let mut builds = Vec::with_capacity(ids.len());
-        for (id, answer) in ids.iter().zip(self.link().bulk(&pipe).await?) {
-            let fields: HashMap<String, String> = redis::from_redis_value(answer).map_err(Error::reply)?;
-            if !fields.is_empty() {
-                builds.push(Build::from_fields(*id, fields)?);
-            }
-        }
-        Ok(builds)
-    }
-
     /// The live, or recently ended, build of an image.
     pub async fn build_of_image(&self, image: &crate::Image) -> Result<Option<BuildId>> {
         let mut pipe = redis::pipe();
@@ -102,7 +78,15 @@ impl Queue {
                 node.zip(at)
             },
             refill_until: reply.maybe()?,
+            aside: reply.parse()?,
+            repairs: reply.parse()?,
         })
+    }
+
+    /// For how long runs are still being registered because Redis was emptied, in milliseconds.
+    pub async fn refilling(&self) -> Result<Option<u64>> {
+        let left: u64 = self.call(&REFILLING, Args::new()).await?.parse()?;
+        Ok((left > 0).then_some(left))
     }
 
     /// How many slots the queue could use.
@@ -159,13 +143,13 @@ impl Queue {
         if cursor.is_none() {
             let ids = self.zrange::<String>(&keys.leases(), 0, limits::PAGE, false).await?;
             let ids: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            for build in self.load(&ids).await? {
+            for build in self.load(&ids).await?.builds {
                 if !names.contains(&build.lane) {
                     names.push(build.lane);
                 }
             }
         }
-        Ok(Page { items: self.lane_views(&names).await?, cursor })
+        Ok(Page { items: self.lane_views(&names).await?, cursor, unreadable: Vec::new() })
     }
 
     async fn lane_views(&self, lanes: &[Lane]) -> Result<Vec<LaneView>> {
@@ -190,7 +174,7 @@ impl Queue {
         let mut pipe = redis::pipe();
         let mut ids: Vec<(WorkerId, f64)> = Vec::new();
         for (id, seen) in beats {
-            let id: WorkerId = id.parse()?;
+            let Ok(id) = id.parse::<WorkerId>() else { continue };
             pipe.cmd("HGETALL").arg(self.keys().worker(&id));
             ids.push((id, seen));
         }
@@ -227,7 +211,7 @@ impl Queue {
         let limit = page_size(filter.limit);
         let sets = self.build_sets(filter);
         let (mut set, mut offset) = parse_cursor(filter.cursor.as_deref(), sets.len())?;
-        let mut items: Vec<Build> = Vec::new();
+        let (mut items, mut unreadable): (Vec<Build>, Vec<Unreadable>) = (Vec::new(), Vec::new());
         let mut read = 0;
         while set < sets.len() && items.len() < limit && read < READ_MAX {
             let (key, newest_first) = &sets[set];
@@ -235,14 +219,16 @@ impl Queue {
             let ids: Vec<String> = self.zrange(key, offset, room, *newest_first).await?;
             let exhausted = ids.len() < room;
             let parsed: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+            let loaded = self.load(&parsed).await?;
             let mut found: HashMap<BuildId, Build> =
-                self.load(&parsed).await?.into_iter().map(|build| (build.id, build)).collect();
+                loaded.builds.into_iter().map(|build| (build.id, build)).collect();
             let mut taken = 0;
             for id in &parsed {
                 if items.len() == limit {
                     break;
                 }
                 taken += 1;
+                unreadable.extend(loaded.unreadable.iter().find(|bad| bad.id == *id).cloned());
                 if let Some(build) = found.remove(id)
                     && filter.state.is_none_or(|state| state == build.state)
                     && filter.lane.as_ref().is_none_or(|lane| *lane == build.lane)
@@ -257,7 +243,7 @@ impl Queue {
                 offset += taken;
             }
         }
-        Ok(Page { items, cursor: (set < sets.len()).then(|| format!("{set}:{offset}")) })
+        Ok(Page { items, cursor: (set < sets.len()).then(|| format!("{set}:{offset}")), unreadable })
     }
 
     /// The sets to walk for a filter, and whether each is walked from its end.

@@ -1,6 +1,7 @@
 //! The queue's operations: commands change state, each one Lua function; [`inspect`] only looks.
 
 mod activity;
+mod aside;
 mod cancel;
 mod claim;
 mod finish;
@@ -23,6 +24,7 @@ mod why;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use activity::{Act, ActFilter, Change, ChangeFilter, Since};
+pub use aside::{Aside, Loaded, Unreadable, UnreadableClaim};
 pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Claims};
 pub use finish::{Finish, Finished, Outcome};
@@ -32,7 +34,7 @@ pub use people::{DispatcherBeat, DispatcherBeatReply};
 pub use policy::{Order, Policy, PolicyInForce};
 pub use reap::Reaped;
 pub use register::{Registered, Registration};
-pub use rules::RuleChange;
+pub use rules::{RuleChange, Rules};
 pub use spend::{Spend, Spent};
 pub use submit::{Admitted, Submit, Submitted};
 pub use visitor::{Stage, Visitor, spoken};

@@ -20,6 +20,16 @@ pub struct RuleChange {
     pub live: u64,
 }
 
+/// The rules as Redis has them.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Those that can be read.
+    pub rules: BTreeMap<Pattern, Rule>,
+    /// The others, each with the reason: by hand, or by a newer release. What the queue cannot read of them
+    /// is not in force.
+    pub unreadable: BTreeMap<String, String>,
+}
+
 impl Queue {
     /// Sets the rule of a pattern, replacing what was there. It holds at once, for everybody.
     pub async fn set_rule(&self, pattern: &Pattern, rule: &Rule, by: &str) -> Result<RuleChange> {
@@ -42,9 +52,14 @@ impl Queue {
         Ok(RuleChange { existed: reply.next::<String>()? == "1", live: reply.parse()? })
     }
 
-    /// All rules by pattern. Operators write them by hand, so they are few.
+    /// All rules by pattern that can be read.
     pub async fn rules(&self) -> Result<BTreeMap<Pattern, Rule>> {
-        let mut rules = BTreeMap::new();
+        Ok(self.all_rules().await?.rules)
+    }
+
+    /// All rules. Operators write them by hand, so they are few.
+    pub async fn all_rules(&self) -> Result<Rules> {
+        let mut rules = Rules::default();
         let mut cursor = "0".to_owned();
         loop {
             let mut pipe = redis::pipe();
@@ -52,11 +67,13 @@ impl Queue {
             let answer = self.link().bulk(&pipe).await?.into_iter().next().unwrap_or(Value::Nil);
             let (next, fields): (String, Vec<(String, String)>) =
                 redis::from_redis_value(answer).map_err(Error::reply)?;
-            for (pattern, rule) in fields {
-                let pattern: Pattern = pattern.parse()?;
-                let rule = serde_json::from_str(&rule)
-                    .map_err(|e| Error::Corrupt(format!("the rule of {pattern} cannot be read: {e}")))?;
-                rules.insert(pattern, rule);
+            for (name, text) in fields {
+                let pattern = name.parse::<Pattern>().map_err(|error| error.to_string());
+                let rule = serde_json::from_str(&text).map_err(|error| error.to_string());
+                match pattern.and_then(|pattern| Ok((pattern, rule?))) {
+                    Ok((pattern, rule)) => drop(rules.rules.insert(pattern, rule)),
+                    Err(why) => drop(rules.unreadable.insert(name, why)),
+                }
             }
             if next == "0" {
                 return Ok(rules);

@@ -39,7 +39,8 @@ pub struct Snapshot {
     pub lanes_full: u64,
     /// Lanes that a rule holds.
     pub lanes_held: u64,
-    /// When the build was asked for that waits longest, of the first thousand in line.
+    /// When the build was asked for that waits longest. (In a long line this may miss one until the queue's
+    /// own walk has come by.)
     pub oldest_asked: Option<u64>,
     /// Ended builds that are still known.
     pub ended: u64,
@@ -54,6 +55,10 @@ pub struct Snapshot {
     pub probing: Option<(String, u64)>,
     /// Until when nothing is begun because Redis was emptied and runs are registered again.
     pub refill_until: Option<u64>,
+    /// Builds and timers that were set aside because they could not be handled ([`crate::Queue::aside`]).
+    pub aside: u64,
+    /// How often the queue has mended something that did not fit.
+    pub repairs: u64,
 }
 
 /// A lane: what it waits for and what the queue knows of it.
@@ -155,6 +160,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Where the next page starts; `None` after the last one.
     pub cursor: Option<String>,
+    /// Builds that belong here and cannot be read.
+    pub unreadable: Vec<super::Unreadable>,
 }
 
 /// Which builds to list.

@@ -107,12 +107,11 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
     if let Some(at) = build.not_before {
         let reason = build.reason.as_deref().unwrap_or("its last attempt failed");
         let wait_ms = at.saturating_sub(snapshot.now);
-        let text = format!(
-            "attempt {} starts in {}, because of the last one: {reason}",
-            build.attempt,
-            span(wait_ms)
-        );
-        return (Waits::Retry { attempt: build.attempt, reason: reason.to_owned(), wait_ms }, text);
+        // Runs that were lost with their worker do not count.
+        let attempt = build.failed_attempts.saturating_add(1);
+        let text =
+            format!("attempt {attempt} starts in {}, because of the last one: {reason}", span(wait_ms));
+        return (Waits::Retry { attempt, reason: reason.to_owned(), wait_ms }, text);
     }
     if let Some((rule, message, until)) = &lane.held {
         let left_ms = until.map(|at| at.saturating_sub(snapshot.now));

@@ -106,8 +106,12 @@ pub struct BuildView {
     pub image: String,
     /// Interactive or background.
     pub priority: Priority,
-    /// The number of its run: the one that is live, or the next.
+    /// The number of its run: the one that is live, or the next. It counts runs that were lost with their
+    /// worker, too.
     pub attempt: u32,
+    /// Its attempts that failed for a cause outside the repository; at the third it fails.
+    #[serde(default)]
+    pub failed_attempts: u32,
     /// Counts every change of the build.
     pub seq: u64,
     /// People who wait for it.
@@ -189,9 +193,22 @@ pub struct BuildView {
 pub struct BuildPage {
     /// Those in line in their order, then live ones, then ended ones, latest first.
     pub builds: Vec<BuildView>,
+    /// Builds that belong here, whatever the filter, and that this release cannot read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableView>,
     /// Where the next page starts; absent after the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+/// A build that cannot be read: changed by hand, or written by a newer release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnreadableView {
+    /// The build's id.
+    #[schema(value_type = String)]
+    pub id: BuildId,
+    /// What cannot be read.
+    pub why: String,
 }
 
 /// What a cancellation did.

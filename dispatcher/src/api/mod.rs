@@ -17,14 +17,15 @@ use utoipa::ToSchema;
 
 pub use activity::{ActPage, ActView, ChangePage, ChangeView};
 pub use builds::{
-    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, WatchersAnswer, WatchersBody,
+    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, UnreadableView, WatchersAnswer,
+    WatchersBody,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use policy::{PolicyBody, PolicyView};
 pub use queue::{
-    DrainAnswer, DrainBody, LanePage, LaneView, QueueView, RuleAnswer, RuleBody, RuleList, SharedLimit, Stop,
-    StopView, Totals, WorkerList, WorkerView,
+    AsideView, DrainAnswer, DrainBody, LanePage, LaneView, QueueView, RuleAnswer, RuleBody, RuleList,
+    SharedLimit, Stop, StopView, Totals, WorkerList, WorkerView,
 };
 pub use secrets::SecretsBody;
 

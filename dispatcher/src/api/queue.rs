@@ -58,6 +58,21 @@ pub struct QueueView {
     pub lanes: Vec<LaneView>,
     /// Whether there are more lanes; `GET /v1/lanes` lists them all.
     pub more_lanes: bool,
+    /// What cannot be handled and was set aside so that it holds up nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<AsideView>,
+}
+
+/// A build, a rule or a timer that this release cannot handle: changed by hand, or written by a newer release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AsideView {
+    /// What it is: `build:<id>`, `rule:<pattern>`, `timer:<timer>`.
+    pub what: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Why.
+    pub why: String,
 }
 
 /// A page of lanes.
@@ -150,6 +165,9 @@ pub struct StopView {
 pub struct RuleList {
     /// Rules by pattern.
     pub rules: BTreeMap<String, RuleBody>,
+    /// Rules that cannot be read, with the reason: changed by hand, or written by a newer release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// What a change of rules did.

@@ -29,7 +29,7 @@ pub(crate) fn notice(cursor: Cursor, kind: &str, text: String, dropped: Option<u
 /// The notice that another run begins, at its start.
 pub(crate) fn new_run(run: u32, seq: u64) -> Bytes {
     let cursor = Cursor { run, entry: EntryId::START, seq };
-    notice(cursor, "attempt", format!("attempt {run} has started; its log follows"), None)
+    notice(cursor, "attempt", "the build has started again; its new log follows".to_owned(), None)
 }
 
 /// Lines of a log, ready to be sent, with the place before and after them.

@@ -49,6 +49,7 @@ struct Progress {
     why_at: Option<Instant>,
     ended: Option<Instant>,
     missing: Option<Instant>,
+    unreadable: bool,
 }
 
 /// What was fetched for one build.
@@ -85,7 +86,7 @@ pub(super) async fn run(hub: &Arc<Hub>) {
     }
 }
 
-/// One round for all of `ids`, or, where one of them cannot be read at all, one for each.
+/// One round for all of `ids`, or, where something of one of them cannot be read, one for each.
 async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Progress>, outage: &mut Outage) {
     match round(hub, ids, progress).await {
         Ok(()) => outage.over(),
@@ -128,13 +129,22 @@ async fn round(
         })
         .collect();
     // States first: a log that is read after the end of its build was seen has its last lines.
+    let loaded = hub.queue.load(&ids).await?;
     let mut builds: HashMap<BuildId, Build> =
-        hub.queue.load(&ids).await?.into_iter().map(|build| (build.id, build)).collect();
+        loaded.builds.into_iter().map(|build| (build.id, build)).collect();
     let pages = hub.queue.read_logs(&logs, PAGE).await?;
     look_up_whys(hub, &builds, progress).await;
     for ((channel, (_, run, _)), page) in channels.iter().zip(logs).zip(pages) {
         let news = News { build: builds.remove(&channel.id), run, page };
         let known = progress.entry(channel.id).or_insert_with(Progress::new);
+        if let Some(bad) = loaded.unreadable.iter().find(|bad| bad.id == channel.id) {
+            // It is not lost: its streams wait until it can be read.
+            if !std::mem::replace(&mut known.unreadable, true) {
+                tracing::error!(build.id = %bad.id, why = bad.why, "cannot read a watched build");
+            }
+            continue;
+        }
+        known.unreadable = false;
         if apply(hub, channel, known, news) {
             hub.mark(channel.id);
         }
@@ -173,7 +183,7 @@ async fn look_up_whys(
 impl Progress {
     fn new() -> Self {
         let told = Instant::now();
-        Self { view: None, told, why: None, why_at: None, ended: None, missing: None }
+        Self { view: None, told, why: None, why_at: None, ended: None, missing: None, unreadable: false }
     }
 
     /// Whether streams should hear of `view`.

@@ -172,7 +172,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     };
     let page = app.ask(app.queue.builds(&filter)).await?;
     let builds = page.items.iter().map(|build| view::build(build, None, true)).collect();
-    Ok(Json(BuildPage { builds, cursor: page.cursor }))
+    let unreadable = page.unreadable.into_iter().map(view::unreadable).collect();
+    Ok(Json(BuildPage { builds, cursor: page.cursor, unreadable }))
 }
 
 /// A build, and why it is where it is. Scope `submit` or `read`; labels and the like with `read` only.
@@ -203,9 +204,8 @@ pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
 
 async fn unknown(app: &App, id: BuildId) -> Refusal {
     // Asked anew: what is known of a second ago may be from before Redis was emptied.
-    let snapshot = app.ask(app.queue.snapshot()).await;
-    let until = snapshot.as_ref().ok().and_then(|snapshot| Some(snapshot.refill_until? - snapshot.now));
-    until.map_or_else(|| Refusal::unknown_build(&id.to_string()), Refusal::refilling)
+    let wait = app.ask(app.queue.refilling()).await.ok().flatten();
+    wait.map_or_else(|| Refusal::unknown_build(&id.to_string()), Refusal::refilling)
 }
 
 /// A build and its view.

@@ -25,11 +25,15 @@ const LANES: usize = 50;
 )]
 pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<QueueView>> {
     params.only(&[])?;
-    let look = async { Ok((app.queue.snapshot().await?, app.queue.lanes(LANES, None).await?)) };
-    let (snapshot, lanes) = app.ask(look).await?;
+    let look = async {
+        let (lanes, aside) = (app.queue.lanes(LANES, None).await?, app.queue.aside().await?);
+        Ok((app.queue.snapshot().await?, lanes, aside))
+    };
+    let (snapshot, lanes, aside) = app.ask(look).await?;
     let more_lanes = lanes.cursor.is_some();
     let lanes = lanes.items.into_iter().map(view::lane).collect();
-    Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes }))
+    let aside = aside.into_iter().map(view::aside).collect();
+    Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes, aside }))
 }
 
 /// Numbers for what adds and removes workers: have `wanted_slots` slots, within your limits. Scope

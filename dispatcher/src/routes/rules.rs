@@ -19,9 +19,10 @@ use crate::problem::{Answer, BAD_PARAMETER, Refusal, UNKNOWN_RULE};
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<RuleList>> {
     params.only(&[])?;
-    let rules = app.ask(app.queue.rules()).await?;
+    let all = app.ask(app.queue.all_rules()).await?;
     Ok(Json(RuleList {
-        rules: rules.into_iter().map(|(pattern, rule)| (pattern.to_string(), rule)).collect(),
+        unreadable: all.unreadable,
+        rules: all.rules.into_iter().map(|(pattern, rule)| (pattern.to_string(), rule)).collect(),
     }))
 }
 

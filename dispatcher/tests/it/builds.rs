@@ -126,7 +126,8 @@ async fn metrics_show_the_queue_and_this_dispatcher() {
     for line in [
         "fairlane_redis_up 1",
         "fairlane_queued_builds 1",
-        "fairlane_check_problems 0",
+        "fairlane_set_aside 0",
+        "fairlane_repairs_total 0",
         "fairlane_builds_asked_total{outcome=\"New\"} 1",
         "fairlane_lanes{waits_for=\"ready\"} 1",
     ] {

@@ -4,7 +4,7 @@ use super::{Finding, Source};
 
 const FOLDER: &str = "common/lua/";
 /// Parts of the library that operations share.
-const SHARED: &[&str] = &["prelude.lua", "lanes.lua", "ends.lua", "nodes.lua"];
+const SHARED: &[&str] = &["prelude.lua", "lanes.lua", "ends.lua", "nodes.lua", "heal.lua"];
 const CONTRACT: &[&str] = &["Purpose", "KEYS", "ARGV", "Returns"];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {

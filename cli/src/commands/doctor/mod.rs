@@ -125,6 +125,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
             "This should never be: please report it, with the output of `fairlane doctor --json`.",
         );
     }
+    set_aside(queue, findings).await?;
     let (snapshot, workers) = (queue.snapshot().await?, queue.workers().await?);
     if workers.is_empty() {
         findings.warning(
@@ -176,6 +177,19 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
         findings.ok("dispatchers", format!("{} alive", snapshot.dispatchers));
     }
     Ok(workers)
+}
+
+/// Builds, timers and rules that nobody could handle.
+async fn set_aside(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {
+    for one in queue.aside().await? {
+        findings.warning(
+            "set aside",
+            format!("{}: {}", clean(&one.what, Colors::Drop), clean(&one.why, Colors::Drop)),
+            "It holds up nothing else. A process of a newer release handles what that release wrote; what was \
+             changed by hand must be mended or removed by hand.",
+        );
+    }
+    Ok(())
 }
 
 async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Findings) -> Result<()> {

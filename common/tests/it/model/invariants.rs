@@ -19,6 +19,8 @@ pub(crate) struct State {
     rules: BTreeMap<Pattern, Rule>,
     slots: u64,
     workers: u64,
+    /// Permits of builds whose record was deleted by hand: they count until somebody notices.
+    ghosts: HashMap<Lane, usize>,
     /// Workers of each place that others can take over from, as the queue counts them.
     places: HashMap<String, usize>,
     placing: bool,
@@ -33,8 +35,8 @@ impl State {
         let keys: Vec<String> = scene.redis(&["KEYS", "{fairlane}:build:*"]).await;
         let ids: Vec<BuildId> =
             keys.iter().map(|key| key.rsplit(':').next().unwrap().parse().unwrap()).collect();
-        let builds =
-            scene.queue.load(&ids).await.unwrap().into_iter().map(|build| (build.id, build)).collect();
+        let builds: HashMap<BuildId, Build> =
+            scene.queue.load(&ids).await.unwrap().builds.into_iter().map(|build| (build.id, build)).collect();
         let snapshot = scene.queue.snapshot().await.unwrap();
         let timers: Vec<String> = scene.redis(&["ZRANGE", "{fairlane}:timers", "0", "-1"]).await;
         let mut shared_permits = HashMap::new();
@@ -46,17 +48,30 @@ impl State {
         }
         Self {
             now: scene.clock.now_ms(),
-            builds,
             dispatchers: scene.redis(&["ZRANGE", "{fairlane}:dispatchers", "0", "-1"]).await,
             rules: scene.queue.rules().await.unwrap(),
             slots: snapshot.slots,
             workers: snapshot.workers,
             places: Self::places(scene).await,
+            ghosts: Self::ghosts(scene, &builds).await,
+            builds,
             refilling: snapshot.refill_until.is_some(),
             avoided: scene.queue.nodes().await.unwrap().len(),
             shared_permits,
-            placing: timers.iter().any(|timer| timer.starts_with("replace:")),
+            placing: timers.iter().any(|timer| timer.starts_with("place:")),
         }
+    }
+
+    async fn ghosts(scene: &Scene, builds: &HashMap<BuildId, Build>) -> HashMap<Lane, usize> {
+        let mut ghosts = HashMap::new();
+        for repo in super::world::REPOS {
+            let lane: Lane = format!("github.com/{repo}").parse().unwrap();
+            let holders: Vec<String> =
+                scene.redis(&["ZRANGE", &scene.queue.keys().permits(&lane), "0", "-1"]).await;
+            let gone = |id: &&String| !builds.contains_key(&id.parse::<BuildId>().unwrap());
+            ghosts.insert(lane, holders.iter().filter(gone).count());
+        }
+        ghosts
     }
 
     async fn places(scene: &Scene) -> HashMap<String, usize> {
@@ -274,8 +289,12 @@ pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
 
 impl Permits {
     fn of(state: &State) -> Self {
-        let mut permits =
-            Self { lanes: HashMap::new(), shared: state.shared_permits.clone(), busy: 0, background: 0 };
+        let mut permits = Self {
+            lanes: state.ghosts.clone(),
+            shared: state.shared_permits.clone(),
+            busy: 0,
+            background: 0,
+        };
         for build in state.live() {
             permits.hold(build);
         }

@@ -51,6 +51,12 @@ pub(crate) enum Step {
     Flush { late: bool },
     /// A worker registers runs whose holder has died.
     Sweep { worker: u8 },
+    /// Somebody deletes a build's record by hand.
+    Delete { build: u8 },
+    /// A newer release writes a word into a build that this one does not know, and a worker claims.
+    BadWord { build: u8, worker: u8 },
+    /// A newer release sets a timer of a kind that this one does not know.
+    ForeignTimer,
     /// Time passes, with processes that reap.
     Pass { ms: u16 },
     /// Time jumps with nobody there: Redis was away.
@@ -59,8 +65,8 @@ pub(crate) enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     use Step::{
-        Beat, BeatDispatcher, Cancel, Claim, Crash, Drain, Finish, Flush, Ghost, Jump, Pass, Pause, Release,
-        Report, Rule, Submit, Sweep, Unrule, Watch,
+        BadWord, Beat, BeatDispatcher, Cancel, Claim, Crash, Delete, Drain, Finish, Flush, ForeignTimer,
+        Ghost, Jump, Pass, Pause, Release, Report, Rule, Submit, Sweep, Unrule, Watch,
     };
     let n = any::<u8>;
     let b = any::<bool>;
@@ -83,6 +89,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n(), b()).prop_map(|(worker, on)| Drain { worker, on }),
         2 => (n(), b()).prop_map(|(worker, on)| Pause { worker, on }),
         1 => b().prop_map(|late| Flush { late }),
+        1 => n().prop_map(|build| Delete { build }),
+        1 => (n(), n()).prop_map(|(build, worker)| BadWord { build, worker }),
+        1 => Just(ForeignTimer),
         2 => n().prop_map(|worker| Sweep { worker }),
         5 => (1..8000_u16).prop_map(|ms| Pass { ms }),
         1 => (4..200_u8).prop_map(|s| Jump { s }),

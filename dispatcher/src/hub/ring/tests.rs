@@ -97,7 +97,7 @@ fn another_run_comes_after_the_rest_of_the_one_before() {
     ring.push_log(piece(0, 3));
     let mut place = Place::new(1, EntryId::START, 1);
     assert_eq!(sent(ring.step(&mut place, SOON, SLOW)), "0>5");
-    assert!(sent(ring.step(&mut place, SOON, SLOW)).contains("attempt 2"));
+    assert!(sent(ring.step(&mut place, SOON, SLOW)).contains("started again"));
     assert_eq!(sent(ring.step(&mut place, SOON, SLOW)), "0>3");
     let mut behind = Place::new(1, id(4), 1);
     assert!(matches!(ring.step(&mut behind, SOON, SLOW), Step::Read { until: None, .. }));

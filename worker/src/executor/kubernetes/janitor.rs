@@ -59,10 +59,11 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
         .collect();
     for batch in looked_at.chunks(BATCH) {
         let ids: Vec<BuildId> = batch.iter().map(|(_, marks)| marks.token.build).collect();
-        let Ok(builds) = cluster.queue.load(&ids).await else { return };
-        let builds: HashMap<BuildId, Build> = builds.into_iter().map(|build| (build.id, build)).collect();
+        let Ok(loaded) = cluster.queue.load(&ids).await else { return };
+        let builds: HashMap<BuildId, Build> =
+            loaded.builds.into_iter().map(|build| (build.id, build)).collect();
         for (pod, marks) in batch {
-            // What Redis does not know is registered, not removed.
+            // What Redis does not know is registered, not removed; what cannot be read is left alone.
             let Some(build) = builds.get(&marks.token.build) else { continue };
             if let Some(after) = keep_for(cluster, pod, marks, build).await {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();

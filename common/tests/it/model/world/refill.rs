@@ -15,6 +15,7 @@ impl World<'_> {
         self.builds.clear();
         self.counts.clear();
         self.seen.clear();
+        self.foreign_timer = false;
         self.before = State::read(self.scene).await;
         if late {
             self.scene.pass(REFILL.as_millis().try_into().unwrap()).await;

@@ -1,0 +1,234 @@
+-- Purpose: mends, a little at a time, what does not fit: records that were deleted by hand, sets that an
+--   error left half changed, counters that have drifted. Whoever reaps takes a step, once a second in all.
+--   Builds on ends.lua.
+local heal -- the next step
+
+do
+  local STEP_MS, BUILDS, LANES, MEMBERS = 1000, 50, 10, 5
+  local COUNTED_MAX = 300 -- a counter is recounted while so many or fewer stand behind it
+  local repairs           -- how many things this step has mended
+
+  local function mended(what, how)
+    repairs = repairs + 1
+    audit('fairlane', 'repaired', what, how)
+  end
+
+  local LIVE = { starting = true, running = true, orphaned = true }
+
+  -- A build that stands in a set: whether it is whole, and should stand there.
+  local function fits(id, b, set, states)
+    if not is_whole(b) then
+      forget(id, b.lane, GONE)
+      repairs = repairs + 1
+      return false
+    end
+    if states[b.state] then return true end
+    -- A state of a newer release is left alone.
+    if not (LIVE[b.state] or b.state == 'queued' or is_ended(b.state)) then return false end
+    call('ZREM', base .. set, id)
+    mended(id, 'it stood in ' .. set .. ' and is ' .. b.state)
+    return false
+  end
+
+  -- A permit's holder: a live build, whose lease or orphan's place is known.
+  local function holder(id, set)
+    local b = load(id)
+    if not LIVE[b.state] then
+      call('ZREM', base .. set, id)
+      return mended(id, 'it held a permit in ' .. set .. ' and did not run')
+    end
+    if not call('ZSCORE', K.leases, id) and not call('ZSCORE', K.orphans, id) then
+      call('ZADD', K.leases, NOW, id)
+      mended(id, 'it ran without a lease')
+    end
+  end
+
+  -- The permits of a lane: what was deleted by hand left its own behind.
+  local function permits(name)
+    for _, id in ipairs(call('ZRANGE', base .. 'permits:' .. name, 0, LANES - 1)) do
+      holder(id, 'permits:' .. name)
+    end
+  end
+
+  local function permit(id, b)
+    if call('ZADD', base .. 'permits:' .. b.lane, 'NX', b.claimed or NOW, id) == 1 then
+      mended(id, 'it ran without a permit of ' .. b.lane)
+      place(b.lane)
+    end
+    if call('ZCARD', base .. 'permits:' .. b.lane) > 1 then permits(b.lane) end
+  end
+
+  local visit = {}
+
+  function visit.queued(id)
+    local b = load(id)
+    if not fits(id, b, 'queued', { queued = true }) then return end
+    local oldest = tonumber(call('HGET', K.totals, 'walk_oldest'))
+    if not oldest or b.asked < oldest then
+      call('HSET', K.totals, 'walk_oldest', ms(b.asked), 'walk_oldest_id', id)
+    end
+    if b.not_before then
+      if call('ZADD', K.timers, 'NX', b.not_before, 'build:' .. id) == 1 then
+        mended(id, 'it backed off without a timer')
+      end
+    elseif call('ZADD', base .. 'lane:' .. b.lane, 'NX', b.due or NOW, id) == 1 then
+      mended(id, 'it waited and did not stand in ' .. b.lane)
+      place(b.lane)
+    end
+  end
+
+  function visit.leases(id)
+    local b = load(id)
+    if fits(id, b, 'leases', { starting = true, running = true }) then permit(id, b) end
+  end
+
+  function visit.orphans(id)
+    local b = load(id)
+    if not fits(id, b, 'orphans', { orphaned = true }) then return end
+    permit(id, b)
+    -- An older release does not sort them by place.
+    local where = b.place or ''
+    if call('ZADD', base .. 'orphans:' .. where, 'NX', NOW, id) == 1 then call_for(where) end
+    call('ZADD', K.places, 'NX', NOW, where)
+  end
+
+  local function lane(name)
+    permits(name)
+    for _, id in ipairs(call('ZRANGE', base .. 'lane:' .. name, 0, MEMBERS - 1)) do
+      local state = call('HGET', base .. 'build:' .. id, 'state')
+      if not state then
+        forget(id, name, GONE)
+        repairs = repairs + 1
+      elseif state ~= 'queued' then
+        call('ZREM', base .. 'lane:' .. name, id)
+        mended(id, 'it stood in ' .. name .. ' and is ' .. state)
+      end
+    end
+    if place(name) then mended(name, 'it stood in the wrong set') end
+  end
+
+  local function shared(name)
+    local set = 'permits:shared:' .. name
+    for _, id in ipairs(call('ZRANGE', base .. set, 0, BUILDS - 1)) do holder(id, set) end
+    refresh_shared(name)
+    for _, one in ipairs(call('ZRANGE', base .. 'lanes:shared:' .. name, 0, LANES - 1)) do lane(one) end
+  end
+
+  local function in_lanes(name)
+    if string.sub(name, 1, 1) == '@' then refresh_shared(string.sub(name, 2)) else lane(name) end
+  end
+  visit.lanes, visit['lanes:burst'], visit['lanes:full'], visit['lanes:held'] = in_lanes, in_lanes, in_lanes, in_lanes
+
+  local function set_total(name, found)
+    local known = tonumber(call('HGET', K.totals, name)) or 0
+    if known == found then return end
+    call('HSET', K.totals, name, ms(found))
+    mended(name, 'totals counted ' .. ms(known) .. ', there are ' .. ms(found))
+    forget_totals()
+  end
+
+  -- The sum of a value over the members of sets, where these are few enough.
+  local function recount(total, sets, prefix, value)
+    local members = 0
+    for _, set in ipairs(sets) do members = members + call('ZCARD', base .. set) end
+    if members > COUNTED_MAX then return end
+    local sum = 0
+    for _, set in ipairs(sets) do
+      for _, id in ipairs(call('ZRANGE', base .. set, 0, -1)) do
+        local one = value(base .. prefix .. id)
+        -- A build without a record is still counted, and is uncounted when it is forgotten.
+        if not one then return end
+        sum = sum + one
+      end
+    end
+    set_total(total, sum)
+  end
+
+  local function slots_of(worker) return tonumber(call('HGET', worker, 'counted')) or 0 end
+
+  local function people_of(build)
+    local v = call('HMGET', build, 'state', 'people')
+    return v[1] and (tonumber(v[2]) or 0)
+  end
+
+  local function background_of(build)
+    local v = call('HMGET', build, 'state', 'bg')
+    return v[1] and (v[2] and v[2] ~= '' and 1 or 0)
+  end
+
+  -- Steps that walk no set.
+  local single = {
+    slots = function()
+      local before = T.limit
+      recount('slots', { 'workers' }, 'worker:', slots_of)
+      if T.limit ~= before then replace_later('*') end
+    end,
+    people = function() recount('people', { 'queued', 'leases', 'orphans' }, 'build:', people_of) end,
+    background = function() recount('background', { 'leases', 'orphans' }, 'build:', background_of) end,
+    avoided = function() set_total('avoided', call('ZCARD', K.nodes)) end,
+    slow = function() shared('slow') end,
+    aside = function()
+      local page = call('HSCAN', K.aside, 0, 'COUNT', BUILDS)[2]
+      for i = 1, #page, 2 do
+        local read, note = pcall(cjson.decode, page[i + 1])
+        if not read or type(note) ~= 'table' or (tonumber(note['until']) or 0) <= now then
+          call('HDEL', K.aside, page[i])
+        end
+      end
+    end,
+    -- All lanes' shared limits.
+    rules = function()
+      for _, name in ipairs(call('HKEYS', K.rules)) do
+        local rule = rule_of(call('HGET', K.rules, name))
+        if rule and rule.together then shared(name) end
+      end
+    end,
+  }
+
+  local WALK = { 'queued', 'leases', 'orphans', 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'slow', 'rules',
+    'slots', 'people', 'background', 'avoided', 'aside' }
+
+  local function after(step)
+    for at, name in ipairs(WALK) do
+      if name == step then return WALK[at + 1] or WALK[1] end
+    end
+    return WALK[1]
+  end
+
+  -- One step of the walk, at this offset; gives the next.
+  local function take(step, offset)
+    if single[step] then
+      single[step]()
+      return after(step), 0
+    end
+    if not visit[step] then return WALK[1], 0 end
+    local count = string.sub(step, 1, 5) == 'lanes' and LANES or BUILDS
+    if step == 'queued' and offset == 0 then call('HDEL', K.totals, 'walk_oldest', 'walk_oldest_id') end
+    local page = call('ZRANGE', base .. step, offset, offset + count - 1)
+    for _, one in ipairs(page) do visit[step](one) end
+    if #page == count then return step, offset + count end
+    if step == 'queued' then
+      -- The build that has waited longest, as of this walk.
+      local v = call('HMGET', K.totals, 'walk_oldest_id')
+      call('HSET', K.totals, 'oldest', v[1] or '')
+    end
+    return after(step), 0
+  end
+
+  -- Runs of which nobody knows yet would look like drift while they are registered.
+  function heal()
+    if T.refill_until > now then return end
+    local v = call('HMGET', K.totals, 'healed', 'walk', 'walk_at')
+    if v[1] and now - tonumber(v[1]) < STEP_MS and now >= tonumber(v[1]) then return end
+    repairs = 0
+    local step, offset = v[2] or WALK[1], tonumber(v[3]) or 0
+    -- Should a step fail, the walk goes on behind it.
+    call('HSET', K.totals, 'healed', NOW, 'walk', after(step), 'walk_at', '0')
+    step, offset = take(step, offset)
+    call('HSET', K.totals, 'walk', step, 'walk_at', ms(offset))
+    if repairs > 0 then
+      call('HINCRBY', K.totals, 'repairs', repairs)
+      wake()
+    end
+  end
+end

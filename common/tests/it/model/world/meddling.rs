@@ -1,0 +1,65 @@
+//! What people do to Redis by hand, and what a newer release writes.
+
+use fairlane_common::{Build, BuildState, Priority};
+
+use super::{Broken, State, World, ensure, pick};
+
+/// A timer of a kind that this release does not know.
+const TIMER: &str = "campaign:spring";
+/// How long the queue takes to come by everything once.
+const WALK_MS: u64 = 20_000;
+
+impl World<'_> {
+    /// Deletes a build's record. The queue notices by itself; who holds the run makes it known again.
+    pub(super) async fn delete(&mut self, number: u8) {
+        let open: Vec<_> = self.before.builds.values().filter(|build| !build.state.is_ended()).collect();
+        let mut ids: Vec<_> = open.iter().map(|build| build.id).collect();
+        ids.sort_unstable();
+        let Some(id) = pick(&ids, number).copied() else { return };
+        self.tampered = true;
+        self.scene.redis::<()>(&["DEL", &self.scene.queue.keys().build(id)]).await;
+        self.builds.retain(|build| *build != id);
+        self.counts.retain(|(build, _), _| *build != id);
+        self.scene.pass(WALK_MS).await;
+        self.before = State::read(self.scene).await;
+    }
+
+    /// A build that waits holds a word of a newer release while a worker claims.
+    pub(super) async fn bad_word(&mut self, number: u8, at: usize) -> Result<(), Broken> {
+        let mut ids: Vec<_> = self.before.builds.values().collect();
+        let fits = |build: &&Build| {
+            build.state == BuildState::Queued && build.spec.priority == Priority::Interactive
+        };
+        ids.retain(fits);
+        ids.sort_unstable_by_key(|build| build.id);
+        let Some(before) = pick(&ids, number).map(|build| (*build).clone()) else { return Ok(()) };
+        let key = self.scene.queue.keys().build(before.id);
+        self.scene.redis::<()>(&["HSET", &key, "priority", "urgent"]).await;
+        let claimed = Box::pin(self.claim(at, u8::MAX, false)).await;
+        self.scene.redis::<()>(&["HSET", &key, "priority", "interactive"]).await;
+        claimed?;
+        let after = self.scene.build(before.id).await;
+        ensure(after.attempt >= before.attempt, || format!("{after:?} lost its run number"))
+    }
+
+    pub(super) async fn set_foreign_timer(&mut self) {
+        let now = self.now().to_string();
+        self.scene.redis::<()>(&["ZADD", &self.scene.queue.keys().timers(), &now, TIMER]).await;
+        self.foreign_timer = true;
+        self.scene.reap().await;
+    }
+
+    /// Nothing is mended that nobody has broken, and what is another release's stays.
+    pub(super) async fn check_hands_off(&self) -> Result<(), Broken> {
+        let keys = self.scene.queue.keys();
+        let timer: Option<String> = self.scene.redis(&["ZSCORE", &keys.timers(), TIMER]).await;
+        ensure(timer.is_some() == self.foreign_timer, || "a newer release's timer is gone".to_owned())?;
+        if self.tampered {
+            return Ok(());
+        }
+        let repairs: Option<u64> = self.scene.redis(&["HGET", &keys.totals(), "repairs"]).await;
+        let aside: Vec<String> = self.scene.redis(&["HVALS", &keys.aside()]).await;
+        let all_bad = aside.iter().all(|why| why.contains("urgent"));
+        ensure(repairs.is_none() && all_bad, || format!("{repairs:?} repairs, set aside: {aside:?}"))
+    }
+}
