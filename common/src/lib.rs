@@ -17,6 +17,7 @@ pub mod allow;
 pub mod build;
 pub mod clock;
 pub mod connection;
+mod dialer;
 pub mod error;
 pub mod events;
 pub mod id;
