@@ -33,11 +33,13 @@ local function lease_to(id, lane, state, epoch, seq, ...)
   tell(id, lane, state, seq, worker)
 end
 
--- The answer to this request was lost: gives what it gave, unless it is held no more.
+-- The answer to this request was lost: gives what it gave and renews it, unless it is held no more. An
+-- orphan is up for adoption like any other.
 local function repeat_answer(noted)
   for id, epoch, adopted in string.gmatch(noted, ' (%S+) (%S+) (%S+)') do
     local b = load(id)
-    if holds(b, epoch, worker) then
+    if holds(b, epoch, worker) and b.state ~= 'orphaned' then
+      call('ZADD', K.leases, expiry, id)
       hand_over(id, epoch, adopted, b.state, ms(b.seq), b.claimed or '', values_of(id))
     end
   end

@@ -16,14 +16,20 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Client, RedisResult, Value};
 use tokio::sync::Mutex;
 
-use crate::dialer::{CONNECT_TIMEOUT, Dialer, RESPONSE_TIMEOUT, timed_out};
+use crate::dialer::{CONNECT_TIMEOUT, ClusterNodes, Dialer, RESPONSE_TIMEOUT, timed_out};
 use crate::error::{Error, Result};
 use crate::redis_url::{RedisUrl, Shape};
 
 /// How long a command may wait for the shared connection to be there again.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Between two tries of a call while a Cluster fails over; together they take [`RESPONSE_TIMEOUT`].
+const CLUSTER_RETRY_MIN_MS: u64 = 50;
+const CLUSTER_RETRY_MAX_MS: u64 = 500;
 /// Connections for large reads per process. More would let readers crowd out the queue's scripts.
 const BULK_CONNECTIONS: u32 = 4;
+
+/// What a server says that another one may answer by now.
+const PASSED_ON: [&str; 3] = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
 
 /// A way to Redis, cheap to clone. Reconnects by itself.
 #[derive(Clone)]
@@ -39,7 +45,7 @@ enum Shared {
         dialer: Dialer,
         current: Mutex<(u64, Option<MultiplexedConnection>)>,
     },
-    Cluster(Box<ClusterConnection>),
+    Cluster(Box<ClusterConnection>, Arc<ClusterNodes>),
 }
 
 impl Link {
@@ -50,8 +56,10 @@ impl Link {
             let client = ClusterClientBuilder::new(url.nodes.clone())
                 .connection_timeout(CONNECT_TIMEOUT)
                 .response_timeout(RESPONSE_TIMEOUT)
+                .min_retry_wait(CLUSTER_RETRY_MIN_MS)
+                .max_retry_wait(CLUSTER_RETRY_MAX_MS)
                 .build()?;
-            Shared::Cluster(Box::new(client.get_async_connection().await?))
+            Shared::Cluster(Box::new(client.get_async_connection().await?), ClusterNodes::new(url)?)
         } else {
             let first = dialer.dial(Some(RESPONSE_TIMEOUT)).await?;
             Shared::Node { dialer: dialer.clone(), current: Mutex::new((0, Some(first))) }
@@ -75,7 +83,9 @@ impl Link {
     pub async fn run(&self, cmd: &redis::Cmd) -> RedisResult<Value> {
         match &*self.shared {
             // Boxed: the client's futures nest deep, and so would all that wait for them.
-            Shared::Cluster(connection) => Box::pin(cmd.query_async(&mut connection.as_ref().clone())).await,
+            Shared::Cluster(connection, _) => {
+                Box::pin(cmd.query_async(&mut connection.as_ref().clone())).await
+            }
             Shared::Node { .. } => {
                 // Callers wait in line for one attempt to connect, but not for each other's.
                 let current = tokio::time::timeout(RECONNECT_TIMEOUT, self.current()).await;
@@ -91,7 +101,7 @@ impl Link {
     /// Runs non-blocking reads that may be large, in one round trip, beside the shared connection.
     /// In a Cluster their keys may lie in different slots.
     pub async fn bulk(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
-        if let Shared::Cluster(connection) = &*self.shared {
+        if let Shared::Cluster(connection, _) = &*self.shared {
             // A pipeline over several slots is refused; sent side by side they cost one round trip.
             let answers = commands.cmd_iter().map(|cmd| {
                 let mut connection = connection.as_ref().clone();
@@ -110,12 +120,20 @@ impl Link {
     /// take. Drop it whole to stop waiting: an abandoned blocking command still takes its element.
     /// `key` decides the node in a Cluster.
     pub async fn dedicated(&self, key: &str) -> Result<MultiplexedConnection> {
-        let dialer = Dialer::new(&self.url)?;
+        Ok(self.dialer_to(key)?.dial(None).await?)
+    }
+
+    /// The same way with a connection of its own, which is opened when it is first used. In a Cluster
+    /// it leads to the node that serves `key`, and nowhere else.
+    pub(crate) fn apart(&self, key: &str) -> Result<Self> {
+        let shared = Shared::Node { dialer: self.dialer_to(key)?, current: Mutex::new((0, None)) };
+        Ok(Self { url: self.url.clone(), shared: Arc::new(shared), bulk: self.bulk.clone() })
+    }
+
+    fn dialer_to(&self, key: &str) -> Result<Dialer> {
         match &*self.shared {
-            Shared::Node { .. } => Ok(dialer.dial(None).await?),
-            Shared::Cluster(connection) => {
-                Ok(dialer.dial_owner(key, &mut connection.as_ref().clone()).await?)
-            }
+            Shared::Cluster(_, nodes) => Ok(Dialer::to_owner(Arc::clone(nodes), key)),
+            Shared::Node { .. } => Dialer::new(&self.url),
         }
     }
 
@@ -162,7 +180,9 @@ impl Link {
             || error.is_timeout()
             || error.is_connection_dropped()
             || error.is_unrecoverable_error()
-            || error.code() == Some("READONLY");
+            // No primary any more, or not the one that serves this slot.
+            || error.is_cluster_error()
+            || error.code().is_some_and(|code| PASSED_ON.contains(&code));
         if let (true, Shared::Node { current, .. }) = (broken, &*self.shared) {
             let mut slot = current.lock().await;
             if slot.0 == serial {

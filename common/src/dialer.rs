@@ -1,14 +1,15 @@
 //! Opening connections to the primary, whichever way leads there.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, TlsMode,
-    Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
+    RedisResult, TlsMode, Value,
 };
 use tokio::sync::Mutex;
 
@@ -20,6 +21,8 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take. Shorter than half a lease, so that a stalled Redis is noticed while
 /// a renewal can still be tried again.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Most nodes of a Cluster that are remembered.
+const NODES_MAX: usize = 64;
 
 pub(crate) fn timed_out(why: &'static str) -> RedisError {
     std::io::Error::new(std::io::ErrorKind::TimedOut, why).into()
@@ -34,95 +37,156 @@ pub(crate) struct Dialer {
 #[derive(Clone)]
 enum Target {
     Node(Box<ConnectionInfo>),
-    Sentinel(Arc<Mutex<SentinelClient>>),
+    /// Each Sentinel by itself: one that does not answer must not hide the others.
+    Sentinel(Arc<[Mutex<SentinelClient>]>),
+    /// The node of a Cluster that serves a key.
+    Owner(Arc<ClusterNodes>, String),
 }
 
 impl Dialer {
     pub(crate) fn new(url: &RedisUrl) -> Result<Self> {
-        let first = url.nodes.first().map(String::as_str).unwrap_or_default().into_connection_info()?;
-        let target = if url.shape == Shape::Sentinel {
-            let mut node = SentinelNodeConnectionInfo::default()
-                .set_redis_connection_info(first.redis_settings().clone());
-            if matches!(first.addr(), redis::ConnectionAddr::TcpTls { .. }) {
-                node = node.set_tls_mode(TlsMode::Secure);
-            }
-            // The password is the data nodes'; Sentinels themselves are asked without one.
-            let sentinels: RedisResult<Vec<ConnectionInfo>> = url
-                .nodes
-                .iter()
-                .map(|node| {
-                    Ok(node
-                        .as_str()
-                        .into_connection_info()?
-                        .set_redis_settings(redis::RedisConnectionInfo::default()))
-                })
-                .collect();
-            let client = SentinelClient::build(
-                sentinels?,
-                url.service.clone(),
-                Some(node),
-                SentinelServerType::Master,
-            )?;
-            Target::Sentinel(Arc::new(Mutex::new(client)))
-        } else {
-            Target::Node(Box::new(first))
+        let target = match url.shape {
+            Shape::Sentinel => Target::Sentinel(sentinels(url)?),
+            _ => Target::Node(Box::new(first_node(url)?)),
         };
         Ok(Self { target })
+    }
+
+    /// A way to the node of a Cluster that serves `key`, whichever that is at the time.
+    pub(crate) fn to_owner(nodes: Arc<ClusterNodes>, key: &str) -> Self {
+        Self { target: Target::Owner(nodes, key.to_owned()) }
     }
 
     pub(crate) async fn client(&self) -> RedisResult<Client> {
         match &self.target {
             Target::Node(info) => Client::open(info.as_ref().clone()),
-            Target::Sentinel(client) => {
-                let mut client = client.lock().await;
-                tokio::time::timeout(CONNECT_TIMEOUT, client.async_get_client())
+            Target::Sentinel(sentinels) => {
+                // Boxed: callers' futures need not look into these.
+                let asked = sentinels
+                    .iter()
+                    .map(|sentinel| async move { sentinel.lock().await.async_get_client().await }.boxed());
+                tokio::time::timeout(CONNECT_TIMEOUT, select_ok(asked))
                     .await
                     .map_err(|_| timed_out("no Sentinel answered"))?
+                    .map(|(client, _)| client)
             }
+            Target::Owner(nodes, key) => tokio::time::timeout(CONNECT_TIMEOUT, nodes.owner(key).boxed())
+                .await
+                .map_err(|_| timed_out("no cluster node answered"))?,
         }
     }
 
     pub(crate) async fn dial(&self, response: Option<Duration>) -> RedisResult<MultiplexedConnection> {
         connect(&self.client().await?, response).await
     }
+}
 
-    /// Connects to the cluster node that serves `key`.
-    pub(crate) async fn dial_owner(
+fn first_node(url: &RedisUrl) -> RedisResult<ConnectionInfo> {
+    url.nodes.first().map(String::as_str).unwrap_or_default().into_connection_info()
+}
+
+fn sentinels(url: &RedisUrl) -> RedisResult<Arc<[Mutex<SentinelClient>]>> {
+    let first = first_node(url)?;
+    let build = |node: &String| {
+        let mut data =
+            SentinelNodeConnectionInfo::default().set_redis_connection_info(first.redis_settings().clone());
+        if matches!(first.addr(), ConnectionAddr::TcpTls { .. }) {
+            data = data.set_tls_mode(TlsMode::Secure);
+        }
+        // The password is the data nodes'; Sentinels themselves are asked without one.
+        let sentinel =
+            node.as_str().into_connection_info()?.set_redis_settings(redis::RedisConnectionInfo::default());
+        let service = url.service.clone();
+        let client = SentinelClient::build(vec![sentinel], service, Some(data), SentinelServerType::Master)?;
+        Ok(Mutex::new(client))
+    };
+    url.nodes.iter().map(build).collect()
+}
+
+/// The nodes of a Cluster: those that the URL names, and those that were seen since.
+pub(crate) struct ClusterNodes {
+    first: ConnectionInfo,
+    known: StdMutex<Vec<ConnectionAddr>>,
+}
+
+impl ClusterNodes {
+    pub(crate) fn new(url: &RedisUrl) -> Result<Arc<Self>> {
+        let nodes: RedisResult<Vec<ConnectionInfo>> =
+            url.nodes.iter().map(|node| node.as_str().into_connection_info()).collect();
+        let known = nodes?.iter().map(|node| node.addr().clone()).collect();
+        Ok(Arc::new(Self { first: first_node(url)?, known: StdMutex::new(known) }))
+    }
+
+    /// The node that serves `key`. All are asked at once: one of them may be away or frozen.
+    async fn owner(&self, key: &str) -> RedisResult<Client> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let asked = known.iter().map(|node| self.ask(node, key).boxed());
+        let ((owner, nodes), _) = select_ok(asked).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in nodes {
+            if known.len() < NODES_MAX && !known.contains(&node) {
+                known.push(node);
+            }
+        }
+        drop(known);
+        self.to(owner)
+    }
+
+    fn to(&self, node: ConnectionAddr) -> RedisResult<Client> {
+        Client::open(self.first.clone().set_addr(node))
+    }
+
+    /// What one node says: who serves `key`, and which nodes there are.
+    async fn ask(
         &self,
+        node: &ConnectionAddr,
         key: &str,
-        cluster: &mut ClusterConnection,
-    ) -> RedisResult<MultiplexedConnection> {
-        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(cluster).await?;
-        let ranges: Vec<(u16, u16, (String, u16))> = {
-            let answer: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(cluster).await?;
-            answer.iter().filter_map(|range| slot_range(range)).collect()
-        };
-        let owner = ranges.into_iter().find(|(from, to, _)| (*from..=*to).contains(&slot));
-        let (_, _, (host, port)) =
-            owner.ok_or_else(|| timed_out("no cluster node serves the queue's slot"))?;
-        let Target::Node(info) = &self.target else {
-            return Err(timed_out("a cluster is not reached through Sentinel"));
-        };
-        let addr = match info.addr() {
-            redis::ConnectionAddr::TcpTls { insecure, tls_params, .. } => redis::ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => redis::ConnectionAddr::Tcp(host, port),
-        };
-        connect(&Client::open(info.as_ref().clone().set_addr(addr))?, None).await
+    ) -> RedisResult<(ConnectionAddr, Vec<ConnectionAddr>)> {
+        let mut connection = connect(&self.to(node.clone())?, Some(RESPONSE_TIMEOUT)).await?;
+        let mut questions = redis::pipe();
+        questions.cmd("CLUSTER").arg("KEYSLOT").arg(key).cmd("CLUSTER").arg("SLOTS");
+        let (slot, ranges): (u16, Vec<Vec<Value>>) = questions.query_async(&mut connection).await?;
+        let mut owner = None;
+        let mut nodes = Vec::new();
+        for range in &ranges {
+            let Some((from, to, holders)) = slot_range(range, node) else { continue };
+            if (from..=to).contains(&slot) {
+                owner = holders.first().cloned();
+            }
+            nodes.extend(holders);
+        }
+        let owner = owner.ok_or_else(|| timed_out("no cluster node serves the queue's slot"))?;
+        Ok((owner, nodes))
     }
 }
 
-fn slot_range(range: &[Value]) -> Option<(u16, u16, (String, u16))> {
+/// A range of slots and the addresses of those that hold it, its master first.
+fn slot_range(range: &[Value], asked: &ConnectionAddr) -> Option<(u16, u16, Vec<ConnectionAddr>)> {
     let from = redis::from_redis_value_ref(range.first()?).ok()?;
     let to = redis::from_redis_value_ref(range.get(1)?).ok()?;
-    let node: Vec<Value> = redis::from_redis_value_ref(range.get(2)?).ok()?;
-    let host = redis::from_redis_value_ref(node.first()?).ok()?;
-    let port = redis::from_redis_value_ref(node.get(1)?).ok()?;
-    Some((from, to, (host, port)))
+    let holder = |node: &Value| {
+        let node: Vec<Value> = redis::from_redis_value_ref(node).ok()?;
+        let host: Option<String> = redis::from_redis_value_ref(node.first()?).ok()?;
+        let port = redis::from_redis_value_ref(node.get(1)?).ok()?;
+        Some(beside(asked, host.unwrap_or_default(), port))
+    };
+    Some((from, to, range.get(2..)?.iter().filter_map(holder).collect()))
+}
+
+/// The address of a node, reached in the way of another one. One that does not know its own name is
+/// where it was asked.
+fn beside(asked: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
+    let unnamed = host.is_empty() || host == "?";
+    match asked {
+        ConnectionAddr::TcpTls { host: own, insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host: if unnamed { own.clone() } else { host },
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        ConnectionAddr::Tcp(own, _) if unnamed => ConnectionAddr::Tcp(own.clone(), port),
+        _ => ConnectionAddr::Tcp(host, port),
+    }
 }
 
 async fn connect(client: &Client, response: Option<Duration>) -> RedisResult<MultiplexedConnection> {

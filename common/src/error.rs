@@ -1,6 +1,8 @@
 //! What can go wrong between us and Redis. Expected outcomes (an old lease, a full queue, a ban)
 //! are not errors: they are variants of the replies.
 
+use redis::ErrorKind;
+
 use crate::id::Invalid;
 
 /// The result of an operation on the queue.
@@ -10,9 +12,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Redis cannot be reached, or did not answer in time. The operation may have been applied:
-    /// repeat it, every script gives the same answer twice.
-    #[error("Redis does not answer: {0}")]
+    /// Redis cannot be reached, did not answer in time, or refuses for a reason that passes. The
+    /// operation may have been applied: repeat it, every script gives the same answer twice.
+    #[error("{how}: {0}", how = if answered(.0) { "Redis refuses for now" } else { "Redis does not answer" })]
     Unavailable(#[source] redis::RedisError),
     /// Redis refuses writes because its memory is used up.
     #[error("Redis is out of memory: {0}")]
@@ -62,34 +64,58 @@ impl Error {
     }
 }
 
+/// Error codes that repeating will not mend: the call itself is wrong for this Redis.
+const FINAL_CODES: [&str; 6] = ["WRONGTYPE", "NOPERM", "NOSCRIPT", "CROSSSLOT", "EXECABORT", "NOSUB"];
+/// What the texts under the code `ERR` contain that repeating will not mend. Other texts may be a
+/// proxy's or a server's that is full or starting: "max number of clients reached".
+const FINAL_TEXTS: [&str; 9] = [
+    "script:",
+    "user_function",
+    "wrong number of arguments",
+    "unknown command",
+    "unknown subcommand",
+    "syntax error",
+    "number of keys",
+    "invalid stream id",
+    "db index is out of range",
+];
+
+/// Whether repeating will not mend it. The list is closed: whatever is not on it is waited out (no
+/// primary known, a server that loads or is busy, a full disk, name resolution, TLS, an answer that
+/// makes no sense), because what was to be said must not be thrown away meanwhile.
+fn is_final(error: &redis::RedisError) -> bool {
+    match error.kind() {
+        // Of the settings, or of our own making.
+        ErrorKind::InvalidClientConfig | ErrorKind::EmptySentinelList => return true,
+        _ => {}
+    }
+    let by_code = |code: &str, text: &str| {
+        let text = text.to_ascii_lowercase();
+        FINAL_CODES.contains(&code) || (code == "ERR" && FINAL_TEXTS.iter().any(|end| text.contains(end)))
+    };
+    if let Some(code) = error.code() {
+        return by_code(code, error.detail().unwrap_or_default());
+    }
+    let of_pipeline = error.clone().into_server_errors();
+    of_pipeline.is_some_and(|errors| {
+        errors.iter().any(|(_, error)| by_code(error.code(), error.details().unwrap_or_default()))
+    })
+}
+
+/// Whether it is an answer of a server.
+fn answered(error: &redis::RedisError) -> bool {
+    error.code().is_some() || error.kind() == ErrorKind::AuthenticationFailed
+}
+
 impl From<redis::RedisError> for Error {
     fn from(error: redis::RedisError) -> Self {
-        let code = error.code();
-        if code == Some("OOM") {
-            return Self::OutOfMemory(error);
+        if error.code() == Some("OOM") {
+            Self::OutOfMemory(error)
+        } else if is_final(&error) {
+            Self::Refused(error)
+        } else {
+            Self::Unavailable(error)
         }
-        // A replica after a failover, a full disk, a server that loads or is busy, a cluster that
-        // moves slots: each passes, and what was to be said must not be thrown away meanwhile.
-        let server_passes = matches!(
-            code,
-            Some(
-                "READONLY"
-                    | "MISCONF"
-                    | "NOREPLICAS"
-                    | "BUSY"
-                    | "LOADING"
-                    | "MASTERDOWN"
-                    | "TRYAGAIN"
-                    | "CLUSTERDOWN"
-            )
-        );
-        let passing = server_passes
-            || error.is_io_error()
-            || error.is_timeout()
-            || error.is_connection_dropped()
-            || error.is_connection_refusal()
-            || error.is_cluster_error();
-        if passing { Self::Unavailable(error) } else { Self::Refused(error) }
     }
 }
 
@@ -104,17 +130,85 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_and_what_does_not() {
+    fn what_a_server_says_for_a_while_passes() {
         assert!(matches!(answer("OOM command not allowed"), Error::OutOfMemory(_)));
         for text in [
-            "READONLY You can't write",
-            "MISCONF Redis is configured",
-            "NOREPLICAS Not enough",
-            "BUSY Redis is busy",
+            "READONLY You can't write against a read only replica.",
+            "READONLY You can't write against a read only replica. script: fairlane_append, on fairlane_1:2.",
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "BUSY Redis is busy running a script.",
+            "LOADING Redis is loading the dataset in memory",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "CLUSTERDOWN The cluster is down",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "MOVED 866 127.0.0.1:7002",
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "ERR max number of clients reached",
+            "ERR Function not found",
+            "ERR Connection refused by the upstream",
+            "upstream failure",
+            "SOMETHING that no release says today",
         ] {
             assert!(answer(text).is_transient(), "{text}");
         }
-        assert!(!answer("WRONGTYPE Operation against a key").is_transient());
-        assert!(!answer("NOPERM this user has no permissions").is_transient());
+    }
+
+    #[test]
+    fn what_fails_beside_the_servers_words_passes() {
+        let io = |kind: std::io::ErrorKind| Error::from(redis::RedisError::from(std::io::Error::from(kind)));
+        let lookup = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let certificate =
+            std::io::Error::new(std::io::ErrorKind::InvalidData, "invalid peer certificate: Expired");
+        let parsed = redis::parse_redis_value(b"?nonsense\r\n").expect_err("no answer of a Redis");
+        let named = |kind: ErrorKind| Error::from(redis::RedisError::from((kind, "text")));
+        for error in [
+            io(std::io::ErrorKind::ConnectionRefused),
+            io(std::io::ErrorKind::TimedOut),
+            io(std::io::ErrorKind::BrokenPipe),
+            io(std::io::ErrorKind::UnexpectedEof),
+            Error::from(redis::RedisError::from(lookup)),
+            Error::from(redis::RedisError::from(certificate)),
+            Error::from(parsed),
+            // No primary is known right now.
+            named(ErrorKind::MasterNameNotFoundBySentinel),
+            named(ErrorKind::NoValidReplicasFoundBySentinel),
+            named(ErrorKind::ClusterConnectionNotFound),
+            named(ErrorKind::AuthenticationFailed),
+            named(ErrorKind::UnexpectedReturnType),
+            named(ErrorKind::Client),
+        ] {
+            assert!(error.is_transient(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_closed_list_is_final() {
+        for text in [
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "NOPERM this user has no permissions to access one of the keys used as arguments",
+            "CROSSSLOT Keys in request don't hash to the same slot",
+            "EXECABORT Transaction discarded because of previous errors.",
+            "ERR user_function:12: attempt to concatenate a nil value, on @user_function:12.",
+            "ERR wrong number of arguments for 'fcall' command",
+            "ERR unknown command 'FCALL', with args beginning with: ",
+            "ERR DB index is out of range",
+            "ERR Invalid stream ID specified as stream command argument",
+        ] {
+            assert!(matches!(answer(text), Error::Refused(_)), "{text}");
+        }
+        let settings = (redis::ErrorKind::InvalidClientConfig, "Redis URL did not parse");
+        assert!(matches!(Error::from(redis::RedisError::from(settings)), Error::Refused(_)));
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_silence() {
+        assert!(answer("MISCONF disk full").to_string().starts_with("Redis refuses for now: "));
+        let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let silence = Error::from(redis::RedisError::from(silence)).to_string();
+        assert!(silence.starts_with("Redis does not answer: "), "{silence}");
     }
 }

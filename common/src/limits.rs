@@ -19,11 +19,27 @@ pub const SECRET_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a lease lasts after its last renewal.
 pub const LEASE: Duration = Duration::from_secs(10);
-/// How often a worker renews its leases: a lease survives two lost renewals.
+/// How often a worker renews its leases whose runs outlive it: nothing is lost when one runs out, so
+/// that this only decides how soon others adopt.
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
-/// How much earlier than its lease's expiry a holder stops: the time a kill takes, and clocks'
-/// drift. Smaller risks two live runs; larger wastes lease.
-pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+/// The same where runs die with their lease. Redis may be away for the lease less 3 s, which is 7 s:
+/// the last renewal that was acknowledged began [`HEARTBEAT_MORTAL`] before the absence at most, a try
+/// begins every [`RENEWAL_PATIENCE`] and so at most that long after its end, and the holder stops
+/// [`LEASE_MARGIN`] before the lease ends: 10 - 1 - 0.5 - 1 = 7.5 s, and 0.5 s for calls that take
+/// their time. Rarer renewals shorten the absence; more frequent ones cost Redis more.
+pub const HEARTBEAT_MORTAL: Duration = Duration::from_secs(1);
+/// How long a renewal may wait for its answer until another one is sent beside it, over a fresh
+/// connection; half of this where a try failed at once. Longer, and a reply that never comes costs
+/// part of the absence that a lease survives; shorter sends more to a Redis that is only slow.
+pub const RENEWAL_PATIENCE: Duration = Duration::from_millis(500);
+/// How much earlier than its lease's expiry a holder stops: the time a kill takes
+/// ([`KILL_GRACE`] and what the system needs), and clocks' drift. The lease is counted from before the
+/// call that renewed it, Redis counts it from after: the call's way is in the holder's favor. Smaller
+/// risks two live runs; larger shortens the absence of Redis that runs survive.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// From being asked to end to being killed, for a run whose lease is over. Well below
+/// [`LEASE_MARGIN`]; shorter gives builds no time to say a last word.
+pub const KILL_GRACE: Duration = Duration::from_millis(300);
 /// How long after Redis was emptied nothing is begun, so that workers can register what still runs:
 /// a lease, within which every holder's heartbeat comes, and 5 s for others to register what holders
 /// that died have left. Shorter risks building twice; longer only delays.

@@ -1,6 +1,8 @@
 //! Logs of runs: one stream entry per line with its own raw time, the head and the tail kept, the
 //! middle dropped with a note. Only the holder of the newest lease writes.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -53,6 +55,10 @@ pub enum Appended {
     /// A newer holder writes this log: stop.
     Stale,
 }
+
+/// What a writer remembers of what it wrote, beside its latest piece. A replica is behind by less than
+/// a second as a rule.
+const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
 /// The last entry of a log that has none.
 const NOTHING: &str = "0-0";
@@ -153,13 +159,16 @@ pub struct LogWriter {
     token: Token,
     run: u32,
     last: String,
+    /// What was written last, and the last entry of each piece: a failover may lose it.
+    written: VecDeque<(String, Vec<LogLine>)>,
+    written_bytes: usize,
 }
 
 impl LogWriter {
     /// A writer that goes on after what the log holds. `last` comes from [`Queue::log_end`]; for a
     /// new run it is `0-0`.
     pub fn new(queue: Queue, token: Token, run: u32, last: String) -> Self {
-        Self { queue, token, run, last }
+        Self { queue, token, run, last, written: VecDeque::new(), written_bytes: 0 }
     }
 
     /// A writer that takes a log over, and the log's last lines, oldest first (at most
@@ -187,7 +196,7 @@ impl LogWriter {
             let batch = &lines[..lines.len().min(limits::APPEND_LINES)];
             match self.queue.append_step(&self.token, self.run, &self.last, batch).await? {
                 Step::Done(last) => {
-                    self.last = last;
+                    self.note(last, batch);
                     lines = &lines[batch.len()..];
                 }
                 Step::Behind(last) if entry_order(&last) < entry_order(&self.last) => {
@@ -206,14 +215,38 @@ impl LogWriter {
                         .zip(lines)
                         .take_while(|(entry, line)| entry.t == line.t && entry.text == cut(&line.text))
                         .count();
+                    self.note(last, &lines[..same]);
                     lines = &lines[same..];
-                    self.last = last;
                 }
                 Step::Stale => return Ok(Appended::Stale),
             }
         }
         Ok(Appended::Done(self.last.clone()))
     }
+
+    /// The lines that were written and that the log has lost, as far as they are still known: what to
+    /// write first after [`Appended::Emptied`] or [`Appended::SetBack`] where nobody else has them.
+    pub fn take_lost(&mut self) -> Vec<LogLine> {
+        let last = entry_order(&self.last);
+        let kept = self.written.partition_point(|(end, _)| entry_order(end) <= last);
+        let lost = self.written.split_off(kept);
+        self.written_bytes = self.written.iter().map(|(_, lines)| bytes_of(lines)).sum();
+        lost.into_iter().flat_map(|(_, lines)| lines).collect()
+    }
+
+    fn note(&mut self, last: String, lines: &[LogLine]) {
+        self.written.push_back((last.clone(), lines.to_vec()));
+        self.written_bytes += bytes_of(lines);
+        self.last = last;
+        while self.written_bytes > WRITTEN_BYTES_MAX && self.written.len() > 1 {
+            let oldest = self.written.pop_front();
+            self.written_bytes -= oldest.map_or(0, |(_, lines)| bytes_of(&lines));
+        }
+    }
+}
+
+fn bytes_of(lines: &[LogLine]) -> usize {
+    lines.iter().map(|line| line.t.len() + line.text.len() + size_of::<LogLine>()).sum()
 }
 
 /// How many of `lines`, read again from a source, the log has already: the longest prefix of them

@@ -1,5 +1,7 @@
 //! Log lines of our processes: to stderr, as text for people or as JSON for machines.
 
+use std::io::Write;
+
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless something else is asked for. The Kubernetes client reports as errors of its
@@ -28,6 +30,21 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
+/// Standard error, for a process that goes on when nobody reads it any more: of a write that fails
+/// nobody can be told, and who tried would panic and take its task along.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Starts logging. `filter` as in `RUST_LOG` (`info`, `fairlane_worker=debug,warn`); a second call
 /// changes nothing.
 ///
@@ -36,8 +53,7 @@ impl std::str::FromStr for LogFormat {
 pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<(), String> {
     let filter =
         EnvFilter::try_new(filter).map_err(|e| format!("the log filter '{filter}' cannot be read: {e}"))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).with_ansi(color);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use fairlane_common::Queue;
 use fairlane_common::id::DispatcherId;
+use fairlane_common::{Duties, DutyFailed, Queue};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +86,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// A task of the dispatcher is gone.
+    #[error(transparent)]
+    Failed(#[from] DutyFailed),
     /// The certificate cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -114,35 +117,58 @@ pub async fn serve(
         Server::bind(address, router(Arc::clone(&app)), tls.as_ref(), &bounds, &limits).map_err(failed)?;
     let local = server.local_addr().map_err(failed)?;
 
-    let mut tasks = vec![
-        tokio::spawn(Arc::clone(&app.people).run(
-            app.queue.clone(),
-            app.settings.policy.clone(),
-            shutdown.clone(),
-        )),
-        tokio::spawn(Arc::clone(&app.hub).run()),
-        tokio::spawn(reaper::run(app.queue.clone(), shutdown.clone())),
-    ];
-    tasks.extend(tls.map(|tls| tokio::spawn(reload::keep_fresh(tls, shutdown.clone()))));
-    let tokens = TokensReload::new(&app.tokens);
-    tasks.extend(tokens.map(|tokens| tokio::spawn(reload::keep_fresh(tokens, shutdown.clone()))));
+    let mut duties = Duties::default();
+    let people =
+        Arc::clone(&app.people).run(app.queue.clone(), app.settings.policy.clone(), shutdown.clone());
+    duties.spawn("counting people", people);
+    duties.spawn("feeding streams", Arc::clone(&app.hub).run());
+    duties.spawn("reaping", reaper::run(app.queue.clone(), shutdown.clone()));
+    if let Some(tls) = tls {
+        duties.spawn("reading certificates", reload::keep_fresh(tls, shutdown.clone()));
+    }
+    if let Some(tokens) = TokensReload::new(&app.tokens) {
+        duties.spawn("reading tokens", reload::keep_fresh(tokens, shutdown.clone()));
+    }
     tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
     ready(local);
+    attend(server.run(shutdown.clone()), duties, shutdown).await
+}
+
+/// Serves until `shutdown`, or until a duty has failed: its streams would be dead, its people not
+/// counted, and nobody would see it.
+async fn attend(
+    serving: impl Future<Output = ()>,
+    mut duties: Duties,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
+    let mut result = Ok(());
     let late = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
-    tokio::select! {
-        () = server.run(shutdown.clone()) => {}
-        () = late => tracing::warn!("some requests did not end in time"),
-    }
-    for task in tasks {
-        let abort = task.abort_handle();
-        if tokio::time::timeout(DRAIN, task).await.is_err() {
-            abort.abort();
+    tokio::pin!(serving, late);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut serving => break,
+            () = &mut late => {
+                tracing::warn!("some requests did not end in time");
+                break;
+            }
+            // After the shutdown they end because they are told to.
+            failed = duties.failed(), if !shutdown.is_cancelled() => {
+                if shutdown.is_cancelled() {
+                    continue;
+                }
+                tracing::error!(error = %failed, "a duty of the dispatcher failed; it ends");
+                result = Err(failed.into());
+                // Streams are told to go on elsewhere.
+                shutdown.cancel();
+            }
         }
     }
-    Ok(())
+    duties.ended(DRAIN).await;
+    result
 }
 
 fn router(app: Arc<App>) -> axum::Router {
@@ -188,4 +214,32 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     app.metrics.latency.0.observe(took.as_secs_f64());
     app.metrics.requests.get_or_create(&metrics::Request { route, status }).inc();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_duty_that_panics_ends_the_dispatcher() {
+        let shutdown = CancellationToken::new();
+        let mut duties = Duties::default();
+        let told = shutdown.clone();
+        duties.spawn("reaping", async move { told.cancelled().await });
+        duties.spawn("feeding streams", async { panic!("out of streams") });
+        let served = shutdown.clone();
+        let serving = async move { served.cancelled().await };
+        let error = attend(serving, duties, shutdown).await.unwrap_err().to_string();
+        assert!(error.contains("'feeding streams' failed: out of streams"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn duties_that_end_at_a_shutdown_have_not_failed() {
+        let shutdown = CancellationToken::new();
+        let mut duties = Duties::default();
+        let told = shutdown.clone();
+        duties.spawn("reaping", async move { told.cancelled().await });
+        shutdown.cancel();
+        attend(std::future::ready(()), duties, shutdown).await.unwrap();
+    }
 }

@@ -58,9 +58,9 @@ pub struct Args {
     /// How long a lease lasts after its renewal
     #[arg(long, env = "FAIRLANE_LEASE", default_value = "10s")]
     pub lease: humantime::Duration,
-    /// How often leases are renewed
-    #[arg(long, env = "FAIRLANE_HEARTBEAT", default_value = "3s")]
-    pub heartbeat: humantime::Duration,
+    /// How often leases are renewed [default: 1s for processes, 3s on Kubernetes]
+    #[arg(long, env = "FAIRLANE_HEARTBEAT")]
+    pub heartbeat: Option<humantime::Duration>,
     /// A build whose pod has not started for so long is stuck
     #[arg(long, env = "FAIRLANE_PENDING_TIMEOUT", default_value = "15min")]
     pub pending_timeout: humantime::Duration,
@@ -124,7 +124,7 @@ impl Args {
             allowed_args: AllowedArgs::new(&allow_args.unwrap_or_default()),
             seal_keys: seal_key.as_ref().map(SealKeys::parse).transpose().context("FAIRLANE_SEAL_KEY")?,
             lease: *lease,
-            heartbeat: *heartbeat,
+            heartbeat: heartbeat.map_or_else(|| executor.heartbeat(), |heartbeat| *heartbeat),
             pending_timeout: *pending_timeout,
             start_timeout: *start_timeout,
             silence_timeout: *silence_timeout,
@@ -152,7 +152,7 @@ impl Default for Settings {
             allowed_args: AllowedArgs::default(),
             seal_keys: None,
             lease: fairlane_common::limits::LEASE,
-            heartbeat: fairlane_common::limits::HEARTBEAT,
+            heartbeat: ExecutorKind::Process.heartbeat(),
             pending_timeout: minutes(15),
             start_timeout: minutes(5),
             silence_timeout: minutes(30),
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn bad_options_say_what_is_allowed() {
         for (line, says) in [
-            (&["--lease=4s", "--heartbeat=3s"][..], "--heartbeat must be at most 1.0 s"),
+            (&["--lease=4s", "--heartbeat=3s"][..], "--heartbeat must be at most 1.5 s"),
             (&["--lease=1s"], "--heartbeat"),
             (&["--timeout=0s"], "--timeout"),
             (&["--command=x {oops}"], "unknown placeholder"),

@@ -20,9 +20,10 @@ use crate::registry::{Lease, Wanted};
 use crate::runner::Worker;
 use crate::settings::Settings;
 
-/// A lease with less left than this is renewed before a run is started under it.
-const LEASE_LEFT_MIN: Duration = Duration::from_millis(500);
-/// How long to wait for that renewal.
+/// How long an older run of the same build may take to be let go of by this worker: longer than one
+/// that hangs in the kernel keeps its slot.
+const OLDER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for the renewal of a lease that is nearly over.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A build under a lease, without a run.
@@ -106,10 +107,11 @@ impl ClaimedBuild {
         }
     }
 
-    /// No run is started under a lease that is as good as over: a claim may have been answered late.
+    /// No run is started under a lease of which less than half is left: a claim may have been answered
+    /// late, and Redis be away again in a moment.
     async fn wait_for_lease(&mut self) -> Result<(), Verdict> {
         let give_up = Instant::now() + RENEWAL_TIMEOUT;
-        while self.lease.deadline().remaining() < LEASE_LEFT_MIN {
+        while self.lease.deadline().remaining() < self.worker.settings.lease / 2 {
             self.worker.beat_now.notify_one();
             let (wanted, deadline) = self.lease.signals();
             tokio::select! {
@@ -140,7 +142,14 @@ impl ClaimedBuild {
     }
 
     async fn adopt(&mut self, stored: Vec<LogEntry>) -> Result<Box<dyn Run>, Verdict> {
-        self.worker.registry.older_gone(self.lease.token()).await;
+        let token = self.lease.token().clone();
+        tokio::select! {
+            () = self.worker.registry.older_gone(&token) => {}
+            () = self.lease.let_go() => return Err(Verdict::LetGo),
+            () = tokio::time::sleep(OLDER_TIMEOUT) => {
+                return Err(self.without_run("an earlier run of it on the same worker did not end"));
+            }
+        }
         let deadline = self.lease.deadline();
         let token = self.lease.token();
         let (env, avoided) = (BTreeMap::new(), &*self.avoided);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::Build;
+use fairlane_common::limits::KILL_GRACE;
 use fairlane_common::queue::{Claimed, Outcome, Registered};
 use tokio::time::Instant;
 
@@ -22,8 +23,6 @@ use crate::runner::Worker;
 
 /// From being asked to end to being killed.
 const GRACE: Duration = Duration::from_secs(2);
-/// The same when the lease is over: the supervisor does the same at the same moment.
-const GRACE_LEASE_OVER: Duration = Duration::from_millis(500);
 /// How long a killed run may take to be gone: what hangs in the kernel for longer keeps no slot.
 const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -170,7 +169,8 @@ impl RunningBuild {
             // What outlives this worker is not ended because Redis is away.
             () = lease_end.reached(), if watched && !self.outlives => {
                 let reason = "its lease could not be renewed, and its run was killed in time".to_owned();
-                self.stop(Cause::Lost(reason), GRACE_LEASE_OVER);
+                // The supervisor does the same at the same moment.
+                self.stop(Cause::Lost(reason), KILL_GRACE);
             }
             () = tokio::time::sleep_until(run_end), if watched => {
                 // Where the process stood still meanwhile, its end is another by now.

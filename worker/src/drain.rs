@@ -80,6 +80,8 @@ pub fn shutdown_on_signals() -> Result<CancellationToken> {
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     tokio::spawn(async move {
+        // A process that hears no signals any more ends.
+        let _guard = shutdown.clone().drop_guard();
         for last in [false, true] {
             let code = tokio::select! {
                 _ = terminate.recv() => 128 + 15,
@@ -88,8 +90,9 @@ pub fn shutdown_on_signals() -> Result<CancellationToken> {
             if last {
                 std::process::exit(code);
             }
-            tracing::info!("ending; once more to end at once");
+            // Before anything else, whatever becomes of this task.
             shutdown.cancel();
+            tracing::info!("ending; once more to end at once");
         }
     });
     Ok(token)

@@ -6,7 +6,7 @@
 //! - [`kube_client`]: the way to a Kubernetes cluster. [`pod`]: a build as a pod of a Kubernetes cluster, and what a pod's status means.
 //!
 //! A build goes through three values, each moved into the next: claimed, running, ended. Its lease
-//! is renewed by one heartbeat for all builds, and is given up 2 s before it ends unless a renewal
+//! is renewed by one heartbeat for all builds, and is given up 1 s before it ends unless a renewal
 //! was acknowledged; the supervisor kills the run then, even if the worker is frozen. Whoever finds
 //! its lease to be another's kills its run and touches nothing else.
 

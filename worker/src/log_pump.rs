@@ -56,6 +56,18 @@ struct State {
     end: Option<String>,
     /// What was written before is gone, or the end of it.
     emptied: bool,
+    /// Nobody writes any more.
+    over: bool,
+}
+
+/// Whoever writes. A build does not wait for one that is gone, whatever ended it.
+struct Over(Arc<Buffer>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.state().over = true;
+        self.0.room.notify_waiters();
+    }
 }
 
 impl LogPump {
@@ -72,7 +84,11 @@ impl LogPump {
 
     fn spawn<F: Future<Output = ()> + Send + 'static>(task: impl FnOnce(Arc<Buffer>) -> F) -> Self {
         let buffer = Arc::new(Buffer::default());
-        let task = tokio::spawn(task(Arc::clone(&buffer)));
+        let (over, task) = (Over(Arc::clone(&buffer)), task(Arc::clone(&buffer)));
+        let task = tokio::spawn(async move {
+            let _over = over;
+            task.await;
+        });
         Self { buffer, task }
     }
 
@@ -137,7 +153,11 @@ impl LogPump {
         self.buffer.changed.notify_one();
         loop {
             match tokio::time::timeout(FLUSH_TIMEOUT, &mut self.task).await {
-                Ok(_) => break,
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the task that writes the log failed");
+                    break;
+                }
                 Err(_) if self.buffer.state().away => {}
                 Err(_) => {
                     tracing::warn!("the end of a log could not be written in time");
@@ -204,6 +224,9 @@ impl Buffer {
 impl State {
     /// Whether any line would be kept.
     fn look_for_room(&mut self) -> bool {
+        if self.over {
+            return true;
+        }
         let room =
             self.bytes + limits::LINE_BYTES_MAX <= BUFFER_BYTES_MAX && self.lines.len() < BUFFER_LINES_MAX;
         if !room && self.away {
@@ -213,6 +236,9 @@ impl State {
     }
 
     fn push(&mut self, line: LogLine) {
+        if self.over {
+            return;
+        }
         let full = self.bytes + line.text.len() > BUFFER_BYTES_MAX || self.lines.len() >= BUFFER_LINES_MAX;
         if full {
             self.dropped += 1;
@@ -270,7 +296,11 @@ async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
     let last = loop {
         match queue.log_end(token.build, run, 1).await {
             Ok((last, _)) => break last,
-            Err(error) => retry(&buffer, &mut backoff, &error).await,
+            Err(error) if error.is_transient() => retry(&buffer, &mut backoff, &error).await,
+            Err(error) => {
+                tracing::error!(%error, "the end of the log cannot be read");
+                break "0-0".to_owned();
+            }
         }
     };
     write_on(buffer, LogWriter::new(queue, token, run, last), false).await;
@@ -279,7 +309,7 @@ async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
 /// Writes what comes. `again`: the lines can be had again.
 async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
     let mut backoff = Backoff::new();
-    while let Some(batch) = buffer.take().await {
+    while let Some(mut batch) = buffer.take().await {
         let began = Instant::now();
         // The same lines until they are in: the writer can tell then whether a lost answer meant so.
         loop {
@@ -300,6 +330,9 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                         buffer.emptied.notify_waiters();
                         return;
                     }
+                    drop(state);
+                    // Nobody else has them.
+                    batch.splice(..0, writer.take_lost());
                 }
                 Err(error) if error.is_transient() => retry(&buffer, &mut backoff, &error).await,
                 Err(error) => {

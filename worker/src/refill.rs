@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlane_common::limits::LEASE_MARGIN;
 use fairlane_common::queue::{Claimed, Registered, Registration, Release};
 use fairlane_common::{Build, BuildId, Token};
 use tokio::time::Instant;
@@ -56,8 +55,8 @@ pub(crate) async fn register(worker: &Worker, build: &Build, token: &Token) -> R
 /// with the build that it was begun for, and that one begins anew.
 pub(crate) async fn take_over(worker: &Arc<Worker>, claimed: Claimed, outlives: bool) {
     if outlives {
-        let deadline = BootTime::now().plus(worker.settings.lease.saturating_sub(LEASE_MARGIN));
-        return take_on(worker, claimed, deadline);
+        // What is left of the lease is not known: it is renewed before anything is done.
+        return take_on(worker, claimed, BootTime::now());
     }
     let reason = "its run was begun for a build that Redis has lost".to_owned();
     if let Err(error) = worker.queue.release(&claimed.token, &Release::Lost { reason }).await {
@@ -94,7 +93,7 @@ async fn find(worker: &Arc<Worker>) -> Option<Duration> {
             let known = loaded.builds.iter().find(|build| build.id == run.token.build);
             // What Redis knows at least as late a lease of is as it should be.
             let lost = known.is_none_or(|build| !build.state.is_ended() && build.epoch < run.token.epoch);
-            if lost && !worker.registry.has(run.token.build) {
+            if lost && !worker.registry.has(run.token.build) && !worker.draining.is_cancelled() {
                 let wait = register_found(worker, run).await;
                 again = again.into_iter().chain(wait).min();
             }
@@ -116,11 +115,11 @@ async fn register_found(worker: &Arc<Worker>, run: &FoundRun) -> Option<Duration
         started: run.started,
         node: run.node.as_ref().and_then(|node| node.parse().ok()),
     };
-    let began = BootTime::now();
+    let deadline = worker.deadline();
     match worker.queue.register(&registration).await {
         Ok(Registered::Held(claimed)) => {
             tracing::info!(build.id = %run.token.build, "found a run that Redis had lost");
-            take_on(worker, *claimed, began.plus(worker.settings.lease.saturating_sub(LEASE_MARGIN)));
+            take_on(worker, *claimed, deadline);
             None
         }
         Ok(Registered::Wait(wait)) => Some(wait.min(WAIT_MAX)),

@@ -50,7 +50,9 @@ impl Reporter {
     pub(crate) async fn finish(self) {
         let Self { word, mut telling } = self;
         drop(word);
-        telling.join_next().await;
+        if let Some(Err(error)) = telling.join_next().await {
+            tracing::error!(%error, "the task that reports the run's state failed");
+        }
     }
 }
 

@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use fairlane_common::limits::LEASE_MARGIN;
 use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim, Waiter};
-use fairlane_common::{Queue, WorkerId};
+use fairlane_common::{Duties, Queue, WorkerId};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -68,6 +67,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// When a lease that is taken or renewed by a call that begins now has to be given up: Redis counts
+    /// it from later on.
+    pub(crate) fn deadline(&self) -> BootTime {
+        BootTime::now().plus(self.settings.lease.saturating_sub(LEASE_MARGIN))
+    }
+
     /// Notes which life of Redis this is.
     pub(crate) fn note_life(&self, born: &str) {
         let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,33 +124,43 @@ pub async fn run(
         orphans: AtomicBool::new(false),
         born: Mutex::default(),
     });
-    heartbeat::beat(&worker).await.context("the worker cannot join the queue")?;
+    heartbeat::join(&worker).await.context("the worker cannot join the queue")?;
     tracing::info!(worker.id = %worker.id, slots = worker.settings.slots, "worker is ready");
     ready();
 
-    let mut duties = JoinSet::new();
-    let standstill = Arc::clone(&worker.standstill);
-    duties.spawn(async move { standstill.watch().await });
-    duties.spawn(heartbeat::beat_on(Arc::clone(&worker)));
-    duties.spawn(hear_news(Arc::clone(&worker)));
-    duties.spawn(reap_on(worker.queue.clone()));
-    let executor = Arc::clone(&worker.executor);
-    duties.spawn(async move { executor.tend().await });
-    duties.spawn(refill::find_on(Arc::clone(&worker)));
-    duties.spawn(blind::hand_over_on(Arc::clone(&worker)));
-    let mut failed = false;
-    tokio::select! {
-        () = claim_on(&worker) => {}
-        // They never return: one that is gone has panicked, and without it no lease is safe.
-        _ = duties.join_next() => failed = true,
+    let mut duties = duties(&worker);
+    let failed = tokio::select! {
+        () = claim_on(&worker) => None,
+        // Without one of them no lease is safe.
+        failed = duties.failed() => Some(failed),
+    };
+    if let Some(failed) = &failed {
+        tracing::error!(error = %failed, "a duty of the worker failed");
     }
     worker.draining.cancel();
     drain::drain(&worker).await;
     // Before the goodbye: a late heartbeat would let the queue count the worker again.
-    duties.shutdown().await;
+    duties.ended(Duration::ZERO).await;
     drain::leave(&worker).await;
-    ensure!(!failed, "a duty of the worker has failed; its log tells more");
+    if let Some(failed) = failed {
+        return Err(failed.into());
+    }
     Ok(if shutdown.is_cancelled() { StopReason::Shutdown } else { StopReason::Drained })
+}
+
+/// What goes on beside the claims until the worker ends.
+fn duties(worker: &Arc<Worker>) -> Duties {
+    let mut duties = Duties::default();
+    let standstill = Arc::clone(&worker.standstill);
+    duties.spawn("noticing standstills", async move { standstill.watch().await });
+    duties.spawn("heartbeat", heartbeat::beat_on(Arc::clone(worker)));
+    duties.spawn("hearing news", hear_news(Arc::clone(worker)));
+    duties.spawn("reaping", reap_on(worker.queue.clone()));
+    let executor = Arc::clone(&worker.executor);
+    duties.spawn("tending the executor", async move { executor.tend().await });
+    duties.spawn("looking for lost runs", refill::find_on(Arc::clone(worker)));
+    duties.spawn("handing over unseen pods", blind::hand_over_on(Arc::clone(worker)));
+    duties
 }
 
 /// Fills free slots until the worker drains. A claim that is under way is not given up: what the
@@ -191,10 +206,10 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
         lease: settings.lease,
         request: Uuid::new_v4(),
     };
-    // Counted from the first try: its answer may be the one that was lost.
-    let deadline = BootTime::now().plus(settings.lease.saturating_sub(LEASE_MARGIN));
     let mut backoff = Backoff::new();
     loop {
+        // Counted from the try that is answered: it renews what an earlier one was given.
+        let deadline = worker.deadline();
         match worker.queue.claim(&claim).await {
             Ok(claims) => {
                 if claims.orphans > 0 && !claims.builds.is_empty() {
@@ -203,11 +218,7 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                 }
                 set_aside(worker, &claims.unreadable).await;
                 for claimed in claims.builds {
-                    let token = claimed.token.clone();
                     take_on(worker, claimed, deadline);
-                    if worker.draining.is_cancelled() {
-                        worker.registry.want(&token, Wanted::Drained);
-                    }
                 }
                 return;
             }
@@ -243,6 +254,10 @@ pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime
         build.lane = %claimed.build.lane,
     );
     let lease = worker.registry.enter(claimed.token.clone(), deadline);
+    // It came while the others were told already.
+    if worker.draining.is_cancelled() {
+        worker.registry.want(&claimed.token, Wanted::Drained);
+    }
     span.in_scope(|| tracing::info!(adopted = claimed.adopted, "claimed"));
     worker.builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
 }

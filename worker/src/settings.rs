@@ -31,7 +31,7 @@ pub struct Settings {
     pub seal_keys: Option<SealKeys>,
     /// How long a lease lasts after its renewal.
     pub lease: Duration,
-    /// How often leases are renewed.
+    /// How often leases are renewed; each executor has its usual time.
     pub heartbeat: Duration,
     /// Longest wait of a run for its start, where it has to wait for one.
     pub pending_timeout: Duration,

@@ -141,7 +141,16 @@ impl Queue {
         &self.link
     }
 
-    fn askers(&self) -> &submit::Askers {
+    /// The same queue over a connection of its own, which is opened when it is first used: for calls
+    /// that must not wait behind others. It has no way to the logs of a Cluster.
+    ///
+    /// # Errors
+    /// The URL cannot be taken.
+    pub fn apart(&self) -> Result<Self> {
+        Ok(Self { link: self.link.apart(&self.keys.schema())?, ..self.clone() })
+    }
+
+    fn askers(&self) -> &Arc<submit::Askers> {
         &self.askers
     }
 

@@ -1,7 +1,7 @@
 //! Asking for a build: a new one, a live one joined, or the answer of one that just ended.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -111,6 +111,13 @@ struct Together {
 }
 
 impl Askers {
+    /// Gives up what waits: the answer is that nobody is there to ask.
+    fn give_up(&self) {
+        let mut waiting = self.lock();
+        waiting.is_sent = false;
+        waiting.askers.clear();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,6 +140,20 @@ impl Askers {
         let same = waiting.askers.iter().take_while(|asker| asker.dispatcher == dispatcher);
         let count = same.take(limits::SUBMIT_BATCH).count();
         Some(Together { dispatcher, askers: waiting.askers.drain(..count).collect() })
+    }
+}
+
+/// Whoever sends the requests. One that dies leaves no request waiting for it.
+struct Sender {
+    askers: Arc<Askers>,
+    done: bool,
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if !self.done {
+            self.askers.give_up();
+        }
     }
 }
 
@@ -169,16 +190,20 @@ impl Queue {
     // Apart from `submit`, whose callers need not look into what it sets going.
     fn ask_together(&self, asker: Asker) {
         if self.askers().wait(asker) {
-            tokio::spawn(self.clone().ask());
+            let sender = Sender { askers: Arc::clone(self.askers()), done: false };
+            tokio::spawn(self.clone().ask(sender));
         }
     }
 
     /// Asks for all who wait, as many at a time as may go together, until nobody waits.
-    async fn ask(self) {
+    async fn ask(self, mut sender: Sender) {
         loop {
             // Those who have just been answered may want to ask again.
             tokio::task::yield_now().await;
-            let Some(together) = self.askers().next() else { return };
+            let Some(together) = sender.askers.next() else {
+                sender.done = true;
+                return;
+            };
             let (words, answers): (Vec<Args>, Vec<_>) =
                 together.askers.into_iter().map(|asker| (asker.words, asker.answer)).unzip();
             let args = words.into_iter().fold(Args::new().maybe(together.dispatcher.as_ref()), Args::with);
@@ -238,4 +263,28 @@ fn admitted(reply: &mut Reply) -> Result<Admitted> {
 /// Lists and maps of text as JSON; writing them cannot fail.
 pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sender_that_dies_leaves_nobody_waiting() {
+        let askers = Arc::new(Askers::default());
+        let asker = || {
+            let (answer, answered) = oneshot::channel();
+            (Asker { dispatcher: None, words: Args::new(), answer }, answered)
+        };
+        let (first, first_answered) = asker();
+        assert!(askers.wait(first), "somebody has to send it");
+        let sender = Sender { askers: Arc::clone(&askers), done: false };
+        let dies = tokio::spawn(async move {
+            let _sender = sender;
+            panic!("as it may be");
+        });
+        dies.await.unwrap_err();
+        first_answered.await.unwrap_err();
+        assert!(askers.wait(asker().0), "the next one is sent by somebody else");
+    }
 }

@@ -38,6 +38,29 @@ async fn a_lost_answer_to_a_claim_gives_the_same_builds_again() {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_answered_at_last_has_its_whole_lease() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    scene.submit(&ask("o/n", 1)).await;
+    let claim = Claim {
+        worker: worker("w"),
+        place: "p".to_owned(),
+        free: 1,
+        lease: Duration::from_secs(10),
+        request: Uuid::new_v4(),
+    };
+    // Its answer is lost, and the next one comes when the lease is nearly over.
+    let first = scene.queue.claim(&claim).await.unwrap().builds.remove(0).token;
+    scene.pass(9000).await;
+    assert_eq!(scene.queue.claim(&claim).await.unwrap().builds.remove(0).token, first);
+    let reaped = scene.pass(9000).await;
+    assert_eq!((reaped.orphaned, reaped.lost), (0, 0));
+    let reaped = scene.pass(2000).await;
+    assert_eq!((reaped.orphaned, reaped.lost), (1, 0));
+    scene.check().await;
+}
+
+#[tokio::test]
 async fn a_dead_workers_run_is_adopted_and_its_old_holder_fenced_off() {
     let scene = Scene::new().await;
     scene.beat("old", 1, &[]).await;

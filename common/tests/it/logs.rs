@@ -136,3 +136,25 @@ async fn a_holder_hears_that_the_end_of_its_log_is_gone() {
     assert!(matches!(one.append(&[line(1), line(2)]).await.unwrap(), Appended::Done(_)));
     assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2"]);
 }
+
+#[tokio::test]
+async fn lines_that_a_failover_lost_are_written_again() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut one = writer(&scene, id, 5, "0-0");
+    one.append(&[line(0)]).await.unwrap();
+    let kept = one.last().to_owned();
+    one.append(&[line(1), line(2)]).await.unwrap();
+    one.append(&[line(3)]).await.unwrap();
+    // As a replica has it that did not hear of the last two calls.
+    let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
+    let _: i64 = scene.redis(&["DEL", &log]).await;
+    let _: String = scene.redis(&["XADD", &log, &kept, "t", "0", "text", "line 0"]).await;
+    let _: i64 = scene.redis(&["HSET", &meta, "last", &kept]).await;
+    assert_eq!(one.append(&[line(4)]).await.unwrap(), Appended::SetBack);
+    let lost = one.take_lost();
+    assert_eq!(lost, [line(1), line(2), line(3)]);
+    one.append(&[lost, vec![line(4)]].concat()).await.unwrap();
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2", "line 3", "line 4"]);
+    assert!(one.take_lost().is_empty());
+}

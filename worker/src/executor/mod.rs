@@ -11,7 +11,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use fairlane_common::log::{LogEntry, LogLine};
 use fairlane_common::queue::Blame;
-use fairlane_common::{Build, BuildSpec, FailureClass, NodeName, Queue, Token, WorkerId};
+use fairlane_common::{Build, BuildSpec, FailureClass, NodeName, Queue, Token, WorkerId, limits};
 
 pub use self::process::SupervisorCommand;
 use crate::boot_time::BootTime;
@@ -190,6 +190,16 @@ pub enum ExecutorKind {
     Process,
     /// Pods of a Kubernetes cluster.
     Kubernetes,
+}
+
+impl ExecutorKind {
+    /// How often leases are renewed unless the settings say otherwise.
+    pub fn heartbeat(self) -> Duration {
+        match self {
+            Self::Process => limits::HEARTBEAT_MORTAL,
+            Self::Kubernetes => limits::HEARTBEAT,
+        }
+    }
 }
 
 /// Makes the executor that the settings name, and checks that it can work.

@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use fairlane_common::limits::KILL_GRACE;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 pub use self::protocol::{Exit, StopCause};
@@ -28,9 +29,6 @@ use crate::boot_time::BootTime;
 const TICK: Duration = Duration::from_millis(100);
 /// Shortest time between two rounds of killing what is left.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
-/// From being asked to end to being killed, when the lease is over: well below the margin that is
-/// left of it ([`fairlane_common::limits::LEASE_MARGIN`]).
-const GRACE_EXPIRED: Duration = Duration::from_millis(500);
 /// The same, when the worker is gone. The lease goes on for a while; the deadline cuts it short.
 const GRACE_WORKER_GONE: Duration = Duration::from_secs(1);
 /// How long the last lines and the report may take to reach the worker.
@@ -237,7 +235,7 @@ impl Watch {
         while !self.none_left {
             self.step();
             if self.deadline.has_passed() {
-                self.stop(StopCause::Expired, GRACE_EXPIRED);
+                self.stop(StopCause::Expired, KILL_GRACE);
             }
             let overdue = self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.kill_at);
             // The command's end is the run's end: what it left behind is not part of a build.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use fairlane_common::{BuildId, BuildState, Queue};
 use fairlane_testkit::{FaultProxy, Upstream, wait_for};
 use fairlane_worker::Settings;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::scene::{LEASE, SOON, Scene, is_alive, settings};
+use crate::scene::{LEASE, PROGRAM, SOON, Scene, is_alive, settings};
 
 /// The first run hangs; the next one tells whether the first is still alive, and ends.
 fn first_run_hangs(scene: &Scene) -> std::path::PathBuf {
@@ -142,5 +143,31 @@ async fn lost_replies_lose_and_double_no_build_and_no_line() {
     for worker in workers {
         worker.end().await.unwrap();
     }
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_log_nobody_reads_builds_and_obeys() {
+    use std::io::{BufRead, BufReader};
+    let scene = Scene::start().await;
+    let script = scene.script("echo done");
+    let mut child = std::process::Command::new(PROGRAM)
+        .args(["--redis-url", &scene.redis.url(), "--host", "unheard"])
+        .arg(format!("--command='{}' {{repo}} {{ref}}", script.display()))
+        .env("RUST_LOG", "debug")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("worker is ready")));
+    drop(lines);
+    let id = scene.submit().await;
+    let build = scene.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 1, "{build:?}");
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended =
+        wait_for("the worker to end", SOON, async || child.try_wait().unwrap().ok_or("it runs")).await;
+    assert!(ended.success(), "{ended}");
     scene.check().await;
 }
