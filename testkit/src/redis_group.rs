@@ -13,27 +13,83 @@ const FORM_DEADLINE: Duration = Duration::from_secs(40);
 const MASTERS: u16 = 3;
 const SLOTS: u16 = 16_384;
 
-/// Three masters that share the slots, without replicas.
+/// Three masters that share the slots, as a rule without replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
 }
 
 impl RedisCluster {
+    /// A first master that has nearly all slots, with a replica that takes over from it by itself; the
+    /// two others have one slot each, for only masters with slots vote.
+    ///
+    /// # Panics
+    /// Where a node does not come up or the cluster does not form.
+    pub async fn with_replica() -> Self {
+        let mut cluster = Self::of(&[(0, SLOTS - 3), (SLOTS - 2, SLOTS - 2), (SLOTS - 1, SLOTS - 1)]).await;
+        let replica = RedisServer::builder().cluster().start().await;
+        let mut first = cluster.nodes[0].connect().await;
+        let mut own = replica.connect().await;
+        let bus = config_of(&mut own, "cluster-port").await;
+        must(&mut first, &["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string(), &bus]).await;
+        let id = must(&mut first, &["CLUSTER", "MYID"]).await;
+        wait_for("the replica to know its master", FORM_DEADLINE, async || {
+            let answer: redis::RedisResult<()> =
+                redis::cmd("CLUSTER").arg("REPLICATE").arg(&id).query_async(&mut own).await;
+            answer.map_err(|error| error.to_string())
+        })
+        .await;
+        cluster.nodes.push(replica);
+        cluster.in_step().await;
+        cluster
+    }
+
+    /// The node that serves nearly all slots, and its replica.
+    ///
+    /// # Panics
+    /// Where neither or both of them call themselves master, or one does not answer.
+    pub async fn holder_and_replica(&self) -> (&RedisServer, &RedisServer) {
+        let (first, last) = (&self.nodes[0], &self.nodes[self.nodes.len() - 1]);
+        match (is_master(first).await, is_master(last).await) {
+            (true, false) => (first, last),
+            (false, true) => (last, first),
+            both => panic!("masters: {both:?}"),
+        }
+    }
+
+    /// Waits until the replica follows its master.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn in_step(&self) {
+        wait_for("one master and a replica in step", FORM_DEADLINE, async || {
+            let (first, last) = (&self.nodes[0], &self.nodes[self.nodes.len() - 1]);
+            let states = (state_of(first).await, state_of(last).await);
+            match (states.0.as_str(), states.1.as_str()) {
+                ("master", "up") | ("up", "master") => Ok(()),
+                _ => Err(format!("{states:?}")),
+            }
+        })
+        .await;
+    }
+
     /// Starts the nodes, and waits until all of them agree on the slots.
     ///
     /// # Panics
     /// Where a node does not come up or the cluster does not form.
     pub async fn start() -> Self {
+        let third = SLOTS / MASTERS;
+        Self::of(&[(0, third - 1), (third, 2 * third - 1), (2 * third, SLOTS - 1)]).await
+    }
+
+    async fn of(ranges: &[(u16, u16)]) -> Self {
         let mut nodes = Vec::new();
-        for _ in 0..MASTERS {
+        for _ in ranges {
             nodes.push(RedisServer::builder().cluster().start().await);
         }
         let cluster = Self { nodes };
         let mut first = cluster.nodes[0].connect().await;
-        for (number, node) in (0u16..).zip(&cluster.nodes) {
-            let (from, to) = (SLOTS / MASTERS * number, SLOTS / MASTERS * (number + 1) - 1);
-            let to = if number + 1 == MASTERS { SLOTS - 1 } else { to };
+        for (number, (node, (from, to))) in cluster.nodes.iter().zip(ranges).enumerate() {
             let mut own = node.connect().await;
             must(&mut own, &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]).await;
             if number > 0 {
@@ -85,6 +141,14 @@ impl SentinelSet {
     /// # Panics
     /// Where one of them does not come up.
     pub async fn start() -> Self {
+        Self::with_down_after(Duration::from_secs(1)).await
+    }
+
+    /// The same; the sentinel takes a master that is silent for so long for down.
+    ///
+    /// # Panics
+    /// Where one of them does not come up.
+    pub async fn with_down_after(down_after: Duration) -> Self {
         let master = RedisServer::builder().tcp().start().await;
         let follows = format!("replicaof 127.0.0.1 {}", master.port());
         let replica = RedisServer::builder().tcp().config_line(&follows).start().await;
@@ -98,8 +162,8 @@ impl SentinelSet {
         let sentinel = RedisServer::builder()
             .sentinel()
             .config_line(&format!("sentinel monitor {name} 127.0.0.1 {} 1", master.port()))
-            .config_line(&format!("sentinel down-after-milliseconds {name} 1000"))
-            .config_line(&format!("sentinel failover-timeout {name} 5000"))
+            .config_line(&format!("sentinel down-after-milliseconds {name} {}", down_after.as_millis()))
+            .config_line(&format!("sentinel failover-timeout {name} 4000"))
             .start()
             .await;
         let set = Self { master, replica, sentinel };
@@ -132,6 +196,29 @@ impl SentinelSet {
         &self.sentinel
     }
 
+    /// The server that is master now, and the other one.
+    ///
+    /// # Panics
+    /// Where the sentinel does not answer.
+    pub async fn master_and_replica(&self) -> (&RedisServer, &RedisServer) {
+        let is_first = self.master_port().await == self.master.port();
+        if is_first { (&self.master, &self.replica) } else { (&self.replica, &self.master) }
+    }
+
+    /// Makes a server that was master follow the new one, and waits until it does.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn rejoin(&self, old: &RedisServer) {
+        let port = self.master_port().await.to_string();
+        old.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        wait_for("the old master to follow the new one", FORM_DEADLINE, async || {
+            let state = state_of(old).await;
+            if state == "up" { Ok(()) } else { Err(state) }
+        })
+        .await;
+    }
+
     /// The port of the server that the sentinel calls master now.
     ///
     /// # Panics
@@ -148,6 +235,24 @@ impl SentinelSet {
             Err(error) => panic!("the sentinel does not name its master: {error}"),
         }
     }
+}
+
+/// `master`, or `up` or `down` as the link of a replica is; what went wrong where it does not answer.
+async fn state_of(server: &RedisServer) -> String {
+    let info: redis::RedisResult<String> = match server.try_connect().await {
+        Ok(mut connection) => redis::cmd("INFO").arg("replication").query_async(&mut connection).await,
+        Err(error) => Err(error),
+    };
+    match info {
+        Ok(info) if info.contains("role:master") => "master".to_owned(),
+        Ok(info) if info.contains("master_link_status:up") => "up".to_owned(),
+        Ok(_) => "down".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn is_master(server: &RedisServer) -> bool {
+    state_of(server).await == "master"
 }
 
 async fn must(connection: &mut MultiplexedConnection, words: &[&str]) -> String {

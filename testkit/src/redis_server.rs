@@ -109,6 +109,11 @@ impl RedisServer {
         }
     }
 
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.child().is_some()
+    }
+
     /// Runs one command, whose answer does not matter.
     ///
     /// # Panics
@@ -131,7 +136,7 @@ impl RedisServer {
         }
     }
 
-    async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+    pub(crate) async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
         let limits = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_connection_timeout(Some(START_DEADLINE));

@@ -7,6 +7,7 @@
 
 mod binderhub;
 mod demo;
+mod failover;
 mod packages;
 mod shell;
 mod test;
@@ -41,17 +42,21 @@ const CHORES: &[Chore] = &[
     ),
 ];
 
+/// The chore that takes options.
+const FAILOVER: &str = "failover";
+
 /// Something that must be there is missing, and could not be installed: exit code 2.
 const EXIT_MISSING: u8 = 2;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    let (name, rest) = (words.next(), words.next());
-    let chore = CHORES.iter().find(|chore| name.as_deref() == Some(chore.0));
-    let Some((_, _, chore)) = chore.filter(|_| rest.is_none()) else {
-        return usage(name.is_none());
+    let (name, rest) = (words.next(), words.collect::<Vec<_>>());
+    let done = match (name.as_deref(), CHORES.iter().find(|chore| name.as_deref() == Some(chore.0))) {
+        (Some(FAILOVER), _) => root().and_then(|root| failover::run_rounds(&root, &rest)),
+        (_, Some((_, _, chore))) if rest.is_empty() => root().and_then(|root| chore(&root)),
+        _ => return usage(name.is_none()),
     };
-    match root().and_then(|root| chore(&root)) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nxtask: {error:#}");
@@ -66,6 +71,8 @@ fn usage(asked: bool) -> ExitCode {
     for (name, what, _) in CHORES {
         println!("  {name:<16}{what}");
     }
+    let what = "Redis restarts, dies, freezes and fails over under 20 builds; --rounds=20, --kinds=restart,…";
+    println!("  {FAILOVER:<16}{what}");
     if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -4,6 +4,7 @@
 
 mod building;
 mod draining;
+mod failover;
 mod faults;
 mod killing;
 mod kube;

@@ -1,0 +1,220 @@
+//! Twenty builds that write five lines a second each, ten as processes and ten as pods, and short
+//! builds that are asked for all the while.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairlane_common::queue::Submit;
+use fairlane_common::{BuildId, BuildSpec, BuildState, Priority, Queue};
+use fairlane_testkit::kube::Cluster;
+use fairlane_testkit::{Process, TempDir, wait_for};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::outage::{Kind, Redis};
+use super::report::Report;
+use crate::scene::PROGRAM;
+
+/// Builds of each executor, and their workers.
+const BUILDS: usize = 10;
+const WORKERS: usize = 2;
+/// Between two short builds.
+const SHORT_EVERY: Duration = Duration::from_millis(400);
+/// Generous: two Redis servers, a cluster and forty processes begin.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub(super) struct Arena {
+    dir: TempDir,
+    queue: Queue,
+    cluster: Cluster,
+    workers: Vec<Process>,
+    builds: Vec<BuildId>,
+    short: AbortOnDropHandle<()>,
+    stop_short: CancellationToken,
+}
+
+impl Arena {
+    pub(super) async fn start(redis: &Redis) -> Self {
+        let dir = TempDir::new();
+        let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
+        let stop_short = CancellationToken::new();
+        let mut arena = Self {
+            short: AbortOnDropHandle::new(tokio::spawn(std::future::ready(()))),
+            cluster: Cluster::start(),
+            workers: Vec::new(),
+            builds: Vec::new(),
+            queue,
+            dir,
+            stop_short: stop_short.clone(),
+        };
+        let script = script(arena.dir.path());
+        for kind in ["process", "kubernetes"] {
+            for number in 0..WORKERS {
+                let (name, slots) = (format!("{kind}-{number}"), BUILDS / WORKERS);
+                arena.worker(redis, &name, kind, slots, &script);
+            }
+            for worker in arena.workers.iter().rev().take(WORKERS) {
+                worker.wait_for_line("worker is ready", PATIENCE).await;
+            }
+            for number in 0..BUILDS {
+                let submit = request(&format!("{kind}-{number}"), "0123abc");
+                arena.queue.submit(&submit).await.unwrap();
+                arena.builds.push(submit.id);
+            }
+            arena.all_go_on().await;
+        }
+        arena.worker(redis, "short", "process", 2, &script);
+        arena.workers[2 * WORKERS].wait_for_line("worker is ready", PATIENCE).await;
+        let queue = arena.queue.clone();
+        arena.short = AbortOnDropHandle::new(tokio::spawn(ask_on(queue, stop_short)));
+        arena
+    }
+
+    fn worker(&mut self, redis: &Redis, name: &str, executor: &str, slots: usize, script: &str) {
+        let script = script.replace('{', "{{").replace('}', "}}").replace('\'', r#"'"'"'"#);
+        let mut command = Command::new(PROGRAM);
+        command
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("RUST_LOG", "info,kube_client=off,fairlane_worker=debug")
+            .args(["--redis-url", &redis.url(), "--host", name, "--executor", executor])
+            .args(["--slots", &slots.to_string(), "--docker-socket=none", "--replace-entrypoint"])
+            .args(["--build-image=docker.io/library/busybox:1", "--namespace", self.cluster.namespace()])
+            .arg(format!("--command=sh -c '{script}' {{repo}} {{ref}}"));
+        self.workers.push(Process::spawn(name, &mut command));
+    }
+
+    /// Waits until each of the long builds has written another line.
+    pub(super) async fn all_go_on(&self) {
+        let from: Vec<u64> = self.counts();
+        wait_for("all builds to write lines", PATIENCE, async || {
+            let now = self.counts();
+            let stand: Vec<usize> =
+                (0..now.len()).filter(|n| now[*n] <= from.get(*n).copied().unwrap_or(0)).collect();
+            if now.len() == self.builds.len() && stand.is_empty() { Ok(()) } else { Err(stand) }
+        })
+        .await;
+        for id in &self.builds {
+            self.ends_at(*id, BuildState::Running).await;
+        }
+    }
+
+    /// How many lines each long build has written.
+    fn counts(&self) -> Vec<u64> {
+        let files = fs::read_dir(self.dir.join("lines")).unwrap();
+        let mut counts: Vec<_> = files
+            .flatten()
+            .map(|file| (file.file_name(), file.metadata().map_or(0, |data| data.len())))
+            .collect();
+        counts.sort();
+        counts.into_iter().map(|(_, length)| length).collect()
+    }
+
+    /// Takes Redis away, and tells how long it was.
+    pub(super) async fn away(&self, redis: &Redis, kind: Kind, length: Duration) -> Duration {
+        let began = Instant::now();
+        let back = async {
+            // Not before it is away: a call that is answered in time says nothing.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            loop {
+                let asked = self.queue.apart().unwrap();
+                if matches!(tokio::time::timeout(Duration::from_millis(500), asked.reap()).await, Ok(Ok(_))) {
+                    return began.elapsed();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let ((), back) = tokio::join!(redis.goes_away(kind, length), back);
+        redis.is_whole_again().await;
+        back
+    }
+
+    async fn ends_at(&self, id: BuildId, state: BuildState) {
+        wait_for(&format!("a build to be {state}"), PATIENCE, async || match self.queue.build(id).await {
+            Ok(Some(build)) if build.state == state => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// Ends all builds, and notes what became of them.
+    pub(super) async fn end(mut self, report: &mut Report) {
+        self.stop_short.cancel();
+        (&mut self.short).await.unwrap();
+        fs::write(self.dir.join("stop"), "").unwrap();
+        for id in &self.builds {
+            self.ends_at(*id, BuildState::Succeeded).await;
+            let build = self.queue.build(*id).await.unwrap().unwrap();
+            report.attempts_used += usize::try_from(build.attempt - 1).unwrap();
+            report.log(&log(&self.queue, *id, build.attempt).await);
+        }
+        let runs = fs::read_to_string(self.dir.join("runs")).unwrap().lines().count();
+        report.runs_killed = runs - self.builds.len();
+        let starts = fs::read_to_string(self.dir.join("starts")).unwrap_or_default();
+        let mut starts: Vec<f64> = starts.lines().map(|at| at.parse().unwrap()).collect();
+        starts.sort_by(f64::total_cmp);
+        report.starts = starts.len();
+        let gap = starts.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+        report.longest_without_start = Duration::from_secs_f64(gap);
+        let problems = self.queue.check(1000).await.unwrap().problems;
+        assert!(problems.is_empty(), "{problems:?}");
+        for worker in &self.workers {
+            assert!(worker.is_running(), "{} has ended", worker.name());
+        }
+    }
+}
+
+/// The build command. A long build marks its begin and each of its lines outside its log, too.
+fn script(dir: &Path) -> String {
+    fs::create_dir(dir.join("lines")).unwrap();
+    let dir = dir.display();
+    format!(
+        r#"if [ "$1" = short ]; then date +%s.%N >> {dir}/starts; exit; fi
+           name="${{0##*/}}"; echo "$name" >> {dir}/runs; n=0
+           while [ ! -e {dir}/stop ]; do
+             n=$((n+1)); echo "line $n"; printf . >> "{dir}/lines/$name"; sleep 0.2
+           done; echo "end $n""#
+    )
+}
+
+fn request(name: &str, reference: &str) -> Submit {
+    let spec = BuildSpec {
+        repo: format!("https://git.example.org/owner/{name}").parse().unwrap(),
+        reference: reference.parse().unwrap(),
+        image: format!("r.example.org/{name}:{reference}").parse().unwrap(),
+        name: String::new(),
+        priority: Priority::Interactive,
+        args: Vec::new(),
+        push: false,
+        labels: std::collections::BTreeMap::new(),
+        secrets: None,
+    };
+    Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher: None }
+}
+
+/// Asks for short builds, each until it is taken.
+async fn ask_on(queue: Queue, stop: CancellationToken) {
+    let queue = Arc::new(queue);
+    for number in 0.. {
+        let submit = request(&format!("short-{number}"), "short");
+        while queue.submit(&submit).await.is_err() && !stop.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SHORT_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn log(queue: &Queue, id: BuildId, run: u32) -> Vec<String> {
+    let (mut after, mut lines) = ("0".to_owned(), Vec::new());
+    loop {
+        let page = queue.read_log(id, run, &after, 500).await.unwrap();
+        let Some(last) = page.entries.last() else { return lines };
+        after.clone_from(&last.id);
+        lines.extend(page.entries.into_iter().map(|entry| entry.text));
+    }
+}

@@ -1,0 +1,79 @@
+//! Redis goes away and comes back, again and again, under running builds of both executors: nothing is
+//! killed, tried again, lost or doubled. `cargo xtask failover` runs many rounds; in the suite there is
+//! one of each kind.
+
+mod arena;
+mod outage;
+mod report;
+
+use std::time::Duration;
+
+use fairlane_testkit::{AppendOnly, RedisCluster, RedisServer, SentinelSet};
+
+use self::arena::Arena;
+use self::outage::{Kind, Redis};
+use self::report::Report;
+
+/// How many rounds of each kind there are.
+const ROUNDS: &str = "FAIRLANE_FAILOVER_ROUNDS";
+/// Shortest and longest absence that a test chooses: a lease less 3 s is 7 s, of which starting takes
+/// its part.
+const SHORTEST: f64 = 1.0;
+const LONGEST: f64 = 6.5;
+/// How long a Sentinel waits before it takes a silent master for down.
+const DOWN_AFTER: Duration = Duration::from_secs(3);
+
+fn rounds() -> usize {
+    std::env::var(ROUNDS).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// How long Redis is away in that round: spread evenly, and each time the same.
+fn length(round: usize, rounds: usize) -> Duration {
+    if rounds == 1 {
+        return Duration::from_secs(5);
+    }
+    let share = f64::from(u32::try_from(round).unwrap()) * 0.618_034 % 1.0;
+    Duration::from_secs_f64(SHORTEST + (LONGEST - SHORTEST) * share)
+}
+
+async fn survive(kind: Kind, redis: Redis) {
+    let rounds = rounds();
+    let arena = Arena::start(&redis).await;
+    let mut report = Report::new(kind);
+    for round in 0..rounds {
+        let away = arena.away(&redis, kind, length(round, rounds)).await;
+        report.away(away);
+        arena.all_go_on().await;
+    }
+    arena.end(&mut report).await;
+    println!("{report}");
+    assert!(report.is_clean(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_survive_a_restart_of_redis() {
+    let server = RedisServer::builder().append_only(AppendOnly::EverySecond).start().await;
+    survive(Kind::Restart, Redis::One(server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_survive_a_killed_redis() {
+    let server = RedisServer::builder().append_only(AppendOnly::EverySecond).start().await;
+    survive(Kind::Kill, Redis::One(server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_survive_a_frozen_redis() {
+    let server = RedisServer::builder().append_only(AppendOnly::EverySecond).start().await;
+    survive(Kind::Freeze, Redis::One(server)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_survive_a_sentinel_failover() {
+    survive(Kind::Sentinel, Redis::Sentinel(SentinelSet::with_down_after(DOWN_AFTER).await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_survive_a_cluster_failover() {
+    survive(Kind::Cluster, Redis::Cluster(RedisCluster::with_replica().await)).await;
+}

@@ -1,0 +1,92 @@
+//! The ways in which Redis goes away.
+
+use std::time::Duration;
+
+use fairlane_testkit::{RedisCluster, RedisServer, SentinelSet, wait_for};
+
+use crate::scene::SOON;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Restart,
+    Kill,
+    Freeze,
+    Sentinel,
+    Cluster,
+}
+
+pub(super) enum Redis {
+    One(RedisServer),
+    Sentinel(SentinelSet),
+    Cluster(RedisCluster),
+}
+
+impl Redis {
+    pub(super) fn url(&self) -> String {
+        match self {
+            Self::One(server) => server.url(),
+            Self::Sentinel(set) => {
+                format!("redis+sentinel://127.0.0.1:{}/{}", set.sentinel().port(), SentinelSet::MASTER_NAME)
+            }
+            Self::Cluster(cluster) => {
+                let nodes: Vec<String> =
+                    cluster.nodes().iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+                format!("redis+cluster://{}", nodes.join(","))
+            }
+        }
+    }
+
+    /// Takes Redis away; it is back, or another one in its place, some time after `length`.
+    pub(super) async fn goes_away(&self, kind: Kind, length: Duration) {
+        match (self, kind) {
+            (Self::One(server), Kind::Restart) => {
+                server.shut_down().await;
+                tokio::time::sleep(length).await;
+                server.start().await;
+            }
+            (Self::One(server), Kind::Kill) => {
+                server.kill();
+                tokio::time::sleep(length).await;
+                server.start().await;
+            }
+            (Self::One(server), _) => {
+                server.freeze();
+                tokio::time::sleep(length).await;
+                server.thaw();
+            }
+            // How long these take is theirs to say.
+            (Self::Sentinel(set), _) => {
+                let (master, replica) = set.master_and_replica().await;
+                master.kill();
+                wait_for("the sentinel to name another master", SOON, async || {
+                    set.master_port().await == replica.port()
+                })
+                .await;
+            }
+            (Self::Cluster(cluster), _) => {
+                let (master, _) = cluster.holder_and_replica().await;
+                master.kill();
+            }
+        }
+    }
+
+    /// Brings back what was killed, as the replica of the one that took over.
+    pub(super) async fn is_whole_again(&self) {
+        match self {
+            Self::One(_) => {}
+            Self::Sentinel(set) => {
+                let (_, old) = set.master_and_replica().await;
+                old.start().await;
+                set.rejoin(old).await;
+            }
+            Self::Cluster(cluster) => {
+                for node in cluster.nodes() {
+                    if !node.runs() {
+                        node.start().await;
+                    }
+                }
+                cluster.in_step().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! `failover`: Redis goes away again and again under running builds, which must not notice.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::packages;
+use crate::shell::{cargo, run};
+
+/// Rounds of each kind unless the command says otherwise.
+const ROUNDS: &str = "20";
+/// The kinds, and the words that find their tests.
+const KINDS: [(&str, &str); 5] = [
+    ("restart", "failover::builds_survive_a_restart_of_redis"),
+    ("kill", "failover::builds_survive_a_killed_redis"),
+    ("freeze", "failover::builds_survive_a_frozen_redis"),
+    ("sentinel", "failover::builds_survive_a_sentinel_failover"),
+    ("cluster", "failover::builds_survive_a_cluster_failover"),
+];
+
+/// Runs the rounds, a kind at a time: side by side they would be away for longer than they mean to.
+pub(crate) fn run_rounds(root: &Path, words: &[String]) -> Result<()> {
+    let (mut rounds, mut kinds) = (ROUNDS.to_owned(), KINDS.map(|(kind, _)| kind).join(","));
+    for word in words {
+        match word.split_once('=') {
+            Some(("--rounds", value)) if value.parse::<u32>().is_ok_and(|count| count > 0) => {
+                value.clone_into(&mut rounds);
+            }
+            Some(("--kinds", value)) => value.clone_into(&mut kinds),
+            _ => bail!("unknown option '{word}'; there are --rounds=20 and --kinds={kinds}"),
+        }
+    }
+    let mut tests = Vec::new();
+    for kind in kinds.split(',') {
+        match KINDS.iter().find(|known| known.0 == kind) {
+            Some((_, test)) => tests.push(*test),
+            None => bail!("unknown kind '{kind}'; there are {}", KINDS.map(|known| known.0).join(", ")),
+        }
+    }
+    packages::ensure(&[packages::REDIS])?;
+    let mut failed = Vec::new();
+    for test in tests {
+        let mut command = cargo(root, &["test", "--package", "fairlane-worker", "--test", "it", "--"]);
+        command.args([test, "--exact", "--nocapture"]).env("FAIRLANE_FAILOVER_ROUNDS", &rounds);
+        command.env("RUST_LOG", "off");
+        if run(&mut command).is_err() {
+            failed.push(test);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("not clean: {}", failed.join(", ")) }
+}
