@@ -19,9 +19,10 @@ ENTRYPOINT ["fairlane"]
 FROM base AS repo2docker
 RUN apt-get update \
  && apt-get install -y --no-install-recommends docker.io git mercurial python3 python3-venv \
- && rm -rf /var/lib/apt/lists/* \
- && python3 -m venv /opt/repo2docker \
- && /opt/repo2docker/bin/pip install --no-cache-dir jupyter-repo2docker==2024.7.0 chardet==5.2.0
+ && rm -rf /var/lib/apt/lists/*
+COPY deploy/repo2docker/requirements.txt /opt/repo2docker.txt
+RUN python3 -m venv /opt/repo2docker \
+ && /opt/repo2docker/bin/pip install --no-cache-dir --requirement /opt/repo2docker.txt
 ENV PATH=/opt/repo2docker/bin:$PATH
 USER fairlane
 CMD ["worker"]

@@ -10,6 +10,7 @@ mod line;
 mod output;
 mod progress;
 mod redis_server;
+mod repo2docker;
 mod seal_key;
 mod settings;
 mod source;

@@ -1,5 +1,7 @@
 //! What to build, where less than everything was said: the commit of a branch, a name for the image.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -17,6 +19,79 @@ const TAG: usize = 12;
 /// Characters of a branch's name in it, where the commit is not known.
 const NAME_TAG: usize = 80;
 
+/// What to build: an address, or a folder of this machine, whose address its full path makes.
+pub(crate) fn repo(text: &str) -> Result<Repo, String> {
+    let is_path = text.starts_with(['/', '.', '~']) || Path::new(text).is_dir();
+    if !is_path || text.contains("://") {
+        return text.parse::<Repo>().map_err(|error| error.to_string());
+    }
+    let found = std::fs::canonicalize(text).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no folder {text} here"),
+        _ => format!("the folder {text} cannot be read: {error}"),
+    })?;
+    let Some(path) = found.to_str().filter(|_| found.is_dir()) else {
+        return Err(format!("{text} is not a folder with a name in UTF-8"));
+    };
+    let mut address = "file://".to_owned();
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-+=@,~:".contains(&byte) {
+            address.push(char::from(byte));
+        } else {
+            _ = write!(address, "%{byte:02X}");
+        }
+    }
+    address.parse::<Repo>().map_err(|error| error.to_string())
+}
+
+/// The id of a record, which is what stands for its version: Zenodo's number, else what follows the registrant.
+fn record(repo: &Repo) -> Result<GitRef> {
+    let lane = repo.lane();
+    let last = lane.as_str().rsplit('/').next().unwrap_or_default();
+    let id = last.strip_prefix("zenodo.").unwrap_or(last);
+    Ok(id.parse()?)
+}
+
+/// Says what of a folder will not be built, or why nothing of it can be.
+async fn check_folder(folder: &Path, output: Output) -> Result<()> {
+    let git = |arguments: &[&str]| {
+        let mut git = tokio::process::Command::new("git");
+        git.arg("-C").arg(folder).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        async move {
+            let answer = tokio::time::timeout(LIMIT, git.output()).await.ok()?.ok()?;
+            answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+        }
+    };
+    let shown = folder.display();
+    let make =
+        format!("git -C {shown} init && git -C {shown} add -A && git -C {shown} commit -m 'First version'");
+    let Some(top) = git(&["rev-parse", "--show-toplevel"]).await else {
+        // A bare repository has no files to change.
+        return match git(&["rev-parse", "--git-dir"]).await {
+            Some(_) => Ok(()),
+            None => Err(Stop::usage(format!(
+                "{shown} is not a Git repository, and commits are what is built. Make one:\n  {make}"
+            ))
+            .into()),
+        };
+    };
+    if let Ok(below) = folder.strip_prefix(&top)
+        && !below.as_os_str().is_empty()
+    {
+        return Err(Stop::usage(format!(
+            "{shown} is a folder within the repository {top}; build that one:\n  fairlane submit {top} --arg=--subdir={}",
+            below.display()
+        ))
+        .into());
+    }
+    if git(&["rev-parse", "--verify", "HEAD"]).await.is_none() {
+        return Err(Stop::usage(format!("{shown} has no commit yet. Make one:\n  {make}")).into());
+    }
+    if git(&["status", "--porcelain"]).await.is_some_and(|changes| !changes.is_empty()) {
+        output.talk(&format!("{shown} has changes that are not committed: they are not built"));
+    }
+    Ok(())
+}
+
 /// The commit to build: as it was given, or what the repository's host says about the branch or tag.
 pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Output) -> Result<GitRef> {
     if let Some(reference) = reference
@@ -25,10 +100,13 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
         return Ok(reference.clone());
     }
     if is_doi(repo) {
-        return Err(Stop::usage(format!(
-            "the record {repo} needs --ref: its id, such as the number that its DOI ends in"
-        ))
-        .into());
+        return record(repo);
+    }
+    if let Some(folder) = repo.folder()
+        && folder.is_dir()
+        && find_program("git").is_some()
+    {
+        check_folder(&folder, output).await?;
     }
     let name = reference.map_or("HEAD", GitRef::as_str);
     if find_program("git").is_none() {
@@ -188,6 +266,30 @@ mod tests {
             let made = image_for(&repo.parse().unwrap(), &reference.parse().unwrap()).unwrap();
             assert_eq!(made.as_str(), image);
         }
+    }
+
+    #[test]
+    fn records_are_named_by_their_id() {
+        for (doi, id) in [
+            ("10.5281/zenodo.3242074", "3242074"),
+            ("https://doi.org/10.5281/Zenodo.3242074", "3242074"),
+            ("10.7910/DVN/TJCLKP", "tjclkp"),
+        ] {
+            assert_eq!(record(&doi.parse().unwrap()).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn folders_become_addresses() {
+        let home = std::env::temp_dir().canonicalize().unwrap();
+        let folder = home.join(format!("fairlane a+b {}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let address = repo(folder.to_str().unwrap()).unwrap();
+        assert!(address.as_str().starts_with("file:///") && address.as_str().contains("fairlane%20a+b%20"));
+        assert_eq!(address.folder().unwrap(), folder);
+        std::fs::remove_dir(&folder).unwrap();
+        assert!(repo("./no-such-folder").unwrap_err().contains("no folder ./no-such-folder"));
+        assert!(repo("owner/name").unwrap_err().contains("neither"));
     }
 
     #[test]

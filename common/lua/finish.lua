@@ -3,8 +3,8 @@
 -- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] outcome succeeded|failed|cancelled, ARGV[6] class
 --   of a failure, ARGV[7] its reason (of a success: that nothing was run for it), ARGV[8] node that it ran on
 --   or empty, ARGV[9] last log lines or empty, ARGV[10] id of the last log entry or empty, ARGV[11] random
---   number in [0, 1), ARGV[12] blame of the node: certain, suspect or empty, ARGV[13] what a suspect failed
---   of, the same on any node
+--   number in [0, 1), ARGV[12] blame of the node: certain, suspect, unclear or empty, ARGV[13] what a suspect
+--   failed of, the same on any node; unclear: once more, then it is the repository's fault
 -- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
@@ -79,8 +79,8 @@ end
 -- A failure: another attempt where the cause lies outside of the repository.
 local function fail(id, b, worker, class, reason, node)
   local kept = {}
-  if node ~= '' and ARGV[12] ~= '' and class ~= 'repository' then
-    kept, class, reason = nodes.blame(id, b, node, worker, ARGV[12] == 'certain', ARGV[13], class, reason)
+  if (node ~= '' or ARGV[12] == 'unclear') and ARGV[12] ~= '' and class ~= 'repository' then
+    kept, class, reason = nodes.blame(id, b, node, worker, ARGV[12], ARGV[13], class, reason)
   end
   b.class = class
   if class == 'infrastructure' then b.failures = b.failures + 1 end

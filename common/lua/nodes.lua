@@ -94,7 +94,8 @@ end
 function nodes.clear_up(id, lane, node, worker)
   local known, list, where = nodes.known(worker), suspects(id)
   for _, one in pairs(list) do
-    if one.node ~= node then nodes.count_failure(one.node, where, known, lane, one.at, one.reason) end
+    local elsewhere = one.node ~= '' and one.node ~= node
+    if elsewhere then nodes.count_failure(one.node, where, known, lane, one.at, one.reason) end
   end
   if known == 1 and nodes.avoided_at(where)[1] == node then
     nodes.take_back(node)
@@ -104,10 +105,10 @@ end
 
 -- Whom a failure on a node is put down to: what is to be kept with the build when it is tried again,
 -- the class and the reason.
-function nodes.blame(id, b, node, worker, certain, cause, class, reason)
+function nodes.blame(id, b, node, worker, how, cause, class, reason)
   local kept, known = {}, nodes.known(worker)
   local function is_bad(name) return T.avoided > 0 and call('ZSCORE', K.nodes, name) end
-  if certain then
+  if how == 'certain' then
     nodes.count_failure(node, b.place, known, b.lane, now, reason)
   else
     local list = suspects(id)
@@ -115,11 +116,15 @@ function nodes.blame(id, b, node, worker, certain, cause, class, reason)
     if not first then
       list[cause] = { node = node, at = now, reason = reason }
       kept = { 'suspects', cjson.encode(list) }
+      if how == 'unclear' then reason = reason .. '; the build is tried once more' end
+    elseif how == 'unclear' then
+      return kept, 'repository', reason .. '; it was the same twice: put down to the repository'
     elseif first.node ~= node and not is_bad(node) and not is_bad(first.node) then
       -- Two nodes, one cause: it is what they have in common.
       return kept, 'repository', reason .. ' (as before on node ' .. first.node .. ': put down to the repository)'
     end
   end
+  if node == '' then return kept, class, reason end
   local avoid, fresh = b.avoid and cjson.decode(b.avoid) or {}, true
   for _, name in ipairs(avoid) do fresh = fresh and name ~= node end
   if fresh then avoid[#avoid + 1] = node end

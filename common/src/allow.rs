@@ -3,9 +3,9 @@
 
 /// What builds may bring along unless the operator says otherwise: settings of the image alone, each
 /// of which takes a value. Left out on purpose: what changes the ref, the image, the push or the
-/// engine, what runs or mounts something, and what reads files of the worker (`--config`).
+/// engine, what runs or mounts something, and what reads files of the worker (`--config`). Also left out:
+/// `--build-memory-limit`, since repo2docker 2025.08 exits when it is given one.
 const ALLOWED: &[&str] = &[
-    "--build-memory-limit",
     "--cache-from",
     "--label",
     "--build-arg",
@@ -14,7 +14,6 @@ const ALLOWED: &[&str] = &[
     "--target-repo-dir",
     "--Repo2Docker.appendix",
     "--Repo2Docker.base_image",
-    "--Repo2Docker.build_memory_limit",
     "--Repo2Docker.cache_from",
     "--Repo2Docker.extra_build_args",
     "--Repo2Docker.labels",

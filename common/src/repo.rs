@@ -114,8 +114,16 @@ impl Repo {
         &self.0
     }
 
+    /// The folder that a `file://` repository lies in, on the workers' hosts.
+    pub fn folder(&self) -> Option<std::path::PathBuf> {
+        Some(unescaped(self.0.strip_prefix("file://")?).into())
+    }
+
     /// The lane that this repository's builds belong to.
     pub fn lane(&self) -> Lane {
+        if let Some(path) = self.0.strip_prefix("file:///") {
+            return Lane(normal_lane(&format!("file/{path}")));
+        }
         if let Some(doi) = doi_of(&self.0) {
             return Lane(format!("doi/{}", doi.to_ascii_lowercase()));
         }
@@ -156,8 +164,21 @@ impl FromStr for Repo {
                  identifier of Software Heritage (swh:1:rev:…)",
             ));
         };
+        if scheme == "file" {
+            let parts = rest.strip_prefix('/').unwrap_or_default().trim_end_matches('/').split('/');
+            if !rest.starts_with('/') || parts.clone().any(|part| matches!(part, "" | "." | "..")) {
+                return Err(Invalid::new(
+                    field,
+                    "a folder's address is file:// and its full path, such as file:///home/you/notebooks",
+                ));
+            }
+            return Ok(Self(text.trim_end_matches('/').to_owned()));
+        }
         if !matches!(scheme, "https" | "http" | "git" | "ssh") {
-            return Err(Invalid::new(field, "a Git URL starts with https://, http://, git:// or ssh://"));
+            return Err(Invalid::new(
+                field,
+                "a Git URL starts with https://, http://, git://, ssh:// or file://",
+            ));
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
         let (user, host) = match authority.rsplit_once('@') {
@@ -188,6 +209,18 @@ impl<'de> Deserialize<'de> for Repo {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// A path of an address: `%20` is a blank there.
+fn unescaped(path: &str) -> String {
+    let (mut bytes, mut at) = (Vec::with_capacity(path.len()), 0);
+    while at < path.len() {
+        let escaped = path.get(at..at + 3).and_then(|part| part.strip_prefix('%'));
+        let byte = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(path.as_bytes()[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The DOI in `text`, bare (`10.5281/…`), with `doi:`, or as an address of doi.org.
@@ -299,6 +332,7 @@ mod tests {
                 "swh:1:rev:94A9ED024D3859793618152EA559A168BBCBB5E2;origin=https://github.com/o/n",
                 "swh/rev:94a9ed024d3859793618152ea559a168bbcbb5e2",
             ),
+            ("file:///home/You/my%20notes/", "file/home/You/my%20notes"),
         ] {
             assert_eq!(repo.parse::<Repo>().unwrap().lane().as_str(), lane, "{repo}");
             // A rule's pattern is given as people know the repository.
@@ -314,12 +348,24 @@ mod tests {
     }
 
     #[test]
+    fn folders_have_a_path() {
+        let folder = |text: &str| text.parse::<Repo>().unwrap().folder();
+        assert_eq!(folder("file:///home/a%20b%2").unwrap(), std::path::Path::new("/home/a b%2"));
+        assert_eq!(folder("https://github.com/o/n"), None);
+        let lane = "file:///home/A".parse::<Repo>().unwrap().lane();
+        assert_eq!(lane.as_str().parse::<Lane>().unwrap(), lane);
+    }
+
+    #[test]
     fn bad_repositories_are_refused_with_a_reason() {
         for (repo, says) in [
             ("", "empty"),
             ("owner/name", "neither"),
             ("-ufoo", "start with '-'"),
-            ("file:///etc", "starts with https"),
+            ("ftp://host/o/n", "starts with https"),
+            ("file://etc", "full path"),
+            ("file:///", "full path"),
+            ("file:///etc/../root", "full path"),
             ("https://user:secret@github.com/o/n", "credentials"),
             ("https://token@github.com/o/n", "credentials"),
             ("ssh://git:pw@github.com/o/n", "credentials"),

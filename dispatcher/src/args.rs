@@ -70,6 +70,9 @@ pub struct ServeArgs {
     /// The queue's policy where no operator has set one, name=value; also a table [policy] in fairlane.toml
     #[arg(long, env = "FAIRLANE_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
     pub policy: Vec<String>,
+    /// Accept file:// repositories, which are folders on the workers' hosts
+    #[arg(long, env = "FAIRLANE_ALLOW_LOCAL_REPOS")]
+    pub allow_local_repos: bool,
     /// How clients are served, and how much one may take up.
     #[command(flatten)]
     pub clients: ClientArgs,
@@ -93,6 +96,8 @@ pub struct Settings {
     pub allowed_args: AllowedArgs,
     /// The queue's policy where no operator has set one.
     pub policy: Option<Policy>,
+    /// Whether requests may name folders of the workers' hosts.
+    pub allow_local_repos: bool,
     /// This machine's name, for people.
     pub host: String,
     /// The certificate to serve TLS with.
@@ -186,7 +191,17 @@ impl ServeArgs {
     /// # Errors
     /// Names the setting and says what it must be; never repeats a secret.
     pub fn settings(&self) -> Result<Settings, SettingError> {
-        let Self { listen, token, hub_token, tokens_file, seal_key, allow_args, policy, clients } = self;
+        let Self {
+            listen,
+            token,
+            hub_token,
+            tokens_file,
+            seal_key,
+            allow_args,
+            policy,
+            allow_local_repos,
+            clients,
+        } = self;
         let mut tokens = Tokens::default();
         if let Some(token) = token {
             tokens.add("token", &Scope::ALL, token)?;
@@ -203,6 +218,7 @@ impl ServeArgs {
             seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
             allowed_args: AllowedArgs::new(allow_args),
             policy: if policy.is_empty() { None } else { Some(Policy::of_words(policy)?) },
+            allow_local_repos: *allow_local_repos,
             host: host_name(),
             tls: clients.tls()?,
             connections: clients.connections(),

@@ -39,7 +39,7 @@ pub struct Args {
     /// Where builds run
     #[arg(long, env = "FAIRLANE_EXECUTOR", value_enum, default_value_t)]
     pub executor: ExecutorKind,
-    /// Command that builds, with {repo} {ref} {image} {push} {args} filled in, without a shell
+    /// Command that builds, with {repo} {ref} {image} {push} {args} filled in, without a shell; {{ and }} for braces
     #[arg(long, env = "FAIRLANE_COMMAND", default_value = TEMPLATE_DEFAULT, hide_default_value = true)]
     pub command: String,
     /// An argument of repo2docker that builds may bring along, a final * for all that begin so;
@@ -52,6 +52,9 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     pub allow_args: Option<Vec<String>>,
+    /// Build file:// repositories, which are folders on this host
+    #[arg(long, env = "FAIRLANE_ALLOW_LOCAL_REPOS")]
+    pub allow_local_repos: bool,
     /// Keys that open builds' secrets, ID:HEX with 64 hex digits, parted by commas
     #[arg(long, env = "FAIRLANE_SEAL_KEY", hide_env_values = true, hide = true)]
     pub seal_key: Option<SecretString>,
@@ -102,6 +105,7 @@ impl Args {
             executor,
             command,
             allow_args,
+            allow_local_repos,
             seal_key,
             lease,
             heartbeat,
@@ -122,6 +126,7 @@ impl Args {
             pods: kubernetes.settings(&prefix, command.clone(), *timeout)?,
             command,
             allowed_args: AllowedArgs::new(&allow_args.unwrap_or_default()),
+            allow_local_repos,
             seal_keys: seal_key.as_ref().map(SealKeys::parse).transpose().context("FAIRLANE_SEAL_KEY")?,
             lease: *lease,
             heartbeat: heartbeat.map_or_else(|| executor.heartbeat(), |heartbeat| *heartbeat),
@@ -150,6 +155,7 @@ impl Default for Settings {
             command: CommandTemplate::default(),
             pods: PodSettings::default(),
             allowed_args: AllowedArgs::default(),
+            allow_local_repos: false,
             seal_keys: None,
             lease: fairlane_common::limits::LEASE,
             heartbeat: ExecutorKind::Process.heartbeat(),

@@ -1,6 +1,7 @@
 //! The begin of a build: its run is started, or one that is alive is taken over.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,8 +70,14 @@ impl ClaimedBuild {
         let settings = &self.worker.settings;
         if let Some(arg) = settings.allowed_args.first_forbidden(&self.build.spec.args) {
             let allowed = settings.allowed_args.names().join(", ");
-            let reason = format!("the argument '{arg}' is not allowed on this worker; allowed are {allowed}");
-            return Err(failed(FailureClass::Repository, reason));
+            let reason = format!(
+                "the argument '{arg}' is allowed by the dispatcher and not by this worker: the operator must give \
+                 both the same --allow-arg (FAIRLANE_ALLOW_ARGS); allowed here are {allowed}"
+            );
+            return Err(failed(FailureClass::Infrastructure, reason));
+        }
+        if let Some(folder) = self.build.spec.repo.folder() {
+            self.check_folder(&folder).map_err(|reason| failed(FailureClass::Infrastructure, reason))?;
         }
         let env = secret_variables(settings, &self.build).map_err(|error| {
             failed(FailureClass::Infrastructure, format!("the build's secrets cannot be used: {error}"))
@@ -87,6 +94,30 @@ impl ClaimedBuild {
             }
             failed(FailureClass::Infrastructure, format!("the run cannot be started: {error:#}"))
         })
+    }
+
+    /// A folder is only there on some hosts, and never in a pod.
+    fn check_folder(&self, folder: &Path) -> Result<(), String> {
+        let Worker { settings, executor, .. } = &*self.worker;
+        let shown = folder.display();
+        if !settings.allow_local_repos {
+            return Err(format!(
+                "this worker builds no folders such as {shown}: the operator can allow them with --allow-local-repos"
+            ));
+        }
+        if executor.outlives() {
+            return Err(format!(
+                "the folder {shown} cannot be built: build pods do not see the folders of a host; push it to a Git server"
+            ));
+        }
+        if !folder.is_dir() {
+            return Err(format!(
+                "there is no folder {shown} on the worker's host {}: a file:// repository must be at the same path \
+                 on each worker's host",
+                settings.host
+            ));
+        }
+        Ok(())
     }
 
     /// Takes over the log of a run that somebody else may have begun: from then on nobody else adds

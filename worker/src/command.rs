@@ -33,7 +33,8 @@ enum Piece {
 
 impl CommandTemplate {
     /// Reads a template: words as a shell would split them (quotes and backslashes, nothing else),
-    /// with placeholders in braces; `{{` and `}}` stand for braces.
+    /// with placeholders in braces; `{{` and `}}` stand for braces. What begins as JSON does (`{"`)
+    /// is no placeholder: it is taken as it stands, with its quotes and up to its last brace.
     ///
     /// # Errors
     /// An open quote, an unknown placeholder, or a template without a command.
@@ -137,8 +138,24 @@ fn split_words(text: &str) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
+    // Open braces of JSON outside of quotes: its own quotes belong to it.
+    let mut json = 0_usize;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if quote.is_none() && (json > 0 || begins_json(rest)) {
+            json = if c == '{' {
+                json + 1
+            } else if c == '}' {
+                json - 1
+            } else {
+                json
+            };
+            word.get_or_insert_default().push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        }
+        let mut chars = rest.chars();
+        chars.next();
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
             (None, '\'' | '"') => {
@@ -152,6 +169,10 @@ fn split_words(text: &str) -> Result<Vec<String>> {
             (None, c) if c.is_whitespace() => words.extend(word.take()),
             (_, c) => word.get_or_insert_default().push(c),
         }
+        rest = chars.as_str();
+    }
+    if json > 0 {
+        bail!("the build command has a {{ that is never closed");
     }
     if let Some(open) = quote {
         bail!("the build command has a {open} that is never closed");
@@ -160,13 +181,27 @@ fn split_words(text: &str) -> Result<Vec<String>> {
     Ok(words)
 }
 
+/// Whether a text begins with an object as JSON has it, its braces doubled or not.
+fn begins_json(text: &str) -> bool {
+    let inner = text.trim_start_matches('{');
+    inner.len() < text.len() && inner.trim_start().starts_with('"')
+}
+
 fn pieces(word: &str) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut text = String::new();
     let mut rest = word;
+    // Open braces of JSON that is not written with doubled ones.
+    let mut json = 0_usize;
     while let Some(at) = rest.find(['{', '}']) {
         text.push_str(&rest[..at]);
         let brace = &rest[at..=at];
+        if json > 0 || (!rest[at..].starts_with("{{") && begins_json(&rest[at..])) {
+            json = if brace == "{" { json + 1 } else { json - 1 };
+            text.push_str(brace);
+            rest = &rest[at + 1..];
+            continue;
+        }
         rest = &rest[at + 1..];
         if let Some(more) = rest.strip_prefix(brace) {
             text.push_str(brace);
@@ -200,7 +235,11 @@ fn placeholder(name: &str, word: &str) -> Result<Piece> {
         "lane" => Piece::Lane,
         "push" => Piece::Push,
         "args" => Piece::Args,
-        _ => bail!("the build command has the unknown placeholder {{{name}}}; there are {PLACEHOLDERS}"),
+        _ => bail!(
+            "the build command has the unknown placeholder {{{name}}} in '{word}'; there are {PLACEHOLDERS}. \
+             Write {{{{ and }}}} for braces that are meant as such, and quote JSON as a whole: \
+             '--option={{{{\"key\":1}}}}'"
+        ),
     };
     if matches!(piece, Piece::Push | Piece::Args) && word.len() != name.len() + 2 {
         bail!("{{{name}}} in the build command must be a word of its own");
@@ -246,11 +285,30 @@ mod tests {
     }
 
     #[test]
+    fn json_keeps_its_quotes_however_it_is_written() {
+        let build = build();
+        let option = r#"--DockerEngine.extra_init_args={"timeout":1200}"#;
+        for written in [
+            r#"x --DockerEngine.extra_init_args={"timeout":1200} {repo}"#,
+            r#"x --DockerEngine.extra_init_args={{"timeout":1200}} {repo}"#,
+            r#"x '--DockerEngine.extra_init_args={"timeout":1200}' {repo}"#,
+            r#"x '--DockerEngine.extra_init_args={{"timeout":1200}}' {repo}"#,
+            r#"x "--DockerEngine.extra_init_args={{\"timeout\":1200}}" {repo}"#,
+        ] {
+            assert_eq!(fill(written, &build), [option, build.spec.repo.as_str()], "{written}");
+        }
+        let nested = r#"x --a={"b c": {"d": "it's"}} {{e}} '{ref}'"#;
+        assert_eq!(fill(nested, &build), [r#"--a={"b c": {"d": "it's"}}"#, "{e}", "0123abc"]);
+        assert!(CommandTemplate::parse(r#"x {"a": 1"#).unwrap_err().to_string().contains("never closed"));
+    }
+
+    #[test]
     fn bad_templates_say_what_is_wrong() {
         for (template, says) in [
             ("", "empty"),
             ("{repo} x", "begin with a program"),
             ("x {nothing}", "unknown placeholder {nothing}"),
+            ("x --a={timeout:1200}", "Write {{ and }} for braces"),
             ("x 'a", "never closed"),
             ("x a\\", "backslash"),
             ("x {repo", "lone {"),

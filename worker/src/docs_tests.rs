@@ -34,8 +34,10 @@ fn log() -> String {
     for cause in LogCause::ALL {
         let node = if cause.blame() == Blame::Nobody { "" } else { "if elsewhere works" };
         let says = cause.says().replace("{detail}", "…");
+        let once_more = matches!(cause.blame(), Blame::Unclear { .. });
+        let then = if once_more { ", the second time repository" } else { "" };
         let (word, class, advice) = (cause.word(), cause.class(), cause.advice());
-        writeln!(table, "| `{word}` | {class} | {node} | {says} | {advice} |").unwrap();
+        writeln!(table, "| `{word}` | {class}{then} | {node} | {says} | {advice} |").unwrap();
     }
     table
 }

@@ -8,9 +8,9 @@ use fairlane_common::queue::{Blame, Outcome};
 use crate::executor::{Exit, StopCause};
 use crate::lines::{self, Phase};
 use crate::log_cause::LogCause::{
-    self, BaseImage, BuildFailed, DiskFull, GitNetwork, Killed, NoEngine, NoNames, NoRef, NoRepository,
-    NotRunnable, Package, PushDenied, PushFailed, Signal, StepKilled, UnknownEnd,
+    self, BuildFailed, Killed, NotRunnable, PushFailed, Signal, StepKilled, UnknownEnd,
 };
+use crate::log_rules::{cause_in, explains, may_be_survived};
 
 /// Lines kept for those who were not watching.
 const TAIL_LINES: usize = 20;
@@ -18,6 +18,10 @@ const TAIL_LINES: usize = 20;
 const TAIL_LINE_BYTES_MAX: usize = 400;
 /// A cause further than this from the end was survived.
 const CAUSE_LINES: usize = 100;
+/// The same of what tools often get over by themselves.
+const SURVIVED_LINES: usize = 40;
+/// A consequence comes within so many lines after its cause.
+const CONSEQUENCE_LINES: usize = 20;
 /// How much of a line is searched for causes.
 const SEARCHED_BYTES_MAX: usize = 4096;
 /// Longest message quoted in a reason, in bytes.
@@ -57,7 +61,7 @@ pub struct Facts {
     phase: Phase,
     before_failure: Phase,
     count: usize,
-    cause: Option<(usize, &'static Rule)>,
+    cause: Option<(usize, LogCause)>,
     step: Option<String>,
     failed: Option<String>,
     tail: VecDeque<String>,
@@ -70,16 +74,21 @@ impl Facts {
         let parsed = lines::parse(text);
         if let Some(phase) = parsed.phase {
             if phase == Phase::Failed {
-                self.failed = Some(shortened(&parsed.message, QUOTE_BYTES_MAX));
-            } else {
+                self.note_last_word(&parsed.message);
+            } else if self.before_failure != Phase::Pushing {
+                // Who pushes has built; since 2025.08 repo2docker calls that building all the same.
                 self.before_failure = phase;
             }
             self.phase = phase;
         }
         let message = parsed.message.trim_end();
         let message = &message[..message.floor_char_boundary(SEARCHED_BYTES_MAX)];
-        if let Some(rule) = RULES.iter().find(|rule| rule.fits(message, self.before_failure)) {
-            self.cause = Some((self.count, rule));
+        if let Some(found) = cause_in(message, self.before_failure) {
+            let cause = match self.cause {
+                Some((at, known)) if at + CONSEQUENCE_LINES > self.count && explains(known, found) => known,
+                _ => found,
+            };
+            self.cause = Some((self.count, cause));
         }
         if STEP_FAILED.iter().any(|words| message.contains(words)) {
             self.step = Some(message.to_owned());
@@ -88,6 +97,14 @@ impl Facts {
             self.tail.pop_front();
         }
         self.tail.push_back(shortened(message, TAIL_LINE_BYTES_MAX));
+    }
+
+    /// What repo2docker says of its end, unless it only repeats the command that failed.
+    fn note_last_word(&mut self, message: &str) {
+        let word = shortened(message, QUOTE_BYTES_MAX);
+        if !word.is_empty() && !word.contains("Error during build: Command '[") {
+            self.failed = Some(word);
+        }
     }
 
     /// Takes note of the last lines as another source has them, unless the last of them has come
@@ -110,87 +127,6 @@ impl Facts {
         (!self.is_silent()).then(|| self.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
     }
 }
-
-/// Text that tells why a run failed.
-#[derive(Debug)]
-struct Rule {
-    /// All of these are in the message, in any case of letters.
-    words: &'static [&'static str],
-    /// The phase in which it means that; `None` for all.
-    phase: Option<Phase>,
-    cause: LogCause,
-}
-
-impl Rule {
-    fn fits(&self, message: &str, phase: Phase) -> bool {
-        self.phase.is_none_or(|needed| needed == phase)
-            && self.words.iter().all(|word| contains(message, word))
-    }
-}
-
-const fn rule(words: &'static [&'static str], phase: Option<Phase>, cause: LogCause) -> Rule {
-    Rule { words, phase, cause }
-}
-
-const FETCHING: Option<Phase> = Some(Phase::Fetching);
-const PUSHING: Option<Phase> = Some(Phase::Pushing);
-
-/// The first rule that fits a line is its cause; of all lines, the last one with a cause decides.
-static RULES: &[Rule] = &[
-    rule(&["no space left on device"], None, DiskFull),
-    rule(&["disk quota exceeded"], None, DiskFull),
-    rule(&["cannot connect to the docker daemon"], None, NoEngine),
-    rule(&["is the docker daemon running"], None, NoEngine),
-    rule(&["error while fetching server api version"], None, NoEngine),
-    rule(&["docker client initialization error"], None, NoEngine),
-    rule(&["container engine initialization error"], None, NoEngine),
-    rule(&["docker.sock", "connection refused"], None, NoEngine),
-    rule(&["rpc error: code = unavailable"], None, NoEngine),
-    rule(&["unauthorized"], PUSHING, PushDenied),
-    rule(&["authentication required"], PUSHING, PushDenied),
-    rule(&["denied:"], PUSHING, PushDenied),
-    rule(&["no basic auth credentials"], PUSHING, PushDenied),
-    rule(&["unexpected http status: 5"], PUSHING, PushFailed),
-    rule(&["internal server error"], PUSHING, PushFailed),
-    rule(&["bad gateway"], PUSHING, PushFailed),
-    rule(&["service unavailable"], PUSHING, PushFailed),
-    rule(&["gateway time"], PUSHING, PushFailed),
-    rule(&["unexpected status", "5"], PUSHING, PushFailed),
-    rule(&["timeout"], PUSHING, PushFailed),
-    rule(&["timed out"], PUSHING, PushFailed),
-    rule(&["connection refused"], PUSHING, PushFailed),
-    rule(&["connection reset"], PUSHING, PushFailed),
-    rule(&["broken pipe"], PUSHING, PushFailed),
-    rule(&["no such host"], PUSHING, PushFailed),
-    rule(&[": eof"], PUSHING, PushFailed),
-    rule(&["toomanyrequests"], None, BaseImage),
-    rule(&["failed to resolve source metadata"], None, BaseImage),
-    rule(&["repository not found"], FETCHING, NoRepository),
-    rule(&["could not read username"], FETCHING, NoRepository),
-    rule(&["authentication failed"], FETCHING, NoRepository),
-    rule(&["fatal: repository", "not found"], FETCHING, NoRepository),
-    rule(&["does not appear to be a git repository"], FETCHING, NoRepository),
-    rule(&["failed to check out ref"], None, NoRef),
-    rule(&["couldn't find remote ref"], FETCHING, NoRef),
-    rule(&["could not parse object"], FETCHING, NoRef),
-    rule(&["reference is not a tree"], FETCHING, NoRef),
-    rule(&["unadvertised object"], FETCHING, NoRef),
-    rule(&["could not resolve host"], FETCHING, GitNetwork),
-    rule(&["failed to connect to"], FETCHING, GitNetwork),
-    rule(&["unable to connect to"], FETCHING, GitNetwork),
-    rule(&["connection timed out"], FETCHING, GitNetwork),
-    rule(&["connection refused"], FETCHING, GitNetwork),
-    rule(&["requested url returned error: 5"], FETCHING, GitNetwork),
-    rule(&["early eof"], FETCHING, GitNetwork),
-    rule(&["rpc failed"], FETCHING, GitNetwork),
-    rule(&["temporary failure in name resolution"], None, NoNames),
-    rule(&["no matching distribution found"], None, Package),
-    rule(&["could not find a version that satisfies"], None, Package),
-    rule(&["packagesnotfounderror"], None, Package),
-    rule(&["resolvepackagenotfound"], None, Package),
-    rule(&["libmambaunsatisfiableerror"], None, Package),
-    rule(&["unable to locate package"], None, Package),
-];
 
 /// A step of the build returned a failure; what it was stands in the lines before.
 static STEP_FAILED: &[&str] =
@@ -235,10 +171,11 @@ pub fn failed_with(class: FailureClass, reason: String, blame: Blame) -> Verdict
 
 fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {
     let says = |cause: LogCause, detail: &str| (cause, cause.says().replace("{detail}", detail));
-    if let Some((at, rule)) = facts.cause
-        && at + CAUSE_LINES > facts.count
-    {
-        return says(rule.cause, "");
+    if let Some((at, cause)) = facts.cause {
+        let lines = if may_be_survived(cause) { SURVIVED_LINES } else { CAUSE_LINES };
+        if at + lines > facts.count {
+            return says(cause, "");
+        }
     }
     if facts.step.as_ref().is_some_and(|step| step.trim_end().ends_with("137")) {
         return says(StepKilled, "");
@@ -247,9 +184,11 @@ fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {
         Exit { signal: Some(9), .. } | Exit { code: Some(CODE_KILLED), .. } => says(Killed, ""),
         Exit { signal: Some(signal), .. } => says(Signal, &signal.to_string()),
         Exit { code: Some(126 | 127), .. } if facts.phase == Phase::Starting => says(NotRunnable, ""),
+        // Nothing of the repository's runs any more.
+        Exit { code: Some(_), .. } if facts.before_failure == Phase::Pushing => says(PushFailed, ""),
         Exit { code: Some(code), .. } => {
-            let said = facts.failed.as_ref().or(facts.step.as_ref()).or(facts.tail.back());
-            let said = said.map(|text| text.trim()).filter(|text| !text.is_empty());
+            let said = facts.failed.as_ref().or(facts.step.as_ref());
+            let said = said.map(|text| text.trim().trim_end_matches('.')).filter(|text| !text.is_empty());
             let quote =
                 said.map_or_else(String::new, |text| format!(": {}", shortened(text, QUOTE_BYTES_MAX)));
             (BuildFailed, format!("the build failed (exit code {code}){quote}; see its log"))
@@ -268,12 +207,9 @@ fn shortened(text: &str, bytes_max: usize) -> String {
     format!("{}…", &line[..line.floor_char_boundary(bytes_max)])
 }
 
-/// Whether `text` has `word` in it, in any case of ASCII letters.
-fn contains(text: &str, word: &str) -> bool {
-    let (text, word) = (text.as_bytes(), word.as_bytes());
-    text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
-}
-
+#[cfg(test)]
+#[path = "real_messages_tests.rs"]
+mod real_messages;
 #[cfg(test)]
 #[path = "judge_tests.rs"]
 mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::log_cause::LogCause::DiskFull;
 
 const INFRA: FailureClass = FailureClass::Infrastructure;
 const REPO: FailureClass = FailureClass::Repository;
@@ -34,11 +35,12 @@ static TABLE: &[(&[&str], FailureClass, &str)] = &[
     (&[PUSH, "unauthorized: authentication required"], INFRA, "credentials"),
     (&[BUILD, "toomanyrequests: You have reached your pull rate limit"], INFRA, "base image"),
     (&[BUILD, "dial tcp: lookup x: Temporary failure in name resolution"], INFRA, "names could not be"),
-    (&[BUILD, "pip: Read timed out. (read timeout=15)"], REPO, "exit code 1"),
+    (&[BUILD, "pip: Read timed out. (read timeout=15)"], INFRA, "could not be reached"),
     (&[FETCH, "fatal: Could not resolve host: git.example.org"], INFRA, "could not be reached"),
     (&[FETCH, "remote: Repository not found."], REPO, "does not exist or is private"),
     (&[FETCH, "Failed to check out ref nope"], REPO, "ref does not exist"),
     (&[BUILD, "ERROR: No matching distribution found for nope==9"], REPO, "package"),
+    (&[PUSH, BUILD, "anything at all"], INFRA, "registry did not take"),
     (&[BUILD, "PackagesNotFoundError: x", "returned a non-zero code: 1"], REPO, "package"),
     (&[BUILD, "The command '/bin/sh -c make' returned a non-zero code: 137"], REPO, "more memory"),
     (&[BUILD, "The command '/bin/sh -c make' returned a non-zero code: 2"], REPO, "non-zero code: 2"),

@@ -34,6 +34,7 @@ pub mod kube_client;
 pub mod lines;
 mod log_cause;
 mod log_pump;
+mod log_rules;
 pub mod pod;
 mod refill;
 mod registry;

@@ -149,9 +149,20 @@ pub fn parse(text: &str) -> Parsed<'_> {
     Parsed { phase, message: Cow::Borrowed(text), json: false }
 }
 
-/// Since 2025.08 a push is only known by what `docker push` prints first.
+/// Since 2025.08 a push is only known by what its tool prints: docker first, BuildKit in a numbered step,
+/// podman and kaniko when it fails.
 fn is_push(message: &str) -> bool {
-    message.contains("The push refers to repository")
+    message.starts_with("The push refers to repository [")
+        || message.strip_prefix('#').is_some_and(|rest| {
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            rest.starts_with(" pushing layers") || rest.starts_with(" pushing manifest for ")
+        })
+        || ["ERROR: failed to push ", "failed to solve: failed to push ", "error pushing image: "]
+            .iter()
+            .any(|words| message.contains(words))
+        || ["Error: writing blob: ", "Error: trying to reuse blob ", "error checking push permissions "]
+            .iter()
+            .any(|words| message.starts_with(words))
 }
 
 #[cfg(test)]

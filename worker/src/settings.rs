@@ -27,6 +27,8 @@ pub struct Settings {
     pub pods: PodSettings,
     /// Extra repo2docker arguments that builds may bring along (see [`fairlane_common::allow`]).
     pub allowed_args: fairlane_common::AllowedArgs,
+    /// Whether builds may name folders of this host.
+    pub allow_local_repos: bool,
     /// Open builds' secrets. Without them a build with secrets fails, with a clear reason.
     pub seal_keys: Option<SealKeys>,
     /// How long a lease lasts after its renewal.

@@ -147,7 +147,7 @@ pub(crate) struct Up {
     #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) data: Option<PathBuf>,
     /// What builds an image: a program and its arguments with {repo}, {ref} and {image} in them;
-    /// no shell reads it. jupyter-repo2docker by default
+    /// no shell reads it. {{ and }} for braces. jupyter-repo2docker by default
     #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
     pub(crate) command: Option<String>,
     /// A Redis that runs already, instead of one of its own
@@ -172,11 +172,14 @@ pub(crate) struct LogArgs {
 ///
 /// Examples:
 ///   fairlane submit https://github.com/binder-examples/requirements --watch
+///   fairlane submit 10.5281/zenodo.3242074 --watch
+///   fairlane submit ./notebooks --watch
 ///   fairlane submit https://github.com/owner/name --ref 3f2a91c --image registry.example.org/owner-name:3f2a91c --push
 #[derive(Debug, Args)]
 #[command(display_order = 1, verbatim_doc_comment)]
 pub(crate) struct Submit {
-    /// A Git URL, or a DOI such as 10.5281/zenodo.3242074
+    /// A Git URL, a DOI such as 10.5281/zenodo.3242074, or a folder with a Git repository, such as ./notebooks
+    #[arg(value_parser = crate::source::repo, value_hint = ValueHint::AnyPath)]
     pub(crate) repo: Repo,
     /// The commit, or a branch or tag, which `git ls-remote` resolves here; HEAD by default
     #[arg(long = "ref", value_name = "REF")]

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use fairlane_common::{Queue, RedisUrl};
+use fairlane_common::build::BuildState;
+use fairlane_common::events::Event;
+use fairlane_common::{Build, Queue, RedisUrl};
 use fairlane_worker::{ExecutorKind, StopReason};
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
@@ -18,10 +20,13 @@ use super::serve::{check_open, explain, open, start_log};
 use crate::args::{Command, Up};
 use crate::exit::{Exit, Stop};
 use crate::line::Line;
-use crate::output::{Output, Tone};
+use crate::output::{Colors, Output, Tone, clean};
 use crate::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
+use crate::repo2docker;
 use crate::seal_key;
 
+/// A pause before events are read again that could not be.
+const EVENTS_PAUSE: Duration = Duration::from_secs(2);
 /// How long streams get to tell of the builds that ended last.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 /// An address that a newcomer can build within minutes.
@@ -78,6 +83,10 @@ impl Plan {
         if dispatcher.serve.seal_key.is_none() && worker.seal_key.is_none() {
             (dispatcher.serve.seal_key, worker.seal_key) = (key.cloned(), key.cloned());
         }
+        // Whoever reaches a loopback address shares this machine, and its folders.
+        if dispatcher.serve.listen.ip().is_loopback() {
+            (dispatcher.serve.allow_local_repos, worker.allow_local_repos) = (true, true);
+        }
         let (prefix, url) = (worker.prefix.clone(), worker.redis_url.clone());
         let worker = worker.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
         if worker.executor == ExecutorKind::Process {
@@ -102,6 +111,7 @@ impl Plan {
     ) -> Result<Exit> {
         let Self { dispatcher, worker, url, prefix, has_token } = self;
         let queue = open(&url, &prefix).await?;
+        try_command(&worker, output).await;
         let stop_dispatcher = CancellationToken::new();
         let (tell, listening) = oneshot::channel();
         // Nobody waits for the address only if the dispatcher has failed.
@@ -125,6 +135,7 @@ impl Plan {
                 ended?.map_err(explain)?;
                 bail!("the dispatcher has ended")
             }
+            never = tell_builds(&queue, output) => match never {},
             result = workers.attend(shutdown, output) => result,
         };
         stop_workers.cancel();
@@ -200,6 +211,57 @@ impl Workers {
     }
 }
 
+/// Says which builds begin and end.
+async fn tell_builds(queue: &Queue, output: Output) -> std::convert::Infallible {
+    let mut events = queue.events();
+    loop {
+        let Ok(batch) = events.next().await else {
+            // Whatever is wrong with Redis is said by those who need it.
+            tokio::time::sleep(EVENTS_PAUSE).await;
+            continue;
+        };
+        for event in batch {
+            let is_told = event.state == BuildState::Running || event.state.is_ended();
+            if (is_told || event.state == BuildState::Queued)
+                && let Ok(Some(build)) = queue.build(event.build).await
+                && (is_told || build.attempt > 1)
+            {
+                output.talk(&told(&event, &build));
+            }
+        }
+    }
+}
+
+fn told(event: &Event, build: &Build) -> String {
+    let Build { id, spec, .. } = build;
+    match event.state {
+        BuildState::Running => format!("{id}  building {} of {}", spec.image, spec.repo),
+        BuildState::Queued => {
+            let reason = build.reason.as_deref().unwrap_or("its worker was lost");
+            format!("{id}  is tried again: {}", clean(reason, Colors::Drop))
+        }
+        BuildState::Failed => {
+            let reason = build.reason.as_deref().map(|reason| format!(": {}", clean(reason, Colors::Drop)));
+            format!("{id}  failed{}; `fairlane logs {id}` shows its log", reason.unwrap_or_default())
+        }
+        state => format!("{id}  {state}"),
+    }
+}
+
+/// Says before the first build what would make it fail.
+async fn try_command(worker: &fairlane_worker::Settings, output: Output) {
+    if worker.executor != ExecutorKind::Process {
+        return;
+    }
+    let Some(program) = repo2docker::in_command(&worker.command) else { return };
+    if let Err(troubles) = repo2docker::check(&program).await {
+        for trouble in troubles {
+            output.talk(&output.paint_talk(Tone::Warning, &format!("Builds will fail: {}", trouble.what)));
+            output.talk(&trouble.advice);
+        }
+    }
+}
+
 /// Says clearly what is missing before anything is started.
 fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<()> {
     let path = std::env::var_os("PATH");
@@ -207,9 +269,12 @@ fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<
         Ok(_) => Ok(()),
         Err(_) if is_default => Err(Stop::new(
             Exit::Failed,
-            "jupyter-repo2docker, which builds the images, is not in PATH.\n\
-             Install it: `python3 -m pip install jupyter-repo2docker` (it needs Docker or Podman beside it).\n\
-             Or name another command: fairlane up --command 'my-builder --repo {repo} --ref {ref} --image {image}'",
+            format!(
+                "jupyter-repo2docker, which builds the images, is not in PATH.\n\
+                 Install it:\n  {}\n\
+                 Or name another command: fairlane up --command 'my-builder --repo {{repo}} --ref {{ref}} --image {{image}}'",
+                repo2docker::how_to_install()
+            ),
         )
         .into()),
         Err(error) => Err(Stop::usage(format!("{error:#}")).into()),

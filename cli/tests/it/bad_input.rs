@@ -74,7 +74,7 @@ async fn a_missing_program_is_named_with_what_to_do() {
     let home = TempDir::new();
     let mut command = fairlane(&home, ["up"]);
     command.env("PATH", home.path());
-    run(command).await.expect(1, "python3 -m pip install jupyter-repo2docker");
+    run(command).await.expect(1, "jupyter-repo2docker==2024.7.0 chardet==5.2.0");
     let mut command = fairlane(&home, ["up", "--command", "/bin/true {repo}"]);
     command.env("PATH", home.path());
     run(command).await.expect(1, "sudo apt-get install redis-server");

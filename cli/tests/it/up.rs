@@ -198,3 +198,73 @@ async fn credentials_work_without_further_ado_and_are_never_readable() {
     }
     assert!(files > 0);
 }
+
+/// A Git repository with one commit, and the commit.
+fn repository(folder: &std::path::Path) -> String {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("requirements.txt"), "numpy\n").unwrap();
+    let git = |line: &str| {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(folder).args(["-c", "user.name=x", "-c", "user.email=x@x"]);
+        let done = git.args(line.split(' ')).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    git("init -q -b main");
+    git("add -A");
+    git("commit -q -m first");
+    git("rev-parse HEAD")
+}
+
+#[tokio::test]
+async fn a_folder_is_built_without_the_internet() {
+    let home = TempDir::new();
+    let notes = home.path().join("my notes");
+    let commit = repository(&notes);
+    let up = Up::start(&home, "/usr/bin/git clone -q -n {repo} clone-of-{ref}").await;
+    let said = up.run(&home, ["submit", notes.to_str().unwrap(), "--watch"]).await;
+    let said = said.expect(0, "succeeded");
+    assert!(said.talk.contains(&commit), "{said:#?}");
+    std::fs::write(notes.join("more"), "x").unwrap();
+    up.run(&home, ["submit", notes.to_str().unwrap()]).await.expect(0, "changes that are not committed");
+    let below = notes.join("below");
+    std::fs::create_dir(&below).unwrap();
+    up.run(&home, ["submit", below.to_str().unwrap()]).await.expect(2, "--arg=--subdir=below");
+    let plain = home.path().join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    up.run(&home, ["submit", plain.to_str().unwrap()]).await.expect(2, "not a Git repository");
+    up.run(&home, ["submit", "./no-such-folder"]).await.expect(2, "no folder ./no-such-folder");
+    // One that only some other host has.
+    let id = up.run(&home, ["submit", "file:///no/such/folder", "--ref", COMMIT]).await.data;
+    let why = "is tried again: there is no folder /no/such/folder on the worker";
+    up.process.wait_for_line(why, LIMIT).await;
+    up.run(&home, ["cancel", id.trim()]).await.expect(0, "");
+    up.process.wait_for_line("cancelled", LIMIT).await;
+    assert!(up.process.stderr().contains("-my-notes:"), "{}", up.process.stderr());
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn a_doi_needs_no_ref() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo} at {ref}").await;
+    let said = up.run(&home, ["submit", "10.5281/zenodo.3242074", "--watch"]).await.expect(0, "succeeded");
+    assert_eq!(said.data, "10.5281/zenodo.3242074 at 3242074\n");
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn an_installation_that_cannot_build_is_said_before_the_first_build() {
+    let home = TempDir::new();
+    let program = home.path().join("jupyter-repo2docker");
+    std::fs::write(&program, "#!/bin/sh\necho \"No module named 'docker'\" >&2; exit 1\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let command = format!("{} {{repo}}", program.display());
+    let up = Up::start(&home, &command).await;
+    up.process.wait_for_line("Builds will fail", LIMIT).await;
+    let said = up.process.stderr();
+    assert!(said.contains("No module named 'docker'") && said.contains("chardet==5.2.0"), "{said}");
+    let looked = up.run(&home, ["doctor", "--command", &command]).await;
+    assert!(looked.code == 1 && looked.data.contains("No module named 'docker'"), "{looked:#?}");
+    up.stop().await;
+}

@@ -24,6 +24,13 @@ pub enum Blame {
         /// What it failed of in one word or a few, the same on any node: `disk full`.
         cause: String,
     },
+    /// The log does not tell whether the repository or the outside is to blame: the build is tried once
+    /// more, elsewhere where that is possible. If it fails of the same cause again, that is put down to the
+    /// repository; if it succeeds, the first node is counted against.
+    Unclear {
+        /// What it failed of, as in `Suspect`.
+        cause: String,
+    },
     /// The cluster says so itself (an eviction, a condition of the node, a mount that failed).
     Certain,
 }
@@ -33,6 +40,7 @@ impl Blame {
         match self {
             Self::Nobody => ("", ""),
             Self::Suspect { cause } => ("suspect", cause),
+            Self::Unclear { cause } => ("unclear", cause),
             Self::Certain => ("certain", ""),
         }
     }

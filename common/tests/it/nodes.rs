@@ -214,6 +214,56 @@ async fn a_suspect_counts_once_the_build_has_succeeded_elsewhere() {
     assert_eq!(names(&scene).await, ["bad"]);
 }
 
+/// The log of a build does not tell whose fault it is.
+fn unclear(node: Option<&str>) -> Finish {
+    let blame = Blame::Unclear { cause: "unreachable".to_owned() };
+    let outcome =
+        Outcome::Failed { class: FailureClass::Infrastructure, reason: "no answer".to_owned(), blame };
+    Finish { node: node.map(|node| node.parse().unwrap()), ..Finish::of(outcome) }
+}
+
+#[tokio::test]
+async fn what_the_log_cannot_tell_is_tried_once_more_elsewhere() {
+    // With a node and without one, as workers that do not say where they run.
+    for (first_on, then_on) in [(Some("n1"), Some("n2")), (None, None), (Some("n1"), Some("n1"))] {
+        let scene = scene(6).await;
+        let first = start(&scene, "o/a").await;
+        let finished = finish(&scene, &first.token, &unclear(first_on)).await;
+        assert!(matches!(finished, Finished::Retried { attempt: 2, .. }), "{finished:?}");
+        let build = scene.queue.build(first.build.id).await.unwrap().unwrap();
+        assert_eq!(build.reason.as_deref(), Some("no answer; the build is tried once more"));
+        let second = again(&scene, 6).await;
+        let avoided: Vec<String> = second.avoided.iter().map(ToString::to_string).collect();
+        assert_eq!(avoided, first_on.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let finished = finish(&scene, &second.token, &unclear(then_on)).await;
+        assert_eq!(finished, Finished::Ended(BuildState::Failed));
+        let build = scene.queue.build(first.build.id).await.unwrap().unwrap();
+        assert_eq!(build.class, Some(FailureClass::Repository));
+        assert_eq!(
+            build.reason.as_deref(),
+            Some("no answer; it was the same twice: put down to the repository")
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_unclear_counts_against_the_node_once_it_works_elsewhere() {
+    let scene = scene(6).await;
+    for repo in ["o/a", "o/b", "o/c"] {
+        let first = start(&scene, repo).await;
+        finish(&scene, &first.token, &unclear(Some("bad"))).await;
+        let second = again(&scene, 6).await;
+        finish(&scene, &second.token, &success("good")).await;
+    }
+    assert_eq!(names(&scene).await, ["bad"]);
+    // Where it is not known where the first run was, nobody is blamed.
+    let first = start(&scene, "o/d").await;
+    finish(&scene, &first.token, &unclear(None)).await;
+    let second = again(&scene, 6).await;
+    finish(&scene, &second.token, &success("good")).await;
+    assert_eq!(names(&scene).await, ["bad"]);
+}
+
 #[tokio::test]
 async fn a_success_on_the_same_node_or_an_unknown_one_proves_nothing() {
     let scene = scene(6).await;

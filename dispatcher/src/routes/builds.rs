@@ -58,10 +58,9 @@ type Admission = Result<(Outcome, Admitted, Lane), (Outcome, Refusal)>;
 
 async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
     let id = BuildId::new();
-    let (allowed, seal) = (&app.settings.allowed_args, app.settings.seal.as_ref());
     let wanted = body
         .object()
-        .and_then(|fields| request::read(fields, id, allowed, seal))
+        .and_then(|fields| request::read(fields, id, &app.settings))
         .map_err(|refusal| (Outcome::Invalid, refusal))?;
     let lane = wanted.spec.repo.lane();
     if wanted.override_ban {

@@ -10,6 +10,7 @@ use fairlane_common::seal::{SealKeys, Secrets};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::Settings;
 use crate::input::Fields;
 use crate::problem::{ARGUMENT_NOT_ALLOWED, Answer, NO_SEAL_KEY, Refusal};
 
@@ -37,14 +38,14 @@ pub(super) struct Wanted {
 }
 
 /// Reads a request. Secrets are sealed for the build `id`.
-pub(super) fn read(
-    mut fields: Fields,
-    id: BuildId,
-    allowed: &AllowedArgs,
-    seal: Option<&SealKeys>,
-) -> Answer<Wanted> {
+pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answer<Wanted> {
     fields.nothing_else(FIELDS)?;
     let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as text")?.parse()?;
+    if repo.folder().is_some() && !settings.allow_local_repos {
+        let detail = "folders (file://) are not accepted here: name a Git URL or a DOI. The operator can allow them \
+                      with --allow-local-repos on dispatchers and workers; `fairlane up` does on one machine";
+        return Err(Refusal::invalid("repo", detail));
+    }
     let reference: GitRef = fields.need::<String>("ref", "a commit or a record's id, as text")?.parse()?;
     let image: Image = fields.need::<String>("image", "an image's name, as text")?.parse()?;
     let name: String = fields.maybe("name", "text")?.unwrap_or_default();
@@ -55,14 +56,15 @@ pub(super) fn read(
     };
     let args: Vec<String> = fields.maybe("repo2docker_args", "a list of texts")?.unwrap_or_default();
     check_args(&args)?;
-    check_allowed(&args, allowed)?;
+    check_allowed(&args, &settings.allowed_args)?;
     let push = fields.maybe("push", "true or false")?.unwrap_or(false);
     let labels: BTreeMap<String, String> = fields.maybe("labels", "an object of texts")?.unwrap_or_default();
     check_labels(&labels)?;
     let force = fields.maybe("force", "true or false")?.unwrap_or(false);
     let override_ban = fields.maybe("override_ban", "true or false")?.unwrap_or(false);
     let secrets = read_secrets(&mut fields)?;
-    let secrets = if secrets.is_empty() { None } else { Some(sealed(&secrets, id, &image, seal)?) };
+    let secrets =
+        if secrets.is_empty() { None } else { Some(sealed(&secrets, id, &image, settings.seal.as_ref())?) };
     let spec = BuildSpec { repo, reference, image, name, priority, args, push, labels, secrets };
     Ok(Wanted { spec, force, override_ban })
 }

@@ -46,6 +46,7 @@ fn bad_fields() -> Vec<(Value, &'static str, &'static str)> {
         (with("labels", json!(["a"])), field, "labels"),
         (with("labels", json!({ "a": 1 })), field, "labels"),
         (with("labels", json!({ "": "a" })), field, "labels"),
+        (with("repo", json!("file:///etc")), field, "repo"),
         (with("repo2docker_args", json!("--subdir=x")), field, "repo2docker_args"),
         (with("repo2docker_args", json!(vec!["--subdir=x"; 99])), field, "repo2docker_args"),
         (with("repo2docker_args", json!(["--ref=x"])), "argument-not-allowed", "repo2docker_args"),

@@ -114,6 +114,7 @@ pub(crate) fn settings() -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         tokens: Tokens::default(),
         seal: None,
+        allow_local_repos: false,
         allowed_args: AllowedArgs::default(),
         policy: None,
         host: "test".to_owned(),

@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::packages::Missing;
 use crate::shell::{quiet, run, succeeds};
 
-/// The repo2docker that the demo runs. chardet 6 and later lack what it uses to read requirements.
-const REQUIREMENTS: &[&str] = &["jupyter-repo2docker==2024.7.0", "chardet==5.2.0"];
+/// The repo2docker that the demo runs: the one that is recommended everywhere.
+const REQUIREMENTS: &str = include_str!("../../../deploy/repo2docker/requirements.txt");
 /// The other providers ask the internet about each address, or need Mercurial.
 const CONFIG: &str = "\
 from repo2docker.contentproviders import Git
@@ -60,7 +60,10 @@ fn install(venv: &Path) -> Result<()> {
     let made = run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv));
     let pip = venv.join("bin/pip");
     let done = made.and_then(|()| {
-        run(Command::new(&pip).args(["install", "--quiet"]).args(REQUIREMENTS).env("PIP_PROGRESS_BAR", "off"))
+        run(Command::new(&pip)
+            .args(["install", "--quiet"])
+            .args(requirements())
+            .env("PIP_PROGRESS_BAR", "off"))
     });
     done.map_err(|error| {
         eprintln!("{error:#}");
@@ -68,10 +71,14 @@ fn install(venv: &Path) -> Result<()> {
         Missing(format!(
             "python3 -m venv --clear {venv} && {} install {}",
             pip.display(),
-            REQUIREMENTS.join(" ")
+            requirements().collect::<Vec<_>>().join(" ")
         ))
         .into()
     })
+}
+
+fn requirements() -> impl Iterator<Item = &'static str> {
+    REQUIREMENTS.lines().filter(|line| !line.starts_with('#'))
 }
 
 /// Makes an image from this machine's own shell, so that nothing is pulled.

@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::exit::{self, Exit, Stop};
 use crate::output::{Colors, Output, clean};
 use crate::redis_server;
+use crate::repo2docker;
 use findings::{Findings, Level};
 
 /// Entries of each set that the check reads: they hold Redis for a few milliseconds.
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
     };
     dispatchers(&args, redis.is_some(), &mut findings).await?;
     match args.executor {
-        ExecutorKind::Process => command(args.command.as_deref(), &mut findings),
+        ExecutorKind::Process => command(args.command.as_deref(), &mut findings).await,
         ExecutorKind::Kubernetes => Box::pin(kubernetes::look(&args, &workers, &mut findings)).await,
     }
     findings.write(output);
@@ -226,30 +227,38 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
 }
 
 /// The command that builds, on this machine. It may well be on the workers' machines only.
-fn command(template: Option<&str>, findings: &mut Findings) {
+async fn command(template: Option<&str>, findings: &mut Findings) {
     let is_default = template.is_none();
     let path = std::env::var_os("PATH");
-    let found = CommandTemplate::parse(template.unwrap_or(TEMPLATE_DEFAULT))
-        .and_then(|template| template.find_program(path.as_deref()));
+    let parsed = CommandTemplate::parse(template.unwrap_or(TEMPLATE_DEFAULT));
+    let repo2docker = parsed.as_ref().ok().and_then(repo2docker::in_command);
+    let found = parsed.and_then(|template| template.find_program(path.as_deref()));
     match found {
         Err(_) if is_default => findings.warning(
             "command",
             "jupyter-repo2docker is not on this machine",
-            "Only machines with workers need it: `python3 -m pip install jupyter-repo2docker`.",
+            format!("Only machines with workers need it. Install it:\n  {}", repo2docker::how_to_install()),
         ),
         Err(error) => {
             findings.error("command", format!("{error:#}"), "Correct --command or FAIRLANE_COMMAND.");
         }
         Ok(program) => {
-            findings.ok("command", format!("{} is there", program.display()));
-            let has_docker = std::env::var_os("DOCKER_HOST").is_some()
-                || std::path::Path::new("/var/run/docker.sock").exists();
-            if program.ends_with("jupyter-repo2docker") && !has_docker {
-                findings.warning(
-                    "command",
-                    "there is no /var/run/docker.sock, which jupyter-repo2docker needs",
-                    "Start Docker (or Podman's socket), or set DOCKER_HOST.",
-                );
+            let shown = program.display();
+            let Some(program) = repo2docker else {
+                return findings.ok("command", format!("{shown} is there"));
+            };
+            match repo2docker::check(&program).await {
+                Ok(version) => {
+                    findings.ok(
+                        "command",
+                        format!("{shown} works, release {version}; git, hg and Docker answer"),
+                    );
+                }
+                Err(troubles) => {
+                    for trouble in troubles {
+                        findings.error("command", trouble.what, trouble.advice);
+                    }
+                }
             }
         }
     }

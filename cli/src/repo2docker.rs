@@ -1,0 +1,116 @@
+//! repo2docker on this machine: whether it would build, and how to install one that does.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fairlane_common::limits;
+use fairlane_worker::command::CommandTemplate;
+
+use crate::redis_server::find_program;
+
+/// The packages of an installation that builds; the images and the demo install the same.
+const REQUIREMENTS: &str = include_str!("../../deploy/repo2docker/requirements.txt");
+/// How long one try may take: Python starts slowly on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Asks the daemon as repo2docker does, `DOCKER_HOST` and all.
+const PING: &str = "import docker; docker.from_env(timeout=10).ping()";
+/// Reads a file as repo2docker reads requirements.
+const READ: &str = "\
+import sys
+try:
+    from repo2docker.utils import open_guess_encoding
+except ImportError:
+    sys.exit(0)
+with open_guess_encoding(sys.argv[1]) as file:
+    file.read()
+";
+
+/// Something that makes builds fail.
+pub(crate) struct Trouble {
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What to do about it.
+    pub(crate) advice: String,
+}
+
+/// How to install it, as commands to paste.
+pub(crate) fn how_to_install() -> String {
+    let packages: Vec<&str> = REQUIREMENTS.lines().filter(|line| !line.starts_with('#')).collect();
+    format!(
+        "sudo apt-get install git mercurial python3-venv docker.io\n  \
+         python3 -m venv ~/repo2docker && ~/repo2docker/bin/pip install {}\n  \
+         export PATH=~/repo2docker/bin:$PATH",
+        packages.join(" ")
+    )
+}
+
+/// The repo2docker that a command runs; `None` if it runs something else, or none is there.
+pub(crate) fn in_command(command: &CommandTemplate) -> Option<std::path::PathBuf> {
+    let program = command.find_program(std::env::var_os("PATH").as_deref()).ok()?;
+    let is_it =
+        program.file_name().is_some_and(|name| name == "jupyter-repo2docker" || name == "repo2docker");
+    is_it.then_some(program)
+}
+
+/// Tries it: gives its release, or what makes builds fail.
+pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
+    let mut troubles = Vec::new();
+    let mut trouble = |what: String, advice: String| troubles.push(Trouble { what, advice });
+    let install = || format!("Install one that builds:\n  {}", how_to_install());
+    let shown = program.display();
+    let version = run(program, &["--version"]).await;
+    if let Err(why) = &version {
+        trouble(format!("`{shown} --version` fails: {why}"), install());
+    }
+    for (tool, package) in [("git", "git"), ("hg", "mercurial")] {
+        if find_program(tool).is_none() {
+            let advice = format!("Install it: sudo apt-get install {package}");
+            trouble(format!("'{tool}' is not in PATH; repo2docker runs it to fetch repositories"), advice);
+        }
+    }
+    let python = interpreter(program);
+    if let (Ok(_), Some(python)) = (&version, &python) {
+        let python = Path::new(python);
+        let readme = program.to_string_lossy();
+        if let Err(why) = run(python, &["-c", READ, &readme]).await {
+            trouble(format!("it cannot read requirements files: {why}"), install());
+        }
+        if let Err(why) = run(python, &["-c", PING]).await {
+            let advice = "Start Docker (or Podman's socket), set DOCKER_HOST, and let this user use it: \
+                          sudo usermod -aG docker $USER";
+            trouble(format!("the Docker daemon does not answer: {why}"), advice.to_owned());
+        }
+    }
+    match version {
+        Ok(version) if troubles.is_empty() => Ok(version),
+        _ => Err(troubles),
+    }
+}
+
+/// The Python that a script names in its first line.
+fn interpreter(program: &Path) -> Option<String> {
+    let text = std::fs::read(program).ok()?;
+    let text = String::from_utf8_lossy(&text[..text.len().min(limits::REPO_BYTES_MAX)]).into_owned();
+    let first = text.lines().next()?.strip_prefix("#!")?.trim();
+    (first.contains("python") && !first.contains(' ')).then(|| first.to_owned())
+}
+
+/// What a program says, or the last thing that it says when it fails.
+async fn run(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let answer = match tokio::time::timeout(LIMIT, command.output()).await {
+        Err(_) => return Err(format!("no answer within {} s", LIMIT.as_secs())),
+        Ok(answer) => answer.map_err(|error| error.to_string())?,
+    };
+    let last = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+    };
+    if answer.status.success() {
+        return Ok(last(&answer.stdout));
+    }
+    let why = last(&answer.stderr);
+    Err(if why.is_empty() { answer.status.to_string() } else { why })
+}
