@@ -1,11 +1,13 @@
 -- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
--- Returns: {'claimed', count, orphans of its place that are left, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then the nodes to
---   avoid…}
+-- Returns: {'claimed', count, orphans of its place that are left, why it gets nothing new: 'drained', 'unknown' (it
+--   must send a heartbeat first) or empty, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then
+--   the nodes to avoid…}
 -- Invariants: I2, I3, I4, I5
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
 local ADOPT_MAX = 100   -- orphans that one call gives; the worker comes again at once
+local WORKERS_LOOKED_AT = '200'
 local HANDED_AT = {}    -- where a field stands in HANDED
 for at = 1, #HANDED do HANDED_AT[HANDED[at]] = at end
 local worker, where_runs, expiry -- who claims, the place of its runs, until when
@@ -76,6 +78,15 @@ local function adopt(want)
   return call('ZCOUNT', mine, '-inf', NOW)
 end
 
+-- Whether another worker of this place takes orphans over.
+local function another_adopts()
+  for _, id in ipairs(call('ZRANGE', base .. 'place:' .. where_runs, '0', WORKERS_LOOKED_AT)) do
+    local v = id ~= worker and call('HMGET', base .. 'worker:' .. id, 'slots', 'drain', 'draining')
+    if v and v[1] and v[2] ~= '1' and v[3] ~= '1' then return true end
+  end
+  return false
+end
+
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
 local function take(lane, from)
   local stats = stats_of(lane)
@@ -138,18 +149,24 @@ end
 
 operation('claim', ALWAYS, function()
   worker, where_runs, expiry = ARGV[2], ARGV[3], ms(now + tonumber(ARGV[5]))
-  reply, taken, count = { 'claimed', '0', '0' }, {}, 0
+  reply, taken, count = { 'claimed', '0', '0', '' }, {}, 0
   local want, request = tonumber(ARGV[4]), ARGV[6]
   local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
   local avoided, only, probe_at = {}, nil, 0
   if T.avoided > 0 then avoided, only, probe_at = nodes.to_avoid(where_runs, tonumber(me[5]) or 0) end
-  local noted = me[1]
+  local noted, drained, ending = me[1], me[2] == '1', me[3] == '1'
+  -- Whose heartbeat ran out may have been drained since: its next one tells.
+  local known = me[4]
+  reply[4] = not known and 'unknown' or drained and 'drained' or ''
   if noted and string.sub(noted, 1, #request + 1) == request .. ' ' then
     repeat_answer(noted)
   else
     local orphaned = call('ZCARD', K.orphans)
     local free = free_slots(orphaned) -- an orphan counts as busy, adopted or not
-    if me[2] ~= '1' and me[3] ~= '1' then
+    if known and drained and not ending then
+      -- It follows what it has; runs of others only where nobody else would.
+      if orphaned > 0 and not another_adopts() then reply[3] = ms(adopt(0)) end
+    elseif known and not ending then
       if orphaned > 0 then reply[3] = ms(adopt(want)) end
       local adopted, room = count, want
       -- The only node of the place fails builds: one now and then tells whether it still does.
@@ -159,8 +176,6 @@ operation('claim', ALWAYS, function()
     end
     if count > 0 then
       call('HSET', base .. 'worker:' .. worker, 'claim', request .. ' ' .. table.concat(taken, ' '))
-      -- A worker that has not sent a heartbeat yet leaves nothing behind if it never does.
-      if not me[4] then call('EXPIRE', base .. 'worker:' .. worker, 60) end
     end
     -- A worker that may not probe yet keeps the token: its own heartbeat says when it may.
     if not only then wake(free) end

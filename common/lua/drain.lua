@@ -1,16 +1,43 @@
--- Purpose: an operator wants a worker to take no more builds, or to take them again.
+-- Purpose: an operator has a worker claim no more builds, or claim builds again. What is drained is the worker's
+--   name, which is its host's or its pod's: so a restart changes nothing, and all workers of one name share it.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] worker, ARGV[3] drain 1/0, ARGV[4] by whom
--- Returns: {'draining'} | {'unknown'}
-operation('drain', ALWAYS, function()
-  local worker, drain, by = ARGV[2], ARGV[3] == '1', ARGV[4]
-  if not call('ZSCORE', K.workers, worker) then return { 'unknown' } end
-  audit(by, drain and 'drain' or 'undrain', worker, '')
-  -- Its slots change hands at its next heartbeat; until then claims refuse it.
-  if drain then
-    call('HSET', base .. 'worker:' .. worker, 'drain', '1')
-  else
-    call('HDEL', base .. 'worker:' .. worker, 'drain')
+-- ARGV[2] a worker or a name, ARGV[3] drain 1/0, ARGV[4] by whom
+-- Returns: {'drain', name, live workers of that name…} | {'unknown'}
+local WORKERS_LAST, NAMES_READ = '999', '1000'
+
+-- The name of a worker that is not alive any more, where it was drained under that name.
+local function drained_as(asked)
+  if call('HEXISTS', K.drained, asked) == 1 then return asked end
+  local page = call('HSCAN', K.drained, '0', 'COUNT', NAMES_READ)[2]
+  for i = 1, #page, 2 do
+    if cjson.decode(page[i + 1]).worker == asked then return page[i] end
   end
-  return { 'draining' }
+end
+
+operation('drain', ALWAYS, function()
+  local asked, drain, by = ARGV[2], ARGV[3] == '1', ARGV[4]
+  local hosts, by_id, by_name = {}, nil, nil
+  local ids = call('ZRANGE', K.workers, '0', WORKERS_LAST)
+  for i, id in ipairs(ids) do
+    hosts[i] = call('HGET', base .. 'worker:' .. id, 'host') or ''
+    if id == asked then by_id = hosts[i] end
+    if hosts[i] == asked then by_name = asked end
+  end
+  local name = by_id or by_name or drained_as(asked)
+  if not name then return { 'unknown' } end
+  audit(by, drain and 'drain' or 'undrain', name, name ~= asked and asked or '')
+  if drain then
+    call('HSET', K.drained, name, cjson.encode({ at = now, by = by, worker = asked }))
+  else
+    call('HDEL', K.drained, name)
+  end
+  local reply = { 'drain', name }
+  for i, id in ipairs(ids) do
+    if hosts[i] == name then
+      -- Claims refuse it from now on; its slots change with its next heartbeat.
+      call('HSET', base .. 'worker:' .. id, 'drain', drain and '1' or '0')
+      reply[#reply + 1] = id
+    end
+  end
+  return reply
 end)

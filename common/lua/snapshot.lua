@@ -42,7 +42,7 @@ operation('snapshot', READS, function()
     for _, worker in ipairs(call('ZRANGE', K.workers, 0, WORKERS_READ - 1)) do
       local v = call('HMGET', base .. 'worker:' .. worker, 'draining', 'drain', 'paused', 'place', 'nodes')
       if v[1] == '1' or v[2] == '1' then
-        -- Its slots are not counted.
+        -- It ends, or an operator drained it.
       elseif v[3] and v[3] ~= '' then
         paused, why = paused + 1, why == '' and v[3] or why
       else

@@ -70,6 +70,8 @@ impl Keys {
         timers = "timers";
         /// zset: workers, score = latest heartbeat.
         workers = "workers";
+        /// hash: names of workers that an operator drained → when, by whom, and which worker was named, as JSON.
+        drained = "drained";
         /// zset: dispatchers, score = latest heartbeat.
         dispatchers = "dispatchers";
         /// hash: slots, people, background builds running, mean duration; and the policy in force.

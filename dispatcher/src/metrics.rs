@@ -122,7 +122,7 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
             "Workers that take no builds for the time being, such as for a full cluster",
             of.paused,
         ),
-        ("slots", "Slots of live workers that are not draining", of.slots),
+        ("slots", "Slots of live workers; of drained and paused ones as many as they run", of.slots),
         ("people", "People who wait, over all dispatchers", of.people),
         ("background_builds", "Background builds that hold a slot", of.background),
         ("background_builds_max", "Most background builds that may hold a slot", of.background_max),

@@ -4,7 +4,7 @@ use fairlane_common::build::Build;
 use fairlane_common::queue::{Act, Aside, Change, PolicyInForce, Unreadable, Why, inspect};
 
 use crate::api::{
-    ActView, AsideView, BuildView, ChangeView, LaneView, NodeView, PolicyView, ScaleView, SharedLimit,
+    ActView, AsideView, BuildView, ChangeView, DrainedView, LaneView, NodeView, PolicyView, ScaleView, SharedLimit,
     StopView, Totals, UnreadableView, WorkerView,
 };
 
@@ -128,7 +128,8 @@ pub(crate) fn worker(of: inspect::WorkerView) -> WorkerView {
         place: of.place,
         slots: of.slots,
         running: of.running,
-        draining: of.draining,
+        draining: of.draining || of.drained.is_some(),
+        drained: of.drained.map(|drained| DrainedView { since_ms: drained.at, by: drained.by }),
         paused: of.paused,
         nodes: Some(of.nodes).filter(|nodes| *nodes > 0),
         seen_ms: of.seen,

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fairlane_common::AllowedArgs;
 use fairlane_common::RedisUrl;
 use fairlane_common::seal::SealKeys;
@@ -30,7 +30,7 @@ pub struct Args {
     /// Prefix of all keys
     #[arg(long, env = "FAIRLANE_PREFIX", default_value = "fairlane")]
     pub prefix: String,
-    /// Name of this host, for people [default: the host's own name]
+    /// Name of this host: what `fairlane drain` and `fairlane nodes` remember [default: the host's own name]
     #[arg(long, env = "FAIRLANE_HOST")]
     pub host: Option<String>,
     /// Builds run at once
@@ -76,7 +76,7 @@ pub struct Args {
     /// A build that takes longer is stuck
     #[arg(long, env = "FAIRLANE_TIMEOUT", default_value = "12h")]
     pub timeout: humantime::Duration,
-    /// How long builds may go on when the worker is to end
+    /// How long running builds may finish when the worker shuts down
     #[arg(long, env = "FAIRLANE_DRAIN_TIMEOUT", default_value = "5min")]
     pub drain_timeout: humantime::Duration,
     /// How long the pods of ended builds stay
@@ -120,7 +120,7 @@ impl Args {
         } = self;
         let command = CommandTemplate::parse(&command).context("FAIRLANE_COMMAND")?;
         let settings = Settings {
-            host: host.unwrap_or_else(host_name),
+            host: host.filter(|name| !name.is_empty()).map_or_else(|| Ok(host_name()), checked_host)?,
             slots,
             executor,
             pods: kubernetes.settings(&prefix, command.clone(), *timeout)?,
@@ -171,8 +171,26 @@ impl Default for Settings {
     }
 }
 
+/// A name that can stand in a key and in an address.
+fn checked_host(name: String) -> Result<String> {
+    ensure!(
+        name.len() <= HOST_MAX && name.chars().all(is_host_char),
+        "--host (FAIRLANE_HOST): '{name}' is no name of a host: it has at most {HOST_MAX} letters, digits, '-', '.' or '_'"
+    );
+    Ok(name)
+}
+
+/// Longest name of a host.
+const HOST_MAX: usize = 100;
+
+fn is_host_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')
+}
+
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name: String = name.chars().map(|c| if is_host_char(c) { c } else { '-' }).take(HOST_MAX).collect();
+    if name.is_empty() { "host".to_owned() } else { name }
 }
 
 #[cfg(test)]
@@ -211,6 +229,7 @@ mod tests {
             (&["--command=x {oops}"], "unknown placeholder"),
             (&["--seal-key=nonsense"], "seal key"),
             (&["--slots=0"], "--slots"),
+            (&["--host=a host"], "'a host' is no name of a host"),
         ] {
             let error = format!("{:#}", settings(line).unwrap_err());
             assert!(error.contains(says), "{line:?}: {error}");

@@ -28,12 +28,12 @@ pub(crate) async fn drain(worker: &Arc<Worker>) {
     }
     let timeout = worker.settings.drain_timeout;
     if !builds.is_empty() {
-        tracing::info!(builds = builds.len(), seconds = timeout.as_secs(), "draining: builds may end");
+        tracing::info!(builds = builds.len(), seconds = timeout.as_secs(), "shutting down: builds may end");
     }
     if tokio::time::timeout(timeout, builds.wait()).await.is_err() {
         tracing::warn!(
             builds = builds.len(),
-            "draining: the builds that still run are killed and go back into line"
+            "shutting down: the builds that still run are killed and go back into line"
         );
         worker.registry.want_all(Wanted::Drained);
         if tokio::time::timeout(SETTLE_TIMEOUT, builds.wait()).await.is_err() {
@@ -49,7 +49,7 @@ pub(crate) async fn drain(worker: &Arc<Worker>) {
 async fn hand_over(worker: &Arc<Worker>) {
     let builds = &worker.builds;
     if !builds.is_empty() {
-        tracing::info!(builds = builds.len(), "draining: builds are handed over");
+        tracing::info!(builds = builds.len(), "shutting down: builds are handed over");
     }
     worker.registry.want_all(Wanted::Drained);
     if tokio::time::timeout(HAND_OVER_TIMEOUT, builds.wait()).await.is_err() {

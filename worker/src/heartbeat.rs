@@ -1,4 +1,4 @@
-//! The heartbeat: it renews the leases, and brings word of what is wanted.
+//! The heartbeat: it renews the leases, and learns what is wanted.
 //!
 //! No renewal waits for an answer that does not come: after [`RENEWAL_PATIENCE`] another one goes out
 //! beside it, over a fresh connection. The first answer counts, from when its own try began.
@@ -152,10 +152,7 @@ fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) 
         }
     }
     worker.note_life(&reply.born);
-    if reply.drain && !worker.draining.is_cancelled() {
-        tracing::info!("an operator drains this worker");
-        worker.draining.cancel();
-    }
+    worker.note_drained(reply.drained);
     if reply.orphans > 0 {
         worker.look_for_orphans();
     }

@@ -51,6 +51,6 @@ pub use drain::shutdown_on_signals;
 pub use executor::{ExecutorKind, SupervisorCommand};
 pub use log_cause::LogCause;
 pub use registry_check::{RegistryCheck, RegistryCheckArgs};
-pub use runner::{StopReason, run};
+pub use runner::run;
 pub use settings::Settings;
 pub use supervisor::{supervise, supervise_main};

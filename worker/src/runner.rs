@@ -29,17 +29,10 @@ use crate::{blind, drain, heartbeat, refill};
 const POLL: Duration = Duration::from_secs(5);
 /// Longest block of one wait for a hint.
 const WAIT: Duration = Duration::from_secs(2);
+/// How long the heartbeat of a worker that the queue does not know may take to be heard.
+const UNKNOWN_PAUSE: Duration = Duration::from_millis(200);
 /// Shortest pause between two reaps.
 const REAP_PAUSE_MIN: Duration = Duration::from_millis(20);
-
-/// Why a worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// It was shut down.
-    Shutdown,
-    /// An operator drained it.
-    Drained,
-}
 
 /// What the worker's tasks share.
 pub(crate) struct Worker {
@@ -60,8 +53,10 @@ pub(crate) struct Worker {
     pub(crate) builds: TaskTracker,
     /// Whether this process stood still.
     pub(crate) standstill: Arc<Standstill>,
-    /// No more claims.
+    /// It is shutting down: no more claims.
     pub(crate) draining: CancellationToken,
+    /// An operator has drained it: no claims until that is undone.
+    drained: AtomicBool,
     orphans: AtomicBool,
     born: Mutex<String>,
 }
@@ -86,6 +81,24 @@ impl Worker {
         born.clone_into(&mut known);
     }
 
+    /// Notes whether an operator wants no builds to be claimed here.
+    pub(crate) fn note_drained(&self, drained: bool) {
+        if self.drained.swap(drained, Ordering::Relaxed) == drained {
+            return;
+        }
+        if drained {
+            tracing::warn!("an operator drained this worker: it claims no builds until that is undone");
+        } else {
+            tracing::info!("no longer drained: this worker claims builds again");
+        }
+        self.wake.notify_one();
+    }
+
+    /// Free slots that builds may be claimed for.
+    fn room(&self) -> usize {
+        if self.drained.load(Ordering::Relaxed) { 0 } else { self.registry.free() }
+    }
+
     /// Claims soon, also without a free slot: orphans come first.
     pub(crate) fn look_for_orphans(&self) {
         self.orphans.store(true, Ordering::Relaxed);
@@ -93,8 +106,7 @@ impl Worker {
     }
 }
 
-/// Runs a worker until `shutdown`, or until an operator drains it; then its builds get time to
-/// end. `ready` is called once the queue counts its slots.
+/// Runs a worker until `shutdown`; then its builds get time to end. `ready` is called once the queue counts its slots.
 ///
 /// # Errors
 /// The settings do not fit this host (a missing build command), or Redis cannot be reached at start.
@@ -104,7 +116,7 @@ pub async fn run(
     queue: Queue,
     shutdown: CancellationToken,
     ready: impl FnOnce(),
-) -> Result<StopReason> {
+) -> Result<()> {
     settings.check()?;
     let executor = executor::connect(&settings, &queue).await?;
     let id = WorkerId::new(&settings.host);
@@ -121,6 +133,7 @@ pub async fn run(
         builds: TaskTracker::new(),
         standstill: Arc::default(),
         draining: shutdown.child_token(),
+        drained: AtomicBool::new(false),
         orphans: AtomicBool::new(false),
         born: Mutex::default(),
     });
@@ -145,7 +158,7 @@ pub async fn run(
     if let Some(failed) = failed {
         return Err(failed.into());
     }
-    Ok(if shutdown.is_cancelled() { StopReason::Shutdown } else { StopReason::Drained })
+    Ok(())
 }
 
 /// What goes on beside the claims until the worker ends.
@@ -163,14 +176,14 @@ fn duties(worker: &Arc<Worker>) -> Duties {
     duties
 }
 
-/// Fills free slots until the worker drains. A claim that is under way is not given up: what the
+/// Fills free slots until the worker shuts down. A claim that is under way is not given up: what the
 /// queue has handed out would wait for the end of its lease.
 async fn claim_on(worker: &Arc<Worker>) {
     let mut changes = worker.registry.changes();
     let mut hint = Hint::new(worker.queue.clone());
     let mut token_unused = false;
     while !worker.draining.is_cancelled() {
-        let free = worker.executor.may_start(worker.registry.free());
+        let free = worker.executor.may_start(worker.room());
         let orphans = worker.orphans.swap(false, Ordering::Relaxed);
         // A token that was taken by a worker without room must go on: the script passes it on.
         // What cannot be seen is not adopted: heartbeats tell of orphans again.
@@ -178,7 +191,7 @@ async fn claim_on(worker: &Arc<Worker>) {
             claim(worker, free).await;
         }
         changes.mark_unchanged();
-        let free = if worker.executor.paused().is_some() { 0 } else { worker.registry.free() };
+        let free = if worker.executor.paused().is_some() { 0 } else { worker.room() };
         if free == 0 {
             // A worker that is full, or may start nothing, takes no hints from others.
             hint.stop();
@@ -190,7 +203,7 @@ async fn claim_on(worker: &Arc<Worker>) {
             () = worker.draining.cancelled() => {}
             _ = changes.changed() => {}
             // A full worker makes nothing of it: the pause's end, once past, would wake it without end.
-            () = worker.executor.pause_changed(), if worker.registry.free() > 0 => {}
+            () = worker.executor.pause_changed(), if worker.room() > 0 => {}
             () = tokio::time::sleep(jittered(POLL)) => {}
         }
     }
@@ -212,6 +225,13 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
         let deadline = worker.deadline();
         match worker.queue.claim(&claim).await {
             Ok(claims) => {
+                if claims.drained {
+                    // Known before the next heartbeat: else it would take tokens and pass them on without end.
+                    worker.note_drained(true);
+                } else if claims.unknown {
+                    worker.beat_now.notify_one();
+                    tokio::time::sleep(UNKNOWN_PAUSE).await;
+                }
                 if claims.orphans > 0 && !claims.builds.is_empty() {
                     // Its share was a part of them. What it can have none of waits for the next heartbeat.
                     worker.look_for_orphans();

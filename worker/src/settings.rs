@@ -15,7 +15,7 @@ use crate::registry_check::RegistryCheck;
 /// The settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The host's name, for people; worker ids start with it.
+    /// The host's name; worker ids start with it. Draining and blame are remembered by it.
     pub host: String,
     /// Builds run at once.
     pub slots: NonZeroUsize,
@@ -43,7 +43,7 @@ pub struct Settings {
     pub silence_timeout: Duration,
     /// Longest run.
     pub total_timeout: Duration,
-    /// How long runs may go on when the worker drains.
+    /// How long runs may go on when the worker shuts down.
     pub drain_timeout: Duration,
     /// How long the pods of ended builds stay.
     pub keep_pods: Duration,

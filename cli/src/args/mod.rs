@@ -306,15 +306,20 @@ pub(crate) struct Workers {
     pub(crate) reach: Reach,
 }
 
-/// Let a worker take no more builds; what it runs goes on
+/// Have a worker claim no more builds until this is undone
 ///
-/// Example: fairlane drain node-3-5f1c09aa
+/// It ends nothing: what the worker runs goes on, and the process stays. A restarted worker of the same
+/// host or pod is still drained. To end a worker, send it SIGTERM.
+///
+/// Examples:
+///   fairlane drain node-3-5f1c09aa
+///   fairlane drain node-3 --undo
 #[derive(Debug, Args)]
-#[command(display_order = 11)]
+#[command(display_order = 11, verbatim_doc_comment)]
 pub(crate) struct Drain {
-    /// The worker, as `fairlane workers` names it
+    /// The worker, or its host or pod, as `fairlane workers` names them
     pub(crate) worker: WorkerId,
-    /// Let it take builds again
+    /// Let it claim builds again
     #[arg(long)]
     pub(crate) undo: bool,
     #[command(flatten)]

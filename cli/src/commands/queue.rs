@@ -175,7 +175,7 @@ fn totals(totals: &Totals, output: Output) {
         let what = if totals.workers == 0 {
             "No worker is alive: start one with `fairlane worker`."
         } else {
-            "All workers drain: nothing will start."
+            "All workers are drained or shutting down: nothing will start."
         };
         output.talk(&output.paint_talk(Tone::Warning, what));
     }

@@ -4,7 +4,6 @@ use anyhow::Result;
 use fairlane_common::telemetry::{self, FILTER_DEFAULT};
 use fairlane_common::{Queue, RedisUrl};
 use fairlane_dispatcher::ServeError;
-use fairlane_worker::StopReason;
 
 use crate::args::LogArgs;
 use crate::exit::{self, Exit, Stop};
@@ -46,10 +45,8 @@ pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: O
     let settings = args.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
     let queue = open(&url, &prefix).await?;
     let shutdown = fairlane_worker::shutdown_on_signals()?;
-    match fairlane_worker::run(settings, queue, shutdown, || ()).await? {
-        StopReason::Shutdown => tracing::info!("the worker has ended"),
-        StopReason::Drained => tracing::info!("the worker was drained by an operator and has ended"),
-    }
+    fairlane_worker::run(settings, queue, shutdown, || ()).await?;
+    tracing::info!("the worker has ended");
     Ok(Exit::Good)
 }
 

@@ -7,10 +7,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+<<<<<<< HEAD
 use fairlane_common::build::BuildState;
 use fairlane_common::events::Event;
 use fairlane_common::{Build, Queue, RedisUrl};
 use fairlane_worker::{ExecutorKind, StopReason};
+=======
+use fairlane_common::{Queue, RedisUrl};
+use fairlane_worker::ExecutorKind;
+>>>>>>> 796d5fb (drain pauses a worker's claims until undone, by the name of its host, and ends nothing)
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -152,7 +157,7 @@ impl Plan {
 }
 
 /// The workers of this process.
-struct Workers(JoinSet<Result<StopReason>>);
+struct Workers(JoinSet<Result<()>>);
 
 impl Workers {
     /// Starts them, and waits until the queue counts their slots.
@@ -184,7 +189,7 @@ impl Workers {
         Ok(Self(workers))
     }
 
-    /// Waits until they have ended after a shutdown. One that an operator drained ends before.
+    /// Waits until they have ended after a shutdown.
     async fn attend(&mut self, shutdown: &CancellationToken, output: Output) -> Result<()> {
         let said = async {
             shutdown.cancelled().await;
@@ -195,11 +200,7 @@ impl Workers {
         };
         let ended = async {
             while let Some(ended) = self.0.join_next().await {
-                if ended?? == StopReason::Drained && !shutdown.is_cancelled() {
-                    output.talk(
-                        "A worker was drained and has ended; start `fairlane up` anew to have it back.",
-                    );
-                }
+                ended??;
             }
             shutdown.cancelled().await;
             Ok(())

@@ -1,7 +1,8 @@
 //! `fairlane workers` and `drain`.
 
 use anyhow::Result;
-use fairlane_dispatcher::api::{DrainAnswer, DrainBody, QueueView, WorkerList};
+use fairlane_common::WorkerId;
+use fairlane_dispatcher::api::{DrainAnswer, DrainBody, DrainedName, QueueView, WorkerList, WorkerView};
 use reqwest::Method;
 
 use crate::args::{Drain, Workers};
@@ -23,6 +24,7 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
     if list.workers.is_empty() {
         output
             .talk("No worker is alive: start one with `fairlane worker`, or everything with `fairlane up`.");
+        talk_of_drained(&list.drained, output);
         return Ok(Exit::Good);
     }
     let now = client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms;
@@ -37,11 +39,7 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ("RUNS LIVE IN", Align::Left),
     ]);
     for worker in &list.workers {
-        let (state, tone) = match &worker.paused {
-            _ if worker.draining => ("draining".to_owned(), Some(Tone::Warning)),
-            Some(why) => (format!("paused: {why}"), Some(Tone::Warning)),
-            None => ("taking builds".to_owned(), None),
-        };
+        let (state, tone) = state(worker, now);
         table.row([
             (&worker.id).into(),
             (&worker.host).into(),
@@ -54,7 +52,32 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ]);
     }
     output.table(&table);
+    talk_of_drained(&list.drained, output);
     Ok(Exit::Good)
+}
+
+/// What a worker does, in words, and whether somebody should look.
+fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
+    if worker.draining && worker.drained.is_none() {
+        return ("shutting down".to_owned(), Some(Tone::Warning));
+    }
+    match (&worker.drained, &worker.paused) {
+        (Some(drained), _) => {
+            (format!("drained by {}, {}", drained.by, human::ago(drained.since_ms, now)), Some(Tone::Warning))
+        }
+        (None, Some(why)) => (format!("paused: {why}"), Some(Tone::Warning)),
+        (None, None) => ("taking builds".to_owned(), None),
+    }
+}
+
+/// Says which drained names have no worker now: it would be drained when it comes.
+fn talk_of_drained(absent: &[DrainedName], output: Output) {
+    for name in absent {
+        output.talk(&format!(
+            "{name} is drained, and no worker runs there; `fairlane drain {name} --undo` ends that.",
+            name = name.name
+        ));
+    }
 }
 
 /// Runs `drain`.
@@ -67,11 +90,25 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
         output.json(&answer);
     } else if answer.drain {
         output.talk(&format!(
-            "Worker {} takes no more builds, and ends when those that it runs have; until then `--undo` takes this back.",
-            answer.id
+            "{name} is drained: {} no more builds, also after a restart, until `fairlane drain {name} --undo`. \
+             What runs there goes on.",
+            who(&answer, "claims", "claim"),
+            name = answer.name
         ));
     } else {
-        output.talk(&format!("Worker {} takes builds again.", answer.id));
+        output.talk(&format!("{} builds again.", who(&answer, "claims", "claim")));
     }
     Ok(Exit::Good)
+}
+
+/// The workers that an answer is about, and what they do.
+fn who(answer: &DrainAnswer, one: &str, many: &str) -> String {
+    match answer.workers.as_slice() {
+        [] => format!("whoever runs there {one}"),
+        [worker] => format!("worker {worker} {one}"),
+        workers => {
+            let names: Vec<&str> = workers.iter().map(WorkerId::as_str).collect();
+            format!("the workers {} {many}", names.join(", "))
+        }
+    }
 }

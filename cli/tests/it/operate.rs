@@ -108,15 +108,82 @@ async fn the_queue_the_lanes_and_the_workers() {
     let workers = up.run(&home, ["workers", "--json"]).await.json();
     let worker = workers[0]["id"].as_str().unwrap();
     assert_eq!((&workers[0]["slots"], &workers[0]["draining"]), (&1.into(), &false.into()));
-    up.run(&home, ["drain", worker]).await.expect(0, "takes no more builds");
+    up.run(&home, ["drain", worker]).await.expect(0, "no more builds, also after a restart");
+    let shown = up.run(&home, ["workers"]).await.expect(0, "").data;
+    assert!(shown.contains("drained by "), "{shown}");
     up.run(&home, ["nodes"]).await.expect(0, "No node is avoided");
     up.run(&home, ["nodes", "clear", "node-1"]).await.expect(2, "no node of that name is avoided");
     up.run(&home, ["nodes", "clear", "no/node"]).await.expect(2, "a node's name has");
     up.run(&home, ["drain", "nobody"]).await.expect(2, "`fairlane workers` lists them");
     gate.open("done").await;
     assert_eq!(watch.wait(LIMIT).await.code(), Some(0));
-    up.process.wait_for_line("was drained", LIMIT).await;
+    // What is queued waits until the drain is undone, which the host's name will do for.
+    let why = up.run(&home, ["why", &second]).await.expect(0, "").data;
+    assert!(why.starts_with("queued: "), "{why}");
+    let host = workers[0]["host"].as_str().unwrap();
+    up.run(&home, ["drain", host, "--undo"]).await.expect(0, "builds again");
+    let watch =
+        fairlane_testkit::Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &second]));
+    gate.open("done").await;
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(0));
     up.run(&home, ["why", "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d"]).await.expect(2, "no build has the id");
+    up.stop().await;
+}
+
+/// The commands of docs/binderhub.md by which BinderHub leaves Fairlane: for those who let the queue run
+/// empty, and for those who do not.
+fn way_back() -> [String; 2] {
+    let page = include_str!("../../../docs/binderhub.md");
+    let (_, rest) = page.split_once("\nBack: ").unwrap();
+    let mut blocks = rest.split("```sh\n").skip(1).map(|block| block.split_once("```").unwrap().0.to_owned());
+    [blocks.next().unwrap(), blocks.next().unwrap()]
+}
+
+/// Runs commands of the page, with `fairlane` on the path.
+fn follow_the_page(up: &Up, home: &TempDir, commands: &str) -> fairlane_testkit::Process {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_fairlane")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", commands]).current_dir(home.path()).env("PATH", path);
+    command.env("FAIRLANE_DISPATCHER_URL", &up.url).env("HOME", home.path());
+    fairlane_testkit::Process::spawn("the way back", &mut command)
+}
+
+#[tokio::test]
+async fn the_way_back_from_fairlane_builds_what_is_queued() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
+    let ids = [up.submit(&home, "one").await, up.submit(&home, "two").await];
+    let page = follow_the_page(&up, &home, &way_back()[0]);
+    gate.open("first").await;
+    assert!(page.is_running(), "builds are left");
+    gate.open("second").await;
+    assert!(page.wait(LIMIT).await.success(), "{}", page.stderr());
+    for id in &ids {
+        let why = up.run(&home, ["why", id]).await.expect(0, "").data;
+        assert!(why.starts_with("succeeded"), "{why}");
+    }
+    up.stop().await;
+}
+
+#[tokio::test]
+async fn the_way_back_from_fairlane_can_leave_what_is_queued() {
+    let home = TempDir::new();
+    let gate = Gate::new(&home);
+    let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
+    let (running, queued) = (up.submit(&home, "one").await, up.submit(&home, "two").await);
+    let watch =
+        fairlane_testkit::Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &running]));
+    watch.wait_for_line("running", LIMIT).await;
+    let page = follow_the_page(&up, &home, &way_back()[1]);
+    page.wait_for_line("is drained", LIMIT).await;
+    gate.open("done").await;
+    assert!(page.wait(LIMIT).await.success(), "{}", page.stderr());
+    let why = up.run(&home, ["why", &running]).await.expect(0, "").data;
+    assert!(why.starts_with("succeeded"), "{why}");
+    let why = up.run(&home, ["why", &queued]).await.expect(0, "").data;
+    assert!(why.starts_with("queued"), "{why}");
     up.stop().await;
 }
 

@@ -50,6 +50,10 @@ pub struct Claims {
     pub orphans: u64,
     /// Builds that this release cannot read: give them back with [`Queue::set_aside`].
     pub unreadable: Vec<UnreadableClaim>,
+    /// An operator has drained the worker: it gets no builds until that is undone.
+    pub drained: bool,
+    /// The worker's heartbeat ran out, or it never had one: it gets no builds before the next one.
+    pub unknown: bool,
 }
 
 impl Queue {
@@ -67,6 +71,7 @@ impl Queue {
         }
         let count: usize = reply.parse()?;
         let orphans = reply.parse()?;
+        let standing: String = reply.next()?;
         let mut builds = Vec::with_capacity(count);
         let mut unreadable = Vec::new();
         for _ in 0..count {
@@ -89,7 +94,8 @@ impl Queue {
         for one in &mut builds {
             one.avoided.clone_from(&avoided);
         }
-        Ok(Claims { builds, orphans, unreadable })
+        let (drained, unknown) = (standing == "drained", standing == "unknown");
+        Ok(Claims { builds, orphans, unreadable, drained, unknown })
     }
 }
 

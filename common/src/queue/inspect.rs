@@ -181,18 +181,21 @@ impl Queue {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
+        let drained = self.drained().await?;
         let mut workers = Vec::with_capacity(ids.len());
         for ((id, seen), answer) in ids.into_iter().zip(self.link().bulk(&pipe).await?) {
             let mut fields: BTreeMap<String, String> =
                 redis::from_redis_value(answer).map_err(Error::reply)?;
             let mut text = |name: &str| fields.remove(name).unwrap_or_default();
+            let host = text("host");
             workers.push(WorkerView {
-                host: text("host"),
+                drained: drained.get(&host).cloned(),
+                host,
                 version: text("version"),
                 place: text("place"),
                 slots: text("slots").parse().unwrap_or(0),
                 running: text("running").parse().unwrap_or(0),
-                draining: text("draining") == "1" || text("drain") == "1",
+                draining: text("draining") == "1",
                 paused: Some(text("paused")).filter(|why| !why.is_empty()),
                 nodes: text("nodes").parse().unwrap_or(0),
                 seen: whole(seen),

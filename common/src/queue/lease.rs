@@ -23,7 +23,7 @@ pub struct Beat {
     pub place: String,
     /// How many builds it runs at once.
     pub slots: usize,
-    /// Whether it takes no more builds.
+    /// Whether it is shutting down: it takes no more builds.
     pub draining: bool,
     /// Why it takes no builds for the time being, one sentence ("the cluster is full: …"); it claims
     /// orphans only (with no free slots). What it runs goes on, and so much of its slots still counts.
@@ -56,8 +56,8 @@ pub enum Renewal {
 pub struct BeatReply {
     /// One for each of [`Beat::held`], in order.
     pub renewals: Vec<Renewal>,
-    /// Whether an operator wants the worker to drain.
-    pub drain: bool,
+    /// Whether an operator has drained the worker: it claims no builds until that is undone.
+    pub drained: bool,
     /// Whether a build could start now: the net under a lost wake-up.
     pub startable: bool,
     /// Orphans of the worker's place that wait for adoption.
@@ -131,7 +131,7 @@ impl Queue {
             return Err(reply.unknown());
         }
         let born: String = reply.next()?;
-        let drain = reply.next::<String>()? == "1";
+        let drained = reply.next::<String>()? == "1";
         let startable = reply.next::<String>()? == "1";
         let orphans = reply.parse()?;
         let mut renewals = Vec::with_capacity(held.len());
@@ -146,7 +146,7 @@ impl Queue {
         }
         let avoided = super::claim::node_names(&mut reply)?;
         self.note_life(&born).await?;
-        Ok(BeatReply { renewals, drain, startable, orphans, avoided, born })
+        Ok(BeatReply { renewals, drained, startable, orphans, avoided, born })
     }
 
     /// Says that the run is alive (`running`), or only what it waits for (`note`).

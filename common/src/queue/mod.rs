@@ -34,7 +34,7 @@ pub use people::{DispatcherBeat, DispatcherBeatReply};
 pub use policy::{Order, Policy, PolicyInForce};
 pub use reap::Reaped;
 pub use register::{Registered, Registration};
-pub use rules::{RuleChange, Rules};
+pub use rules::{DrainChange, Drained, RuleChange, Rules};
 pub use spend::{Spend, Spent};
 pub use submit::{Admitted, Submit, Submitted};
 pub use visitor::{Stage, Visitor, spoken};

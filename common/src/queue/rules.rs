@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
+use serde::{Deserialize, Serialize};
 
 use super::Queue;
 use crate::error::{Error, Result};
@@ -29,6 +30,27 @@ pub struct Rules {
     /// is not in force.
     pub unreadable: BTreeMap<String, String>,
 }
+
+/// What draining a worker, or undoing it, has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainChange {
+    /// The worker's name, which is its host's or its pod's.
+    pub name: String,
+    /// The live workers of that name.
+    pub workers: Vec<WorkerId>,
+}
+
+/// When a name was drained, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// When, Unix milliseconds.
+    pub at: u64,
+    /// By whom.
+    pub by: String,
+}
+
+/// Drained names read at once: operators name them one by one.
+const DRAINED_READ: usize = 1000;
 
 impl Queue {
     /// Sets the rule of a pattern, replacing what was there. It holds at once, for everybody.
@@ -82,13 +104,35 @@ impl Queue {
         }
     }
 
-    /// Asks a worker to drain, or (`on` false) to take builds again. `false`: no such worker.
-    pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<bool> {
-        let reply = self.call(&DRAIN, Args::new().text(worker.as_str()).flag(on).text(by)).await?;
+    /// Has a worker, or all workers of a name, claim no more builds until this is undone (`on` false).
+    /// It holds for the name: a restarted worker is still drained. `None`: no such worker.
+    pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<Option<DrainChange>> {
+        let mut reply = self.call(&DRAIN, Args::new().text(worker.as_str()).flag(on).text(by)).await?;
         match reply.tag.as_str() {
-            "draining" => Ok(true),
-            "unknown" => Ok(false),
+            "drain" => {
+                let name = reply.next()?;
+                let workers: Result<_> = reply.rest()?.iter().map(|id| Ok(id.parse()?)).collect();
+                Ok(Some(DrainChange { name, workers: workers? }))
+            }
+            "unknown" => Ok(None),
             _ => Err(reply.unknown()),
         }
+    }
+
+    /// The names that are drained, whether a worker of that name is alive or not.
+    pub async fn drained(&self) -> Result<BTreeMap<String, Drained>> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("HSCAN").arg(self.keys().drained()).arg("0").arg("COUNT").arg(DRAINED_READ);
+        let answer = self.link().bulk(&pipe).await?.into_iter().next().unwrap_or(Value::Nil);
+        let (_, names): (String, Vec<(String, String)>) =
+            redis::from_redis_value(answer).map_err(Error::reply)?;
+        names
+            .into_iter()
+            .map(|(name, text)| {
+                let drained = serde_json::from_str(&text)
+                    .map_err(|e| Error::Corrupt(format!("who drained {name} cannot be read: {e}")))?;
+                Ok((name, drained))
+            })
+            .collect()
     }
 }

@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub workers: u64,
     /// Live dispatchers.
     pub dispatchers: u64,
-    /// Slots of live workers that are not draining; of paused ones as many as they run.
+    /// Slots of live workers that are not shutting down; of drained and paused ones as many as they run.
     pub slots: u64,
     /// People who wait, over all dispatchers.
     pub people: u64,
@@ -109,8 +109,10 @@ pub struct WorkerView {
     pub slots: u64,
     /// Builds that it held at its latest heartbeat.
     pub running: u64,
-    /// Whether it takes no more builds.
+    /// Whether it is shutting down.
     pub draining: bool,
+    /// Since when and by whom it is drained: it claims no builds until that is undone.
+    pub drained: Option<super::rules::Drained>,
     /// Why it takes no builds for the time being.
     pub paused: Option<String>,
     /// The nodes that it knows of.

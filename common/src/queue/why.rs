@@ -126,8 +126,9 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
     if snapshot.workers == 0 {
         return (Waits::NoWorker, "no live worker".to_owned());
     }
-    if snapshot.slots == 0 && snapshot.paused == 0 {
-        return (Waits::NoWorker, "no slots: every worker is draining".to_owned());
+    if snapshot.taking == 0 && snapshot.paused == 0 && snapshot.probing.is_none() {
+        let text = "no worker takes builds: an operator drained all of them, or they are shutting down";
+        return (Waits::NoWorker, text.to_owned());
     }
     if let Some(waits) = waits_for_permit(facts) {
         return waits;

@@ -90,13 +90,6 @@ async fn a_full_redis_still_lets_builds_end() {
     let queue = Queue::open(&server.url().parse().unwrap(), "fairlane").await.unwrap();
     let lease = Duration::from_secs(10);
     queue.submit(&ask("o/n", 1)).await.unwrap();
-    let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
-    let claimed = queue.claim(&claim).await.unwrap().builds.remove(0);
-    let mut connection = server.connect().await;
-    let _: () =
-        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").query_async(&mut connection).await.unwrap();
-    let refused = queue.submit(&ask("o/n", 2)).await.unwrap_err();
-    assert!(matches!(refused, Error::OutOfMemory(_)), "{refused:?}");
     let beat = Beat {
         worker: worker("w"),
         host: "h".to_owned(),
@@ -107,8 +100,17 @@ async fn a_full_redis_still_lets_builds_end() {
         paused: None,
         nodes: 0,
         lease,
-        held: vec![claimed.token.clone()],
+        held: vec![],
     };
+    queue.renew(&beat).await.unwrap();
+    let claim = Claim { worker: worker("w"), place: "p".to_owned(), free: 1, lease, request: Uuid::new_v4() };
+    let claimed = queue.claim(&claim).await.unwrap().builds.remove(0);
+    let mut connection = server.connect().await;
+    let _: () =
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").query_async(&mut connection).await.unwrap();
+    let refused = queue.submit(&ask("o/n", 2)).await.unwrap_err();
+    assert!(matches!(refused, Error::OutOfMemory(_)), "{refused:?}");
+    let beat = Beat { held: vec![claimed.token.clone()], ..beat };
     queue.renew(&beat).await.unwrap();
     queue.reap().await.unwrap();
     let finish = Finish::of(Outcome::Succeeded);

@@ -78,6 +78,7 @@ async fn live() -> Live {
     scene.submit(&ask("held/h", 1)).await;
     let beat = DispatcherBeat { dispatcher: "disp".parse().unwrap(), counts: vec![(running, 31)] };
     scene.queue.beat_dispatcher(&beat).await.unwrap();
+    scene.queue.drain_worker(&"w2".parse().unwrap(), true, "ann").await.unwrap();
     Live { scene, running, waiting, orphan }
 }
 
@@ -102,7 +103,8 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
         "How long builds of a lane take" => &["1000", "1"],
         "Who holds a lane's permits, and since when" => &[&running, "1795"],
         "Who holds what, and until when" => &["w1 github.com/o/demo running"],
-        "Live workers, and what they are" => &["w1 host 4 0 0"],
+        "Live workers, and what they are" => &["w1 w1 4 0 0 0"],
+        "Who is drained, since when and by whom" => &["w2", "\"by\":\"ann\""],
         // The scene's clock is behind Redis's own, so its one lease looks overdue.
         "What is stuck: leases that ran out and that nobody has reaped" => &[&running],
         "What is stuck: orphans that nobody adopts" => &[&orphan],

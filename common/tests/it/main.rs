@@ -4,6 +4,7 @@
 
 mod connections;
 mod cookbook;
+mod drained;
 mod isolation;
 mod keys;
 mod leases;

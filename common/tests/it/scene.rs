@@ -58,7 +58,7 @@ pub(crate) fn worker(name: &str) -> WorkerId {
 pub(crate) fn beat_of(name: &str, place: &str, slots: usize, held: &[Token]) -> Beat {
     Beat {
         worker: worker(name),
-        host: "host".to_owned(),
+        host: name.to_owned(),
         version: "0".to_owned(),
         place: place.to_owned(),
         slots,

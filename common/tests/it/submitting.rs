@@ -7,7 +7,7 @@ use fairlane_common::{BuildId, BuildState, DispatcherId, FailureClass, Rule};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::scene::{Scene, ask, failed, worker};
+use crate::scene::{Scene, ask, failed};
 
 #[tokio::test]
 async fn one_image_is_one_build() {
@@ -176,22 +176,6 @@ async fn people_are_counted_per_dispatcher_and_forgotten_with_it() {
     // A late count of an ended build changes nothing.
     count(&a, vec![(id, 5)]).await;
     assert_eq!(scene.queue.snapshot().await.unwrap().people, 0);
-    scene.check().await;
-}
-
-#[tokio::test]
-async fn draining_workers_get_nothing_new() {
-    let scene = Scene::new().await;
-    scene.beat("w", 4, &[]).await;
-    assert!(scene.queue.drain_worker(&worker("w"), true, "op").await.unwrap());
-    assert!(!scene.queue.drain_worker(&worker("nobody"), true, "op").await.unwrap());
-    let id = scene.submit(&ask("o/n", 1)).await;
-    assert!(scene.claim("w", 4).await.is_empty());
-    assert!(scene.beat("w", 4, &[]).await.drain);
-    assert_eq!(scene.queue.snapshot().await.unwrap().slots, 0);
-    scene.queue.drain_worker(&worker("w"), false, "op").await.unwrap();
-    scene.beat("w", 4, &[]).await;
-    assert_eq!(scene.claim_ids("w", 4).await, [id]);
     scene.check().await;
 }
 

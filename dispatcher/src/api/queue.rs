@@ -23,7 +23,7 @@ pub struct Totals {
     pub workers: u64,
     /// Live dispatchers.
     pub dispatchers: u64,
-    /// Slots of live workers that are not draining; of paused ones as many as they run.
+    /// Slots of live workers that are not shutting down; of drained and paused ones as many as they run.
     pub slots: u64,
     /// People who wait, over all dispatchers.
     pub people: u64,
@@ -189,6 +189,29 @@ pub struct RuleAnswer {
 pub struct WorkerList {
     /// Workers in the order of their ids.
     pub workers: Vec<WorkerView>,
+    /// Names that are drained and have no live worker: one that starts there claims no builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained: Vec<DrainedName>,
+}
+
+/// A name whose workers claim no builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainedName {
+    /// The name: a host's, or a pod's.
+    pub name: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// By whom.
+    pub by: String,
+}
+
+/// Since when and by whom a worker is drained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainedView {
+    /// Since when.
+    pub since_ms: u64,
+    /// By whom.
+    pub by: String,
 }
 
 /// A worker as the queue sees it.
@@ -207,8 +230,11 @@ pub struct WorkerView {
     pub slots: u64,
     /// Builds that it held at its latest heartbeat.
     pub running: u64,
-    /// Whether it takes no more builds.
+    /// Whether it claims no more builds: it is drained, or shutting down.
     pub draining: bool,
+    /// Since when an operator has drained it; it claims builds again once that is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<DrainedView>,
     /// Why it takes no builds for the time being, such as a cluster that is full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
@@ -219,11 +245,11 @@ pub struct WorkerView {
     pub seen_ms: u64,
 }
 
-/// Whether a worker is to drain.
+/// Whether a worker is drained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainBody {
-    /// `false` lets it take builds again. Default `true`.
+    /// `false` lets it claim builds again. Default `true`.
     #[serde(default = "yes")]
     pub drain: bool,
 }
@@ -232,12 +258,19 @@ fn yes() -> bool {
     true
 }
 
-/// What a worker was asked.
+/// What was drained, or is no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainAnswer {
-    /// The worker.
+    /// The worker or the name that was given.
     #[schema(value_type = String)]
     pub id: WorkerId,
-    /// Whether it is to drain.
+    /// Whether it is drained now.
     pub drain: bool,
+    /// The name that this holds for, also after a restart: the worker's host or pod.
+    #[serde(default)]
+    pub name: String,
+    /// The live workers of that name.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub workers: Vec<WorkerId>,
 }

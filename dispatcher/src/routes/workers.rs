@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use fairlane_common::id::WorkerId;
 
-use crate::api::{DrainAnswer, DrainBody, Problem, WorkerList};
+use crate::api::{DrainAnswer, DrainBody, DrainedName, Problem, WorkerList};
 use crate::app::App;
 use crate::auth::{Operator, Reader};
 use crate::input::{OptionalBody, Params, PathText};
@@ -20,16 +20,23 @@ use crate::view;
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<WorkerList>> {
     params.only(&[])?;
-    let workers = app.ask(app.queue.workers()).await?;
-    Ok(Json(WorkerList { workers: workers.into_iter().map(view::worker).collect() }))
+    let (workers, mut drained) =
+        app.ask(async { tokio::try_join!(app.queue.workers(), app.queue.drained()) }).await?;
+    drained.retain(|name, _| workers.iter().all(|worker| worker.host != *name));
+    let drained = drained.into_iter().map(|(name, of)| DrainedName { name, since_ms: of.at, by: of.by });
+    Ok(Json(WorkerList {
+        workers: workers.into_iter().map(view::worker).collect(),
+        drained: drained.collect(),
+    }))
 }
 
-/// Have a worker drain: it takes no more builds. `{"drain": false}` undoes it. Scope `operate`.
+/// Have a worker claim no more builds until `{"drain": false}` undoes it. What it runs goes on. It holds for the name
+/// of its host or pod, and so also after a restart. Scope `operate`.
 #[utoipa::path(
     post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "workers", request_body = Option<DrainBody>,
-    params(("id" = String, Path, description = "the worker's id")),
+    params(("id" = String, Path, description = "the worker's id, or the name of its host or pod")),
     responses(
-        (status = 200, description = "the worker was asked", body = DrainAnswer),
+        (status = 200, description = "it is drained, or not any more", body = DrainAnswer),
         (status = 404, description = "no such worker", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -40,7 +47,8 @@ pub(super) async fn drain(
     OptionalBody(body): OptionalBody,
 ) -> Answer<Json<DrainAnswer>> {
     let unknown = || {
-        Refusal::new(UNKNOWN_WORKER, "id: no live worker has that id; GET /v1/workers lists them").field("id")
+        let detail = "id: no live worker has that id or name; GET /v1/workers lists them";
+        Refusal::new(UNKNOWN_WORKER, detail).field("id")
     };
     let id: WorkerId = name.parse().map_err(|_| unknown())?;
     let drain = match body {
@@ -51,9 +59,7 @@ pub(super) async fn drain(
         }
         None => true,
     };
-    if !app.ask(app.queue.drain_worker(&id, drain, &caller.name)).await? {
-        return Err(unknown());
-    }
-    tracing::info!(worker.id = %id, by = caller.name, drain, "worker {id} asked to drain: {drain}");
-    Ok(Json(DrainAnswer { id, drain }))
+    let change = app.ask(app.queue.drain_worker(&id, drain, &caller.name)).await?.ok_or_else(unknown)?;
+    tracing::info!(name = change.name, by = caller.name, drain, "drain of a worker changed");
+    Ok(Json(DrainAnswer { id, drain, name: change.name, workers: change.workers }))
 }

@@ -56,7 +56,10 @@ async fn workers_are_listed_and_drained() {
     assert_eq!((list().await[0].slots, list().await[0].draining), (3, false));
     let path = format!("/v1/workers/{}/drain", worker.id);
     assert_eq!(send(dispatcher.post(&path)).await.status(), StatusCode::OK);
-    assert!(list().await[0].draining);
+    let drained = list().await.remove(0);
+    assert!(drained.draining && drained.drained.is_some_and(|drained| drained.since_ms > 0));
+    // The name of its host will do, too.
+    let path = format!("/v1/workers/{}/drain", drained.host);
     assert_eq!(send(dispatcher.post(&path).json(&json!({ "drain": false }))).await.status(), StatusCode::OK);
     assert!(!list().await[0].draining);
     for (path, body, word) in [

@@ -10,7 +10,7 @@ use fairlane_common::queue::{Submit, Submitted};
 use fairlane_common::telemetry::{self, LogFormat};
 use fairlane_common::{Build, BuildId, BuildSpec, BuildState, Priority, Queue};
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
-use fairlane_worker::{Settings, StopReason, SupervisorCommand};
+use fairlane_worker::{Settings, SupervisorCommand};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,16 +29,16 @@ pub(crate) struct Scene {
 /// A worker in the test's own process.
 pub(crate) struct Worker {
     pub(crate) shutdown: CancellationToken,
-    task: JoinHandle<anyhow::Result<StopReason>>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Worker {
-    pub(crate) async fn end(self) -> anyhow::Result<StopReason> {
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
         self.ended().await
     }
 
-    pub(crate) async fn ended(self) -> anyhow::Result<StopReason> {
+    async fn ended(self) -> anyhow::Result<()> {
         tokio::time::timeout(SOON, self.task).await.expect("the worker did not end").unwrap()
     }
 }
@@ -133,6 +133,12 @@ impl Scene {
 
     pub(crate) async fn build_in(&self, id: BuildId, state: BuildState) -> Build {
         self.build_that(id, &format!("the build to be {state}"), |build| build.state == state).await
+    }
+
+    /// Drains the workers of a host, or lets them claim builds again.
+    pub(crate) async fn drain(&self, host: &str, on: bool) {
+        let host = host.parse().unwrap();
+        assert!(self.queue.drain_worker(&host, on, "ann").await.unwrap().is_some());
     }
 
     /// The whole log of a run, as text.

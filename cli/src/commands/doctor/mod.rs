@@ -137,7 +137,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
     } else if snapshot.slots == 0 {
         findings.warning(
             "workers",
-            "all workers drain: nothing will start",
+            "all workers are drained or shutting down: nothing will start",
             "`fairlane drain WORKER --undo` lets one take builds again.",
         );
     } else {

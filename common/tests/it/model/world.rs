@@ -3,7 +3,7 @@
 mod meddling;
 mod refill;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fairlane_common::queue::{
@@ -32,6 +32,7 @@ const GIVEN_UP: &str = "no worker of its place came to take the run over";
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
+    host: String,
     pub(crate) place: String,
     pub(crate) slots: usize,
     pub(crate) held: Vec<Token>,
@@ -59,6 +60,8 @@ pub(crate) struct World<'a> {
     builds: Vec<BuildId>,
     counts: HashMap<(BuildId, usize), u64>,
     seen: HashMap<usize, u64>,
+    /// Hosts that an operator has drained.
+    drained: HashSet<String>,
     pub(crate) before: State,
     /// Whether somebody has changed Redis by hand: else nothing is ever to be mended.
     tampered: bool,
@@ -96,6 +99,7 @@ impl Worker {
         Beat {
             paused: self.paused.then(|| "the cluster is full".to_owned()),
             nodes: self.nodes(),
+            host: self.host.clone(),
             ..beat_of(self.id.as_str(), &self.place, self.slots, &self.held)
         }
     }
@@ -114,12 +118,14 @@ impl<'a> World<'a> {
             builds: vec![],
             counts: HashMap::new(),
             seen: HashMap::new(),
+            drained: HashSet::new(),
             before: State::default(),
             tampered: false,
             foreign_timer: false,
         };
         for (place, slots) in [(K8S, 3), (K8S, 2), (OTHER, 2), ("process", 3)] {
-            let worker = world.start_worker(place, slots);
+            let host = format!("h{}", world.workers.len());
+            let worker = world.start_worker(host, place, slots);
             world.workers.push(worker);
             world.beat(world.workers.len() - 1).await.unwrap();
         }
@@ -127,11 +133,11 @@ impl<'a> World<'a> {
         world
     }
 
-    fn start_worker(&mut self, place: &str, slots: usize) -> Worker {
+    fn start_worker(&mut self, host: String, place: &str, slots: usize) -> Worker {
         self.serial += 1;
         let id: WorkerId = format!("w{}", self.serial).parse().unwrap();
         let place = if place.starts_with("k8s") { place.to_owned() } else { format!("process:{id}") };
-        Worker { id, place, slots, held: vec![], draining: false, paused: false }
+        Worker { id, host, place, slots, held: vec![], draining: false, paused: false }
     }
 
     fn now(&self) -> u64 {
@@ -221,8 +227,14 @@ impl<'a> World<'a> {
             }
             Step::Drain { worker, on } => {
                 let worker = &mut self.workers[usize::from(worker) % workers];
-                if self.scene.queue.drain_worker(&worker.id, on, "model").await.unwrap() {
+                let change = self.scene.queue.drain_worker(&worker.id, on, "model").await.unwrap();
+                if let Some(change) = change {
                     worker.draining = on;
+                    if on {
+                        self.drained.insert(change.name)
+                    } else {
+                        self.drained.remove(&change.name)
+                    };
                 }
             }
             Step::Pass { ms } => drop(self.scene.pass(u64::from(ms)).await),
@@ -303,7 +315,10 @@ impl<'a> World<'a> {
         let beat = self.workers[at].beat();
         let reply = self.scene.queue.renew(&beat).await.unwrap();
         let worker = &mut self.workers[at];
-        worker.draining = reply.drain;
+        worker.draining = reply.drained;
+        ensure(reply.drained == self.drained.contains(&worker.host), || {
+            format!("{} is told drained: {}", worker.host, reply.drained)
+        })?;
         let held = std::mem::take(&mut worker.held);
         for (token, renewal) in held.into_iter().zip(reply.renewals) {
             let good = state.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
@@ -519,7 +534,8 @@ impl<'a> World<'a> {
     }
 
     fn crash(&mut self, at: usize) {
-        let fresh = self.start_worker(&self.workers[at].place.clone(), self.workers[at].slots);
+        let (host, place) = (self.workers[at].host.clone(), self.workers[at].place.clone());
+        let fresh = self.start_worker(host, &place, self.workers[at].slots);
         let old = std::mem::replace(&mut self.workers[at], fresh);
         if old.place.starts_with("process:") {
             self.runs.retain(|run| !old.held.iter().any(|token| token.build == run.build));
@@ -557,6 +573,7 @@ impl<'a> World<'a> {
             self.workers[at].paused = false;
             self.beat(at).await?;
             self.scene.queue.drain_worker(&id, false, "model").await.unwrap();
+            self.drained.remove(&self.workers[at].host);
         }
         for _ in 0..60 {
             self.scene.pass(5000).await;

@@ -102,6 +102,33 @@ async fn rubbish_in_the_log_of_a_kube_build_is_survived() {
 }
 
 #[tokio::test]
+async fn a_drained_kube_worker_keeps_and_follows_its_pods() {
+    let kube = KubeScene::start().await;
+    let script = counting(40, "0.25");
+    let first = kube.worker("first", &script, &["--keep-pods=1h"]).await;
+    let ids = kube.submit_many(2).await;
+    let before = kube.pods_running(2).await;
+    kube.line(ids[1], 1, "line 2").await;
+    kube.scene.drain("first", true).await;
+    first.wait_for_line("drained this worker", SOON).await;
+    let _second = kube.worker("second", &script, &["--keep-pods=1h"]).await;
+    let next = kube.scene.submit().await;
+    let started = kube.build_in(next, BuildState::Running).await;
+    assert!(started.worker.unwrap().as_str().starts_with("second"));
+    kube.all_whole(&ids, 40).await;
+    for id in &ids {
+        let build = kube.build_in(*id, BuildState::Succeeded).await;
+        assert!(build.worker.unwrap().as_str().starts_with("first"), "nobody took its pods");
+    }
+    let after: Vec<String> = kube.pods().await.iter().map(super::scene::uid).collect();
+    assert!(before.iter().all(|uid| after.contains(uid)), "the same pods");
+    assert!(first.is_running());
+    kube.scene.drain("first", false).await;
+    first.wait_for_line("no longer drained", SOON).await;
+    kube.scene.check().await;
+}
+
+#[tokio::test]
 async fn a_kube_worker_that_ends_hands_its_builds_over_at_once() {
     let kube = KubeScene::start().await;
     let script = counting(80, "0.25");

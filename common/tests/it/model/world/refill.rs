@@ -12,6 +12,7 @@ impl World<'_> {
     /// Redis loses everything.
     pub(super) async fn flush(&mut self, late: bool) {
         self.scene.redis::<()>(&["FLUSHALL"]).await;
+        self.drained.clear();
         self.builds.clear();
         self.counts.clear();
         self.seen.clear();
