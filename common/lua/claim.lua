@@ -1,17 +1,19 @@
 -- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
 -- KEYS[1] {prefix}:schema
 -- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
--- Returns: {'claimed', count, orphans of its place that are left, why it gets nothing new: 'drained', 'unknown' (it
---   must send a heartbeat first) or empty, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then
+-- Returns: {'claimed', count, orphans of its place that are left, why it gets nothing new: 'drained', 'avoided'
+--   (its host is), 'unknown' (it must send a heartbeat first) or empty, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then
 --   the nodes to avoid…}
 -- Invariants: I2, I3, I4, I5
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
 local ADOPT_MAX = 100   -- orphans that one call gives; the worker comes again at once
 local WORKERS_LOOKED_AT = '200'
+local KEPT_MAX = 8      -- builds of a lane that are kept for other hosts
 local HANDED_AT = {}    -- where a field stands in HANDED
 for at = 1, #HANDED do HANDED_AT[HANDED[at]] = at end
 local worker, where_runs, expiry -- who claims, the place of its runs, until when
 local reply, taken, count        -- the answer; the claimed, as they are noted with the worker; how many
+local host, passed               -- the host that claims, where it can fail builds; lanes whose builds are for others
 
 local function hand_over(id, epoch, adopted, state, seq, claimed, values)
   local at = #reply
@@ -87,18 +89,42 @@ local function another_adopts()
   return false
 end
 
+-- The first build of a lane that this host may have. What failed on it is kept for others for a while.
+local function first_of(lane)
+  local kept, id, values = {}, nil, nil
+  repeat
+    local head = call('ZPOPMIN', base .. 'lane:' .. lane)
+    id, values = head[1], head[1] and values_of(head[1])
+    local failed_on, elsewhere = values and values[HANDED_AT.failed_on], values and tonumber(values[HANDED_AT.elsewhere])
+    if not (host and failed_on and failed_on ~= '' and elsewhere and elsewhere > now)
+      or not nodes.is_for_others(failed_on, host) then break end
+    kept[#kept + 1], kept[#kept + 2] = head[2], id
+    id = nil
+  until #kept >= 2 * KEPT_MAX
+  if kept[1] then call('ZADD', base .. 'lane:' .. lane, unpack(kept)) end
+  return id, values, kept[1] ~= nil
+end
+
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
 local function take(lane, from)
   local stats = stats_of(lane)
   local where, permits = judge(lane, stats.mean)
-  local id = where == from and call('ZPOPMIN', base .. 'lane:' .. lane)[1]
+  local id, values, kept
+  if where == from then id, values, kept = first_of(lane) end
+  if kept and not id then
+    -- It stands aside while this call looks at the others.
+    call('ZREM', base .. from, lane)
+    local shared = shared_name(from)
+    if shared then refresh_shared(shared) end
+    passed[#passed + 1] = lane
+    return false
+  end
   if not id then
     -- Also where nothing remembers the lane in this set: it must not block those behind it.
     call('ZREM', base .. from, lane)
     place(lane, stats, permits)
     return false
   end
-  local values = values_of(id)
   if not values[HANDED_AT.image] or values[HANDED_AT.lane] ~= lane or values[HANDED_AT.state] ~= 'queued' then
     -- Its record is gone, or it is no queued build of this lane.
     if not values[HANDED_AT.image] or not values[HANDED_AT.lane] or not values[HANDED_AT.state] then
@@ -151,13 +177,13 @@ operation('claim', ALWAYS, function()
   worker, where_runs, expiry = ARGV[2], ARGV[3], ms(now + tonumber(ARGV[5]))
   reply, taken, count = { 'claimed', '0', '0', '' }, {}, 0
   local want, request = tonumber(ARGV[4]), ARGV[6]
-  local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes')
-  local avoided, only, probe_at = {}, nil, 0
-  if T.avoided > 0 then avoided, only, probe_at = nodes.to_avoid(where_runs, tonumber(me[5]) or 0) end
+  local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes', 'host')
+  host, passed = is_process(where_runs) and me[6], {}
+  local shut, avoided, only, probe_at = nodes.for_worker(where_runs, tonumber(me[5]) or 0, me[6])
   local noted, drained, ending = me[1], me[2] == '1', me[3] == '1'
   -- Whose heartbeat ran out may have been drained since: its next one tells.
   local known = me[4]
-  reply[4] = not known and 'unknown' or drained and 'drained' or ''
+  reply[4] = not known and 'unknown' or drained and 'drained' or shut and 'avoided' or ''
   if noted and string.sub(noted, 1, #request + 1) == request .. ' ' then
     repeat_answer(noted)
   else
@@ -166,7 +192,7 @@ operation('claim', ALWAYS, function()
     if known and drained and not ending then
       -- It follows what it has; runs of others only where nobody else would.
       if orphaned > 0 and not another_adopts() then reply[3] = ms(adopt(0)) end
-    elseif known and not ending then
+    elseif known and not ending and not shut then
       if orphaned > 0 then reply[3] = ms(adopt(want)) end
       local adopted, room = count, want
       -- The only node of the place fails builds: one now and then tells whether it still does.
@@ -179,6 +205,8 @@ operation('claim', ALWAYS, function()
     end
     -- A worker that may not probe yet keeps the token: its own heartbeat says when it may.
     if not only then wake(free) end
+    -- After that: a token for them would come back to this host. Others see them with their next heartbeat.
+    for _, lane in ipairs(passed) do place(lane) end
   end
   reply[2] = ms(count)
   for _, node in ipairs(avoided) do reply[#reply + 1] = node end

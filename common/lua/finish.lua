@@ -67,7 +67,7 @@ local function succeed(id, b, worker, reason, node)
     lane = stats_of(b.lane)
     end_build(id, b, 'succeeded', log_fields(b, worker, 'reason', reason))
   end
-  if node ~= '' and (b.attempt > 1 or T.avoided > 0) then nodes.clear_up(id, b.lane, node, worker) end
+  if node ~= '' and (b.attempt > 1 or T.avoided > 0) then nodes.clear_up(id, b.lane, node) end
   -- A lane that may start one still may with a permit more; without queued builds it is nowhere.
   if moves or lane.at and lane.at ~= 'lanes' or resolve(b.lane).own then
     built(id, b)
@@ -79,8 +79,8 @@ end
 -- A failure: another attempt where the cause lies outside of the repository.
 local function fail(id, b, worker, class, reason, node)
   local kept = {}
-  if (node ~= '' or ARGV[12] == 'unclear') and ARGV[12] ~= '' and class ~= 'repository' then
-    kept, class, reason = nodes.blame(id, b, node, worker, ARGV[12], ARGV[13], class, reason)
+  if (node ~= '' or ARGV[12] == 'unclear') and class ~= 'repository' then
+    kept, class, reason = nodes.blame(id, b, node, ARGV[12], ARGV[13], class, reason)
   end
   b.class = class
   if class == 'infrastructure' then b.failures = b.failures + 1 end

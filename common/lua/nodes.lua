@@ -1,46 +1,132 @@
--- Purpose: which nodes builds had better not go to, and why.
+-- Purpose: which nodes builds had better not go to, and why. A node is known by its cluster and its name: clusters
+--   that share a Redis have nodes of equal names. The hosts of process workers are the nodes of one cluster.
 --   Builds on ends.lua.
 
 local NODE_LANES = 3            -- so many lanes must fail on a node: one repository alone proves nothing
 local NODE_WINDOW_MS = 600000   -- within this time
 local NODE_AVOID_MS = 1800000   -- then it is avoided for so long
 local NODE_KEEP_MS = 3600000    -- failures are kept: a suspect is cleared up only when its retry ends
-local NODE_READ = 200           -- most nodes, or failures of one, read by a call
+local NODE_READ = 200           -- most nodes, workers, or failures of one, read by a call
 local PROBE_MS = 60000          -- a cluster's only node gets one build in this time
+local ELSEWHERE_MS = 60000      -- so long a build that failed on a host is kept for other hosts
+local HOSTS = 'process'         -- the cluster of process workers' hosts
 
 local nodes = {}
 
 -- The cluster of a place: its namespaces share its nodes.
-local function cluster_of(where) return string.match(where or '', '^(.*)/') or where or '' end
+function nodes.cluster_of(where)
+  if is_process(where) then return HOSTS end
+  return string.match(where or '', '^(.*)/') or where or ''
+end
 
--- How many nodes the worker's cluster has; 0 where it does not know.
-function nodes.known(worker) return tonumber(call('HGET', base .. 'worker:' .. worker, 'nodes')) or 0 end
+-- The cluster and the name of a node as `nodes` has it. An earlier release had the name alone.
+function nodes.parts(entry)
+  local cluster, name = string.match(entry, '^(.+)/([^/]+)$')
+  if cluster then return cluster, name end
+  return call('HGET', base .. 'node:' .. entry, 'cluster') or '', entry
+end
+
+-- What `nodes` has a node as.
+local function entry_of(cluster, node)
+  local of_earlier = T.avoided > 0 and call('ZSCORE', K.nodes, node)
+  if of_earlier and call('HGET', base .. 'node:' .. node, 'cluster') == cluster then return node end
+  return cluster .. '/' .. node
+end
+
+local function is_avoided(cluster, node)
+  return T.avoided > 0 and (tonumber(call('ZSCORE', K.nodes, entry_of(cluster, node))) or 0) > now
+end
+
+-- Hosts whose process workers claim builds, and how many they are.
+local function live_hosts()
+  local hosts, count = {}, 0
+  for _, id in ipairs(call('ZRANGE', K.workers, 0, NODE_READ - 1)) do
+    local v = call('HMGET', base .. 'worker:' .. id, 'host', 'place', 'drain', 'draining', 'paused')
+    local claims = v[1] and is_process(v[2]) and v[3] ~= '1' and v[4] ~= '1' and (v[5] or '') == ''
+    if claims and not hosts[v[1]] then hosts[v[1]], count = true, count + 1 end
+  end
+  return hosts, count
+end
+
+-- How many nodes a cluster has, as far as its workers know; 0 where they do not.
+local function known_at(cluster)
+  if cluster == HOSTS then return select(2, live_hosts()) end
+  local most = 0
+  for _, id in ipairs(call('ZRANGE', K.workers, 0, NODE_READ - 1)) do
+    local v = call('HMGET', base .. 'worker:' .. id, 'place', 'nodes')
+    if nodes.cluster_of(v[1]) == cluster then most = max(most, tonumber(v[2]) or 0) end
+  end
+  return most
+end
 
 -- How many of them may be avoided at once: a third, one where that is less than one. The only one is
 -- probed instead; of those that are not known none is avoided.
 local function avoidable(known) return known > 0 and max(1, floor(known / 3)) or 0 end
 
--- The nodes of a place's cluster that are avoided, those first that will be longest.
-function nodes.avoided_at(where)
-  local found, cluster = {}, cluster_of(where)
-  if T.avoided == 0 then return found end
-  for _, node in ipairs(call('ZREVRANGEBYSCORE', K.nodes, '+inf', '(' .. NOW, 'LIMIT', 0, NODE_READ)) do
-    if call('HGET', base .. 'node:' .. node, 'cluster') == cluster then found[#found + 1] = node end
+-- The nodes of a cluster that are avoided, those first that will be longest: what `nodes` has them as, by order
+-- and by name.
+local function avoided_in(cluster)
+  local found, names = {}, {}
+  if T.avoided == 0 then return found, names end
+  for _, entry in ipairs(call('ZREVRANGEBYSCORE', K.nodes, '+inf', '(' .. NOW, 'LIMIT', 0, NODE_READ)) do
+    local of, name = nodes.parts(entry)
+    if of == cluster then found[#found + 1], names[#names + 1] = entry, name end
   end
-  return found
+  return found, names
 end
 
--- What a worker goes by whose place has so many nodes: those to avoid; or the only one, which is to
--- be probed, and when that may be done next.
+-- What a worker goes by whose place has so many nodes: the names of those to avoid; or the only one as `nodes` has
+-- it, which is to be probed, and when that may be done next.
 function nodes.to_avoid(where, known)
-  local found = nodes.avoided_at(where)
+  local cluster = nodes.cluster_of(where)
+  local found, names = avoided_in(cluster)
+  if cluster == HOSTS and found[1] then
+    local hosts
+    hosts, known = live_hosts()
+    for i = #found, 1, -1 do
+      if not hosts[names[i]] then
+        table.remove(found, i)
+        table.remove(names, i)
+      end
+    end
+  end
   if known == 1 and found[1] then
     local probed = tonumber(call('HGET', base .. 'node:' .. found[1], 'probed')) or 0
     return {}, found[1], probed + PROBE_MS
   end
   -- Nodes may have left the cluster since.
-  while known > 0 and #found > avoidable(known) do found[#found] = nil end
-  return found
+  while known > 0 and #names > avoidable(known) do names[#names] = nil end
+  return names
+end
+
+-- The same for a worker on a host: whether the host is avoided comes first. Names of hosts are of no use to it.
+-- Whoever asks for many workers hands in a table, in which each cluster is looked up once.
+function nodes.for_worker(where, known, host, looked_up)
+  if T.avoided == 0 then return false, {}, nil, 0 end
+  local cluster = nodes.cluster_of(where) .. ' ' .. ms(known)
+  local found = looked_up and looked_up[cluster] or { nodes.to_avoid(where, known) }
+  if looked_up then looked_up[cluster] = found end
+  local names, only, probe_at = unpack(found, 1, 3)
+  if not is_process(where) then return false, names, only, probe_at end
+  for _, name in ipairs(names) do
+    if name == host then return true, {}, nil, 0 end
+  end
+  return false, {}, only, probe_at
+end
+
+-- Whether a build that failed on these nodes, as text, had better not run on that host now: another one claims builds.
+function nodes.is_for_others(failed_on, host)
+  local failed = {}
+  for _, entry in ipairs(cjson.decode(failed_on)) do failed[entry] = true end
+  if not failed[HOSTS .. '/' .. host] then return false end
+  for _, id in ipairs(call('ZRANGE', K.workers, 0, NODE_READ - 1)) do
+    local v = call('HMGET', base .. 'worker:' .. id, 'host', 'place', 'drain', 'draining', 'paused')
+    if v[1] and v[3] ~= '1' and v[4] ~= '1' and (v[5] or '') == '' then
+      local fails = is_process(v[2]) and (failed[HOSTS .. '/' .. v[1]] or is_avoided(HOSTS, v[1]))
+      if not fails then return true end
+    end
+  end
+  return false
 end
 
 local function count_avoided(by)
@@ -49,10 +135,10 @@ local function count_avoided(by)
 end
 
 -- Takes a node back among those that builds go to.
-function nodes.take_back(node)
-  if call('ZREM', K.nodes, node) == 1 then count_avoided(-1) end
-  call('ZREM', K.timers, 'node:' .. node)
-  call('DEL', base .. 'node:' .. node)
+function nodes.take_back(entry)
+  if call('ZREM', K.nodes, entry) == 1 then count_avoided(-1) end
+  call('ZREM', K.timers, 'node:' .. entry)
+  call('DEL', base .. 'node:' .. entry)
 end
 
 -- Whether enough lanes failed close to each other; `scores` are lane, when, lane, when… in order.
@@ -64,23 +150,25 @@ local function crowded(scores)
   return false
 end
 
--- Counts a failure of a lane, at that time, against a node of a place with so many nodes.
-function nodes.count_failure(node, where, known, lane, at, reason)
-  local failures = base .. 'node-failures:' .. node
+-- Counts a failure of a lane, at that time, against a node.
+local function count_failure(cluster, node, lane, at, reason)
+  local entry = entry_of(cluster, node)
+  local failures = base .. 'node-failures:' .. entry
   call('ZREMRANGEBYSCORE', failures, '-inf', ms(now - NODE_KEEP_MS))
   call('ZADD', failures, 'GT', ms(at), lane)
   call('EXPIRE', failures, NODE_KEEP_MS / 1000)
-  local already = (tonumber(call('ZSCORE', K.nodes, node)) or 0) > now
+  local already = (tonumber(call('ZSCORE', K.nodes, entry)) or 0) > now
   local near = call('ZRANGEBYSCORE', failures, ms(at - NODE_WINDOW_MS), ms(at + NODE_WINDOW_MS),
     'WITHSCORES', 'LIMIT', 0, NODE_READ)
-  if not already and not (crowded(near) and #nodes.avoided_at(where) < avoidable(known)) then return end
-  local key, over = base .. 'node:' .. node, ms(now + NODE_AVOID_MS)
-  if call('ZADD', K.nodes, over, node) == 1 then count_avoided(1) end
-  call('ZADD', K.timers, over, 'node:' .. node)
-  call('HSET', key, 'cluster', cluster_of(where), 'reason', reason, 'lanes', ms(#near / 2))
+  if not already and not (crowded(near) and #avoided_in(cluster) < avoidable(known_at(cluster))) then return end
+  local key, over = base .. 'node:' .. entry, ms(now + NODE_AVOID_MS)
+  if call('ZADD', K.nodes, over, entry) == 1 then count_avoided(1) end
+  call('ZADD', K.timers, over, 'node:' .. entry)
+  -- Not as `cluster`: an earlier release would take the whole entry for a node's name.
+  call('HSET', key, 'of', cluster, 'reason', reason, 'lanes', ms(#near / 2))
   if not already then
     call('HSET', key, 'since', NOW)
-    audit('fairlane', 'node avoided', node, reason)
+    audit('fairlane', 'node avoided', entry, reason)
   end
 end
 
@@ -91,45 +179,65 @@ local function suspects(id)
 end
 
 -- A build has succeeded on a node: what it failed of elsewhere was the fault of the nodes there.
-function nodes.clear_up(id, lane, node, worker)
-  local known, list, where = nodes.known(worker), suspects(id)
+function nodes.clear_up(id, lane, node)
+  local list, where = suspects(id)
+  local cluster = nodes.cluster_of(where)
   for _, one in pairs(list) do
-    local elsewhere = one.node ~= '' and one.node ~= node
-    if elsewhere then nodes.count_failure(one.node, where, known, lane, one.at, one.reason) end
+    local of = one.of or cluster
+    local elsewhere = one.node ~= '' and (one.node ~= node or of ~= cluster)
+    if elsewhere then count_failure(of, one.node, lane, one.at, one.reason) end
   end
-  if known == 1 and nodes.avoided_at(where)[1] == node then
-    nodes.take_back(node)
-    audit('fairlane', 'node taken back', node, 'a build succeeded on it')
+  if T.avoided == 0 then return end
+  local entry = entry_of(cluster, node)
+  if call('ZSCORE', K.nodes, entry) and known_at(cluster) == 1 then
+    nodes.take_back(entry)
+    audit('fairlane', 'node taken back', entry, 'a build succeeded on it')
   end
 end
 
--- Whom a failure on a node is put down to: what is to be kept with the build when it is tried again,
--- the class and the reason.
-function nodes.blame(id, b, node, worker, how, cause, class, reason)
-  local kept, known = {}, nodes.known(worker)
-  local function is_bad(name) return T.avoided > 0 and call('ZSCORE', K.nodes, name) end
+-- Notes with a build that it failed on a node: what is to be kept with it when it is tried again.
+local function note_failure(b, cluster, entry, kept)
+  local failed, others, of_cluster = b.failed_on and cjson.decode(b.failed_on) or {}, {}, {}
+  for _, one in ipairs(failed) do
+    local list = nodes.parts(one) == cluster and of_cluster or others
+    if one ~= entry then list[#list + 1] = one end
+  end
+  of_cluster[#of_cluster + 1] = entry
+  -- One node must be left to go to.
+  local known = known_at(cluster)
+  while known > 0 and #of_cluster >= known do table.remove(of_cluster, 1) end
+  for _, one in ipairs(of_cluster) do others[#others + 1] = one end
+  kept[#kept + 1], kept[#kept + 2] = 'failed_on', #others > 0 and cjson.encode(others) or ''
+  -- A pod's node is chosen when it starts, a process's by who claims it.
+  if cluster == HOSTS then kept[#kept + 1], kept[#kept + 2] = 'elsewhere', ms(now + ELSEWHERE_MS) end
+end
+
+-- Whom a failure on a node is put down to (`how`: certain, suspect, unclear or empty): what is to be kept with the build
+-- when it is tried again, the class and the reason.
+function nodes.blame(id, b, node, how, cause, class, reason)
+  local kept, cluster = {}, nodes.cluster_of(b.place)
+  if how == '' and cluster ~= HOSTS then return kept, class, reason end
   if how == 'certain' then
-    nodes.count_failure(node, b.place, known, b.lane, now, reason)
-  else
+    count_failure(cluster, node, b.lane, now, reason)
+  elseif how ~= '' then
     local list = suspects(id)
     local first = list[cause]
     if not first then
-      list[cause] = { node = node, at = now, reason = reason }
+      list[cause] = { node = node, of = cluster, at = now, reason = reason }
       kept = { 'suspects', cjson.encode(list) }
       if how == 'unclear' then reason = reason .. '; the build is tried once more' end
     elseif how == 'unclear' then
       return kept, 'repository', reason .. '; it was the same twice: put down to the repository'
-    elseif first.node ~= node and not is_bad(node) and not is_bad(first.node) then
-      -- Two nodes, one cause: it is what they have in common.
-      return kept, 'repository', reason .. ' (as before on node ' .. first.node .. ': put down to the repository)'
+    else
+      local of = first.of or cluster
+      local elsewhere = first.node ~= node or of ~= cluster
+      if elsewhere and not is_avoided(cluster, node) and not is_avoided(of, first.node) then
+        -- Two nodes, one cause: it is what they have in common.
+        local what = of == HOSTS and 'host ' or 'node '
+        return kept, 'repository', reason .. ' (as before on ' .. what .. first.node .. ': put down to the repository)'
+      end
     end
   end
-  if node == '' then return kept, class, reason end
-  local avoid, fresh = b.avoid and cjson.decode(b.avoid) or {}, true
-  for _, name in ipairs(avoid) do fresh = fresh and name ~= node end
-  if fresh then avoid[#avoid + 1] = node end
-  -- One node must be left to go to.
-  while known > 0 and #avoid >= known do table.remove(avoid, 1) end
-  kept[#kept + 1], kept[#kept + 2] = 'avoid', #avoid > 0 and cjson.encode(avoid) or ''
+  if node ~= '' then note_failure(b, cluster, cluster .. '/' .. node, kept) end
   return kept, class, reason
 end

@@ -3,7 +3,7 @@
 -- ARGV[2] worker, ARGV[3] host, ARGV[4] version, ARGV[5] place, ARGV[6] slots, ARGV[7] running,
 --   ARGV[8] ending 0/1, ARGV[9] lease ms, ARGV[10] why it is paused or empty, ARGV[11] nodes that it
 --   knows of, then (id, epoch)…
--- Returns: {'renewed', born, drained 0/1, startable 0/1, orphans of its place, ('kept'|'cancel'|'stale'|'unknown')…,
+-- Returns: {'renewed', born, 'drained' or 'avoided' (its host is) or empty, startable 0/1, orphans of its place, ('kept'|'cancel'|'stale'|'unknown')…,
 --   then the nodes to avoid…}
 -- Invariants: I3, I4
 operation('renew', ALWAYS, function()
@@ -41,9 +41,10 @@ operation('renew', ALWAYS, function()
   -- An operator drained it; an earlier release notes that with the worker alone.
   local drained = known[2] == '1' or call('HEXISTS', K.drained, ARGV[3]) == 1
   local ending = ARGV[8] == '1'
+  local shut, avoided, only, probe_at = nodes.for_worker(where, tonumber(ARGV[11]) or 0, ARGV[3])
   local counted = ending and 0 or tonumber(ARGV[6])
-  -- One that is drained or paused has no free slots; what it runs goes on.
-  if drained or paused ~= '' then counted = min(counted, tonumber(ARGV[7])) end
+  -- One that is drained, paused or avoided has no free slots; what it runs goes on.
+  if drained or shut or paused ~= '' then counted = min(counted, tonumber(ARGV[7])) end
   local change = counted - (tonumber(known[1]) or 0)
   call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', where, 'slots', ARGV[6], 'running', ARGV[7],
     'draining', ARGV[8], 'drain', drained and '1' or '0', 'counted', ms(counted), 'paused', paused, 'nodes', ARGV[11])
@@ -58,12 +59,10 @@ operation('renew', ALWAYS, function()
 
   local orphaned = call('ZCARD', K.orphans)
   local mine = orphaned > 0 and call('ZCOUNT', base .. 'orphans:' .. where, '-inf', NOW) or 0
-  local startable = not ending and not drained and paused == '' and next_head(free_slots(orphaned)) ~= nil
-  if T.avoided > 0 then
-    local avoided, only, probe_at = nodes.to_avoid(where, tonumber(ARGV[11]))
-    if only and probe_at > now then startable = false end
-    for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
-  end
-  return { 'renewed', call('GET', K.born) or '', drained and '1' or '0', startable and '1' or '0',
+  local startable = not ending and not drained and not shut and paused == '' and next_head(free_slots(orphaned)) ~= nil
+  if only and probe_at > now then startable = false end
+  for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
+  local standing = drained and 'drained' or shut and 'avoided' or ''
+  return { 'renewed', call('GET', K.born) or '', standing, startable and '1' or '0',
     ms(mine), unpack(verdicts) }
 end)

@@ -3,9 +3,9 @@
 -- ARGV: none
 -- Returns: {'snapshot', now, queued, leased, orphaned, workers, dispatchers, slots, people, background,
 --   background max, mean ms or '', lanes ready, burst, full, held, oldest asked or '', ended, workers that
---   take builds, paused, why the first of them is or '', the only node of a place that is probed or '',
---   when it may be probed next or '', until when runs are registered anew or '', how much was set aside,
---   how often something was mended}
+--   take builds, paused, why the first of them is or '', the only node of a place that is probed, as cluster/node,
+--   or '', when it may be probed next or '', nodes that are avoided, until when runs are registered anew or '', how much
+--   was set aside, how often something was mended}
 operation('snapshot', READS, function()
   local OLDEST_READ, WORKERS_READ = 200, 200
   local reply = { 'snapshot', NOW }
@@ -40,19 +40,14 @@ operation('snapshot', READS, function()
   if taking > 0 and (free_slots() <= 0 or T.avoided > 0) then
     taking = 0
     for _, worker in ipairs(call('ZRANGE', K.workers, 0, WORKERS_READ - 1)) do
-      local v = call('HMGET', base .. 'worker:' .. worker, 'draining', 'drain', 'paused', 'place', 'nodes')
+      local v = call('HMGET', base .. 'worker:' .. worker, 'draining', 'drain', 'paused', 'place', 'nodes', 'host')
       if v[1] == '1' or v[2] == '1' then
         -- It ends, or an operator drained it.
       elseif v[3] and v[3] ~= '' then
         paused, why = paused + 1, why == '' and v[3] or why
       else
-        local known = tonumber(v[5]) or 0
-        local name = (v[4] or '') .. ' ' .. known
-        if not probes[name] then
-          local _, node, at = nodes.to_avoid(v[4], known)
-          probes[name] = { node, at }
-        end
-        if probes[name][1] then only, probe_at = unpack(probes[name], 1, 2) else taking = taking + 1 end
+        local shut, _, node, at = nodes.for_worker(v[4], tonumber(v[5]) or 0, v[6], probes)
+        if node then only, probe_at = node, at elseif not shut then taking = taking + 1 end
       end
     end
   end
@@ -61,6 +56,7 @@ operation('snapshot', READS, function()
   put(why)
   put(only or '')
   put(probe_at and ms(probe_at) or '')
+  put(ms(T.avoided))
   put(T.refill_until > now and ms(T.refill_until) or '')
   put(ms(call('HLEN', K.aside)))
   put(call('HGET', K.totals, 'repairs') or '0')

@@ -192,8 +192,11 @@ pub struct Build {
     /// Its attempts that failed, for causes outside the repository: those that count. (A run that was lost with
     /// its worker counts none, though the next run has a later number.) Not handed over by a claim.
     pub failed_attempts: u32,
-    /// Nodes on which it has failed for causes outside the repository.
+    /// Names of nodes on which it has failed for causes outside the repository: after a claim those of the
+    /// cluster that it was claimed for, else those that an earlier release noted without their cluster.
     pub avoid: Vec<String>,
+    /// All of them, as `<cluster>/<node>`.
+    pub failed_on: Vec<String>,
     /// Whether it was asked for even though the image may be there.
     pub forced: bool,
     /// The build that took over its run after Redis was emptied.
@@ -205,11 +208,13 @@ pub const ALREADY_THERE: &str = "already in the registry";
 
 /// The fields of a build that a claim hands over to its worker, beside those that the claim has just
 /// written.
-pub(crate) const HANDED: [&str; 24] = [
+pub(crate) const HANDED: [&str; 26] = [
     "state",
     "epoch",
     "seq",
     "priority",
+    "failed_on",
+    "elsewhere",
     "repo",
     "ref",
     "image",
@@ -281,15 +286,48 @@ impl Build {
                 .unwrap_or(0)
                 .saturating_add(maybe(id, "stuck", take("stuck"))?.unwrap_or(0)),
             avoid: json(id, "avoid", take("avoid"))?,
+            failed_on: json(id, "failed_on", take("failed_on"))?,
             forced: take("forced").is_some(),
             moved: maybe(id, "moved", take("moved"))?,
         })
+    }
+
+    /// Notes the nodes of a cluster on which it has failed among those that it avoids.
+    pub(crate) fn avoid_in(&mut self, place: &str) {
+        let cluster = cluster_of(place);
+        for (of, node) in self.failed_on.iter().filter_map(|entry| entry.rsplit_once('/')) {
+            if of == cluster && !self.avoid.iter().any(|known| known == node) {
+                self.avoid.push(node.to_owned());
+            }
+        }
+    }
+
+    /// The nodes on which it has failed, for people: with their cluster where there are several.
+    pub fn avoided_names(&self) -> Vec<String> {
+        let parts = || self.failed_on.iter().filter_map(|entry| entry.rsplit_once('/'));
+        let first = parts().next().map(|(cluster, _)| cluster);
+        let unambiguous = parts().all(|(cluster, _)| Some(cluster) == first);
+        let mut names: Vec<String> = if unambiguous {
+            parts().map(|(_, node)| node.to_owned()).collect()
+        } else {
+            self.failed_on.clone()
+        };
+        names.extend(self.avoid.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+        names
     }
 
     /// How many people to speak of: at least one stands behind a queued build.
     pub fn people_shown(&self) -> u64 {
         if self.state.is_ended() { self.people } else { self.people.max(1) }
     }
+}
+
+/// The cluster whose nodes runs of a place are on.
+fn cluster_of(place: &str) -> &str {
+    if place.starts_with("process:") {
+        return crate::queue::HOSTS;
+    }
+    place.rsplit_once('/').map_or(place, |(cluster, _)| cluster)
 }
 
 fn corrupt(id: BuildId, field: &str, why: impl fmt::Display) -> Error {

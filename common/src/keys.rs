@@ -78,7 +78,7 @@ impl Keys {
         totals = "totals";
         /// hash: lane or pattern → JSON rule.
         rules = "rules";
-        /// zset: nodes that are avoided, score = until when.
+        /// zset: nodes that are avoided, as `<cluster>/<node>`, score = until when. An earlier release had the names alone.
         nodes = "nodes";
         /// zset: ended builds by time.
         ended = "ended";
@@ -138,13 +138,13 @@ impl Keys {
     }
 
     /// hash: why an avoided node is, of which cluster it is, and when it was last probed.
-    pub fn node(&self, node: &NodeName) -> String {
-        self.tagged(&format!("node:{node}"))
+    pub fn node(&self, cluster: &str, node: &NodeName) -> String {
+        self.tagged(&format!("node:{cluster}/{node}"))
     }
 
     /// zset: lanes whose builds failed on a node, score = when.
-    pub fn node_failures(&self, node: &NodeName) -> String {
-        self.tagged(&format!("node-failures:{node}"))
+    pub fn node_failures(&self, cluster: &str, node: &NodeName) -> String {
+        self.tagged(&format!("node-failures:{cluster}/{node}"))
     }
 
     /// set: builds that are watched through a dispatcher.

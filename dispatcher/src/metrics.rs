@@ -122,6 +122,11 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
             "Workers that take no builds for the time being, such as for a full cluster",
             of.paused,
         ),
+        (
+            "nodes_avoided",
+            "Nodes and hosts of process workers on which builds fail and which are avoided",
+            of.avoided,
+        ),
         ("slots", "Slots of live workers; of drained and paused ones as many as they run", of.slots),
         ("people", "People who wait, over all dispatchers", of.people),
         ("background_builds", "Background builds that hold a slot", of.background),

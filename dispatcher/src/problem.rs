@@ -38,6 +38,7 @@ kinds! {
     UNKNOWN_RULE = "unknown-rule", NOT_FOUND, "No such rule";
     UNKNOWN_WORKER = "unknown-worker", NOT_FOUND, "No such worker";
     UNKNOWN_NODE = "unknown-node", NOT_FOUND, "No such node is avoided";
+    AMBIGUOUS_NODE = "ambiguous-node", CONFLICT, "Nodes of several clusters have this name";
     UNKNOWN_SUBSCRIBER = "unknown-subscriber", NOT_FOUND, "No such subscriber";
     UNKNOWN_PATH = "unknown-path", NOT_FOUND, "Nothing is here";
     WRONG_METHOD = "wrong-method", METHOD_NOT_ALLOWED, "The method is not allowed here";

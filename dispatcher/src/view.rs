@@ -4,8 +4,8 @@ use fairlane_common::build::Build;
 use fairlane_common::queue::{Act, Aside, Change, PolicyInForce, Unreadable, Why, inspect};
 
 use crate::api::{
-    ActView, AsideView, BuildView, ChangeView, DrainedView, LaneView, NodeView, PolicyView, ScaleView, SharedLimit,
-    StopView, Totals, UnreadableView, WorkerView,
+    ActView, AsideView, BuildView, ChangeView, DrainedView, HostAvoided, LaneView, NodeView, PolicyView, ScaleView,
+    SharedLimit, StopView, Totals, UnreadableView, WorkerView,
 };
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
@@ -44,7 +44,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         class: build.class,
         reason: build.reason.clone(),
         cancelling: build.cancelling,
-        avoid_nodes: build.avoid.clone(),
+        avoid_nodes: build.avoided_names(),
         moved: build.moved,
         name: private.then(|| build.spec.name.clone()),
         labels: private.then(|| build.spec.labels.clone()),
@@ -131,6 +131,7 @@ pub(crate) fn worker(of: inspect::WorkerView) -> WorkerView {
         draining: of.draining || of.drained.is_some(),
         drained: of.drained.map(|drained| DrainedView { since_ms: drained.at, by: drained.by }),
         paused: of.paused,
+        avoided: of.avoided.map(|(until_ms, reason)| HostAvoided { until_ms, reason }),
         nodes: Some(of.nodes).filter(|nodes| *nodes > 0),
         seen_ms: of.seen,
     }

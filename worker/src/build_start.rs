@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::log::{LogEntry, LogWriter};
-use fairlane_common::queue::Outcome;
+use fairlane_common::queue::{Blame, Outcome};
 use fairlane_common::{Build, FailureClass, NodeName};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::build_end::EndedBuild;
 use crate::build_task::RunningBuild;
 use crate::executor::{Run, RunSpec};
-use crate::judge::{Verdict, failed};
+use crate::judge::{Verdict, failed, failed_with};
 use crate::log_pump::LogPump;
 use crate::registry::{Lease, Wanted};
 use crate::runner::Worker;
@@ -47,8 +47,10 @@ impl ClaimedBuild {
                 Ok(RunningBuild::new(worker, lease, build, run, ran, log))
             }
             Err(verdict) => {
-                let Self { worker, lease, .. } = self;
-                Err(EndedBuild { worker, lease, verdict, node: None, log: None, tail: None, reporter: None })
+                let Self { worker, lease, build, .. } = self;
+                let verdict = worker.executor.examine(&build.lane, false, verdict).await;
+                let node = worker.executor.host().map(str::to_owned);
+                Err(EndedBuild { worker, lease, verdict, node, log: None, tail: None, reporter: None })
             }
         }
     }
@@ -92,7 +94,9 @@ impl ClaimedBuild {
             if deadline.has_passed() {
                 return Verdict::Lost("its lease was over before its run had started".to_owned());
             }
-            failed(FailureClass::Infrastructure, format!("the run cannot be started: {error:#}"))
+            // Where runs are processes it is their host that cannot start them.
+            let blame = if self.worker.executor.host().is_some() { Blame::Certain } else { Blame::Nobody };
+            failed_with(FailureClass::Infrastructure, format!("the run cannot be started: {error:#}"), blame)
         })
     }
 

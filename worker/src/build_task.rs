@@ -145,7 +145,9 @@ impl RunningBuild {
             }
             step = self.step().await;
         };
-        let Self { worker, lease, log, facts, reporter, .. } = self;
+        let Self { worker, lease, build, log, facts, reporter, .. } = self;
+        let verdict = worker.executor.examine(&build.lane, true, verdict).await;
+        let node = node.or_else(|| worker.executor.host().map(str::to_owned));
         let tail = facts.tail();
         let (log, reporter) = (Some(log), Some(reporter));
         Followed::Ended(Box::new(EndedBuild { worker, lease, verdict, node, log, tail, reporter }))

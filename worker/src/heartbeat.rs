@@ -153,6 +153,9 @@ fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) 
     }
     worker.note_life(&reply.born);
     worker.note_drained(reply.drained);
+    if !reply.drained {
+        worker.note_avoided(reply.host_avoided);
+    }
     if reply.orphans > 0 {
         worker.look_for_orphans();
     }

@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) draining: CancellationToken,
     /// An operator has drained it: no claims until that is undone.
     drained: AtomicBool,
+    /// Builds fail on its host: no claims for a while.
+    avoided: AtomicBool,
     orphans: AtomicBool,
     born: Mutex<String>,
 }
@@ -94,9 +96,25 @@ impl Worker {
         self.wake.notify_one();
     }
 
+    /// Notes whether the queue gives this host no builds because they fail here.
+    pub(crate) fn note_avoided(&self, avoided: bool) {
+        if self.avoided.swap(avoided, Ordering::Relaxed) == avoided {
+            return;
+        }
+        if avoided {
+            tracing::error!(
+                "builds fail on this host: it gets none for a while (`fairlane nodes` shows why)"
+            );
+        } else {
+            tracing::info!("this host gets builds again");
+        }
+        self.wake.notify_one();
+    }
+
     /// Free slots that builds may be claimed for.
     fn room(&self) -> usize {
-        if self.drained.load(Ordering::Relaxed) { 0 } else { self.registry.free() }
+        let none = self.drained.load(Ordering::Relaxed) || self.avoided.load(Ordering::Relaxed);
+        if none { 0 } else { self.registry.free() }
     }
 
     /// Claims soon, also without a free slot: orphans come first.
@@ -134,6 +152,7 @@ pub async fn run(
         standstill: Arc::default(),
         draining: shutdown.child_token(),
         drained: AtomicBool::new(false),
+        avoided: AtomicBool::new(false),
         orphans: AtomicBool::new(false),
         born: Mutex::default(),
     });
@@ -228,6 +247,8 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                 if claims.drained {
                     // Known before the next heartbeat: else it would take tokens and pass them on without end.
                     worker.note_drained(true);
+                } else if claims.avoided {
+                    worker.note_avoided(true);
                 } else if claims.unknown {
                     worker.beat_now.notify_one();
                     tokio::time::sleep(UNKNOWN_PAUSE).await;

@@ -326,7 +326,7 @@ pub(crate) struct Drain {
     pub(crate) reach: Reach,
 }
 
-/// List nodes on which builds fail and which are avoided, or have one used again
+/// List nodes and hosts on which builds fail and which are avoided, or have one used again
 ///
 /// Examples:
 ///   fairlane nodes
@@ -347,8 +347,11 @@ pub(crate) enum NodesAct {
     ///
     /// Example: fairlane nodes clear node-3
     Clear {
-        /// The node, as `fairlane nodes` names it
+        /// The node or host, as `fairlane nodes` names it
         node: NodeName,
+        /// Its cluster, where nodes of several clusters have this name
+        #[arg(long)]
+        cluster: Option<String>,
         #[command(flatten)]
         reach: Reach,
     },

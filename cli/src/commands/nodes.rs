@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use fairlane_common::id::NodeName;
+use fairlane_common::queue::HOSTS;
 use fairlane_dispatcher::api::{NodeAnswer, NodeList, QueueView};
 use reqwest::Method;
 
@@ -15,7 +16,7 @@ use crate::output::{Align, Output, Table};
 pub(crate) async fn run(args: Nodes, output: Output) -> Result<Exit> {
     match args.act {
         None => list(args.reach, output).await,
-        Some(NodesAct::Clear { node, reach }) => clear(&node, reach, output).await,
+        Some(NodesAct::Clear { node, cluster, reach }) => clear(&node, cluster, reach, output).await,
     }
 }
 
@@ -29,7 +30,7 @@ async fn list(reach: Reach, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     if list.nodes.is_empty() {
-        output.talk("No node is avoided.");
+        output.talk("No node and no host is avoided.");
         return Ok(Exit::Good);
     }
     let now = client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms;
@@ -47,7 +48,7 @@ async fn list(reach: Reach, output: Output) -> Result<Exit> {
             human::ago(node.since_ms, now).into(),
             human::ahead(node.until_ms, now).into(),
             node.lanes.into(),
-            (&node.cluster).into(),
+            (if node.cluster == HOSTS { "process workers" } else { &node.cluster }).into(),
             (&node.reason).into(),
         ]);
     }
@@ -55,13 +56,14 @@ async fn list(reach: Reach, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-async fn clear(node: &NodeName, reach: Reach, output: Output) -> Result<Exit> {
+async fn clear(node: &NodeName, cluster: Option<String>, reach: Reach, output: Output) -> Result<Exit> {
     let client = Client::new(&reach.dispatcher_url, reach.token)?;
-    let answer: NodeAnswer = client.send(Method::DELETE, &format!("v1/nodes/{node}"), &[], None).await?;
+    let query: Vec<(&str, String)> = cluster.into_iter().map(|cluster| ("cluster", cluster)).collect();
+    let answer: NodeAnswer = client.send(Method::DELETE, &format!("v1/nodes/{node}"), &query, None).await?;
     if output.is_json() {
         output.json(&answer);
     } else {
-        output.talk(&format!("Builds go to node {} again; its failures are forgotten.", answer.node));
+        output.talk(&format!("Builds go to {} again; its failures are forgotten.", answer.node));
     }
     Ok(Exit::Good)
 }

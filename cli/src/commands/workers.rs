@@ -61,13 +61,16 @@ fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
     if worker.draining && worker.drained.is_none() {
         return ("shutting down".to_owned(), Some(Tone::Warning));
     }
-    match (&worker.drained, &worker.paused) {
-        (Some(drained), _) => {
-            (format!("drained by {}, {}", drained.by, human::ago(drained.since_ms, now)), Some(Tone::Warning))
-        }
-        (None, Some(why)) => (format!("paused: {why}"), Some(Tone::Warning)),
-        (None, None) => ("taking builds".to_owned(), None),
-    }
+    let words = if let Some(drained) = &worker.drained {
+        format!("drained by {}, {}", drained.by, human::ago(drained.since_ms, now))
+    } else if let Some(why) = &worker.paused {
+        format!("paused: {why}")
+    } else if let Some(avoided) = &worker.avoided {
+        format!("builds fail here; used again {}: {}", human::ahead(avoided.until_ms, now), avoided.reason)
+    } else {
+        return ("taking builds".to_owned(), None);
+    };
+    (words, Some(Tone::Warning))
 }
 
 /// Says which drained names have no worker now: it would be drained when it comes.

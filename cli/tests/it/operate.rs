@@ -111,7 +111,7 @@ async fn the_queue_the_lanes_and_the_workers() {
     up.run(&home, ["drain", worker]).await.expect(0, "no more builds, also after a restart");
     let shown = up.run(&home, ["workers"]).await.expect(0, "").data;
     assert!(shown.contains("drained by "), "{shown}");
-    up.run(&home, ["nodes"]).await.expect(0, "No node is avoided");
+    up.run(&home, ["nodes"]).await.expect(0, "No node and no host is avoided");
     up.run(&home, ["nodes", "clear", "node-1"]).await.expect(2, "no node of that name is avoided");
     up.run(&home, ["nodes", "clear", "no/node"]).await.expect(2, "a node's name has");
     up.run(&home, ["drain", "nobody"]).await.expect(2, "`fairlane workers` lists them");
@@ -156,8 +156,12 @@ async fn the_way_back_from_fairlane_builds_what_is_queued() {
     let up = Up::start_with(&home, &gate.template(), &["--slots", "1"]).await;
     let ids = [up.submit(&home, "one").await, up.submit(&home, "two").await];
     let page = follow_the_page(&up, &home, &way_back()[0]);
+    let watch =
+        fairlane_testkit::Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &ids[0]]));
     gate.open("first").await;
-    assert!(page.is_running(), "builds are left");
+    // The gate is one pipe: the next build must not share it with this one.
+    assert_eq!(watch.wait(LIMIT).await.code(), Some(0));
+    assert!(page.is_running(), "a build is left");
     gate.open("second").await;
     assert!(page.wait(LIMIT).await.success(), "{}", page.stderr());
     for id in &ids {

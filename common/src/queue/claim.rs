@@ -52,6 +52,8 @@ pub struct Claims {
     pub unreadable: Vec<UnreadableClaim>,
     /// An operator has drained the worker: it gets no builds until that is undone.
     pub drained: bool,
+    /// Builds fail on the worker's host: it gets none for a while.
+    pub avoided: bool,
     /// The worker's heartbeat ran out, or it never had one: it gets no builds before the next one.
     pub unknown: bool,
 }
@@ -81,7 +83,8 @@ impl Queue {
             let fields = handed_over(&mut reply, epoch, claim)?;
             let parsed = id.parse::<BuildId>().map_err(crate::Error::from);
             match parsed.and_then(|id| Build::from_fields(id, fields)) {
-                Ok(build) => {
+                Ok(mut build) => {
+                    build.avoid_in(&claim.place);
                     let token = Token { build: build.id, epoch, worker: claim.worker.clone() };
                     builds.push(Claimed { token, build, adopted, avoided: Vec::new() });
                 }
@@ -94,8 +97,14 @@ impl Queue {
         for one in &mut builds {
             one.avoided.clone_from(&avoided);
         }
-        let (drained, unknown) = (standing == "drained", standing == "unknown");
-        Ok(Claims { builds, orphans, unreadable, drained, unknown })
+        Ok(Claims {
+            builds,
+            orphans,
+            unreadable,
+            drained: standing == "drained",
+            avoided: standing == "avoided",
+            unknown: standing == "unknown",
+        })
     }
 }
 

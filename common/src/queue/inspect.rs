@@ -77,6 +77,7 @@ impl Queue {
                 let (node, at): (Option<String>, Option<u64>) = (reply.maybe()?, reply.maybe()?);
                 node.zip(at)
             },
+            avoided: reply.parse()?,
             refill_until: reply.maybe()?,
             aside: reply.parse()?,
             repairs: reply.parse()?,
@@ -181,7 +182,8 @@ impl Queue {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let drained = self.drained().await?;
+        let (drained, mut hosts) = futures::try_join!(self.drained(), self.nodes())?;
+        hosts.retain(|host| host.cluster == super::HOSTS);
         let mut workers = Vec::with_capacity(ids.len());
         for ((id, seen), answer) in ids.into_iter().zip(self.link().bulk(&pipe).await?) {
             let mut fields: BTreeMap<String, String> =
@@ -190,6 +192,10 @@ impl Queue {
             let host = text("host");
             workers.push(WorkerView {
                 drained: drained.get(&host).cloned(),
+                avoided: hosts
+                    .iter()
+                    .find(|of| of.name.as_str() == host)
+                    .map(|of| (of.until, of.reason.clone())),
                 host,
                 version: text("version"),
                 place: text("place"),

@@ -58,6 +58,8 @@ pub struct BeatReply {
     pub renewals: Vec<Renewal>,
     /// Whether an operator has drained the worker: it claims no builds until that is undone.
     pub drained: bool,
+    /// Whether builds fail on the worker's host: it claims none for a while.
+    pub host_avoided: bool,
     /// Whether a build could start now: the net under a lost wake-up.
     pub startable: bool,
     /// Orphans of the worker's place that wait for adoption.
@@ -131,7 +133,7 @@ impl Queue {
             return Err(reply.unknown());
         }
         let born: String = reply.next()?;
-        let drained = reply.next::<String>()? == "1";
+        let standing: String = reply.next()?;
         let startable = reply.next::<String>()? == "1";
         let orphans = reply.parse()?;
         let mut renewals = Vec::with_capacity(held.len());
@@ -146,7 +148,15 @@ impl Queue {
         }
         let avoided = super::claim::node_names(&mut reply)?;
         self.note_life(&born).await?;
-        Ok(BeatReply { renewals, drained, startable, orphans, avoided, born })
+        Ok(BeatReply {
+            renewals,
+            drained: standing == "drained",
+            host_avoided: standing == "avoided",
+            startable,
+            orphans,
+            avoided,
+            born,
+        })
     }
 
     /// Says that the run is alive (`running`), or only what it waits for (`note`).

@@ -29,7 +29,7 @@ pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Claims};
 pub use finish::{Finish, Finished, Outcome};
 pub use lease::{Beat, BeatReply, Held, Release, Renewal};
-pub use nodes::Blame;
+pub use nodes::{Blame, Cleared, HOSTS};
 pub use people::{DispatcherBeat, DispatcherBeatReply};
 pub use policy::{Order, Policy, PolicyInForce};
 pub use reap::Reaped;

@@ -1,4 +1,4 @@
-//! Nodes that builds had better not go to.
+//! Nodes that builds had better not go to; the hosts of process workers are such, too.
 //!
 //! A node on which builds of three lanes fail within ten minutes, for causes that lie with it, is
 //! avoided for half an hour; at most a third of a cluster's nodes at once. Its only node is not
@@ -46,6 +46,20 @@ impl Blame {
     }
 }
 
+/// The cluster that the hosts of process workers are the nodes of.
+pub const HOSTS: &str = "process";
+
+/// What became of an operator's wish to have a node used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cleared {
+    /// It is used again; it is a node of this cluster.
+    Cleared(String),
+    /// No such node is avoided.
+    Unknown,
+    /// Avoided nodes of these clusters are called so.
+    Ambiguous(Vec<String>),
+}
+
 impl Queue {
     /// The nodes that are avoided, those first that will be longest.
     pub async fn nodes(&self) -> Result<Vec<NodeView>> {
@@ -56,12 +70,11 @@ impl Queue {
         let now: u64 = reply.parse()?;
         let mut nodes = Vec::new();
         while let Some(name) = reply.maybe::<NodeName>()? {
-            let until = reply.parse()?;
             nodes.push(NodeView {
                 name,
-                until,
-                since: reply.maybe()?.unwrap_or(now),
                 cluster: reply.next()?,
+                until: reply.parse()?,
+                since: reply.maybe()?.unwrap_or(now),
                 reason: reply.next()?,
                 lanes: reply.maybe()?.unwrap_or(0),
                 probed: reply.maybe()?,
@@ -70,12 +83,15 @@ impl Queue {
         Ok(nodes)
     }
 
-    /// Has a node used again, its failures forgotten. `false`: it was not avoided.
-    pub async fn clear_node(&self, node: &NodeName, by: &str) -> Result<bool> {
-        let reply = self.call(&CLEAR_NODE, Args::new().text(node.as_str()).text(by)).await?;
+    /// Has a node used again, its failures forgotten. Its cluster need not be said where only one has an
+    /// avoided node of that name.
+    pub async fn clear_node(&self, node: &NodeName, cluster: Option<&str>, by: &str) -> Result<Cleared> {
+        let args = Args::new().text(node.as_str()).maybe(cluster).text(by);
+        let mut reply = self.call(&CLEAR_NODE, args).await?;
         match reply.tag.as_str() {
-            "cleared" => Ok(true),
-            "unknown" => Ok(false),
+            "cleared" => Ok(Cleared::Cleared(reply.next()?)),
+            "unknown" => Ok(Cleared::Unknown),
+            "ambiguous" => Ok(Cleared::Ambiguous(reply.rest()?)),
             _ => Err(reply.unknown()),
         }
     }

@@ -51,8 +51,11 @@ pub struct Snapshot {
     pub paused: u64,
     /// Why the first of them does not.
     pub paused_why: Option<String>,
-    /// A node that fails builds and is the only one of its place, and when it may have another one.
+    /// A node that fails builds and is the only one of its place, as `<cluster>/<node>`, and when it may have
+    /// another build.
     pub probing: Option<(String, u64)>,
+    /// Nodes and hosts that are avoided.
+    pub avoided: u64,
     /// Until when nothing is begun because Redis was emptied and runs are registered again.
     pub refill_until: Option<u64>,
     /// Builds and timers that were set aside because they could not be handled ([`crate::Queue::aside`]).
@@ -115,6 +118,8 @@ pub struct WorkerView {
     pub drained: Option<super::rules::Drained>,
     /// Why it takes no builds for the time being.
     pub paused: Option<String>,
+    /// Builds fail on its host: until when that gets none, and why.
+    pub avoided: Option<(u64, String)>,
     /// The nodes that it knows of.
     pub nodes: u64,
     /// Its latest heartbeat, Unix milliseconds.
@@ -130,7 +135,7 @@ pub struct NodeView {
     pub until: u64,
     /// Since when, Unix milliseconds.
     pub since: u64,
-    /// The cluster that it is in, as `k8s:<cluster>`.
+    /// The cluster that it is in, as `k8s:<cluster>`; `process` for the host of process workers.
     pub cluster: String,
     /// What the latest build failed of that was counted against it.
     pub reason: String,

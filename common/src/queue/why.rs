@@ -160,8 +160,10 @@ fn nobody_takes(snapshot: &Snapshot) -> Option<String> {
     if let Some((node, at)) = &snapshot.probing {
         let next = at.saturating_sub(snapshot.now);
         let when = if next == 0 { "now".to_owned() } else { format!("in {}", span(next)) };
+        let (cluster, name) = node.rsplit_once('/').unwrap_or(("", node));
+        let what = if cluster == super::HOSTS { "host" } else { "node" };
         return Some(format!(
-            "builds fail on {node}, the only node: it gets one build a minute to see whether it still fails, \
+            "builds fail on {name}, the only {what}: it gets one build a minute to see whether it still fails, \
              the next one {when}"
         ));
     }

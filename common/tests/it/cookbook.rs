@@ -110,8 +110,8 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
         "What is stuck: orphans that nobody adopts" => &[&orphan],
         "What becomes due next" => &["worker:w1", "dispatcher:disp"],
         "Who watches a build" => &["disp\n31"],
-        "Nodes that are avoided, and until when" => &["n1", "1795"],
-        "Why nodes are avoided" => &["n1 k8s:test 3 it broke"],
+        "Nodes that are avoided, and until when" => &["k8s:test/n1", "1795"],
+        "Why nodes are avoided" => &["k8s:test/n1 3 it broke"],
         "Which lanes failed on a node, and when" => &["github.com/o/bad2", "1795"],
         "Workers that take no builds for the time being, and why" => &["w2 the cluster is full"],
         "Rules" => &["github.com/held/*", "\"limit\":1"],
@@ -150,7 +150,7 @@ async fn every_line_of_the_cookbook_prints_what_it_promises() {
             .env("LANE", lane)
             .env("IMAGE", "r.example.org/o-demo:c1")
             .env("WORKER", "w1")
-            .env("NODE", "n1")
+            .env("NODE", "k8s:test/n1")
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -84,7 +84,7 @@ async fn scripts_write_only_keys_that_are_named() {
 /// What a node leaves behind on which builds fail.
 async fn bad_node_keys(scene: &Scene) -> Vec<String> {
     let (keys, node) = (scene.queue.keys(), "n1".parse().unwrap());
-    let mut named = vec![keys.nodes(), keys.node(&node), keys.node_failures(&node)];
+    let mut named = vec![keys.nodes(), keys.node("k8s:test", &node), keys.node_failures("k8s:test", &node)];
     for key in &named {
         assert_eq!(scene.redis::<u64>(&["EXISTS", key]).await, 1, "{key}");
     }

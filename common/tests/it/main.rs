@@ -5,6 +5,7 @@
 mod connections;
 mod cookbook;
 mod drained;
+mod hosts;
 mod isolation;
 mod keys;
 mod leases;

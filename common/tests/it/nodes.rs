@@ -1,7 +1,7 @@
 //! Nodes on which builds fail.
 
 use fairlane_common::queue::inspect::NodeView;
-use fairlane_common::queue::{Blame, Claimed, Finish, Finished, Outcome};
+use fairlane_common::queue::{Blame, Claimed, Cleared, Finish, Finished, Outcome};
 use fairlane_common::{BuildState, FailureClass, Token};
 
 use crate::scene::{K8S, Scene, ask, beat_of};
@@ -149,8 +149,10 @@ async fn an_operator_clears_a_node() {
         fails(&scene, repo, "n").await;
     }
     let node = "n".parse().unwrap();
-    assert!(scene.queue.clear_node(&node, "ann").await.unwrap());
-    assert!(!scene.queue.clear_node(&node, "ann").await.unwrap(), "it is cleared already");
+    let cleared = Cleared::Cleared("k8s:test".to_owned());
+    assert_eq!(scene.queue.clear_node(&node, None, "ann").await.unwrap(), cleared);
+    let again = scene.queue.clear_node(&node, None, "ann").await.unwrap();
+    assert_eq!(again, Cleared::Unknown, "it is cleared already");
     assert!(names(&scene).await.is_empty());
     scene.check().await;
     // Its failures are forgotten: one more is the first.
@@ -292,7 +294,7 @@ async fn a_second_bad_node_is_not_put_down_to_the_repository() {
     let second = again(&scene, 6).await;
     let finished = finish(&scene, &second.token, &failure("n2", suspect())).await;
     assert!(matches!(finished, Finished::Retried { attempt: 3, .. }), "n1 is known to be bad: {finished:?}");
-    assert_eq!(scene.build(first.build.id).await.avoid, ["n1", "n2"]);
+    assert_eq!(scene.build(first.build.id).await.avoided_names(), ["n1", "n2"]);
 }
 
 #[tokio::test]

@@ -163,7 +163,8 @@ pub struct BuildView {
     /// Whether somebody has asked for its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
-    /// Nodes on which it failed for causes outside the repository.
+    /// Nodes and hosts on which it failed for causes outside the repository; as `<cluster>/<node>` where they
+    /// are of several clusters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid_nodes: Vec<String>,
     /// The build that took over its run after Redis was emptied.

@@ -24,8 +24,8 @@ pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEven
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use policy::{PolicyBody, PolicyView};
 pub use queue::{
-    AsideView, DrainAnswer, DrainBody, DrainedName, DrainedView, LanePage, LaneView, QueueView, RuleAnswer, RuleBody,
-    RuleList, SharedLimit, Stop, StopView, Totals, WorkerList, WorkerView,
+    AsideView, DrainAnswer, DrainBody, DrainedName, DrainedView, HostAvoided, LanePage, LaneView, QueueView,
+    RuleAnswer, RuleBody, RuleList, SharedLimit, Stop, StopView, Totals, WorkerList, WorkerView,
 };
 pub use secrets::SecretsBody;
 

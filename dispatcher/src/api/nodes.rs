@@ -11,7 +11,7 @@ pub struct NodeList {
     pub nodes: Vec<NodeView>,
 }
 
-/// A node on which builds of several repositories failed for causes that lie with it. No build goes
+/// A node, or a host of process workers, on which builds of several repositories failed for causes that lie with it. No build goes
 /// there for a while; where it is the only one it gets one a minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
@@ -26,7 +26,7 @@ pub struct NodeView {
     pub until_ms: u64,
     /// Repositories whose builds failed there within ten minutes.
     pub lanes: u64,
-    /// The cluster that it is in.
+    /// The cluster that it is in; `process` for the host of process workers.
     pub cluster: String,
     /// When it was last given a build to see whether it still fails, where it is the only node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,9 @@ pub struct NodeAnswer {
     /// The node. Builds go there again, and its failures are forgotten.
     #[schema(value_type = String)]
     pub node: NodeName,
+    /// The cluster that it is in.
+    #[serde(default)]
+    pub cluster: String,
 }
 
 /// How many slots the queue could use, for what adds and removes workers.

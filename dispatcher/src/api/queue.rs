@@ -205,6 +205,15 @@ pub struct DrainedName {
     pub by: String,
 }
 
+/// Until when a host is avoided, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostAvoided {
+    /// Until when.
+    pub until_ms: u64,
+    /// What the latest build failed of that was counted against it.
+    pub reason: String,
+}
+
 /// Since when and by whom a worker is drained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainedView {
@@ -238,6 +247,9 @@ pub struct WorkerView {
     /// Why it takes no builds for the time being, such as a cluster that is full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+    /// Builds fail on its host, which gets none for a while, or one a minute where it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avoided: Option<HostAvoided>,
     /// The nodes that it knows its runs can be on; absent where it cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u64>,

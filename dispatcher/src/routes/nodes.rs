@@ -5,15 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use fairlane_common::id::NodeName;
+use fairlane_common::queue::Cleared;
 
 use crate::api::{NodeAnswer, NodeList, Problem};
 use crate::app::App;
 use crate::auth::{Operator, Reader};
 use crate::input::{Params, PathText};
-use crate::problem::{Answer, Refusal, UNKNOWN_NODE};
+use crate::problem::{AMBIGUOUS_NODE, Answer, Refusal, UNKNOWN_NODE};
 use crate::view;
 
-/// The nodes that are avoided, and why. Scope `read`.
+/// The nodes, and hosts of process workers, that are avoided, and why. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/nodes", operation_id = "list_nodes", tag = "workers",
     responses((status = 200, description = "the nodes that are avoided", body = NodeList))
@@ -24,28 +25,43 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(NodeList { nodes: nodes.into_iter().map(view::node).collect() }))
 }
 
-/// Have a node used again, its failures forgotten. Scope `operate`.
+/// Have a node or a host used again, its failures forgotten. Scope `operate`.
 #[utoipa::path(
     delete, path = "/v1/nodes/{node}", operation_id = "clear_node", tag = "workers",
-    params(("node" = String, Path, description = "the node's name")),
+    params(
+        ("node" = String, Path, description = "the node's name"),
+        ("cluster" = Option<String>, Query, description = "the cluster that it is in, where nodes of several are called so"),
+    ),
     responses(
         (status = 200, description = "builds go there again", body = NodeAnswer),
         (status = 404, description = "no such node is avoided", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "avoided nodes of several clusters are called so", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn clear(
     State(app): State<Arc<App>>,
     Operator(caller): Operator,
     PathText(name): PathText,
+    params: Params,
 ) -> Answer<Json<NodeAnswer>> {
     let unknown = || {
         let detail = "node: no node of that name is avoided; GET /v1/nodes lists those that are";
         Refusal::new(UNKNOWN_NODE, detail).field("node")
     };
+    let params = params.only(&["cluster"])?;
     let node: NodeName = name.parse().map_err(|_| unknown())?;
-    if !app.ask(app.queue.clear_node(&node, &caller.name)).await? {
-        return Err(unknown());
+    match app.ask(app.queue.clear_node(&node, params.text("cluster"), &caller.name)).await? {
+        Cleared::Cleared(cluster) => {
+            tracing::info!(%node, cluster, by = caller.name, "node cleared");
+            Ok(Json(NodeAnswer { node, cluster }))
+        }
+        Cleared::Unknown => Err(unknown()),
+        Cleared::Ambiguous(clusters) => {
+            let detail = format!(
+                "cluster: avoided nodes of these clusters are called {node}: {}; say which with ?cluster=",
+                clusters.join(", ")
+            );
+            Err(Refusal::new(AMBIGUOUS_NODE, detail).field("cluster"))
+        }
     }
-    tracing::info!(%node, by = caller.name, "node {node} cleared");
-    Ok(Json(NodeAnswer { node }))
 }

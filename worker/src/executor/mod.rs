@@ -1,5 +1,6 @@
 //! Where runs live: as processes of this host, or as pods.
 
+mod host;
 mod kubernetes;
 mod process;
 
@@ -11,10 +12,11 @@ use anyhow::Result;
 use async_trait::async_trait;
 use fairlane_common::log::{LogEntry, LogLine};
 use fairlane_common::queue::Blame;
-use fairlane_common::{Build, BuildSpec, FailureClass, NodeName, Queue, Token, WorkerId, limits};
+use fairlane_common::{Build, BuildSpec, FailureClass, Lane, NodeName, Queue, Token, WorkerId, limits};
 
 pub use self::process::SupervisorCommand;
 use crate::boot_time::BootTime;
+use crate::judge::Verdict;
 use crate::settings::Settings;
 pub use crate::supervisor::{Exit, StopCause};
 
@@ -141,6 +143,17 @@ pub trait Executor: Send + Sync {
     /// Waits until [`Self::may_start`] may give another answer.
     async fn pause_changed(&self) {
         std::future::pending::<()>().await;
+    }
+
+    /// The host that all runs are on, where they are on one: it is to blame as a node is.
+    fn host(&self) -> Option<&str> {
+        None
+    }
+
+    /// Takes note of how a build of a lane ended (`begun`: its run had been started), and looks into failures that
+    /// may be the host's.
+    async fn examine(&self, _lane: &Lane, _begun: bool, verdict: Verdict) -> Verdict {
+        verdict
     }
 
     /// How many nodes runs can be on; 0 where that cannot be told.

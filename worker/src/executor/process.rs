@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use fairlane_common::WorkerId;
 use fairlane_common::log::LogLine;
+use fairlane_common::{Lane, WorkerId};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::host::Host;
 use super::{Ended, Executor, Run, RunEvent, RunSpec};
 use crate::boot_time::BootTime;
 use crate::command::CommandTemplate;
+use crate::judge::Verdict;
 use crate::settings::Settings;
 use crate::supervisor::protocol::{Job, News, Order};
 use crate::supervisor::{Exit, StopCause};
@@ -51,12 +53,18 @@ pub(super) struct ProcessExecutor {
     supervisor: SupervisorCommand,
     template: CommandTemplate,
     program: PathBuf,
+    host: Host,
 }
 
 impl ProcessExecutor {
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         let program = settings.command.find_program(std::env::var_os("PATH").as_deref())?;
-        Ok(Self { supervisor: settings.supervisor.clone(), template: settings.command.clone(), program })
+        Ok(Self {
+            supervisor: settings.supervisor.clone(),
+            template: settings.command.clone(),
+            program,
+            host: Host::new(&settings.host, &settings.command),
+        })
     }
 
     fn spawn(&self) -> Result<(Child, ChildStdin, ChildStdout)> {
@@ -84,6 +92,30 @@ impl Executor for ProcessExecutor {
 
     fn outlives(&self) -> bool {
         false
+    }
+
+    fn paused(&self) -> Option<String> {
+        self.host.paused()
+    }
+
+    fn may_start(&self, free: usize) -> usize {
+        self.host.may_start(free)
+    }
+
+    async fn pause_changed(&self) {
+        self.host.changed().await;
+    }
+
+    fn host(&self) -> Option<&str> {
+        Some(&self.host.name)
+    }
+
+    async fn examine(&self, lane: &Lane, begun: bool, verdict: Verdict) -> Verdict {
+        self.host.examine(lane, begun, verdict).await
+    }
+
+    async fn tend(&self) {
+        self.host.tend().await;
     }
 
     async fn start(&self, spec: RunSpec<'_>) -> Result<Box<dyn Run>> {
@@ -118,6 +150,7 @@ impl Executor for ProcessExecutor {
             .await
             .context("the supervisor does not answer")??;
         run.leader = Pid::from_raw(leader);
+        self.host.begun();
         Ok(Box::new(run))
     }
 

@@ -6,6 +6,7 @@ mod building;
 mod draining;
 mod failover;
 mod faults;
+mod hosts;
 mod killing;
 mod kube;
 mod pods;

@@ -6,6 +6,7 @@ mod redis;
 
 use anyhow::Result;
 use fairlane_common::keys::Keys;
+use fairlane_common::queue::HOSTS;
 use fairlane_common::queue::inspect::WorkerView;
 use fairlane_common::{Link, Queue, RedisUrl};
 use fairlane_dispatcher::api::Health;
@@ -114,6 +115,22 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     Ok(Vec::new())
 }
 
+/// Warns of nodes and hosts on which builds fail.
+async fn avoided_nodes(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {
+    for node in queue.nodes().await? {
+        let what = if node.cluster == HOSTS { "host" } else { "node" };
+        findings.warning(
+            "nodes",
+            format!(
+                "builds of {} lanes failed on {what} {}, which is avoided: {}",
+                node.lanes, node.name, node.reason
+            ),
+            format!("Once that is repaired, `fairlane nodes clear {}` has it used again.", node.name),
+        );
+    }
+    Ok(())
+}
+
 async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<Vec<WorkerView>> {
     let report = queue.check(CHECK_MAX).await?;
     if report.problems.is_empty() {
@@ -146,6 +163,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
             format!("{} alive, {} slots, {} builds running", workers.len(), snapshot.slots, snapshot.leased),
         );
     }
+    avoided_nodes(queue, findings).await?;
     for worker in &workers {
         if let Some(why) = &worker.paused {
             findings.warning(

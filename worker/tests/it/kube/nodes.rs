@@ -55,7 +55,7 @@ async fn a_kube_node_without_space_costs_no_build_and_is_avoided() {
 
     // Taken back by hand it is used again.
     kube.fake().node(BAD).is_well_again();
-    assert!(kube.scene.queue.clear_node(&avoided.name, "somebody").await.unwrap());
+    kube.scene.queue.clear_node(&avoided.name, None, "somebody").await.unwrap();
     wait_for("the node to be used again", SOON, async || {
         let ids = kube.submit_many(4).await;
         all_in(&kube, &ids, BuildState::Succeeded).await;
