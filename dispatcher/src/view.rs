@@ -4,8 +4,8 @@ use fairlane_common::build::Build;
 use fairlane_common::queue::{Act, Aside, Change, PolicyInForce, Unreadable, Why, inspect};
 
 use crate::api::{
-    ActView, AsideView, BuildView, ChangeView, DrainedView, HostAvoided, LaneView, NodeView, PolicyView, ScaleView,
-    SharedLimit, StopView, Totals, UnreadableView, WorkerView,
+    ActView, AsideView, BuildView, ChangeView, DrainedView, HostAvoided, LaneView, NodeView, PolicyView,
+    ScaleView, SharedLimit, StopView, Totals, UnreadableView, WorkerView,
 };
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.

@@ -7,15 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-<<<<<<< HEAD
 use fairlane_common::build::BuildState;
 use fairlane_common::events::Event;
 use fairlane_common::{Build, Queue, RedisUrl};
-use fairlane_worker::{ExecutorKind, StopReason};
-=======
-use fairlane_common::{Queue, RedisUrl};
 use fairlane_worker::ExecutorKind;
->>>>>>> 796d5fb (drain pauses a worker's claims until undone, by the name of its host, and ends nothing)
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
