@@ -12,7 +12,7 @@ use crate::redis_server::find_program;
 /// The packages of an installation that builds; the images and the demo install the same.
 const REQUIREMENTS: &str = include_str!("../../deploy/repo2docker/requirements.txt");
 /// How long one try may take: Python starts slowly on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Asks the daemon as repo2docker does, `DOCKER_HOST` and all.
 const PING: &str = "import docker; docker.from_env(timeout=10).ping()";
 /// Reads a file as repo2docker reads requirements.

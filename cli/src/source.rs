@@ -139,6 +139,8 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
 pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
     let lane = repo.lane();
     let path = lane.as_str().split_once('/').map_or(lane.as_str(), |(_, path)| path);
+    let folder = repo.folder().and_then(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
+    let path = folder.as_deref().unwrap_or(path);
     let mut name = String::new();
     for c in path.chars().map(|c| c.to_ascii_lowercase()) {
         match c {
@@ -258,6 +260,7 @@ mod tests {
                 "owner-my-repo:3f2a91c0d1e2",
             ),
             ("http://127.0.0.1:9418/--a--/b", "main", "a-b:main"),
+            ("file:///home/you/My%20notes", "main", "my-notes:main"),
             ("10.5281/zenodo.3242074", "3242074", "10-5281-zenodo-3242074:3242074"),
             ("https://github.com/o/n", "feature/add-aaa", "o-n:feature-add-aaa-5e1db27d"),
             ("https://github.com/o/n", "feature-add-aaa", "o-n:feature-add-aaa"),

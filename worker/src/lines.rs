@@ -149,7 +149,7 @@ pub fn parse(text: &str) -> Parsed<'_> {
     Parsed { phase, message: Cow::Borrowed(text), json: false }
 }
 
-/// Since 2025.08 a push is only known by what its tool prints: docker first, BuildKit in a numbered step,
+/// Since 2025.08 a push is only known by what its tool prints: docker first, `BuildKit` in a numbered step,
 /// podman and kaniko when it fails.
 fn is_push(message: &str) -> bool {
     message.starts_with("The push refers to repository [")

@@ -12,12 +12,11 @@ async fn it_is_refused_before_anything_is_sent() {
     for (line, says) in [
         ("submit owner/name", "neither a Git URL"),
         ("submit https://user:secret@github.com/o/n", "use --git-credentials-file"),
-        ("submit file:///etc/passwd", "a Git URL starts with"),
+        ("submit file://etc/passwd", "full path"),
         ("submit https://github.com/o/n --ref=--upload-pack=x", "must not start with '-'"),
         ("submit https://github.com/o/n --image a//b", "not an image's name"),
         ("submit https://github.com/o/n --priority urgent", "is not one of interactive, background"),
         ("submit https://github.com/o/n --label nonsense", "a label reads name=value"),
-        ("submit 10.5281/zenodo.3242074", "needs --ref"),
         ("submit https://github.com/o/n --git-credentials-file missing", "missing cannot be read"),
         ("watch nonsense", "not a build id"),
         ("lanes plain", "a lane looks like"),

@@ -235,8 +235,7 @@ async fn what_the_log_cannot_tell_is_tried_once_more_elsewhere() {
         let build = scene.queue.build(first.build.id).await.unwrap().unwrap();
         assert_eq!(build.reason.as_deref(), Some("no answer; the build is tried once more"));
         let second = again(&scene, 6).await;
-        let avoided: Vec<String> = second.avoided.iter().map(ToString::to_string).collect();
-        assert_eq!(avoided, first_on.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(second.build.avoid, Vec::from_iter(first_on));
         let finished = finish(&scene, &second.token, &unclear(then_on)).await;
         assert_eq!(finished, Finished::Ended(BuildState::Failed));
         let build = scene.queue.build(first.build.id).await.unwrap().unwrap();

@@ -11,6 +11,7 @@ mod player;
 mod plot;
 mod promises;
 mod report;
+mod terms;
 mod thread_pool;
 
 use std::path::Path;

@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::day::Day;
 use super::outcome::{BuildSpan, Outcome};
-use super::promises::{Promises, Terms};
+use super::promises::Promises;
+use super::terms::Terms;
 
 /// Longer than any replay: no lease runs out, so none needs to be renewed.
 const LEASE: Duration = Duration::from_hours(24 * 365);

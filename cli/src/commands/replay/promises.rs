@@ -4,58 +4,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fairlane_common::BuildId;
-use fairlane_common::queue::{Order, Policy};
+
+use super::terms::Terms;
 
 /// Broken promises that are told in words; the others are counted.
 const TOLD_MAX: usize = 20;
-/// The queue's own numbers where a replay sets none; see [`Policy`].
-const OVERTAKE_MAX_MS: u64 = 4 * 3_600_000;
-const BURST: u32 = 3;
-const PEOPLE_MAX: u64 = 200;
+/// What the queue learns of durations; see `common/lua/finish.lua`.
 const MEAN_UNKNOWN_MS: u64 = 180_000;
 const MEAN_OF_MAX: u64 = 200;
 const DURATION_MAX_MS: u64 = 7_200_000;
-
-/// The rules that a replay's queue goes by.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Terms {
-    slots: usize,
-    limit: usize,
-    burst: usize,
-    order: Order,
-    overtake_max_ms: u64,
-}
-
-impl Terms {
-    /// What `policy` means on a cluster of `slots`.
-    pub(super) fn new(slots: u32, policy: &Policy) -> Self {
-        let limit = policy.limit.unwrap_or(if slots < 4 { 1 } else { 2 });
-        Self {
-            slots: slots as usize,
-            limit: limit as usize,
-            burst: policy.burst.unwrap_or(BURST).max(limit) as usize,
-            order: policy.order.unwrap_or(Order::Fair),
-            overtake_max_ms: policy.overtake_max_ms.unwrap_or(OVERTAKE_MAX_MS),
-        }
-    }
-
-    /// A build's place in line: what is quick or popular goes first, the more so the longer the line is
-    /// (`in_line` builds), and nobody waits without bound.
-    fn due(&self, asked: u64, expected_ms: u64, people: u64, mean_ms: u64, in_line: usize) -> u64 {
-        if self.order == Order::FirstCome {
-            return asked;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "times of a day stay far below 2^53")]
-        let put_off = {
-            let share = expected_ms as f64 / (mean_ms * people.clamp(1, PEOPLE_MAX)) as f64;
-            let pressure = (in_line as f64 / (20 * self.slots) as f64).max(0.2);
-            self.overtake_max_ms as f64 * (share * share * share * pressure).min(1.0)
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and not negative")]
-        let put_off = put_off.floor() as u64;
-        asked + put_off
-    }
-}
 
 /// A build as it should be.
 #[derive(Debug, Clone, Copy)]
@@ -293,6 +250,8 @@ impl Promises {
 
 #[cfg(test)]
 mod tests {
+    use fairlane_common::queue::{Order, Policy};
+
     use super::*;
 
     fn promises(slots: u32, policy: &Policy) -> Promises {
@@ -407,16 +366,5 @@ mod tests {
             assert!(told.iter().any(|told| told.contains(says)), "{says}: {told:#?}");
         }
         assert!(told[7].contains("was lost"), "{told:#?}");
-    }
-
-    #[test]
-    fn nobody_is_put_off_without_bound() {
-        let terms = Terms::new(4, &Policy::default());
-        let hours = 3_600_000;
-        let due = |expected_ms, people, in_line| terms.due(1000, expected_ms, people, 60_000, in_line) - 1000;
-        assert_eq!(due(60_000, 0, 0), 4 * hours / 5, "a short line puts a usual build off by a fifth");
-        assert_eq!(due(60_000, 2, 0), 4 * hours / 5 / 8, "two people, an eighth of that");
-        assert_eq!(due(60_000, 1, 40), 2 * hours, "the longer the line, the more");
-        assert_eq!(due(7_200_000, 1, 40), 4 * hours);
     }
 }

@@ -9,8 +9,7 @@ use std::time::Duration;
 use fairlane_common::queue::{
     Beat, Blame, Claim, Claimed, DispatcherBeat, Finish, Finished, Held, Outcome, Release, Renewal, Submitted,
 };
-use fairlane_common::rule::Stop;
-use fairlane_common::{Build, BuildId, BuildState, DispatcherId, FailureClass, Rule, Token, WorkerId};
+use fairlane_common::{Build, BuildId, BuildState, DispatcherId, FailureClass, Token, WorkerId};
 use uuid::Uuid;
 
 use super::Step;
@@ -541,26 +540,6 @@ impl<'a> World<'a> {
             self.runs.retain(|run| !old.held.iter().any(|token| token.build == run.build));
         }
         self.ghosts.extend(old.held);
-    }
-
-    async fn rule(&mut self, pattern: u8, kind: u8) {
-        let pattern = pick(&PATTERNS, pattern).unwrap();
-        let number = u32::from(kind / 6 % 3) + 1;
-        let until = Some(self.now() + u64::from(kind) * 100 + 1);
-        let rule = match kind % 6 {
-            0 => Rule { limit: Some(number), ..Rule::default() },
-            1 => Rule { limit: Some(number), until, ..Rule::default() },
-            2 => Rule { hold: Some(Stop { until, ..Stop::default() }), ..Rule::default() },
-            3 => Rule { ban: Some(Stop { until, ..Stop::default() }), ..Rule::default() },
-            4 => Rule { limit: Some(number), burst: Some(number + 2), ..Rule::default() },
-            _ if pattern.ends_with('*') => Rule { limit: Some(number), together: true, ..Rule::default() },
-            _ => Rule { burst: Some(5), ..Rule::default() },
-        };
-        self.scene.rule(pattern, &rule).await;
-        // Lanes under a pattern are placed anew by whoever reaps, sooner or later.
-        if (kind / 18).is_multiple_of(2) {
-            self.scene.reap().await;
-        }
     }
 
     /// Every accepted build comes to an end once the trouble stops.

@@ -36,6 +36,7 @@ fn length(round: usize, rounds: usize) -> Duration {
     Duration::from_secs_f64(SHORTEST + (LONGEST - SHORTEST) * share)
 }
 
+#[expect(clippy::print_stderr, reason = "the figures are what it is run for")]
 async fn survive(kind: Kind, redis: Redis) {
     let rounds = rounds();
     let arena = Arena::start(&redis).await;
@@ -46,7 +47,7 @@ async fn survive(kind: Kind, redis: Redis) {
         arena.all_go_on().await;
     }
     arena.end(&mut report).await;
-    println!("{report}");
+    eprintln!("{report}");
     assert!(report.is_clean(), "{report}");
 }
 

@@ -15,6 +15,7 @@ pub(super) enum Kind {
     Cluster,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Redis {
     One(RedisServer),
     Sentinel(SentinelSet),

@@ -1,8 +1,9 @@
 //! What people do to Redis by hand, and what a newer release writes.
 
-use fairlane_common::{Build, BuildState, Priority};
+use fairlane_common::rule::Stop;
+use fairlane_common::{Build, BuildState, Priority, Rule};
 
-use super::{Broken, State, World, ensure, pick};
+use super::{Broken, PATTERNS, State, World, ensure, pick};
 
 /// A timer of a kind that this release does not know.
 const TIMER: &str = "campaign:spring";
@@ -10,6 +11,27 @@ const TIMER: &str = "campaign:spring";
 const WALK_MS: u64 = 20_000;
 
 impl World<'_> {
+    /// An operator sets a rule.
+    pub(super) async fn rule(&mut self, pattern: u8, kind: u8) {
+        let pattern = pick(&PATTERNS, pattern).unwrap();
+        let number = u32::from(kind / 6 % 3) + 1;
+        let until = Some(self.now() + u64::from(kind) * 100 + 1);
+        let rule = match kind % 6 {
+            0 => Rule { limit: Some(number), ..Rule::default() },
+            1 => Rule { limit: Some(number), until, ..Rule::default() },
+            2 => Rule { hold: Some(Stop { until, ..Stop::default() }), ..Rule::default() },
+            3 => Rule { ban: Some(Stop { until, ..Stop::default() }), ..Rule::default() },
+            4 => Rule { limit: Some(number), burst: Some(number + 2), ..Rule::default() },
+            _ if pattern.ends_with('*') => Rule { limit: Some(number), together: true, ..Rule::default() },
+            _ => Rule { burst: Some(5), ..Rule::default() },
+        };
+        self.scene.rule(pattern, &rule).await;
+        // Lanes under a pattern are placed anew by whoever reaps, sooner or later.
+        if (kind / 18).is_multiple_of(2) {
+            self.scene.reap().await;
+        }
+    }
+
     /// Deletes a build's record. The queue notices by itself; who holds the run makes it known again.
     pub(super) async fn delete(&mut self, number: u8) {
         let open: Vec<_> = self.before.builds.values().filter(|build| !build.state.is_ended()).collect();
