@@ -53,6 +53,7 @@ pub struct ServeArgs {
     /// A token that allows everything (better set in the environment: others see flags)
     #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_parser = secret)]
     pub token: Option<SecretString>,
+    #[expect(clippy::doc_markdown, reason = "the comment is the help")]
     /// A token for BinderHub, which may submit and read but not operate
     #[arg(long, env = "FAIRLANE_HUB_TOKEN", hide_env_values = true, value_parser = secret)]
     pub hub_token: Option<SecretString>,

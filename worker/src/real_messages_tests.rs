@@ -14,7 +14,7 @@ fn line(text: &str) -> String {
         "P" => json("pushing"),
         "X" => json("failed"),
         "J" => serde_json::json!({ "message": message }).to_string(),
-        _ => message.to_owned(),
+        _ => message.clone(),
     }
 }
 

@@ -28,7 +28,9 @@ pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
         output.talk(&format!("There were more than these {limit}; --limit shows more."));
     }
     if output.is_json() || args.follow {
-        all.iter().for_each(|change| write_change(change, output));
+        for change in &all {
+            write_change(change, output);
+        }
     } else if all.is_empty() {
         output.talk(&format!("Nothing happened within {}.", args.since));
     } else {
@@ -161,7 +163,9 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
         output.talk(&format!("There were more than these {limit}; --limit shows more."));
     }
     if output.is_json() {
-        all.iter().for_each(|act| output.json(act));
+        for act in &all {
+            output.json(act);
+        }
         return Ok(Exit::Good);
     }
     if all.is_empty() {

@@ -130,7 +130,7 @@ async fn the_queue_the_lanes_and_the_workers() {
     up.stop().await;
 }
 
-/// The commands of docs/binderhub.md by which BinderHub leaves Fairlane: for those who let the queue run
+/// The commands of docs/binderhub.md by which `BinderHub` leaves Fairlane: for those who let the queue run
 /// empty, and for those who do not.
 fn way_back() -> [String; 2] {
     let page = include_str!("../../../docs/binderhub.md");
