@@ -240,7 +240,7 @@ async fn a_folder_is_built_without_the_internet() {
     up.process.wait_for_line(why, LIMIT).await;
     up.run(&home, ["cancel", id.trim()]).await.expect(0, "");
     up.process.wait_for_line("cancelled", LIMIT).await;
-    assert!(up.process.stderr().contains("my-20notes:"), "{}", up.process.stderr());
+    assert!(up.process.stderr().contains("building my-notes:"), "{}", up.process.stderr());
     up.stop().await;
 }
 
