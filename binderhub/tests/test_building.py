@@ -107,7 +107,7 @@ async def test_a_retry_is_announced_after_the_failed_log_and_before_the_next_one
         queue.builds_as("demo", script)
         async with Replica(queue.urls) as replica, Visitor(replica, "demo") as visitor:
             await visitor.reaches("ready", limit=60)
-            order = ["no space left on device\n", r"\[Attempt 1 failed: .*\.\]\n", r"\[Attempt 2 has started", "Well\n"]
+            order = ["no space left on device\n", r"\[Attempt 1 failed: .*\.\]\n", r"\[The build has started again", "Well\n"]
             places = [re.search(pattern, visitor.text) for pattern in order]
             assert all(places), visitor.text
             assert [each.start() for each in places] == sorted(each.start() for each in places), visitor.text
