@@ -528,7 +528,12 @@ impl<'a> World<'a> {
     /// A worker that was frozen thaws, and renews what it thinks it holds.
     async fn renew_ghost(&self, token: &Token) -> Renewal {
         let held = std::slice::from_ref(token);
-        let beat = beat_of(token.worker.as_str(), K8S, 1, held);
+        let live = self.workers.iter().find(|worker| worker.id == token.worker);
+        let mut beat = beat_of(token.worker.as_str(), K8S, 1, held);
+        if let Some(live) = live {
+            // A worker has one host as long as it lives: operators drain it by that name.
+            beat.host.clone_from(&live.host);
+        }
         self.scene.queue.renew(&beat).await.unwrap().renewals[0]
     }
 
