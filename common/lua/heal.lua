@@ -1,7 +1,8 @@
 -- Purpose: mends, a little at a time, what does not fit: records that were deleted by hand, sets that an
 --   error left half changed, counters that have drifted. Whoever reaps takes a step, once a second in all.
 --   Builds on ends.lua.
-local heal -- the next step
+local heal          -- the next step
+local check_permits -- at once, those of one lane
 
 do
   local STEP_MS, BUILDS, LANES, MEMBERS = 1000, 50, 10, 5
@@ -11,6 +12,12 @@ do
   local function mended(what, how)
     repairs = repairs + 1
     audit('fairlane', 'repaired', what, how)
+  end
+
+  local function note_repairs()
+    if repairs == 0 then return end
+    call('HINCRBY', K.totals, 'repairs', repairs)
+    wake()
   end
 
   local LIVE = { starting = true, running = true, orphaned = true }
@@ -68,6 +75,8 @@ do
       call('HSET', K.totals, 'walk_oldest', ms(b.asked), 'walk_oldest_id', id)
     end
     if b.not_before then
+      -- Its lane is in no set, where the walk would come by.
+      permits(b.lane)
       if call('ZADD', K.timers, 'NX', b.not_before, 'build:' .. id) == 1 then
         mended(id, 'it backed off without a timer')
       end
@@ -92,6 +101,14 @@ do
     call('ZADD', K.places, 'NX', NOW, where)
   end
 
+  -- Whether lanes are being placed anew after a change: until that is over, some stand where they belonged before.
+  local function being_placed()
+    for _, timer in ipairs(call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BUILDS)) do
+      if string.match(timer, '^place:') or string.match(timer, '^replace:') then return true end
+    end
+    return false
+  end
+
   local function lane(name)
     permits(name)
     for _, id in ipairs(call('ZRANGE', base .. 'lane:' .. name, 0, MEMBERS - 1)) do
@@ -104,7 +121,7 @@ do
         mended(id, 'it stood in ' .. name .. ' and is ' .. state)
       end
     end
-    if place(name) then mended(name, 'it stood in the wrong set') end
+    if place(name) and not being_placed() then mended(name, 'it stood in the wrong set') end
   end
 
   local function shared(name)
@@ -228,9 +245,13 @@ do
     call('HSET', K.totals, 'healed', NOW, 'walk', after(step), 'walk_at', '0')
     step, offset = take(step, offset)
     call('HSET', K.totals, 'walk', step, 'walk_at', ms(offset))
-    if repairs > 0 then
-      call('HINCRBY', K.totals, 'repairs', repairs)
-      wake()
-    end
+    note_repairs()
+  end
+
+  -- A lane without queued or live builds is not walked: what was deleted by hand may have left a permit there.
+  function check_permits(name)
+    repairs = 0
+    permits(name)
+    note_repairs()
   end
 end

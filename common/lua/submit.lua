@@ -115,7 +115,12 @@ local function ask(at)
     came_in(lane, stats.at, id, due)
   else
     -- No other build of the lane waits.
-    place(lane, stats)
+    local taken = call('ZCARD', base .. 'permits:' .. lane)
+    if taken > 0 then
+      check_permits(lane)
+      taken = nil
+    end
+    place(lane, stats, taken)
   end
   tell(id, lane, 'queued', '1')
   return { 'new', id, 'queued', '1', crowd, place_of(id), expected }

@@ -106,18 +106,81 @@ fn random_histories_break_no_promise() {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let histories = prop::collection::vec(step(), 1..150);
-    let result = runner.run(&histories, |history| {
-        runtime.block_on(async {
-            let mut world = World::new(&scene).await;
-            for (at, step) in history.iter().enumerate() {
-                if let Err(broken) = world.take(step).await {
-                    return Err(TestCaseError::fail(format!("step {at}, {step:?}: {broken}")));
-                }
-            }
-            world.settle().await.map_err(|broken| TestCaseError::fail(format!("at the end: {broken}")))
-        })
-    });
+    let result = runner
+        .run(&histories, |history| runtime.block_on(play(&scene, &history)).map_err(TestCaseError::fail));
     if let Err(failure) = result {
         panic!("{failure}");
+    }
+}
+
+/// Plays a history from an empty queue to its end.
+async fn play(scene: &Scene, history: &[Step]) -> Result<(), String> {
+    let mut world = World::new(scene).await;
+    for (at, step) in history.iter().enumerate() {
+        world.take(step).await.map_err(|broken| format!("step {at}, {step:?}: {broken}"))?;
+    }
+    world.settle().await.map_err(|broken| format!("at the end: {broken}"))
+}
+
+fn submit(repo: u8, commit: u8, background: bool) -> Step {
+    Step::Submit { repo, commit, background, force: false, dispatcher: 0, again: false }
+}
+
+fn claim(worker: u8, free: u8) -> Step {
+    Step::Claim { worker, free, again: false }
+}
+
+fn finish(token: u8, outcome: u8) -> Step {
+    Step::Finish { token, outcome, again: false }
+}
+
+/// Random histories found these once.
+#[tokio::test]
+async fn histories_that_broke_a_promise_once() {
+    let scene = Scene::new().await;
+    let late_recount = [
+        submit(0, 14, false),
+        submit(6, 0, false),
+        claim(12, 10),
+        finish(0, 24),
+        Step::Pass { ms: 6000 },
+        Step::Pass { ms: 4000 },
+        Step::Watch { dispatcher: 0, build: 0, count: 0 },
+        submit(12, 0, true),
+        claim(126, 133),
+        Step::Delete { build: 152 },
+        Step::Delete { build: 0 },
+    ];
+    let left_permit = [
+        submit(86, 0, true),
+        submit(42, 1, false),
+        submit(0, 0, false),
+        claim(3, 90),
+        finish(0, 126),
+        claim(0, 5),
+        Step::Delete { build: 2 },
+        finish(215, 184),
+        Step::Release { token: 0, handover: false, again: false },
+        Step::Watch { dispatcher: 0, build: 0, count: 0 },
+        submit(26, 0, false),
+        Step::Watch { dispatcher: 0, build: 0, count: 0 },
+        claim(33, 1),
+    ];
+    let repair_of_nothing = [
+        Step::Flush { late: false },
+        Step::Jump { s: 15 },
+        Step::Pass { ms: 7000 },
+        Step::Pass { ms: 3000 },
+        submit(211, 16, false),
+        claim(12, 17),
+        Step::Beat { worker: 9 },
+        Step::Pass { ms: 4000 },
+        submit(226, 170, false),
+        Step::Pass { ms: 6000 },
+    ];
+    for history in [&late_recount[..], &left_permit, &repair_of_nothing] {
+        if let Err(broken) = play(&scene, history).await {
+            panic!("{broken}");
+        }
     }
 }

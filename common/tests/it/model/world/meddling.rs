@@ -82,6 +82,10 @@ impl World<'_> {
         let repairs: Option<u64> = self.scene.redis(&["HGET", &keys.totals(), "repairs"]).await;
         let aside: Vec<String> = self.scene.redis(&["HVALS", &keys.aside()]).await;
         let all_bad = aside.iter().all(|why| why.contains("urgent"));
-        ensure(repairs.is_none() && all_bad, || format!("{repairs:?} repairs, set aside: {aside:?}"))
+        let acts =
+            self.scene.redis::<redis::Value>(&["XREVRANGE", &keys.audit(), "+", "-", "COUNT", "3"]).await;
+        ensure(repairs.is_none() && all_bad, || {
+            format!("{repairs:?} repairs, set aside: {aside:?}, {acts:?}")
+        })
     }
 }
