@@ -7,6 +7,7 @@ mod bench;
 mod crowd;
 mod doctor;
 mod doctor_kubernetes;
+mod failover;
 mod faults;
 mod git;
 mod help;

@@ -4,7 +4,6 @@
 
 mod building;
 mod draining;
-mod failover;
 mod faults;
 mod hosts;
 mod killing;

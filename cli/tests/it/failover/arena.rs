@@ -1,9 +1,8 @@
-//! Twenty builds that write five lines a second each, ten as processes and ten as pods, and short
-//! builds that are asked for all the while.
+//! Twenty builds that write five lines a second each, ten as processes and ten as pods, each watched
+//! through a dispatcher, and short builds that are asked for all the while.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::outage::{Kind, Redis};
 use super::report::Report;
-use crate::scene::PROGRAM;
+use crate::setup::fairlane;
+use crate::system::Watch;
 
 /// Builds of each executor, and their workers.
 const BUILDS: usize = 10;
@@ -30,8 +30,10 @@ pub(super) struct Arena {
     dir: TempDir,
     queue: Queue,
     cluster: Cluster,
+    dispatcher: Process,
     workers: Vec<Process>,
-    builds: Vec<BuildId>,
+    /// The long builds, each with its stream.
+    builds: Vec<Watch>,
     short: AbortOnDropHandle<()>,
     stop_short: CancellationToken,
 }
@@ -41,9 +43,11 @@ impl Arena {
         let dir = TempDir::new();
         let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
         let stop_short = CancellationToken::new();
+        let (dispatcher, url) = dispatcher(&dir, redis).await;
         let mut arena = Self {
             short: AbortOnDropHandle::new(tokio::spawn(std::future::ready(()))),
             cluster: Cluster::start(),
+            dispatcher,
             workers: Vec::new(),
             builds: Vec::new(),
             queue,
@@ -62,7 +66,8 @@ impl Arena {
             for number in 0..BUILDS {
                 let submit = request(&format!("{kind}-{number}"), "0123abc");
                 arena.queue.submit(&submit).await.unwrap();
-                arena.builds.push(submit.id);
+                let stream = watch(&arena.dir, &url, submit.id);
+                arena.builds.push(stream);
             }
             arena.all_go_on().await;
         }
@@ -75,7 +80,7 @@ impl Arena {
 
     fn worker(&mut self, redis: &Redis, name: &str, executor: &str, slots: usize, script: &str) {
         let script = script.replace('{', "{{").replace('}', "}}").replace('\'', r#"'"'"'"#);
-        let mut command = Command::new(PROGRAM);
+        let mut command = fairlane(&self.dir, ["worker"]);
         command
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .env("RUST_LOG", "info,kube_client=off,fairlane_worker=debug")
@@ -96,8 +101,8 @@ impl Arena {
             if now.len() == self.builds.len() && stand.is_empty() { Ok(()) } else { Err(stand) }
         })
         .await;
-        for id in &self.builds {
-            self.ends_at(*id, BuildState::Running).await;
+        for watch in &self.builds {
+            self.ends_at(watch.id, BuildState::Running).await;
         }
     }
 
@@ -144,11 +149,15 @@ impl Arena {
         self.stop_short.cancel();
         (&mut self.short).await.unwrap();
         fs::write(self.dir.join("stop"), "").unwrap();
-        for id in &self.builds {
-            self.ends_at(*id, BuildState::Succeeded).await;
-            let build = self.queue.build(*id).await.unwrap().unwrap();
+        for watch in &self.builds {
+            self.ends_at(watch.id, BuildState::Succeeded).await;
+            let build = self.queue.build(watch.id).await.unwrap().unwrap();
             report.attempts_used += usize::try_from(build.attempt - 1).unwrap();
-            report.log(&log(&self.queue, *id, build.attempt).await);
+            report.log(&log(&self.queue, watch.id, build.attempt).await);
+            let status = watch.process.wait(PATIENCE).await;
+            report.streams_broken += usize::from(!status.success());
+            let lines: Vec<String> = watch.lines().into_iter().map(|(_, text)| text).collect();
+            report.log(&lines);
         }
         let runs = fs::read_to_string(self.dir.join("runs")).unwrap().lines().count();
         report.runs_killed = runs - self.builds.len();
@@ -160,10 +169,26 @@ impl Arena {
         report.longest_without_start = Duration::from_secs_f64(gap);
         let problems = self.queue.check(1000).await.unwrap().problems;
         assert!(problems.is_empty(), "{problems:?}");
-        for worker in &self.workers {
-            assert!(worker.is_running(), "{} has ended", worker.name());
+        for process in self.workers.iter().chain([&self.dispatcher]) {
+            assert!(process.is_running(), "{} has ended", process.name());
         }
     }
+}
+
+/// Starts a dispatcher; gives its address, too.
+async fn dispatcher(dir: &TempDir, redis: &Redis) -> (Process, String) {
+    let mut command = fairlane(dir, ["dispatcher", "--listen", "127.0.0.1:0"]);
+    let process = Process::spawn("dispatcher", command.env("FAIRLANE_REDIS_URL", redis.url()));
+    let line = process.wait_for_line(" listens on ", PATIENCE).await;
+    let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
+    (process, format!("http://{address}"))
+}
+
+/// Follows a build through the dispatcher at `url`.
+fn watch(dir: &TempDir, url: &str, id: BuildId) -> Watch {
+    let mut command = fairlane(dir, ["--json", "watch", &id.to_string()]);
+    let process = Process::spawn(&format!("watch {id}"), command.env("FAIRLANE_DISPATCHER_URL", url));
+    Watch { id, process }
 }
 
 /// The build command. A long build marks its begin and each of its lines outside its log, too.

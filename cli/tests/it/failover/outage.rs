@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlane_testkit::{RedisCluster, RedisServer, SentinelSet, wait_for};
 
-use crate::scene::SOON;
+use crate::setup::LIMIT;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -59,7 +59,7 @@ impl Redis {
             (Self::Sentinel(set), _) => {
                 let (master, replica) = set.master_and_replica().await;
                 master.kill();
-                wait_for("the sentinel to name another master", SOON, async || {
+                wait_for("the sentinel to name another master", LIMIT, async || {
                     set.master_port().await == replica.port()
                 })
                 .await;

@@ -10,6 +10,8 @@ pub(super) struct Report {
     away: Vec<Duration>,
     pub(super) runs_killed: usize,
     pub(super) attempts_used: usize,
+    /// Streams that ended before their builds, or with an error.
+    pub(super) streams_broken: usize,
     pub(super) lines: usize,
     pub(super) lines_lost: usize,
     pub(super) lines_doubled: usize,
@@ -26,6 +28,7 @@ impl Report {
             away: Vec::new(),
             runs_killed: 0,
             attempts_used: 0,
+            streams_broken: 0,
             lines: 0,
             lines_lost: 0,
             lines_doubled: 0,
@@ -39,7 +42,7 @@ impl Report {
         self.away.push(length);
     }
 
-    /// Compares a log with what its run wrote: `line 1` to `line n`, then `end n`.
+    /// Compares a log, or a stream of one, with what its run wrote: `line 1` to `line n`, then `end n`.
     pub(super) fn log(&mut self, log: &[String]) {
         let end = log.iter().rev().find_map(|line| line.strip_prefix("end ")?.parse::<usize>().ok());
         let mut seen = vec![0_usize; end.unwrap_or_default() + 1];
@@ -57,8 +60,9 @@ impl Report {
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        let costs = [self.runs_killed, self.attempts_used, self.lines_lost, self.lines_doubled];
-        costs == [0; 4] && self.notes.is_empty()
+        let costs =
+            [self.runs_killed, self.attempts_used, self.streams_broken, self.lines_lost, self.lines_doubled];
+        costs == [0; 5] && self.notes.is_empty()
     }
 }
 
@@ -67,13 +71,14 @@ impl fmt::Display for Report {
         let longest = self.away.iter().max().copied().unwrap_or_default();
         write!(
             f,
-            "{:?}: {} rounds, Redis away for {:.1} s at most; runs killed {}, attempts used {}, lines lost {}, doubled {} \
-             (of {}), builds started {}, longest time without a start {:.1} s",
+            "{:?}: {} rounds, Redis away for {:.1} s at most; runs killed {}, attempts used {}, streams broken {}, \
+             lines lost {}, doubled {} (of {}, in logs and streams), builds started {}, longest time without a start {:.1} s",
             self.kind,
             self.away.len(),
             longest.as_secs_f64(),
             self.runs_killed,
             self.attempts_used,
+            self.streams_broken,
             self.lines_lost,
             self.lines_doubled,
             self.lines,
