@@ -40,7 +40,7 @@ pub(crate) fn run_rounds(root: &Path, words: &[String]) -> Result<()> {
     packages::ensure(&[packages::REDIS])?;
     let mut failed = Vec::new();
     for test in tests {
-        let mut command = cargo(root, &["test", "--package", "fairlane", "--test", "it", "--"]);
+        let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
         command.args([test, "--exact", "--nocapture"]).env("FAIRLANE_FAILOVER_ROUNDS", &rounds);
         command.env("RUST_LOG", "off");
         if run(&mut command).is_err() {
