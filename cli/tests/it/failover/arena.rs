@@ -106,6 +106,13 @@ impl Arena {
         }
     }
 
+    /// Waits until another short build has started.
+    pub(super) async fn another_starts(&self) {
+        let count = || fs::metadata(self.dir.join("starts")).map_or(0, |data| data.len());
+        let before = count();
+        wait_for("a short build to start", PATIENCE, async || count() > before).await;
+    }
+
     /// How many lines each long build has written.
     fn counts(&self) -> Vec<u64> {
         let files = fs::read_dir(self.dir.join("lines")).unwrap();

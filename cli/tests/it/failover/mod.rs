@@ -41,10 +41,12 @@ async fn survive(kind: Kind, redis: Redis) {
     let rounds = rounds();
     let arena = Arena::start(&redis).await;
     let mut report = Report::new(kind);
+    arena.another_starts().await;
     for round in 0..rounds {
         let away = arena.away(&redis, kind, length(round, rounds)).await;
         report.away(away);
         arena.all_go_on().await;
+        arena.another_starts().await;
     }
     arena.end(&mut report).await;
     eprintln!("{report}");
