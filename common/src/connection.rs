@@ -1,6 +1,7 @@
 //! Connections to Redis: standalone, Sentinel and Cluster, TLS, unix sockets. Nothing else opens one.
 //!
-//! Commands share one multiplexed connection, which is replaced when it breaks. Blocking waits and
+//! Commands share one multiplexed connection, which is replaced when it breaks; in a Cluster the client's connection
+//! to all nodes, which is replaced when it does not answer. Blocking waits and
 //! subscriptions get a connection of their own ([`Link::dedicated`], [`Link::subscription`]): a
 //! blocking command on a shared connection holds up everybody behind it, and one abandoned by its
 //! client still takes its element. Large reads go through a small pool ([`Link::bulk`]) so that
@@ -10,10 +11,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::aio::ConnectionLike;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::cluster::ClusterClientBuilder;
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, RedisResult, Value};
+use redis::{Client, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
 use crate::dialer::{CONNECT_TIMEOUT, ClusterNodes, Dialer, RESPONSE_TIMEOUT, timed_out};
@@ -40,12 +42,45 @@ pub struct Link {
 }
 
 enum Shared {
-    /// One connection to the primary, and the count of connections made, which names it.
-    Node {
-        dialer: Dialer,
-        current: Mutex<(u64, Option<MultiplexedConnection>)>,
-    },
-    Cluster(Box<ClusterConnection>, Arc<ClusterNodes>),
+    /// To the primary.
+    Node { dialer: Dialer, current: Current<MultiplexedConnection> },
+    /// To all nodes of a Cluster.
+    Cluster { client: ClusterClient, current: Current<ClusterConnection>, nodes: Arc<ClusterNodes> },
+}
+
+/// A connection, and the count of those that were made before it, which names it.
+struct Current<C>(Mutex<(u64, Option<C>)>);
+
+impl<C: ConnectionLike + Clone + Sync> Current<C> {
+    fn new(first: Option<C>) -> Self {
+        Self(Mutex::new((0, first)))
+    }
+
+    /// The connection, made anew by `dial` where there is none. Callers wait in line for one attempt, but not for
+    /// each other's.
+    async fn get(&self, dial: impl Future<Output = RedisResult<C>>) -> RedisResult<(u64, C)> {
+        let get = async {
+            let mut slot = self.0.lock().await;
+            if let (serial, Some(connection)) = &*slot {
+                return Ok((*serial, connection.clone()));
+            }
+            let fresh = dial.await?;
+            *slot = (slot.0 + 1, Some(fresh.clone()));
+            Ok((slot.0, fresh))
+        };
+        let get = tokio::time::timeout(RECONNECT_TIMEOUT, get).await;
+        get.map_err(|_| timed_out("connecting took too long"))?
+    }
+
+    /// Gives the connection up where an answer that came through it shows that it is `broken`.
+    async fn judge<T>(&self, serial: u64, answer: &RedisResult<T>, broken: fn(&RedisError) -> bool) {
+        if answer.as_ref().is_err_and(broken) {
+            let mut slot = self.0.lock().await;
+            if slot.0 == serial {
+                slot.1 = None;
+            }
+        }
+    }
 }
 
 impl Link {
@@ -59,10 +94,11 @@ impl Link {
                 .min_retry_wait(CLUSTER_RETRY_MIN_MS)
                 .max_retry_wait(CLUSTER_RETRY_MAX_MS)
                 .build()?;
-            Shared::Cluster(Box::new(client.get_async_connection().await?), ClusterNodes::new(url)?)
+            let first = client.get_async_connection().await?;
+            Shared::Cluster { client, current: Current::new(Some(first)), nodes: ClusterNodes::new(url)? }
         } else {
             let first = dialer.dial(Some(RESPONSE_TIMEOUT)).await?;
-            Shared::Node { dialer: dialer.clone(), current: Mutex::new((0, Some(first))) }
+            Shared::Node { dialer: dialer.clone(), current: Current::new(Some(first)) }
         };
         let bulk = bb8::Pool::builder()
             .max_size(BULK_CONNECTIONS)
@@ -81,18 +117,18 @@ impl Link {
 
     /// Runs one command on the shared connection.
     pub async fn run(&self, cmd: &redis::Cmd) -> RedisResult<Value> {
+        // Boxed: the client's futures nest deep, and so would all that wait for them.
         match &*self.shared {
-            // Boxed: the client's futures nest deep, and so would all that wait for them.
-            Shared::Cluster(connection, _) => {
-                Box::pin(cmd.query_async(&mut connection.as_ref().clone())).await
-            }
-            Shared::Node { .. } => {
-                // Callers wait in line for one attempt to connect, but not for each other's.
-                let current = tokio::time::timeout(RECONNECT_TIMEOUT, self.current()).await;
-                let (serial, mut connection) =
-                    current.map_err(|_| timed_out("connecting took too long"))??;
+            Shared::Node { dialer, current } => {
+                let (serial, mut connection) = current.get(dialer.dial(Some(RESPONSE_TIMEOUT))).await?;
                 let answer = Box::pin(cmd.query_async(&mut connection)).await;
-                self.judge(serial, &answer).await;
+                current.judge(serial, &answer, is_broken).await;
+                answer
+            }
+            Shared::Cluster { client, current, .. } => {
+                let (serial, mut connection) = Box::pin(current.get(client.get_async_connection())).await?;
+                let answer = Box::pin(cmd.query_async(&mut connection)).await;
+                current.judge(serial, &answer, is_stuck).await;
                 answer
             }
         }
@@ -101,12 +137,9 @@ impl Link {
     /// Runs non-blocking reads that may be large, in one round trip, beside the shared connection.
     /// In a Cluster their keys may lie in different slots.
     pub async fn bulk(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
-        if let Shared::Cluster(connection, _) = &*self.shared {
+        if matches!(*self.shared, Shared::Cluster { .. }) {
             // A pipeline over several slots is refused; sent side by side they cost one round trip.
-            let answers = commands.cmd_iter().map(|cmd| {
-                let mut connection = connection.as_ref().clone();
-                async move { cmd.query_async(&mut connection).await }
-            });
+            let answers = commands.cmd_iter().map(|cmd| self.run(cmd));
             return Ok(futures::future::try_join_all(answers).await?);
         }
         let mut connection = self.bulk.get().await.map_err(|error| match error {
@@ -126,13 +159,13 @@ impl Link {
     /// The same way with a connection of its own, which is opened when it is first used. In a Cluster
     /// it leads to the node that serves `key`, and nowhere else.
     pub(crate) fn apart(&self, key: &str) -> Result<Self> {
-        let shared = Shared::Node { dialer: self.dialer_to(key)?, current: Mutex::new((0, None)) };
+        let shared = Shared::Node { dialer: self.dialer_to(key)?, current: Current::new(None) };
         Ok(Self { url: self.url.clone(), shared: Arc::new(shared), bulk: self.bulk.clone() })
     }
 
     fn dialer_to(&self, key: &str) -> Result<Dialer> {
         match &*self.shared {
-            Shared::Cluster(_, nodes) => Ok(Dialer::to_owner(Arc::clone(nodes), key)),
+            Shared::Cluster { nodes, .. } => Ok(Dialer::to_owner(Arc::clone(nodes), key)),
             Shared::Node { .. } => Dialer::new(&self.url),
         }
     }
@@ -158,38 +191,23 @@ impl Link {
         let client = Dialer::new(&self.url)?.client().await?;
         Ok(client.get_async_monitor().await?)
     }
+}
 
-    async fn current(&self) -> RedisResult<(u64, MultiplexedConnection)> {
-        let Shared::Node { dialer, current } = &*self.shared else {
-            return Err(timed_out("a cluster has no single connection"));
-        };
-        let mut slot = current.lock().await;
-        if let (serial, Some(connection)) = &*slot {
-            return Ok((*serial, connection.clone()));
-        }
-        let fresh = dialer.dial(Some(RESPONSE_TIMEOUT)).await?;
-        *slot = (slot.0 + 1, Some(fresh.clone()));
-        Ok((slot.0, fresh))
-    }
+/// Whether a connection is broken, stalled, or leads to a server that is no longer the primary.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+        // No primary any more, or not the one that serves this slot.
+        || error.is_cluster_error()
+        || error.code().is_some_and(|code| PASSED_ON.contains(&code))
+}
 
-    /// Gives the shared connection up when its answer shows that it is broken, stalled, or leads to
-    /// a server that is no longer the primary.
-    async fn judge<T>(&self, serial: u64, answer: &RedisResult<T>) {
-        let Err(error) = answer else { return };
-        let broken = error.is_io_error()
-            || error.is_timeout()
-            || error.is_connection_dropped()
-            || error.is_unrecoverable_error()
-            // No primary any more, or not the one that serves this slot.
-            || error.is_cluster_error()
-            || error.code().is_some_and(|code| PASSED_ON.contains(&code));
-        if let (true, Shared::Node { current, .. }) = (broken, &*self.shared) {
-            let mut slot = current.lock().await;
-            if slot.0 == serial {
-                slot.1 = None;
-            }
-        }
-    }
+/// The Cluster's client looks for the nodes itself while one fails over. But it may look for them for ever, and answer
+/// nothing any more (seen after a dozen failovers in a row): then another one is better.
+fn is_stuck(error: &RedisError) -> bool {
+    error.is_timeout() || error.is_unrecoverable_error()
 }
 
 impl fmt::Debug for Link {
