@@ -22,6 +22,9 @@ do
 
   local LIVE = { starting = true, running = true, orphaned = true }
 
+  -- Whether a state is one that this release knows: builds in one of a newer release are left alone.
+  local function is_known(state) return LIVE[state] or state == 'queued' or is_ended(state) end
+
   -- A build that stands in a set: whether it is whole, and should stand there.
   local function fits(id, b, set, states)
     if not is_whole(b) then
@@ -30,8 +33,7 @@ do
       return false
     end
     if states[b.state] then return true end
-    -- A state of a newer release is left alone.
-    if not (LIVE[b.state] or b.state == 'queued' or is_ended(b.state)) then return false end
+    if not is_known(b.state) then return false end
     call('ZREM', base .. set, id)
     mended(id, 'it stood in ' .. set .. ' and is ' .. b.state)
     return false
@@ -40,6 +42,7 @@ do
   -- A permit's holder: a live build, whose lease or orphan's place is known.
   local function holder(id, set)
     local b = load(id)
+    if b.state and not is_known(b.state) then return end
     if not LIVE[b.state] then
       call('ZREM', base .. set, id)
       return mended(id, 'it held a permit in ' .. set .. ' and did not run')
@@ -116,7 +119,7 @@ do
       if not state then
         forget(id, name, GONE)
         repairs = repairs + 1
-      elseif state ~= 'queued' then
+      elseif state ~= 'queued' and is_known(state) then
         call('ZREM', base .. 'lane:' .. name, id)
         mended(id, 'it stood in ' .. name .. ' and is ' .. state)
       end

@@ -304,3 +304,36 @@ async fn the_longest_wait_is_found_wherever_it_stands() {
     let now = scene.queue.snapshot().await.unwrap().oldest_asked;
     assert!(now > Some(asked), "one that waits no more is not counted");
 }
+
+/// Whoever walks past a build in a state of a newer release leaves it what it has: its lease, its permit, its place.
+#[tokio::test]
+async fn a_build_in_a_state_of_a_newer_release_keeps_what_it_has() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    let lane = lane("o/n");
+    let mut ids = vec![];
+    for commit in 1..=3 {
+        ids.push(scene.submit(&ask("o/n", commit)).await);
+        scene.clock.advance_ms(1);
+    }
+    let runs = scene.claim("w", 1).await.remove(0);
+    assert_eq!(runs.build.id, ids[0]);
+    let keys = scene.queue.keys().clone();
+    set(&scene, ids[0], "state", "resting").await;
+    // Out of line as well, in a way that only the newer release knows.
+    set(&scene, ids[1], "state", "parked").await;
+    // It renews its lease, of which this release knows nothing.
+    let far = (scene.clock.now_ms() + 3_600_000).to_string();
+    scene.redis::<()>(&["ZADD", &keys.leases(), &far, &ids[0].to_string()]).await;
+    for _ in 0..6 {
+        scene.pass(8000).await;
+        scene.beat("w", 4, &[]).await;
+    }
+    let has = async |set: &str, id: BuildId| {
+        scene.redis::<Option<String>>(&["ZSCORE", set, &id.to_string()]).await.is_some()
+    };
+    assert!(has(&keys.leases(), ids[0]).await);
+    assert!(has(&keys.permits(&lane), ids[0]).await, "its permit");
+    assert!(has(&keys.lane(&lane), ids[1]).await, "its place in the lane");
+    assert_eq!(scene.queue.snapshot().await.unwrap().repairs, 0);
+}
