@@ -11,7 +11,7 @@ operation('report', ALWAYS, function()
   if running and not b.started then
     fields[#fields + 1], fields[#fields + 2] = 'started', NOW
     if b.state == 'starting' then b.state = 'running' end
-  elseif running and note == '' then
+  elseif running and note == (call('HGET', base .. 'build:' .. id, 'note') or '') then
     return { 'held', b.cancelling and '1' or '0' }
   end
   local seq = next_seq(b)

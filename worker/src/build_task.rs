@@ -243,7 +243,7 @@ impl RunningBuild {
             }
             RunEvent::Lost(reason) => return Step::Over(self.lost(reason)),
             RunEvent::HandedOver => return Step::Over(Verdict::HandOver),
-            RunEvent::Taken => return Step::Over(Verdict::LetGo),
+            RunEvent::Taken => return self.want(Wanted::LetGo),
         }
         Step::On
     }

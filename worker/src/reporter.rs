@@ -32,12 +32,12 @@ impl Reporter {
         Self { word, telling }
     }
 
-    /// The run is alive.
+    /// The run is alive, and so waits for nothing.
     pub(crate) fn up(&self) {
-        self.word.send_modify(|word| word.up = true);
+        self.word.send_modify(|word| *word = Word { up: true, note: String::new() });
     }
 
-    /// What it waits for; empty for nothing.
+    /// What it waits for, or what people should know of it; empty for nothing.
     pub(crate) fn note(&self, note: String) {
         self.word.send_if_modified(|word| {
             let news = word.note != note;
@@ -75,5 +75,21 @@ async fn tell_on(queue: Queue, registry: Arc<Registry>, token: Token, mut heard:
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_is_up_waits_for_nothing() {
+        let (word, telling) = (watch::Sender::new(Word::default()), JoinSet::new());
+        let reporter = Reporter { word, telling };
+        reporter.note("being set up on node a".to_owned());
+        reporter.up();
+        assert_eq!(*reporter.word.borrow(), Word { up: true, note: String::new() });
+        reporter.note("node a does not answer".to_owned());
+        assert!(reporter.word.borrow().up);
     }
 }

@@ -22,6 +22,11 @@ async fn why_names_what_holds_a_build() {
     assert_eq!(why(&scene, first).await, "starting on w for 1 s");
     scene.queue.report(&token, true, Some("pulling the builder")).await.unwrap();
     assert_eq!(why(&scene, first).await, "running on w for 1 s; expected to take 3 min: pulling the builder");
+    // What it no longer waits for is said no longer; and what it comes to wait for later is.
+    for (note, said) in [(None, ""), (Some("its node does not answer"), ": its node does not answer"), (None, "")] {
+        scene.queue.report(&token, true, note).await.unwrap();
+        assert_eq!(why(&scene, first).await, format!("running on w for 1 s; expected to take 3 min{said}"));
+    }
     let second = scene.submit(&ask("o/n", 2)).await;
     scene.pass(5000).await;
     assert_eq!(
