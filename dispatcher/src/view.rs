@@ -74,6 +74,7 @@ pub(crate) fn totals(of: &inspect::Snapshot) -> Totals {
         workers: of.workers,
         dispatchers: of.dispatchers,
         slots: of.slots,
+        nobody_takes: of.nobody_takes(),
         people: of.people,
         background: of.background,
         background_max: of.background_max,

@@ -171,14 +171,14 @@ fn totals(totals: &Totals, output: Output) {
             .push(("orphaned", format!("{}: their worker is gone, another one takes over", totals.orphaned)));
     }
     write_facts(&facts, output);
-    if totals.slots == 0 {
-        let what = if totals.workers == 0 {
-            "No worker is alive: start one with `fairlane worker`."
-        } else {
-            "All workers are drained or shutting down: nothing will start."
-        };
-        output.talk(&output.paint_talk(Tone::Warning, what));
-    }
+    let what = if totals.workers == 0 {
+        "No worker is alive: start one with `fairlane worker`.".to_owned()
+    } else if let Some(why) = &totals.nobody_takes {
+        format!("No worker takes builds: {}.", clean(why, Colors::Drop))
+    } else {
+        return;
+    };
+    output.talk(&output.paint_talk(Tone::Warning, &what));
 }
 
 fn lane_table(lanes: &[LaneView]) -> Table {

@@ -1,5 +1,9 @@
 //! `fairlane doctor` on a good Redis and on bad ones.
 
+use std::time::Duration;
+
+use fairlane_common::Queue;
+use fairlane_common::queue::Beat;
 use fairlane_testkit::{AppendOnly, RedisServer, TempDir};
 
 use crate::setup::{Up, fairlane, run};
@@ -81,4 +85,34 @@ async fn nobody_there_is_an_error() {
         run(fairlane(&home, ["doctor", "--redis-url", "redis://:pass-word@127.0.0.1:1"])).await.expect(1, "");
     assert!(said.data.contains("Is it running") && !said.data.contains("pass-word"), "{}", said.data);
     run(fairlane(&home, ["doctor"])).await.expect(1, "");
+}
+
+/// Who is paused is not drained: what is said is why, and not to undo what nobody did.
+#[tokio::test]
+async fn workers_that_the_cluster_paused_are_not_called_drained() {
+    const FULL: &str = "the cluster is full: exceeded quota: builds";
+    let home = TempDir::new();
+    let redis = RedisServer::builder().append_only(AppendOnly::EverySecond).start().await;
+    let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
+    let beat = Beat {
+        worker: "one-7k3d".parse().unwrap(),
+        host: "one".to_owned(),
+        version: "0".to_owned(),
+        place: "k8s:test/builds".to_owned(),
+        slots: 4,
+        draining: false,
+        paused: Some(FULL.to_owned()),
+        nodes: 0,
+        lease: Duration::from_secs(100),
+        held: Vec::new(),
+    };
+    queue.renew(&beat).await.unwrap();
+    let look = async || run(fairlane(&home, ["doctor", "--redis-url", &redis.url()])).await.expect(0, "");
+    let said = look().await.data;
+    let says = |said: &str, words: &str| said.lines().any(|line| line.contains(words));
+    assert!(says(&said, &format!("no worker takes builds: {FULL}")) && !says(&said, "drain"), "{said}");
+    // Where an operator drained it, that is what is said.
+    queue.drain_worker(&"one".parse().unwrap(), true, "ann").await.unwrap();
+    let said = look().await.data;
+    assert!(says(&said, "no worker takes builds: an operator drained") && says(&said, "--undo"), "{said}");
 }

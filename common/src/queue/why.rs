@@ -127,8 +127,7 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
         return (Waits::NoWorker, "no live worker".to_owned());
     }
     if snapshot.taking == 0 && snapshot.paused == 0 && snapshot.probing.is_none() {
-        let text = "no worker takes builds: an operator drained all of them, or they are shutting down";
-        return (Waits::NoWorker, text.to_owned());
+        return (Waits::NoWorker, format!("no worker takes builds: {DRAINED}"));
     }
     if let Some(waits) = waits_for_permit(facts) {
         return waits;
@@ -140,7 +139,7 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
         );
         return (Waits::Background, text);
     }
-    if let Some(text) = nobody_takes(snapshot) {
+    if let Some(text) = snapshot.nobody_takes() {
         return (Waits::Paused, text);
     }
     let waits = Waits::Line { place: position.map(|(place, _)| place) };
@@ -152,22 +151,27 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
     (waits, format!("{place}, next free slot expected in about {}", span(*wait)))
 }
 
-/// What keeps all workers that live from taking builds.
-fn nobody_takes(snapshot: &Snapshot) -> Option<String> {
-    if snapshot.taking > 0 {
-        return None;
+/// What is said where no worker takes builds by somebody's will.
+const DRAINED: &str = "an operator drained all of them, or they are shutting down";
+
+impl Snapshot {
+    /// Why none of the workers that live takes builds; `None` where one does, or none lives.
+    pub fn nobody_takes(&self) -> Option<String> {
+        if self.workers == 0 || self.taking > 0 {
+            return None;
+        }
+        if let Some((node, at)) = &self.probing {
+            let next = at.saturating_sub(self.now);
+            let when = if next == 0 { "now".to_owned() } else { format!("in {}", span(next)) };
+            let (cluster, name) = node.rsplit_once('/').unwrap_or(("", node));
+            let what = if cluster == super::HOSTS { "host" } else { "node" };
+            return Some(format!(
+                "builds fail on {name}, the only {what}: it gets one build a minute to see whether it still fails, \
+                 the next one {when}"
+            ));
+        }
+        Some(self.paused_why.clone().unwrap_or_else(|| DRAINED.to_owned()))
     }
-    if let Some((node, at)) = &snapshot.probing {
-        let next = at.saturating_sub(snapshot.now);
-        let when = if next == 0 { "now".to_owned() } else { format!("in {}", span(next)) };
-        let (cluster, name) = node.rsplit_once('/').unwrap_or(("", node));
-        let what = if cluster == super::HOSTS { "host" } else { "node" };
-        return Some(format!(
-            "builds fail on {name}, the only {what}: it gets one build a minute to see whether it still fails, \
-             the next one {when}"
-        ));
-    }
-    snapshot.paused_why.clone()
 }
 
 fn waits_for_permit(facts: &Facts<'_>) -> Option<(Waits, String)> {

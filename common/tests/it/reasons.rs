@@ -23,7 +23,9 @@ async fn why_names_what_holds_a_build() {
     scene.queue.report(&token, true, Some("pulling the builder")).await.unwrap();
     assert_eq!(why(&scene, first).await, "running on w for 1 s; expected to take 3 min: pulling the builder");
     // What it no longer waits for is said no longer; and what it comes to wait for later is.
-    for (note, said) in [(None, ""), (Some("its node does not answer"), ": its node does not answer"), (None, "")] {
+    for (note, said) in
+        [(None, ""), (Some("its node does not answer"), ": its node does not answer"), (None, "")]
+    {
         scene.queue.report(&token, true, note).await.unwrap();
         assert_eq!(why(&scene, first).await, format!("running on w for 1 s; expected to take 3 min{said}"));
     }

@@ -25,6 +25,9 @@ pub struct Totals {
     pub dispatchers: u64,
     /// Slots of live workers that are not shutting down; of drained and paused ones as many as they run.
     pub slots: u64,
+    /// Why none of the live workers takes builds, for operators; absent where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nobody_takes: Option<String>,
     /// People who wait, over all dispatchers.
     pub people: u64,
     /// Background builds that hold a slot.

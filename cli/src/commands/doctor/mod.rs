@@ -151,12 +151,13 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
             "no worker is alive: nothing will start",
             "Start one with `fairlane worker`.",
         );
-    } else if snapshot.slots == 0 {
-        findings.warning(
-            "workers",
-            "all workers are drained or shutting down: nothing will start",
-            "`fairlane drain WORKER --undo` lets one take builds again.",
-        );
+    } else if let Some(why) = snapshot.nobody_takes() {
+        let advice = if workers.iter().any(|worker| worker.drained.is_some()) {
+            "`fairlane drain WORKER --undo` lets one that is drained take builds again."
+        } else {
+            "`fairlane workers` shows what each of them waits for."
+        };
+        findings.warning("workers", format!("no worker takes builds: {why}"), advice);
     } else {
         findings.ok(
             "workers",
