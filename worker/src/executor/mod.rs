@@ -140,6 +140,9 @@ pub trait Executor: Send + Sync {
         free
     }
 
+    /// Nothing was there to be started with what [`Self::may_start`] allowed.
+    fn unused(&self) {}
+
     /// Waits until [`Self::may_start`] may give another answer.
     async fn pause_changed(&self) {
         std::future::pending::<()>().await;

@@ -14,15 +14,14 @@ use super::api::{Api, ApiError};
 use super::gate::Gate;
 use super::nodes::Nodes;
 use super::pods::Pods;
-use crate::backoff::{Backoff, jittered};
+use super::rights::{self, Refusals, Right};
+use crate::backoff::Backoff;
 use crate::kube_client;
 use crate::pod::{self, Owner, PodSettings};
 use crate::settings::Settings;
 
 /// How long a cluster that does not answer is waited for at start: it may be starting as well.
 const START_PATIENCE: Duration = Duration::from_mins(2);
-/// How soon events are asked for again after a refusal: a call a minute burdens nobody.
-const EVENTS_AGAIN: Duration = Duration::from_mins(1);
 
 /// What all runs share.
 pub(super) struct Cluster {
@@ -47,43 +46,10 @@ pub(super) struct Cluster {
     /// Pods that a run of this worker sees to, and how many runs do.
     held: Arc<Mutex<HashMap<String, usize>>>,
     /// Whether what the cluster notes about pods may be read.
-    pub(super) events: EventsRight,
-    /// The cluster said at the start that this worker may not mark pods.
+    pub(super) events: Right,
+    /// The cluster said that this worker may not mark pods.
     mark_denied: AtomicBool,
-}
-
-/// The right to list events. One that is refused is asked for again: it may have been given since, and
-/// an API server that starts refuses for a moment what it will allow.
-#[derive(Default)]
-pub(super) struct EventsRight {
-    /// Until when nobody asks.
-    denied: Mutex<Option<Instant>>,
-}
-
-impl EventsRight {
-    /// Until when there is no use in asking.
-    pub(super) fn denied_until(&self) -> Option<Instant> {
-        self.denied.lock().unwrap_or_else(PoisonError::into_inner).filter(|until| *until > Instant::now())
-    }
-
-    /// It was refused: when to ask again.
-    pub(super) fn denied(&self, error: &ApiError) -> Instant {
-        let until = Instant::now() + jittered(EVENTS_AGAIN);
-        if self.denied.lock().unwrap_or_else(PoisonError::into_inner).replace(until).is_none() {
-            tracing::warn!(
-                %error,
-                "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
-            );
-        }
-        until
-    }
-
-    /// Events were read.
-    pub(super) fn allowed(&self) {
-        if self.denied.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            tracing::info!("this worker may list events again");
-        }
-    }
+    refusals: Refusals,
 }
 
 /// Keeps a pod from the janitor for as long as it lives.
@@ -118,7 +84,8 @@ impl Cluster {
             selector: pod::selector(&settings.pods),
             keep: settings.keep_pods,
             held: Arc::default(),
-            events: EventsRight::default(),
+            events: Right::default(),
+            refusals: Refusals::default(),
             mark_denied: AtomicBool::new(false),
             namespace: way.namespace.clone(),
             place: way.place(),
@@ -151,13 +118,19 @@ impl Cluster {
     /// Whether the cluster lets this worker in, and is the one that others build in. One that does
     /// not answer is waited for.
     async fn check(&self) -> Result<()> {
-        let give_up = Instant::now() + START_PATIENCE;
+        let began = Instant::now();
+        let give_up = began + START_PATIENCE;
         let mut backoff = Backoff::new();
         let there = loop {
             match self.api.list_pods(&self.selector).await {
                 Ok((there, _)) => break there,
                 Err(error) if error.passes() && Instant::now() < give_up => {
                     tracing::warn!(%error, url = self.way().url(), "waiting for the cluster");
+                    backoff.pause().await;
+                }
+                // It may be starting, and not have read the roles yet.
+                Err(error) if error.code() == 403 && began.elapsed() < rights::PATIENCE => {
+                    tracing::debug!(%error, "the cluster does not let this worker in yet");
                     backoff.pause().await;
                 }
                 Err(error) => bail!("{}", self.explain(&error)),
@@ -215,13 +188,14 @@ impl Cluster {
     }
 
     /// Asks for the right that adoption needs, where lists are answered: a refusal means something then.
-    async fn ask_for_the_right_to_mark(&self) {
-        if !self.api.may("patch", "pods").await.unwrap_or(true) {
-            self.mark_denied.store(true, Ordering::Relaxed);
+    pub(super) async fn ask_for_the_right_to_mark(&self) {
+        let denied = !self.api.may("patch", "pods").await.unwrap_or(true);
+        if denied && !self.mark_denied.swap(denied, Ordering::Relaxed) {
             tracing::warn!(
                 "this worker may not patch pods, so it cannot take over those of a worker that is gone: their builds begin again. The Role in deploy/ gives that right"
             );
         }
+        self.mark_denied.store(denied, Ordering::Relaxed);
     }
 
     /// What an operator has to change after a refusal.
@@ -241,7 +215,14 @@ impl Cluster {
                 "the namespace {namespace} does not admit build pods: label it pod-security.kubernetes.io/enforce=privileged, or change the pod template ({message})"
             ),
             403 if message.contains(" cannot ") => {
-                format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
+                let what = message.split(" cannot ").nth(1).unwrap_or_default();
+                if self.refusals.lasts(what) {
+                    format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
+                } else {
+                    format!(
+                        "the cluster refuses this worker; one that starts does so for a moment ({message})"
+                    )
+                }
             }
             403 if message.contains("service account") || message.contains("serviceaccount") => {
                 format!(
@@ -258,23 +239,5 @@ impl Cluster {
                 "the cluster refuses the build pod: correct the pod template or the options of its worker ({message})"
             ),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn events_that_were_refused_are_asked_for_again() {
-        let events = EventsRight::default();
-        assert_eq!(events.denied_until(), None);
-        let until = events.denied(&ApiError::Away("refused".to_owned()));
-        assert_eq!(events.denied_until(), Some(until));
-        tokio::time::sleep_until(until).await;
-        assert_eq!(events.denied_until(), None, "it may be asked again");
-        events.denied(&ApiError::Away("refused".to_owned()));
-        events.allowed();
-        assert_eq!(events.denied_until(), None);
     }
 }

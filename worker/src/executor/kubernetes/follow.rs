@@ -221,16 +221,27 @@ impl Driver {
         }
         following.events_at = Instant::now() + jittered(EVENTS_EVERY);
         self.look_at_node(following).await;
-        if let Some(again) = self.cluster.events.denied_until() {
+        if let Some(again) = self.cluster.events.refused_until() {
             following.events_at = again;
             return;
         }
         match self.cluster.api.events_of(&following.pod).await {
             Ok(events) => {
                 following.events = events;
-                self.cluster.events.allowed();
+                if self.cluster.events.given() {
+                    tracing::info!("this worker may list events again");
+                }
             }
-            Err(error) if error.code() == 403 => following.events_at = self.cluster.events.denied(&error),
+            Err(error) if error.code() == 403 => {
+                let (again, missing) = self.cluster.events.refused();
+                following.events_at = again;
+                if missing {
+                    tracing::warn!(
+                        %error,
+                        "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
+                    );
+                }
+            }
             Err(error) => tracing::debug!(%error, "the pod's events cannot be read"),
         }
     }

@@ -22,6 +22,7 @@ mod logs;
 mod nodes;
 mod owner;
 mod pods;
+mod rights;
 mod run;
 mod sync;
 mod watch;
@@ -88,6 +89,10 @@ impl Executor for KubernetesExecutor {
 
     fn may_start(&self, free: usize) -> usize {
         self.cluster.gate.may_start(free)
+    }
+
+    fn unused(&self) {
+        self.cluster.gate.unused();
     }
 
     async fn pause_changed(&self) {

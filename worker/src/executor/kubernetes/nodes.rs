@@ -6,8 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::time::Instant;
 
 use super::Cluster;
+use super::rights::Right;
 use crate::backoff::jittered;
 use crate::pod::fit::obstacles;
 use crate::pod::{self, Placement};
@@ -23,12 +25,15 @@ struct Known {
     nodes: Vec<String>,
     /// Nodes with a container engine for builds.
     builders: Vec<String>,
-    denied: bool,
 }
 
 /// The nodes of a cluster.
 #[derive(Default)]
-pub(super) struct Nodes(Mutex<Known>);
+pub(super) struct Nodes {
+    known: Mutex<Known>,
+    /// To list them.
+    right: Right,
+}
 
 impl Nodes {
     pub(super) fn count(&self) -> usize {
@@ -42,7 +47,7 @@ impl Nodes {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,7 +55,8 @@ impl Nodes {
 pub(super) async fn look_on(cluster: &Cluster) {
     loop {
         let good = look(cluster).await;
-        tokio::time::sleep(jittered(if good { LOOK_EVERY } else { RETRY })).await;
+        let next = Instant::now() + jittered(if good { LOOK_EVERY } else { RETRY });
+        tokio::time::sleep_until(cluster.nodes.right.refused_until().unwrap_or(next)).await;
     }
 }
 
@@ -63,6 +69,9 @@ async fn look(cluster: &Cluster) -> bool {
     }
     match cluster.api.nodes().await {
         Ok(nodes) => {
+            if cluster.nodes.right.given() {
+                tracing::info!("this worker may list nodes again");
+            }
             let build_pod = pod::sample(&cluster.settings);
             cluster.nodes.known().nodes = nodes
                 .iter()
@@ -72,13 +81,13 @@ async fn look(cluster: &Cluster) -> bool {
             true
         }
         Err(error) if error.code() == 403 => {
-            let mut known = cluster.nodes.known();
-            if !std::mem::replace(&mut known.denied, true) {
+            if cluster.nodes.right.refused().1 {
                 tracing::warn!(
                     %error,
                     "this worker may not list nodes: those count that build pods were seen on. The ClusterRole in deploy/ gives that right"
                 );
             }
+            let mut known = cluster.nodes.known();
             let seen: Vec<Pod> = cluster.pods.there().iter().map(|pod| (**pod).clone()).collect();
             let mut nodes: BTreeSet<String> = known.nodes.drain(..).collect();
             nodes.extend(nodes_of(&seen));

@@ -238,9 +238,13 @@ impl Driver {
     /// Without the right to mark a pod nobody can take it over: it is ended, and its build begins
     /// again. But a refusal may pass, and the pod goes on meanwhile: it is asked again for a while.
     async fn may_not_mark(&mut self, error: &ApiError) -> Step<()> {
+        let since = *self.mark_refused.get_or_insert_with(Instant::now);
+        if !self.cluster.may_mark() && since.elapsed() >= MARK_PATIENCE_DENIED {
+            // It may have been given meanwhile.
+            self.cluster.ask_for_the_right_to_mark().await;
+        }
         let allowed = self.cluster.may_mark();
         let patience = if allowed { MARK_PATIENCE } else { MARK_PATIENCE_DENIED };
-        let since = *self.mark_refused.get_or_insert_with(Instant::now);
         if since.elapsed() < patience {
             if allowed {
                 let why = self.cluster.explain(error);
