@@ -29,6 +29,7 @@ pub mod executor;
 #[cfg(test)]
 mod fixtures;
 mod heartbeat;
+mod hint;
 pub mod judge;
 pub mod kube_client;
 pub mod lines;

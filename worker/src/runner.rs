@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fairlane_common::limits::LEASE_MARGIN;
-use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim, Waiter};
+use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim};
 use fairlane_common::{Duties, Queue, WorkerId};
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +19,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::boot_time::BootTime;
 use crate::build_task::work_on;
 use crate::executor::{self, Executor};
+use crate::hint::Hint;
 use crate::registry::{Registry, Wanted};
 use crate::settings::Settings;
 use crate::standstill::Standstill;
@@ -27,8 +27,6 @@ use crate::{blind, drain, heartbeat, refill};
 
 /// How often the queue is looked at without a hint: the net under lost ones.
 const POLL: Duration = Duration::from_secs(5);
-/// Longest block of one wait for a hint.
-const WAIT: Duration = Duration::from_secs(2);
 /// How long the heartbeat of a worker that the queue does not know may take to be heard.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(200);
 /// Shortest pause between two reaps.
@@ -258,6 +256,9 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                     worker.look_for_orphans();
                 }
                 set_aside(worker, &claims.unreadable).await;
+                if free > 0 && claims.builds.iter().all(|claimed| claimed.adopted) {
+                    worker.executor.unused();
+                }
                 for claimed in claims.builds {
                     take_on(worker, claimed, deadline);
                 }
@@ -301,54 +302,6 @@ pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime
     }
     span.in_scope(|| tracing::info!(adopted = claimed.adopted, "claimed"));
     worker.builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
-}
-
-/// Waits for wake-up tokens. A wait goes on beside a claim, so that its connection is kept.
-struct Hint {
-    queue: Queue,
-    idle: Option<Waiter>,
-    waiting: Option<BoxFuture<'static, (Waiter, fairlane_common::Result<bool>)>>,
-    backoff: Backoff,
-}
-
-impl Hint {
-    fn new(queue: Queue) -> Self {
-        Self { queue, idle: None, waiting: None, backoff: Backoff::new() }
-    }
-
-    /// Returns when a token came; may be dropped and called again.
-    async fn came(&mut self) {
-        loop {
-            let waiting = self.waiting.get_or_insert_with(|| {
-                let mut waiter = self.idle.take().unwrap_or_else(|| self.queue.waiter());
-                async move {
-                    let answer = waiter.wait(WAIT).await;
-                    (waiter, answer)
-                }
-                .boxed()
-            });
-            let (waiter, answer) = waiting.await;
-            self.waiting = None;
-            match answer {
-                Ok(came) => {
-                    self.backoff.reset();
-                    self.idle = Some(waiter);
-                    if came {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "no hints from Redis");
-                    self.backoff.pause().await;
-                }
-            }
-        }
-    }
-
-    /// Waits no more: the connection is closed, so that no token is taken and not used.
-    fn stop(&mut self) {
-        self.waiting = None;
-    }
 }
 
 /// Hears of orphans and of builds to be stopped, for as long as it is polled.

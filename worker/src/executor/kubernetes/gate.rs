@@ -16,6 +16,17 @@ const PAUSE_FIRST: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// So many refused builds in a row are no fault of theirs.
 const REFUSED_MAX: u32 = 3;
+/// How soon the same trouble is logged again: a full cluster refuses a pod every few seconds, for hours.
+const LOGGED_EVERY: Duration = Duration::from_mins(10);
+
+/// What keeps pods from being started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    Full,
+    /// What its operator can change; the sentence says what.
+    Refused(String),
+    Away,
+}
 
 #[derive(Debug, Default)]
 struct Shut {
@@ -26,12 +37,18 @@ struct Shut {
     until: Option<Instant>,
     /// A build is trying.
     trying: bool,
+    /// Nothing was there to try with.
+    idle: bool,
+    /// It was logged, so its end is to be, too.
+    logged: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     shut: Option<Shut>,
     refused: u32,
+    /// What was logged last, and when.
+    logged: Option<(Trouble, Instant)>,
     /// Pods of this queue were seen: another one that shares its names came later.
     first: bool,
     /// Another queue shares its names, in words.
@@ -65,14 +82,20 @@ impl Gate {
         if shut.unreachable || free == 0 {
             return 0;
         }
-        let Some(until) = shut.until else { return 0 };
-        if until > Instant::now() {
+        if !shut.idle && shut.until.is_none_or(|until| until > Instant::now()) {
             return 0;
         }
         // The next one only when this one was answered, or never came.
         shut.until = Some(Instant::now() + PAUSE_MAX);
-        shut.trying = true;
+        (shut.trying, shut.idle) = (true, false);
         1
+    }
+
+    /// Nothing was there to be started: what comes next may try at once. Nobody is woken for that.
+    pub(super) fn unused(&self) {
+        if let Some(shut) = self.state().shut.as_mut().filter(|shut| shut.trying) {
+            (shut.until, shut.trying, shut.idle) = (None, false, true);
+        }
     }
 
     /// Waits until it may have opened.
@@ -116,12 +139,12 @@ impl Gate {
 
     /// The namespace's quota is used up.
     pub(super) fn full(&self, message: &str) {
-        self.shut(format!("the cluster is full: {message}"), false);
+        self.shut(format!("the cluster is full: {message}"), Trouble::Full);
     }
 
     /// The cluster refuses what its operator can change.
     pub(super) fn misconfigured(&self, reason: &str) {
-        self.shut(reason.to_owned(), false);
+        self.shut(reason.to_owned(), Trouble::Refused(reason.to_owned()));
     }
 
     /// The API does not answer.
@@ -131,9 +154,9 @@ impl Gate {
 
     /// The pods cannot be watched. It may pass: an API server that starts refuses what it will allow.
     pub(super) fn unseen(&self, reason: &str) {
-        let known = self.state().shut.is_some();
+        let known = self.state().shut.as_ref().is_some_and(|shut| !shut.unreachable || shut.reason == reason);
         if !known {
-            self.shut(reason.to_owned(), true);
+            self.shut(reason.to_owned(), Trouble::Away);
         }
     }
 
@@ -160,12 +183,15 @@ impl Gate {
         state.refused = 0;
         if let Some(shut) = state.shut.take() {
             drop(state);
-            tracing::info!(reason = shut.reason, "the cluster takes pods again");
+            if shut.logged {
+                tracing::info!(reason = shut.reason, "the cluster takes pods again");
+            }
             self.changed.send_replace(());
         }
     }
 
-    fn shut(&self, reason: String, unreachable: bool) {
+    fn shut(&self, reason: String, trouble: Trouble) {
+        let unreachable = trouble == Trouble::Away;
         let mut state = self.state();
         let before = state.shut.take();
         // Builds that were claimed before the first refusal make the pause no longer.
@@ -175,11 +201,22 @@ impl Gate {
             Some(shut) if !shut.unreachable => shut.pause,
             _ => PAUSE_FIRST,
         };
-        if before.as_ref().is_none_or(|shut| shut.reason != reason) {
-            tracing::error!(reason, "no build is claimed until the cluster takes pods");
+        let known = |(known, at): &(Trouble, Instant)| *known == trouble && at.elapsed() < LOGGED_EVERY;
+        let news = !state.logged.as_ref().is_some_and(known);
+        if news {
+            match &trouble {
+                Trouble::Refused(_) => {
+                    tracing::error!(reason, "no build is claimed until the cluster takes pods");
+                }
+                Trouble::Full | Trouble::Away => {
+                    tracing::warn!(reason, "no build is claimed until the cluster takes pods");
+                }
+            }
+            state.logged = Some((trouble, Instant::now()));
         }
+        let logged = news || before.is_some_and(|shut| shut.logged);
         let until = (!unreachable).then(|| Instant::now() + jittered(pause));
-        state.shut = Some(Shut { reason, unreachable, pause, until, trying: false });
+        state.shut = Some(Shut { reason, unreachable, pause, until, trying: false, idle: false, logged });
         drop(state);
         self.changed.send_replace(());
     }
@@ -240,6 +277,45 @@ mod tests {
         assert_eq!((second.may_start(2), second.reason().as_deref()), (0, Some("set --installation")));
         second.strangers(None);
         assert_eq!((second.may_start(2), second.reason()), (2, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_without_a_build_is_not_spent() {
+        let gate = Gate::default();
+        gate.full("exceeded quota");
+        gate.changed().await;
+        assert_eq!(gate.may_start(4), 1);
+        gate.unused();
+        let woken = tokio::time::timeout(PAUSE_MAX * 2, gate.changed()).await;
+        assert!(woken.is_err(), "nobody is woken for it");
+        for _ in 0..2 {
+            assert_eq!(gate.may_start(4), 1, "the next build may try at once");
+            assert_eq!(gate.may_start(4), 0, "one at a time");
+            gate.unused();
+        }
+        gate.taken();
+        gate.unused();
+        assert_eq!(gate.may_start(4), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_trouble_is_logged_seldom() {
+        let gate = Gate::default();
+        let logged = |gate: &Gate| gate.state().logged.clone().map(|(_, at)| at).unwrap();
+        gate.full("exceeded quota: b, used: pods=3");
+        let first = logged(&gate);
+        for used in [4, 3, 4] {
+            tokio::time::advance(Duration::from_mins(1)).await;
+            gate.full(&format!("exceeded quota: b, used: pods={used}"));
+            assert_eq!(logged(&gate), first);
+            gate.taken();
+        }
+        gate.misconfigured("no rights");
+        assert!(logged(&gate) > first, "another one is said at once");
+        let second = logged(&gate);
+        tokio::time::advance(LOGGED_EVERY).await;
+        gate.misconfigured("no rights");
+        assert!(logged(&gate) > second, "and once more when it lasts");
     }
 
     #[test]
