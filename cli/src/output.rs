@@ -154,7 +154,7 @@ fn fit(widths: &mut [usize], head: &[(&'static str, Align)], width: Option<usize
 }
 
 /// A text within a width; that it was cut shows.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

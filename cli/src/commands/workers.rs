@@ -9,7 +9,10 @@ use crate::args::{Drain, Workers};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::human;
-use crate::output::{Align, Cell, Output, Table, Tone};
+use crate::output::{Align, Cell, Colors, Output, Table, Tone, clean, cut};
+
+/// Longest state in the table, in characters; a longer one is written in full below it.
+const STATE_MAX: usize = 60;
 
 /// Runs `workers`.
 pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
@@ -28,6 +31,7 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     let now = client.get::<QueueView>("v1/queue", &[]).await?.totals.now_ms;
+    let mut long = Vec::new();
     let mut table = Table::new([
         ("WORKER", Align::Left),
         ("HOST", Align::Left),
@@ -39,7 +43,11 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ("RUNS LIVE IN", Align::Left),
     ]);
     for worker in &list.workers {
-        let (state, tone) = state(worker, now);
+        let (mut state, tone) = state(worker, now);
+        if state.chars().count() > STATE_MAX {
+            long.push(format!("{}: {}", worker.id, clean(&state, Colors::Drop)));
+            state = cut(&state, STATE_MAX);
+        }
         table.row([
             (&worker.id).into(),
             (&worker.host).into(),
@@ -52,6 +60,9 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ]);
     }
     output.table(&table);
+    for state in long {
+        output.talk(&state);
+    }
     talk_of_drained(&list.drained, output);
     Ok(Exit::Good)
 }

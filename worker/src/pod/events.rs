@@ -6,6 +6,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::PodCause;
 use super::cause::plain;
 
+/// How the message of events that are alike begins.
+const COMBINED: &str = "(combined from similar events): ";
+
 /// What the latest events tell of a pod that is not started yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -26,7 +29,8 @@ pub(super) fn told(pod: &Pod, events: &[Event]) -> Option<Told> {
     events.sort_by_key(|event| time_of(event));
     let mut found: Option<Told> = None;
     for event in events {
-        let message = plain(event.message.as_deref().unwrap_or_default());
+        let message = event.message.as_deref().unwrap_or_default();
+        let message = plain(message.strip_prefix(COMBINED).unwrap_or(message));
         match event.reason.as_deref().unwrap_or_default() {
             // What comes after these has got past what failed before them.
             "Pulled" | "Created" | "Started" => found = None,

@@ -235,6 +235,7 @@ impl Driver {
     /// What a refusal means for the build.
     fn refused(&self, refusal: &Refusal) -> RunEvent {
         let gate = &self.cluster.gate;
+        let refusal = &Refusal { message: without_name(&refusal.message).to_owned(), ..refusal.clone() };
         if is_quota(refusal) {
             gate.full(&quota_words(&refusal.message));
             return RunEvent::Lost(format!("the cluster is full: {}", quota_words(&refusal.message)));
@@ -344,8 +345,35 @@ fn secret_refused(refusal: &Refusal) -> RunEvent {
     RunEvent::Exited(Ended { failure: Some(failure), ..Ended::default() })
 }
 
+/// A refusal's words without the name of what was refused, which is another one at each try.
+fn without_name(message: &str) -> &str {
+    let rest = [" is forbidden: ", " is invalid: "].iter().find_map(|words| message.split_once(words));
+    rest.filter(|(what, _)| what.ends_with('"') && what.matches(' ').count() == 1)
+        .map_or(message, |(_, rest)| rest)
+}
+
 /// The part of a refusal that says which quota is used up.
 fn quota_words(message: &str) -> String {
     let start = message.find("exceeded quota").unwrap_or(0);
     message[start..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_the_same_whichever_pod_was_refused() {
+        for (message, rest) in [
+            (
+                r#"pods "a-1" is forbidden: violates PodSecurity "restricted:latest": x"#,
+                r#"violates PodSecurity "restricted:latest": x"#,
+            ),
+            (r#"Pod "a-2" is invalid: spec.tolerations[0]: Required"#, "spec.tolerations[0]: Required"),
+            (r#"pods is forbidden: User "u" cannot create"#, r#"pods is forbidden: User "u" cannot create"#),
+            ("etcdserver: request is too large", "etcdserver: request is too large"),
+        ] {
+            assert_eq!(without_name(message), rest);
+        }
+    }
 }

@@ -306,6 +306,15 @@ fn events_say_why_a_container_is_not_made() {
         ),
         (vec![event("FailedCreatePodSandBox", "failed to setup network", 9)], PodCause::NoSandbox, "network"),
         (
+            vec![event(
+                "FailedCreatePodSandBox",
+                "(combined from similar events): failed to setup network",
+                9,
+            )],
+            PodCause::NoSandbox,
+            "node n1: failed to setup network",
+        ),
+        (
             vec![event("Pulling", "Pulling image \"r/i:1\"", 9)],
             PodCause::Pending,
             "pulls the build image r/i:1",
