@@ -3,8 +3,9 @@
 -- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] outcome succeeded|failed|cancelled, ARGV[6] class
 --   of a failure, ARGV[7] its reason (of a success: that nothing was run for it), ARGV[8] node that it ran on
 --   or empty, ARGV[9] last log lines or empty, ARGV[10] id of the last log entry or empty, ARGV[11] random
---   number in [0, 1), ARGV[12] blame of the node: certain, suspect, unclear or empty, ARGV[13] what a suspect
---   failed of, the same on any node; unclear: once more, then it is the repository's fault
+--   number in [0, 1), ARGV[12] blame of the node: certain, suspect, machine, unclear or empty, ARGV[13] what a
+--   suspect failed of, the same on any node; machine: as suspect, and never the repository's fault; unclear: once
+--   more, then it is the repository's fault
 -- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000

@@ -212,7 +212,7 @@ local function note_failure(b, cluster, entry, kept)
   if cluster == HOSTS then kept[#kept + 1], kept[#kept + 2] = 'elsewhere', ms(now + ELSEWHERE_MS) end
 end
 
--- Whom a failure on a node is put down to (`how`: certain, suspect, unclear or empty): what is to be kept with the build
+-- Whom a failure on a node is put down to (`how`: certain, suspect, machine, unclear or empty): what is to be kept with the build
 -- when it is tried again, the class and the reason.
 function nodes.blame(id, b, node, how, cause, class, reason)
   local kept, cluster = {}, nodes.cluster_of(b.place)
@@ -221,9 +221,11 @@ function nodes.blame(id, b, node, how, cause, class, reason)
     count_failure(cluster, node, b.lane, now, reason)
   elseif how ~= '' then
     local list = suspects(id)
-    local first = list[cause]
+    -- What no repository answers for is each node's own.
+    local key = how == 'machine' and cause .. ' on ' .. cluster .. '/' .. node or cause
+    local first = list[key]
     if not first then
-      list[cause] = { node = node, of = cluster, at = now, reason = reason }
+      list[key] = { node = node, of = cluster, at = now, reason = reason }
       kept = { 'suspects', cjson.encode(list) }
       if how == 'unclear' then reason = reason .. '; the build is tried once more' end
     elseif how == 'unclear' then

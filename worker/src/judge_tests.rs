@@ -94,7 +94,8 @@ fn log_text_alone_makes_a_node_a_suspect_at_most() {
     };
     let suspect = |cause: &str| Blame::Suspect { cause: cause.to_owned() };
     assert_eq!(blame(FAILED, &[BUILD, "write /x: no space left on device"]), suspect("disk-full"));
-    assert_eq!(blame(FAILED, &["Cannot connect to the Docker daemon"]), suspect("no-engine"));
+    let engine = Blame::Machine { cause: "no-engine".to_owned() };
+    assert_eq!(blame(FAILED, &["Cannot connect to the Docker daemon"]), engine);
     assert_eq!(blame(Exit { code: Some(137), ..Exit::default() }, &[]), suspect("killed"));
     assert_eq!(blame(FAILED, &[PUSH, "unauthorized"]), Blame::Nobody);
     assert_eq!(blame(FAILED, &[]), Blame::Nobody);

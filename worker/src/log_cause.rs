@@ -38,6 +38,8 @@ enum PointsAt {
     Elsewhere,
     /// The node may be to blame: known once the build has been tried on another one.
     Node,
+    /// The same, and no repository can bring it about.
+    Machine,
     /// The repository or the outside: the build is tried once more.
     Unclear,
 }
@@ -56,11 +58,11 @@ causes! {
         "no space left on the disk of the build host",
         "Free disk on the node, or let the engine's images be cleaned up sooner.";
     /// The container engine does not answer.
-    NoEngine = "no-engine", Infrastructure, Node,
+    NoEngine = "no-engine", Infrastructure, Machine,
         "the container engine of the build host cannot be reached",
         "See that the engine (Docker, or the DaemonSet of dind or pink) is up on the node.";
     /// Names are not resolved.
-    NoNames = "no-names", Infrastructure, Node,
+    NoNames = "no-names", Infrastructure, Machine,
         "names could not be resolved on the build host",
         "Look at the DNS of the node and of the cluster.";
     /// The registry does not take the image.
@@ -162,6 +164,7 @@ impl LogCause {
         match self.row().points_at {
             PointsAt::Elsewhere => Blame::Nobody,
             PointsAt::Node => Blame::Suspect { cause },
+            PointsAt::Machine => Blame::Machine { cause },
             PointsAt::Unclear => Blame::Unclear { cause },
         }
     }

@@ -24,6 +24,12 @@ pub enum Blame {
         /// What it failed of in one word or a few, the same on any node: `disk full`.
         cause: String,
     },
+    /// The same of words on what no repository answers for (the container engine is away): wherever the build
+    /// fails of it, it is not put down to the repository.
+    Machine {
+        /// What it failed of, as in `Suspect`.
+        cause: String,
+    },
     /// The log does not tell whether the repository or the outside is to blame: the build is tried once
     /// more, elsewhere where that is possible. If it fails of the same cause again, that is put down to the
     /// repository; if it succeeds, the first node is counted against.
@@ -40,6 +46,7 @@ impl Blame {
         match self {
             Self::Nobody => ("", ""),
             Self::Suspect { cause } => ("suspect", cause),
+            Self::Machine { cause } => ("machine", cause),
             Self::Unclear { cause } => ("unclear", cause),
             Self::Certain => ("certain", ""),
         }

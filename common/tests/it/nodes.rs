@@ -191,6 +191,32 @@ async fn three_repositories_that_print_no_space_themselves_take_no_node_away() {
 }
 
 #[tokio::test]
+async fn what_no_repository_answers_for_is_put_down_to_none() {
+    let scene = scene(6).await;
+    let machine = || Blame::Machine { cause: "no-engine".to_owned() };
+    let first = start(&scene, "o/a").await;
+    finish(&scene, &first.token, &failure("n1", machine())).await;
+    for (node, last) in [("n2", false), ("n3", true)] {
+        let next = again(&scene, 6).await;
+        let finished = finish(&scene, &next.token, &failure(node, machine())).await;
+        assert_eq!(finished == Finished::Ended(BuildState::Failed), last, "{node}: {finished:?}");
+    }
+    assert_eq!(scene.build(first.build.id).await.class, Some(FailureClass::Infrastructure));
+    // Where it succeeds in the end, each node that it failed on is counted against.
+    for repo in ["o/b", "o/c", "o/d"] {
+        let first = start(&scene, repo).await;
+        finish(&scene, &first.token, &failure("n1", machine())).await;
+        let second = again(&scene, 6).await;
+        finish(&scene, &second.token, &failure("n2", machine())).await;
+        let third = again(&scene, 6).await;
+        finish(&scene, &third.token, &success("n3")).await;
+    }
+    let mut avoided = names(&scene).await;
+    avoided.sort();
+    assert_eq!(avoided, ["n1", "n2"]);
+}
+
+#[tokio::test]
 async fn a_suspect_counts_once_the_build_has_succeeded_elsewhere() {
     let scene = scene(6).await;
     let mut retried = vec![];

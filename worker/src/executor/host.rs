@@ -124,10 +124,13 @@ impl Host {
                 Verdict::Finish(Outcome::Succeeded)
             }
             Verdict::Finish(Outcome::Failed { class: FailureClass::Infrastructure, reason, mut blame }) => {
-                let engine = blame == Blame::Suspect { cause: ENGINE_CAUSE.to_owned() };
+                let engine = blame == Blame::Machine { cause: ENGINE_CAUSE.to_owned() };
                 let fault = self.fault(engine).await;
                 if fault.is_some() {
                     blame = Blame::Certain;
+                } else if engine {
+                    // The engine answers: the build may have printed these words itself.
+                    blame = Blame::Suspect { cause: ENGINE_CAUSE.to_owned() };
                 }
                 self.failed(lane, fault, &reason, engine);
                 Verdict::Finish(Outcome::Failed { class: FailureClass::Infrastructure, reason, blame })
@@ -390,5 +393,17 @@ mod tests {
         assert_eq!(blame, Blame::Certain);
         assert!(host.paused().unwrap().contains("/no/such/program"), "{:?}", host.paused());
         assert_eq!(host.may_start(1), 0, "at once");
+    }
+    #[tokio::test]
+    async fn words_of_an_engine_that_answers_may_be_the_repositorys() {
+        let host = Host::new("h", &"/bin/true {repo}".parse().unwrap());
+        let blame = Blame::Machine { cause: ENGINE_CAUSE.to_owned() };
+        let (class, reason) = (FailureClass::Infrastructure, "it broke".to_owned());
+        let verdict = Verdict::Finish(Outcome::Failed { class, reason, blame });
+        let judged = host.examine(&lane(1), true, verdict).await;
+        let Verdict::Finish(Outcome::Failed { blame, .. }) = judged else { panic!("{judged:?}") };
+        let engine = host.fault(true).await;
+        assert_eq!(blame == Blame::Certain, engine.is_some(), "{blame:?}: {engine:?}");
+        assert_ne!(blame, Blame::Machine { cause: ENGINE_CAUSE.to_owned() });
     }
 }
