@@ -74,7 +74,7 @@ class Follow:
         self.id = answer.id if answer else ""
         self._cursor = ""
         self._phase = "waiting"
-        # The number of the run that is live, or the next; 0 before anything was heard.
+        # The attempt that is under way, or the next; 0 before anything was heard.
         self._attempt = 0
         self._standing = Standing()
         self._transcript = Transcript(hub.settings.log_bytes_max)

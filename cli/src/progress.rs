@@ -104,8 +104,8 @@ impl Progress {
             matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned);
         if !running {
             self.live_since = None;
-        } else if self.live_since.is_none_or(|(attempt, _)| attempt != build.attempt) {
-            self.live_since = Some((build.attempt, live_since(build)));
+        } else if self.live_since.is_none_or(|(run, _)| run != build.run) {
+            self.live_since = Some((build.run, live_since(build)));
         }
         let paint = if self.output.talks_in_color() { "{spinner:.cyan} {msg}" } else { "{spinner} {msg}" };
         let style = match self.live_since {

@@ -36,7 +36,7 @@ end
 local function expected_of(stats) return floor(stats.mean or T.mean or MEAN_UNKNOWN) end
 
 local function answer(tag, id, b)
-  return { tag, id, b.state, ms(b.attempt), ms(b.people), place_of(id), ms(b.expected) }
+  return { tag, id, b.state, ms(b.failures + b.stuck + 1), ms(b.people), place_of(id), ms(b.expected) }
 end
 
 local function join(known, b, id, stats, priority, secrets, force)

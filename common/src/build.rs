@@ -147,7 +147,8 @@ pub struct Build {
     pub lane: Lane,
     /// Where it stands.
     pub state: BuildState,
-    /// The number of its run: the one that is live, or the next. Starts at 1.
+    /// The number of its run: the one that is live, or the next. Starts at 1, and counts runs that nothing came of,
+    /// too: [`Self::attempt_shown`] is for people.
     pub attempt: u32,
     /// Counts every change of the build.
     pub seq: u64,
@@ -314,6 +315,12 @@ impl Build {
         };
         names.extend(self.avoid.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
         names
+    }
+
+    /// The attempt that people see: a build that waited for a full cluster, or was lost with its worker, has failed
+    /// of nothing.
+    pub fn attempt_shown(&self) -> u32 {
+        self.failed_attempts.saturating_add(1)
     }
 
     /// How many people to speak of: at least one stands behind a queued build.

@@ -292,7 +292,7 @@ pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime
     let span = tracing::info_span!(
         "build",
         build.id = %claimed.build.id,
-        build.attempt = claimed.build.attempt,
+        build.run = claimed.build.attempt,
         build.lane = %claimed.build.lane,
     );
     let lease = worker.registry.enter(claimed.token.clone(), deadline);

@@ -35,7 +35,7 @@ pub struct Admitted {
     pub id: BuildId,
     /// Where it stands.
     pub state: BuildState,
-    /// Its run: the one that is live, or the next.
+    /// Its attempt, as people count them.
     pub attempt: u32,
     /// People behind it.
     pub people: u64,

@@ -79,7 +79,7 @@ pub struct BuildAnswer {
     /// Expected time until the image is ready, in seconds; absent where nothing can be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// The number of its run: the one that is live, or the next.
+    /// The attempt that is under way, or comes next: one more than have failed.
     pub attempt: u32,
     /// How many seconds ago it ended, where a remembered outcome is the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,9 +106,12 @@ pub struct BuildView {
     pub image: String,
     /// Interactive or background.
     pub priority: Priority,
-    /// The number of its run: the one that is live, or the next. It counts runs that were lost with their
-    /// worker, too.
+    /// The attempt that is under way, or comes next: one more than have failed. At most 3.
     pub attempt: u32,
+    /// The number of its run: the one that is live, or the next. It counts runs that nothing came of, too: those that
+    /// were lost with their worker, or found the cluster full.
+    #[serde(default)]
+    pub run: u32,
     /// Its attempts that failed for a cause outside the repository; at the third it fails.
     #[serde(default)]
     pub failed_attempts: u32,

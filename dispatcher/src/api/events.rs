@@ -40,7 +40,7 @@ pub struct LogEvent {
 /// Event `notice`: something that somebody who reads the log should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NoticeEvent {
-    /// `attempt` (a new run begins), `dropped` (lines are missing here), `log-incomplete` (the end
+    /// `attempt` (its log begins anew), `dropped` (lines are missing here), `log-incomplete` (the end
     /// of the log did not come in time), `waiting` (the build is not known at the moment).
     pub kind: String,
     /// One sentence for people.
@@ -73,8 +73,11 @@ pub struct EndEvent {
     pub log_tail: Option<String>,
     /// The image, empty if the queue lost the build.
     pub image: String,
-    /// The number of its last run.
+    /// The attempt that it ended in.
     pub attempt: u32,
+    /// The number of its last run.
+    #[serde(default)]
+    pub run: u32,
 }
 
 /// Event `moved`: another build took over its run after Redis was emptied. The stream closes;

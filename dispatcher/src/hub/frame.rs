@@ -26,8 +26,11 @@ pub(crate) fn notice(cursor: Cursor, kind: &str, text: String, dropped: Option<u
     event(cursor, "notice", &json(&NoticeEvent { kind: kind.to_owned(), text, run: cursor.run, dropped }))
 }
 
-/// The notice that another run begins, at its start.
-pub(crate) fn new_run(run: u32, seq: u64) -> Bytes {
+/// The notice that another run begins, at its start; a comment where that `is_news` to nobody.
+pub(crate) fn new_run(run: u32, seq: u64, is_news: bool) -> Bytes {
+    if !is_news {
+        return Bytes::from(format!(": run {run}\n\n"));
+    }
     let cursor = Cursor { run, entry: EntryId::START, seq };
     notice(cursor, "attempt", "the build has started again; its new log follows".to_owned(), None)
 }

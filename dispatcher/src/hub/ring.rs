@@ -156,11 +156,11 @@ impl Ring {
         self.push(kind, bytes);
     }
 
-    /// Another run begins.
+    /// Another run begins. That is news only where the one before it has left a log.
     pub(crate) fn push_run(&mut self, run: u32) {
+        let is_news = std::mem::replace(&mut self.end, EntryId::START) != EntryId::START;
         self.run = run;
-        self.end = EntryId::START;
-        self.push(Kind::Run { run }, frame::new_run(run, self.seq));
+        self.push(Kind::Run { run }, frame::new_run(run, self.seq, is_news));
     }
 
     /// Something that people should know.

@@ -155,7 +155,8 @@ impl Watcher {
             None if read < READ_ENTRIES => {
                 let next = run + 1;
                 (self.place.run, self.place.entry) = (next, EntryId::START);
-                self.pending.push_back(frame::new_run(next, seq));
+                let is_news = read > 0 || entry != EntryId::START;
+                self.pending.push_back(frame::new_run(next, seq, is_news));
             }
             _ => {}
         }

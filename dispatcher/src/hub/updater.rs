@@ -219,7 +219,7 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     let (run, after) = (ring.run(), ring.end());
     let full = news.page.entries.len() >= PAGE;
     // That a run has failed and another one comes is told after its last lines.
-    let is_retry = view.attempt > run;
+    let is_retry = build.attempt > run;
     let mut changed = !is_retry && push_state(&mut ring, known, &build, &view);
     let repeated = repeated(channel, after, &mut news.page);
     let after = repeated.as_ref().map_or(after, |piece| piece.to);
@@ -301,7 +301,8 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
             .filter(|reason| build.state != BuildState::Succeeded || reason == ALREADY_THERE),
         log_tail: build.log_tail.clone().filter(|_| build.state == BuildState::Failed),
         image: build.spec.image.to_string(),
-        attempt: last_run(build),
+        attempt: build.attempt_shown(),
+        run: last_run(build),
     };
     ring.close(notice, "end", &frame::json(&end));
     true
@@ -327,7 +328,8 @@ fn missing(channel: &Channel, known: &mut Progress) {
         reason: Some("the queue lost this build with its data; ask for it again".to_owned()),
         log_tail: None,
         image: String::new(),
-        attempt: ring.run(),
+        attempt: 1,
+        run: ring.run(),
     };
     ring.close(None, "end", &frame::json(&end));
     drop(ring);

@@ -122,9 +122,11 @@ impl Reading {
             }
             let newest = self.build.log_run.unwrap_or(self.build.attempt);
             if newest > self.run && !self.build.state.is_ended() {
-                (self.run, self.after) = (newest, "0-0".to_owned());
-                let text = format!("--- attempt {newest} ---\n");
-                return Ok(Some(Bytes::from(text)));
+                let before = std::mem::replace(&mut self.after, "0-0".to_owned());
+                self.run = newest;
+                if before != "0-0" {
+                    return Ok(Some(Bytes::from("--- the build has started again ---\n")));
+                }
             }
         }
     }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use fairlane_common::build::{BuildState, FailureClass};
-use fairlane_common::queue::{Blame, Outcome};
+use fairlane_common::queue::{Blame, Outcome, Release};
+use fairlane_dispatcher::api::BuildView;
 use fairlane_testkit::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Dispatcher, SOON, Said, Stream, Worker, numbered, send};
+use crate::support::{Dispatcher, SOON, Said, Stream, Worker, numbered, request, send};
 
 #[tokio::test]
 async fn a_stream_resumes_on_another_dispatcher_after_the_same_line() {
@@ -197,4 +198,40 @@ async fn a_quiet_stream_gets_comments() {
         let chunk = tokio::time::timeout(SOON, chunks.chunk()).await.unwrap().unwrap().unwrap();
         text.push_str(&String::from_utf8_lossy(&chunk));
     }
+}
+
+/// A build that finds the cluster full, or loses its worker, again and again: no attempt has failed, and no log begins
+/// anew where there was none.
+#[tokio::test]
+async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let worker = Worker::start(&dispatcher.queue, 1).await;
+    let mut stream = dispatcher.follow(id, "").await;
+    stream.state(|_| true).await;
+    let cursor = stream.cursor.clone();
+    let full = || Release::Lost { reason: "the cluster is full: exceeded quota: builds".to_owned() };
+    for _ in 0..4 {
+        let run = worker.claim().await;
+        dispatcher.queue.release(&run.claimed.token, &full()).await.unwrap();
+    }
+    let view: BuildView = send(dispatcher.get(&format!("/v1/builds/{id}"))).await.json().await.unwrap();
+    assert_eq!((view.state, view.attempt, view.failed_attempts, view.run), (BuildState::Queued, 1, 0, 5));
+    assert_eq!(dispatcher.ask(&request("one")).await.1.attempt, 1);
+    let mut run = worker.claim().await;
+    run.write(3).await;
+    // One that left a log is told of.
+    dispatcher.queue.release(&run.claimed.token, &full()).await.unwrap();
+    let mut run = worker.claim().await;
+    run.write(2).await;
+    run.finish(Outcome::Succeeded).await;
+    let end = stream.end().await;
+    assert_eq!((end.attempt, end.run), (1, 6));
+    assert_eq!(stream.lines, [numbered(3), numbered(2)].concat());
+    assert_eq!(stream.notices, ["attempt"]);
+    // Whoever comes back late reads it all by itself.
+    let mut late = dispatcher.follow(id, &format!("?last_event_id={cursor}")).await;
+    late.end().await;
+    assert_eq!((&late.lines, &late.notices), (&stream.lines, &stream.notices));
 }
