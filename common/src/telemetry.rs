@@ -1,12 +1,23 @@
 //! Log lines of our processes: to stderr, as text for people or as JSON for machines.
 
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless something else is asked for. The Kubernetes client reports as errors of its
-/// own what its callers expect and report once.
-pub const FILTER_DEFAULT: &str = "info,kube_client=off";
+/// What is logged unless something else is asked for.
+pub const FILTER_DEFAULT: &str = "info";
+/// The Kubernetes client reports as errors of its own what its callers expect and report once. Whoever wants to see that
+/// names it.
+const KUBE_CLIENT: &str = "kube_client";
+/// How long whoever reads the log may be busy, before lines are dropped: nothing may wait for it for long.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What a pipe that takes anything takes at once.
+const CHUNK: usize = 4096;
 
 /// The shape of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,13 +41,34 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// Standard error, for a process that goes on when nobody reads it any more: of a write that fails
-/// nobody can be told, and who tried would panic and take its task along.
-struct Stderr;
+/// Log lines that nobody took since the last one that somebody did.
+static DROPPED: Mutex<u64> = Mutex::new(0);
+
+/// Standard error, for a process that goes on when nobody reads it any more: of a write that fails nobody can be
+/// told, who tried would panic and take its task along, and who waited would stop all of the process's work.
+struct Stderr(LogFormat);
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let _ = std::io::stderr().write_all(bytes);
+        let mut dropped = DROPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = std::io::stderr().lock();
+        // A reader that has let lines fall is waited for no more, until it reads again.
+        let patience = if *dropped == 0 { PATIENCE } else { Duration::ZERO };
+        if !takes(&out, patience) {
+            *dropped += 1;
+            return Ok(bytes.len());
+        }
+        if *dropped > 0 {
+            let _ = out.write_all(gap(self.0, *dropped).as_bytes());
+            *dropped = 0;
+        }
+        for chunk in bytes.chunks(CHUNK) {
+            if !takes(&out, PATIENCE) {
+                *dropped += 1;
+                break;
+            }
+            let _ = out.write_all(chunk);
+        }
         Ok(bytes.len())
     }
 
@@ -45,15 +77,47 @@ impl Write for Stderr {
     }
 }
 
+/// Whether a write would not have to wait; where that cannot be told, the write will say what is wrong.
+fn takes(out: &impl AsFd, patience: Duration) -> bool {
+    let give_up = Instant::now() + patience;
+    loop {
+        let left = give_up.saturating_duration_since(Instant::now());
+        let limit = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(out, PollFlags::OUT)], Some(&limit)) {
+            Ok(0) => return false,
+            Err(Errno::INTR) => {}
+            _ => return true,
+        }
+    }
+}
+
+/// In place of lines that were dropped.
+fn gap(format: LogFormat, lines: u64) -> String {
+    match format {
+        LogFormat::Text => format!(" WARN {lines} log lines were dropped here: nobody read them\n"),
+        LogFormat::Json => {
+            format!("{{\"level\":\"WARN\",\"message\":\"log lines were dropped here\",\"lines\":{lines}}}\n")
+        }
+    }
+}
+
+/// A filter under which the Kubernetes client is silent unless it is named.
+fn without_kube_client(filter: &str) -> String {
+    if filter.contains(KUBE_CLIENT) { filter.to_owned() } else { format!("{filter},{KUBE_CLIENT}=off") }
+}
+
 /// Starts logging. `filter` as in `RUST_LOG` (`info`, `fairlane_worker=debug,warn`); a second call
 /// changes nothing.
 ///
 /// # Errors
 /// A filter that cannot be read.
 pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<(), String> {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|e| format!("the log filter '{filter}' cannot be read: {e}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).with_ansi(color);
+    let filter = EnvFilter::try_new(without_kube_client(filter))
+        .map_err(|e| format!("the log filter '{filter}' cannot be read: {e}"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || Stderr(format))
+        .with_ansi(color);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -61,4 +125,35 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<(), String> 
     // Tests start several processes' worth in one; the first one's logging is as good.
     let _ = started;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kubernetes_client_is_silent_unless_it_is_named() {
+        for (filter, expected) in [
+            (FILTER_DEFAULT, "info,kube_client=off"),
+            ("fairlane_worker=debug,warn", "fairlane_worker=debug,warn,kube_client=off"),
+            ("info,kube_client=debug", "info,kube_client=debug"),
+        ] {
+            assert_eq!(without_kube_client(filter), expected);
+            EnvFilter::try_new(expected).unwrap();
+        }
+        EnvFilter::try_new(without_kube_client("")).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_takes_nothing_once_it_is_full() {
+        let (reader, mut pipe) = std::io::pipe().unwrap();
+        let mut written = 0;
+        while takes(&pipe, Duration::ZERO) {
+            pipe.write_all(&[b'x'; CHUNK]).unwrap();
+            written += CHUNK;
+        }
+        assert!(written >= CHUNK, "{written}");
+        drop(reader);
+        assert!(takes(&pipe, PATIENCE), "the write says that nobody is there");
+    }
 }

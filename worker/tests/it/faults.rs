@@ -146,21 +146,19 @@ async fn lost_replies_lose_and_double_no_build_and_no_line() {
     scene.check().await;
 }
 
-#[tokio::test]
-async fn a_worker_whose_log_nobody_reads_builds_and_obeys() {
-    use std::io::{BufRead, BufReader};
-    let scene = Scene::start().await;
+/// A worker that writes its log, all of it, into `log`.
+fn spawn_unheard(scene: &Scene, log: impl Into<std::process::Stdio>) -> std::process::Child {
     let script = scene.script("echo done");
-    let mut child = std::process::Command::new(PROGRAM)
+    std::process::Command::new(PROGRAM)
         .args(["--redis-url", &scene.redis.url(), "--host", "unheard"])
         .arg(format!("--command='{}' {{repo}} {{ref}}", script.display()))
         .env("RUST_LOG", "debug")
-        .stderr(std::process::Stdio::piped())
+        .stderr(log)
         .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("worker is ready")));
-    drop(lines);
+        .unwrap()
+}
+
+async fn builds_and_obeys(scene: &Scene, mut child: std::process::Child) {
     let id = scene.submit().await;
     let build = scene.build_in(id, BuildState::Succeeded).await;
     assert_eq!(build.attempt, 1, "{build:?}");
@@ -170,4 +168,30 @@ async fn a_worker_whose_log_nobody_reads_builds_and_obeys() {
         wait_for("the worker to end", SOON, async || child.try_wait().unwrap().ok_or("it runs")).await;
     assert!(ended.success(), "{ended}");
     scene.check().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_log_nobody_reads_builds_and_obeys() {
+    use std::io::{BufRead, BufReader};
+    let scene = Scene::start().await;
+    let mut child = spawn_unheard(&scene, std::process::Stdio::piped());
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("worker is ready")));
+    drop(lines);
+    builds_and_obeys(&scene, child).await;
+}
+
+/// Whoever reads its log is there, and stands still: the pipe between them is full.
+#[tokio::test]
+async fn a_worker_whose_log_is_read_no_further_builds_and_obeys() {
+    use std::io::{Read, Write};
+    const PIPE_BYTES: usize = 65_536;
+    let scene = Scene::start().await;
+    let (mut reader, mut pipe) = std::io::pipe().unwrap();
+    pipe.write_all(&vec![b'x'; PIPE_BYTES]).unwrap();
+    let child = spawn_unheard(&scene, pipe);
+    builds_and_obeys(&scene, child).await;
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), PIPE_BYTES, "what it could not write it has dropped");
 }
