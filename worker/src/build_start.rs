@@ -180,7 +180,10 @@ impl ClaimedBuild {
         let token = self.lease.token().clone();
         tokio::select! {
             () = self.worker.registry.older_gone(&token) => {}
-            () = self.lease.let_go() => return Err(Verdict::LetGo),
+            wanted = self.lease.leaving() => return Err(match wanted {
+                Wanted::LetGo => Verdict::LetGo,
+                _ => self.without_run("its worker ended"),
+            }),
             () = tokio::time::sleep(OLDER_TIMEOUT) => {
                 return Err(self.without_run("an earlier run of it on the same worker did not end"));
             }

@@ -218,6 +218,16 @@ impl Lease {
         }
     }
 
+    /// Waits until its worker ends, or it is to be let go; says which.
+    pub(crate) async fn leaving(&mut self) -> Wanted {
+        let leaves = |wanted: &Wanted| matches!(wanted, Wanted::Drained | Wanted::LetGo);
+        let found = self.wanted.wait_for(leaves).await.map(|wanted| *wanted);
+        match found {
+            Ok(wanted) => wanted,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// The queue knows how it ended, or it is no longer ours.
     pub(crate) fn settle(mut self) {
         self.settled = true;
@@ -284,6 +294,24 @@ mod tests {
             old.settle();
         };
         tokio::join!(registry.older_gone(new.token()), gone);
+        new.settle();
+    }
+
+    #[tokio::test]
+    async fn an_adoption_that_waits_hears_that_its_worker_ends() {
+        let registry = Registry::new(2);
+        let old = registry.enter(token(1), BootTime::now());
+        let mut new = registry.enter(token(2), BootTime::now());
+        registry.want_all(Wanted::Drained);
+        let token = new.token().clone();
+        let heard = tokio::select! {
+            () = registry.older_gone(&token) => panic!("the older one is there"),
+            wanted = new.leaving() => wanted,
+        };
+        assert_eq!(heard, Wanted::Drained);
+        registry.want(&token, Wanted::LetGo);
+        assert_eq!(new.leaving().await, Wanted::LetGo);
+        old.settle();
         new.settle();
     }
 }

@@ -1,12 +1,14 @@
 //! A run's log: one stream that is followed and, whenever it ends, resumed after the last line
 //! that was taken. The end of a stream is not the end of the container; its status tells that.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::log::LogLine;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -37,6 +39,8 @@ const TRAIL: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_mins(5);
 /// After so many failures in a row people are told that the log cannot be read.
 const FAILURES_TOLD: u32 = 3;
+/// So often is a log followed whose following panics.
+const TRIES_MAX: u32 = 3;
 
 /// How far a container has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,10 +112,22 @@ impl LogFollower {
             slow: false,
             rest: Vec::new(),
         };
-        AbortOnDropHandle::new(tokio::spawn(follower.follow().in_current_span()))
+        AbortOnDropHandle::new(tokio::spawn(follower.follow_safely(|f| f.follow().boxed()).in_current_span()))
     }
 
-    async fn follow(mut self) {
+    /// Follows it again where that panics: an end that comes of it must not pass for the log's.
+    async fn follow_safely(mut self, follow: for<'a> fn(&'a mut Self) -> BoxFuture<'a, ()>) {
+        for _ in 0..TRIES_MAX {
+            if AssertUnwindSafe(follow(&mut self)).catch_unwind().await.is_ok() {
+                return;
+            }
+            tracing::error!(pod = self.name, "the task that follows a log panicked");
+            self.say("the log could not be followed here: lines may be missing").await;
+        }
+        self.say("the rest of the log cannot be followed").await;
+    }
+
+    async fn follow(&mut self) {
         let mut pause = PAUSE_FIRST;
         let mut end_by = None;
         loop {
@@ -290,5 +306,60 @@ impl LogFollower {
         let line = LogLine { t: String::new(), text: format!("[fairlane] {text}") };
         // Fails only where nobody listens any more.
         let _ = self.out.send(RunEvent::Line(line)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlane_common::Queue;
+    use fairlane_testkit::{RedisServer, kube as fake};
+
+    use super::*;
+    use crate::kube_client;
+    use crate::settings::Settings;
+
+    async fn lines_of(follow: for<'a> fn(&'a mut LogFollower) -> BoxFuture<'a, ()>) -> Vec<String> {
+        let (redis, there) = (RedisServer::start_default().await, fake::Cluster::start());
+        let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
+        let way = kube_client::Cluster::of_file(&there.kubeconfig(), None, None).await.unwrap();
+        let (out, mut events) = mpsc::channel(10);
+        let follower = LogFollower {
+            cluster: Arc::new(Cluster::new(way, &Settings::default(), &queue)),
+            name: "pod".to_owned(),
+            phase: watch::channel(Phase::Running).1,
+            out,
+            window: Window::of_stored(&[]),
+            failures: 0,
+            told: false,
+            whole: false,
+            news: false,
+            heard: false,
+            slow: false,
+            rest: Vec::new(),
+        };
+        follower.follow_safely(follow).await;
+        let mut lines = Vec::new();
+        while let Some(RunEvent::Line(line)) = events.recv().await {
+            lines.push(line.text);
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_no_end_of_the_log() {
+        let missing = "[fairlane] the log could not be followed here: lines may be missing";
+        let lines = lines_of(|follower| {
+            async move {
+                follower.failures += 1;
+                assert!(follower.failures > 1, "as the test wants it");
+                follower.say("the rest").await;
+            }
+            .boxed()
+        });
+        assert_eq!(lines.await, [missing, "[fairlane] the rest"]);
+        // And one that comes back every time is not followed for ever.
+        let lines = lines_of(|_| async { panic!("as the test wants it") }.boxed()).await;
+        let last = "[fairlane] the rest of the log cannot be followed";
+        assert_eq!(lines, [missing, missing, missing, last]);
     }
 }
