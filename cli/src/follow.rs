@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::client::{Client, StreamRefused, backoff};
 use crate::exit::{Exit, Stop};
 
-/// How long to go on looking for a dispatcher once the stream was open.
-const LOST_LIMIT: Duration = Duration::from_mins(10);
+/// How long to go on looking for a dispatcher once the stream was open, as the adapter for `BinderHub` does.
+const LOST_LIMIT: Duration = Duration::from_mins(5);
 /// How long to look for one at first: a dispatcher that starts takes less.
 const FIRST_LIMIT: Duration = Duration::from_secs(2);
 /// A stream that lasted so long was a good one, so that the pauses begin small again.
@@ -41,13 +41,20 @@ pub(crate) enum Happening {
 /// Follows a build to its end, and hands on all that happens, with the event's JSON where it has one.
 ///
 /// # Errors
-/// When no dispatcher knows the build, or none has answered for 10 minutes.
+/// When no dispatcher knows the build, or none has answered for 5 minutes.
 pub(crate) async fn follow(
     client: &Client,
     id: BuildId,
+    on: impl FnMut(&Happening, &str),
+) -> Result<EndEvent> {
+    follow_on(Follower { id, cursor: None, opened: false }, client, on).await
+}
+
+async fn follow_on(
+    mut follower: Follower,
+    client: &Client,
     mut on: impl FnMut(&Happening, &str),
 ) -> Result<EndEvent> {
-    let mut follower = Follower { id, cursor: None, opened: false };
     let mut failures: u32 = 0;
     let mut lost_at = Instant::now();
     loop {
@@ -139,4 +146,24 @@ fn happening(name: &str, data: &str) -> Result<Option<Happening>, StreamRefused>
         // A newer dispatcher may say more.
         _ => return Ok(None),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dispatcher_that_is_gone_for_good_is_given_up_after_five_minutes() {
+        // Nothing listens there: each try fails at once.
+        let client = Client::new(&["http://127.0.0.1:1".to_owned()], None).unwrap();
+        for (opened, limit) in [(true, Duration::from_mins(5)), (false, FIRST_LIMIT)] {
+            let (began, mut said) = (Instant::now(), 0);
+            let follower = Follower { id: BuildId::new(), cursor: None, opened };
+            let error = follow_on(follower, &client, |_, _| said += 1).await.unwrap_err();
+            assert!(error.to_string().contains("no dispatcher answers"), "{error}");
+            let took = began.elapsed();
+            assert!(took >= limit && took < limit + Duration::from_secs(30), "{took:?}");
+            assert_eq!(said, usize::from(opened), "said once");
+        }
+    }
 }

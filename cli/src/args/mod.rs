@@ -223,6 +223,8 @@ pub(crate) struct Submit {
 
 /// Follow a build until it ends; the exit code says how
 ///
+/// A broken connection is resumed on any dispatcher. Gives up after 5 minutes without one.
+///
 /// Example: fairlane watch 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
 #[derive(Debug, Args)]
 #[command(display_order = 2)]
