@@ -96,8 +96,14 @@ async fn a_kube_log_is_followed_and_resumed_by_its_timestamps() -> anyhow::Resul
     let name = name("log");
     let script = "for i in 1 2 3; do echo line $i; sleep 0.2; done; printf end";
     pods.create(&PostParams::default(), &pod(&cluster, &name, script)?).await?;
+    // Of a pod that is on no node yet the log is empty, and that is no error.
+    wait_for("the first line", DEADLINE, async || match pods.logs(&name, &LogParams::default()).await {
+        Ok(text) if text.starts_with("line 1") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     let options = LogParams { follow: true, timestamps: true, ..LogParams::default() };
-    let log = wait_for("a log", DEADLINE, async || pods.log_stream(&name, &options).await).await;
+    let log = pods.log_stream(&name, &options).await?;
     let lines = log.lines().try_collect::<Vec<_>>().await?;
     let text = lines.iter().filter_map(|line| Some(line.split_once(' ')?.1)).collect::<Vec<_>>();
     assert_eq!(text, ["line 1", "line 2", "line 3", "end"]);

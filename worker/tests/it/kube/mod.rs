@@ -4,6 +4,7 @@ mod building;
 mod credentials;
 mod faults;
 mod figures;
+mod leftovers;
 mod losing;
 mod nodes;
 mod scene;

@@ -10,6 +10,7 @@ use fairlane_testkit::kube::{Cluster, TestCluster};
 use fairlane_testkit::{Process, wait_for};
 use serde_json::Value;
 
+use super::leftovers::{self, Leftovers};
 use crate::scene::{PROGRAM, Scene};
 
 /// Generous: a real cluster pulls images and takes its time to end pods.
@@ -40,13 +41,18 @@ impl KubeScene {
     }
 
     async fn on(cluster: TestCluster) -> Self {
-        let config = kube::config::Kubeconfig::read_from(cluster.kubeconfig()).unwrap();
-        let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
-        let client = kube::Client::try_from(config).unwrap();
+        let client = leftovers::client(cluster.kubeconfig()).await;
         let random = uuid::Uuid::new_v4().simple().to_string();
         let installation = format!("test-{}", &random[..10]);
         Self { scene: Scene::start().await, cluster, installation, client }
+    }
+
+    pub(super) fn leftovers(&self) -> Leftovers {
+        Leftovers {
+            kubeconfig: self.cluster.kubeconfig().to_owned(),
+            namespace: self.cluster.namespace().to_owned(),
+            installation: self.installation.clone(),
+        }
     }
 
     pub(super) fn fake(&self) -> &Cluster {
@@ -183,6 +189,15 @@ impl KubeScene {
             })
             .await;
             assert_eq!(log, counted(lines), "{id}");
+        }
+    }
+}
+
+impl Drop for KubeScene {
+    fn drop(&mut self) {
+        // A fake goes with its test.
+        if self.cluster.fake().is_none() {
+            self.leftovers().clear_now();
         }
     }
 }
