@@ -82,10 +82,24 @@ pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
             trouble(format!("the Docker daemon does not answer: {why}"), advice.to_owned());
         }
     }
+    if version.as_deref().is_ok_and(builds_with_buildx)
+        && let Err(why) = run(Path::new("docker"), &["buildx", "version"]).await
+    {
+        let advice = "Install Docker's buildx plugin: sudo apt-get install docker-buildx (docker-buildx-plugin from \
+                      Docker's own packages), or repo2docker 2024.07, which needs none";
+        trouble(format!("this release builds with `docker buildx`, which fails: {why}"), advice.to_owned());
+    }
     match version {
         Ok(version) if troubles.is_empty() => Ok(version),
         _ => Err(troubles),
     }
+}
+
+/// Whether that release runs Docker's command line for builds: those from 2025.08 on do.
+fn builds_with_buildx(version: &str) -> bool {
+    let number = version.split_whitespace().next_back().unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (2025, 8)
 }
 
 /// The Python that a script names in its first line.
@@ -113,4 +127,24 @@ async fn run(program: &Path, arguments: &[&str]) -> Result<String, String> {
     }
     let why = last(&answer.stderr);
     Err(if why.is_empty() { answer.status.to_string() } else { why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_that_need_buildx() {
+        for (version, needs) in [
+            ("2024.07.0", false),
+            ("2025.7", false),
+            ("2025.08.0", true),
+            ("jupyter-repo2docker 2026.4.0", true),
+            ("2025.12.0.dev1", true),
+            ("unknown", false),
+            ("", false),
+        ] {
+            assert_eq!(builds_with_buildx(version), needs, "{version}");
+        }
+    }
 }

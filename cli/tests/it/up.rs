@@ -268,3 +268,34 @@ async fn an_installation_that_cannot_build_is_said_before_the_first_build() {
     assert!(looked.code == 1 && looked.data.contains("No module named 'docker'"), "{looked:#?}");
     up.stop().await;
 }
+
+#[tokio::test]
+async fn a_release_that_builds_with_buildx_is_not_well_without_it() {
+    let home = TempDir::new();
+    let tools = home.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let tool = |name: &str, script: &str| {
+        let path = tools.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    tool("git", "");
+    tool("hg", "");
+    tool("docker", "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1");
+    let look = async || {
+        let mut doctor = fairlane(&home, ["doctor", "--command", "jupyter-repo2docker {repo}"]);
+        doctor.env("PATH", format!("{}:/usr/bin:/bin", tools.display()));
+        run(doctor).await.data
+    };
+    let missing = "which fails: docker: 'buildx' is not a docker command";
+    tool("jupyter-repo2docker", "echo 2026.4.0");
+    let said = look().await;
+    assert!(said.contains(missing) && said.contains("docker-buildx"), "{said}");
+    tool("jupyter-repo2docker", "echo 2024.07.0");
+    let said = look().await;
+    assert!(!said.contains(missing) && said.contains("release 2024.07.0"), "{said}");
+    tool("jupyter-repo2docker", "echo 2026.4.0");
+    tool("docker", "echo github.com/docker/buildx v0.12.1");
+    let said = look().await;
+    assert!(said.contains("release 2026.4.0"), "{said}");
+}
