@@ -101,6 +101,14 @@ impl Host {
         }
     }
 
+    /// Nothing was there to be started: what comes next may try at once.
+    pub(super) fn unused(&self) {
+        let mut state = self.state();
+        if let (Stage::Trying { reason, pause, .. }, 0) = (&state.stage, state.running) {
+            state.stage = Stage::Ready { reason: reason.clone(), pause: *pause };
+        }
+    }
+
     /// Waits until it may have changed.
     pub(super) async fn changed(&self) {
         // Whoever waits for a seldom change can miss none: it looks again with every poll of its own.

@@ -45,7 +45,10 @@ async fn three_lanes_in_a_row_make_a_host_rest_and_one_build_at_a_time_try_it() 
                 break;
             }
         }
+        host.unused();
+        assert_eq!(host.may_start(4), 1, "a try that found no build is not spent");
         host.begun();
+        host.unused();
         assert_eq!(host.may_start(4), 0, "one at a time");
         host.examine(&lane(4), true, failure("x")).await;
         assert_eq!(host.may_start(4), 0);

@@ -102,6 +102,10 @@ impl Executor for ProcessExecutor {
         self.host.may_start(free)
     }
 
+    fn unused(&self) {
+        self.host.unused();
+    }
+
     async fn pause_changed(&self) {
         self.host.changed().await;
     }
