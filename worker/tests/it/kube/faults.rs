@@ -169,9 +169,44 @@ async fn a_missing_right_pauses_the_worker_and_fails_no_build() {
         workers[0].paused.clone().ok_or_else(|| format!("{workers:?}"))
     })
     .await;
-    assert!(paused.contains("give it the Role in deploy/"), "{paused}");
+    assert!(paused.contains("one that starts does so for a moment"), "{paused}");
+    kube.paused("one", Some("give it the Role in deploy/")).await;
     kube.fake().permits("create pods");
     kube.build_in(id, BuildState::Succeeded).await;
+}
+
+#[tokio::test]
+async fn refusals_of_an_api_server_that_starts_are_not_called_missing_rights() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().node("node-1").cannot_mount("MountVolume.SetUp failed");
+    let worker = kube.worker("one", "exit 0", &[]).await;
+    for right in ["create pods", "list events"] {
+        kube.fake().forbids(right);
+    }
+    let id = kube.scene.submit().await;
+    kube.paused("one", Some("one that starts does so for a moment")).await;
+    kube.fake().permits("create pods");
+    wait_for("events to be asked for", SOON, async || kube.fake().requests("list events") > 0).await;
+    kube.fake().permits("list events");
+    wait_for("events to be asked for again", SOON, async || kube.fake().requests("list events") > 1).await;
+    kube.fake().node("node-1").is_well_again();
+    let build = kube.build_in(id, BuildState::Succeeded).await;
+    assert!(build.attempt > 1 && build.failed_attempts == 0, "{build:?}");
+    assert!(!worker.stderr().contains("the Role in deploy/"), "{}", worker.stderr());
+}
+
+#[tokio::test]
+async fn pods_that_are_refused_again_and_again_are_logged_once() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let template = kube.scene.dir.join("pod.yaml");
+    std::fs::write(&template, "spec: {serviceAccountName: nobody}").unwrap();
+    let more = format!("--pod-template={}", template.display());
+    let worker = kube.worker("one", "exit 0", &[&more]).await;
+    kube.submit_many(3).await;
+    kube.paused("one", Some("the build pods' service account cannot be used")).await;
+    wait_for("more tries", SOON, async || kube.fake().requests("create pods") >= 6).await;
+    let said = worker.stderr().matches("no build is claimed until").count();
+    assert_eq!(said, 1, "{}", worker.stderr());
 }
 
 #[tokio::test]
