@@ -219,9 +219,7 @@ impl Cluster {
                 if self.refusals.lasts(what) {
                     format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
                 } else {
-                    format!(
-                        "the cluster refuses this worker; one that starts does so for a moment ({message})"
-                    )
+                    format!("{} ({message})", rights::FOR_A_MOMENT)
                 }
             }
             403 if message.contains("service account") || message.contains("serviceaccount") => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::rights::FOR_A_MOMENT;
 use crate::backoff::jittered;
 
 /// First pause of claiming.
@@ -23,9 +24,15 @@ const LOGGED_EVERY: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
     Full,
-    /// What its operator can change; the sentence says what.
     Refused(String),
     Away,
+}
+
+impl Trouble {
+    /// Whether somebody has to do something about it.
+    fn is_error(&self) -> bool {
+        matches!(self, Self::Refused(reason) if !reason.starts_with(FOR_A_MOMENT))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -139,24 +146,29 @@ impl Gate {
 
     /// The namespace's quota is used up.
     pub(super) fn full(&self, message: &str) {
-        self.shut(format!("the cluster is full: {message}"), Trouble::Full);
+        self.shut(format!("the cluster is full: {message}"), Trouble::Full, false);
     }
 
     /// The cluster refuses what its operator can change.
     pub(super) fn misconfigured(&self, reason: &str) {
-        self.shut(reason.to_owned(), Trouble::Refused(reason.to_owned()));
+        self.shut(reason.to_owned(), Trouble::Refused(reason.to_owned()), false);
     }
 
     /// The API does not answer.
     pub(super) fn unreachable(&self, reason: &str) {
-        self.unseen(&format!("waiting for the cluster: {reason}"));
+        self.close(&format!("waiting for the cluster: {reason}"), Trouble::Away);
     }
 
     /// The pods cannot be watched. It may pass: an API server that starts refuses what it will allow.
     pub(super) fn unseen(&self, reason: &str) {
+        self.close(reason, Trouble::Refused(reason.to_owned()));
+    }
+
+    /// Shuts it until the API answers.
+    fn close(&self, reason: &str, trouble: Trouble) {
         let known = self.state().shut.as_ref().is_some_and(|shut| !shut.unreachable || shut.reason == reason);
         if !known {
-            self.shut(reason.to_owned(), Trouble::Away);
+            self.shut(reason.to_owned(), trouble, true);
         }
     }
 
@@ -190,8 +202,7 @@ impl Gate {
         }
     }
 
-    fn shut(&self, reason: String, trouble: Trouble) {
-        let unreachable = trouble == Trouble::Away;
+    fn shut(&self, reason: String, trouble: Trouble, unreachable: bool) {
         let mut state = self.state();
         let before = state.shut.take();
         // Builds that were claimed before the first refusal make the pause no longer.
@@ -204,13 +215,10 @@ impl Gate {
         let known = |(known, at): &(Trouble, Instant)| *known == trouble && at.elapsed() < LOGGED_EVERY;
         let news = !state.logged.as_ref().is_some_and(known);
         if news {
-            match &trouble {
-                Trouble::Refused(_) => {
-                    tracing::error!(reason, "no build is claimed until the cluster takes pods");
-                }
-                Trouble::Full | Trouble::Away => {
-                    tracing::warn!(reason, "no build is claimed until the cluster takes pods");
-                }
+            if trouble.is_error() {
+                tracing::error!(reason, "no build is claimed until the cluster takes pods");
+            } else {
+                tracing::warn!(reason, "no build is claimed until the cluster takes pods");
             }
             state.logged = Some((trouble, Instant::now()));
         }

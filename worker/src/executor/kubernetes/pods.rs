@@ -91,6 +91,16 @@ impl Pods {
         });
     }
 
+    /// The API refuses what the pods are seen by, and why: what it says now counts.
+    pub(super) fn note_refused(&self, why: &str) {
+        self.away.send_if_modified(|away| {
+            let news = away.as_ref().is_none_or(|(_, known)| known != why);
+            let since = away.take().map_or_else(Instant::now, |(since, _)| since);
+            *away = Some((since, why.to_owned()));
+            news
+        });
+    }
+
     /// The API answers.
     pub(super) fn note_back(&self) -> Option<Instant> {
         self.away.send_replace(None).map(|(since, _)| since)
@@ -150,6 +160,18 @@ mod tests {
         assert!(matches!(&*a.borrow_and_update(), Seen::Gone(Some(_))), "missing from a list is gone");
         assert!(matches!(&*b.borrow(), Seen::Never), "what was never there is not gone");
         assert_eq!(pods.there().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_api_says_now_counts_and_since_when_it_has_refused() {
+        let pods = Pods::new();
+        let began = Instant::now();
+        for why in ["it starts", "it starts", "a right is missing"] {
+            pods.note_refused(why);
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            assert_eq!(*pods.away().borrow(), Some((began, why.to_owned())));
+        }
+        assert_eq!(pods.note_back(), Some(began));
     }
 
     #[test]

@@ -81,7 +81,7 @@ async fn failed(cluster: &Cluster, error: &ApiError, pause: &mut Duration) {
         ApiError::Refused(_) => {
             let reason = cluster.explain(error);
             cluster.gate.unseen(&reason);
-            cluster.pods.note_away(&reason);
+            cluster.pods.note_refused(&reason);
         }
         ApiError::Away(_) => {
             cluster.pods.note_away(&text);
