@@ -190,10 +190,10 @@ def started_line(view: dict[str, Any]) -> str:
     expected, left = view.get("expected_seconds"), view.get("eta_seconds")
     if not isinstance(expected, (int, float)):
         return "The build has started.\n"
-    gone = expected - left if isinstance(left, (int, float)) else 0
-    if gone < 10:
+    # What is left shrinks while it runs, and grows beyond what was expected where it is late.
+    if not isinstance(left, (int, float)) or abs(expected - left) < 10:
         return f"The build has started; it is expected to take about {span(expected)}.\n"
-    rest = f"about {span(left)} more" if isinstance(left, (int, float)) and left > 0 else "longer than expected"
+    rest = f"about {span(left)} more" if left > 0 else "longer than expected"
     return f"The build is under way and takes {rest}. Its log so far:\n"
 
 

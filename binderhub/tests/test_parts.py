@@ -92,6 +92,12 @@ def test_places_and_reasons_are_short_and_plain():
     assert len(messages.place_line({"position": 10**9, "line": 10**9, "people": 10**9, "eta_seconds": 10**9})) <= 78
 
 
+def test_a_build_that_takes_longer_than_expected_has_not_just_started():
+    told = messages.started_line({"expected_seconds": 180, "eta_seconds": 600})
+    assert told == "The build is under way and takes about 10 min more. Its log so far:\n"
+    assert "has started" in messages.started_line({"expected_seconds": 180, "eta_seconds": 185})
+
+
 def test_no_limit_is_told_in_the_words_of_operators():
     words = [*messages.BUSY, "full", "memory", "conflict", "no-seal-key", "forbidden", "not-signed-in"]
     for word in words:

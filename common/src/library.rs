@@ -56,6 +56,7 @@ operations! {
     SNAPSHOT = "snapshot",
     SPEND = "spend",
     LANE = "lane",
+    LINE = "line",
     CHECK = "check",
     REGISTER = "register",
     NODES_VIEW = "nodes_view",

@@ -66,5 +66,11 @@ pub const LOG_TAIL_BYTES: usize = 1024 * 1024;
 /// How long logs and ended builds stay.
 pub const KEEP: Duration = Duration::from_hours(24);
 
+/// Builds in line whose start is foreseen one by one, from the beginning of the line; those behind go by the pace of
+/// these. A second's look at so many holds Redis for some 2 ms.
+pub const FORESEEN: usize = 500;
+/// Runs that are looked at for it.
+pub const FORESEEN_RUNS: usize = 1000;
+
 /// Most entries of one page of a list.
 pub const PAGE: usize = 200;

@@ -1,11 +1,10 @@
-//! The queue's numbers, looked at once a second at most, whoever asks.
+//! The queue's numbers and what is foreseen of it, looked at once a second at most, whoever asks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::build::Build;
-use fairlane_common::queue::inspect::Snapshot;
-use fairlane_common::queue::{Queue, Why};
+use fairlane_common::queue::{Outlook, Queue, Why};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -21,7 +20,7 @@ const MEMORY_MAX: u64 = 85;
 /// Shared numbers of the queue.
 pub(crate) struct Glance {
     queue: Queue,
-    latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
+    latest: Mutex<Option<(Instant, Arc<Outlook>)>>,
     memory: Mutex<Option<(Instant, Memory)>>,
 }
 
@@ -37,17 +36,17 @@ impl Glance {
         Arc::new(Self { queue, latest: Mutex::new(None), memory: Mutex::new(None) })
     }
 
-    /// The numbers, at most a second old. Those who ask at once wait for one answer.
-    pub(crate) async fn snapshot(&self) -> fairlane_common::Result<Arc<Snapshot>> {
+    /// The queue as it was at most a second ago. Those who ask at once wait for one answer.
+    pub(crate) async fn outlook(&self) -> fairlane_common::Result<Arc<Outlook>> {
         let mut latest = self.latest.lock().await;
-        if let Some((at, snapshot)) = &*latest
+        if let Some((at, outlook)) = &*latest
             && at.elapsed() < HOLDS
         {
-            return Ok(Arc::clone(snapshot));
+            return Ok(Arc::clone(outlook));
         }
-        let snapshot = Arc::new(self.queue.snapshot().await?);
-        *latest = Some((Instant::now(), Arc::clone(&snapshot)));
-        Ok(snapshot)
+        let outlook = Arc::new(self.queue.outlook().await?);
+        *latest = Some((Instant::now(), Arc::clone(&outlook)));
+        Ok(outlook)
     }
 
     /// Whether Redis's memory is so nearly used up that a request of `bytes` is not to be taken.
@@ -73,7 +72,7 @@ impl Glance {
 
     /// Why a build is where it is.
     pub(crate) async fn why(&self, build: &Build) -> fairlane_common::Result<Why> {
-        let snapshot = self.snapshot().await?;
-        self.queue.why_with(build, &snapshot).await
+        let outlook = self.outlook().await?;
+        self.queue.why_with(build, &outlook).await
     }
 }

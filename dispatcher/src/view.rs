@@ -35,7 +35,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         why: why.map(|why| why.text.clone()),
         visitor: why.map(|why| why.visitor.clone()),
         asked_ms: build.asked,
-        expected_seconds: seconds(build.expected),
+        expected_seconds: seconds(why.map_or(build.expected, |why| why.expected_ms)),
         not_before_ms: build.not_before,
         claimed_ms: build.claimed,
         started_ms: build.started,

@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fairlane_testkit::TempDir;
 use serde_json::Value;
 
-use crate::setup::{fairlane, run};
+use crate::setup::{fairlane, run, run_within};
 
 /// Days of mybinder.org, where somebody has put them beside the project.
 const LAUNCHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/launches");
+/// A whole day takes half a minute where others use the processors, too.
+const DAY_LIMIT: Duration = Duration::from_secs(150);
 const SLOW: &str = "GitHub:jupyterlab/jupyterlab-demo/master=28800";
 
 /// Writes launches, each (minute of the day, spec), as the archive of events has them.
@@ -31,7 +34,7 @@ fn write_day(home: &TempDir, name: &str, day: &str, launches: &[(u32, &str)]) ->
 /// Runs a replay that must go well, and returns its JSON.
 async fn replay<'a>(home: &TempDir, words: impl IntoIterator<Item = &'a str>) -> Value {
     let words = ["replay", "--json"].into_iter().chain(words);
-    let said = run(fairlane(home, words)).await.expect(0, "");
+    let said = run_within(DAY_LIMIT, fairlane(home, words)).await.expect(0, "");
     let [report] = said.json().try_into().expect("one line of JSON");
     report
 }
@@ -58,6 +61,7 @@ async fn a_small_day_from_end_to_end() {
     let said = run(fairlane(&home, ["replay"].into_iter().chain(words("fair")))).await;
     let said = said.expect(0, "line 5: no event").expect(0, "did you mean GitHub:o/quick/main");
     assert!(said.data.contains("PEOPLE-HOURS") && said.data.contains("fairlane"), "{said:#?}");
+    assert!(said.data.contains("WITHIN FACTOR 2"), "{said:#?}");
 
     let report = replay(&home, words("fair")).await;
     let fairlane = &report["fairlane"];
@@ -65,6 +69,13 @@ async fn a_small_day_from_end_to_end() {
     assert_eq!(fairlane["broken_promises"], 0);
     assert_eq!(fairlane["launches"], 0, "all three are given as slow");
     assert_eq!(fairlane["people_hours"], 0.0);
+    let told = &report["told"];
+    assert_eq!(
+        (&told["asked"]["slow_lanes"]["launches"], &told["one_in"]),
+        (&3.into(), &1.into()),
+        "{report}"
+    );
+    assert_eq!(told["minute_later"]["others"]["within_factor_2"], Value::Null, "{report}");
     assert_eq!(report["unlimited"]["running_max"], 3);
     assert!(report.get("baseline").is_none(), "{report}");
 }
@@ -154,6 +165,14 @@ async fn the_incident_does_not_happen() {
     assert!((number("unlimited", "people_hours") - 20.1).abs() < 0.05, "{report}");
     assert!((770.0..=990.0).contains(&number("baseline", "people_hours")), "{report}");
     assert_eq!(report["fairlane"]["running_max"], 4);
+    // What they were told of their waiting was right within a factor of two.
+    for when in ["asked", "minute_later"] {
+        let told = &report["told"][when]["others"];
+        assert!(
+            told["within_factor_2"].as_f64() >= Some(70.0) && told["launches"].as_u64() > Some(250),
+            "{report}"
+        );
+    }
     let plot = std::fs::read_to_string(plot).unwrap();
     assert!(plot.contains("people wait 22."), "the figures stand in the plot");
 }

@@ -55,10 +55,15 @@ impl Said {
 }
 
 /// Runs a command to its end.
-pub(crate) async fn run(mut command: Command) -> Said {
+pub(crate) async fn run(command: Command) -> Said {
+    run_within(LIMIT, command).await
+}
+
+/// The same, of a command that has a lot to do.
+pub(crate) async fn run_within(limit: Duration, mut command: Command) -> Said {
     command.stdin(Stdio::null());
     let mut command = tokio::process::Command::from(command);
-    let output = tokio::time::timeout(LIMIT, command.kill_on_drop(true).output());
+    let output = tokio::time::timeout(limit, command.kill_on_drop(true).output());
     let output = output.await.expect("the command ends in time").expect("the command starts");
     Said {
         code: output.status.code().unwrap_or(-1),

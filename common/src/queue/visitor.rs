@@ -130,8 +130,8 @@ impl Visitor {
         Self { stage, text, ahead }
     }
 
-    /// What is told of a build that has started.
-    pub(super) fn started(build: &Build, left_ms: Option<u64>) -> Self {
+    /// What is told of a build that has started; `is_late` where it takes longer than expected.
+    pub(super) fn started(build: &Build, left_ms: Option<u64>, is_late: bool) -> Self {
         let (stage, text) = match build.state {
             _ if build.state.is_ended() => (Stage::Ended, String::new()),
             _ if build.cancelling => (Stage::Stopping, "Your build is being stopped.".to_owned()),
@@ -140,12 +140,9 @@ impl Visitor {
                 "The machine that ran your build is gone. Another one takes the build over.".to_owned(),
             ),
             BuildState::Running => {
-                let left = match left_ms {
-                    None => String::new(),
-                    Some(0) => ". It takes longer than expected".to_owned(),
-                    Some(ms) => format!(", ready in about {}", spoken(ms)),
-                };
-                (Stage::Running, format!("Your build is running{left}."))
+                let left = left_ms.map(|ms| format!(", ready in about {}", spoken(ms))).unwrap_or_default();
+                let what = if is_late { "takes longer than expected" } else { "is running" };
+                (Stage::Running, format!("Your build {what}{left}."))
             }
             _ => (Stage::Starting, "Your build is starting.".to_owned()),
         };

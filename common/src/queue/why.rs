@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::Queue;
-use super::inspect::{LaneView, Snapshot};
+use super::inspect::Snapshot;
+use super::outlook::{Outlook, Standing};
+use super::spread::Spread;
 use super::visitor::{Visitor, Waits};
 use crate::build::{Build, BuildState, Priority};
 use crate::error::Result;
@@ -19,67 +21,63 @@ pub struct Why {
     pub position: Option<(u64, u64)>,
     /// Expected time until its image is ready, in milliseconds; `None` where nothing can be said.
     pub eta_ms: Option<u64>,
+    /// How long its run is expected to take in all, by what is known now, in milliseconds.
+    pub expected_ms: u64,
 }
 
 impl Queue {
     /// Says why a build waits.
     pub async fn why(&self, build: &Build) -> Result<Why> {
-        let snapshot = self.snapshot().await?;
-        self.why_with(build, &snapshot).await
+        self.why_with(build, &self.outlook().await?).await
     }
 
-    /// Like [`Self::why`], from a snapshot that is shared by many answers.
-    pub async fn why_with(&self, build: &Build, snapshot: &Snapshot) -> Result<Why> {
+    /// Like [`Self::why`], from an outlook that is shared by many answers.
+    pub async fn why_with(&self, build: &Build, outlook: &Outlook) -> Result<Why> {
+        let (snapshot, spread) = (outlook.snapshot(), outlook.spread(build));
+        let expected_ms = rounded(spread.left(0));
         if build.state != BuildState::Queued {
-            let eta_ms = remaining(build, snapshot.now);
-            let (text, visitor) = (started(build, snapshot.now), Visitor::started(build, eta_ms));
-            return Ok(Why { text, visitor, position: None, eta_ms });
+            let age =
+                build.claimed.filter(|_| !build.state.is_ended()).map(|at| snapshot.now.saturating_sub(at));
+            let eta_ms = age.map(|age| rounded(spread.left(age)));
+            let is_late = age.is_some_and(|age| spread.is_late(age));
+            let (text, visitor) = (started(build, age, spread), Visitor::started(build, eta_ms, is_late));
+            return Ok(Why { text, visitor, position: None, eta_ms, expected_ms });
         }
-        let ((position, lane_ahead), lane) = futures::try_join!(self.places(build), self.lane(&build.lane))?;
-        let ahead = position.map_or(0, |(place, _)| place - 1);
-        let wait = wait_ms(snapshot, ahead);
-        let facts = Facts { build, lane: &lane, snapshot, position, lane_ahead, wait };
+        let standing = self.standing(build, outlook).await?;
+        let facts = Facts { build, snapshot, standing: &standing };
         let (waits, text) = queued(&facts);
-        let held = lane.held.is_some() || snapshot.slots == 0 || snapshot.taking == 0;
-        let eta_ms = match build.not_before {
-            _ if held => None,
-            Some(at) => Some(at.saturating_sub(snapshot.now) + build.expected),
-            None => Some(wait + build.expected),
-        };
-        let visitor = Visitor::queued(&waits, eta_ms.map(|eta| eta.saturating_sub(build.expected)));
-        Ok(Why { text, visitor, position, eta_ms })
+        let eta_ms = standing.start.map(|start| rounded(start + spread.left(0)));
+        let visitor = Visitor::queued(&waits, standing.start.map(rounded_wait));
+        Ok(Why { text, visitor, position: standing.position, eta_ms, expected_ms })
     }
 }
 
-/// About how long until everything ahead has found a slot: as many builds as there are slots end
-/// in one mean duration.
-fn wait_ms(snapshot: &Snapshot, ahead: u64) -> u64 {
-    let busy = snapshot.leased + snapshot.orphaned;
-    let free = snapshot.slots.saturating_sub(busy);
-    if snapshot.slots == 0 || ahead < free {
-        return 0;
-    }
-    (ahead - free + 1) * snapshot.mean_ms.unwrap_or(DURATION_GUESS_MS) / snapshot.slots
+/// A figure as it is told: an estimate changes by a little all the time, and nobody needs it to the second.
+fn rounded(ms: u64) -> u64 {
+    let step = match ms {
+        0..90_000 => 5_000,
+        90_000..600_000 => 15_000,
+        600_000..5_400_000 => 60_000,
+        _ => 600_000,
+    };
+    ((ms + step / 2) / step * step).max(step)
 }
 
-/// What a build is taken to last before any has ended.
-const DURATION_GUESS_MS: u64 = 180_000;
-
-fn remaining(build: &Build, now: u64) -> Option<u64> {
-    let since = build.claimed.filter(|_| !build.state.is_ended())?;
-    Some((since + build.expected).saturating_sub(now))
+/// The same of a start, which may be now.
+fn rounded_wait(ms: u64) -> u64 {
+    if ms == 0 { 0 } else { rounded(ms) }
 }
 
-fn started(build: &Build, now: u64) -> String {
+fn started(build: &Build, age: Option<u64>, spread: Spread) -> String {
     let worker = build.worker.as_ref().map_or("a worker", |worker| worker.as_str());
     let reason = build.reason.as_deref().unwrap_or("no reason was given");
     let note = build.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
-    let since = build.claimed.map_or_else(String::new, |at| format!(" for {}", span(now.saturating_sub(at))));
+    let since = age.map_or_else(String::new, |age| format!(" for {}", span(age)));
     match build.state {
         _ if build.cancelling && !build.state.is_ended() => format!("being stopped on {worker} ({reason})"),
         BuildState::Starting => format!("starting on {worker}{since}{note}"),
         BuildState::Running => {
-            format!("running on {worker}{since}; expected to take {}{note}", span(build.expected))
+            format!("running on {worker}{since}; expected to take {}{note}", span(spread.left(0)))
         }
         BuildState::Orphaned => {
             format!("its worker {worker} is gone; waiting for another one to take the run over")
@@ -93,17 +91,14 @@ fn started(build: &Build, now: u64) -> String {
 /// What is known of a build that waits.
 struct Facts<'a> {
     build: &'a Build,
-    lane: &'a LaneView,
     snapshot: &'a Snapshot,
-    position: Option<(u64, u64)>,
-    /// Builds of its lane that stand before it.
-    lane_ahead: u64,
-    wait: u64,
+    standing: &'a Standing,
 }
 
 /// What a build waits for, and the sentence for operators.
 fn queued(facts: &Facts<'_>) -> (Waits, String) {
-    let Facts { build, lane, snapshot, position, wait, .. } = facts;
+    let Facts { build, snapshot, standing } = facts;
+    let (lane, position) = (&standing.lane, standing.position);
     if let Some(at) = build.not_before {
         let reason = build.reason.as_deref().unwrap_or("its last attempt failed");
         let wait_ms = at.saturating_sub(snapshot.now);
@@ -145,10 +140,11 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
     let waits = Waits::Line { place: position.map(|(place, _)| place) };
     let place =
         position.map_or_else(|| "in line".to_owned(), |(place, _)| format!("{} in line", ordinal(place)));
-    if *wait == 0 {
-        return (waits, format!("{place}, starting at once"));
+    match standing.start.map(rounded_wait) {
+        None => (waits, place),
+        Some(0) => (waits, format!("{place}, starting at once")),
+        Some(wait) => (waits, format!("{place}, expected to start in about {}", span(wait))),
     }
-    (waits, format!("{place}, next free slot expected in about {}", span(*wait)))
 }
 
 /// What is said where no worker takes builds by somebody's will.
@@ -175,7 +171,7 @@ impl Snapshot {
 }
 
 fn waits_for_permit(facts: &Facts<'_>) -> Option<(Waits, String)> {
-    let Facts { lane, snapshot, lane_ahead, .. } = facts;
+    let (lane, snapshot) = (&facts.standing.lane, facts.snapshot);
     let at = lane.at.as_deref()?;
     if let (Some((name, limit, permits)), true) = (&lane.shared, at.starts_with("lanes:shared:")) {
         let whose = if name == "slow" {
@@ -199,7 +195,7 @@ fn waits_for_permit(facts: &Facts<'_>) -> Option<(Waits, String)> {
     } else {
         ""
     };
-    let waits = Waits::Lane { running: lane.permits, ahead: *lane_ahead };
+    let waits = Waits::Lane { running: lane.permits, ahead: facts.standing.lane_ahead };
     let permits = lane.permits;
     Some((
         waits,
@@ -233,6 +229,16 @@ pub fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_told_as_precisely_as_they_are_known() {
+        assert_eq!(
+            [0, 1, 1200, 8_000, 92_000, 97_000, 171_000, 630_000, 4_000_000, 9_000_000]
+                .map(|ms| rounded(ms) / 1000),
+            [5, 5, 5, 10, 90, 90, 165, 660, 4020, 9000]
+        );
+        assert_eq!([0, 1].map(rounded_wait), [0, 5000]);
+    }
 
     #[test]
     fn numbers_for_people() {

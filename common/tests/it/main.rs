@@ -23,3 +23,4 @@ mod registering;
 mod scene;
 mod spending;
 mod submitting;
+mod waiting;

@@ -139,7 +139,7 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     let look = async {
         let Some(build) = app.queue.build(admitted.id).await? else { return Ok((None, None)) };
         if let Some(ended) = build.ended {
-            return Ok((None, Some(app.glance.snapshot().await?.now.saturating_sub(ended) / 1000)));
+            return Ok((None, Some(app.glance.outlook().await?.snapshot().now.saturating_sub(ended) / 1000)));
         }
         Ok((app.glance.why(&build).await?.eta_ms.map(view::seconds), None))
     };

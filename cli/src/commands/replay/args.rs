@@ -21,7 +21,8 @@ const SECONDS_MAX: u64 = 30 * 86_400;
 /// that day (UTC), and plays what people asked for from then on through the queue's own scripts in a
 /// redis-server of its own, with simulated workers. How long builds take is drawn from their names, so
 /// that every replay of a day is the same. Tells how long people waited, beside a cluster without a
-/// limit of slots, and beside BinderHub's pool of threads if asked to.
+/// limit of slots, and beside BinderHub's pool of threads if asked to; and how near what they were told of
+/// their waiting came.
 ///
 /// Example: fairlane replay events-2019-03-24.jsonl.gz --wipe-at 07:54 --slots 4
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod promises;
 mod report;
 mod terms;
 mod thread_pool;
+mod told;
 
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //! as the day says, and one dispatcher through which everybody asks.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,7 @@ use super::day::Day;
 use super::outcome::{BuildSpan, Outcome};
 use super::promises::Promises;
 use super::terms::Terms;
+use super::told::{self, Told};
 
 /// Longer than any replay: no lease runs out, so none needs to be renewed.
 const LEASE: Duration = Duration::from_hours(24 * 365);
@@ -35,6 +36,8 @@ const PLACE: &str = "process:replay";
 pub(super) struct Played {
     /// What came of the day.
     pub(super) outcome: Outcome,
+    /// What launches were told of their waiting.
+    pub(super) told: Vec<Told>,
     /// How many promises were broken, and the first of them in words.
     pub(super) broken: (usize, Vec<String>),
 }
@@ -63,12 +66,14 @@ pub(super) async fn play(
         ends: BinaryHeap::new(),
         running: HashMap::new(),
         reaped: 0,
+        told: Vec::new(),
+        later: VecDeque::new(),
         outcome: Outcome { ready: vec![0; day.asks.len()], builds: Vec::new() },
     };
     player.learn(policy, progress).await?;
     player.live(progress).await?;
     player.promises.over();
-    Ok(Played { outcome: player.outcome, broken: player.promises.broken() })
+    Ok(Played { outcome: player.outcome, told: player.told, broken: player.promises.broken() })
 }
 
 struct Player<'a> {
@@ -86,6 +91,9 @@ struct Player<'a> {
     running: HashMap<BuildId, Run>,
     /// When it was reaped last.
     reaped: u64,
+    told: Vec<Told>,
+    /// Who waits and will be told again, and when.
+    later: VecDeque<(u64, usize)>,
     outcome: Outcome,
 }
 
@@ -95,6 +103,7 @@ struct Image {
     built: bool,
     /// When it was first asked for.
     asked: u64,
+    build: Option<BuildId>,
     /// Launches that wait for it.
     waiting: Vec<usize>,
 }
@@ -145,7 +154,9 @@ impl Player<'_> {
         loop {
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
             let ask = asks.peek().map(|(_, ask)| ask.at);
-            let Some(next) = end.into_iter().chain(ask).min() else { break };
+            // Who is told again waits for a build that will end.
+            let later = self.later.front().map(|(at, _)| *at).filter(|_| end.is_some());
+            let Some(next) = end.into_iter().chain(ask).chain(later).min() else { break };
             now = next;
             self.clock.set_ms(now);
             if now >= self.reaped + REAP_MS {
@@ -163,6 +174,9 @@ impl Player<'_> {
             while let Some((launch, ask)) = asks.next_if(|(_, ask)| ask.at == now) {
                 added |= self.ask(launch, ask.spec, now).await?;
                 progress.inc(1);
+            }
+            while let Some((_, launch)) = self.later.pop_front_if(|(at, _)| *at <= now) {
+                self.tell(launch, true).await?;
             }
             // Nothing else makes a build startable: who joins one moves it, and frees no permit.
             if freed || added {
@@ -185,19 +199,34 @@ impl Player<'_> {
         }
         self.images[spec].waiting.push(launch);
         let submit = self.request(spec, "after")?;
-        match self.queue.submit(&submit).await? {
+        let added = match self.queue.submit(&submit).await? {
             Submitted::New(build) => {
-                self.images[spec].asked = now;
+                (self.images[spec].asked, self.images[spec].build) = (now, Some(build.id));
                 self.promises.asked(build.id, self.day.specs[spec].lane, now, build.expected_ms);
                 self.see_lane(spec).await?;
-                Ok(true)
+                true
             }
             Submitted::Joined(build) => {
                 self.promises.joined(build.id, build.expected_ms);
-                Ok(false)
+                false
             }
             other => bail!("a launch of {} was not admitted: {other:?}", self.day.specs[spec].name),
+        };
+        if launch.is_multiple_of(told::stride(self.day)) {
+            self.tell(launch, false).await?;
+            self.later.push_back((now + told::LATER_MS, launch));
         }
+        Ok(added)
+    }
+
+    /// Notes what somebody who waits is told now, as a dispatcher tells it.
+    async fn tell(&mut self, launch: usize, later: bool) -> Result<()> {
+        let image = &self.images[self.day.asks[launch].spec];
+        let Some(id) = image.build.filter(|_| !image.built) else { return Ok(()) };
+        let build = self.queue.build(id).await?.context("a build is not known while it is waited for")?;
+        let eta_ms = self.queue.why(&build).await?.eta_ms;
+        self.told.push(Told { launch, later, eta_ms });
+        Ok(())
     }
 
     /// A build's run ends with its image made.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::day::Day;
 use super::outcome::{Figures, Outcome};
 use super::player::Played;
+use super::told::{Classes, Nearness};
 use crate::human;
 use crate::output::{Align, Cell, Output, Table, Tone};
 
@@ -18,6 +19,8 @@ pub(super) struct Report {
     /// `BinderHub`'s own way, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<Figures>,
+    /// What launches were told of their waiting, against what came.
+    told: Nearness,
 }
 
 impl Report {
@@ -25,7 +28,8 @@ impl Report {
     pub(super) fn new(day: &Day, played: &Played, unlimited: &Outcome, baseline: Option<&Outcome>) -> Self {
         let fairlane = Figures { broken_promises: Some(played.broken.0), ..played.outcome.figures(day) };
         let baseline = baseline.map(|outcome| outcome.figures(day));
-        Self { fairlane, unlimited: unlimited.figures(day), baseline }
+        let told = Nearness::new(day, &played.outcome, &played.told);
+        Self { fairlane, unlimited: unlimited.figures(day), baseline, told }
     }
 
     /// Writes it as data.
@@ -70,6 +74,32 @@ impl Report {
             ]);
         }
         output.table(&table);
+        self.write_told(output);
+    }
+
+    /// Writes what launches were told.
+    fn write_told(&self, output: Output) {
+        let mut table = Table::new([
+            ("TOLD", Align::Left),
+            ("LANES", Align::Left),
+            ("LAUNCHES", Align::Right),
+            ("WITHIN FACTOR 2", Align::Right),
+            ("TOLD / CAME (MEDIAN)", Align::Right),
+        ]);
+        let Nearness { one_in, asked, minute_later } = &self.told;
+        for (when, classes) in [("when asked", asked), ("a minute later", minute_later)] {
+            let Classes { slow_lanes, others, all } = classes;
+            for (lanes, share) in [("slow", slow_lanes), ("others", others), ("all", all)] {
+                let within =
+                    share.within_factor_2.map_or_else(|| "-".to_owned(), |part| format!("{part:.0} %"));
+                let ratio = share.median_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+                table.row([when.into(), lanes.into(), share.launches.into(), within.into(), ratio.into()]);
+            }
+        }
+        output.table(&table);
+        if *one_in > 1 {
+            output.talk(&format!("One launch in {one_in} was asked what it is told."));
+        }
     }
 }
 

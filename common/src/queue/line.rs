@@ -1,0 +1,199 @@
+//! The line as it is at one moment: what runs, who waits, and the lanes of both.
+
+use std::collections::HashMap;
+
+use super::Queue;
+use super::inspect::LaneView;
+use crate::error::Result;
+use crate::id::BuildId;
+use crate::library::LINE;
+use crate::limits;
+use crate::repo::Lane;
+use crate::script::{Args, Reply};
+
+/// The line.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line {
+    pub(super) runs: Vec<Running>,
+    /// From its beginning, [`limits::FORESEEN`] at most.
+    pub(super) waiting: Vec<Queued>,
+    pub(super) lanes: Vec<LaneFacts>,
+    /// Where a lane stands in `lanes`.
+    by_name: HashMap<Lane, usize>,
+}
+
+/// A build that runs, or waits for adoption.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub(super) id: BuildId,
+    /// By its place in [`Line::lanes`].
+    pub(super) lane: usize,
+    pub(super) claimed: u64,
+    /// The shared limit of which it holds a permit.
+    pub(super) shared: Option<String>,
+    pub(super) background: bool,
+}
+
+/// A build in line.
+#[derive(Debug, Clone)]
+pub(super) struct Queued {
+    pub(super) id: BuildId,
+    /// By its place in [`Line::lanes`].
+    pub(super) lane: usize,
+    pub(super) due: u64,
+    pub(super) not_before: Option<u64>,
+    pub(super) background: bool,
+}
+
+/// What decides when a lane's builds start.
+#[derive(Debug, Clone)]
+pub(super) struct LaneFacts {
+    pub(super) lane: Lane,
+    /// The set that it is in, such as `lanes:full`.
+    pub(super) at: Option<String>,
+    pub(super) mean_ms: Option<u64>,
+    pub(super) limit: u64,
+    pub(super) burst: u64,
+    pub(super) permits: u64,
+    /// The build that has held a permit longest, and since when.
+    pub(super) holder: Option<(BuildId, u64)>,
+    /// The limit that it shares with others: name, limit, permits in use.
+    pub(super) shared: Option<(String, u64, u64)>,
+    /// The rule that holds it: pattern, message, end.
+    pub(super) held: Option<(String, String, Option<u64>)>,
+}
+
+impl From<LaneView> for LaneFacts {
+    fn from(view: LaneView) -> Self {
+        let LaneView { lane, at, mean_ms, limit, burst, permits, holder, shared, held, .. } = view;
+        Self { lane, at, mean_ms, limit, burst, permits, holder, shared, held }
+    }
+}
+
+impl Line {
+    /// A lane, where one of its builds runs or is in line.
+    pub(super) fn lane(&self, name: &Lane) -> Option<&LaneFacts> {
+        self.by_name.get(name).map(|at| &self.lanes[*at])
+    }
+
+    /// Counts the permits that the runs hold.
+    fn count_permits(&mut self) {
+        let mut shared: HashMap<&str, u64> = HashMap::new();
+        for run in &self.runs {
+            if let Some(name) = &run.shared {
+                *shared.entry(name).or_default() += 1;
+            }
+            let Some(lane) = self.lanes.get_mut(run.lane) else { continue };
+            lane.permits += 1;
+            if lane.holder.is_none_or(|(_, since)| run.claimed < since) {
+                lane.holder = Some((run.id, run.claimed));
+            }
+        }
+        for lane in &mut self.lanes {
+            if let Some((name, _, permits)) = &mut lane.shared {
+                *permits = shared.get(name.as_str()).copied().unwrap_or(0);
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// The line as it is.
+    pub(super) async fn line(&self) -> Result<Line> {
+        let args = Args::new().show(limits::FORESEEN_RUNS).show(limits::FORESEEN);
+        let mut reply = self.call(&LINE, args).await?;
+        let (runs, waiting, named) = (texts(&mut reply)?, texts(&mut reply)?, texts(&mut reply)?);
+        let mut line = Line::default();
+        // What cannot be read is left out, with the builds of a lane that cannot: it concerns nobody else.
+        let mut numbers: Vec<Option<usize>> = Vec::with_capacity(named.len());
+        for text in named {
+            let facts = lane_facts(&text);
+            numbers.push(facts.as_ref().map(|_| line.lanes.len()));
+            line.lanes.extend(facts);
+        }
+        line.runs = runs.iter().filter_map(|text| running(text, &numbers)).collect();
+        line.waiting = waiting.iter().filter_map(|text| queued(text, &numbers)).collect();
+        line.by_name = line.lanes.iter().enumerate().map(|(at, lane)| (lane.lane.clone(), at)).collect();
+        line.count_permits();
+        Ok(line)
+    }
+}
+
+/// A number, and so many texts.
+fn texts(reply: &mut Reply) -> Result<Vec<String>> {
+    let count: usize = reply.parse()?;
+    (0..count).map(|_| reply.next()).collect()
+}
+
+/// What a build's text begins with: its id, its lane, whether it is a background build. And what is left.
+fn build<'a>(text: &'a str, lanes: &[Option<usize>]) -> Option<(BuildId, usize, bool, [&'a str; 2])> {
+    let mut words = text.split(' ');
+    let mut word = || words.next();
+    let id = word()?.parse().ok()?;
+    let lane = (*lanes.get(word()?.parse::<usize>().ok()?)?)?;
+    Some((id, lane, word()? == "1", [word()?, word()?]))
+}
+
+fn running(text: &str, lanes: &[Option<usize>]) -> Option<Running> {
+    let (id, lane, background, [claimed, shared]) = build(text, lanes)?;
+    let shared = (!shared.is_empty()).then(|| shared.to_owned());
+    Some(Running { id, lane, claimed: claimed.parse().ok()?, shared, background })
+}
+
+fn queued(text: &str, lanes: &[Option<usize>]) -> Option<Queued> {
+    let (id, lane, background, [due, not_before]) = build(text, lanes)?;
+    Some(Queued { id, lane, due: due.parse().ok()?, not_before: not_before.parse().ok(), background })
+}
+
+fn lane_facts(text: &str) -> Option<LaneFacts> {
+    let mut words = text.splitn(10, ' ');
+    let mut word = || words.next();
+    let some = |text: &str| (text != "-").then(|| text.to_owned());
+    let (lane, at, mean): (_, _, Option<f64>) = (word()?.parse().ok()?, some(word()?), word()?.parse().ok());
+    let (limit, burst) = (word()?.parse().ok()?, word()?.parse().ok()?);
+    let (shared_limit, shared) = (word()?.parse().ok()?, some(word()?));
+    let held = word().map(|until| {
+        let rule = word().unwrap_or_default().to_owned();
+        (rule, word().unwrap_or_default().to_owned(), until.parse().ok())
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole milliseconds")]
+    let mean_ms = mean.map(|ms| ms.max(0.0) as u64);
+    let shared = shared.map(|name| (name, shared_limit, 0));
+    Some(LaneFacts { lane, at, mean_ms, limit, burst, permits: 0, holder: None, shared, held })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_script_says_is_read() {
+        let facts = lane_facts("github.com/o/n lanes:shared:slow 3700000 2 2 4 slow").unwrap();
+        assert_eq!((facts.lane.as_str(), facts.at.as_deref()), ("github.com/o/n", Some("lanes:shared:slow")));
+        assert_eq!((facts.mean_ms, facts.limit, facts.burst), (Some(3_700_000), 2, 2));
+        assert_eq!((facts.shared, facts.held), (Some(("slow".to_owned(), 4, 0)), None));
+        let held = lane_facts("o/n lanes:held - 2 3 0 - 5 github.com/* moving house soon").unwrap();
+        let stop = ("github.com/*".to_owned(), "moving house soon".to_owned(), Some(5));
+        assert_eq!((held.mean_ms, held.shared, held.held), (None, None, Some(stop)));
+        let quiet = lane_facts("o/n - - 2 3 0 - - o/n ").unwrap();
+        assert_eq!((quiet.at, quiet.held), (None, Some(("o/n".to_owned(), String::new(), None))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_concerns_nobody_else() {
+        let id = BuildId::new();
+        let lanes = [Some(0), None];
+        assert!(
+            running(&format!("{id} 0 1 77 slow"), &lanes)
+                .is_some_and(|run| run.claimed == 77 && run.background)
+        );
+        let waits = queued(&format!("{id} 0 0 77 "), &lanes).unwrap();
+        assert_eq!((waits.due, waits.not_before, waits.background), (77, None, false));
+        for text in
+            [format!("{id} 1 0 77 "), format!("{id} 2 0 77 "), "x 0 0 77 ".to_owned(), format!("{id} 0 0")]
+        {
+            assert!(queued(&text, &lanes).is_none(), "{text}");
+        }
+        assert!(lane_facts("o/n - - two 3 0 -").is_none());
+    }
+}
