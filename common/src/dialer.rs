@@ -11,6 +11,8 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
     RedisResult, TlsMode, Value,
 };
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use crate::error::Result;
@@ -193,8 +195,41 @@ async fn connect(client: &Client, response: Option<Duration>) -> RedisResult<Mul
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(response);
-    client.get_multiplexed_async_connection_with_config(&config).await
+    match client.get_multiplexed_async_connection_with_config(&config).await {
+        Err(error) if error.code() == Some("DENIED") => Err(said(PROTECTED).unwrap_or(error)),
+        Err(error) if error.is_io_error() && !error.is_timeout() && !error.is_connection_refusal() => {
+            Err(Box::pin(parting_words(client)).await.unwrap_or(error))
+        }
+        done => done,
+    }
 }
+
+/// What a server says before it hangs up on whoever connects, such as Redis in protected mode: our own first
+/// words cross it, and then only a broken pipe is seen.
+async fn parting_words(client: &Client) -> Option<RedisError> {
+    let ConnectionAddr::Tcp(host, port) = client.get_connection_info().addr() else { return None };
+    let listen = async {
+        let mut said = Vec::new();
+        let stream = TcpStream::connect((host.as_str(), *port)).await.ok()?;
+        stream.take(WORDS_MAX).read_to_end(&mut said).await.ok()?;
+        Some(said)
+    };
+    let words = tokio::time::timeout(LISTEN, listen).await.ok()??;
+    said(if words.starts_with(b"-DENIED") { PROTECTED } else { &words })
+}
+
+/// The error that a server's words are.
+fn said(words: &[u8]) -> Option<RedisError> {
+    redis::parse_redis_value(words).ok()?.extract_error().err()
+}
+
+/// Instead of Redis's own paragraph on the subject.
+const PROTECTED: &[u8] =
+    b"-DENIED it is in protected mode, which accepts connections from its own host only; \
+set a password (requirepass), or protected-mode no where nobody else can reach it\r\n";
+/// How long a server may take to say why it hangs up, and the most of it that is read.
+const LISTEN: Duration = Duration::from_secs(1);
+const WORDS_MAX: u64 = 4096;
 
 impl bb8::ManageConnection for Dialer {
     type Connection = MultiplexedConnection;

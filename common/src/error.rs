@@ -58,6 +58,14 @@ impl Error {
         Self::Unavailable(std::io::Error::other("this process is stopping").into())
     }
 
+    /// Whether Redis has answered, though not as was hoped.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Unavailable(error) => answered(error),
+            _ => true,
+        }
+    }
+
     /// Whether waiting and trying again may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::OutOfMemory(_))

@@ -59,13 +59,17 @@ pub(crate) fn start_log(log: &LogArgs, usual: &str, output: Output) -> Result<()
 /// Opens the queue.
 pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
     Queue::open(url, prefix).await.map_err(|error| {
-        let passes = error.is_transient();
+        let (passes, answers) = (error.is_transient(), error.is_answer());
         let why = exit::in_full(&error.into());
-        if passes {
-            let advice = "Is Redis running there? --redis-url or FAIRLANE_REDIS_URL names another.";
-            return Stop::new(Exit::Unreachable, format!("{url}: {why}\n{advice}")).into();
-        }
-        Stop::new(Exit::Failed, format!("{url}: {why}")).into()
+        let advice = if answers && (why.contains("NOAUTH") || why.contains("authentication")) {
+            "\nThe password belongs into the address: redis://:PASSWORD@HOST:6379, or redis://USER:PASSWORD@HOST:6379."
+        } else if answers {
+            ""
+        } else {
+            "\nIs Redis running there? --redis-url or FAIRLANE_REDIS_URL names another."
+        };
+        let exit = if passes { Exit::Unreachable } else { Exit::Failed };
+        Stop::new(exit, format!("{url}: {why}{advice}")).into()
     })
 }
 

@@ -158,3 +158,38 @@ async fn a_redis_that_hangs_keeps_no_caller_for_long() {
         tokio::time::timeout(limit, queue.orphan_news()).await.expect("subscribing has a limit").is_err()
     );
 }
+
+/// A server that says something to whoever connects, and hangs up with what was sent to it unread.
+async fn hangs_up_with(words: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, words.as_bytes()).await.unwrap();
+        }
+    });
+    format!("redis://{address}")
+}
+
+#[tokio::test]
+async fn what_a_server_says_before_it_hangs_up_is_heard() {
+    let protected = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is \
+                     set for the default user. In this mode connections are only accepted from the loopback interface.\r\n";
+    for (words, says) in [
+        (
+            protected,
+            "it is in protected mode, which accepts connections from its own host only; set a password",
+        ),
+        ("-ERR max number of clients reached\r\n", "max number of clients reached"),
+    ] {
+        let url = hangs_up_with(words).await.parse().unwrap();
+        let error = Queue::open(&url, "fairlane").await.unwrap_err();
+        assert!(error.is_transient() && error.is_answer(), "{error}");
+        let error = error.to_string();
+        assert!(error.starts_with("Redis refuses for now: ") && error.contains(says), "{error}");
+    }
+    let url = hangs_up_with("").await.parse().unwrap();
+    let error = Queue::open(&url, "fairlane").await.unwrap_err().to_string();
+    assert!(error.starts_with("Redis does not answer: "), "{error}");
+}
