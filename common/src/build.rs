@@ -152,7 +152,7 @@ pub struct Build {
     pub attempt: u32,
     /// Counts every change of the build.
     pub seq: u64,
-    /// Watchers over all dispatchers, as counted; at least 1 stands behind a queued build.
+    /// People who wait for it, over all dispatchers; the order of the line counts at least 1.
     pub people: u64,
     /// When it was first asked for.
     pub asked: u64,
@@ -321,11 +321,6 @@ impl Build {
     /// of nothing.
     pub fn attempt_shown(&self) -> u32 {
         self.failed_attempts.saturating_add(1)
-    }
-
-    /// How many people to speak of: at least one stands behind a queued build.
-    pub fn people_shown(&self) -> u64 {
-        if self.state.is_ended() { self.people } else { self.people.max(1) }
     }
 }
 

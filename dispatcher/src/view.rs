@@ -28,7 +28,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         run: build.attempt,
         failed_attempts: build.failed_attempts,
         seq: build.seq,
-        people: build.people_shown(),
+        people: build.people,
         position: position.map(|(place, _)| place),
         line: position.map(|(_, line)| line),
         eta_seconds: why.and_then(|why| why.eta_ms).map(seconds),

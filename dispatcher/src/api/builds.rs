@@ -74,7 +74,7 @@ pub struct BuildAnswer {
     /// Its place in line, from 1; absent once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// People who wait for it.
+    /// People who wait for it now, over all dispatchers; 0 where those who asked for it have gone.
     pub people: u64,
     /// Expected time until the image is ready, in seconds; absent where nothing can be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ pub struct BuildView {
     pub failed_attempts: u32,
     /// Counts every change of the build.
     pub seq: u64,
-    /// People who wait for it.
+    /// People who wait for it now, over all dispatchers; 0 where those who asked for it have gone.
     pub people: u64,
     /// Its place in line, from 1; absent once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]

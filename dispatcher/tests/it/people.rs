@@ -142,3 +142,33 @@ async fn a_request_whose_answer_was_lost_stops_counting() {
         nobody_waits(&dispatcher, id).await;
     }
 }
+
+#[tokio::test]
+async fn a_build_that_nobody_waits_for_has_no_people() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let repo = "https://github.com/owner/one".parse().unwrap();
+    let spec = fairlane_common::BuildSpec {
+        repo,
+        reference: "3f2a91c".parse().unwrap(),
+        image: "r/one:1".parse().unwrap(),
+        name: String::new(),
+        priority: fairlane_common::Priority::Interactive,
+        args: Vec::new(),
+        push: false,
+        labels: std::collections::BTreeMap::new(),
+        secrets: None,
+    };
+    // Whoever asked for it has gone: no dispatcher counts anybody.
+    let submit = fairlane_common::queue::Submit {
+        id: BuildId::new(),
+        spec,
+        force: false,
+        override_ban: None,
+        dispatcher: None,
+    };
+    dispatcher.queue.submit(&submit).await.unwrap();
+    let view: serde_json::Value = send(dispatcher.get("/v1/builds")).await.json().await.unwrap();
+    let queue: serde_json::Value = send(dispatcher.get("/v1/queue")).await.json().await.unwrap();
+    assert_eq!((&view["builds"][0]["people"], &queue["totals"]["people"]), (&json!(0), &json!(0)));
+}
