@@ -64,7 +64,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         Unicode(),
         help="""
         Addresses of dispatchers, such as http://fairlane-dispatcher:8600. The first that answers is
-        used; when it is gone, the next one is. Default: FAIRLANE_DISPATCHER_URL, parted by commas.
+        used; when it is gone, the next one is. Default: FAIRLANE_DISPATCHER_URL, comma-separated.
         """,
     ).tag(config=True)
     token = Unicode(help="The token to show; it needs the scopes submit and read. Default: FAIRLANE_TOKEN.").tag(

@@ -120,8 +120,8 @@ def spoken(seconds: float) -> str:
 
 
 def omitted(lines: int) -> str:
-    """In place of lines that are not kept."""
-    return f"[... {lines} lines are left out here ...]\n"
+    """In place of lines that are missing, in the dispatcher's words."""
+    return f"[{lines} lines are left out here]\n"
 
 
 @dataclass(frozen=True)

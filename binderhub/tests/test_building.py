@@ -176,7 +176,7 @@ async def test_of_a_long_log_the_middle_is_left_out_and_said_so():
             await early.sees("line 4000 of many\n")
             async with Visitor(replica, "demo") as late:
                 await late.sees("line 4000 of many\n")
-                found = await late.sees(r"\[\.\.\. (\d+) lines are left out here \.\.\.\]\n")
+                found = await late.sees(r"\[(\d+) lines are left out here\]\n")
                 shown = len(re.findall(r"line \d+ of many\n", late.text))
                 assert shown + int(found[1]) == 4000
                 assert "line 1 of many\n" in late.text

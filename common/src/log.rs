@@ -42,6 +42,11 @@ pub struct LogPage {
     pub entries: Vec<LogEntry>,
 }
 
+/// What stands for lines that are missing, wherever a log is read.
+pub fn left_out(lines: u64) -> String {
+    if lines == 1 { "1 line is left out here".to_owned() } else { format!("{lines} lines are left out here") }
+}
+
 /// What became of lines that were to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {

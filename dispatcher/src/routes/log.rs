@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fairlane_common::build::Build;
 use fairlane_common::limits;
-use fairlane_common::log::LogPage;
+use fairlane_common::log::{LogPage, left_out};
 
 use super::builds::known;
 use crate::api::Problem;
@@ -145,7 +145,7 @@ fn text(page: &LogPage) -> Bytes {
     let mut text = String::new();
     for (at, entry) in page.entries.iter().enumerate() {
         if let (Some(dropped), true) = (page.dropped, at == page.before_gap) {
-            let _ = writeln!(text, "--- {dropped} lines were not kept ---");
+            let _ = writeln!(text, "--- {} ---", left_out(dropped));
         }
         text.push_str(&entry.text);
         text.push('\n');
