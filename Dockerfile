@@ -5,8 +5,9 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+# Line tables are most of its size, and nobody looks at a backtrace in an image.
 RUN cargo build --release --locked --package fairlane \
- && cp target/release/fairlane /usr/local/bin/fairlane
+ && strip --strip-debug -o /usr/local/bin/fairlane target/release/fairlane
 
 FROM debian:bookworm-slim AS base
 RUN apt-get update \

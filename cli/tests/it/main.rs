@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod compose;
 mod crowd;
 mod doctor;
 mod doctor_kubernetes;
