@@ -90,9 +90,11 @@ impl<'de> Deserialize<'de> for Pattern {
 #[serde(deny_unknown_fields)]
 pub struct Stop {
     /// What people are told.
+    #[schema(max_length = 4096)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it ends by itself, Unix milliseconds.
+    #[schema(minimum = 1_000_000_000_000_u64, maximum = 9_999_999_999_999_u64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
     /// Whether it ends with the first success in the lane asked for with or after the rule.
@@ -105,10 +107,12 @@ pub struct Stop {
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Permits of each lane, or of all lanes of the pattern together.
+    #[schema(minimum = 1)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// Permits up to which a lane may borrow while more than half of all slots are free. Where a
     /// rule sets a limit and no burst, the limit is also the burst.
+    #[schema(minimum = 1)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// Whether `limit` counts all lanes of the pattern together, beside each lane's own limit.
@@ -121,6 +125,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Stop>,
     /// When limit and burst end by themselves, Unix milliseconds.
+    #[schema(minimum = 1_000_000_000_000_u64, maximum = 99_999_999_999_999_u64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
     /// Who said so. Set by Fairlane.

@@ -32,7 +32,7 @@ impl SealKeys {
     pub fn parse(text: &SecretString) -> Result<Self> {
         let bad = |why: &str| {
             Error::Setting(format!(
-                "the seal key {why}; it reads <id>:<64 hex digits>, several parted by commas"
+                "the seal key {why}; it reads <id>:<64 hex digits>, several are separated by commas"
             ))
         };
         let mut keys = Vec::new();

@@ -21,7 +21,7 @@ use crate::people::People;
 use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
 use crate::server::{Server, Tls, TlsError};
 use crate::tokens::{self, TokensReload};
-use crate::{reaper, reload, routes};
+use crate::{answers, reaper, reload, routes};
 
 /// How long open requests get after the order to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -188,6 +188,8 @@ fn router(app: Arc<App>) -> axum::Router {
                 "this path does not take that method; /openapi.json lists what it takes",
             )
         })
+        .layer(middleware::from_fn(answers::revalidate))
+        .layer(answers::compression())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
         .with_state(app)
 }

@@ -91,7 +91,8 @@ impl<S: Send + Sync> FromRequest<S> for OptionalBody {
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
         if request.headers().contains_key(header::CONTENT_TYPE) {
-            return Ok(Self(Some(JsonBody::from_request(request, state).await?)));
+            let body = JsonBody::from_request(request, state).await?;
+            return Ok(Self((body.0.trim_ascii() != b"null").then_some(body)));
         }
         if read(request).await?.is_empty() {
             return Ok(Self(None));
@@ -140,12 +141,31 @@ impl Fields {
 
     /// All fields as one value, for types that say themselves what is wrong and hold no secret.
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Answer<T> {
-        serde_json::from_value(Value::Object(self.0)).map_err(|error| {
-            let text = error.to_string();
+        // serde takes a list for an object, its entries for the fields in their order.
+        if let Some((name, _)) = self.0.iter().find(|(_, value)| value.is_array()) {
+            return Err(Refusal::invalid(name, "must not be a list"));
+        }
+        serde_path_to_error::deserialize(Value::Object(self.0)).map_err(|error| {
+            let (path, text) = (error.path().to_string(), error.inner().to_string());
+            if let Some(kind) = text.split_once(", expected ").and_then(|(_, kind)| in_words(kind)) {
+                return Refusal::invalid(&path, format!("must be {kind}"));
+            }
             let field = text.split('`').nth(1).unwrap_or("body").to_owned();
             Refusal::invalid(&field, text)
         })
     }
+}
+
+/// A kind of value in plain words; those of ours explain themselves.
+fn in_words(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "u32" | "u64" => "a whole number from 0",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "text",
+        _ if kind.starts_with("struct ") || kind == "a map" => "an object",
+        _ => return None,
+    })
 }
 
 /// The query of a request, taken parameter by parameter.
@@ -194,7 +214,29 @@ impl Params {
     /// A parameter that is parsed.
     pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Answer<Option<T>> {
         let parsed = self.text(name).map(str::parse).transpose();
-        parsed.map_err(|error: T::Err| Refusal::new(BAD_PARAMETER, format!("{name}: {error}")).field(name))
+        parsed.map_err(|error: T::Err| {
+            let why = error.to_string();
+            // Some say themselves what they are.
+            let why = why.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&why);
+            Refusal::new(BAD_PARAMETER, format!("{name}: {why}")).field(name)
+        })
+    }
+
+    /// A parameter that is a whole number.
+    pub(crate) fn whole(&self, name: &str) -> Answer<Option<u64>> {
+        let parsed = self.text(name).map(str::parse).transpose();
+        parsed.map_err(|_| {
+            Refusal::new(BAD_PARAMETER, format!("{name}: must be a whole number from 0")).field(name)
+        })
+    }
+
+    /// A parameter that is true or false; false if absent.
+    pub(crate) fn flag(&self, name: &str) -> Answer<bool> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Refusal::new(BAD_PARAMETER, format!("{name}: must be true or false")).field(name)),
+        }
     }
 
     /// How many entries a page of a list is to have.

@@ -7,10 +7,12 @@
 //! - [`args`]: settings; [`serve`] runs the dispatcher until it is told to stop.
 //! - `routes`: one module for each part of the API, each route with its documentation.
 //! - `hub`: one reader of Redis that serves every event stream.
+//! - `answers`: what a client may keep, and how it travels.
 //! - `server`: connections, within limits; `allowance`: requests, within limits.
 //! - `people`: how many wait for what, told to the queue.
 
 mod allowance;
+mod answers;
 pub mod api;
 mod app;
 pub mod args;

@@ -1,12 +1,16 @@
 //! From the queue's types to those of the API.
 
 use fairlane_common::build::Build;
+use fairlane_common::log::LogEntry;
 use fairlane_common::queue::{Act, Aside, Change, PolicyInForce, Unreadable, Why, inspect};
 
 use crate::api::{
-    ActView, AsideView, BuildView, ChangeView, DrainedView, HostAvoided, LaneView, NodeView, PolicyView,
-    ScaleView, SharedLimit, StopView, Totals, UnreadableView, WorkerView,
+    ActView, AsideView, BuildView, ChangeView, DrainedView, HostAvoided, LaneView, LastLine, NodeView,
+    PolicyView, ScaleView, SharedLimit, StopView, Totals, UnreadableView, WorkerView,
 };
+
+/// Most bytes of a last line that are shown.
+const LINE_BYTES_MAX: usize = 2000;
 
 /// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
 pub(crate) fn seconds(ms: u64) -> u64 {
@@ -52,7 +56,14 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         repo2docker_args: private.then(|| build.spec.args.clone()),
         push: private.then_some(build.spec.push),
         log_tail: build.log_tail.clone().filter(|_| private),
+        last_line: None,
     }
+}
+
+/// The last line of a log.
+pub(crate) fn last_line(entry: &LogEntry) -> LastLine {
+    let at_ms = entry.id.split('-').next().and_then(|at| at.parse().ok()).unwrap_or(0);
+    LastLine { at_ms, text: entry.text[..entry.text.floor_char_boundary(LINE_BYTES_MAX)].to_owned() }
 }
 
 /// What was set aside.

@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::packages::{self, Package};
-use crate::shell::{cargo, quiet, run, succeeds};
+use crate::shell::{cargo, run, succeeds};
+use crate::venv;
 
 /// What the tests need; `BinderHub` itself is stood in for beside them.
 const REQUIREMENTS: &[&str] =
@@ -47,26 +48,11 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 
 /// A Python that has what the tests need: one of its own, else the system's.
 fn python(root: &Path) -> Option<PathBuf> {
-    let venv = root.join("target/binderhub-venv");
-    let own = venv.join("bin/python");
-    // Written last, so that an installation that broke off is made anew.
-    let stamp = venv.join("requirements");
-    let wanted = REQUIREMENTS.join("\n");
-    if own.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
-        return Some(own);
-    }
-    println!("Installing {} in {}", REQUIREMENTS.join(", "), venv.display());
-    match install(&venv, &own).and_then(|()| Ok(std::fs::write(&stamp, wanted)?)) {
-        Ok(()) => Some(own),
+    match venv::python(root, "binderhub-venv", REQUIREMENTS) {
+        Ok(own) => Some(own),
         Err(error) => {
             println!("{error:#}\nTrying Debian's packages.");
             packages::ensure(&[FROM_DEBIAN]).ok().map(|()| PathBuf::from(SYSTEM_PYTHON))
         }
     }
-}
-
-fn install(venv: &Path, own: &Path) -> Result<()> {
-    quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    quiet(Command::new(own).args(pip).args(REQUIREMENTS)).map(drop)
 }

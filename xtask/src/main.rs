@@ -8,10 +8,12 @@
 mod binderhub;
 mod demo;
 mod failover;
+mod http_api;
 mod packages;
 mod shell;
 mod test;
 mod tidy;
+mod venv;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +34,11 @@ const CHORES: &[Chore] = &[
         "test-binderhub",
         "the tests of the Python package for BinderHub; `test` runs them too",
         test::binderhub,
+    ),
+    (
+        "test-http",
+        "thousands of requests made up from the API's document; `test` makes a few hundred of them",
+        test::http_api,
     ),
     ("lint", "formatting, clippy and tidy", test::lint),
     ("tidy", "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies", tidy::run),

@@ -5,10 +5,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::binderhub;
 use crate::packages::{self, Missing};
 use crate::shell::{cargo, run, succeeds, which};
 use crate::tidy;
+use crate::{binderhub, http_api};
 
 /// Names another server, such as `valkey-server`, to run the tests against.
 const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
@@ -19,6 +19,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     lint(root)?;
     supply_chain(root)?;
     binderhub::test(root)?;
+    http_api::test(root, http_api::FEW)?;
     tests(root)
 }
 
@@ -26,6 +27,12 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 pub(crate) fn binderhub(root: &Path) -> Result<()> {
     install()?;
     binderhub::test(root)
+}
+
+/// Requests made up from the API's document alone, many of them.
+pub(crate) fn http_api(root: &Path) -> Result<()> {
+    install()?;
+    http_api::test(root, http_api::MANY)
 }
 
 /// Formatting, clippy and tidy.

@@ -1,12 +1,12 @@
 //! Looking at the queue. Nothing here changes anything, every list is a page.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Scale, Snapshot, WorkerView};
 use super::{Queue, Unreadable};
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Invalid, WorkerId};
+use crate::id::{BuildId, Invalid};
 use crate::library::{CHECK, LANE, REFILLING, SCALE, SNAPSHOT};
 use crate::limits;
 use crate::repo::Lane;
@@ -165,53 +165,6 @@ impl Queue {
         Ok(views)
     }
 
-    /// Live workers, in the order of their ids.
-    pub async fn workers(&self) -> Result<Vec<WorkerView>> {
-        let beats: Vec<(String, f64)> = {
-            let mut pipe = redis::pipe();
-            pipe.cmd("ZRANGE").arg(self.keys().workers()).arg(0).arg(READ_MAX - 1).arg("WITHSCORES");
-            first(self.link().bulk(&pipe).await?)?
-        };
-        let mut pipe = redis::pipe();
-        let mut ids: Vec<(WorkerId, f64)> = Vec::new();
-        for (id, seen) in beats {
-            let Ok(id) = id.parse::<WorkerId>() else { continue };
-            pipe.cmd("HGETALL").arg(self.keys().worker(&id));
-            ids.push((id, seen));
-        }
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (drained, mut hosts) = futures::try_join!(self.drained(), self.nodes())?;
-        hosts.retain(|host| host.cluster == super::HOSTS);
-        let mut workers = Vec::with_capacity(ids.len());
-        for ((id, seen), answer) in ids.into_iter().zip(self.link().bulk(&pipe).await?) {
-            let mut fields: BTreeMap<String, String> =
-                redis::from_redis_value(answer).map_err(Error::reply)?;
-            let mut text = |name: &str| fields.remove(name).unwrap_or_default();
-            let host = text("host");
-            workers.push(WorkerView {
-                drained: drained.get(&host).cloned(),
-                avoided: hosts
-                    .iter()
-                    .find(|of| of.name.as_str() == host)
-                    .map(|of| (of.until, of.reason.clone())),
-                host,
-                version: text("version"),
-                place: text("place"),
-                slots: text("slots").parse().unwrap_or(0),
-                running: text("running").parse().unwrap_or(0),
-                draining: text("draining") == "1",
-                paused: Some(text("paused")).filter(|why| !why.is_empty()),
-                nodes: text("nodes").parse().unwrap_or(0),
-                seen: whole(seen),
-                id,
-            });
-        }
-        workers.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(workers)
-    }
-
     /// Builds, those in line first in their order, then live ones, then ended ones, latest first.
     ///
     /// # Errors
@@ -292,7 +245,7 @@ impl Queue {
     }
 }
 
-fn first<T: redis::FromRedisValue>(answers: Vec<Value>) -> Result<T> {
+pub(super) fn first<T: redis::FromRedisValue>(answers: Vec<Value>) -> Result<T> {
     redis::from_redis_value(answers.into_iter().next().unwrap_or(Value::Nil)).map_err(Error::reply)
 }
 
@@ -301,7 +254,7 @@ fn page_size(limit: usize) -> usize {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "scores are whole milliseconds")]
-fn whole(number: f64) -> u64 {
+pub(super) fn whole(number: f64) -> u64 {
     number.max(0.0) as u64
 }
 

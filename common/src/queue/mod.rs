@@ -24,6 +24,7 @@ mod views;
 mod visitor;
 mod wake;
 mod why;
+mod workers;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -15,14 +15,28 @@ use super::SecretsBody;
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
     /// What repo2docker takes: a Git URL without user or password, a DOI, or an identifier of Software Heritage.
-    #[schema(example = "https://github.com/binder-examples/requirements", min_length = 1, max_length = 2000)]
+    #[schema(
+        example = "https://github.com/binder-examples/requirements",
+        min_length = 1,
+        max_length = 2000,
+        pattern = "^[!#$%&()+,./0-9:;=?@A-Z_a-z~][!#$%&()+,./0-9:;=?@A-Z_a-z~-]*$"
+    )]
     pub repo: String,
     /// The resolved commit, or the record's id.
     #[serde(rename = "ref")]
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!#$%&()+,./0-9:;=?@A-Z_a-z~][!#$%&()+,./0-9:;=?@A-Z_a-z~-]*$"
+    )]
     pub reference: String,
     /// The image to be made. Two requests for the same image are one build.
-    #[schema(example = "registry.example.org/binder-requirements:3f2a91c", min_length = 1, max_length = 384)]
+    #[schema(
+        example = "registry.example.org/binder-requirements:3f2a91c",
+        min_length = 1,
+        max_length = 384,
+        pattern = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
+    )]
     pub image: String,
     /// A name for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -74,7 +88,7 @@ pub struct BuildAnswer {
     /// Its place in line, from 1; absent once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
-    /// People who wait for it now, over all dispatchers; 0 where those who asked for it have gone.
+    /// People who wait for it.
     pub people: u64,
     /// Expected time until the image is ready, in seconds; absent where nothing can be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,6 +204,18 @@ pub struct BuildView {
     /// The last lines of its log, when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
+    /// The last line that its present run has written. Absent in lists and streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_line: Option<LastLine>,
+}
+
+/// The last line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastLine {
+    /// When it came.
+    pub at_ms: u64,
+    /// Its first 2,000 bytes.
+    pub text: String,
 }
 
 /// A page of builds.

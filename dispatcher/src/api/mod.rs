@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 pub use activity::{ActPage, ActView, ChangePage, ChangeView};
 pub use builds::{
-    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, UnreadableView, WatchersAnswer,
+    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, LastLine, UnreadableView, WatchersAnswer,
     WatchersBody,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};

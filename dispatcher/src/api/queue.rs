@@ -187,14 +187,18 @@ pub struct RuleAnswer {
     pub warning: Option<String>,
 }
 
-/// All live workers.
+/// A page of live workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerList {
     /// Workers in the order of their ids.
     pub workers: Vec<WorkerView>,
-    /// Names that are drained and have no live worker: one that starts there claims no builds.
+    /// Names that are drained and have no live worker, on each page: a worker that starts there claims no
+    /// builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drained: Vec<DrainedName>,
+    /// Where the next page starts; absent after the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// A name whose workers claim no builds.

@@ -16,7 +16,7 @@ pub struct SecretsBody {
         serialize_with = "show",
         deserialize_with = "text"
     )]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 16384)]
     pub git_credentials: Option<SecretString>,
     /// Credentials for registries: a Docker configuration, as an object or as its text.
     #[serde(

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::auth::{Caller, Operator, Reader, Scope, Submitter, Watcher};
 use crate::input::{JsonBody, Params, PathId};
 use crate::metrics::{Asked, Outcome};
-use crate::problem::{Answer, BANNED, CONFLICT, FULL, Refusal};
+use crate::problem::{Answer, BAD_PARAMETER, BANNED, CONFLICT, FULL, Refusal};
 use crate::view;
 
 /// Ask for a build.
@@ -189,7 +189,12 @@ pub(super) async fn show(
     Watcher(caller): Watcher,
     PathId(id): PathId,
 ) -> Answer<Json<BuildView>> {
-    let (_, view) = look(&app, id, caller.may(Scope::Read)).await?;
+    let private = caller.may(Scope::Read);
+    let (build, mut view) = look(&app, id, private).await?;
+    if private && matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned) {
+        let (_, lines) = app.ask(app.queue.log_end(id, build.attempt, 1)).await?;
+        view.last_line = lines.last().map(view::last_line);
+    }
     Ok(Json(view))
 }
 
@@ -215,6 +220,9 @@ pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build
     Ok((build, view))
 }
 
+/// Longest reason of a cancellation.
+pub(super) const REASON_CHARS_MAX: usize = 500;
+
 /// End a build for everybody who waits for it. Scope `operate`.
 #[utoipa::path(
     delete, path = "/v1/builds/{id}", operation_id = "cancel_build", tag = "builds",
@@ -235,8 +243,12 @@ pub(super) async fn cancel(
     params: Params,
 ) -> Answer<(StatusCode, Json<CancelAnswer>)> {
     let params = params.only(&["reason"])?;
-    let reason: String =
-        params.text("reason").unwrap_or_default().chars().filter(|c| !c.is_control()).take(500).collect();
+    let reason = params.text("reason").unwrap_or_default();
+    if reason.chars().count() > REASON_CHARS_MAX {
+        let detail = format!("reason: at most {REASON_CHARS_MAX} characters are allowed");
+        return Err(Refusal::new(BAD_PARAMETER, detail).field("reason"));
+    }
+    let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
     let reason = if reason.is_empty() { "cancelled by an operator".to_owned() } else { reason };
     let cancelled = app.ask(app.queue.cancel(id, &caller.name, &reason)).await?;
     tracing::info!(build.id = %id, by = caller.name, ?cancelled, "build {id} cancelled");

@@ -2,8 +2,10 @@
 //! and what common parameters may be.
 
 use fairlane_common::limits;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::builds::REASON_CHARS_MAX;
+use super::request::NAME_BYTES_MAX;
 use crate::problem::{self, Kind};
 
 /// Problems that any operation under `/v1` can answer with.
@@ -52,6 +54,7 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ("read_log", &[problem::UNKNOWN_BUILD, problem::TOO_MANY_STREAMS, problem::REFILLING]),
     ("list_builds", &[problem::BAD_CURSOR]),
     ("list_lanes", &[problem::BAD_CURSOR]),
+    ("list_workers", &[problem::BAD_CURSOR]),
     ("list_acts", &[problem::BAD_CURSOR]),
     ("list_changes", &[problem::BAD_CURSOR]),
     ("show_lane", &[problem::UNKNOWN_LANE]),
@@ -60,19 +63,70 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ("clear_node", &[problem::UNKNOWN_NODE]),
 ];
 
-/// Adds to each operation what it has in common with others.
+/// One part of a lane's name, and a name of a lane. Addresses of repositories are taken, too; these are what
+/// they come to.
+const SEGMENT: &str = r"[!#$%&()+,.0-9:;=?@A-Z_a-z~][!#$%&()+,.0-9:;=?@A-Z_a-z~-]*";
+const LANE: &str = r"[0-9A-Za-z][0-9A-Za-z.-]*(/[0-9A-Z_a-z.~-]+)+";
+
+/// Adds to each operation what it has in common with others, and to schemas what their types do not say.
 pub(super) fn complete(document: &mut Value) {
+    let schemas = &mut document["components"]["schemas"];
+    schemas["SecretsBody"]["properties"]["registry_credentials"]["type"] =
+        json!(["object", "string", "null"]);
+    for body in ["BuildRequest", "DrainBody"] {
+        allow_null(&mut schemas[body]);
+    }
+    let request = &mut schemas["BuildRequest"]["properties"];
+    let labels = &mut request["labels"];
+    labels["maxProperties"] = limits::LABELS_MAX.into();
+    labels["propertyNames"] = json!({ "type": "string", "minLength": 1, "maxLength": NAME_BYTES_MAX });
+    labels["additionalProperties"]["maxLength"] = limits::ARG_BYTES_MAX.into();
+    let argument = json!({ "type": "string", "pattern": "^--", "maxLength": limits::ARG_BYTES_MAX });
+    request["repo2docker_args"]["items"] = argument;
     let Some(paths) = document["paths"].as_object_mut() else { return };
     for (path, item) in paths {
-        for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
             if path.starts_with("/v1/") {
                 add_problems(operation);
+                if method == "get" {
+                    add_unchanged(operation);
+                }
             }
-            for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-                describe(parameter);
-            }
+            let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+            parameters.into_iter().flatten().for_each(describe);
         }
     }
+}
+
+/// A field that need not be there may as well be null.
+fn allow_null(schema: &mut Value) {
+    let needed = schema["required"].clone();
+    let is_needed = |name: &str| needed.as_array().is_some_and(|names| names.iter().any(|one| one == name));
+    for (name, field) in schema["properties"].as_object_mut().into_iter().flatten() {
+        if is_needed(name) || field.get("oneOf").is_some() || field["type"].is_array() {
+            continue;
+        }
+        if field.get("$ref").is_some() {
+            *field = json!({ "oneOf": [field, { "type": "null" }] });
+        } else {
+            field["type"] = json!([field["type"], "null"]);
+        }
+    }
+}
+
+/// What a client that has an answer already is told.
+fn add_unchanged(operation: &mut Value) {
+    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    let Some(good) = responses.get_mut("200") else { return };
+    if good["content"].get("application/json").is_none() {
+        return;
+    }
+    good["headers"] = json!({ "ETag": {
+        "description": "names what was answered; send it back as If-None-Match", "schema": { "type": "string" },
+    } });
+    let unchanged =
+        json!({ "description": "nothing has changed since the response that If-None-Match names" });
+    responses.insert("304".to_owned(), unchanged);
 }
 
 fn add_problems(operation: &mut Value) {
@@ -106,22 +160,29 @@ fn add_problems(operation: &mut Value) {
 
 /// Says of a parameter that many operations have what it may be.
 fn describe(parameter: &mut Value) {
-    let cursor = json!({ "type": "string", "minLength": 1, "maxLength": 100 });
+    // An empty parameter is as good as none.
+    let text = |max: usize, pattern: &str| json!({ "type": "string", "maxLength": max, "pattern": format!("^({pattern})?$") });
     let schema = match (parameter["name"].as_str(), parameter["in"].as_str()) {
         (Some("limit"), _) => {
             json!({ "type": "integer", "minimum": 1, "maximum": limits::PAGE, "default": limits::PAGE })
         }
         (Some("state"), _) => json!({ "$ref": "#/components/schemas/BuildState" }),
-        (Some("cursor" | "last_event_id"), _) => cursor,
+        (Some("last_event_id" | "Last-Event-ID"), _) => text(100, r"\d+:\d+-\d+:\d+"),
+        (Some("cursor"), _) => text(100, "[A-Za-z0-9:._-]+"),
         (Some("build"), _) => json!({ "type": "string", "format": "uuid" }),
-        (Some("since"), _) => json!({ "type": "string", "examples": ["10m", "1d", "1795000000000"] }),
-        (Some("pattern" | "lane"), _) => {
-            json!({ "type": "string", "minLength": 1, "maxLength": limits::REPO_BYTES_MAX })
-        }
+        (Some("since"), _) => json!({
+            "type": "string",
+            "pattern": r"^(\d{13,16}|(\d{1,6}[smhdw])+)?$",
+            "examples": ["10m", "1d", "1795000000000"],
+        }),
+        (Some("pattern"), _) => text(limits::REPO_BYTES_MAX, &format!(r"\*|{LANE}|({SEGMENT}/){{1,4}}\*")),
+        (Some("lane"), _) => text(limits::REPO_BYTES_MAX, LANE),
         (Some("id"), Some("path")) if parameter["description"] == "the build's id" => {
             json!({ "type": "string", "format": "uuid" })
         }
-        (Some("reason"), _) => json!({ "type": "string", "maxLength": 500 }),
+        (Some("id" | "worker"), _) => text(100, "[A-Za-z0-9._-]+"),
+        (Some("node" | "cluster"), _) => text(253, "[!-~]+"),
+        (Some("reason"), _) => json!({ "type": "string", "maxLength": REASON_CHARS_MAX }),
         _ => return,
     };
     parameter["schema"] = schema;

@@ -47,7 +47,7 @@ pub(super) async fn follow(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let params = params.only(&["watchers", "last_event_id"])?;
-    let watchers = params.parse("watchers")?.unwrap_or(1);
+    let watchers = params.whole("watchers")?.unwrap_or(1);
     let cursor = match params.text("last_event_id") {
         Some(text) => Some(cursor(text)?),
         None => match headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("?")) {

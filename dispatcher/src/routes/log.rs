@@ -11,8 +11,10 @@ use axum::response::{IntoResponse, Response};
 use fairlane_common::build::Build;
 use fairlane_common::limits;
 use fairlane_common::log::{LogPage, left_out};
+use futures::StreamExt;
 
 use super::builds::known;
+use crate::answers::AsItComes;
 use crate::api::Problem;
 use crate::app::App;
 use crate::auth::Reader;
@@ -48,7 +50,7 @@ pub(super) async fn read(
     params: Params,
 ) -> Answer<Response> {
     let params = params.only(&["follow"])?;
-    let follow = params.parse::<bool>("follow")?.unwrap_or(false);
+    let follow = params.flag("follow")?;
     let build = known(&app, id).await?;
     let run = newest_run(&app, &build).await?;
     let seat = if follow { Some(app.hub.seat_for_log()?) } else { None };
@@ -64,12 +66,16 @@ pub(super) async fn read(
     });
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
-        (header::CACHE_CONTROL.as_str(), "no-cache"),
         ("x-accel-buffering", "no"),
         // A log may hold anything: no browser is to make a page of it.
         ("x-content-type-options", "nosniff"),
     ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    // A compressor asks once more after the end.
+    let mut response = (headers, Body::from_stream(body.fuse())).into_response();
+    if follow {
+        response.extensions_mut().insert(AsItComes);
+    }
+    Ok(response)
 }
 
 /// The run whose log is the newest: a build that waits for its next run has that of the last one.

@@ -28,7 +28,7 @@ const FIELDS: &[&str] = &[
     "override_ban",
 ];
 /// Longest name and longest label key, in bytes.
-const NAME_BYTES_MAX: usize = 255;
+pub(super) const NAME_BYTES_MAX: usize = 255;
 
 /// A request for a build whose fields are all good.
 pub(super) struct Wanted {

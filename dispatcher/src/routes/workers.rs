@@ -10,24 +10,42 @@ use crate::api::{DrainAnswer, DrainBody, DrainedName, Problem, WorkerList};
 use crate::app::App;
 use crate::auth::{Operator, Reader};
 use crate::input::{OptionalBody, Params, PathText};
-use crate::problem::{Answer, Refusal, UNKNOWN_WORKER};
+use crate::problem::{Answer, BAD_CURSOR, Refusal, UNKNOWN_WORKER};
 use crate::view;
 
-/// All live workers. Scope `read`.
+/// A page of live workers. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/workers", operation_id = "list_workers", tag = "workers",
-    responses((status = 200, description = "the workers", body = WorkerList))
+    params(
+        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+    ),
+    responses((status = 200, description = "a page", body = WorkerList))
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<WorkerList>> {
-    params.only(&[])?;
-    let (workers, mut drained) =
+    let params = params.only(&["limit", "cursor"])?;
+    let (limit, after) = (params.limit()?, params.text("cursor").map(parse_cursor).transpose()?);
+    let (mut workers, mut drained) =
         app.ask(async { tokio::try_join!(app.queue.workers(), app.queue.drained()) }).await?;
     drained.retain(|name, _| workers.iter().all(|worker| worker.host != *name));
     let drained = drained.into_iter().map(|(name, of)| DrainedName { name, since_ms: of.at, by: of.by });
+    // Workers come and go: a page starts behind a name, and not at a number.
+    workers.retain(|worker| after.as_ref().is_none_or(|after| worker.id > *after));
+    let more = workers.len() > limit;
+    workers.truncate(limit);
+    let cursor = workers.last().filter(|_| more).map(|worker| worker.id.to_string());
     Ok(Json(WorkerList {
         workers: workers.into_iter().map(view::worker).collect(),
         drained: drained.collect(),
+        cursor,
     }))
+}
+
+fn parse_cursor(text: &str) -> Answer<WorkerId> {
+    text.parse().map_err(|_| {
+        Refusal::new(BAD_CURSOR, "cursor: not a cursor of this list; take it from the page before")
+            .field("cursor")
+    })
 }
 
 /// Have a worker claim no more builds until `{"drain": false}` undoes it. What it runs goes on. It holds for the name

@@ -57,3 +57,11 @@ fn every_operation_lists_the_problems_that_it_can_answer_with() {
         }
     }
 }
+
+#[test]
+fn nothing_in_it_is_null() {
+    // A tool that reads the document takes `"parameters": null` for a broken one.
+    let document: Value = serde_json::from_str(&openapi()).unwrap();
+    let text = document.to_string();
+    assert!(!text.contains(":null"), "{}", &text[text.find(":null").unwrap() - 100..][..110]);
+}

@@ -3,6 +3,7 @@
 
 mod access;
 mod activity;
+mod answers;
 mod bad_clients;
 mod builds;
 mod crowd;

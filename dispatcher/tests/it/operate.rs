@@ -38,12 +38,22 @@ async fn rules_that_make_no_sense_are_refused() {
         ("?pattern=github.com/o/n", json!({ "limit": 0 }), 422, "limit"),
         ("?pattern=github.com/o/n", json!({ "limit": 2, "burst": 1 }), 422, "burst"),
         ("?pattern=github.com/o/n", json!({ "limits": 2 }), 422, "limits"),
+        ("?pattern=github.com/o/n", json!({ "limit": "two" }), 422, "limit"),
+        ("?pattern=github.com/o/n", json!({ "limit": -1 }), 422, "limit"),
+        ("?pattern=github.com/o/n", json!({ "ban": 3 }), 422, "ban"),
+        ("?pattern=github.com/o/n", json!({ "limit": 2, "hold": [null, null] }), 422, "hold"),
+        ("?pattern=github.com/o/n", json!({ "ban": { "until": "tomorrow" } }), 422, "ban.until"),
         ("?pattern=github.com/o/n", json!({ "limit": 2, "together": true }), 422, "together"),
         ("?pattern=github.com/o/*", json!({ "ban": { "until_built": true } }), 422, "until_built"),
     ] {
         let (seen, _, whole) =
             problem(send(dispatcher.put(&format!("/v1/rules{query}")).json(&body)).await).await;
         assert_eq!((seen, whole["field"].as_str()), (status, Some(field)), "{query} {body}: {whole}");
+        let detail = whole["detail"].as_str().unwrap();
+        assert!(
+            ["u32", "u64", "struct", "pattern: pattern"].iter().all(|word| !detail.contains(word)),
+            "{detail}"
+        );
     }
 }
 
@@ -116,4 +126,49 @@ async fn a_full_cluster_is_shown_with_its_workers_and_builds() {
     })
     .await;
     assert_eq!(scale().await.slots, 0);
+}
+
+#[tokio::test]
+async fn workers_come_page_by_page() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(Worker::start(&dispatcher.queue, 1).await.id.to_string());
+    }
+    ids.sort();
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page: WorkerList =
+            send(dispatcher.get(&format!("/v1/workers?limit=2&cursor={cursor}"))).await.json().await.unwrap();
+        assert!(page.workers.len() <= 2);
+        seen.extend(page.workers.iter().map(|worker| worker.id.to_string()));
+        match page.cursor {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen, ids);
+    let bad = send(dispatcher.get("/v1/workers?cursor=a/b")).await;
+    assert_eq!(problem(bad).await.1, "bad-cursor");
+}
+
+#[tokio::test]
+async fn a_running_build_has_its_last_line_and_when_that_came() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let worker = Worker::start(&dispatcher.queue, 1).await;
+    let mut run = worker.claim().await;
+    let show = async || -> BuildView {
+        send(dispatcher.get(&format!("/v1/builds/{id}"))).await.json().await.unwrap()
+    };
+    assert_eq!(show().await.last_line, None, "it has written none");
+    run.write(3).await;
+    let view = show().await;
+    let line = view.last_line.unwrap();
+    assert_eq!(line.text, "line 2");
+    assert!(line.at_ms >= view.claimed_ms.unwrap(), "{line:?}");
+    let list: serde_json::Value = send(dispatcher.get("/v1/builds")).await.json().await.unwrap();
+    assert!(list["builds"][0].get("last_line").is_none());
 }

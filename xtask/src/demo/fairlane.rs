@@ -27,6 +27,17 @@ pub(crate) struct Fairlane {
 impl Fairlane {
     /// Starts it with an empty queue, and waits until it takes builds.
     pub(crate) fn start(root: &Path, folder: &Path, slots: u32, template: &str) -> Result<Self> {
+        Self::start_with(root, folder, slots, template, &[])
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn start_with(
+        root: &Path,
+        folder: &Path,
+        slots: u32,
+        template: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let (data, temporary) = (folder.join("data"), folder.join("tmp"));
         for old in [&data, &temporary] {
             if old.exists() {
@@ -47,6 +58,7 @@ impl Fairlane {
                 command.env_remove(name);
             }
         }
+        command.envs(settings.iter().copied());
         command.current_dir(folder);
         // Builds that are killed leave their clones behind: the next demo finds and removes them here.
         command.env("TMPDIR", &temporary);

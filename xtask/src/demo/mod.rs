@@ -3,7 +3,7 @@
 //! One repository is slow and popular, a dozen are small, one cannot be built. Where no container engine runs, images
 //! are planned but not built, and the slow repository is slow because its clone comes through a narrow line.
 
-mod fairlane;
+pub(crate) mod fairlane;
 mod git_server;
 mod http;
 mod repo2docker;

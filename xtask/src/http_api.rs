@@ -1,0 +1,43 @@
+//! Requests made up from the API's document, good ones and bad ones, against a real dispatcher: every
+//! answer must be one that the document lists.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::demo::fairlane::Fairlane;
+use crate::shell::{cargo, run};
+use crate::venv;
+
+const REQUIREMENTS: &[&str] = &["schemathesis==4.32.5"];
+/// Requests for each operation and kind where time is short, and where it is not.
+pub(crate) const FEW: u32 = 5;
+pub(crate) const MANY: u32 = 200;
+/// With a token, so that requests without one must be refused.
+const TOKEN: &str = "a-token-of-these-tests-alone";
+
+/// Makes up to `examples` requests of each kind for each operation.
+pub(crate) fn test(root: &Path, examples: u32) -> Result<()> {
+    let python = match venv::python(root, "http-api-venv", REQUIREMENTS) {
+        Ok(python) => python,
+        Err(error) => {
+            println!("\nSKIPPED: requests made up from the API's document. {error:#}");
+            return Ok(());
+        }
+    };
+    run(&mut cargo(root, &["build", "--package", "fairlane"]))?;
+    let folder = root.join("target/http-api");
+    std::fs::create_dir_all(&folder)?;
+    let settings = [("FAIRLANE_TOKEN", TOKEN)];
+    let fairlane = Fairlane::start_with(root, &folder, 2, "/bin/echo {repo}", &settings)?;
+    let mut command = Command::new(python.with_file_name("st"));
+    command.arg("--config-file").arg(root.join("xtask/src/http_api.toml"));
+    command.args(["run", &format!("{}/openapi.json", fairlane.url())]);
+    command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
+    // The same requests each time: a failure can be looked into.
+    command.args(["--seed", "1", "--max-examples", &examples.to_string()]);
+    // A stream has no end.
+    command.args(["--exclude-operation-id", "follow_build", "--request-timeout", "10", "--no-color"]);
+    run(command.current_dir(&folder))
+}
