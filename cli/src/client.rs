@@ -11,8 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::args::Reach;
 use crate::exit::{Exit, Stop};
 use crate::output::{Colors, clean};
+use crate::trust;
 
 /// How long a connection may take to open.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -36,12 +38,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client of the dispatchers at `urls`.
+    /// A client of the dispatchers that `reach` names.
     ///
     /// # Errors
-    /// An address that is no HTTP URL, or none at all.
-    pub(crate) fn new(urls: &[String], token: Option<SecretString>) -> Result<Self> {
-        let urls = urls
+    /// An address that is no HTTP URL, or none at all; certificates that cannot be read.
+    pub(crate) fn new(reach: Reach) -> Result<Self> {
+        let urls = reach
+            .dispatcher_url
             .iter()
             .map(|url| url.trim())
             .filter(|url| !url.is_empty())
@@ -53,15 +56,17 @@ impl Client {
             )
             .into());
         }
+        let trusted = reach.ca.as_deref().map_or_else(|| Ok(Vec::new()), trust::certificates)?;
         let builder = || {
             reqwest::Client::builder()
+                .tls_certs_merge(trusted.clone())
                 .user_agent(concat!("fairlane/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_LIMIT)
                 .read_timeout(SILENCE_LIMIT)
         };
         Ok(Self {
             urls,
-            token: token.filter(|token| !token.expose_secret().is_empty()),
+            token: reach.token.filter(|token| !token.expose_secret().is_empty()),
             direct: builder().no_proxy().build()?,
             proxied: builder().build()?,
             latest: AtomicUsize::new(0),
@@ -219,6 +224,9 @@ impl Client {
             cause = inner;
         }
         let url = self.urls[at].as_str().trim_end_matches('/');
+        if let Some(why) = trust::about(&cause.to_string()) {
+            return Stop::new(Exit::Unreachable, format!("{url}: {why}"));
+        }
         Stop::new(
             Exit::Unreachable,
             format!(
@@ -271,14 +279,24 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// The commands for what the dispatcher's messages call by path.
-const COMMANDS: &[(&str, &str)] = &[
-    ("GET /v1/builds lists", "`fairlane queue --builds` lists"),
-    ("GET /v1/workers lists", "`fairlane workers` lists"),
-    ("GET /v1/lanes lists", "`fairlane lanes` lists"),
-    ("GET /v1/rules lists", "`fairlane rule list` lists"),
-    ("secrets.git_credentials", "--git-credentials-file"),
-];
+/// The dispatcher's words for a list, and the field of a secret, as they are called here.
+fn in_commands(message: &str) -> String {
+    let mut said = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once("GET /v1/") {
+        let end = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());
+        let (list, behind) = after.split_at(end);
+        let command = match list {
+            "builds" => "queue --builds",
+            "rules" => "rule list",
+            list => list,
+        };
+        said += &[before, "`fairlane ", command, "`"].concat();
+        rest = behind;
+    }
+    said.push_str(rest);
+    said.replace("secrets.git_credentials", "--git-credentials-file")
+}
 
 /// Whether the dispatcher, or a proxy before it, says that it passes.
 fn is_passing(status: StatusCode) -> bool {
@@ -301,9 +319,7 @@ async fn refusal(answer: Response) -> Stop {
         problem[name].as_str().map(|text| clean(text, Colors::Drop)).filter(|text| !text.is_empty())
     };
     let mut message = say("detail").or_else(|| say("title")).unwrap_or_else(|| stranger(&url, status));
-    for (path, command) in COMMANDS {
-        message = message.replace(path, command);
-    }
+    message = in_commands(&message);
     if status == StatusCode::UNAUTHORIZED {
         message = format!("{message}\nSet FAIRLANE_TOKEN to a token of the dispatcher.");
     }
@@ -337,6 +353,10 @@ async fn read(mut answer: Response) -> Result<String> {
 mod tests {
     use super::*;
 
+    fn reach(urls: &[&str]) -> Reach {
+        Reach { dispatcher_url: urls.iter().map(|&url| url.to_owned()).collect(), token: None, ca: None }
+    }
+
     #[test]
     fn addresses_of_dispatchers() {
         for (url, says) in [
@@ -344,15 +364,30 @@ mod tests {
             ("ftp://a", "not a dispatcher's address"),
             ("http://u:secret@a", "must not carry a password"),
         ] {
-            let error = Client::new(&[url.to_owned()], None).unwrap_err().to_string();
+            let error = Client::new(reach(&[url])).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
         }
-        assert!(Client::new(&[String::new()], None).unwrap_err().to_string().contains("--dispatcher-url"));
-        let client =
-            Client::new(&["http://a/base/".to_owned(), " http://[::1]:8600".to_owned()], None).unwrap();
+        assert!(Client::new(reach(&[""])).unwrap_err().to_string().contains("--dispatcher-url"));
+        let client = Client::new(reach(&["http://a/base/", " http://[::1]:8600"])).unwrap();
         let request = client.request(0, Method::GET, "v1/lanes/github.com/o/n m", &[]).build().unwrap();
         assert_eq!(request.url().as_str(), "http://a/base/v1/lanes/github.com/o/n%20m");
         assert!(is_loopback(&client.urls[1]) && !is_loopback(&client.urls[0]));
+    }
+
+    #[test]
+    fn lists_are_called_by_their_commands() {
+        for (said, here) in [
+            (
+                "no such build. GET /v1/builds lists those",
+                "no such build. `fairlane queue --builds` lists those",
+            ),
+            ("x; GET /v1/rules lists them", "x; `fairlane rule list` lists them"),
+            ("GET /v1/nodes lists those that are", "`fairlane nodes` lists those that are"),
+            ("secrets.git_credentials: must be text", "--git-credentials-file: must be text"),
+            ("nothing to say", "nothing to say"),
+        ] {
+            assert_eq!(in_commands(said), here);
+        }
     }
 
     #[test]

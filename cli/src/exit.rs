@@ -15,7 +15,7 @@ Exit codes:
   130  interrupted; a watched build goes on
 
 Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml
-in the present folder or the file of --config: `redis_url = \"…\"` for every command that has
+in the current folder or the file of --config: `redis_url = \"…\"` for every command that has
 the option, `[worker]` and the like for one command.";
 
 /// Why the program ends.

@@ -79,7 +79,7 @@ async fn follow_on(
             return Err(stop.into());
         }
         if follower.opened && failures == 0 {
-            on(&Happening::Lost("the dispatcher is gone; taking the stream up again".to_owned()), "");
+            on(&Happening::Lost("lost the connection to the dispatcher; reconnecting".to_owned()), "");
         }
         tokio::time::sleep(backoff(failures)).await;
         failures += 1;
@@ -151,11 +151,13 @@ fn happening(name: &str, data: &str) -> Result<Option<Happening>, StreamRefused>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Reach;
 
     #[tokio::test(start_paused = true)]
     async fn a_dispatcher_that_is_gone_for_good_is_given_up_after_five_minutes() {
         // Nothing listens there: each try fails at once.
-        let client = Client::new(&["http://127.0.0.1:1".to_owned()], None).unwrap();
+        let reach = Reach { dispatcher_url: vec!["http://127.0.0.1:1".to_owned()], token: None, ca: None };
+        let client = Client::new(reach).unwrap();
         for (opened, limit) in [(true, Duration::from_mins(5)), (false, FIRST_LIMIT)] {
             let (began, mut said) = (Instant::now(), 0);
             let follower = Follower { id: BuildId::new(), cursor: None, opened };

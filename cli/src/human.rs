@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+
+use crate::exit::Stop;
 
 /// How long: "45 s", "12 min", "3 h 20 min", "2 days".
 pub(crate) fn span(ms: u64) -> String {
@@ -41,8 +43,19 @@ pub(crate) fn moment(ms: u64) -> String {
     stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
+/// The same to the second, for lists of what happened.
+pub(crate) fn instant(ms: u64) -> String {
+    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
 /// A length of time as it is written on the command line: `90s`, `15m`, `2h`, `3d`, `1h30m`.
 pub(crate) fn parse_span(text: &str) -> Result<Duration> {
+    read_span(text).map_err(|why| Stop::usage(why).into())
+}
+
+fn read_span(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is not a length of time; write 90s, 15m, 2h, 3d or 1h30m");
     let mut total: u64 = 0;
     let mut number = String::new();
     for c in text.chars() {
@@ -55,20 +68,17 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration> {
             'm' => 60,
             'h' => 3600,
             'd' => 86_400,
-            _ => bail!("'{text}' is not a length of time; write 90s, 15m, 2h, 3d or 1h30m"),
+            _ => return Err(bad()),
         };
         let part = number.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
-        let Some(sum) = part.and_then(|part| total.checked_add(part)) else {
-            bail!("'{text}' is not a length of time; write 90s, 15m, 2h, 3d or 1h30m");
-        };
-        total = sum;
+        total = part.and_then(|part| total.checked_add(part)).ok_or_else(bad)?;
         number.clear();
     }
     if !number.is_empty() {
-        bail!("'{text}' has no unit; write {text}s, {text}m, {text}h or {text}d");
+        return Err(format!("'{text}' has no unit; write {text}s, {text}m, {text}h or {text}d"));
     }
     if total == 0 || total > 10 * 366 * 86_400 {
-        bail!("'{text}' must be more than 0 and at most 10 years");
+        return Err(format!("'{text}' must be more than 0 and at most 10 years"));
     }
     Ok(Duration::from_secs(total))
 }
@@ -78,9 +88,10 @@ pub(crate) fn parse_moment(text: &str) -> Result<u64> {
     let stamp: Result<jiff::Timestamp, _> = text.parse();
     match stamp.map(|stamp| u64::try_from(stamp.as_millisecond())) {
         Ok(Ok(ms)) => Ok(ms),
-        _ => bail!(
+        _ => Err(Stop::usage(format!(
             "'{text}' is not a point in time; write one like 2026-03-24T18:00:00Z or 2026-03-24T18:00:00+01:00"
-        ),
+        ))
+        .into()),
     }
 }
 

@@ -31,6 +31,22 @@ fn plain(words: &str) -> Option<&'static str> {
     })
 }
 
+/// Has a mistake show how its command is used, and not what it was given: clap lists as needed what comes
+/// from the environment, such as a token.
+fn with_plain_usage(mut error: clap::Error, command: &clap::Command, words: &[OsString]) -> clap::Error {
+    if error.get(ContextKind::Usage).is_none() {
+        return error;
+    }
+    let mut meant = command.clone();
+    for word in words.iter().skip(1) {
+        if let Some(inner) = meant.find_subcommand(word).cloned() {
+            meant = inner;
+        }
+    }
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(meant.render_usage()));
+    error
+}
+
 impl Line {
     /// Reads the settings file that `arguments` name.
     pub(crate) fn new(arguments: &[OsString]) -> Result<Self> {
@@ -42,7 +58,11 @@ impl Line {
     pub(crate) fn parse<I: IntoIterator<Item: Into<OsString> + Clone>>(&self, arguments: I) -> Result<Cli> {
         let mut command =
             self.settings.apply(Cli::command()).map_err(|error| Stop::usage(format!("{error:#}")))?;
-        let matches = command.try_get_matches_from_mut(arguments).map_err(|error| self.explain(error))?;
+        let words: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let matches = match command.try_get_matches_from_mut(&words) {
+            Ok(matches) => matches,
+            Err(error) => return Err(self.explain(with_plain_usage(error, &command, &words))),
+        };
         Ok(Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
     }
 

@@ -14,6 +14,7 @@ mod repo2docker;
 mod seal_key;
 mod settings;
 mod source;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -63,6 +63,20 @@ impl Output {
         self.terminal && !self.json && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
+    /// Whether tables are made to fit a terminal.
+    pub(crate) fn is_narrow(self) -> bool {
+        self.width.is_some()
+    }
+
+    /// Empties the screen, if data goes to one.
+    pub(crate) fn clear(self) {
+        if self.is_live() {
+            let mut out = std::io::stdout().lock();
+            // What follows is written, too, and tells of it if nothing can be.
+            let _ = out.write_all(b"\x1b[H\x1b[2J");
+        }
+    }
+
     /// Whether data may carry colors.
     pub(crate) fn has_color(self) -> bool {
         self.color_data

@@ -131,7 +131,12 @@ impl Progress {
         let reason = end.reason.as_deref().map(|reason| clean(reason, Colors::Drop));
         let said = |word: &str, tone| {
             let class = end.class.map(|class| format!(" ({class})")).unwrap_or_default();
-            let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            // "cancelled by an operator" says it already.
+            let why = reason.as_ref().map(|reason| match reason.strip_prefix(word) {
+                Some(rest) => rest.to_owned(),
+                None => format!(": {reason}"),
+            });
+            let why = why.unwrap_or_default();
             format!("{}{class}{why}", self.output.paint_talk(tone, word))
         };
         self.output.talk(&match end.state {

@@ -25,7 +25,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the file that `--config` or `FAIRLANE_CONFIG` names, else `fairlane.toml` in the
-    /// present folder if there is one.
+    /// current folder if there is one.
     pub(crate) fn load(arguments: &[OsString]) -> Result<Self> {
         let named = named_file(arguments)
             .or_else(|| std::env::var_os("FAIRLANE_CONFIG").filter(|path| !path.is_empty()))

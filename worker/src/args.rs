@@ -55,7 +55,7 @@ pub struct Args {
     /// Build file:// repositories, which are folders on this host
     #[arg(long, env = "FAIRLANE_ALLOW_LOCAL_REPOS")]
     pub allow_local_repos: bool,
-    /// Keys that open builds' secrets, ID:HEX with 64 hex digits, parted by commas
+    /// Keys that open builds' secrets, ID:HEX with 64 hex digits, comma-separated
     #[arg(long, env = "FAIRLANE_SEAL_KEY", hide_env_values = true, hide = true)]
     pub seal_key: Option<SecretString>,
     /// How long a lease lasts after its renewal

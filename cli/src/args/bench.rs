@@ -49,7 +49,7 @@ pub(crate) enum Measure {
         #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
         concurrency: u32,
     },
-    /// Claim and finish N builds; the yardstick are two scripts of four commands, sent by
+    /// Claim and finish N builds; the yardstick is two scripts of four commands, sent by
     /// redis-benchmark
     Drain {
         /// Builds

@@ -1,11 +1,11 @@
 //! Commands that change builds, one or many.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use fairlane_common::Invalid;
 use fairlane_common::build::{BuildState, FailureClass};
 use fairlane_common::id::Lane;
 
-use super::Reach;
+use super::{Reach, states, words};
 
 /// A build's id, or the beginning of one that only one build has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,22 +40,26 @@ impl std::str::FromStr for BuildRef {
     }
 }
 
+/// Either of two ways to say what is meant.
+fn one_of(name: &'static str, ways: [&'static str; 2]) -> ArgGroup {
+    ArgGroup::new(name).args(ways).required(true)
+}
+
 /// End a build, or all builds of a lane, for everybody who waits
 ///
 /// Examples:
 ///   fairlane cancel 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d --reason "wrong branch"
 ///   fairlane cancel --lane github.com/owner/name --state queued --dry-run
 #[derive(Debug, Args)]
-#[command(display_order = 8, verbatim_doc_comment)]
+#[command(display_order = 8, verbatim_doc_comment, group = one_of("what", ["id", "lane"]))]
 pub(crate) struct Cancel {
     /// The build: its id, or the beginning of it
-    #[arg(required_unless_present = "lane", conflicts_with = "lane")]
     pub(crate) id: Option<BuildRef>,
     /// All builds of this lane that have not ended
     #[arg(long, value_name = "LANE")]
     pub(crate) lane: Option<Lane>,
     /// Of the lane, only builds in this state
-    #[arg(long, requires = "lane", value_name = "STATE")]
+    #[arg(long, requires = "lane", value_name = "STATE", value_parser = states())]
     pub(crate) state: Option<BuildState>,
     /// What its watchers are told
     #[arg(long)]
@@ -76,16 +80,15 @@ pub(crate) struct Cancel {
 ///   fairlane retry 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
 ///   fairlane retry --failed --class infrastructure --since 1h --dry-run
 #[derive(Debug, Args)]
-#[command(display_order = 8, verbatim_doc_comment)]
+#[command(display_order = 8, verbatim_doc_comment, group = one_of("which", ["id", "failed"]))]
 pub(crate) struct Retry {
     /// The build: its id, or the beginning of it
-    #[arg(required_unless_present = "failed", conflicts_with = "failed")]
     pub(crate) id: Option<BuildRef>,
     /// All failed builds that the options below leave
     #[arg(long)]
     pub(crate) failed: bool,
     /// Only failures of this class: repository, infrastructure, stuck
-    #[arg(long, requires = "failed", value_name = "CLASS")]
+    #[arg(long, requires = "failed", value_name = "CLASS", value_parser = words(FailureClass::ALL, FailureClass::word))]
     pub(crate) class: Option<FailureClass>,
     /// Only builds of this lane
     #[arg(long, requires = "failed", value_name = "LANE")]

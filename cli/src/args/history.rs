@@ -4,7 +4,7 @@ use clap::Args;
 use fairlane_common::build::BuildState;
 use fairlane_common::id::{Lane, WorkerId};
 
-use super::Reach;
+use super::{Reach, states};
 
 /// Show what became of builds lately, oldest first
 ///
@@ -24,7 +24,7 @@ pub(crate) struct Events {
     #[arg(long, value_name = "WORKER")]
     pub(crate) worker: Option<WorkerId>,
     /// Only changes into this state
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", value_parser = states())]
     pub(crate) state: Option<BuildState>,
     /// Show new ones as they come
     #[arg(long, short)]

@@ -7,13 +7,16 @@ mod builds;
 mod doctor;
 mod history;
 mod policy;
+mod queue;
 mod rule;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use fairlane_common::build::{BuildState, Priority};
-use fairlane_common::id::{GitRef, Image, Lane, NodeName, Repo, WorkerId};
+use fairlane_common::id::{GitRef, Image, NodeName, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
@@ -22,6 +25,7 @@ pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
+pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
 pub(crate) use crate::commands::replay::Replay;
@@ -111,7 +115,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Dispatcher")]
 pub(crate) struct Reach {
-    /// Dispatchers' addresses, parted by commas; any of them will do
+    /// Dispatcher URLs, comma-separated; the first that answers is used
     #[arg(
         long,
         env = "FAIRLANE_DISPATCHER_URL",
@@ -120,9 +124,12 @@ pub(crate) struct Reach {
         default_value = "http://127.0.0.1:8600"
     )]
     pub(crate) dispatcher_url: Vec<String>,
-    /// The token to show; better kept in the environment or fairlane.toml than typed
+    /// API token; prefer FAIRLANE_TOKEN or fairlane.toml to the command line
     #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<SecretString>,
+    /// Certificates to trust beside the system's: those of your own authority, PEM
+    #[arg(long, env = "FAIRLANE_CA", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// Run everything on this machine: a dispatcher, a worker, and a redis-server of its own
@@ -191,7 +198,7 @@ pub(crate) struct Submit {
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// interactive: somebody waits; background: behind all that people wait for
-    #[arg(long, default_value = "interactive", value_name = "PRIORITY")]
+    #[arg(long, default_value = "interactive", value_name = "PRIORITY", value_parser = words(Priority::ALL, Priority::word))]
     pub(crate) priority: Priority,
     /// An argument for repo2docker, such as --arg=--subdir=demo; may be repeated
     #[arg(long = "arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
@@ -199,7 +206,7 @@ pub(crate) struct Submit {
     /// Push the image to its registry
     #[arg(long)]
     pub(crate) push: bool,
-    /// A word about the build, name=value; may be repeated
+    /// A label, NAME=VALUE; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
     /// Build it even if a success or failure is remembered
@@ -250,54 +257,6 @@ pub(crate) struct Logs {
     pub(crate) reach: Reach,
 }
 
-/// Show the queue: what waits, what runs, and the lanes that come next
-///
-/// Examples:
-///   fairlane queue
-///   fairlane queue --builds --state failed
-#[derive(Debug, Args)]
-#[command(display_order = 4, verbatim_doc_comment)]
-pub(crate) struct Queue {
-    /// List builds instead: those in line in their order, then those that run, then ended ones
-    #[arg(long)]
-    pub(crate) builds: bool,
-    /// Only builds in this state
-    #[arg(long, requires = "builds", value_name = "STATE")]
-    pub(crate) state: Option<BuildState>,
-    /// Only builds of this lane
-    #[arg(long, requires = "builds", value_name = "LANE")]
-    pub(crate) lane: Option<Lane>,
-    /// At most so many builds
-    #[arg(long, requires = "builds", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) limit: u32,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-/// List lanes with builds, or show one: all builds of one repository
-///
-/// Example: fairlane lanes github.com/jupyterlab/jupyterlab-demo
-#[derive(Debug, Args)]
-#[command(display_order = 5)]
-pub(crate) struct Lanes {
-    /// A lane, or a repository's address
-    pub(crate) lane: Option<Lane>,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-/// Say in one sentence why a build is where it is
-///
-/// Example: fairlane why 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
-#[derive(Debug, Args)]
-#[command(display_order = 6)]
-pub(crate) struct Why {
-    /// The build: its id, or the beginning of it
-    pub(crate) id: BuildRef,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
 /// List the workers
 ///
 /// Example: fairlane workers
@@ -328,7 +287,7 @@ pub(crate) struct Drain {
     pub(crate) reach: Reach,
 }
 
-/// List nodes and hosts on which builds fail and which are avoided, or have one used again
+/// List nodes and hosts on which builds fail and which are avoided, or clear one
 ///
 /// Examples:
 ///   fairlane nodes
@@ -345,7 +304,7 @@ pub(crate) struct Nodes {
 /// What to do with a node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodesAct {
-    /// Have a node used again at once; its failures are forgotten
+    /// Use a node again at once, and forget its failures
     ///
     /// Example: fairlane nodes clear node-3
     Clear {
@@ -367,6 +326,19 @@ pub(crate) enum NodesAct {
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// One of these words, which a shell can complete.
+pub(crate) fn words<T: FromStr<Err = String> + Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.iter().map(|one| word(*one))).try_map(|word| word.parse())
+}
+
+/// A build's state.
+pub(crate) fn states() -> impl TypedValueParser<Value = BuildState> {
+    words(BuildState::ALL, BuildState::word)
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -1,5 +1,8 @@
 //! Lists of builds, and a build by the beginning of its id.
 
+use std::cmp::Reverse;
+use std::time::Duration;
+
 use anyhow::Result;
 use fairlane_common::build::BuildState;
 use fairlane_common::id::{BuildId, Lane};
@@ -7,16 +10,18 @@ use fairlane_dispatcher::api::{BuildPage, BuildView};
 use futures::StreamExt;
 
 use super::queue::{PAGE, PAGES_MAX, now, tone_of};
-use crate::args::{BuildRef, Queue};
+use crate::args::{BuildRef, Queue, Sort};
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
 use crate::human;
 use crate::output::{Align, Cell, Output, Table};
 
-/// Builds in line whose place is asked for one by one, so that a long list stays quick.
-const PLACES_MAX: usize = 50;
+/// Builds that are asked for one by one, so that a long list stays quick.
+const CLOSER_MAX: usize = 50;
 /// Of those, how many at once.
-const PLACES_AT_ONCE: usize = 8;
+const CLOSER_AT_ONCE: usize = 8;
+/// Characters at the end of an id that are shown on a terminal: all ids begin with the time.
+const SHORT_ID: usize = 8;
 /// Characters of a commit that are shown.
 const COMMIT: usize = 12;
 
@@ -26,6 +31,8 @@ pub(super) struct Wanted {
     pub(super) state: Option<BuildState>,
     pub(super) lane: Option<Lane>,
     pub(super) limit: usize,
+    /// Only those that were asked for, started or ended since then, Unix milliseconds.
+    pub(super) since: u64,
 }
 
 /// Builds page by page, and whether there are more.
@@ -39,8 +46,10 @@ pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildV
         query.extend(wanted.lane.as_ref().map(|lane| ("lane", lane.to_string())));
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let page: BuildPage = client.get("v1/builds", &query).await?;
-        all.extend(page.builds);
-        cursor = page.cursor;
+        // Ended ones come latest first: what is behind one that is too old is older.
+        let done = page.builds.iter().any(|build| build.ended_ms.is_some_and(|at| at < wanted.since));
+        all.extend(page.builds.into_iter().filter(|build| latest(build) >= wanted.since));
+        cursor = page.cursor.filter(|_| !done);
         if cursor.is_none() || all.len() >= wanted.limit {
             break;
         }
@@ -48,7 +57,12 @@ pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildV
     Ok((all, cursor.is_some()))
 }
 
-/// The build that is meant, by its id or the beginning of it.
+/// When something last happened to a build.
+fn latest(build: &BuildView) -> u64 {
+    build.ended_ms.or(build.claimed_ms).unwrap_or(build.asked_ms)
+}
+
+/// The build that is meant, by its id, or the beginning or end of it.
 pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
     let text = build.as_str();
     if let Ok(id) = text.parse() {
@@ -56,16 +70,16 @@ pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
     }
     let (all, is_cut) =
         list(client, &Wanted { limit: (PAGE * PAGES_MAX) as usize, ..Wanted::default() }).await?;
-    let found: Vec<&BuildView> = all.iter().filter(|build| build.id.to_string().starts_with(text)).collect();
+    let found: Vec<&BuildView> = all.iter().filter(|build| is_part(&build.id.to_string(), text)).collect();
     match found.as_slice() {
         [one] if !is_cut => Ok(one.id),
         [] => Err(Stop::usage(format!(
-            "no build has an id that begins with '{text}'; `fairlane queue --builds` lists those that are known"
+            "no build has an id that begins or ends with '{text}'; `fairlane queue --builds` lists those that are known"
         ))
         .into()),
         [_] => Err(Stop::usage("there are too many builds to look for a part of an id; give it in full").into()),
         [one, two, ..] => Err(Stop::usage(format!(
-            "{} builds have ids that begin with '{text}', such as {} and {}; give more of it",
+            "{} builds have ids that begin or end with '{text}', such as {} and {}; give more of it",
             found.len(),
             one.id,
             two.id
@@ -74,11 +88,20 @@ pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
     }
 }
 
+fn is_part(id: &str, text: &str) -> bool {
+    id.starts_with(text) || id.ends_with(text)
+}
+
 /// Runs `queue --builds`.
 pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let wanted = Wanted { state: args.state, lane: args.lane.clone(), limit };
+    let since = match &args.since {
+        Some(text) => since(client, human::parse_span(text)?).await,
+        None => 0,
+    };
+    let wanted = Wanted { state: args.state, lane: args.lane.clone(), limit, since };
     let (mut all, more) = list(client, &wanted).await?;
+    sort(&mut all, args.sort);
     if output.is_json() {
         for build in &all {
             output.json(build);
@@ -86,8 +109,8 @@ pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result
     } else if all.is_empty() {
         output.talk("There are no such builds.");
     } else {
-        look_up_places(client, &mut all).await;
-        output.table(&table(&all, now(client).await));
+        look_closer(client, &mut all).await;
+        output.table(&table(&all, now(client).await, output));
     }
     if more {
         output.talk(&format!("There are more than these {}; --limit shows more.", all.len()));
@@ -95,19 +118,44 @@ pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result
     Ok(Exit::Good)
 }
 
-/// Lists do not say where builds in line stand: the first ones are asked for again.
-async fn look_up_places(client: &Client, all: &mut [BuildView]) {
-    let queued = all.iter_mut().filter(|build| build.state == BuildState::Queued).take(PLACES_MAX);
-    let asked = queued.map(|build| async move {
+/// How long ago that is, by the queue's time.
+pub(super) async fn since(client: &Client, span: Duration) -> u64 {
+    now(client).await.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn sort(builds: &mut [BuildView], order: Sort) {
+    match order {
+        Sort::Line => {}
+        Sort::Age => builds.sort_by_key(|build| build.asked_ms),
+        Sort::Ran => {
+            let running = |build: &BuildView| build.claimed_ms.filter(|_| !build.state.is_ended());
+            builds.sort_by_key(|build| running(build).unwrap_or(u64::MAX));
+        }
+        Sort::People => builds.sort_by_key(|build| Reverse(build.people)),
+        Sort::Lane => builds.sort_by(|one, other| one.lane.cmp(&other.lane)),
+    }
+}
+
+/// Lists do not say where builds in line stand, and what running ones wrote last: the first ones are asked
+/// for again.
+async fn look_closer(client: &Client, all: &mut [BuildView]) {
+    let live = all.iter_mut().filter(|build| !build.state.is_ended()).take(CLOSER_MAX);
+    let asked = live.map(|build| async move {
         if let Ok(view) = client.get::<BuildView>(&format!("v1/builds/{}", build.id), &[]).await {
             *build = view;
         }
     });
-    futures::stream::iter(asked).buffer_unordered(PLACES_AT_ONCE).collect::<Vec<()>>().await;
+    futures::stream::iter(asked).buffer_unordered(CLOSER_AT_ONCE).collect::<Vec<()>>().await;
+}
+
+/// An id as tables show it: on a terminal only as much as tells it from others.
+pub(super) fn shown(id: BuildId, output: Output) -> String {
+    let id = id.to_string();
+    if output.is_narrow() { id[id.len() - SHORT_ID..].to_owned() } else { id }
 }
 
 /// Builds as a table.
-pub(super) fn table(builds: &[BuildView], now: u64) -> Table {
+pub(super) fn table(builds: &[BuildView], now: u64, output: Output) -> Table {
     let mut table = Table::new([
         ("ID", Align::Left),
         ("STATE", Align::Left),
@@ -119,7 +167,7 @@ pub(super) fn table(builds: &[BuildView], now: u64) -> Table {
     ]);
     for build in builds {
         table.row([
-            build.id.into(),
+            shown(build.id, output).into(),
             Cell::toned(build.state.word(), tone_of(build.state)),
             build.people.into(),
             human::ago(build.asked_ms, now).into(),
@@ -154,7 +202,10 @@ fn details(build: &BuildView, now: u64) -> String {
             let ran = since(build.claimed_ms).map(|span| format!(" for {span}")).unwrap_or_default();
             let note = build.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
             let takes = human::span(build.expected_seconds * 1000);
-            format!("{worker}{ran} of about {takes}{note}")
+            let line = build.last_line.as_ref();
+            let line =
+                line.map(|line| format!(", last line {}", human::ago(line.at_ms, now))).unwrap_or_default();
+            format!("{worker}{ran} of about {takes}{line}{note}")
         }
         BuildState::Failed => {
             let class = build.class.map(|class| format!("{class}, ")).unwrap_or_default();

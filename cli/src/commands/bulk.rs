@@ -23,7 +23,7 @@ const LOOKED_AT: usize = (PAGE * PAGES_MAX) as usize;
 
 /// Runs `cancel`.
 pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let client = Client::new(args.reach)?;
     let query: Vec<(&str, String)> = args.reason.into_iter().map(|reason| ("reason", reason)).collect();
     if let Some(id) = &args.id {
         let id = builds::find(&client, id).await?;
@@ -33,7 +33,7 @@ pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
         }
         return cancel_one(&client, id, &query, output).await.map(|()| Exit::Good);
     }
-    let wanted = Wanted { state: args.state, lane: args.lane, limit: LOOKED_AT };
+    let wanted = Wanted { state: args.state, lane: args.lane, limit: LOOKED_AT, ..Wanted::default() };
     let (mut found, more) = builds::list(&client, &wanted).await?;
     found.retain(|build| !build.state.is_ended());
     if args.dry_run {
@@ -62,7 +62,7 @@ async fn cancel_one(client: &Client, id: BuildId, query: &[(&str, String)], outp
 
 /// Runs `retry`.
 pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let client = Client::new(args.reach)?;
     let since = args.since.as_deref().map(human::parse_span).transpose()?;
     let (found, more) = if let Some(id) = &args.id {
         let id = builds::find(&client, id).await?;
@@ -75,9 +75,7 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
         let wanted = Wanted { lane: args.lane, limit: LOOKED_AT, ..Wanted::default() };
         let (all, more) = builds::list(&client, &wanted).await?;
         let oldest = match since {
-            Some(span) => {
-                now(&client).await.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
-            }
+            Some(span) => builds::since(&client, span).await,
             None => 0,
         };
         let mut latest = latest_of_each_image(all);
@@ -152,7 +150,7 @@ async fn would(client: &Client, found: &[BuildView], done: &str, output: Output)
         return Exit::Good;
     }
     if !found.is_empty() {
-        output.table(&builds::table(found, now(client).await));
+        output.table(&builds::table(found, now(client).await, output));
     }
     let lanes: BTreeSet<&str> = found.iter().map(|build| build.lane.as_str()).collect();
     let count = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };

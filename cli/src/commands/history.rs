@@ -7,6 +7,7 @@ use anyhow::Result;
 use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
 
+use super::builds;
 use super::queue::{PAGE, tone_of};
 use crate::args::{Audit, Events};
 use crate::client::Client;
@@ -19,7 +20,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs `events`.
 pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let client = Client::new(args.reach.clone())?;
     let since = human::parse_span(&args.since)?;
     let limit = args.limit as usize;
     let (mut all, more) = changes(&client, &args, format!("{}s", since.as_secs().max(1)), limit).await?;
@@ -34,7 +35,7 @@ pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
     } else if all.is_empty() {
         output.talk(&format!("Nothing happened within {}.", args.since));
     } else {
-        output.table(&change_table(&all));
+        output.table(&change_table(&all, output));
     }
     if !args.follow {
         return Ok(Exit::Good);
@@ -105,15 +106,15 @@ fn write_change(change: &ChangeView, output: Output) {
     let state = change.state.word();
     output.data(&format!(
         "{}  {state:<9}  {}  {}  {about}",
-        human::moment(change.at_ms),
+        human::instant(change.at_ms),
         change.build,
         change.lane
     ));
 }
 
-fn change_table(all: &[ChangeView]) -> Table {
+fn change_table(all: &[ChangeView], output: Output) -> Table {
     let mut table = Table::new([
-        ("TIME", Align::Right),
+        ("TIME (UTC)", Align::Right),
         ("STATE", Align::Left),
         ("ID", Align::Left),
         ("LANE", Align::Left),
@@ -121,9 +122,9 @@ fn change_table(all: &[ChangeView]) -> Table {
     ]);
     for change in all {
         table.row([
-            human::moment(change.at_ms).into(),
+            human::instant(change.at_ms).into(),
             Cell::toned(change.state.word(), tone_of(change.state)),
-            change.build.into(),
+            builds::shown(change.build, output).into(),
             (&change.lane).into(),
             about(change).into(),
         ]);
@@ -140,7 +141,7 @@ fn about(change: &ChangeView) -> String {
 
 /// Runs `audit`.
 pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let client = Client::new(args.reach.clone())?;
     let since = human::parse_span(&args.since)?;
     let limit = args.limit as usize;
     let mut all: Vec<ActView> = Vec::new();
@@ -173,7 +174,7 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     let mut table = Table::new([
-        ("TIME", Align::Right),
+        ("TIME (UTC)", Align::Right),
         ("BY", Align::Left),
         ("ACT", Align::Left),
         ("WHAT", Align::Left),
@@ -181,7 +182,7 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
     ]);
     for act in &all {
         table.row([
-            human::moment(act.at_ms).into(),
+            human::instant(act.at_ms).into(),
             (&act.by).into(),
             (&act.act).into(),
             (&act.what).into(),

@@ -15,7 +15,7 @@ use crate::progress::{lines_of, sentence, shown};
 
 /// Runs the command.
 pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let client = Client::new(args.reach.clone())?;
     let id = builds::find(&client, &args.id).await?;
     if !args.follow {
         return whole(&client, id, output).await;

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: Nodes, output: Output) -> Result<Exit> {
 }
 
 async fn list(reach: Reach, output: Output) -> Result<Exit> {
-    let client = Client::new(&reach.dispatcher_url, reach.token)?;
+    let client = Client::new(reach)?;
     let list: NodeList = client.get("v1/nodes", &[]).await?;
     if output.is_json() {
         for node in &list.nodes {
@@ -57,7 +57,7 @@ async fn list(reach: Reach, output: Output) -> Result<Exit> {
 }
 
 async fn clear(node: &NodeName, cluster: Option<String>, reach: Reach, output: Output) -> Result<Exit> {
-    let client = Client::new(&reach.dispatcher_url, reach.token)?;
+    let client = Client::new(reach)?;
     let query: Vec<(&str, String)> = cluster.into_iter().map(|cluster| ("cluster", cluster)).collect();
     let answer: NodeAnswer = client.send(Method::DELETE, &format!("v1/nodes/{node}"), &query, None).await?;
     if output.is_json() {

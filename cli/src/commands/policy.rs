@@ -33,7 +33,7 @@ pub(crate) async fn run(args: PolicyArgs, output: Output) -> Result<Exit> {
 }
 
 fn client(reach: Reach) -> Result<Client> {
-    Client::new(&reach.dispatcher_url, reach.token)
+    Client::new(reach)
 }
 
 async fn change(

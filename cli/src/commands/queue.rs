@@ -1,27 +1,54 @@
 //! `fairlane queue`, `lanes` and `why`: what waits, for what, and why.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use fairlane_common::build::BuildState;
-use fairlane_dispatcher::api::{BuildView, LanePage, LaneView, QueueView, StopView, Totals};
+use fairlane_dispatcher::api::{BuildView, LanePage, LaneView, LastLine, QueueView, StopView, Totals};
 
 use super::builds;
 use crate::args::{Lanes, Queue, Why};
 use crate::client::Client;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::human;
 use crate::output::{Align, Cell, Colors, Output, Table, Tone, clean};
-use crate::progress::sentence;
+use crate::progress::{lines_of, sentence};
 
 /// Entries asked for at once.
 pub(super) const PAGE: u32 = 200;
 /// Pages read of a list; whoever wants more than 10,000 lines asks the API.
 pub(super) const PAGES_MAX: u32 = 50;
+/// How often `queue -w` looks.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Runs `queue`.
 pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let client = Client::new(args.reach.clone())?;
+    if !args.watch {
+        return show(&client, &args, output).await;
+    }
+    tokio::select! {
+        end = watch(&client, &args, output) => end,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+/// Shows the queue again and again; a dispatcher that is away may come back.
+async fn watch(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
+    loop {
+        output.clear();
+        match show(client, args, output).await {
+            Err(error) if exit::of(&error) == Exit::Unreachable => output.talk(&exit::in_full(&error)),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn show(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
     if args.builds {
-        return builds::run(&client, &args, output).await;
+        return builds::run(client, args, output).await;
     }
     let view: QueueView = client.get("v1/queue", &[]).await?;
     if output.is_json() {
@@ -46,7 +73,7 @@ pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
 
 /// Runs `lanes`.
 pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let client = Client::new(args.reach)?;
     if let Some(lane) = args.lane {
         let view: LaneView = client.get(&format!("v1/lanes/{lane}"), &[]).await?;
         if output.is_json() {
@@ -86,7 +113,7 @@ pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
 
 /// Runs `why`.
 pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let client = Client::new(args.reach)?;
     let id = builds::find(&client, &args.id).await?;
     let build: BuildView = client.get(&format!("v1/builds/{id}"), &[]).await?;
     if output.is_json() {
@@ -96,10 +123,7 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     let now = now(&client).await;
     let why = build.why.as_deref().map_or_else(|| sentence(&build), |why| clean(why, Colors::Drop));
     let state = output.paint(tone_of(build.state).unwrap_or(Tone::Strong), build.state.word());
-    // An ended build's sentence begins with its state.
-    let said =
-        why.strip_prefix(build.state.word()).map_or(why.as_str(), |rest| rest.trim_start_matches(": "));
-    output.data(&if said.is_empty() { state } else { format!("{state}: {said}") });
+    output.data(&format!("{state}{}", after(build.state.word(), &why)));
     let mut facts = vec![
         ("lane", build.lane.to_string()),
         ("image", build.image.clone()),
@@ -117,12 +141,31 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     add("ended", build.ended_ms.map(|at| human::ago(at, now)));
     add("worker", build.worker.as_ref().map(ToString::to_string));
     add("note", build.note.clone());
+    add("last line", build.last_line.as_ref().map(|line| last_line(line, now)));
     add("class", build.class.map(|class| class.to_string()));
     add("reason", build.reason.clone());
     add("avoids nodes", (!build.avoid_nodes.is_empty()).then(|| build.avoid_nodes.join(", ")));
     add("moved to", build.moved.map(|id| id.to_string()));
     write_facts(&facts, output);
     Ok(Exit::Good)
+}
+
+/// What follows a state so that it is said once: many sentences begin with it.
+fn after(state: &str, why: &str) -> String {
+    let why = why
+        .strip_prefix(&format!("{state}: {state}"))
+        .map_or_else(|| why.to_owned(), |rest| format!("{state}{rest}"));
+    match why.strip_prefix(state) {
+        Some(rest) => rest.to_owned(),
+        None if why.is_empty() => why,
+        None => format!(": {why}"),
+    }
+}
+
+fn last_line(line: &LastLine, now: u64) -> String {
+    let said =
+        lines_of(&line.text, Colors::Drop).into_iter().rfind(|line| !line.is_empty()).unwrap_or_default();
+    format!("{}: {said}", human::ago(line.at_ms, now))
 }
 
 /// The queue's time; this machine's where the token may not look at the queue.
@@ -149,7 +192,7 @@ fn totals(totals: &Totals, output: Output) {
         ),
         ("people", count(totals.people, "person waits", "people wait")),
         (
-            "machinery",
+            "processes",
             format!(
                 "{}, {}",
                 count(totals.workers, "worker", "workers"),
@@ -212,7 +255,7 @@ fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
     match lane.waits_for.as_deref() {
         None => (String::new(), None),
         Some("ready") => ("a slot".to_owned(), None),
-        Some("burst") => ("a permit, or an idle cluster".to_owned(), Some(Tone::Faint)),
+        Some("burst") => ("a permit, or idle slots".to_owned(), Some(Tone::Faint)),
         Some("full") => ("a permit".to_owned(), Some(Tone::Warning)),
         Some("held") => {
             (lane.held.as_ref().map_or_else(|| "a rule".to_owned(), stop_words), Some(Tone::Warning))
@@ -280,5 +323,25 @@ pub(super) fn tone_of(state: BuildState) -> Option<Tone> {
         BuildState::Cancelled | BuildState::Orphaned => Some(Tone::Warning),
         BuildState::Starting | BuildState::Running => Some(Tone::Strong),
         BuildState::Queued => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_said_once() {
+        for (state, why, rest) in [
+            ("succeeded", "succeeded", ""),
+            ("running", "running on w for 9 s", " on w for 9 s"),
+            ("cancelled", "cancelled: cancelled by an operator", " by an operator"),
+            ("cancelled", "cancelled: wrong branch", ": wrong branch"),
+            ("failed", "failed (repository): exit code 1", " (repository): exit code 1"),
+            ("queued", "1st in line", ": 1st in line"),
+            ("queued", "", ""),
+        ] {
+            assert_eq!(after(state, why), rest, "{why}");
+        }
     }
 }

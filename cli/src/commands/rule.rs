@@ -38,7 +38,7 @@ pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
             end(&pattern.pattern, reach, output, "hold", |rule| rule.hold.take().is_some()).await
         }
         Rule::Limit(args) => limit(args, output).await,
-        Rule::List { reach } => list(&Client::new(&reach.dispatcher_url, reach.token)?, output).await,
+        Rule::List { reach } => list(&Client::new(reach)?, output).await,
     }
 }
 
@@ -51,7 +51,7 @@ struct Editor {
 
 impl Editor {
     async fn open(reach: Reach, pattern: Pattern) -> Result<Self> {
-        let client = Client::new(&reach.dispatcher_url, reach.token)?;
+        let client = Client::new(reach)?;
         let mut list: RuleList = client.get("v1/rules", &[]).await?;
         let mut rule = list.rules.remove(pattern.as_str()).unwrap_or_default();
         // Who and when are set anew by whoever changes it.
@@ -207,7 +207,10 @@ async fn limit(args: LimitArgs, output: Output) -> Result<Exit> {
         "for each lane"
     };
     let builds = if limit == 1 { "build" } else { "builds" };
-    let burst = args.burst.map(|burst| format!(", {burst} on an idle cluster")).unwrap_or_default();
+    let burst = args
+        .burst
+        .map(|burst| format!(", {burst} while more than half of all slots are free"))
+        .unwrap_or_default();
     let said =
         editor.said(&format!("may have {limit} {builds} running {each}{burst}"), &[("", until)], false);
     let answer = editor

@@ -21,7 +21,7 @@ use crate::source;
 
 /// Runs the command.
 pub(crate) async fn run(args: Submit, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token.clone())?;
+    let client = Client::new(args.reach.clone())?;
     let (watches, request) = (args.watch, request(args, output).await?);
     if request.secrets.is_some() && client.sends_in_the_clear() {
         output.talk(&output.paint_talk(
@@ -122,8 +122,12 @@ fn sentence(answer: &BuildAnswer, request: &BuildRequest, output: Output) -> Str
             format!("build {id} failed just now, and would again; try all the same with --force")
         }
         (state, true) => {
-            let others = answer.people.saturating_sub(1);
-            format!("joined build {id}, which is {state}; {others} more wait for it{eta}")
+            let others = match answer.people.saturating_sub(1) {
+                0 => "nobody else waits for it".to_owned(),
+                1 => "somebody else waits for it, too".to_owned(),
+                more => format!("{more} others wait for it, too"),
+            };
+            format!("joined build {id}, which is {state}; {others}{eta}")
         }
         (_, false) => {
             let place =

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 
 /// Runs the command.
 pub(crate) async fn run(args: Watch, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let client = Client::new(args.reach)?;
     let id = builds::find(&client, &args.id).await?;
     follow_to_end(&client, id, output).await
 }

@@ -16,8 +16,13 @@ const STATE_MAX: usize = 60;
 
 /// Runs `workers`.
 pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
-    let list: WorkerList = client.get("v1/workers", &[]).await?;
+    let client = Client::new(args.reach)?;
+    let mut list: WorkerList = client.get("v1/workers", &[]).await?;
+    while let Some(cursor) = list.cursor.take() {
+        let next: WorkerList = client.get("v1/workers", &[("cursor", cursor)]).await?;
+        list.workers.extend(next.workers);
+        list.cursor = next.cursor;
+    }
     if output.is_json() {
         for worker in &list.workers {
             output.json(worker);
@@ -40,7 +45,7 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
         ("STATE", Align::Left),
         ("SEEN", Align::Right),
         ("RELEASE", Align::Left),
-        ("RUNS LIVE IN", Align::Left),
+        ("PLACE", Align::Left),
     ]);
     for worker in &list.workers {
         let (mut state, tone) = state(worker, now);
@@ -96,7 +101,7 @@ fn talk_of_drained(absent: &[DrainedName], output: Output) {
 
 /// Runs `drain`.
 pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
-    let client = Client::new(&args.reach.dispatcher_url, args.reach.token)?;
+    let client = Client::new(args.reach)?;
     let body = serde_json::to_value(DrainBody { drain: !args.undo })?;
     let answer: DrainAnswer =
         client.send(Method::POST, &format!("v1/workers/{}/drain", args.worker), &[], Some(&body)).await?;

@@ -34,7 +34,9 @@ async fn why_and_lists_say_where_a_build_stands() {
     // The beginning of an id does where only one build has it.
     let short = up.run(&home, ["why", &id[..20]]).await.expect(0, "").data;
     assert!(short.contains(LANE), "{short}");
-    up.run(&home, ["why", "ffffffff"]).await.expect(2, "no build has an id that begins with 'ffffffff'");
+    up.run(&home, ["why", "ffffffff"])
+        .await
+        .expect(2, "no build has an id that begins or ends with 'ffffffff'");
     up.run(&home, ["why", "xyz"]).await.expect(2, "not a build id");
     up.run(&home, ["rule", "release", LANE]).await.expect(0, "");
     up.run(&home, ["watch", &id]).await.expect(0, "succeeded");
@@ -61,7 +63,7 @@ async fn all_builds_of_a_lane_are_cancelled_at_once_and_a_dry_run_cancels_none()
         .expect(0, "0 builds were cancelled.");
     up.run(&home, ["cancel", "--lane", LANE]).await.expect(0, "2 builds were cancelled.");
     assert_eq!(up.run(&home, ["queue", "--builds", "--state", "cancelled", "--json"]).await.json().len(), 2);
-    up.run(&home, ["cancel"]).await.expect(2, "<ID>");
+    up.run(&home, ["cancel"]).await.expect(2, "<ID|--lane <LANE>>");
     up.stop().await;
 }
 

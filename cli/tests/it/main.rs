@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
 
+mod authority;
 mod bad_input;
 mod bench;
 mod compose;
@@ -18,6 +19,7 @@ mod lists;
 mod operate;
 mod replay;
 mod secrets;
+mod seeing;
 mod semaphore;
 mod settings;
 mod setup;

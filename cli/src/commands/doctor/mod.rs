@@ -13,7 +13,7 @@ use fairlane_dispatcher::api::Health;
 use fairlane_worker::ExecutorKind;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
 
-use crate::args::Doctor;
+use crate::args::{Doctor, Reach};
 use crate::client::Client;
 use crate::exit::{self, Exit, Stop};
 use crate::output::{Colors, Output, clean};
@@ -125,7 +125,7 @@ async fn avoided_nodes(queue: &Queue, findings: &mut Findings) -> fairlane_commo
                 "builds of {} lanes failed on {what} {}, which is avoided: {}",
                 node.lanes, node.name, node.reason
             ),
-            format!("Once that is repaired, `fairlane nodes clear {}` has it used again.", node.name),
+            format!("Once that is repaired, `fairlane nodes clear {}` sends builds there again.", node.name),
         );
     }
     Ok(())
@@ -214,7 +214,7 @@ async fn set_aside(queue: &Queue, findings: &mut Findings) -> fairlane_common::R
 
 async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Findings) -> Result<()> {
     for url in &args.reach.dispatcher_url {
-        let client = Client::new(std::slice::from_ref(url), args.reach.token.clone())?;
+        let client = Client::new(Reach { dispatcher_url: vec![url.clone()], ..args.reach.clone() })?;
         match client.get::<Health>("readyz", &[]).await {
             Ok(health) => {
                 findings.ok(
