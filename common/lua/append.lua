@@ -1,10 +1,11 @@
 -- Purpose: appends lines to the log of a run: the head up to its bound, then a tail that is trimmed.
+--   `fence` is the same and passes when Redis has used up its memory: for no lines, or one.
 -- KEYS[1] log stream, KEYS[2] its tail, KEYS[3] its meta hash; all in the log's own slot
 -- ARGV[1] epoch of the writer, ARGV[2] id of the last entry as the writer knows it, ARGV[3] bytes of the
 --   head, ARGV[4] bytes of the tail, ARGV[5] seconds to keep, ARGV[6] channel, then (time, text)…
 -- Returns: {'appended', last id} | {'behind', last id} | {'stale'}
 -- Invariants: I4, I9
-register('append', ADDS, function(keys, args)
+local function append(keys, args)
   local call = redis.call
   local ENTRY_BYTES = 32 -- what an entry costs beyond its text: empty lines are bounded too
   local head, tail, meta = keys[1], keys[2], keys[3]
@@ -51,4 +52,7 @@ register('append', ADDS, function(keys, args)
   for _, key in ipairs(keys) do call('EXPIRE', key, args[5]) end
   call('PUBLISH', args[6], last)
   return { 'appended', last }
-end)
+end
+
+register('append', ADDS, append)
+register('fence', ALWAYS, append)

@@ -66,6 +66,9 @@ operations! {
     APPEND = "append",
 }
 
+/// The other function of append.lua.
+pub(crate) static FENCE: Operation = Operation { name: "fence", text: include_str!("../lua/append.lua") };
+
 /// The library as Redis gets it.
 #[derive(Debug)]
 pub(crate) struct Library {
@@ -104,7 +107,7 @@ mod tests {
     fn each_operation_has_its_own_function() {
         let hash = LIBRARY.name.strip_prefix("fairlane_").expect("a name of ours");
         assert_eq!(SUBMIT.function(), format!("fairlane_submit_{hash}"));
-        for operation in OPERATIONS {
+        for operation in OPERATIONS.iter().copied().chain([&FENCE]) {
             let named = [format!("operation('{}'", operation.name), format!("register('{}'", operation.name)];
             assert!(named.iter().any(|text| operation.text.contains(text)), "{}.lua", operation.name);
         }

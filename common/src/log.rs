@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::{BuildId, Token};
+use crate::library::{APPEND, FENCE, Operation};
 use crate::limits;
 use crate::queue::Queue;
 use crate::script::Args;
@@ -134,7 +135,14 @@ impl Queue {
         Ok((end, last))
     }
 
-    async fn append_step(&self, token: &Token, run: u32, expected: &str, lines: &[LogLine]) -> Result<Step> {
+    async fn append_step(
+        &self,
+        how: &'static Operation,
+        token: &Token,
+        run: u32,
+        expected: &str,
+        lines: &[LogLine],
+    ) -> Result<Step> {
         let id = token.build;
         let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
         let mut args = Args::new()
@@ -147,7 +155,7 @@ impl Queue {
         for line in lines {
             args = args.text(&line.t).text(cut(&line.text));
         }
-        let mut reply = self.call_log(&keys, &args).await?;
+        let mut reply = self.call_log(how, &keys, &args).await?;
         match reply.tag.as_str() {
             "appended" => Ok(Step::Done(reply.next()?)),
             "behind" => Ok(Step::Behind(reply.next()?)),
@@ -182,7 +190,7 @@ impl LogWriter {
     pub async fn take_over(queue: Queue, token: Token, run: u32) -> Result<Option<(Self, Vec<LogEntry>)>> {
         loop {
             let (last, stored) = queue.log_end(token.build, run, limits::LOG_PAGE).await?;
-            match queue.append_step(&token, run, &last, &[]).await? {
+            match queue.append_step(&FENCE, &token, run, &last, &[]).await? {
                 Step::Done(_) => return Ok(Some((Self::new(queue, token, run, last), stored))),
                 Step::Behind(_) => {}
                 Step::Stale => return Ok(None),
@@ -196,10 +204,19 @@ impl LogWriter {
     }
 
     /// Appends lines, in order, each once: also when an earlier call was applied and its answer lost.
-    pub async fn append(&mut self, mut lines: &[LogLine]) -> Result<Appended> {
+    pub async fn append(&mut self, lines: &[LogLine]) -> Result<Appended> {
+        self.write(&APPEND, lines).await
+    }
+
+    /// Appends one last line, also where Redis has no memory left for more.
+    pub async fn append_note(&mut self, note: &LogLine) -> Result<Appended> {
+        self.write(&FENCE, std::slice::from_ref(note)).await
+    }
+
+    async fn write(&mut self, how: &'static Operation, mut lines: &[LogLine]) -> Result<Appended> {
         while !lines.is_empty() {
             let batch = &lines[..lines.len().min(limits::APPEND_LINES)];
-            match self.queue.append_step(&self.token, self.run, &self.last, batch).await? {
+            match self.queue.append_step(how, &self.token, self.run, &self.last, batch).await? {
                 Step::Done(last) => {
                     self.note(last, batch);
                     lines = &lines[batch.len()..];

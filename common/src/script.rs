@@ -6,7 +6,7 @@
 use redis::Value;
 
 use crate::error::{Error, Result};
-use crate::library::{APPEND, LIBRARY, Operation};
+use crate::library::{LIBRARY, Operation};
 use crate::queue::Queue;
 
 /// The arguments of a call, in the order of its file's header.
@@ -136,10 +136,15 @@ impl Queue {
         Reply::new(operation.name, value)
     }
 
-    /// Appends to a log, on the log's own keys.
-    pub(crate) async fn call_log(&self, keys: &[String], args: &Args) -> Result<Reply> {
-        let value = Box::pin(self.run(&APPEND, keys, args.0.iter().map(Vec::as_slice))).await?;
-        Reply::new(APPEND.name, value)
+    /// Calls an operation on the keys of a log.
+    pub(crate) async fn call_log(
+        &self,
+        operation: &'static Operation,
+        keys: &[String],
+        args: &Args,
+    ) -> Result<Reply> {
+        let value = Box::pin(self.run(operation, keys, args.0.iter().map(Vec::as_slice))).await?;
+        Reply::new(operation.name, value)
     }
 
     async fn run<'a>(

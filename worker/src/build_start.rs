@@ -125,19 +125,34 @@ impl ClaimedBuild {
     }
 
     /// Takes over the log of a run that somebody else may have begun: from then on nobody else adds
-    /// to it.
+    /// to it. A build whose log Redis refuses goes on without what is stored of it.
     async fn take_log_over(&mut self) -> Result<(LogWriter, Vec<LogEntry>), Verdict> {
-        let (queue, token) = (&self.worker.queue, self.lease.token().clone());
-        let mut backoff = Backoff::new();
+        let worker = Arc::clone(&self.worker);
+        let (token, run) = (self.lease.token().clone(), self.build.attempt);
+        let give_up = Instant::now() + worker.settings.pending_timeout;
+        let (mut backoff, mut is_said) = (Backoff::new(), false);
         loop {
-            match LogWriter::take_over(queue.clone(), token.clone(), self.build.attempt).await {
+            let refused = match LogWriter::take_over(worker.queue.clone(), token.clone(), run).await {
                 Ok(Some(taken)) => return Ok(taken),
                 Ok(None) => return Err(Verdict::LetGo),
-                Err(error) => tracing::debug!(%error, "the log cannot be taken over yet"),
+                Err(error) => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(%error, "cannot take over the log of a build yet");
+                    }
+                    !error.is_transient()
+                }
+            };
+            self.heed()?;
+            if refused || self.lease.wanted() == Wanted::Cancelled {
+                return Ok((LogWriter::new(worker.queue.clone(), token, run, "0-0".to_owned()), Vec::new()));
             }
+            let (wanted, _) = self.lease.signals();
             tokio::select! {
                 () = backoff.pause() => {}
-                () = self.lease.let_go() => return Err(Verdict::LetGo),
+                _ = Lease::wanted_anew(wanted) => {}
+                () = tokio::time::sleep_until(give_up) => {
+                    return Err(self.without_run("its log could not be taken over: Redis does not answer"));
+                }
             }
         }
     }
@@ -157,6 +172,11 @@ impl ClaimedBuild {
                 }
             }
         }
+        self.heed()
+    }
+
+    /// What is wanted of a build that this worker has begun nothing for.
+    fn heed(&mut self) -> Result<(), Verdict> {
         match self.lease.wanted() {
             Wanted::Run => Ok(()),
             Wanted::Drained => Err(self.without_run("its worker ended")),

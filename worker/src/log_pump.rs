@@ -1,28 +1,22 @@
 //! The way of a run's lines into its log: in batches, through Redis's absences, within a bound.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::log::{Appended, LogLine, LogWriter};
-use fairlane_common::{Queue, Token, limits};
-use tokio::sync::Notify;
+use fairlane_common::{Error, Queue, Token};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::buffer::Buffer;
+pub(crate) use self::buffer::is_gap;
 use crate::backoff::Backoff;
+
+#[path = "log_buffer.rs"]
+mod buffer;
 
 /// Shortest time between two writes of one log.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Text of one write.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Text that waits for Redis, per build. A build rarely writes more in a minute.
-const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Lines that wait: empty ones cost memory too.
-const BUFFER_LINES_MAX: usize = 50_000;
-/// How long a run's end may wait for the rest of its log, where that is read from elsewhere: lines
-/// that nobody took for so long are not read any more.
-const UNREAD_AFTER: Duration = Duration::from_secs(15);
 /// How long the last lines may take while Redis answers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,34 +24,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct LogPump {
     buffer: Arc<Buffer>,
     task: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Buffer {
-    state: Mutex<State>,
-    changed: Notify,
-    emptied: Notify,
-    room: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    lines: VecDeque<LogLine>,
-    bytes: usize,
-    /// Lines that found no room since the last one that did.
-    dropped: u64,
-    /// No line comes any more.
-    closed: bool,
-    /// The last try found no Redis.
-    away: bool,
-    /// When there was last no room while Redis was away.
-    full_at: Option<Instant>,
-    /// The last entry that was written.
-    end: Option<String>,
-    /// What was written before is gone, or the end of it.
-    emptied: bool,
-    /// Nobody writes any more.
-    over: bool,
 }
 
 /// Whoever writes. A build does not wait for one that is gone, whatever ended it.
@@ -129,13 +95,7 @@ impl LogPump {
     /// The same for a log that somebody else goes on with: none is taken after one that was dropped,
     /// so that what is written has no gap.
     pub(crate) fn push_whole(&self, line: LogLine) {
-        let mut state = self.buffer.state();
-        if state.dropped > 0 {
-            state.dropped += 1;
-            return;
-        }
-        state.push(line);
-        drop(state);
+        self.buffer.state().push_whole(line);
         self.buffer.changed.notify_one();
     }
 
@@ -175,121 +135,6 @@ impl Drop for LogPump {
     }
 }
 
-impl Buffer {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next lines; `None` when all are written.
-    async fn take(&self) -> Option<Vec<LogLine>> {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let mut state = self.state();
-                if !state.lines.is_empty() {
-                    let batch = state.batch();
-                    drop(state);
-                    self.room.notify_waiters();
-                    return Some(batch);
-                }
-                if state.closed {
-                    return None;
-                }
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits until `end`, or until a whole batch is there, or the last line is.
-    async fn gather(&self, end: Instant) {
-        let enough = async {
-            loop {
-                let changed = self.changed.notified();
-                {
-                    let state = self.state();
-                    if state.closed
-                        || state.lines.len() >= limits::APPEND_LINES
-                        || state.bytes >= BATCH_BYTES_MAX
-                    {
-                        return;
-                    }
-                }
-                changed.await;
-            }
-        };
-        let _ = tokio::time::timeout_at(end, enough).await;
-    }
-}
-
-impl State {
-    /// Whether any line would be kept.
-    fn look_for_room(&mut self) -> bool {
-        if self.over {
-            return true;
-        }
-        let room =
-            self.bytes + limits::LINE_BYTES_MAX <= BUFFER_BYTES_MAX && self.lines.len() < BUFFER_LINES_MAX;
-        if !room && self.away {
-            self.full_at = Some(Instant::now());
-        }
-        room
-    }
-
-    fn push(&mut self, line: LogLine) {
-        if self.over {
-            return;
-        }
-        let full = self.bytes + line.text.len() > BUFFER_BYTES_MAX || self.lines.len() >= BUFFER_LINES_MAX;
-        if full {
-            self.dropped += 1;
-            return;
-        }
-        self.note_dropped(&line.t);
-        self.bytes += line.text.len();
-        self.lines.push_back(line);
-    }
-
-    fn note_unread(&mut self) {
-        if self.full_at.is_some_and(|at| at.elapsed() < UNREAD_AFTER) {
-            let text =
-                "[fairlane] the end of the log may be missing: Redis took no lines when the build ended";
-            self.note("", text.to_owned());
-        }
-    }
-
-    fn close(&mut self, more_comes: bool) {
-        if more_comes {
-            self.dropped = 0;
-        }
-        self.note_dropped("");
-        self.closed = true;
-    }
-
-    fn note_dropped(&mut self, t: &str) {
-        let dropped = std::mem::take(&mut self.dropped);
-        if dropped > 0 {
-            self.note(t, format!("[fairlane] {dropped} lines were dropped while Redis did not take them"));
-        }
-    }
-
-    fn note(&mut self, t: &str, text: String) {
-        self.bytes += text.len();
-        self.lines.push_back(LogLine { t: t.to_owned(), text });
-    }
-
-    fn batch(&mut self) -> Vec<LogLine> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < limits::APPEND_LINES && bytes < BATCH_BYTES_MAX {
-            let Some(line) = self.lines.pop_front() else { break };
-            bytes += line.text.len();
-            batch.push(line);
-        }
-        self.bytes -= bytes;
-        batch
-    }
-}
-
 async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
     let mut backoff = Backoff::new();
     // A run that was lost with its worker may have left lines under the same number.
@@ -317,14 +162,16 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                 Ok(Appended::Done(end)) => {
                     let mut state = buffer.state();
                     state.end = Some(end);
-                    state.away = false;
+                    if state.accept() {
+                        tracing::info!(lines_left_out = state.missing, "Redis takes the log again");
+                    }
                     break;
                 }
                 Ok(Appended::Stale) => return,
                 Ok(gone @ (Appended::Emptied | Appended::SetBack)) => {
                     let mut state = buffer.state();
                     // Of a run that has ended nobody takes up the rest: what is still there goes on.
-                    if again && (gone == Appended::Emptied || !state.closed) {
+                    if again && (gone == Appended::Emptied || !state.is_closed()) {
                         state.emptied = true;
                         drop(state);
                         buffer.emptied.notify_waiters();
@@ -334,10 +181,11 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                     // Nobody else has them.
                     batch.splice(..0, writer.take_lost());
                 }
-                Err(error) if error.is_transient() => retry(&buffer, &mut backoff, &error).await,
                 Err(error) => {
-                    tracing::error!(%error, lines = batch.len(), "lines of a log are refused and dropped");
-                    break;
+                    retry(&buffer, &mut backoff, &error).await;
+                    if buffer.state().gives_up() {
+                        return say_missing(&buffer, writer, &batch).await;
+                    }
                 }
             }
         }
@@ -346,10 +194,43 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
     }
 }
 
-async fn retry(buffer: &Buffer, backoff: &mut Backoff, error: &fairlane_common::Error) {
-    tracing::debug!(%error, "a log waits for Redis");
-    buffer.state().away = error.is_transient();
+/// Waits before the next try. For a Redis that answers and refuses, no build is held up meanwhile.
+async fn retry(buffer: &Buffer, backoff: &mut Backoff, error: &Error) {
+    let why = match error {
+        Error::Unavailable(_) => None,
+        Error::OutOfMemory(_) => Some("Redis had no memory for the log"),
+        _ => Some("Redis refused the log"),
+    };
+    let is_news = {
+        let mut state = buffer.state();
+        state.away = why.is_none();
+        why.is_some_and(|why| state.refuse(why))
+    };
+    if is_news {
+        tracing::warn!(%error, "Redis refuses the log of a build: the build goes on, lines are left out");
+        buffer.room.notify_waiters();
+    } else {
+        tracing::debug!(%error, "a log waits for Redis");
+    }
     backoff.pause().await;
+}
+
+/// The run has ended and Redis still refuses its lines: the log ends with how many are missing.
+async fn say_missing(buffer: &Buffer, mut writer: LogWriter, batch: &[LogLine]) {
+    let note = {
+        let mut state = buffer.state();
+        if state.more_comes {
+            return;
+        }
+        state.give_up(batch)
+    };
+    match writer.append_note(&note).await {
+        Ok(Appended::Done(end)) => buffer.state().end = Some(end),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, note = note.text, "the log does not say that its end is missing")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Tests of [`super::LogPump`].
 
+use super::buffer::{AWAY, BUFFER_BYTES_MAX, BUFFER_LINES_MAX, REFUSED_BYTES_MAX, State};
 use super::*;
 
 fn line(bytes: usize) -> LogLine {
@@ -18,7 +19,8 @@ fn what_waits_is_bounded_and_the_gap_is_told() {
     assert_eq!(state.bytes, 0);
     state.push(line(1));
     assert_eq!(state.lines.len(), 2);
-    let note = format!("[fairlane] {} lines were dropped", 10_000 - kept);
+    let note = format!("[fairlane] 5,904 lines (5.8 MB) were left out here: {AWAY}");
+    assert_eq!(10_000 - kept, 5904);
     assert!(state.lines[0].text.starts_with(&note), "{}", state.lines[0].text);
     assert_eq!(state.lines[1], line(1));
 }
@@ -31,7 +33,7 @@ fn empty_lines_are_bounded_too() {
     }
     assert_eq!(state.lines.len(), BUFFER_LINES_MAX);
     state.close(false);
-    assert!(state.lines.back().unwrap().text.contains("7 lines were dropped"));
+    assert!(state.lines.back().unwrap().text.contains("7 lines (0 B) were left out"));
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn a_log_that_others_go_on_with_has_no_gap_and_no_note() {
         buffer: Arc::clone(&buffer),
         task: tokio::runtime::Runtime::new().unwrap().spawn(async {}),
     };
-    while buffer.state().dropped == 0 {
+    while buffer.state().dropped.lines == 0 {
         pump.push_whole(line(8 * 1024));
     }
     let kept = buffer.state().lines.len();
@@ -81,4 +83,29 @@ async fn who_waits_for_room_loses_nothing() {
     let both = async { tokio::join!(source, sink).1 };
     let written = tokio::time::timeout(Duration::from_mins(1), both).await.expect("it stands still");
     assert_eq!(written, 20_000);
+}
+
+#[test]
+fn where_redis_refuses_lines_nobody_waits_and_the_oldest_are_left_out() {
+    let mut state = State::default();
+    state.push(line(1));
+    let in_flight = state.batch();
+    assert!(state.refuse("no memory") && !state.refuse("no memory"));
+    for number in 0..10_000 {
+        assert!(state.look_for_room());
+        state.push(LogLine { t: number.to_string(), text: "x".repeat(1024) });
+    }
+    assert!(state.bytes <= REFUSED_BYTES_MAX);
+    assert_eq!(state.lines.back().unwrap().t, "9999");
+    let kept = state.lines.len();
+    assert!(state.accept());
+    let batch = state.batch();
+    assert_eq!(batch[0].text, "[fairlane] 8,976 lines (8.8 MB) were left out here: no memory");
+    assert_eq!(10_000 - kept, 8976);
+    assert!(is_gap(&batch[0].text) && !is_gap(&batch[1].text));
+    // It ends, and Redis refuses that batch, too: all that is missing is told.
+    state.refuse("no memory");
+    state.close(false);
+    assert_eq!(state.give_up(&batch).text, "[fairlane] 10,000 lines (9.8 MB) were left out here: no memory");
+    assert_eq!((in_flight.len(), state.missing, state.lines.len()), (1, 10_000, 0));
 }

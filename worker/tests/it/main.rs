@@ -5,6 +5,7 @@
 mod building;
 mod draining;
 mod faults;
+mod full_redis;
 mod hosts;
 mod killing;
 mod kube;

@@ -10,6 +10,7 @@ use fairlane_common::log::{LogEntry, LogLine};
 use jiff::Timestamp;
 
 use super::cutter::time_of;
+use crate::log_pump::is_gap;
 
 /// Of so many last lines the earliest time counts: what a clock that steps back may reach.
 const LAST_LINES: usize = 50;
@@ -34,8 +35,10 @@ pub(super) struct Window {
 impl Window {
     /// What an earlier holder has stored, oldest first.
     pub(super) fn of_stored(stored: &[LogEntry]) -> Self {
-        let seen = stored.iter().filter_map(|entry| key(&entry.t, &entry.text)).collect();
-        Self { seen, truncated: stored.len() >= limits::LOG_PAGE }
+        // Lines before a gap are told by their time.
+        let from = stored.iter().rposition(|entry| is_gap(&entry.text)).map_or(0, |gap| gap + 1);
+        let seen = stored[from..].iter().filter_map(|entry| key(&entry.t, &entry.text)).collect();
+        Self { seen, truncated: from > 0 || stored.len() >= limits::LOG_PAGE }
     }
 
     /// Notes that a line was taken.
