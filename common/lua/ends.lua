@@ -58,6 +58,15 @@ local function among(fields, name)
   end
 end
 
+-- Notes the log of an ended build, which makes room when memory is short. Of one that nobody has finished the
+-- size is unknown.
+local function note_log(id, b, fields)
+  local bytes = among(fields, 'log_bytes') or b.epoch and '0' or ''
+  if bytes == '' then return end
+  call('ZADD', K.logs, NOW, id .. ' ' .. ms(b.attempt) .. ' ' .. bytes)
+  if bytes ~= '0' then call('HINCRBY', K.totals, 'logs_bytes', bytes) end
+end
+
 -- Ends a build. `fields` are further ones to set; the caller has taken it out of its sets.
 local function end_build(id, b, state, fields)
   local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
@@ -67,6 +76,7 @@ local function end_build(id, b, state, fields)
   call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
   call('EXPIRE', build, ms(KEEP_S))
   call('ZADD', K.ended, NOW, id)
+  note_log(id, b, fields)
   local image = base .. 'image:' .. b.image
   if call('GET', image) == id then
     if state == 'cancelled' then

@@ -5,7 +5,8 @@
 --   or empty, ARGV[9] last log lines or empty, ARGV[10] id of the last log entry or empty, ARGV[11] random
 --   number in [0, 1), ARGV[12] blame of the node: certain, suspect, machine, unclear or empty, ARGV[13] what a
 --   suspect failed of, the same on any node; machine: as suspect, and never the repository's fault; unclear: once
---   more, then it is the repository's fault
+--   more, then it is the repository's fault, ARGV[14] bytes of the logs of all runs or empty, ARGV[15] lines that
+--   the log lacks
 -- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
@@ -39,7 +40,7 @@ end
 
 local function log_fields(b, worker, ...)
   local run = ms(b.attempt)
-  return { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', ARGV[10], ... }
+  return { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', ARGV[10], 'log_bytes', ARGV[14], ... }
 end
 
 -- A ban or a hold "until built" ends with a success asked for with the rule or after it.
@@ -160,6 +161,9 @@ operation('finish', ALWAYS, function()
   else
     reply = otherwise(id, epoch, worker, outcome, class, reason, node)
   end
-  if reply[1] ~= 'stale' and reply[1] ~= 'unknown' then wake() end
+  if reply[1] ~= 'stale' and reply[1] ~= 'unknown' then
+    if ARGV[15] ~= '0' then call('HINCRBY', K.totals, 'log_lines_missing', ARGV[15]) end
+    wake()
+  end
   return reply
 end)

@@ -109,7 +109,14 @@ end
 -- What an operation may do when Redis has used up its memory: end what there is, but add nothing.
 local ALWAYS, ADDS, READS = { 'allow-oom' }, {}, { 'no-writes' }
 
+-- Sent as a script, the library has its operations here.
+local SCRIPTED = {}
+
 local function register(name, flags, run)
+  if not redis.register_function then
+    SCRIPTED[name] = run
+    return
+  end
   redis.register_function({ function_name = 'fairlane_' .. name .. SUFFIX, flags = flags, callback = run })
 end
 

@@ -5,7 +5,8 @@
 --   background max, mean ms or '', lanes ready, burst, full, held, oldest asked or '', ended, workers that
 --   take builds, paused, why the first of them is or '', the only node of a place that is probed, as cluster/node,
 --   or '', when it may be probed next or '', nodes that are avoided, until when runs are registered anew or '', how much
---   was set aside, how often something was mended}
+--   was set aside, how often something was mended, bytes of the logs of ended builds, lines that logs lack because Redis
+--   did not take them}
 operation('snapshot', READS, function()
   local OLDEST_READ, WORKERS_READ = 200, 200
   local reply = { 'snapshot', NOW }
@@ -59,6 +60,9 @@ operation('snapshot', READS, function()
   put(ms(T.avoided))
   put(T.refill_until > now and ms(T.refill_until) or '')
   put(ms(call('HLEN', K.aside)))
-  put(call('HGET', K.totals, 'repairs') or '0')
+  local v = call('HMGET', K.totals, 'repairs', 'logs_bytes', 'log_lines_missing')
+  put(v[1] or '0')
+  put(ms(max(0, tonumber(v[2]) or 0)))
+  put(v[3] or '0')
   return reply
 end)

@@ -186,6 +186,8 @@ pub struct Build {
     pub log_run: Option<u32>,
     /// The last entry of that log.
     pub log_end: Option<String>,
+    /// What became of the log to free memory: `cut` or `gone`.
+    pub log_pruned: Option<String>,
     /// Whether somebody has asked for its end.
     pub cancelling: bool,
     /// Adoptions and losses within the last hour.
@@ -281,6 +283,7 @@ impl Build {
             log_tail: take("log_tail"),
             log_run: maybe(id, "log_run", take("log_run"))?,
             log_end: take("log_end"),
+            log_pruned: take("log_pruned"),
             cancelling: take("cancelling").is_some(),
             adoptions: maybe(id, "adoptions", take("adoptions"))?.unwrap_or(0),
             failed_attempts: maybe::<u32>(id, "failures", take("failures"))?

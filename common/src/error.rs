@@ -66,6 +66,25 @@ impl Error {
         }
     }
 
+    /// What keeps a Redis that answers from taking changes, and what to do; `None` where it is something else.
+    pub fn refusal(&self) -> Option<&'static str> {
+        let Self::Unavailable(error) = self else { return None };
+        match error.code()? {
+            "MISCONF" => Some(
+                "Redis cannot write to its disk, so it takes no changes: look at its log and at the space on its disk",
+            ),
+            "READONLY" => Some(
+                "this Redis is a replica, which takes no changes: use the address of the primary, or redis+sentinel://",
+            ),
+            "NOREPLICAS" => Some(
+                "Redis takes no changes without enough replicas (min-replicas-to-write): bring the replicas back",
+            ),
+            "LOADING" => Some("Redis is loading its data and answers when it is done"),
+            "MASTERDOWN" => Some("this Redis is a replica that has lost its primary"),
+            _ => None,
+        }
+    }
+
     /// Whether waiting and trying again may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::OutOfMemory(_))
@@ -215,6 +234,9 @@ mod tests {
     #[test]
     fn a_refusal_is_told_from_silence() {
         assert!(answer("MISCONF disk full").to_string().starts_with("Redis refuses for now: "));
+        assert!(answer("MISCONF disk full").refusal().unwrap().contains("space on its disk"));
+        assert!(answer("READONLY a replica").refusal().unwrap().contains("is a replica"));
+        assert_eq!(answer("OOM full").refusal(), None);
         let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
         let silence = Error::from(redis::RedisError::from(silence)).to_string();
         assert!(silence.starts_with("Redis does not answer: "), "{silence}");

@@ -82,6 +82,10 @@ impl Keys {
         nodes = "nodes";
         /// zset: ended builds by time.
         ended = "ended";
+        /// zset: logs of ended builds as `<id> <run> <bytes>`, by when the build ended.
+        logs = "logs";
+        /// zset: the same of logs that were shortened.
+        logs_cut = "logs:cut";
         /// stream: every change of state, capped.
         events = "events";
         /// stream: operators' acts.

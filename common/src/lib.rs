@@ -9,6 +9,7 @@
 //! - [`queue`]: the operations. Commands change state, [`queue::inspect`] only looks.
 //! - [`build`], [`id`], [`rule`]: the words.
 //! - [`log`], [`events`]: what watchers see.
+//! - [`memory`]: what is done where Redis has little of it left.
 //! - [`seal`]: secrets on their way through Redis.
 //! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
 //! - [`yardstick`], [`trace`]: what it costs, for benchmarks.
@@ -26,6 +27,7 @@ pub mod keys;
 mod library;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod queue;
 pub mod redis_info;
 pub mod redis_url;

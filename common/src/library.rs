@@ -64,6 +64,9 @@ operations! {
     SCALE = "scale",
     REFILLING = "refilling",
     APPEND = "append",
+    LOGS_DUE = "logs_due",
+    LOGS_DONE = "logs_done",
+    SHORTEN = "shorten",
 }
 
 /// The other function of append.lua.
@@ -92,7 +95,45 @@ pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     Library { name, code }
 });
 
+/// The same operations as one script, for a Redis that takes no library: a full one, or one without functions. The first
+/// word of a call names the operation.
+#[derive(Debug)]
+pub(crate) struct Script {
+    flags: &'static str,
+    /// Its whole text.
+    pub(crate) code: String,
+    /// What `EVALSHA` knows it by.
+    pub(crate) hash: String,
+}
+
+/// One for each kind of operation: what a script may do, it says in its first line.
+static SCRIPTS: LazyLock<[Script; 3]> = LazyLock::new(|| {
+    let body = LIBRARY.code.split_once('\n').map_or("", |(_, body)| body);
+    ["", " flags=allow-oom", " flags=no-writes"].map(|flags| {
+        let code = format!(
+            "#!lua{flags}\nlocal called_keys, called_words = KEYS, ARGV\n{body}\
+             local words = {{}}\n\
+             for i = 2, #called_words do words[i - 1] = called_words[i] end\n\
+             return SCRIPTED[called_words[1]](called_keys, words)\n"
+        );
+        let hash = redis::Script::new(&code).get_hash().to_owned();
+        Script { flags, code, hash }
+    })
+});
+
 impl Operation {
+    /// The script that may do what this operation may.
+    pub(crate) fn script(&self) -> &'static Script {
+        let registered = |flags: &str| self.text.contains(&format!("'{}', {flags}", self.name));
+        let flags = match () {
+            () if registered("ALWAYS") => " flags=allow-oom",
+            () if registered("READS") => " flags=no-writes",
+            () => "",
+        };
+        let of_kind = SCRIPTS.iter().find(|script| script.flags == flags);
+        of_kind.unwrap_or(&SCRIPTS[0])
+    }
+
     /// What its function is called in Redis, such as `fairlane_submit_1a2b3c4d`.
     pub(crate) fn function(&self) -> String {
         LIBRARY.name.replacen('_', &format!("_{}_", self.name), 1)

@@ -63,6 +63,16 @@ pub const LOG_PAGE: usize = 500;
 pub const LOG_HEAD_BYTES: usize = 1024 * 1024;
 /// The tail of a log that is kept beyond the head, in bytes of text.
 pub const LOG_TAIL_BYTES: usize = 1024 * 1024;
+/// What is left of a log that was shortened, in bytes of text: half of it its first lines, half its last ones. Running
+/// builds write no more than this while memory is short.
+pub const LOG_SHORT_BYTES: usize = 128 * 1024;
+/// Of Redis's memory, in percent, beyond which logs of ended builds make room. Well below [`MEMORY_FULL_PERCENT`]: logs
+/// go before anything is refused.
+pub const MEMORY_PRUNE_PERCENT: u64 = 80;
+/// Of Redis's memory, in percent, beyond which no new builds are taken: what is left is for ending those that are there.
+pub const MEMORY_FULL_PERCENT: u64 = 85;
+/// Of Redis's memory, in percent, beyond which no build starts: a start needs some, and a log does.
+pub const MEMORY_PAUSE_PERCENT: u64 = 95;
 /// How long logs and ended builds stay.
 pub const KEEP: Duration = Duration::from_hours(24);
 

@@ -32,11 +32,21 @@ pub struct LogEntry {
     pub text: String,
 }
 
+impl LogPage {
+    /// What is said in place of the missing lines.
+    pub fn gap(&self) -> Option<String> {
+        let removed = |lines| format!("{lines} lines were removed to free memory");
+        Some(if self.pruned { removed(self.dropped?) } else { left_out(self.dropped?) })
+    }
+}
+
 /// A piece of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogPage {
     /// How many lines are missing before the tail, if the gap lies before or within this page.
     pub dropped: Option<u64>,
+    /// They were removed after the end of the build, to free memory.
+    pub pruned: bool,
     /// How many of `entries` stand before the gap.
     pub before_gap: usize,
     /// The lines.
@@ -94,7 +104,11 @@ impl Queue {
             for key in [self.keys().log_tail(*id, *run), self.keys().log(*id, *run)] {
                 pipe.cmd("XRANGE").arg(key).arg(&from).arg("+").arg("COUNT").arg(count);
             }
-            pipe.cmd("HMGET").arg(self.keys().log_meta(*id, *run)).arg("dropped").arg("kept_from");
+            pipe.cmd("HMGET")
+                .arg(self.keys().log_meta(*id, *run))
+                .arg("dropped")
+                .arg("kept_from")
+                .arg("pruned");
         }
         if logs.is_empty() {
             return Ok(Vec::new());
@@ -105,10 +119,11 @@ impl Queue {
         for (_, _, after) in logs {
             let tail = entries(next())?;
             let head = entries(next())?;
-            let (dropped, kept_from): (Option<u64>, Option<String>) =
+            let (dropped, kept_from, pruned): (Option<u64>, Option<String>, Option<String>) =
                 redis::from_redis_value(next()).map_err(Error::reply)?;
             let kept_from = kept_from.filter(|id| !id.is_empty());
-            pages.push(assemble(head, tail, dropped, kept_from.as_deref(), after, count));
+            let page = assemble(head, tail, dropped, kept_from.as_deref(), after, count);
+            pages.push(LogPage { pruned: pruned.is_some(), ..page });
         }
         Ok(pages)
     }
@@ -145,11 +160,12 @@ impl Queue {
     ) -> Result<Step> {
         let id = token.build;
         let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
+        let (head, tail) = self.log_bounds();
         let mut args = Args::new()
             .show(token.epoch)
             .text(expected)
-            .show(limits::LOG_HEAD_BYTES)
-            .show(limits::LOG_TAIL_BYTES)
+            .show(head)
+            .show(tail)
             .show(limits::KEEP.as_secs())
             .text(self.keys().log_channel(id));
         for line in lines {
@@ -347,7 +363,7 @@ fn assemble(
     // The gap shows once: to a reader whose place lies before the kept tail, when the tail begins.
     let crosses =
         entries.len() > before_gap && kept_from.is_some_and(|kept| entry_order(after) < entry_order(kept));
-    LogPage { dropped: dropped.filter(|n| *n > 0 && crosses), before_gap, entries }
+    LogPage { dropped: dropped.filter(|n| *n > 0 && crosses), pruned: false, before_gap, entries }
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Every reply is an array whose first element is a tag from a closed list. An unknown tag is an
 //! error. Every operation may be repeated: it gives the same answer, or one that says it was done.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use redis::Value;
 
 use crate::error::{Error, Result};
@@ -153,24 +156,98 @@ impl Queue {
         keys: &[String],
         words: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Value> {
+        let words: Vec<&[u8]> = words.collect();
+        if self.carrier().is_by_script() {
+            return self.run_script(operation, keys, &words).await;
+        }
         let mut cmd = redis::cmd("FCALL");
         cmd.arg(operation.function()).arg(keys.len()).arg(keys);
-        for word in words {
+        for word in &words {
             cmd.arg(word);
         }
         let answer = self.link().run(&cmd).await;
         if !answer.as_ref().is_err_and(is_function_missing) {
-            return Ok(answer?);
+            return self.judged(answer);
         }
         // A Redis that is new to us. In a Cluster some other node may be down, or have it already.
         let loaded = self.link().run(redis::cmd("FUNCTION").arg("LOAD").arg(&LIBRARY.code)).await;
         match (self.link().run(&cmd).await, loaded) {
-            (Err(missing), Err(why)) if is_function_missing(&missing) => Err(why.into()),
-            (answer, _) => Ok(answer?),
+            (Err(missing), Err(why)) if is_function_missing(&missing) => {
+                if !takes_no_function(&why) {
+                    return Err(why.into());
+                }
+                self.carrier().by_script(&why);
+                self.run_script(operation, keys, &words).await
+            }
+            (answer, _) => self.judged(answer),
+        }
+    }
+
+    /// The same by a script, which a full Redis takes.
+    async fn run_script(
+        &self,
+        operation: &'static Operation,
+        keys: &[String],
+        words: &[&[u8]],
+    ) -> Result<Value> {
+        let script = operation.script();
+        let call = |command: &str, text: &str| {
+            let mut cmd = redis::cmd(command);
+            cmd.arg(text).arg(keys.len()).arg(keys).arg(operation.name);
+            for word in words {
+                cmd.arg(word);
+            }
+            cmd
+        };
+        let answer = self.link().run(&call("EVALSHA", &script.hash)).await;
+        if answer.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT")) {
+            return self.judged(self.link().run(&call("EVAL", &script.code)).await);
+        }
+        self.judged(answer)
+    }
+
+    fn judged(&self, answer: redis::RedisResult<Value>) -> Result<Value> {
+        answer.map_err(|error| {
+            let error = Error::from(error);
+            if matches!(error, Error::OutOfMemory(_)) {
+                self.gauge().refused();
+            }
+            error
+        })
+    }
+}
+
+/// How operations reach Redis: as functions, and as scripts while it takes no function.
+#[derive(Debug, Default)]
+pub(crate) struct Carrier(Mutex<Option<Instant>>);
+
+/// After how long the library is loaded again.
+const LOAD_AGAIN: Duration = Duration::from_secs(10);
+
+impl Carrier {
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_by_script(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn by_script(&self, why: &redis::RedisError) {
+        if self.until().replace(Instant::now() + LOAD_AGAIN).is_none() {
+            tracing::warn!(error = %why, "Redis takes no functions: operations are sent as scripts until it does");
         }
     }
 }
 
+/// Whether a Redis that refused the library takes the same text as a script: it is full, or has no functions.
+fn takes_no_function(error: &redis::RedisError) -> bool {
+    error.code() == Some("OOM")
+        || error.code() == Some("NOPERM")
+        || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command"))
+}
+
 fn is_function_missing(error: &redis::RedisError) -> bool {
-    error.detail().is_some_and(|detail| detail.contains("Function not found"))
+    let says = |words| error.detail().is_some_and(|detail| detail.contains(words));
+    says("Function not found") || says("unknown command 'FCALL'") || says("'fcall' command")
 }

@@ -8,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use fairlane_common::id::DispatcherId;
+use fairlane_common::queue::tend_logs_on;
 use fairlane_common::{Duties, DutyFailed, Queue};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::hub::{Hub, bounded};
 use crate::metrics::{self, Metrics};
 use crate::people::People;
 use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
+use crate::reaper::Writes;
 use crate::server::{Server, Tls, TlsError};
 use crate::tokens::{self, TokensReload};
 use crate::{answers, reaper, reload, routes};
@@ -37,6 +39,8 @@ pub(crate) struct App {
     pub(crate) glance: Arc<Glance>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) allowance: Allowance,
+    /// Whether Redis takes changes.
+    pub(crate) writes: Arc<Writes>,
 }
 
 impl App {
@@ -55,7 +59,18 @@ impl App {
         );
         let allowance = Allowance::new(settings.clients.clone());
         let tokens = tokens::Current::new(settings.tokens.clone());
-        Arc::new(Self { queue, settings, tokens, dispatcher, people, hub, glance, metrics, allowance })
+        Arc::new(Self {
+            queue,
+            settings,
+            tokens,
+            dispatcher,
+            people,
+            hub,
+            glance,
+            metrics,
+            allowance,
+            writes: Arc::default(),
+        })
     }
 
     /// A call to the queue for a client that waits.
@@ -122,7 +137,15 @@ pub async fn serve(
         Arc::clone(&app.people).run(app.queue.clone(), app.settings.policy.clone(), shutdown.clone());
     duties.spawn("counting people", people);
     duties.spawn("feeding streams", Arc::clone(&app.hub).run());
-    duties.spawn("reaping", reaper::run(app.queue.clone(), shutdown.clone()));
+    let reaping = reaper::run(app.queue.clone(), Arc::clone(&app.writes), shutdown.clone());
+    duties.spawn("reaping", reaping);
+    let (queue, limits, told) = (app.queue.clone(), app.settings.log_limits, shutdown.clone());
+    duties.spawn("seeing to logs", async move {
+        tokio::select! {
+            () = tend_logs_on(queue, limits) => {}
+            () = told.cancelled() => {}
+        }
+    });
     if let Some(tls) = tls {
         duties.spawn("reading certificates", reload::keep_fresh(tls, shutdown.clone()));
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fairlane_common::AllowedArgs;
-use fairlane_common::queue::Policy;
+use fairlane_common::queue::{LogBudget, LogKeep, LogLimits, Policy};
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
@@ -71,6 +71,12 @@ pub struct ServeArgs {
     /// The queue's policy where no operator has set one, name=value; also a table [policy] in fairlane.toml
     #[arg(long, env = "FAIRLANE_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
     pub policy: Vec<String>,
+    /// Memory for logs of ended builds, a share of Redis's maxmemory or a size: the oldest are shortened, then removed
+    #[arg(long, env = "FAIRLANE_LOG_BUDGET", value_name = "SHARE|SIZE", default_value = "50%")]
+    pub log_budget: LogBudget,
+    /// How long logs of ended builds are kept, up to 24h
+    #[arg(long, env = "FAIRLANE_LOG_KEEP", value_name = "TIME", default_value = "24h")]
+    pub log_keep: LogKeep,
     /// Accept file:// repositories, which are folders on the workers' hosts
     #[arg(long, env = "FAIRLANE_ALLOW_LOCAL_REPOS")]
     pub allow_local_repos: bool,
@@ -97,6 +103,8 @@ pub struct Settings {
     pub allowed_args: AllowedArgs,
     /// The queue's policy where no operator has set one.
     pub policy: Option<Policy>,
+    /// What logs of ended builds may take.
+    pub log_limits: LogLimits,
     /// Whether requests may name folders of the workers' hosts.
     pub allow_local_repos: bool,
     /// This machine's name, for people.
@@ -200,6 +208,8 @@ impl ServeArgs {
             seal_key,
             allow_args,
             policy,
+            log_budget,
+            log_keep,
             allow_local_repos,
             clients,
         } = self;
@@ -219,6 +229,7 @@ impl ServeArgs {
             seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
             allowed_args: AllowedArgs::new(allow_args),
             policy: if policy.is_empty() { None } else { Some(Policy::of_words(policy)?) },
+            log_limits: LogLimits { budget: *log_budget, keep: *log_keep },
             allow_local_repos: *allow_local_repos,
             host: host_name(),
             tls: clients.tls()?,

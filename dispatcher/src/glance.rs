@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::build::Build;
+use fairlane_common::limits;
+use fairlane_common::memory::Memory;
 use fairlane_common::queue::{Outlook, Queue, Why};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -11,29 +13,17 @@ use tokio::time::Instant;
 /// How long the numbers hold. They tell people about places in line, which are estimates anyhow.
 const HOLDS: Duration = Duration::from_secs(1);
 
-/// How long it holds that Redis has no limit of memory.
-const UNLIMITED_HOLDS: Duration = Duration::from_secs(30);
-/// Of Redis's memory, in percent, beyond which no new builds are taken: what is left is for ending
-/// those that are there.
-const MEMORY_MAX: u64 = 85;
-
 /// Shared numbers of the queue.
 pub(crate) struct Glance {
     queue: Queue,
     latest: Mutex<Option<(Instant, Arc<Outlook>)>>,
-    memory: Mutex<Option<(Instant, Memory)>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Memory {
-    used: u64,
-    // 0: as much as the machine has.
-    max: u64,
+    /// What Redis said of its memory, and what has come in since.
+    taken: Mutex<(Option<Memory>, u64)>,
 }
 
 impl Glance {
     pub(crate) fn new(queue: Queue) -> Arc<Self> {
-        Arc::new(Self { queue, latest: Mutex::new(None), memory: Mutex::new(None) })
+        Arc::new(Self { queue, latest: Mutex::new(None), taken: Mutex::default() })
     }
 
     /// The queue as it was at most a second ago. Those who ask at once wait for one answer.
@@ -52,22 +42,15 @@ impl Glance {
     /// Whether Redis's memory is so nearly used up that a request of `bytes` is not to be taken.
     /// Where Redis does not say, it is not: the request itself will hear of it.
     pub(crate) async fn is_memory_short(&self, bytes: usize) -> bool {
-        let mut latest = self.memory.lock().await;
-        let fresh = latest
-            .filter(|(at, memory)| at.elapsed() < if memory.max == 0 { UNLIMITED_HOLDS } else { HOLDS });
-        let mut memory = if let Some((_, memory)) = fresh {
-            memory
-        } else {
-            let key = self.queue.keys().schema();
-            let Ok(info) = self.queue.link().redis_info(&key).await else { return false };
-            let number = |name| info.number(name).unwrap_or(0);
-            Memory { used: number("used_memory"), max: number("maxmemory") }
-        };
+        let Some(memory) = self.queue.memory().await else { return false };
+        let mut taken = self.taken.lock().await;
+        if taken.0 != Some(memory) {
+            *taken = (Some(memory), 0);
+        }
         // Until the next look, what comes in is counted here: twice its size, as Redis rounds up.
-        memory.used = memory.used.saturating_add(2 * bytes as u64);
-        let at = fresh.map_or_else(Instant::now, |(at, _)| at);
-        *latest = Some((at, memory));
-        memory.max > 0 && memory.used.saturating_mul(100) > memory.max.saturating_mul(MEMORY_MAX)
+        taken.1 += 2 * bytes as u64;
+        let used = memory.used.saturating_add(taken.1);
+        Memory { used, ..memory }.percent() >= limits::MEMORY_FULL_PERCENT
     }
 
     /// Why a build is where it is.

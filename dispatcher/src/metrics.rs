@@ -74,6 +74,12 @@ impl Metrics {
         if let Some(snapshot) = snapshot {
             register_queue(&mut registry, &snapshot);
         }
+        let memory = bounded(wait, async { Ok(queue.memory().await) }).await.ok().flatten();
+        if let Some(memory) = memory {
+            let help = "Memory that Redis uses; of a Cluster that of its fullest node";
+            gauge(&mut registry, "redis_memory_used_bytes", help, memory.used);
+            gauge(&mut registry, "redis_memory_max_bytes", "Redis's maxmemory; 0 for none", memory.max);
+        }
         let mut text = String::new();
         if encode(&mut text, &registry).is_err() {
             tracing::error!("the metrics could not be written");
@@ -138,6 +144,11 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
     repairs.inc_by(of.repairs);
     let help = "Things in Redis that did not fit and were mended; the audit stream says which";
     registry.register("repairs", help, repairs);
+    gauge(registry, "logs_bytes", "Logs of ended builds in Redis", of.logs_bytes);
+    let missing = Counter::<u64>::default();
+    missing.inc_by(of.log_lines_missing);
+    let help = "Log lines that were left out because Redis did not take them";
+    registry.register("log_lines_missing", help, missing);
     let age = of.oldest_asked.map_or(0, |asked| of.now.saturating_sub(asked) / 1000);
     gauge(registry, "oldest_wait_seconds", "How long the build has waited that waits longest", age);
     if let Some(mean) = of.mean_ms {

@@ -34,6 +34,7 @@ kinds! {
     FORBIDDEN = "forbidden", FORBIDDEN, "The token does not allow this";
     BANNED = "banned", FORBIDDEN, "The repository is banned";
     UNKNOWN_BUILD = "unknown-build", NOT_FOUND, "No such build";
+    LOG_REMOVED = "log-removed", GONE, "The log was removed to free memory";
     UNKNOWN_LANE = "unknown-lane", NOT_FOUND, "No such lane";
     UNKNOWN_RULE = "unknown-rule", NOT_FOUND, "No such rule";
     UNKNOWN_WORKER = "unknown-worker", NOT_FOUND, "No such worker";
@@ -60,6 +61,7 @@ kinds! {
     TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "This dispatcher has as many connections as it may";
     TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher serves as many streams as it may";
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
+    REDIS_REFUSES = "redis-refuses", SERVICE_UNAVAILABLE, "Redis takes no changes";
     REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied, and what runs is being registered again";
     WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue has another layout";
     UNREADABLE = "unreadable-build", SERVICE_UNAVAILABLE, "This release cannot read the build";
@@ -151,6 +153,11 @@ impl Refusal {
         Self::new(REFILLING, detail).retry_after(seconds)
     }
 
+    /// Redis answers, and takes no changes.
+    pub(crate) fn redis_refuses(why: &str) -> Self {
+        Self::new(REDIS_REFUSES, format!("{why}; nothing is lost")).retry_after(5)
+    }
+
     /// Redis did not answer within the time that a request may take.
     pub(crate) fn redis_away() -> Self {
         Self::new(REDIS_AWAY, "Redis does not answer; nothing is lost, try again in a moment").retry_after(2)
@@ -173,7 +180,10 @@ impl From<fairlane_common::Error> for Refusal {
         match error {
             Error::Unavailable(cause) => {
                 tracing::debug!(error = %cause, "Redis does not answer");
-                Self::redis_away()
+                match Error::Unavailable(cause).refusal() {
+                    Some(why) => Self::redis_refuses(why),
+                    None => Self::redis_away(),
+                }
             }
             Error::OutOfMemory(_) => Self::memory(),
             Error::Schema { .. } => Self::new(WRONG_SCHEMA, error.to_string()).retry_after(60),
@@ -193,8 +203,8 @@ impl From<fairlane_common::Error> for Refusal {
 impl Refusal {
     /// Redis's memory is nearly used up.
     pub(crate) fn memory() -> Self {
-        let detail = "Redis's memory is nearly used up, so no new builds are taken; try again when some have ended, \
-                      or have an operator raise maxmemory";
+        let detail = "Redis's memory is nearly used up, so no new builds are accepted. Logs of ended builds are removed by \
+                      themselves; if this stays, an operator can remove more (fairlane logs prune) or raise maxmemory";
         Self::new(MEMORY, detail).retry_after(30)
     }
 }

@@ -1,5 +1,6 @@
 //! Does what has become due in the queue. Every dispatcher may: a reap is bounded and repeatable.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fairlane_common::queue::Queue;
@@ -14,19 +15,36 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause while Redis is away.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Whether Redis takes changes, as reaping finds out every second.
+#[derive(Debug, Default)]
+pub(crate) struct Writes(Mutex<Option<&'static str>>);
+
+impl Writes {
+    fn note(&self, refusal: Option<&'static str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// Why it takes none, where it says so.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Reaps until `shutdown`.
-pub(crate) async fn run(queue: Queue, shutdown: CancellationToken) {
+pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: CancellationToken) {
     let mut outage = Outage::new("reaping");
     while !shutdown.is_cancelled() {
         let pause = match queue.reap().await {
             Ok(reaped) => {
                 outage.over();
+                writes.note(None);
                 if reaped.orphaned > 0 || reaped.lost > 0 {
                     tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases ran out");
                 }
                 reaped.sleep.clamp(PAUSE_MIN, PAUSE_MAX)
             }
             Err(error) => {
+                writes.note(error.refusal());
                 let failures = outage.failed(&error).min(4);
                 (Duration::from_millis(500) * 2u32.pow(failures - 1)).min(BACKOFF_MAX)
             }

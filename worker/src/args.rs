@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use fairlane_common::AllowedArgs;
 use fairlane_common::RedisUrl;
+use fairlane_common::queue::{LogBudget, LogKeep, LogLimits};
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
@@ -82,6 +83,12 @@ pub struct Args {
     /// How long the pods of ended builds stay
     #[arg(long, env = "FAIRLANE_KEEP_PODS", default_value = "60s")]
     pub keep_pods: humantime::Duration,
+    /// Memory for logs of ended builds, a share of Redis's maxmemory or a size: the oldest are shortened, then removed
+    #[arg(long, env = "FAIRLANE_LOG_BUDGET", value_name = "SHARE|SIZE", default_value = "50%")]
+    pub log_budget: LogBudget,
+    /// How long logs of ended builds are kept, up to 24h
+    #[arg(long, env = "FAIRLANE_LOG_KEEP", value_name = "TIME", default_value = "24h")]
+    pub log_keep: LogKeep,
     /// Whether an image is there already.
     #[command(flatten)]
     pub registry_check: RegistryCheckArgs,
@@ -115,6 +122,8 @@ impl Args {
             timeout,
             drain_timeout,
             keep_pods,
+            log_budget,
+            log_keep,
             registry_check,
             kubernetes,
         } = self;
@@ -136,6 +145,7 @@ impl Args {
             total_timeout: *timeout,
             drain_timeout: *drain_timeout,
             keep_pods: *keep_pods,
+            log_limits: LogLimits { budget: log_budget, keep: log_keep },
             registry_check: registry_check.check()?,
             supervisor: SupervisorCommand::default(),
         };
@@ -165,6 +175,7 @@ impl Default for Settings {
             total_timeout: minutes(12 * 60),
             drain_timeout: minutes(5),
             keep_pods: minutes(1),
+            log_limits: LogLimits::default(),
             registry_check: RegistryCheck::default(),
             supervisor: SupervisorCommand::default(),
         }
@@ -229,6 +240,8 @@ mod tests {
             (&["--command=x {oops}"], "unknown placeholder"),
             (&["--seal-key=nonsense"], "seal key"),
             (&["--slots=0"], "--slots"),
+            (&["--log-budget=lots"], "such as 50%"),
+            (&["--log-keep=2d"], "up to 24h"),
             (&["--host=a host"], "'a host' is no name of a host"),
         ] {
             let error = format!("{:#}", settings(line).unwrap_err());

@@ -7,7 +7,7 @@ use fairlane_common::{NodeName, Queue, Token};
 
 use crate::backoff::Backoff;
 use crate::judge::Verdict;
-use crate::log_pump::LogPump;
+use crate::log_pump::{Flushed, LogPump};
 use crate::registry::Lease;
 use crate::reporter::Reporter;
 use crate::runner::Worker;
@@ -20,6 +20,8 @@ pub(crate) struct EndedBuild {
     pub(crate) worker: Arc<Worker>,
     pub(crate) lease: Lease,
     pub(crate) verdict: Verdict,
+    /// The number of its run.
+    pub(crate) run: u32,
     /// The node that it ran on.
     pub(crate) node: Option<String>,
     pub(crate) log: Option<LogPump>,
@@ -38,7 +40,12 @@ impl EndedBuild {
         let reporter = self.reporter.take();
         let last_words = async {
             let more_comes = self.verdict == Verdict::HandOver;
-            let flush = async { log?.flush(more_comes).await };
+            let flush = async {
+                match log {
+                    Some(log) => Some(log.flush(more_comes).await),
+                    None => None,
+                }
+            };
             let report = async {
                 if let Some(reporter) = reporter {
                     reporter.finish().await;
@@ -46,20 +53,40 @@ impl EndedBuild {
             };
             tokio::join!(flush, report).0
         };
-        let log_end = tokio::select! {
+        let flushed = tokio::select! {
             end = last_words => end,
             () = self.lease.let_go() => None,
         };
         let token = self.lease.token().clone();
         // A name that Fairlane does not take is one that it does not avoid either.
         let node = self.node.take().and_then(|node| node.parse().ok());
-        let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log_end);
+        let log = self.measured(flushed).await;
+        let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log);
         tokio::select! {
             () = telling => {}
             () = self.lease.let_go() => tracing::info!("the lease is another's: the end of the run is not told"),
         }
         self.lease.settle();
     }
+
+    /// What the queue is told of the log. Without its size the build ends all the same.
+    async fn measured(&self, flushed: Option<Flushed>) -> Log {
+        let Some(Flushed { end, missing }) = flushed else { return Log::default() };
+        let (queue, id) = (&self.worker.queue, self.lease.token().build);
+        let bytes = match &self.verdict {
+            Verdict::Finish(_) => queue.log_bytes(id, self.run).await.ok(),
+            _ => None,
+        };
+        Log { end, missing, bytes }
+    }
+}
+
+/// What the queue is told of a log.
+#[derive(Default)]
+struct Log {
+    end: Option<String>,
+    missing: u64,
+    bytes: Option<u64>,
 }
 
 /// Tells the queue how it ended, until it has heard it.
@@ -69,12 +96,19 @@ async fn tell_end(
     verdict: &Verdict,
     node: Option<NodeName>,
     log_tail: Option<String>,
-    log_end: Option<String>,
+    log: Log,
 ) {
     let mut backoff = Backoff::new();
     let mut refusals = 0;
     let call = match verdict {
-        Verdict::Finish(outcome) => End::Finish(Finish { outcome: outcome.clone(), node, log_tail, log_end }),
+        Verdict::Finish(outcome) => End::Finish(Finish {
+            outcome: outcome.clone(),
+            node,
+            log_tail,
+            log_end: log.end,
+            log_bytes: log.bytes,
+            log_missing: log.missing,
+        }),
         Verdict::HandOver => End::Release(Release::Handover),
         Verdict::Lost(reason) => End::Release(Release::Lost { reason: reason.clone() }),
         Verdict::LetGo => return,

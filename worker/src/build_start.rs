@@ -50,7 +50,8 @@ impl ClaimedBuild {
                 let Self { worker, lease, build, .. } = self;
                 let verdict = worker.executor.examine(&build.lane, false, verdict).await;
                 let node = worker.executor.host().map(str::to_owned);
-                Err(EndedBuild { worker, lease, verdict, node, log: None, tail: None, reporter: None })
+                let run = build.attempt;
+                Err(EndedBuild { worker, lease, verdict, run, node, log: None, tail: None, reporter: None })
             }
         }
     }

@@ -150,7 +150,8 @@ impl RunningBuild {
         let node = node.or_else(|| worker.executor.host().map(str::to_owned));
         let tail = facts.tail();
         let (log, reporter) = (Some(log), Some(reporter));
-        Followed::Ended(Box::new(EndedBuild { worker, lease, verdict, node, log, tail, reporter }))
+        let run = build.attempt;
+        Followed::Ended(Box::new(EndedBuild { worker, lease, verdict, run, node, log, tail, reporter }))
     }
 
     /// Waits for what comes first. Deadlines are looked at before lines: a flood of lines holds

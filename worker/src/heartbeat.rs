@@ -131,7 +131,7 @@ fn beat_of(worker: &Worker) -> Beat {
         place: worker.place.clone(),
         slots: settings.slots.get(),
         draining: worker.draining.is_cancelled(),
-        paused: worker.executor.paused(),
+        paused: worker.paused(),
         nodes: worker.executor.nodes(),
         lease: settings.lease,
         held: worker.registry.held(),

@@ -36,6 +36,7 @@ pub mod lines;
 mod log_cause;
 mod log_pump;
 mod log_rules;
+mod memory;
 pub mod pod;
 mod refill;
 mod registry;

@@ -20,6 +20,15 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// How long the last lines may take while Redis answers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What became of a log.
+#[derive(Debug, Default)]
+pub(crate) struct Flushed {
+    /// The id of its last entry.
+    pub(crate) end: Option<String>,
+    /// How many lines it lacks.
+    pub(crate) missing: u64,
+}
+
 /// Takes a run's lines and writes them.
 pub(crate) struct LogPump {
     buffer: Arc<Buffer>,
@@ -105,10 +114,10 @@ impl LogPump {
         self.buffer.changed.notify_one();
     }
 
-    /// Writes what is left: the id of the log's last entry. Gives up after 10 s, those not counted
+    /// Writes what is left. Gives up after 10 s, those not counted
     /// in which Redis is away: without Redis the end of the build cannot be told either.
     /// `more_comes`: somebody else writes on, those lines too that found no room here.
-    pub(crate) async fn flush(mut self, more_comes: bool) -> Option<String> {
+    pub(crate) async fn flush(mut self, more_comes: bool) -> Flushed {
         self.buffer.state().close(more_comes);
         self.buffer.changed.notify_one();
         loop {
@@ -125,7 +134,8 @@ impl LogPump {
                 }
             }
         }
-        self.buffer.state().end.take()
+        let mut state = self.buffer.state();
+        Flushed { end: state.end.take(), missing: state.missing }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use fairlane_common::limits::LEASE_MARGIN;
-use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim};
+use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim, tend_logs_on};
 use fairlane_common::{Duties, Queue, WorkerId};
 use futures::StreamExt;
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ use crate::hint::Hint;
 use crate::registry::{Registry, Wanted};
 use crate::settings::Settings;
 use crate::standstill::Standstill;
-use crate::{blind, drain, heartbeat, refill};
+use crate::{blind, drain, heartbeat, memory, refill};
 
 /// How often the queue is looked at without a hint: the net under lost ones.
 const POLL: Duration = Duration::from_secs(5);
@@ -109,6 +109,11 @@ impl Worker {
         self.wake.notify_one();
     }
 
+    /// Why no build may start here at present, in words for people.
+    pub(crate) fn paused(&self) -> Option<String> {
+        self.queue.memory_pause().or_else(|| self.executor.paused())
+    }
+
     /// Free slots that builds may be claimed for.
     fn room(&self) -> usize {
         let none = self.drained.load(Ordering::Relaxed) || self.avoided.load(Ordering::Relaxed);
@@ -155,6 +160,8 @@ pub async fn run(
         born: Mutex::default(),
     });
     heartbeat::join(&worker).await.context("the worker cannot join the queue")?;
+    // Known before the first claim.
+    worker.queue.memory().await;
     tracing::info!(worker.id = %worker.id, slots = worker.settings.slots, "worker is ready");
     ready();
 
@@ -186,6 +193,8 @@ fn duties(worker: &Arc<Worker>) -> Duties {
     duties.spawn("heartbeat", heartbeat::beat_on(Arc::clone(worker)));
     duties.spawn("hearing news", hear_news(Arc::clone(worker)));
     duties.spawn("reaping", reap_on(worker.queue.clone()));
+    duties.spawn("seeing to logs", tend_logs_on(worker.queue.clone(), worker.settings.log_limits));
+    duties.spawn("watching memory", memory::watch_on(Arc::clone(worker)));
     let executor = Arc::clone(&worker.executor);
     duties.spawn("tending the executor", async move { executor.tend().await });
     duties.spawn("looking for lost runs", refill::find_on(Arc::clone(worker)));
@@ -200,7 +209,8 @@ async fn claim_on(worker: &Arc<Worker>) {
     let mut hint = Hint::new(worker.queue.clone());
     let mut token_unused = false;
     while !worker.draining.is_cancelled() {
-        let free = worker.executor.may_start(worker.room());
+        let no_memory = worker.queue.memory_pause().is_some();
+        let free = if no_memory { 0 } else { worker.executor.may_start(worker.room()) };
         let orphans = worker.orphans.swap(false, Ordering::Relaxed);
         // A token that was taken by a worker without room must go on: the script passes it on.
         // What cannot be seen is not adopted: heartbeats tell of orphans again.
@@ -208,7 +218,7 @@ async fn claim_on(worker: &Arc<Worker>) {
             claim(worker, free).await;
         }
         changes.mark_unchanged();
-        let free = if worker.executor.paused().is_some() { 0 } else { worker.room() };
+        let free = if worker.paused().is_some() { 0 } else { worker.room() };
         if free == 0 {
             // A worker that is full, or may start nothing, takes no hints from others.
             hint.stop();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use fairlane_common::limits;
+use fairlane_common::queue::LogLimits;
 use fairlane_common::seal::SealKeys;
 
 use crate::command::CommandTemplate;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long the pods of ended builds stay.
     pub keep_pods: Duration,
+    /// What logs of ended builds may take.
+    pub log_limits: LogLimits,
     /// Whether an image is there already, asked before it would be built.
     pub registry_check: RegistryCheck,
     /// How the process executor starts a supervisor.

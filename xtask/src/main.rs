@@ -8,6 +8,7 @@
 mod binderhub;
 mod demo;
 mod failover;
+mod full_redis;
 mod http_api;
 mod packages;
 mod shell;
@@ -49,8 +50,9 @@ const CHORES: &[Chore] = &[
     ),
 ];
 
-/// The chore that takes options.
+/// The chores that take options.
 const FAILOVER: &str = "failover";
+const FULL_REDIS: &str = "full-redis";
 
 /// Something that must be there is missing, and could not be installed: exit code 2.
 const EXIT_MISSING: u8 = 2;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let (name, rest) = (words.next(), words.collect::<Vec<_>>());
     let done = match (name.as_deref(), CHORES.iter().find(|chore| name.as_deref() == Some(chore.0))) {
         (Some(FAILOVER), _) => root().and_then(|root| failover::run_rounds(&root, &rest)),
+        (Some(FULL_REDIS), _) => root().and_then(|root| full_redis::run_builds(&root, &rest)),
         (_, Some((_, _, chore))) if rest.is_empty() => root().and_then(|root| chore(&root)),
         _ => return usage(name.is_none()),
     };
@@ -80,6 +83,8 @@ fn usage(asked: bool) -> ExitCode {
     }
     let what = "Redis restarts, dies, freezes and fails over under 20 builds; --rounds=20, --kinds=restart,…";
     println!("  {FAILOVER:<16}{what}");
+    let what = "200 builds of 4 MB of log in a Redis with 60 MB; --memory-mb=60, --builds=200, --log-mb=4";
+    println!("  {FULL_REDIS:<16}{what}");
     if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod builds;
 mod doctor;
 mod history;
+mod logs;
 mod policy;
 mod queue;
 mod rule;
@@ -24,6 +25,7 @@ pub(crate) use bench::{Bench, Measure};
 pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
+pub(crate) use logs::{Logs, LogsAct, LogsPrune};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
@@ -238,21 +240,6 @@ pub(crate) struct Submit {
 pub(crate) struct Watch {
     /// The build: its id, or the beginning of it
     pub(crate) id: BuildRef,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-/// Show a build's log
-///
-/// Example: fairlane logs -f 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
-#[derive(Debug, Args)]
-#[command(display_order = 3)]
-pub(crate) struct Logs {
-    /// The build: its id, or the beginning of it
-    pub(crate) id: BuildRef,
-    /// Go on until the build ends
-    #[arg(long, short)]
-    pub(crate) follow: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }

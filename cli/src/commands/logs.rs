@@ -1,12 +1,13 @@
 //! `fairlane logs`: show what a build has written.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
-use fairlane_dispatcher::api::LogLine;
+use fairlane_dispatcher::api::{LogLine, PrunedLogs};
+use reqwest::Method;
 
 use super::builds;
-use crate::args::Logs;
+use crate::args::{Logs, LogsAct, LogsPrune};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::follow::{Happening, follow};
@@ -15,8 +16,12 @@ use crate::progress::{lines_of, sentence, shown};
 
 /// Runs the command.
 pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
+    if let Some(LogsAct::Prune(args)) = args.act {
+        return prune(args, output).await;
+    }
+    let Some(id) = &args.id else { bail!("name a build: fairlane logs BUILD-ID") };
     let client = Client::new(args.reach.clone())?;
-    let id = builds::find(&client, &args.id).await?;
+    let id = builds::find(&client, id).await?;
     if !args.follow {
         return whole(&client, id, output).await;
     }
@@ -58,6 +63,43 @@ async fn whole(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
         output.talk(&format!("Build {id} has written nothing yet; `fairlane logs -f {id}` waits for it."));
     }
     Ok(Exit::Good)
+}
+
+/// Removes logs, a bounded number with each request.
+async fn prune(args: LogsPrune, output: Output) -> Result<Exit> {
+    let client = Client::new(args.reach)?;
+    let mut query: Vec<(&str, String)> = Vec::new();
+    query.extend(args.older_than.map(|time| ("older_than", time)));
+    query.extend(args.to.map(|size| ("to", size)));
+    query.push(("dry_run", args.dry_run.to_string()));
+    let mut all = PrunedLogs { logs: 0, bytes: 0, left_bytes: 0, more: true, dry_run: args.dry_run };
+    while all.more {
+        let one: PrunedLogs = client.send(Method::DELETE, "v1/logs", &query, None).await?;
+        all = PrunedLogs { logs: all.logs + one.logs, bytes: all.bytes + one.bytes, ..one };
+        all.more &= !args.dry_run;
+    }
+    if output.is_json() {
+        output.json(&all);
+    } else {
+        let logs = format!("{} log{}", all.logs, if all.logs == 1 { "" } else { "s" });
+        let act = if args.dry_run {
+            "would be removed or shortened, which would free"
+        } else {
+            "removed or shortened, which freed"
+        };
+        output.talk(&format!(
+            "{logs} {act} {}; {} are left.",
+            megabytes(all.bytes),
+            megabytes(all.left_bytes)
+        ));
+    }
+    Ok(Exit::Good)
+}
+
+/// 1.5 MB
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1 << 20);
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 fn write_line(line: &LogLine, output: Output) {

@@ -228,3 +228,22 @@ async fn the_policy_is_shown_set_and_unset() {
     assert!(left.contains(r#""set":{"overtake_max_ms":7200000}"#), "{left}");
     up.stop().await;
 }
+
+#[tokio::test]
+async fn logs_of_ended_builds_are_pruned() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    let id = up.run(&home, ["submit", REPO, "--ref", COMMIT, "--watch"]).await;
+    id.expect(0, "succeeded");
+    up.run(&home, ["logs", "prune"]).await.expect(2, "--older-than");
+    up.run(&home, ["logs", "prune", "--to", "many"]).await.expect(2, "must be a size");
+    up.run(&home, ["logs", "prune", "--older-than", "0s", "--dry-run"])
+        .await
+        .expect(0, "1 log would be removed");
+    up.run(&home, ["logs", "prune", "--older-than", "0s"])
+        .await
+        .expect(0, "1 log removed or shortened, which freed");
+    let audit = up.run(&home, ["audit"]).await.expect(0, "");
+    assert!(audit.data.contains("logs pruned"), "{}", audit.data);
+    up.stop().await;
+}

@@ -38,12 +38,16 @@ pub struct Finish {
     pub log_tail: Option<String>,
     /// The id of the last log entry: `end` is told to watchers after it.
     pub log_end: Option<String>,
+    /// Bytes that the logs of all its runs take.
+    pub log_bytes: Option<u64>,
+    /// How many lines the log of this run lacks, because Redis did not take them.
+    pub log_missing: u64,
 }
 
 impl Finish {
     /// An end without a node and a log.
     pub fn of(outcome: Outcome) -> Self {
-        Self { outcome, node: None, log_tail: None, log_end: None }
+        Self { outcome, node: None, log_tail: None, log_end: None, log_bytes: None, log_missing: 0 }
     }
 }
 
@@ -88,7 +92,9 @@ impl Queue {
             // Scripts' own random numbers are the same each time: backoffs would come in step.
             .show(fastrand::f64())
             .text(blame)
-            .text(cause);
+            .text(cause)
+            .maybe(finish.log_bytes.filter(|bytes| *bytes > 0))
+            .show(finish.log_missing);
         let mut reply = self.call(&FINISH, args).await?;
         match reply.tag.as_str() {
             "ended" => Ok(Finished::Ended(reply.parse()?)),

@@ -81,6 +81,8 @@ impl Queue {
             refill_until: reply.maybe()?,
             aside: reply.parse()?,
             repairs: reply.parse()?,
+            logs_bytes: reply.parse()?,
+            log_lines_missing: reply.parse()?,
         })
     }
 

@@ -10,6 +10,7 @@ mod identity;
 pub mod inspect;
 mod lease;
 mod line;
+mod logs;
 mod nodes;
 mod outlook;
 mod people;
@@ -34,6 +35,7 @@ pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Claims};
 pub use finish::{Finish, Finished, Outcome};
 pub use lease::{Beat, BeatReply, Held, Release, Renewal};
+pub use logs::{LogBudget, LogKeep, LogLimits, Prune, Pruned, parse_size, tend_logs_on};
 pub use nodes::{Blame, Cleared, HOSTS};
 pub use outlook::Outlook;
 pub use people::{DispatcherBeat, DispatcherBeatReply};
@@ -53,8 +55,9 @@ use crate::error::Result;
 use crate::keys::Keys;
 use crate::library::OPEN;
 use crate::limits;
+use crate::memory::Gauge;
 use crate::redis_url::RedisUrl;
-use crate::script::Args;
+use crate::script::{Args, Carrier};
 
 /// The layout that this release writes. The major changes when older releases would break on it.
 pub const SCHEMA: &str = "1.0";
@@ -67,6 +70,8 @@ pub struct Queue {
     clock: Clock,
     born: Arc<Mutex<String>>,
     askers: Arc<submit::Askers>,
+    gauge: Arc<Gauge>,
+    carrier: Arc<Carrier>,
 }
 
 impl Queue {
@@ -92,6 +97,8 @@ impl Queue {
             clock,
             born: Arc::default(),
             askers: Arc::default(),
+            gauge: Arc::default(),
+            carrier: Arc::default(),
         };
         let info = queue.link.redis_info(&queue.keys.schema()).await?;
         info.check_version()?;
@@ -158,6 +165,14 @@ impl Queue {
 
     fn askers(&self) -> &Arc<submit::Askers> {
         &self.askers
+    }
+
+    pub(crate) fn gauge(&self) -> &Gauge {
+        &self.gauge
+    }
+
+    pub(crate) fn carrier(&self) -> &Carrier {
+        &self.carrier
     }
 
     pub(crate) fn clock(&self) -> &Clock {

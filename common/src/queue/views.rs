@@ -62,6 +62,10 @@ pub struct Snapshot {
     pub aside: u64,
     /// How often the queue has mended something that did not fit.
     pub repairs: u64,
+    /// Bytes that the logs of ended builds take.
+    pub logs_bytes: u64,
+    /// Lines that logs lack because Redis did not take them.
+    pub log_lines_missing: u64,
 }
 
 /// A lane: what it waits for and what the queue knows of it.

@@ -88,7 +88,7 @@ async fn bad_node_keys(scene: &Scene) -> Vec<String> {
     for key in &named {
         assert_eq!(scene.redis::<u64>(&["EXISTS", key]).await, 1, "{key}");
     }
-    named.push(keys.worker(&worker("w2")));
+    named.extend([keys.worker(&worker("w2")), keys.logs()]);
     named.extend((0..3).map(|n| keys.stats(&format!("github.com/o/bad{n}").parse().unwrap())));
     named
 }

@@ -158,3 +158,20 @@ async fn lines_that_a_failover_lost_are_written_again() {
     assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2", "line 3", "line 4"]);
     assert!(one.take_lost().is_empty());
 }
+
+#[tokio::test]
+async fn a_full_redis_lets_a_log_be_taken_over_and_end_with_a_note() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut old = writer(&scene, id, 5, "0-0");
+    old.append(&[line(0)]).await.unwrap();
+    let _: String = scene.redis(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let token = Token { build: id, epoch: 6, worker: worker("w") };
+    let (mut new, stored) = LogWriter::take_over(scene.queue.clone(), token, 1).await.unwrap().unwrap();
+    assert_eq!(stored.len(), 1);
+    assert!(matches!(new.append(&[line(1)]).await.unwrap_err(), fairlane_common::Error::OutOfMemory(_)));
+    assert!(matches!(new.append_note(&line(2)).await.unwrap(), Appended::Done(_)));
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 2"]);
+    let _: String = scene.redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert_eq!(old.append(&[line(3)]).await.unwrap(), Appended::Stale);
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
 
+mod carrier;
 mod connections;
 mod cookbook;
 mod drained;
@@ -10,6 +11,7 @@ mod isolation;
 mod keys;
 mod leases;
 mod limits;
+mod log_budget;
 mod logs;
 mod model;
 mod nodes;

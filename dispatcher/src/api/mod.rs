@@ -6,6 +6,7 @@
 mod activity;
 mod builds;
 mod events;
+mod logs;
 mod nodes;
 mod policy;
 mod queue;
@@ -21,6 +22,7 @@ pub use builds::{
     WatchersBody,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
+pub use logs::PrunedLogs;
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use policy::{PolicyBody, PolicyView};
 pub use queue::{
@@ -32,7 +34,7 @@ pub use secrets::SecretsBody;
 /// Whether this dispatcher lives, or can serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`.
+    /// `ok`, or what is about to go wrong: that Redis's memory is nearly used up.
     pub status: String,
     /// The release that runs.
     pub version: String,

@@ -1,7 +1,7 @@
 //! Server-sent events as bytes, made once and shared by all streams that send them.
 
 use axum::body::Bytes;
-use fairlane_common::log::{LogEntry, LogPage, left_out};
+use fairlane_common::log::{LogEntry, LogPage};
 use serde::Serialize;
 
 use super::cursor::{Cursor, EntryId};
@@ -57,7 +57,7 @@ pub(crate) fn pieces(
     push_pieces(&mut pieces, run, seq, &mut from, until, before);
     let gap_reached = behind.first().is_some_and(|entry| within(entry, until));
     if let (Some(dropped), true) = (page.dropped, gap_reached) {
-        let text = left_out(dropped);
+        let text = page.gap().unwrap_or_default();
         let bytes = notice(Cursor { run, entry: from, seq }, "dropped", text, Some(dropped));
         pieces.push(Piece { from, to: from, bytes });
     }

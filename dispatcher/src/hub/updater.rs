@@ -20,6 +20,7 @@ use super::{Channel, Hub, PAGE, bounded, frame, last_run};
 use crate::api::{BuildView, EndEvent, MovedEvent};
 use crate::outage::Outage;
 use crate::reaper::jitter;
+use crate::routes::log::GONE_TEXT;
 use crate::view;
 
 /// Lines that come within this time go out in one write: ten thousand watchers at five lines a
@@ -284,12 +285,17 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     let log_end =
         build.log_end.as_deref().and_then(|id| id.parse::<EntryId>().ok()).unwrap_or(EntryId::START);
     let ended = *known.ended.get_or_insert_with(Instant::now);
-    let complete = ring.end() >= log_end;
+    let gone = build.log_pruned.as_deref() == Some("gone");
+    let complete = ring.end() >= log_end || gone;
     if !complete && ended.elapsed() < LOG_END_WAIT {
         return false;
     }
     let text = "the last lines of the log did not come in time; GET …/log may have them later";
-    let notice = (!complete).then(|| ("log-incomplete", text.to_owned()));
+    let notice = match (gone, complete) {
+        (true, _) => Some(("log-removed", GONE_TEXT.to_owned())),
+        (false, false) => Some(("log-incomplete", text.to_owned())),
+        (false, true) => None,
+    };
     let end = EndEvent {
         id: build.id,
         state: Some(build.state),

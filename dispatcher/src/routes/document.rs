@@ -19,6 +19,7 @@ const EVERYWHERE: &[Kind] = &[
     problem::HEAD_TOO_LARGE,
     problem::INTERNAL,
     problem::REDIS_AWAY,
+    problem::REDIS_REFUSES,
     problem::WRONG_SCHEMA,
     problem::TOO_MANY_CONNECTIONS,
 ];
@@ -51,7 +52,10 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
         &[problem::BAD_CURSOR, problem::UNKNOWN_BUILD, problem::TOO_MANY_STREAMS, problem::REFILLING],
     ),
     ("set_watchers", &[problem::UNKNOWN_BUILD, problem::UNKNOWN_SUBSCRIBER, problem::OTHER_DISPATCHER]),
-    ("read_log", &[problem::UNKNOWN_BUILD, problem::TOO_MANY_STREAMS, problem::REFILLING]),
+    (
+        "read_log",
+        &[problem::UNKNOWN_BUILD, problem::LOG_REMOVED, problem::TOO_MANY_STREAMS, problem::REFILLING],
+    ),
     ("list_builds", &[problem::BAD_CURSOR]),
     ("list_lanes", &[problem::BAD_CURSOR]),
     ("list_workers", &[problem::BAD_CURSOR]),

@@ -6,10 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use fairlane_common::limits;
 
 use crate::api::{Health, Problem};
 use crate::app::App;
-use crate::problem::Answer;
+use crate::problem::{Answer, Refusal};
 
 /// Metrics of the queue and of this dispatcher.
 #[utoipa::path(
@@ -31,17 +32,26 @@ pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
     Json(health(&app))
 }
 
-/// Whether this dispatcher can serve: Redis answers, and holds a queue that it knows.
+/// Whether this dispatcher can serve: Redis answers, takes changes, and holds a queue that it knows. Where Redis's memory
+/// is nearly used up it can, and the status says so.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "is_ready", security(()), tag = "health",
     responses(
         (status = 200, description = "it can", body = Health),
-        (status = 503, description = "Redis does not answer", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Redis does not answer, or takes no changes", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Health>> {
     app.ask(app.queue.snapshot()).await?;
-    Ok(Json(health(&app)))
+    if let Some(why) = app.writes.refusal() {
+        return Err(Refusal::redis_refuses(why));
+    }
+    let mut health = health(&app);
+    let memory = app.ask(async { Ok(app.queue.memory().await) }).await?;
+    if let Some(memory) = memory.filter(|memory| memory.percent() >= limits::MEMORY_FULL_PERCENT) {
+        health.status = format!("Redis's memory is nearly used up ({} %)", memory.percent());
+    }
+    Ok(Json(health))
 }
 
 fn health(app: &App) -> Health {

@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fairlane_common::build::Build;
 use fairlane_common::limits;
-use fairlane_common::log::{LogPage, left_out};
+use fairlane_common::log::LogPage;
 use futures::StreamExt;
 
 use super::builds::known;
@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::auth::Reader;
 use crate::hub::LogSeat;
 use crate::input::{Params, PathId};
-use crate::problem::Answer;
+use crate::problem::{Answer, LOG_REMOVED, Refusal};
 use crate::reaper::jitter;
 
 /// How often a log that is followed is looked at. Streams of events hear at once; this is for people
@@ -28,6 +28,10 @@ use crate::reaper::jitter;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the end of a log is waited for after the end of its build.
 const LOG_END_WAIT: u32 = 5;
+
+/// What is said of a log that is gone.
+pub(crate) const GONE_TEXT: &str =
+    "the log of this build was removed to free memory in Redis; build it again to see it";
 
 /// The log of a build's latest run, as plain text. With `follow` it goes on until the build has
 /// ended. Scope `read`.
@@ -40,6 +44,7 @@ const LOG_END_WAIT: u32 = 5;
     responses(
         (status = 200, description = "the log", body = String, content_type = "text/plain"),
         (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "the log was removed", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Redis does not answer, or too many streams", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -52,6 +57,9 @@ pub(super) async fn read(
     let params = params.only(&["follow"])?;
     let follow = params.flag("follow")?;
     let build = known(&app, id).await?;
+    if build.log_pruned.as_deref() == Some("gone") {
+        return Err(Refusal::new(LOG_REMOVED, GONE_TEXT).build(id));
+    }
     let run = newest_run(&app, &build).await?;
     let seat = if follow { Some(app.hub.seat_for_log()?) } else { None };
     let reader = Reading { _seat: seat, app, build, run, after: "0-0".to_owned(), follow, waits: 0 };
@@ -150,8 +158,8 @@ impl Reading {
 fn text(page: &LogPage) -> Bytes {
     let mut text = String::new();
     for (at, entry) in page.entries.iter().enumerate() {
-        if let (Some(dropped), true) = (page.dropped, at == page.before_gap) {
-            let _ = writeln!(text, "--- {} ---", left_out(dropped));
+        if let (Some(gap), true) = (page.gap(), at == page.before_gap) {
+            let _ = writeln!(text, "--- {gap} ---");
         }
         text.push_str(&entry.text);
         text.push('\n');

@@ -6,9 +6,10 @@ mod document;
 mod events;
 mod health;
 mod lanes;
-mod log;
+pub(crate) mod log;
 mod nodes;
 mod policy;
+mod prune;
 mod queue;
 mod request;
 mod rules;
@@ -59,6 +60,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::follow))
         .routes(routes!(events::watchers))
         .routes(routes!(log::read))
+        .routes(routes!(prune::prune))
         .routes(routes!(queue::show))
         .routes(routes!(queue::scale))
         .routes(routes!(lanes::list))

@@ -9,6 +9,7 @@ mod builds;
 mod crowd;
 mod document;
 mod faults;
+mod memory;
 mod operate;
 mod people;
 mod policy;

@@ -111,6 +111,7 @@ impl Drop for Dispatcher {
 
 pub(crate) fn settings() -> Settings {
     Settings {
+        log_limits: fairlane_common::queue::LogLimits::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
         tokens: Tokens::default(),
         seal: None,
@@ -379,9 +380,12 @@ impl Run {
 
     /// Ends the run.
     pub(crate) async fn finish(self, outcome: Outcome) -> Finished {
+        let build = &self.claimed.build;
         let finish = Finish {
             outcome,
             node: None,
+            log_bytes: self.queue.log_bytes(build.id, build.attempt).await.ok(),
+            log_missing: 0,
             log_tail: Some("the tail".to_owned()),
             log_end: Some(self.log.last().to_owned()),
         };

@@ -1,12 +1,9 @@
 //! What a Redis says of itself, judged.
 
 use fairlane_common::redis_info::{Persistence, VERSION_MIN};
-use fairlane_common::{RedisInfo, RedisUrl};
+use fairlane_common::{RedisInfo, RedisUrl, limits};
 
 use super::findings::Findings;
-
-/// At this share of its memory the queue takes no more builds.
-const MEMORY_PERCENT_MAX: u64 = 85;
 
 /// Judges the Redis at `url` by what it says of itself.
 pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
@@ -46,11 +43,16 @@ pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
         && max > 0
     {
         let percent = used.saturating_mul(100) / max;
-        if percent >= MEMORY_PERCENT_MAX {
+        if percent >= limits::MEMORY_FULL_PERCENT {
+            let what = if percent >= limits::MEMORY_PAUSE_PERCENT {
+                "no build starts"
+            } else {
+                "new builds are refused"
+            };
             findings.error(
                 "memory",
-                format!("{percent} % of maxmemory are in use: new builds are refused"),
-                "Raise maxmemory.",
+                format!("{percent} % of maxmemory are in use: {what}"),
+                "Raise maxmemory, or remove logs: `fairlane logs prune --to 100MB`.",
             );
         } else {
             findings.ok("memory", format!("{percent} % of maxmemory are in use"));

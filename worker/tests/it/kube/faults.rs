@@ -328,3 +328,16 @@ async fn an_ended_builds_pod_is_no_obstacle_to_the_next_build_of_its_image() {
         wait_for_eq("one pod a build", SOON, count, async || kube.fake().pods_created().len()).await;
     }
 }
+
+#[tokio::test]
+async fn a_kube_build_whose_log_redis_refuses_is_built_without_it() {
+    let scene = KubeScene::start().await;
+    let worker = scene.worker("w", "echo one; echo two", &[]).await;
+    // Whoever takes the log over meets an error that does not pass.
+    scene.scene.redis.command(&["ACL", "SETUSER", "default", "resetkeys", "~{fairlane}:*"]).await;
+    let id = scene.scene.submit().await;
+    let build = scene.build_in(id, BuildState::Succeeded).await;
+    assert_eq!(build.attempt, 1, "{build:?}");
+    worker.terminate();
+    assert!(worker.wait(SOON).await.success());
+}

@@ -1,0 +1,60 @@
+//! A build's log, and removing those of ended builds.
+
+use clap::{Args, Subcommand};
+
+use super::{BuildRef, Reach};
+
+/// Show a build's log, or remove old ones
+///
+/// Examples:
+///   fairlane logs -f 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
+///   fairlane logs prune --older-than 6h
+#[derive(Debug, Args)]
+#[command(
+    display_order = 3,
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Logs {
+    #[command(subcommand)]
+    pub(crate) act: Option<LogsAct>,
+    /// The build: its id, or the beginning of it
+    #[arg(required = true)]
+    pub(crate) id: Option<BuildRef>,
+    /// Go on until the build ends
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// What to do with logs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogsAct {
+    Prune(LogsPrune),
+}
+
+/// Remove logs of ended builds from Redis, the oldest first
+///
+/// By themselves they go after --log-keep, or when they take more than --log-budget or Redis's memory runs short
+/// (see `fairlane worker --help`).
+///
+/// Examples:
+///   fairlane logs prune --older-than 6h
+///   fairlane logs prune --to 100MB --dry-run
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct LogsPrune {
+    /// Logs of builds that ended longer ago: 90s, 15m, 6h
+    #[arg(long, value_name = "TIME", required_unless_present = "to")]
+    pub(crate) older_than: Option<String>,
+    /// The oldest, until all logs of ended builds take no more than this: 500KB, 200MB, 2GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) to: Option<String>,
+    /// Only say how much that would be
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}

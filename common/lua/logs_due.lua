@@ -1,0 +1,64 @@
+-- Purpose: which logs of ended builds make room, the oldest first: they are shortened, then removed.
+-- KEYS[1] {prefix}:schema
+-- ARGV[2] bytes that all of them may take or empty, ARGV[3] bytes to free all the same, ARGV[4] age in ms beyond
+--   which they are removed or empty, ARGV[5] bytes of a shortened one, ARGV[6] most logs, ARGV[7] 1: at most once a
+--   second, whichever process asks
+-- Returns: {'due', bytes of all, number of all, ('cut'|'drop', entry of the index)…}
+-- Invariants: I9
+operation('logs_due', ALWAYS, function()
+  local EVERY_MS = 900
+  local cut_bytes, most = tonumber(ARGV[5]), tonumber(ARGV[6])
+  local v = call('HMGET', K.totals, 'logs_bytes', 'logs_cut_bytes', 'logs_at')
+  local total, short, at = tonumber(v[1]) or 0, tonumber(v[2]) or 0, tonumber(v[3])
+  local count_all = call('ZCARD', K.logs) + call('ZCARD', K['logs:cut'])
+  if count_all == 0 and (total ~= 0 or short ~= 0) then
+    -- Somebody has deleted the index.
+    call('HDEL', K.totals, 'logs_bytes', 'logs_cut_bytes')
+    total, short = 0, 0
+  end
+  local reply = { 'due', ms(max(0, total)), ms(count_all) }
+  if ARGV[7] == '1' then
+    if at and now >= at and now - at < EVERY_MS then return reply end
+    call('HSET', K.totals, 'logs_at', NOW)
+  end
+
+  local count, over = 0, max(tonumber(ARGV[3]), ARGV[2] == '' and 0 or total - tonumber(ARGV[2]))
+  local taken, pages = { logs = 0, ['logs:cut'] = 0 }, {}
+  local function bytes_of(entry) return tonumber(string.match(entry, '(%d+)$')) or 0 end
+
+  -- The oldest entry of a set that was not taken.
+  local function oldest(set)
+    pages[set] = pages[set] or call('ZRANGE', base .. set, 0, most - 1)
+    return pages[set][taken[set] + 1]
+  end
+
+  local function take(act, set, entry)
+    local bytes = bytes_of(entry)
+    local left = act == 'cut' and min(bytes, cut_bytes) or 0
+    taken[set], count = taken[set] + 1, count + 1
+    total, over = total - bytes + left, over - bytes + left
+    short = short + left - (set == 'logs:cut' and bytes or 0)
+    reply[#reply + 1], reply[#reply + 2] = act, entry
+  end
+
+  if ARGV[4] ~= '' then
+    for _, set in ipairs({ 'logs:cut', 'logs' }) do
+      local limit = ms(most - count)
+      for _, entry in ipairs(call('ZRANGEBYSCORE', base .. set, '-inf', ms(now - tonumber(ARGV[4])), 'LIMIT', 0, limit)) do
+        take('drop', set, entry)
+      end
+    end
+  end
+  -- Half of the room is for the newest logs in full, half for what is left of older ones.
+  while over > 0 and count < most do
+    local whole, cut = oldest('logs'), oldest('logs:cut')
+    if whole and (total - short > short or not cut) then
+      take('cut', 'logs', whole)
+    elseif cut then
+      take('drop', 'logs:cut', cut)
+    else
+      break
+    end
+  end
+  return reply
+end)

@@ -1,0 +1,61 @@
+//! Removing logs of ended builds, where Redis's memory is wanted for something else.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use fairlane_common::queue::{Prune, parse_size};
+
+use crate::api::PrunedLogs;
+use crate::app::App;
+use crate::auth::Operator;
+use crate::input::Params;
+use crate::problem::{Answer, BAD_PARAMETER, Refusal};
+
+/// Remove logs of ended builds, the oldest first: those older than a time, or as many as it takes until all take no more
+/// than a size (they are shortened first). A bounded number at a time: where `more` is true, ask again. Scope `operate`;
+/// noted in the audit.
+#[utoipa::path(
+    delete, path = "/v1/logs", operation_id = "prune_logs", tag = "builds",
+    params(
+        ("older_than" = Option<String>, Query, description = "logs of builds that ended longer ago: 90s, 15m, 6h"),
+        ("to" = Option<String>, Query, description = "the size that is to be left: 500KB, 200MB, 2GB"),
+        ("dry_run" = Option<bool>, Query, description = "only says how much that would be"),
+    ),
+    responses((status = 200, description = "what was removed", body = PrunedLogs))
+)]
+pub(super) async fn prune(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    params: Params,
+) -> Answer<Json<PrunedLogs>> {
+    let params = params.only(&["older_than", "to", "dry_run"])?;
+    let older_than = params.text("older_than").map(|text| {
+        humantime::parse_duration(text)
+            .map_err(|_| bad("older_than", "must be a time such as 90s, 15m or 6h"))
+    });
+    let to_bytes = params
+        .text("to")
+        .map(|text| parse_size(text).ok_or_else(|| bad("to", "must be a size such as 200MB")));
+    let prune = Prune {
+        older_than: older_than.transpose()?,
+        to_bytes: to_bytes.transpose()?,
+        dry_run: params.flag("dry_run")?,
+    };
+    if prune.older_than.is_none() && prune.to_bytes.is_none() {
+        return Err(bad(
+            "older_than",
+            "say which logs: older_than=6h, or to=200MB for the oldest beyond that",
+        ));
+    }
+    let pruned = app.queue.prune_logs(&prune, &caller.name).await?;
+    if !prune.dry_run {
+        tracing::info!(logs = pruned.logs, bytes = pruned.bytes, by = caller.name, "logs pruned");
+    }
+    let fairlane_common::queue::Pruned { logs, bytes, left, more } = pruned;
+    Ok(Json(PrunedLogs { logs, bytes, left_bytes: left, more, dry_run: prune.dry_run }))
+}
+
+fn bad(field: &str, why: &str) -> Refusal {
+    Refusal::new(BAD_PARAMETER, format!("{field}: {why}")).field(field)
+}
