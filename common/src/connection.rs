@@ -41,6 +41,7 @@ pub struct Link {
     bulk: bb8::Pool<Dialer>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it, behind an Arc")]
 enum Shared {
     /// To the primary.
     Node { dialer: Dialer, current: Current<MultiplexedConnection> },

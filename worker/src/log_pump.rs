@@ -238,7 +238,7 @@ async fn say_missing(buffer: &Buffer, mut writer: LogWriter, batch: &[LogLine]) 
         Ok(Appended::Done(end)) => buffer.state().end = Some(end),
         Ok(_) => {}
         Err(error) => {
-            tracing::warn!(%error, note = note.text, "the log does not say that its end is missing")
+            tracing::warn!(%error, note = note.text, "the log does not say that its end is missing");
         }
     }
 }

@@ -16,9 +16,10 @@ pub(crate) async fn watch_on(worker: Arc<Worker>) {
         let pause = worker.queue.memory_pause();
         if pause.is_some() != was_paused {
             was_paused = pause.is_some();
-            match pause {
-                Some(reason) => tracing::warn!(reason, "claiming is paused: Redis has no memory left"),
-                None => tracing::info!("Redis has memory again: this worker claims builds"),
+            if let Some(reason) = pause {
+                tracing::warn!(reason, "claiming is paused: Redis has no memory left");
+            } else {
+                tracing::info!("Redis has memory again: this worker claims builds");
             }
             worker.wake.notify_one();
             worker.beat_now.notify_one();

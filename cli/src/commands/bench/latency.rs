@@ -45,7 +45,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
             }
             Ok(took)
         };
-        let bare = Sample::of(scene, bare).await?;
+        let bare = Box::pin(Sample::of(scene, bare)).await?;
         if round > 0 {
             pair.add(ours, bare);
         }
