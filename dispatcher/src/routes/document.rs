@@ -173,7 +173,7 @@ fn describe(parameter: &mut Value) {
         (Some("state"), _) => json!({ "$ref": "#/components/schemas/BuildState" }),
         (Some("last_event_id" | "Last-Event-ID"), _) => text(100, r"\d+:\d+-\d+:\d+"),
         (Some("cursor"), _) => text(100, "[A-Za-z0-9:._-]+"),
-        (Some("build"), _) => json!({ "type": "string", "format": "uuid" }),
+        (Some("build"), _) => text(36, "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
         (Some("since"), _) => json!({
             "type": "string",
             "pattern": r"^(\d{13,16}|(\d{1,6}[smhdw])+)?$",
