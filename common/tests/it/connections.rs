@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{Beat, Claim, Finish, Finished, Outcome, Submitted};
+use fairlane_common::queue::{Beat, Claim, Finish, Finished, Outcome, Prune, Submitted};
 use fairlane_common::{BuildState, Error, Queue};
 use fairlane_testkit::{FaultProxy, RedisCluster, RedisServer, SentinelSet, Upstream};
 use uuid::Uuid;
@@ -36,11 +36,17 @@ async fn one_build(queue: &Queue) {
         .await
         .unwrap();
     assert_eq!(queue.read_log(asked.id, 1, "0", 10).await.unwrap().entries[0].text, "hello");
-    let finish = Finish { log_end: Some(log.last().to_owned()), ..Finish::of(Outcome::Succeeded) };
+    let log_bytes = queue.log_bytes(asked.id, 1).await.ok();
+    let finish = Finish { log_end: Some(log.last().to_owned()), log_bytes, ..Finish::of(Outcome::Succeeded) };
     assert_eq!(queue.finish(&claimed.token, &finish).await.unwrap(), Finished::Ended(BuildState::Succeeded));
     assert_eq!(queue.build(asked.id).await.unwrap().unwrap().state, BuildState::Succeeded);
     assert!(!queue.waiter().wait(Duration::from_millis(50)).await.unwrap());
     assert!(queue.check(1000).await.unwrap().problems.is_empty());
+    // The log lies in another slot than the queue.
+    let prune = Prune { older_than: Some(Duration::ZERO), ..Prune::default() };
+    assert_eq!(queue.prune_logs(&prune, "ann").await.unwrap().logs, 1);
+    assert!(queue.read_log(asked.id, 1, "0", 10).await.unwrap().entries.is_empty());
+    assert!(queue.memory().await.unwrap().used > 0);
 }
 
 #[tokio::test]
@@ -60,7 +66,9 @@ async fn a_cluster_keeps_the_queue_in_one_slot() {
         .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
         .collect();
     let url = format!("redis+cluster://{}", nodes.join(","));
-    one_build(&Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap()).await;
+    let queue = Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap();
+    one_build(&queue).await;
+    assert_eq!(queue.memory().await.unwrap().nodes, nodes.len() as u64, "its primaries, and no replicas");
 }
 
 #[tokio::test]
