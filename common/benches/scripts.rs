@@ -6,7 +6,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use fairlane_common::queue::{Beat, Claim, Finish, Outcome, Submit, Submitted};
-use fairlane_common::{BuildId, BuildSpec, Priority, Queue, Token, WorkerId, limits};
+use fairlane_common::{BuildId, BuildSpec, Queue, Token, WorkerId, limits};
 use fairlane_testkit::RedisServer;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -41,17 +41,11 @@ impl Bench {
     fn request(&self) -> Submit {
         let number = self.next.replace(self.next.get() + 1);
         let lane = number % LANES;
-        let spec = BuildSpec {
-            repo: format!("https://github.com/bench/r{lane}").parse().unwrap(),
-            reference: format!("c{number}").parse().unwrap(),
-            image: format!("registry.example.org/r{lane}:c{number}").parse().unwrap(),
-            name: String::new(),
-            priority: Priority::Interactive,
-            args: vec![],
-            push: false,
-            labels: [].into(),
-            secrets: None,
-        };
+        let spec = BuildSpec::new(
+            format!("https://github.com/bench/r{lane}").parse().unwrap(),
+            format!("c{number}").parse().unwrap(),
+            format!("registry.example.org/r{lane}:c{number}").parse().unwrap(),
+        );
         Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher: None }
     }
 

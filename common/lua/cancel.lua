@@ -1,13 +1,13 @@
 -- Purpose: ends a build for everybody who waits for it.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] id, ARGV[3] by whom, ARGV[4] reason
--- Returns: {'cancelled'} | {'stopping'} | {'ended', state} | {'unknown'}
+-- W: id, by whom, reason
+-- Returns: {'cancelled'} | {'stopping'} | {'ended': state} | {'unknown'}
 -- Invariants: I1
 operation('cancel', ALWAYS, function()
-  local id, by, reason = ARGV[2], ARGV[3], ARGV[4]
+  local id, by, reason = W.id, W.by, W.reason
   local b = load(id)
   if not b.state then return { 'unknown' } end
-  if is_ended(b.state) then return { 'ended', b.state } end
+  if is_ended(b.state) then return { 'ended', 'state', b.state } end
   if b.cancelling then return { 'stopping' } end
   audit(by, 'cancel', id, reason)
   if b.state == 'queued' then

@@ -1,9 +1,9 @@
 -- Purpose: compares every set with the builds' states. Reads only.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] entries read of each set at most
--- Returns: {'checked', entries compared, {problem…}}
+-- W: most, entries read of each set
+-- Returns: {'checked': entries compared, problems}
 operation('check', READS, function()
-  local last = tonumber(ARGV[2]) - 1
+  local last = tonumber(W.most) - 1
   local problems, checked = {}, 0
   local function expect(fits, ...)
     if not fits and #problems < 50 then problems[#problems + 1] = table.concat({ ... }) end
@@ -119,5 +119,5 @@ operation('check', READS, function()
     local state = call('HGET', base .. 'build:' .. id, 'state')
     expect(not state or is_ended(state), 'ended holds ', id, ', which is ', state or '')
   end)
-  return { 'checked', ms(checked), problems }
+  return { 'checked', 'entries', ms(checked), 'problems', problems }
 end)

@@ -1,29 +1,26 @@
 -- Purpose: gives a worker orphans to adopt, then the builds that are next in line.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] worker, ARGV[3] place of its runs, ARGV[4] free slots, ARGV[5] lease ms, ARGV[6] request id
--- Returns: {'claimed', count, orphans of its place that are left, why it gets nothing new: 'drained', 'avoided'
---   (its host is), 'unknown' (it must send a heartbeat first) or empty, (id, epoch, adopted 0/1, state, seq, claimed, values of HANDED)…, then
---   the nodes to avoid…}
+-- W: worker, place of its runs, free slots, lease ms, request id
+-- Returns: {'claimed': orphans of its place that are left, standing (why it gets nothing new: 'drained', 'avoided' (its
+--   host is), 'unknown' (it must send a heartbeat first) or empty), builds: of each its id, epoch, adopted 0/1, state,
+--   seq, claimed, and its fields as they were before; avoid: the nodes to avoid}
 -- Invariants: I2, I3, I4, I5
 local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
 local ADOPT_MAX = 100   -- orphans that one call gives; the worker comes again at once
 local WORKERS_LOOKED_AT = '200'
 local KEPT_MAX = 8      -- builds of a lane that are kept for other hosts
-local HANDED_AT = {}    -- where a field stands in HANDED
-for at = 1, #HANDED do HANDED_AT[HANDED[at]] = at end
 local worker, where_runs, expiry -- who claims, the place of its runs, until when
-local reply, taken, count        -- the answer; the claimed, as they are noted with the worker; how many
+local builds, taken, count       -- what is claimed; the same, as it is noted with the worker; how many
 local host, passed               -- the host that claims, where it can fail builds; lanes whose builds are for others
 
-local function hand_over(id, epoch, adopted, state, seq, claimed, values)
-  local at = #reply
-  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, epoch, adopted, state
-  reply[at + 5], reply[at + 6], reply[at + 7] = seq, claimed, values
+local function hand_over(id, epoch, adopted, state, seq, claimed, fields)
   count = count + 1
+  builds[count] = { 'id', id, 'epoch', epoch, 'adopted', adopted, 'state', state, 'seq', seq, 'claimed', claimed,
+    'fields', fields }
   taken[count] = id .. ' ' .. epoch .. ' ' .. adopted
 end
 
-local function values_of(id) return call('HMGET', base .. 'build:' .. id, unpack(HANDED)) end
+local function fields_of(id) return call('HGETALL', base .. 'build:' .. id) end
 
 -- The next token of a build whose latest one had this epoch.
 local function epoch_after(last)
@@ -44,7 +41,7 @@ local function repeat_answer(noted)
     local b = load(id)
     if holds(b, epoch, worker) and b.state ~= 'orphaned' then
       call('ZADD', K.leases, expiry, id)
-      hand_over(id, epoch, adopted, b.state, ms(b.seq), b.claimed or '', values_of(id))
+      hand_over(id, epoch, adopted, b.state, ms(b.seq), b.claimed or '', fields_of(id))
     end
   end
 end
@@ -65,7 +62,7 @@ local function adopt_one(id)
   local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
   lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
     'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
-  hand_over(id, epoch, '1', state, seq, b.claimed or '', values_of(id))
+  hand_over(id, epoch, '1', state, seq, b.claimed or '', fields_of(id))
 end
 
 -- Runs of the worker's place that are alive already: its share of them, also where it is full. Gives how
@@ -91,26 +88,28 @@ end
 
 -- The first build of a lane that this host may have. What failed on it is kept for others for a while.
 local function first_of(lane)
-  local kept, id, values = {}, nil, nil
+  local kept, id, fields, b = {}, nil, nil, nil
   repeat
     local head = call('ZPOPMIN', base .. 'lane:' .. lane)
-    id, values = head[1], head[1] and values_of(head[1])
-    local failed_on, elsewhere = values and values[HANDED_AT.failed_on], values and tonumber(values[HANDED_AT.elsewhere])
-    if not (host and failed_on and failed_on ~= '' and elsewhere and elsewhere > now)
-      or not nodes.is_for_others(failed_on, host) then break end
+    id, fields, b = head[1], {}, {}
+    if id then fields = fields_of(id) end
+    for i = 1, #fields, 2 do b[fields[i]] = fields[i + 1] end
+    local elsewhere = tonumber(b.elsewhere)
+    if not (host and b.failed_on and b.failed_on ~= '' and elsewhere and elsewhere > now)
+      or not nodes.is_for_others(b.failed_on, host) then break end
     kept[#kept + 1], kept[#kept + 2] = head[2], id
     id = nil
   until #kept >= 2 * KEPT_MAX
   if kept[1] then call('ZADD', base .. 'lane:' .. lane, unpack(kept)) end
-  return id, values, kept[1] ~= nil
+  return id, fields, b, kept[1] ~= nil
 end
 
 -- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
 local function take(lane, from)
   local stats = stats_of(lane)
   local where, permits = judge(lane, stats.mean)
-  local id, values, kept
-  if where == from then id, values, kept = first_of(lane) end
+  local id, fields, b, kept
+  if where == from then id, fields, b, kept = first_of(lane) end
   if kept and not id then
     -- It stands aside while this call looks at the others.
     call('ZREM', base .. from, lane)
@@ -125,16 +124,14 @@ local function take(lane, from)
     place(lane, stats, permits)
     return false
   end
-  if not values[HANDED_AT.image] or values[HANDED_AT.lane] ~= lane or values[HANDED_AT.state] ~= 'queued' then
+  if not is_whole(b) or b.lane ~= lane or b.state ~= 'queued' then
     -- Its record is gone, or it is no queued build of this lane.
-    if not values[HANDED_AT.image] or not values[HANDED_AT.lane] or not values[HANDED_AT.state] then
-      forget(id, lane, GONE)
-    end
+    if not is_whole(b) then forget(id, lane, GONE) end
     place(lane, stats, permits)
     return false
   end
-  local shared, background = shared_name(from), values[HANDED_AT.priority] == 'background'
-  local epoch, seq = epoch_after(values[HANDED_AT.epoch]), ms((tonumber(values[HANDED_AT.seq]) or 0) + 1)
+  local shared, background = shared_name(from), b.priority == 'background'
+  local epoch, seq = epoch_after(b.epoch), ms((tonumber(b.seq) or 0) + 1)
   call('ZREM', K.queued, id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
@@ -147,7 +144,7 @@ local function take(lane, from)
     call('HSET', base .. 'build:' .. id, 'shared', shared or '', 'bg', background and '1' or '')
   end
   place(lane, stats, permits + 1)
-  hand_over(id, epoch, '0', 'starting', seq, NOW, values)
+  hand_over(id, epoch, '0', 'starting', seq, NOW, fields)
   return true
 end
 
@@ -174,16 +171,16 @@ local function take_next(room, free)
 end
 
 operation('claim', ALWAYS, function()
-  worker, where_runs, expiry = ARGV[2], ARGV[3], ms(now + tonumber(ARGV[5]))
-  reply, taken, count = { 'claimed', '0', '0', '' }, {}, 0
-  local want, request = tonumber(ARGV[4]), ARGV[6]
+  worker, where_runs, expiry = W.worker, W.place, ms(now + tonumber(W.lease))
+  builds, taken, count = {}, {}, 0
+  local want, request, orphans = tonumber(W.free), W.request, 0
   local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes', 'host')
   host, passed = is_process(where_runs) and me[6], {}
   local shut, avoided, only, probe_at = nodes.for_worker(where_runs, tonumber(me[5]) or 0, me[6])
   local noted, drained, ending = me[1], me[2] == '1', me[3] == '1'
   -- Whose heartbeat ran out may have been drained since: its next one tells.
   local known = me[4]
-  reply[4] = not known and 'unknown' or drained and 'drained' or shut and 'avoided' or ''
+  local standing = not known and 'unknown' or drained and 'drained' or shut and 'avoided' or ''
   if noted and string.sub(noted, 1, #request + 1) == request .. ' ' then
     repeat_answer(noted)
   else
@@ -191,9 +188,9 @@ operation('claim', ALWAYS, function()
     local free = free_slots(orphaned) -- an orphan counts as busy, adopted or not
     if known and drained and not ending then
       -- It follows what it has; runs of others only where nobody else would.
-      if orphaned > 0 and not another_adopts() then reply[3] = ms(adopt(0)) end
+      if orphaned > 0 and not another_adopts() then orphans = adopt(0) end
     elseif known and not ending and not shut then
-      if orphaned > 0 then reply[3] = ms(adopt(want)) end
+      if orphaned > 0 then orphans = adopt(want) end
       local adopted, room = count, want
       -- The only node of the place fails builds: one now and then tells whether it still does.
       if only then room = min(want, probe_at > now and 0 or adopted + 1) end
@@ -208,7 +205,5 @@ operation('claim', ALWAYS, function()
     -- After that: a token for them would come back to this host. Others see them with their next heartbeat.
     for _, lane in ipairs(passed) do place(lane) end
   end
-  reply[2] = ms(count)
-  for _, node in ipairs(avoided) do reply[#reply + 1] = node end
-  return reply
+  return { 'claimed', 'orphans', ms(orphans), 'standing', standing, 'builds', builds, 'avoid', avoided }
 end)

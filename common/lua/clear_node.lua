@@ -1,9 +1,9 @@
 -- Purpose: an operator has a node used again, its failures forgotten.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] node, ARGV[3] its cluster, or empty where only one has an avoided node of that name, ARGV[4] by whom
--- Returns: {'cleared', cluster} | {'unknown'} | {'ambiguous', cluster…}
+-- W: node, its cluster (empty where only one has an avoided node of that name), by whom
+-- Returns: {'cleared': cluster} | {'unknown'} | {'ambiguous': clusters}
 operation('clear_node', ALWAYS, function()
-  local node, wanted, by = ARGV[2], ARGV[3], ARGV[4]
+  local node, wanted, by = W.node, W.cluster, W.by
   local entries, clusters = {}, {}
   for _, entry in ipairs(call('ZREVRANGEBYSCORE', K.nodes, '+inf', '(' .. NOW, 'LIMIT', 0, NODE_READ)) do
     local cluster, name = nodes.parts(entry)
@@ -12,10 +12,10 @@ operation('clear_node', ALWAYS, function()
     end
   end
   if not entries[1] then return { 'unknown' } end
-  if entries[2] then return { 'ambiguous', unpack(clusters) } end
+  if entries[2] then return { 'ambiguous', 'clusters', clusters } end
   nodes.take_back(entries[1])
   call('DEL', base .. 'node-failures:' .. entries[1])
   audit(by, 'node cleared', entries[1], '')
   wake()
-  return { 'cleared', clusters[1] }
+  return { 'cleared', 'cluster', clusters[1] }
 end)

@@ -1,8 +1,8 @@
 -- Purpose: an operator has a worker claim no more builds, or claim builds again. What is drained is the worker's
 --   name, which is its host's or its pod's: so a restart changes nothing, and all workers of one name share it.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] a worker or a name, ARGV[3] drain 1/0, ARGV[4] by whom
--- Returns: {'drain', name, live workers of that name…} | {'unknown'}
+-- W: worker, a worker or a name; drain 1/0; by whom
+-- Returns: {'drain': name, live workers of that name} | {'unknown'}
 local WORKERS_LAST, NAMES_READ = '999', '1000'
 
 -- The name of a worker that is not alive any more, where it was drained under that name.
@@ -15,7 +15,7 @@ local function drained_as(asked)
 end
 
 operation('drain', ALWAYS, function()
-  local asked, drain, by = ARGV[2], ARGV[3] == '1', ARGV[4]
+  local asked, drain, by = W.worker, W.drain == '1', W.by
   local hosts, by_id, by_name = {}, nil, nil
   local ids = call('ZRANGE', K.workers, '0', WORKERS_LAST)
   for i, id in ipairs(ids) do
@@ -31,13 +31,13 @@ operation('drain', ALWAYS, function()
   else
     call('HDEL', K.drained, name)
   end
-  local reply = { 'drain', name }
+  local workers = {}
   for i, id in ipairs(ids) do
     if hosts[i] == name then
       -- Claims refuse it from now on; its slots change with its next heartbeat.
       call('HSET', base .. 'worker:' .. id, 'drain', drain and '1' or '0')
-      reply[#reply + 1] = id
+      workers[#workers + 1] = id
     end
   end
-  return reply
+  return { 'drain', 'name', name, 'workers', workers }
 end)

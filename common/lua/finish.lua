@@ -1,13 +1,12 @@
 -- Purpose: the end of a run: its build ends, or goes back into line for another attempt.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] id, ARGV[3] epoch, ARGV[4] worker, ARGV[5] outcome succeeded|failed|cancelled, ARGV[6] class
---   of a failure, ARGV[7] its reason (of a success: that nothing was run for it), ARGV[8] node that it ran on
---   or empty, ARGV[9] last log lines or empty, ARGV[10] id of the last log entry or empty, ARGV[11] random
---   number in [0, 1), ARGV[12] blame of the node: certain, suspect, machine, unclear or empty, ARGV[13] what a
---   suspect failed of, the same on any node; machine: as suspect, and never the repository's fault; unclear: once
---   more, then it is the repository's fault, ARGV[14] bytes of the logs of all runs or empty, ARGV[15] lines that
---   the log lacks
--- Returns: {'ended', state} | {'retried', not before ms, attempt} | {'stale'} | {'unknown'}
+-- W: id, epoch, worker, outcome succeeded|failed|cancelled, class of a failure, its reason (of a success: that
+--   nothing was run for it), node that it ran on or empty, log_tail (last lines) or empty, log_end (id of the last
+--   entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine, unclear or empty, alike:
+--   what a suspect failed of, the same on any node; machine: as suspect, and never the repository's fault; unclear: once
+--   more, then it is the repository's fault, log_bytes of the logs of all runs or empty, log_missing (lines that the log
+--   lacks)
+-- Returns: {'ended': state} | {'retried': not_before, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
 local DURATION_MAX = 7200000 -- longer ones count as two hours: one must not spoil the mean of all
@@ -40,7 +39,7 @@ end
 
 local function log_fields(b, worker, ...)
   local run = ms(b.attempt)
-  return { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', ARGV[10], 'log_bytes', ARGV[14], ... }
+  return { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', W.log_end, 'log_bytes', W.log_bytes, ... }
 end
 
 -- A ban or a hold "until built" ends with a success asked for with the rule or after it.
@@ -75,26 +74,26 @@ local function succeed(id, b, worker, reason, node)
     built(id, b)
     place(b.lane, lane)
   end
-  return { 'ended', 'succeeded' }
+  return { 'ended', 'state', 'succeeded' }
 end
 
 -- A failure: another attempt where the cause lies outside of the repository.
 local function fail(id, b, worker, class, reason, node)
   local kept = {}
-  if (node ~= '' or ARGV[12] == 'unclear') and class ~= 'repository' then
-    kept, class, reason = nodes.blame(id, b, node, ARGV[12], ARGV[13], class, reason)
+  if (node ~= '' or W.blame == 'unclear') and class ~= 'repository' then
+    kept, class, reason = nodes.blame(id, b, node, W.blame, W.alike, class, reason)
   end
   b.class = class
   if class == 'infrastructure' then b.failures = b.failures + 1 end
   if class == 'stuck' then b.stuck = b.stuck + 1 end
   local spent = b.failures + b.stuck
   if class ~= 'repository' and spent < ATTEMPTS_MAX and b.stuck < 2 then
-    local wait = min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(ARGV[11]) / 2)
+    local wait = min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(W.random) / 2)
     local not_before = now + floor(wait)
-    for _, field in ipairs({ 'class', class, 'reason', reason, 'log_tail', ARGV[9], 'failures', ms(b.failures),
+    for _, field in ipairs({ 'class', class, 'reason', reason, 'log_tail', W.log_tail, 'failures', ms(b.failures),
       'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
     requeue(id, b, 'finish', not_before, kept)
-    return { 'retried', ms(not_before), ms(spent + 1) }
+    return { 'retried', 'not_before', ms(not_before), 'attempt', ms(spent + 1) }
   end
   local stats = base .. 'stats:' .. b.lane
   call('HSET', stats, 'failed_at', NOW, 'failure', reason)
@@ -105,8 +104,8 @@ local function fail(id, b, worker, class, reason, node)
   end
   call('HINCRBY', stats, 'failed', '1')
   call('EXPIRE', stats, STATS_KEEP_S)
-  end_build(id, b, 'failed', log_fields(b, worker, 'class', class, 'reason', reason, 'log_tail', ARGV[9]))
-  return { 'ended', 'failed' }
+  end_build(id, b, 'failed', log_fields(b, worker, 'class', class, 'reason', reason, 'log_tail', W.log_tail))
+  return { 'ended', 'state', 'failed' }
 end
 
 -- All other ends.
@@ -115,24 +114,24 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
   local state = b.state
   if not state then return { 'unknown' } end
   if is_ended(state) then
-    if b.epoch == epoch and b.worker == worker then return { 'ended', state } end
+    if b.epoch == epoch and b.worker == worker then return { 'ended', 'state', state } end
     return { 'stale' }
   end
   -- Given up for lost and not begun again: what its last holder made is good all the same.
   local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
-  if late and b.requeued_by == 'finish' then return { 'retried', b.not_before or NOW, ms(b.failures + b.stuck + 1) } end
+  if late and b.requeued_by == 'finish' then return { 'retried', 'not_before', b.not_before or NOW, 'attempt', ms(b.failures + b.stuck + 1) } end
   if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then
     -- Redis knows of no lease as late as this one: it has lost the claim.
     return { (tonumber(b.epoch) or 0) < tonumber(epoch) and 'unknown' or 'stale' }
   end
 
-  local reply = { 'ended', 'cancelled' }
+  local reply = { 'ended', 'state', 'cancelled' }
   if late then
     leave_line(id, b)
     b.attempt = b.attempt - 1
     end_build(id, b, 'succeeded', log_fields(b, worker))
     built(id, b)
-    reply = { 'ended', 'succeeded' }
+    reply = { 'ended', 'state', 'succeeded' }
   else
     give_back(id, b)
     if outcome == 'cancelled' or b.cancelling then
@@ -146,7 +145,7 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
 end
 
 operation('finish', ALWAYS, function()
-  local id, epoch, worker, outcome, class, reason, node = unpack(ARGV, 2, 8)
+  local id, epoch, worker, outcome, class, reason, node = W.id, W.epoch, W.worker, W.outcome, W.class, W.reason, W.node
   -- The common end needs few of a build's fields.
   local v = outcome == 'succeeded' and call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane',
     'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place')
@@ -162,7 +161,9 @@ operation('finish', ALWAYS, function()
     reply = otherwise(id, epoch, worker, outcome, class, reason, node)
   end
   if reply[1] ~= 'stale' and reply[1] ~= 'unknown' then
-    if ARGV[15] ~= '0' then call('HINCRBY', K.totals, 'log_lines_missing', ARGV[15]) end
+    if W.log_missing ~= '0' and W.log_missing ~= '' then
+      call('HINCRBY', K.totals, 'log_lines_missing', W.log_missing)
+    end
     wake()
   end
   return reply

@@ -1,13 +1,13 @@
 -- Purpose: notes which logs of ended builds were shortened or removed.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] who is to be noted in the audit for it or empty, ARGV[3] what and ARGV[4] the detail there, then (entry of
---   the index, bytes that are left or empty: it is gone)…
--- Returns: {'done', bytes that were freed}
+-- W: by, who is to be noted in the audit for it, or empty; what and detail there
+-- items: entry of the index, left (bytes that are) or empty: it is gone
+-- Returns: {'done': freed bytes}
 -- Invariants: I9
 operation('logs_done', ALWAYS, function()
   local whole, short = 0, 0 -- by how much the sums change
-  for i = 5, #ARGV, 2 do
-    local entry, left = ARGV[i], ARGV[i + 1]
+  for _, item in ipairs(items) do
+    local entry, left = item.entry, item.left
     local id, run, bytes = string.match(entry, '^(%S+) (%d+) (%d+)$')
     local ended = call('ZSCORE', K.logs, entry) or call('ZSCORE', K['logs:cut'], entry)
     if not id then call('ZREM', K.logs, entry) end
@@ -30,6 +30,6 @@ operation('logs_done', ALWAYS, function()
   end
   call('HINCRBY', K.totals, 'logs_bytes', ms(whole + short))
   call('HINCRBY', K.totals, 'logs_cut_bytes', ms(short))
-  if ARGV[2] ~= '' then audit(ARGV[2], 'logs pruned', ARGV[3], ARGV[4]) end
-  return { 'done', ms(-(whole + short)) }
-end)
+  if W.by ~= '' then audit(W.by, 'logs pruned', W.what, W.detail) end
+  return { 'done', 'freed', ms(-(whole + short)) }
+end, 'entry')

@@ -1,13 +1,12 @@
 -- Purpose: which logs of ended builds make room, the oldest first: they are shortened, then removed.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] bytes that all of them may take or empty, ARGV[3] bytes to free all the same, ARGV[4] age in ms beyond
---   which they are removed or empty, ARGV[5] bytes of a shortened one, ARGV[6] most logs, ARGV[7] 1: at most once a
---   second, whichever process asks
--- Returns: {'due', bytes of all, number of all, ('cut'|'drop', entry of the index)…}
+-- W: max bytes that all of them may take or empty, need (bytes to free all the same), age in ms beyond which they are
+--   removed or empty, cut (bytes of a shortened one), most logs, timed 1: at most once a second, whichever process asks
+-- Returns: {'due': bytes of all, entries of the index, each with what to do: act 'cut'|'drop'}
 -- Invariants: I9
 operation('logs_due', ALWAYS, function()
   local EVERY_MS = 900
-  local cut_bytes, most = tonumber(ARGV[5]), tonumber(ARGV[6])
+  local cut_bytes, most = tonumber(W.cut), tonumber(W.most)
   local v = call('HMGET', K.totals, 'logs_bytes', 'logs_cut_bytes', 'logs_at')
   local total, short, at = tonumber(v[1]) or 0, tonumber(v[2]) or 0, tonumber(v[3])
   local count_all = call('ZCARD', K.logs) + call('ZCARD', K['logs:cut'])
@@ -16,13 +15,14 @@ operation('logs_due', ALWAYS, function()
     call('HDEL', K.totals, 'logs_bytes', 'logs_cut_bytes')
     total, short = 0, 0
   end
-  local reply = { 'due', ms(max(0, total)), ms(count_all) }
-  if ARGV[7] == '1' then
+  local entries = {}
+  local reply = { 'due', 'bytes', ms(max(0, total)), 'entries', entries }
+  if W.timed == '1' then
     if at and now >= at and now - at < EVERY_MS then return reply end
     call('HSET', K.totals, 'logs_at', NOW)
   end
 
-  local count, over = 0, max(tonumber(ARGV[3]), ARGV[2] == '' and 0 or total - tonumber(ARGV[2]))
+  local count, over = 0, max(tonumber(W.need), W.max == '' and 0 or total - tonumber(W.max))
   local taken, pages = { logs = 0, ['logs:cut'] = 0 }, {}
   local function bytes_of(entry) return tonumber(string.match(entry, '(%d+)$')) or 0 end
 
@@ -38,13 +38,13 @@ operation('logs_due', ALWAYS, function()
     taken[set], count = taken[set] + 1, count + 1
     total, over = total - bytes + left, over - bytes + left
     short = short + left - (set == 'logs:cut' and bytes or 0)
-    reply[#reply + 1], reply[#reply + 2] = act, entry
+    entries[count] = { 'act', act, 'entry', entry }
   end
 
-  if ARGV[4] ~= '' then
+  if W.age ~= '' then
     for _, set in ipairs({ 'logs:cut', 'logs' }) do
       local limit = ms(most - count)
-      for _, entry in ipairs(call('ZRANGEBYSCORE', base .. set, '-inf', ms(now - tonumber(ARGV[4])), 'LIMIT', 0, limit)) do
+      for _, entry in ipairs(call('ZRANGEBYSCORE', base .. set, '-inf', ms(now - tonumber(W.age)), 'LIMIT', 0, limit)) do
         take('drop', set, entry)
       end
     end

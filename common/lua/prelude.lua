@@ -2,7 +2,9 @@
 --   happened. The library is this file, lanes.lua, ends.lua and nodes.lua, then one file for each operation.
 --   Redis compiles it once; what a call needs anew is set by begin().
 local format, floor, min, max
-local call, KEYS, ARGV       -- this call's way to Redis, its keys and words
+local call                   -- this call's way to Redis
+local W, items               -- this call's words by name, and those of each item of its list
+local LIBRARY = 'fairlane' .. SUFFIX -- this library
 local schema_key, base       -- {prefix}:schema, and what all keys begin with
 local K                      -- the keys of which there is one each, by name
 local now, NOW               -- this call's time in Unix ms, as a number and as text
@@ -72,14 +74,31 @@ local function keys_under(prefix)
   })
 end
 
+-- A word that a call lacks is empty.
+local lacking = { __index = function() return '' end }
+
+-- The words of a call: names and values. Those of an item of its list, if it has one, begin with `first`.
+local function read_words(args, first)
+  W, items = setmetatable({}, lacking), {}
+  local into = W
+  for at = 2, #args, 2 do
+    local name = args[at]
+    if name == first then
+      into = setmetatable({}, lacking)
+      items[#items + 1] = into
+    end
+    into[name] = args[at + 1]
+  end
+end
+
 -- Redis passes on to the next call what a module's locals hold: each call begins here.
-local function begin(keys, args)
+local function begin(keys, args, first)
   if not call then
     -- While a library is loaded there is nothing to call yet, not even Lua's own functions.
     call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
     setmetatable(T, lazily)
   end
-  KEYS, ARGV = keys, args
+  read_words(args, first)
   if keys[1] ~= schema_key then
     schema_key = keys[1]
     base = string.sub(schema_key, 1, -7)
@@ -97,11 +116,11 @@ local function begin(keys, args)
 end
 
 -- What keeps an operation from running at all, or nil.
-local function gate()
-  local schema = call('GET', KEYS[1])
+local function gate(time)
+  local schema = call('GET', schema_key)
   if not schema then return { 'emptied' } end
-  if string.match(schema, '^(%d+)%.') ~= '1' then return { 'schema', schema } end
-  if ARGV[1] ~= '' and call('EXISTS', K.simulation) == 0 then
+  if string.match(schema, '^(%d+)%.') ~= '1' then return { 'schema', 'found', schema } end
+  if time ~= '' and call('EXISTS', K.simulation) == 0 then
     return redis.error_reply('ERR a time was given to a queue that is not simulated')
   end
 end
@@ -122,12 +141,13 @@ end
 
 -- An operation on the queue.
 -- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
--- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock.
--- Returns: what `run` returns, or {'emptied'} | {'schema', found}.
-local function operation(name, flags, run)
+-- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock; then names and values, in any
+--   order: W has them. A list comes last, each item of it beginning with the name `first`: `items` has those.
+-- Returns: what `run` returns, or {'emptied'} | {'schema', found}. What follows the tag are names and values.
+local function operation(name, flags, run, first)
   register(name, flags, function(keys, args)
-    begin(keys, args)
-    return gate() or run()
+    begin(keys, args, first)
+    return gate(args[1]) or run()
   end)
 end
 
@@ -151,6 +171,23 @@ local function load(id)
     adoptions = tonumber(v[22]) or 0, adoptions_since = tonumber(v[23]) or 0,
     last_worker = v[24], requeued_by = v[25], failed_on = v[26], orphaned_by = v[27], lost_by = v[28],
   }
+end
+
+-- What is asked for, as fields of a build: the whole as JSON (`spec`), and what the queue itself reads of it. The last
+-- three are for processes of the release before this one, which knows no `spec`.
+local SPEC = { 'spec', 'lane', 'image', 'repo', 'ref', 'args', 'priority', 'name', 'push', 'labels' }
+local function spec_fields(asked)
+  local fields = {}
+  for _, name in ipairs(SPEC) do
+    if asked[name] ~= '' then fields[#fields + 1], fields[#fields + 2] = name, asked[name] end
+  end
+  return fields
+end
+
+-- Whether a build makes its image of the same as what is asked for; of which repo and ref it makes it.
+local function is_the_same(id, asked)
+  local v = call('HMGET', base .. 'build:' .. id, 'repo', 'ref', 'args')
+  return v[1] == asked.repo and v[2] == asked.ref and v[3] == asked.args, v[1], v[2]
 end
 
 -- Whether (epoch, worker) is the build's token.

@@ -1,8 +1,8 @@
 -- Purpose: does what has become due, a bounded amount of it: leases that ran out, backoffs and rules
 --   that end, processes that are gone, lanes to be placed anew, ended builds to be forgotten.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] lease ms: how long nothing is orphaned after a silence
--- Returns: {'reaped', ms to sleep, orphaned, lost, timers}
+-- W: lease ms: how long nothing is orphaned after a silence
+-- Returns: {'reaped': sleep ms, orphaned, lost, timers}
 -- Invariants: I1, I2, I3, I9
 operation('reap', ALWAYS, function()
   local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS, FOREIGN_MS = 100, 3000, 1000, 600000, 1000
@@ -11,15 +11,16 @@ operation('reap', ALWAYS, function()
   local seen = call('HMGET', K.totals, 'reaped', 'quiet_until')
   local quiet_until = tonumber(seen[2]) or 0
   -- Written by a clock that was ahead and has been set right.
-  if quiet_until > now + tonumber(ARGV[2]) then quiet_until = 0 end
+  if quiet_until > now + tonumber(W.lease) then quiet_until = 0 end
   if quiet_until == 0 and seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
-    quiet_until = now + tonumber(ARGV[2])
+    quiet_until = now + tonumber(W.lease)
   elseif quiet_until <= now then
     -- Only this reap, which is past the quiet time, lets another one begin: where reaps are seldom, each
     -- comes after a silence, and nothing would ever be orphaned.
     quiet_until = 0
   end
   call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
+  call('HSET', K.libraries, LIBRARY, NOW, 'own:' .. LIBRARY, '1')
 
   local orphaned, lost, called = 0, 0, {}
   local AGAIN_MS, SHOWN_MS = 60000, 600000
@@ -100,6 +101,7 @@ operation('reap', ALWAYS, function()
 
   function due.dispatcher(id)
     call('ZREM', K.dispatchers, id)
+    call('HDEL', K.libraries, 'dispatcher:' .. id)
     local watched = call('SRANDMEMBER', base .. 'watched:' .. id, BATCH)
     for _, build in ipairs(watched) do
       if not pcall(count_watchers, build, id, 0) then call('SREM', base .. 'watched:' .. id, build) end
@@ -187,5 +189,5 @@ operation('reap', ALWAYS, function()
     local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
     if head[1] then next_due = min(next_due, max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
   end
-  return { 'reaped', ms(max(0, next_due - now)), ms(orphaned), ms(lost), ms(handled) }
+  return { 'reaped', 'sleep', ms(max(0, next_due - now)), 'orphaned', ms(orphaned), 'lost', ms(lost), 'timers', ms(handled) }
 end)

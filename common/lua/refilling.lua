@@ -1,5 +1,5 @@
 -- Purpose: whether runs are being registered because Redis was emptied. Reads only.
 -- KEYS[1] {prefix}:schema
--- ARGV: none
--- Returns: {'refilling', ms until it is over, 0 if it is}
-operation('refilling', READS, function() return { 'refilling', ms(max(0, T.refill_until - now)) } end)
+-- W: nothing
+-- Returns: {'refilling': left ms until it is over, 0 if it is}
+operation('refilling', READS, function() return { 'refilling', 'left', ms(max(0, T.refill_until - now)) } end)

@@ -1,18 +1,18 @@
 -- Purpose: a worker's heartbeat: renews its leases and registers it with its slots.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] worker, ARGV[3] host, ARGV[4] version, ARGV[5] place, ARGV[6] slots, ARGV[7] running,
---   ARGV[8] ending 0/1, ARGV[9] lease ms, ARGV[10] why it is paused or empty, ARGV[11] nodes that it
---   knows of, then (id, epoch)…
--- Returns: {'renewed', born, 'drained' or 'avoided' (its host is) or empty, startable 0/1, orphans of its place, ('kept'|'cancel'|'stale'|'unknown')…,
---   then the nodes to avoid…}
+-- W: worker, host, version, place, slots, running, ending 0/1, lease ms, paused (why it is) or empty, nodes
+--   (how many it knows of)
+-- items: id of a build, its epoch
+-- Returns: {'renewed': born, standing 'drained' or 'avoided' (its host is) or empty, startable 0/1, orphans of its
+--   place, verdicts on the items, each 'kept'|'cancel'|'stale'|'unknown', avoid: the nodes to avoid}
 -- Invariants: I3, I4
 operation('renew', ALWAYS, function()
-  local worker, where, lease, paused = ARGV[2], ARGV[5], tonumber(ARGV[9]), ARGV[10]
+  local worker, where, lease, paused, host = W.worker, W.place, tonumber(W.lease), W.paused, W.host
   local expiry, verdicts, renewed = ms(now + lease), {}, {}
-  for i = 12, #ARGV, 2 do
-    local id = ARGV[i]
+  for _, lease_of in ipairs(items) do
+    local id, epoch = lease_of.id, lease_of.epoch
     local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'cancelling', 'lost_by', 'adoptions')
-    if holds({ state = v[1], epoch = v[2], worker = v[3] }, ARGV[i + 1], worker) then
+    if holds({ state = v[1], epoch = v[2], worker = v[3] }, epoch, worker) then
       if v[1] == 'orphaned' then
         local b = load(id)
         -- Nobody has adopted it: its holder was only slow.
@@ -26,7 +26,7 @@ operation('renew', ALWAYS, function()
       verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'
     else
       -- Redis knows of no lease as late as this one: it has lost the build, or the claim.
-      local lost = not v[1] or (tonumber(v[2]) or 0) < tonumber(ARGV[i + 1])
+      local lost = not v[1] or (tonumber(v[2]) or 0) < tonumber(epoch)
       verdicts[#verdicts + 1] = lost and 'unknown' or 'stale'
       if v[5] == worker then
         -- Its death was counted against this run: it was only slow.
@@ -39,15 +39,16 @@ operation('renew', ALWAYS, function()
   local key = base .. 'worker:' .. worker
   local known = call('HMGET', key, 'counted', 'drain')
   -- An operator drained it; an earlier release notes that with the worker alone.
-  local drained = known[2] == '1' or call('HEXISTS', K.drained, ARGV[3]) == 1
-  local ending = ARGV[8] == '1'
-  local shut, avoided, only, probe_at = nodes.for_worker(where, tonumber(ARGV[11]) or 0, ARGV[3])
-  local counted = ending and 0 or tonumber(ARGV[6])
+  local drained = known[2] == '1' or call('HEXISTS', K.drained, host) == 1
+  local ending = W.ending == '1'
+  local shut, avoided, only, probe_at = nodes.for_worker(where, tonumber(W.nodes) or 0, host)
+  local counted = ending and 0 or tonumber(W.slots)
   -- One that is drained, paused or avoided has no free slots; what it runs goes on.
-  if drained or shut or paused ~= '' then counted = min(counted, tonumber(ARGV[7])) end
+  if drained or shut or paused ~= '' then counted = min(counted, tonumber(W.running)) end
   local change = counted - (tonumber(known[1]) or 0)
-  call('HSET', key, 'host', ARGV[3], 'version', ARGV[4], 'place', where, 'slots', ARGV[6], 'running', ARGV[7],
-    'draining', ARGV[8], 'drain', drained and '1' or '0', 'counted', ms(counted), 'paused', paused, 'nodes', ARGV[11])
+  call('HSET', key, 'host', host, 'version', W.version, 'place', where, 'slots', W.slots, 'running', W.running,
+    'draining', W.ending, 'drain', drained and '1' or '0', 'counted', ms(counted), 'paused', paused, 'nodes', W.nodes,
+    'library', LIBRARY)
   call('EXPIRE', key, KEEP_S)
   call('ZADD', K.workers, NOW, worker)
   if not is_process(where) then call('ZADD', base .. 'place:' .. where, NOW, worker) end
@@ -61,8 +62,7 @@ operation('renew', ALWAYS, function()
   local mine = orphaned > 0 and call('ZCOUNT', base .. 'orphans:' .. where, '-inf', NOW) or 0
   local startable = not ending and not drained and not shut and paused == '' and next_head(free_slots(orphaned)) ~= nil
   if only and probe_at > now then startable = false end
-  for _, node in ipairs(avoided) do verdicts[#verdicts + 1] = node end
   local standing = drained and 'drained' or shut and 'avoided' or ''
-  return { 'renewed', call('GET', K.born) or '', standing, startable and '1' or '0',
-    ms(mine), unpack(verdicts) }
-end)
+  return { 'renewed', 'born', call('GET', K.born) or '', 'standing', standing, 'startable', startable and '1' or '0',
+    'orphans', ms(mine), 'verdicts', verdicts, 'avoid', avoided }
+end, 'id')

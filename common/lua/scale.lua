@@ -1,9 +1,9 @@
 -- Purpose: how many slots the queue could use now, for what adds and removes workers. Reads only.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] lanes read at most; each beyond counts as one build
--- Returns: {'scale', queued, startable, running, slots, wanted slots}
+-- W: most, lanes that are read; each beyond counts as one build
+-- Returns: {'scale': queued, startable, running, slots, wanted}
 operation('scale', READS, function()
-  local most = tonumber(ARGV[2])
+  local most = tonumber(W.most)
   local people, background = 0, 0
 
   -- Adds the builds of a lane that has permits for so many: those that people wait for go first.
@@ -40,5 +40,6 @@ operation('scale', READS, function()
   local running = call('ZCARD', K.leases) + call('ZCARD', K.orphans)
   -- Background builds get three quarters of the slots.
   local wanted = max(running + people + background, math.ceil((T.background + background) * 4 / 3))
-  return { 'scale', ms(call('ZCARD', K.queued)), ms(people + background), ms(running), ms(T.slots), ms(wanted) }
+  return { 'scale', 'queued', ms(call('ZCARD', K.queued)), 'startable', ms(people + background),
+    'running', ms(running), 'slots', ms(T.slots), 'wanted', ms(wanted) }
 end)

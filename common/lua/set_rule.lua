@@ -1,10 +1,10 @@
 -- Purpose: sets, replaces or removes the rule of a lane or pattern.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] pattern, ARGV[3] rule JSON, or empty to remove it, ARGV[4] by whom
--- Returns: {'changed', existed 0/1, builds of the lane queued or live}
+-- W: pattern, rule JSON or empty to remove it, by whom
+-- Returns: {'changed': existed 0/1, live (builds of the lane, queued ones too)}
 -- Invariants: I2, I5
 operation('set_rule', ALWAYS, function()
-  local pattern, text, by = ARGV[2], ARGV[3], ARGV[4]
+  local pattern, text, by = W.pattern, W.rule, W.by
   local before = call('HGET', K.rules, pattern)
   if text ~= '' then
     audit(by, 'rule set', pattern, text)
@@ -21,5 +21,5 @@ operation('set_rule', ALWAYS, function()
   rule_changed(pattern)
   wake()
   local live = call('ZCARD', base .. 'lane:' .. pattern) + call('ZCARD', base .. 'permits:' .. pattern)
-  return { 'changed', before and '1' or '0', ms(live) }
+  return { 'changed', 'existed', before and '1' or '0', 'live', ms(live) }
 end)

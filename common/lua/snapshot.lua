@@ -1,24 +1,24 @@
 -- Purpose: the queue in numbers, all of one moment. Reads only.
 -- KEYS[1] {prefix}:schema
--- ARGV: none
--- Returns: {'snapshot', now, queued, leased, orphaned, workers, dispatchers, slots, people, background,
---   background max, mean ms or '', lanes ready, burst, full, held, oldest asked or '', ended, workers that
---   take builds, paused, why the first of them is or '', the only node of a place that is probed, as cluster/node,
---   or '', when it may be probed next or '', nodes that are avoided, until when runs are registered anew or '', how much
---   was set aside, how often something was mended, bytes of the logs of ended builds, lines that logs lack because Redis
---   did not take them}
+-- W: nothing
+-- Returns: {'snapshot': now, what is in queued, leases, orphans, workers, dispatchers, ended and the sets of lanes,
+--   slots, people, background, background_max, mean ms or '', oldest (when it was asked for) or '', taking (workers
+--   that take builds), paused, why the first of them is or '', only (the only node of a place that is probed, as
+--   cluster/node) or '', probe_at (when it may be probed next) or '', avoided nodes, refill_until (until when runs
+--   are registered anew) or '', aside (how much was set aside), repairs (how often something was mended),
+--   logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them)}
 operation('snapshot', READS, function()
   local OLDEST_READ, WORKERS_READ = 200, 200
-  local reply = { 'snapshot', NOW }
-  local function put(value) reply[#reply + 1] = value end
-  for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(ms(call('ZCARD', base .. set))) end
+  local reply = { 'snapshot', 'now', NOW }
+  local function put(name, value) reply[#reply + 1], reply[#reply + 2] = name, value end
+  for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(set, ms(call('ZCARD', base .. set))) end
   -- A counter that has drifted below zero is on its way to be mended.
-  put(ms(max(0, T.slots)))
-  put(ms(max(0, tonumber(call('HGET', K.totals, 'people')) or 0)))
-  put(ms(max(0, T.background)))
-  put(ms(T.background_max))
-  put(T.mean and ms(T.mean) or '')
-  for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do put(ms(call('ZCARD', base .. set))) end
+  put('slots', ms(max(0, T.slots)))
+  put('people', ms(max(0, tonumber(call('HGET', K.totals, 'people')) or 0)))
+  put('background', ms(max(0, T.background)))
+  put('background_max', ms(T.background_max))
+  put('mean', T.mean and ms(T.mean) or '')
+  for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do put(set, ms(call('ZCARD', base .. set))) end
   -- Who waits longest stands among the first, of the builds that people wait for or of those behind; or it
   -- was seen by the walk of whoever reaps.
   local oldest
@@ -33,8 +33,8 @@ operation('snapshot', READS, function()
   end
   local walked = call('HGET', K.totals, 'oldest')
   if walked and walked ~= '' then look_at(walked) end
-  put(oldest and ms(oldest) or '')
-  put(ms(call('ZCARD', K.ended)))
+  put('oldest', oldest and ms(oldest) or '')
+  put('ended', ms(call('ZCARD', K.ended)))
   -- Who takes no builds is looked at only where it may be what builds wait for.
   local probes = {} -- by place and number of nodes: most workers have both in common
   local taking, paused, why, only, probe_at = call('ZCARD', K.workers), 0, '', nil, nil
@@ -52,17 +52,17 @@ operation('snapshot', READS, function()
       end
     end
   end
-  put(ms(taking))
-  put(ms(paused))
-  put(why)
-  put(only or '')
-  put(probe_at and ms(probe_at) or '')
-  put(ms(T.avoided))
-  put(T.refill_until > now and ms(T.refill_until) or '')
-  put(ms(call('HLEN', K.aside)))
+  put('taking', ms(taking))
+  put('paused', ms(paused))
+  put('why', why)
+  put('only', only or '')
+  put('probe_at', probe_at and ms(probe_at) or '')
+  put('avoided', ms(T.avoided))
+  put('refill_until', T.refill_until > now and ms(T.refill_until) or '')
+  put('aside', ms(call('HLEN', K.aside)))
   local v = call('HMGET', K.totals, 'repairs', 'logs_bytes', 'log_lines_missing')
-  put(v[1] or '0')
-  put(ms(max(0, tonumber(v[2]) or 0)))
-  put(v[3] or '0')
+  put('repairs', v[1] or '0')
+  put('logs_bytes', ms(max(0, tonumber(v[2]) or 0)))
+  put('log_lines_missing', v[3] or '0')
   return reply
 end)

@@ -1,14 +1,14 @@
 -- Purpose: asks for builds: each a new one, a live one of the same image joined, or a fresh outcome.
 --   One that cannot be asked for costs no other of the same call.
 -- KEYS[1] {prefix}:schema
--- ARGV[2] dispatcher or empty, then 13 for each request: id of a new build, image, repo, ref, lane, name,
---   priority, args JSON, push 0/1, labels JSON, sealed secrets or empty, force 0/1, who passes over a ban or empty
--- Returns: {'asked', for each request: {'new'|'joined'|'ended', id, state, attempt, people, position or '',
---   expected ms} | {'conflict', id, repo, ref} | {'banned', rule, message, until or ''} | {'full', what, max}
---   | {'broken', error}} | {'refilling', ms}
+-- W: dispatcher or empty
+-- items: id of a new build, what is asked for (see spec_fields), secrets sealed or empty, force 0/1, override (who
+--   passes over a ban) or empty
+-- Returns: {'asked': answers, one an item: {'new'|'joined'|'ended': id, state, attempt, people, position or '', expected
+--   ms} | {'conflict': id, repo, ref} | {'banned': rule, message, until or ''} | {'full': what, max} | {'broken': error}}
+--   | {'refilling': left ms}
 -- Invariants: I1, I2, I5, I7
 local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
-local WORDS = 13
 local dispatcher, watched -- through which they come, and the builds that it watches from now on
 
 -- A build's place in line, from 1.
@@ -36,14 +36,15 @@ end
 local function expected_of(stats) return floor(stats.mean or T.mean or MEAN_UNKNOWN) end
 
 local function answer(tag, id, b)
-  return { tag, id, b.state, ms(b.failures + b.stuck + 1), ms(b.people), place_of(id), ms(b.expected) }
+  return { tag, 'id', id, 'state', b.state, 'attempt', ms(b.failures + b.stuck + 1), 'people', ms(b.people),
+    'position', place_of(id), 'expected', ms(b.expected) }
 end
 
-local function join(known, b, id, stats, priority, secrets, force)
+local function join(known, b, asked, stats)
   b.people = b.people + watch(known)
   b.expected = expected_of(stats)
   local fields = { 'people', ms(b.people), 'expected', ms(b.expected) }
-  if priority == 'interactive' and b.priority == 'background' then
+  if asked.priority == 'interactive' and b.priority == 'background' then
     b.priority = 'interactive'
     fields[#fields + 1], fields[#fields + 2] = 'priority', 'interactive'
     if b.bg then
@@ -52,11 +53,11 @@ local function join(known, b, id, stats, priority, secrets, force)
       fields[#fields + 1], fields[#fields + 2] = 'bg', ''
     end
   end
-  if force then fields[#fields + 1], fields[#fields + 2] = 'forced', '1' end
-  if b.state == 'queued' and secrets ~= '' then
+  if asked.force == '1' then fields[#fields + 1], fields[#fields + 2] = 'forced', '1' end
+  if b.state == 'queued' and asked.secrets ~= '' then
     -- Fresh ones replace the old; they open under the id of the request that brought them.
-    fields[#fields + 1], fields[#fields + 2] = 'secrets', secrets
-    fields[#fields + 1], fields[#fields + 2] = 'sealed_for', id
+    fields[#fields + 1], fields[#fields + 2] = 'secrets', asked.secrets
+    fields[#fields + 1], fields[#fields + 2] = 'sealed_for', asked.id
   end
   call('HSET', base .. 'build:' .. known, unpack(fields))
   if b.state == 'queued' then rescore(known, b) end
@@ -68,46 +69,42 @@ local function note_override(rule, by, lane, id)
   if rule.ban and by ~= '' then audit(by, 'ban overridden', lane, 'rule ' .. rule.ban_rule .. ', build ' .. id) end
 end
 
--- Asks for one build; its words begin at ARGV[at].
-local function ask(at)
-  local id, image, repo, ref, lane, name, priority, args, push, labels, secrets, force, overrides =
-    unpack(ARGV, at, at + WORDS - 1)
-  force = force == '1'
-  local build, of_image = base .. 'build:' .. id, base .. 'image:' .. image
+-- Asks for one build.
+local function ask(asked)
+  local id, lane, overrides = asked.id, asked.lane, asked.override
+  local build, of_image = base .. 'build:' .. id, base .. 'image:' .. asked.image
   local again, known = call('EXISTS', build) == 1, call('GET', of_image)
   -- Said before, and the answer was lost; the image may be another build's by now.
   if again then return answer('new', id, load(id)) end
   local rule, stats = resolve(lane), stats_of(lane)
   if rule.ban and overrides == '' then
-    return { 'banned', rule.ban_rule, rule.ban.message or '', rule.ban['until'] and ms(rule.ban['until']) or '' }
+    return { 'banned', 'rule', rule.ban_rule, 'message', rule.ban.message or '',
+      'until', rule.ban['until'] and ms(rule.ban['until']) or '' }
   end
 
   if known then
     -- The image was asked for lately.
     local b = load(known)
-    local asked = call('HMGET', base .. 'build:' .. known, 'repo', 'ref', 'args')
-    local same = asked[1] == repo and asked[2] == ref and asked[3] == args
+    local same, repo, ref = is_the_same(known, asked)
     if is_whole(b) and is_ended(b.state) then
-      if same and not force then return answer('ended', known, b) end
+      if same and asked.force ~= '1' then return answer('ended', known, b) end
     elseif is_whole(b) then
-      if not same then return { 'conflict', known, asked[1], asked[2] } end
+      if not same then return { 'conflict', 'id', known, 'repo', repo or '', 'ref', ref or '' } end
       note_override(rule, overrides, lane, known)
-      return join(known, b, id, stats, priority, secrets, force)
+      return join(known, b, asked, stats)
     end
   end
 
-  if call('ZCARD', K.queued) >= QUEUED_MAX then return { 'full', 'queue', ms(QUEUED_MAX) } end
+  if call('ZCARD', K.queued) >= QUEUED_MAX then return { 'full', 'what', 'queue', 'max', ms(QUEUED_MAX) } end
   local in_lane = base .. 'lane:' .. lane
-  if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'lane', ms(LANE_MAX) } end
+  if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
   note_override(rule, overrides, lane, id)
   local people, expects = watch(id), expected_of(stats)
-  local due, expected, crowd = ms(due_of(now, expects, people, priority)), ms(expects), people == 1 and '1' or '0'
-  call('HSET', build, 'state', 'queued', 'lane', lane, 'repo', repo, 'ref', ref, 'image', image,
-    'priority', priority, 'args', args, 'push', push, 'labels', labels,
-    'asked', NOW, 'due', due, 'expected', expected, 'people', crowd, 'attempt', '1', 'seq', '1')
-  if name ~= '' then call('HSET', build, 'name', name) end
-  if secrets ~= '' then call('HSET', build, 'secrets', secrets) end
-  if force then call('HSET', build, 'forced', '1') end
+  local due, expected, crowd = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
+  call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', crowd,
+    'attempt', '1', 'seq', '1', unpack(spec_fields(asked)))
+  if asked.secrets ~= '' then call('HSET', build, 'secrets', asked.secrets) end
+  if asked.force == '1' then call('HSET', build, 'forced', '1') end
   call('SET', of_image, id)
   call('ZADD', K.queued, due, id)
   call('ZADD', in_lane, due, id)
@@ -123,18 +120,19 @@ local function ask(at)
     place(lane, stats, taken)
   end
   tell(id, lane, 'queued', '1')
-  return { 'new', id, 'queued', '1', crowd, place_of(id), expected }
+  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', crowd, 'position', place_of(id),
+    'expected', expected }
 end
 
 operation('submit', ADDS, function()
-  if T.refill_until > now then return { 'refilling', ms(T.refill_until - now) } end
-  dispatcher, watched = ARGV[2], {}
-  local answers = { 'asked' }
-  for at = 3, #ARGV, WORDS do
-    local done, result = pcall(ask, at)
-    answers[#answers + 1] = done and result or { 'broken', type(result) == 'table' and result.err or tostring(result) }
+  if T.refill_until > now then return { 'refilling', 'left', ms(T.refill_until - now) } end
+  dispatcher, watched = W.dispatcher, {}
+  local answers = {}
+  for at, asked in ipairs(items) do
+    local done, result = pcall(ask, asked)
+    answers[at] = done and result or { 'broken', 'error', type(result) == 'table' and result.err or tostring(result) }
   end
   note_watched()
   wake()
-  return answers
-end)
+  return { 'asked', 'answers', answers }
+end, 'id')

@@ -111,27 +111,60 @@ words!(
     }
 );
 
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is asked for. It travels as one JSON value: in the build's hash as `spec`, on its pod as an annotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
     /// What repo2docker takes.
     pub repo: Repo,
     /// The resolved commit or record id.
+    #[serde(rename = "ref")]
     pub reference: GitRef,
     /// The image to make: the build's identity.
     pub image: Image,
     /// A name for people, such as `BinderHub`'s build name; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Interactive or background.
+    /// Interactive or background: as it was asked for, and in a build that Redis has, as it is now.
     pub priority: Priority,
     /// Extra arguments of repo2docker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Whether the image is pushed to its registry.
+    #[serde(default)]
     pub push: bool,
     /// The asker's own words about the build.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Sealed secrets (see [`crate::seal`]); never in the clear.
+    /// Sealed secrets (see [`crate::seal`]); never in the clear. They travel apart, and leave Redis with the end.
+    #[serde(skip)]
     pub secrets: Option<String>,
+    /// What a newer release asks for beside these: it is passed on as it came.
+    #[serde(flatten)]
+    pub newer: serde_json::Map<String, serde_json::Value>,
+}
+
+impl BuildSpec {
+    /// Asks for an image of a repository at a ref, because somebody waits for it, and for nothing else.
+    pub fn new(repo: Repo, reference: GitRef, image: Image) -> Self {
+        Self {
+            repo,
+            reference,
+            image,
+            name: String::new(),
+            priority: Priority::Interactive,
+            args: Vec::new(),
+            push: false,
+            labels: BTreeMap::new(),
+            secrets: None,
+            newer: serde_json::Map::new(),
+        }
+    }
+
+    /// The JSON value as which it travels.
+    pub fn to_json(&self) -> String {
+        // Text, lists and maps of text: writing them cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 /// A build as Redis has it: one readable field each. Times are Unix milliseconds of Redis's clock.
@@ -193,7 +226,7 @@ pub struct Build {
     /// Adoptions and losses within the last hour.
     pub adoptions: u32,
     /// Its attempts that failed, for causes outside the repository: those that count. (A run that was lost with
-    /// its worker counts none, though the next run has a later number.) Not handed over by a claim.
+    /// its worker counts none, though the next run has a later number.)
     pub failed_attempts: u32,
     /// Names of nodes on which it has failed for causes outside the repository: after a claim those of the
     /// cluster that it was claimed for, else those that an earlier release noted without their cluster.
@@ -209,37 +242,6 @@ pub struct Build {
 /// The reason of a success that needed no run.
 pub const ALREADY_THERE: &str = "already in the registry";
 
-/// The fields of a build that a claim hands over to its worker, beside those that the claim has just
-/// written.
-pub(crate) const HANDED: [&str; 26] = [
-    "state",
-    "epoch",
-    "seq",
-    "priority",
-    "failed_on",
-    "elsewhere",
-    "repo",
-    "ref",
-    "image",
-    "name",
-    "args",
-    "push",
-    "labels",
-    "secrets",
-    "sealed_for",
-    "lane",
-    "attempt",
-    "people",
-    "asked",
-    "due",
-    "expected",
-    "started",
-    "forced",
-    "avoid",
-    "adoptions",
-    "cancelling",
-];
-
 impl Build {
     /// Reads a build from the fields of its hash.
     ///
@@ -247,17 +249,23 @@ impl Build {
     /// [`Error::Corrupt`] when a field that every build has is missing or cannot be read.
     pub fn from_fields(id: BuildId, mut fields: HashMap<String, String>) -> Result<Self> {
         let mut take = |name: &str| fields.remove(name).filter(|text| !text.is_empty());
-        let spec = BuildSpec {
-            repo: need(id, "repo", take("repo"))?,
-            reference: need(id, "ref", take("ref"))?,
-            image: need(id, "image", take("image"))?,
-            name: take("name").unwrap_or_default(),
-            priority: need(id, "priority", take("priority"))?,
-            args: json(id, "args", take("args"))?,
-            push: take("push").is_some_and(|push| push == "1"),
-            labels: json(id, "labels", take("labels"))?,
-            secrets: take("secrets"),
+        let mut spec = match take("spec") {
+            Some(text) => serde_json::from_str(&text).map_err(|e| corrupt(id, "spec", e))?,
+            // Written by the release before this one.
+            None => BuildSpec {
+                name: take("name").unwrap_or_default(),
+                args: json(id, "args", take("args"))?,
+                push: take("push").is_some_and(|push| push == "1"),
+                labels: json(id, "labels", take("labels"))?,
+                ..BuildSpec::new(
+                    need(id, "repo", take("repo"))?,
+                    need(id, "ref", take("ref"))?,
+                    need(id, "image", take("image"))?,
+                )
+            },
         };
+        spec.priority = need(id, "priority", take("priority"))?;
+        spec.secrets = take("secrets");
         Ok(Self {
             id,
             spec,

@@ -90,6 +90,9 @@ impl Keys {
         events = "events";
         /// stream: operators' acts.
         audit = "audit";
+        /// hash: function libraries → when they were last called, `own:<library>` where its release says so itself, and
+        /// `dispatcher:<id>` → the library that it calls.
+        libraries = "libraries";
         /// hash: what could not be handled and was set aside → JSON, since when and why.
         aside = "aside";
         /// list: tokens, each for a slot that can be filled.

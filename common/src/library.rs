@@ -6,8 +6,6 @@
 
 use std::sync::LazyLock;
 
-use crate::build::HANDED;
-
 /// What operations share, in the order in which the files build on one another.
 const SHARED: [&str; 5] = [
     include_str!("../lua/prelude.lua"),
@@ -62,6 +60,7 @@ operations! {
     NODES_VIEW = "nodes_view",
     CLEAR_NODE = "clear_node",
     SCALE = "scale",
+    LIBRARIES = "libraries",
     REFILLING = "refilling",
     APPEND = "append",
     LOGS_DUE = "logs_due",
@@ -83,8 +82,7 @@ pub(crate) struct Library {
 
 /// The library of this release.
 pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-    let mut body = format!("local HANDED = {{ '{}' }}\n", HANDED.join("', '"));
-    body.extend(SHARED);
+    let mut body: String = SHARED.concat();
     for operation in OPERATIONS {
         // What a file names is its own.
         body.extend(["do\n", operation.text, "end\n"]);

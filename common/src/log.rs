@@ -162,19 +162,19 @@ impl Queue {
         let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
         let (head, tail) = self.log_bounds();
         let mut args = Args::new()
-            .show(token.epoch)
-            .text(expected)
-            .show(head)
-            .show(tail)
-            .show(limits::KEEP.as_secs())
-            .text(self.keys().log_channel(id));
+            .show("epoch", token.epoch)
+            .text("last", expected)
+            .show("head", head)
+            .show("tail", tail)
+            .show("keep", limits::KEEP.as_secs())
+            .text("channel", self.keys().log_channel(id));
         for line in lines {
-            args = args.text(&line.t).text(cut(&line.text));
+            args = args.text("t", &line.t).text("text", cut(&line.text));
         }
         let mut reply = self.call_log(how, &keys, &args).await?;
         match reply.tag.as_str() {
-            "appended" => Ok(Step::Done(reply.next()?)),
-            "behind" => Ok(Step::Behind(reply.next()?)),
+            "appended" => Ok(Step::Done(reply.get("last")?)),
+            "behind" => Ok(Step::Behind(reply.get("last")?)),
             "stale" => Ok(Step::Stale),
             _ => Err(reply.unknown()),
         }

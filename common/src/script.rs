@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::library::{LIBRARY, Operation};
 use crate::queue::Queue;
 
-/// The arguments of a call, in the order of its file's header.
+/// The words of a call: names and values, in any order. Those of a list come last, item by item.
 #[derive(Debug, Default)]
 pub(crate) struct Args(Vec<Vec<u8>>);
 
@@ -21,17 +21,25 @@ impl Args {
         Self::default()
     }
 
-    pub(crate) fn text(mut self, text: impl AsRef<[u8]>) -> Self {
-        self.0.push(text.as_ref().to_vec());
+    pub(crate) fn text(mut self, name: &'static str, text: impl AsRef<[u8]>) -> Self {
+        self.0.extend([name.as_bytes().to_vec(), text.as_ref().to_vec()]);
         self
     }
 
-    pub(crate) fn show(self, value: impl std::fmt::Display) -> Self {
-        self.text(value.to_string())
+    pub(crate) fn show(self, name: &'static str, value: impl std::fmt::Display) -> Self {
+        self.text(name, value.to_string())
     }
 
-    pub(crate) fn flag(self, flag: bool) -> Self {
-        self.text(if flag { "1" } else { "0" })
+    pub(crate) fn flag(self, name: &'static str, flag: bool) -> Self {
+        self.text(name, if flag { "1" } else { "0" })
+    }
+
+    /// An absent value is not said; it reads as the empty text.
+    pub(crate) fn maybe(self, name: &'static str, value: Option<impl std::fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.show(name, value),
+            None => self,
+        }
     }
 
     /// All of `others` behind these.
@@ -39,18 +47,13 @@ impl Args {
         self.0.extend(others.0);
         self
     }
-
-    /// An absent value is the empty text.
-    pub(crate) fn maybe(self, value: Option<impl std::fmt::Display>) -> Self {
-        self.text(value.map(|value| value.to_string()).unwrap_or_default())
-    }
 }
 
-/// An operation's answer: its tag, and what follows it.
+/// An operation's answer: its tag, and what follows it by name.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) tag: String,
-    rest: std::vec::IntoIter<Value>,
+    fields: Vec<(String, Value)>,
     operation: &'static str,
 }
 
@@ -60,55 +63,77 @@ impl Reply {
         let Value::Array(values) = value else {
             return Err(corrupt());
         };
-        let mut rest = values.into_iter();
-        let tag = rest.next().and_then(|tag| redis::from_redis_value(tag).ok()).ok_or_else(corrupt)?;
-        Ok(Self { tag, rest, operation })
+        let mut values = values.into_iter();
+        let tag = values.next().and_then(|tag| redis::from_redis_value(tag).ok()).ok_or_else(corrupt)?;
+        Ok(Self { tag, fields: named(operation, values)?, operation })
     }
 
-    /// The next value.
-    pub(crate) fn next<T: redis::FromRedisValue>(&mut self) -> Result<T> {
-        let value = self.rest.next().unwrap_or(Value::Nil);
-        redis::from_redis_value(value)
-            .map_err(|e| Error::Corrupt(format!("{}: reply {}: {e}", self.operation, self.tag)))
+    /// A value, as it came. What an operation of another release does not say is absent.
+    pub(crate) fn get<T: redis::FromRedisValue>(&mut self, name: &str) -> Result<T> {
+        let place = self.fields.iter().position(|(known, _)| known == name);
+        let value = place.map_or(Value::Nil, |at| self.fields.swap_remove(at).1);
+        redis::from_redis_value(value).map_err(|e| self.wrong(name, e))
     }
 
-    /// The next value, parsed from its text. Numbers and ids come as text: Lua cuts numbers short.
-    pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self) -> Result<T> {
-        let text: String = self.next()?;
-        text.parse()
-            .map_err(|e| Error::Corrupt(format!("{}: reply {}: '{text}': {e}", self.operation, self.tag)))
+    /// A value, parsed from its text. Numbers and ids come as text: Lua cuts numbers short.
+    pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Result<T> {
+        let text: String = self.get(name)?;
+        text.parse().map_err(|e| self.wrong(name, format_args!("'{text}': {e}")))
     }
 
     /// Like [`Self::parse`], with the empty text for an absent value.
-    pub(crate) fn maybe<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self) -> Result<Option<T>> {
-        let text: Option<String> = self.next()?;
-        match text {
-            None => Ok(None),
-            Some(text) if text.is_empty() => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|e| {
-                Error::Corrupt(format!("{}: reply {}: '{text}': {e}", self.operation, self.tag))
-            }),
+    pub(crate) fn maybe<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<T>> {
+        match self.get::<Option<String>>(name)? {
+            Some(text) if !text.is_empty() => {
+                text.parse().map(Some).map_err(|e| self.wrong(name, format_args!("'{text}': {e}")))
+            }
+            _ => Ok(None),
         }
     }
 
-    /// The answers within this one.
-    pub(crate) fn answers(self) -> impl Iterator<Item = Result<Self>> {
-        self.rest.map(move |value| Self::new(self.operation, value))
+    pub(crate) fn flag(&mut self, name: &str) -> Result<bool> {
+        Ok(self.get::<String>(name)? == "1")
     }
 
-    /// All that is left.
-    pub(crate) fn rest(&mut self) -> Result<Vec<String>> {
-        let mut rest = Vec::new();
-        while let Some(value) = self.next::<Option<String>>()? {
-            rest.push(value);
-        }
-        Ok(rest)
+    /// The answers in a list, each with a tag of its own.
+    pub(crate) fn answers(&mut self, name: &str) -> Result<Vec<Result<Self>>> {
+        let operation = self.operation;
+        let values: Vec<Value> = self.get(name)?;
+        Ok(values.into_iter().map(|value| Self::new(operation, value)).collect())
+    }
+
+    /// The items of a list, each with fields by name.
+    pub(crate) fn items(&mut self, name: &str) -> Result<Vec<Self>> {
+        let operation = self.operation;
+        let values: Vec<Vec<Value>> = self.get(name)?;
+        let item = |values: Vec<Value>| {
+            Ok(Self { tag: name.to_owned(), fields: named(operation, values.into_iter())?, operation })
+        };
+        values.into_iter().map(item).collect()
     }
 
     /// A tag that the file's header does not list.
     pub(crate) fn unknown(&self) -> Error {
         Error::Corrupt(format!("{} answered with the unknown tag '{}'", self.operation, self.tag))
     }
+
+    fn wrong(&self, name: &str, why: impl std::fmt::Display) -> Error {
+        Error::Corrupt(format!("{}: reply {}: {name}: {why}", self.operation, self.tag))
+    }
+}
+
+/// Names and values in turn.
+fn named(operation: &str, mut values: impl Iterator<Item = Value>) -> Result<Vec<(String, Value)>> {
+    let mut fields = Vec::new();
+    while let (Some(name), Some(value)) = (values.next(), values.next()) {
+        let name = redis::from_redis_value(name)
+            .map_err(|e| Error::Corrupt(format!("{operation}: the name of a value: {e}")))?;
+        fields.push((name, value));
+    }
+    Ok(fields)
 }
 
 impl Queue {
@@ -125,7 +150,7 @@ impl Queue {
 
     fn accept(mut reply: Reply) -> Result<Reply> {
         match reply.tag.as_str() {
-            "schema" => Err(Error::Schema { found: reply.next()?, known: crate::queue::SCHEMA }),
+            "schema" => Err(Error::Schema { found: reply.get("found")?, known: crate::queue::SCHEMA }),
             _ => Ok(reply),
         }
     }

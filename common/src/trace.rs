@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use redis::aio::Monitor;
 
-use crate::build::HANDED;
 use crate::connection::Link;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
@@ -171,8 +170,7 @@ impl Flat {
                 parts.push(format!("ARGV[{}]", at + 1));
             }
             // What ours hands on to its caller must be handed on here as well.
-            let reads = command.first().is_some_and(|name| name.eq_ignore_ascii_case("HMGET"));
-            let hand_on = reads && command.len() > HANDED.len();
+            let hand_on = command.first().is_some_and(|name| name.eq_ignore_ascii_case("HGETALL"));
             let lead = if hand_on { "reply[#reply + 1] = " } else { "" };
             code.extend([lead, "call(", &parts.join(", "), ")\n"]);
         }

@@ -1,7 +1,7 @@
 //! Does what has become due in the queue. Every dispatcher may: a reap is bounded and repeatable.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlane_common::queue::Queue;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause while Redis is away.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Between two looks for function libraries of earlier releases that nobody calls any more.
+const LIBRARIES_EVERY: Duration = Duration::from_hours(1);
 
 /// Whether Redis takes changes, as reaping finds out every second.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ impl Writes {
 /// Reaps until `shutdown`.
 pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: CancellationToken) {
     let mut outage = Outage::new("reaping");
+    let mut look_at_libraries = Instant::now() + jitter(LIBRARIES_EVERY);
     while !shutdown.is_cancelled() {
         let pause = match queue.reap().await {
             Ok(reaped) => {
@@ -49,11 +52,25 @@ pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: Cancellatio
                 (Duration::from_millis(500) * 2u32.pow(failures - 1)).min(BACKOFF_MAX)
             }
         };
+        if Instant::now() >= look_at_libraries {
+            look_at_libraries = Instant::now() + jitter(LIBRARIES_EVERY);
+            remove_unused_libraries(&queue).await;
+        }
         // Reapers of many processes must not come in step.
         tokio::select! {
             () = tokio::time::sleep(jitter(pause)) => {}
             () = shutdown.cancelled() => {}
         }
+    }
+}
+
+async fn remove_unused_libraries(queue: &Queue) {
+    match queue.remove_unused_libraries().await {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
+            tracing::info!(libraries = names.join(", "), "removed function libraries of earlier releases");
+        }
+        Err(error) => tracing::debug!(%error, "could not look for unused function libraries"),
     }
 }
 

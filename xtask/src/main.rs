@@ -14,6 +14,7 @@ mod packages;
 mod shell;
 mod test;
 mod tidy;
+mod two_releases;
 mod venv;
 
 use std::path::{Path, PathBuf};
@@ -50,9 +51,26 @@ const CHORES: &[Chore] = &[
     ),
 ];
 
-/// The chores that take options.
-const FAILOVER: &str = "failover";
-const FULL_REDIS: &str = "full-redis";
+/// One chore that takes options, and gets them.
+type ChoreWithOptions = (&'static str, &'static str, fn(&Path, &[String]) -> Result<()>);
+
+const WITH_OPTIONS: &[ChoreWithOptions] = &[
+    (
+        "failover",
+        "Redis restarts, dies, freezes and fails over under 20 builds; --rounds=20, --kinds=restart,…",
+        failover::run_rounds,
+    ),
+    (
+        "full-redis",
+        "200 builds with 4 MB of log each in a Redis of 60 MB; --memory-mb=60, --builds=200, --log-mb=4",
+        full_redis::run_builds,
+    ),
+    (
+        "two-releases",
+        "builds the former release, and runs processes of both on one Redis; --former=COMMIT",
+        two_releases::run_scene,
+    ),
+];
 
 /// Something that must be there is missing, and could not be installed: exit code 2.
 const EXIT_MISSING: u8 = 2;
@@ -60,10 +78,12 @@ const EXIT_MISSING: u8 = 2;
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let (name, rest) = (words.next(), words.collect::<Vec<_>>());
-    let done = match (name.as_deref(), CHORES.iter().find(|chore| name.as_deref() == Some(chore.0))) {
-        (Some(FAILOVER), _) => root().and_then(|root| failover::run_rounds(&root, &rest)),
-        (Some(FULL_REDIS), _) => root().and_then(|root| full_redis::run_builds(&root, &rest)),
-        (_, Some((_, _, chore))) if rest.is_empty() => root().and_then(|root| chore(&root)),
+    let asked = name.as_deref();
+    let plain = CHORES.iter().find(|chore| asked == Some(chore.0) && rest.is_empty());
+    let with_options = WITH_OPTIONS.iter().find(|chore| asked == Some(chore.0));
+    let done = match (plain, with_options) {
+        (Some((.., chore)), _) => root().and_then(|root| chore(&root)),
+        (_, Some((.., chore))) => root().and_then(|root| chore(&root, &rest)),
         _ => return usage(name.is_none()),
     };
     match done {
@@ -78,13 +98,10 @@ fn main() -> ExitCode {
 
 fn usage(asked: bool) -> ExitCode {
     println!("usage: cargo xtask COMMAND\n");
-    for (name, what, _) in CHORES {
+    let plain = CHORES.iter().map(|(name, what, _)| (name, what));
+    for (name, what) in plain.chain(WITH_OPTIONS.iter().map(|(name, what, _)| (name, what))) {
         println!("  {name:<16}{what}");
     }
-    let what = "Redis restarts, dies, freezes and fails over under 20 builds; --rounds=20, --kinds=restart,…";
-    println!("  {FAILOVER:<16}{what}");
-    let what = "200 builds of 4 MB of log in a Redis with 60 MB; --memory-mb=60, --builds=200, --log-mb=4";
-    println!("  {FULL_REDIS:<16}{what}");
     if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

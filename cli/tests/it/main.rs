@@ -24,4 +24,5 @@ mod semaphore;
 mod settings;
 mod setup;
 mod system;
+mod two_releases;
 mod up;

@@ -102,11 +102,11 @@ impl Queue {
     /// minute. `false`: the lease was another's already.
     pub async fn set_aside(&self, worker: &WorkerId, claim: &UnreadableClaim) -> Result<bool> {
         let args = Args::new()
-            .text(&claim.id)
-            .show(claim.epoch)
-            .text(worker.as_str())
-            .flag(claim.adopted)
-            .text(&claim.why);
+            .text("id", &claim.id)
+            .show("epoch", claim.epoch)
+            .text("worker", worker.as_str())
+            .flag("adopted", claim.adopted)
+            .text("why", &claim.why);
         let reply = self.call(&SET_ASIDE, args).await?;
         match reply.tag.as_str() {
             "aside" => Ok(true),

@@ -23,11 +23,12 @@ pub enum Cancelled {
 impl Queue {
     /// Ends a build. `by` and `reason` go to the audit stream and to its watchers.
     pub async fn cancel(&self, id: BuildId, by: &str, reason: &str) -> Result<Cancelled> {
-        let mut reply = self.call(&CANCEL, Args::new().show(id).text(by).text(reason)).await?;
+        let mut reply =
+            self.call(&CANCEL, Args::new().show("id", id).text("by", by).text("reason", reason)).await?;
         match reply.tag.as_str() {
             "cancelled" => Ok(Cancelled::Ended),
             "stopping" => Ok(Cancelled::Stopping),
-            "ended" => Ok(Cancelled::Before(reply.parse()?)),
+            "ended" => Ok(Cancelled::Before(reply.parse("state")?)),
             "unknown" => Ok(Cancelled::Unknown),
             _ => Err(reply.unknown()),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Queue, UnreadableClaim};
-use crate::build::{Build, HANDED};
+use crate::build::Build;
 use crate::error::Result;
 use crate::id::{BuildId, NodeName, Token, WorkerId};
 use crate::library::CLAIM;
@@ -62,44 +62,39 @@ impl Queue {
     /// Claims up to `claim.free` builds, and orphans beyond that.
     pub async fn claim(&self, claim: &Claim) -> Result<Claims> {
         let args = Args::new()
-            .text(claim.worker.as_str())
-            .text(&claim.place)
-            .show(claim.free.min(crate::limits::CLAIM_BATCH))
-            .show(claim.lease.as_millis())
-            .show(claim.request.simple());
+            .text("worker", claim.worker.as_str())
+            .text("place", &claim.place)
+            .show("free", claim.free.min(crate::limits::CLAIM_BATCH))
+            .show("lease", claim.lease.as_millis())
+            .show("request", claim.request.simple());
         let mut reply = self.call(&CLAIM, args).await?;
         if reply.tag != "claimed" {
             return Err(reply.unknown());
         }
-        let count: usize = reply.parse()?;
-        let orphans = reply.parse()?;
-        let standing: String = reply.next()?;
-        let mut builds = Vec::with_capacity(count);
+        let standing: String = reply.get("standing")?;
+        let avoided = node_names(&mut reply)?;
+        let mut builds = Vec::new();
         let mut unreadable = Vec::new();
-        for _ in 0..count {
-            let id: String = reply.next()?;
-            let epoch = reply.parse()?;
-            let adopted = reply.next::<String>()? == "1";
-            let fields = handed_over(&mut reply, epoch, claim)?;
+        for mut item in reply.items("builds")? {
+            let id: String = item.get("id")?;
+            let epoch = item.parse("epoch")?;
+            let adopted = item.flag("adopted")?;
+            let fields = handed_over(item, epoch, claim)?;
             let parsed = id.parse::<BuildId>().map_err(crate::Error::from);
             match parsed.and_then(|id| Build::from_fields(id, fields)) {
                 Ok(mut build) => {
                     build.avoid_in(&claim.place);
                     let token = Token { build: build.id, epoch, worker: claim.worker.clone() };
-                    builds.push(Claimed { token, build, adopted, avoided: Vec::new() });
+                    builds.push(Claimed { token, build, adopted, avoided: avoided.clone() });
                 }
                 Err(error) => {
                     unreadable.push(UnreadableClaim { id, epoch, adopted, why: error.to_string() });
                 }
             }
         }
-        let avoided = node_names(&mut reply)?;
-        for one in &mut builds {
-            one.avoided.clone_from(&avoided);
-        }
         Ok(Claims {
             builds,
-            orphans,
+            orphans: reply.parse("orphans")?,
             unreadable,
             drained: standing == "drained",
             avoided: standing == "avoided",
@@ -108,22 +103,20 @@ impl Queue {
     }
 }
 
-/// A build's fields: what the claim has just written, and what it has read.
-fn handed_over(reply: &mut Reply, epoch: u64, claim: &Claim) -> Result<HashMap<String, String>> {
-    let written = [
-        ("state", reply.next()?),
-        ("seq", reply.next()?),
-        ("claimed", reply.next()?),
-        ("epoch", epoch.to_string()),
-        ("worker", claim.worker.to_string()),
-        ("place", claim.place.clone()),
-    ];
-    let read: Vec<Option<String>> = reply.next()?;
-    let read = HANDED.into_iter().zip(read).filter_map(|(name, value)| Some((name, value?)));
-    Ok(read.chain(written).map(|(name, value)| (name.to_owned(), value)).collect())
+/// A build's fields: as they were before the claim, and what it has written.
+fn handed_over(mut item: Reply, epoch: u64, claim: &Claim) -> Result<HashMap<String, String>> {
+    let mut fields: HashMap<String, String> = item.get("fields")?;
+    for name in ["state", "seq", "claimed"] {
+        fields.insert(name.to_owned(), item.get(name)?);
+    }
+    fields.insert("epoch".to_owned(), epoch.to_string());
+    fields.insert("worker".to_owned(), claim.worker.to_string());
+    fields.insert("place".to_owned(), claim.place.clone());
+    Ok(fields)
 }
 
-/// The nodes at the end of a reply. One whose name cannot be read is nobody's to avoid.
+/// The nodes to avoid that a reply names. One whose name cannot be read is nobody's to avoid.
 pub(super) fn node_names(reply: &mut Reply) -> Result<Vec<NodeName>> {
-    Ok(reply.rest()?.iter().filter_map(|name| name.parse().ok()).collect())
+    let names: Vec<String> = reply.get("avoid")?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }

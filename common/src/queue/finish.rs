@@ -1,11 +1,11 @@
 //! The end of a run: the build ends, or goes back into line for another attempt.
 
+use super::lease::token_words;
 use super::{Blame, Queue};
 use crate::build::{ALREADY_THERE, BuildState, FailureClass};
 use crate::error::Result;
 use crate::id::{NodeName, Token};
 use crate::library::FINISH;
-use crate::script::Args;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,26 +79,26 @@ impl Queue {
             Outcome::Failed { class, reason, blame } => ("failed", class.word(), reason.as_str(), blame),
         };
         let (blame, cause) = blame.words();
-        let args = Args::new()
-            .show(token.build)
-            .show(token.epoch)
-            .text(token.worker.as_str())
-            .text(outcome)
-            .text(class)
-            .text(reason)
-            .maybe(finish.node.as_ref())
-            .maybe(finish.log_tail.as_ref())
-            .maybe(finish.log_end.as_ref())
+        let args = token_words(token)
+            .text("outcome", outcome)
+            .text("class", class)
+            .text("reason", reason)
+            .maybe("node", finish.node.as_ref())
+            .maybe("log_tail", finish.log_tail.as_ref())
+            .maybe("log_end", finish.log_end.as_ref())
             // Scripts' own random numbers are the same each time: backoffs would come in step.
-            .show(fastrand::f64())
-            .text(blame)
-            .text(cause)
-            .maybe(finish.log_bytes.filter(|bytes| *bytes > 0))
-            .show(finish.log_missing);
+            .show("random", fastrand::f64())
+            .text("blame", blame)
+            .text("alike", cause)
+            .maybe("log_bytes", finish.log_bytes.filter(|bytes| *bytes > 0))
+            .show("log_missing", finish.log_missing);
         let mut reply = self.call(&FINISH, args).await?;
         match reply.tag.as_str() {
-            "ended" => Ok(Finished::Ended(reply.parse()?)),
-            "retried" => Ok(Finished::Retried { not_before: reply.parse()?, attempt: reply.parse()? }),
+            "ended" => Ok(Finished::Ended(reply.parse("state")?)),
+            "retried" => Ok(Finished::Retried {
+                not_before: reply.parse("not_before")?,
+                attempt: reply.parse("attempt")?,
+            }),
             "stale" => Ok(Finished::Stale),
             "unknown" => Ok(Finished::Unknown),
             _ => Err(reply.unknown()),

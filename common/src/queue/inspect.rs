@@ -53,54 +53,55 @@ impl Queue {
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let mut reply = self.call(&SNAPSHOT, Args::new()).await?;
         Ok(Snapshot {
-            now: reply.parse()?,
-            queued: reply.parse()?,
-            leased: reply.parse()?,
-            orphaned: reply.parse()?,
-            workers: reply.parse()?,
-            dispatchers: reply.parse()?,
-            slots: reply.parse()?,
-            people: reply.parse()?,
-            background: reply.parse()?,
-            background_max: reply.parse()?,
-            mean_ms: reply.maybe::<f64>()?.map(whole),
-            lanes_ready: reply.parse()?,
-            lanes_burst: reply.parse()?,
-            lanes_full: reply.parse()?,
-            lanes_held: reply.parse()?,
-            oldest_asked: reply.maybe()?,
-            ended: reply.parse()?,
-            taking: reply.parse()?,
-            paused: reply.parse()?,
-            paused_why: reply.maybe()?,
+            now: reply.parse("now")?,
+            queued: reply.parse("queued")?,
+            leased: reply.parse("leases")?,
+            orphaned: reply.parse("orphans")?,
+            workers: reply.parse("workers")?,
+            dispatchers: reply.parse("dispatchers")?,
+            slots: reply.parse("slots")?,
+            people: reply.parse("people")?,
+            background: reply.parse("background")?,
+            background_max: reply.parse("background_max")?,
+            mean_ms: reply.maybe::<f64>("mean")?.map(whole),
+            lanes_ready: reply.parse("lanes")?,
+            lanes_burst: reply.parse("lanes:burst")?,
+            lanes_full: reply.parse("lanes:full")?,
+            lanes_held: reply.parse("lanes:held")?,
+            oldest_asked: reply.maybe("oldest")?,
+            ended: reply.parse("ended")?,
+            taking: reply.parse("taking")?,
+            paused: reply.parse("paused")?,
+            paused_why: reply.maybe("why")?,
             probing: {
-                let (node, at): (Option<String>, Option<u64>) = (reply.maybe()?, reply.maybe()?);
+                let (node, at): (Option<String>, Option<u64>) =
+                    (reply.maybe("only")?, reply.maybe("probe_at")?);
                 node.zip(at)
             },
-            avoided: reply.parse()?,
-            refill_until: reply.maybe()?,
-            aside: reply.parse()?,
-            repairs: reply.parse()?,
-            logs_bytes: reply.parse()?,
-            log_lines_missing: reply.parse()?,
+            avoided: reply.parse("avoided")?,
+            refill_until: reply.maybe("refill_until")?,
+            aside: reply.parse("aside")?,
+            repairs: reply.parse("repairs")?,
+            logs_bytes: reply.parse("logs_bytes")?,
+            log_lines_missing: reply.parse("log_lines_missing")?,
         })
     }
 
     /// For how long runs are still being registered because Redis was emptied, in milliseconds.
     pub async fn refilling(&self) -> Result<Option<u64>> {
-        let left: u64 = self.call(&REFILLING, Args::new()).await?.parse()?;
+        let left: u64 = self.call(&REFILLING, Args::new()).await?.parse("left")?;
         Ok((left > 0).then_some(left))
     }
 
     /// How many slots the queue could use.
     pub async fn scale(&self) -> Result<Scale> {
-        let mut reply = self.call(&SCALE, Args::new().show(limits::PAGE)).await?;
+        let mut reply = self.call(&SCALE, Args::new().show("most", limits::PAGE)).await?;
         Ok(Scale {
-            queued: reply.parse()?,
-            startable: reply.parse()?,
-            running: reply.parse()?,
-            slots: reply.parse()?,
-            wanted_slots: reply.parse()?,
+            queued: reply.parse("queued")?,
+            startable: reply.parse("startable")?,
+            running: reply.parse("running")?,
+            slots: reply.parse("slots")?,
+            wanted_slots: reply.parse("wanted")?,
         })
     }
 
@@ -158,10 +159,10 @@ impl Queue {
     async fn lane_views(&self, lanes: &[Lane]) -> Result<Vec<LaneView>> {
         let mut views = Vec::with_capacity(lanes.len());
         for batch in lanes.chunks(50) {
-            let args = batch.iter().fold(Args::new(), |args, lane| args.text(lane.as_str()));
-            let mut reply = self.call(&LANE, args).await?;
-            for lane in batch {
-                views.push(lane_view(lane, &mut reply)?);
+            let args = batch.iter().fold(Args::new(), |args, lane| args.text("lane", lane.as_str()));
+            let items = self.call(&LANE, args).await?.items("lanes")?;
+            for (lane, item) in batch.iter().zip(items) {
+                views.push(lane_view(lane, item)?);
             }
         }
         Ok(views)
@@ -229,8 +230,8 @@ impl Queue {
     /// Compares every set with the builds' states. Reads up to `max` entries of each set in one
     /// script; 1,000 hold Redis for a few milliseconds.
     pub async fn check(&self, max: usize) -> Result<CheckReport> {
-        let mut reply = self.call(&CHECK, Args::new().show(max)).await?;
-        Ok(CheckReport { checked: reply.parse()?, problems: reply.next()? })
+        let mut reply = self.call(&CHECK, Args::new().show("most", max)).await?;
+        Ok(CheckReport { checked: reply.parse("entries")?, problems: reply.get("problems")? })
     }
 
     async fn zrange<T: redis::FromRedisValue>(
@@ -273,44 +274,32 @@ fn parse_cursor(cursor: Option<&str>, sets: usize) -> Result<(usize, usize)> {
     }
 }
 
-fn lane_view(lane: &Lane, reply: &mut Reply) -> Result<LaneView> {
-    let some = |text: String| (!text.is_empty()).then_some(text);
-    let at = some(reply.next()?);
-    let queued = reply.parse()?;
-    let permits = reply.parse()?;
-    let holder: Option<BuildId> = reply.maybe()?;
-    let since: Option<u64> = reply.maybe()?;
-    let limit = reply.parse()?;
-    let burst = reply.parse()?;
-    let shared: Option<String> = some(reply.next()?);
-    let (shared_limit, shared_permits): (u64, u64) = (reply.parse()?, reply.parse()?);
-    let mut stop = || -> Result<Option<(String, String, Option<u64>)>> {
-        let pattern: String = reply.next()?;
-        let message: String = reply.next()?;
-        let until = reply.maybe()?;
-        Ok((!pattern.is_empty()).then_some((pattern, message, until)))
+fn lane_view(lane: &Lane, mut item: Reply) -> Result<LaneView> {
+    let holder: Option<BuildId> = item.maybe("holder")?;
+    let since: Option<u64> = item.maybe("since")?;
+    let shared: Option<String> = item.maybe("shared")?;
+    let (shared_limit, shared_permits) = (item.parse("shared_limit")?, item.parse("shared_permits")?);
+    let mut stop = |kind: &str| -> Result<Option<(String, String, Option<u64>)>> {
+        let Some(pattern) = item.maybe(kind)? else { return Ok(None) };
+        Ok(Some((pattern, item.get(&format!("{kind}_message"))?, item.maybe(&format!("{kind}_until"))?)))
     };
-    let held = stop()?;
-    let banned = stop()?;
-    let mean_ms = reply.maybe::<f64>()?.map(whole);
-    let builds = (reply.parse()?, reply.parse()?);
-    let failed_at: Option<u64> = reply.maybe()?;
-    let failure: String = reply.next()?;
-    let failed_mean_ms = reply.maybe::<f64>()?.map(whole);
+    let (held, banned) = (stop("hold")?, stop("ban")?);
+    let failed_at: Option<u64> = item.maybe("failed_at")?;
+    let failure: String = item.get("failure")?;
     Ok(LaneView {
         lane: lane.clone(),
-        at,
-        queued,
-        permits,
+        at: item.maybe("set")?,
+        queued: item.parse("queued")?,
+        permits: item.parse("permits")?,
         holder: holder.zip(since),
-        limit,
-        burst,
+        limit: item.parse("limit")?,
+        burst: item.parse("burst")?,
         shared: shared.map(|name| (name, shared_limit, shared_permits)),
         held,
         banned,
-        mean_ms,
-        failed_mean_ms,
-        builds,
+        mean_ms: item.maybe::<f64>("mean")?.map(whole),
+        failed_mean_ms: item.maybe::<f64>("failed_mean")?.map(whole),
+        builds: (item.parse("succeeded")?, item.parse("failed")?),
         last_failure: failed_at.map(|at| (at, failure)),
     })
 }

@@ -115,30 +115,34 @@ impl Queue {
     async fn renew_batch(&self, beat: &Beat, held: &[Token]) -> Result<BeatReply> {
         let paused = beat.paused.as_deref().unwrap_or_default();
         let mut args = Args::new()
-            .text(beat.worker.as_str())
-            .text(&beat.host)
-            .text(&beat.version)
-            .text(&beat.place)
-            .show(beat.slots)
-            .show(beat.held.len())
-            .flag(beat.draining)
-            .show(beat.lease.as_millis())
-            .text(paused)
-            .show(beat.nodes);
+            .text("worker", beat.worker.as_str())
+            .text("host", &beat.host)
+            .text("version", &beat.version)
+            .text("place", &beat.place)
+            .show("slots", beat.slots)
+            .show("running", beat.held.len())
+            .flag("ending", beat.draining)
+            .show("lease", beat.lease.as_millis())
+            .text("paused", paused)
+            .show("nodes", beat.nodes);
         for token in held {
-            args = args.show(token.build).show(token.epoch);
+            args = args.show("id", token.build).show("epoch", token.epoch);
         }
         let mut reply = self.call(&RENEW, args).await?;
         if reply.tag != "renewed" {
             return Err(reply.unknown());
         }
-        let born: String = reply.next()?;
-        let standing: String = reply.next()?;
-        let startable = reply.next::<String>()? == "1";
-        let orphans = reply.parse()?;
+        let born: String = reply.get("born")?;
+        let standing: String = reply.get("standing")?;
+        let startable = reply.flag("startable")?;
+        let orphans = reply.parse("orphans")?;
+        let verdicts: Vec<String> = reply.get("verdicts")?;
+        if verdicts.len() != held.len() {
+            return Err(crate::Error::Corrupt("renew: it does not answer for each lease".to_owned()));
+        }
         let mut renewals = Vec::with_capacity(held.len());
-        for _ in held {
-            renewals.push(match reply.next::<String>()?.as_str() {
+        for verdict in verdicts {
+            renewals.push(match verdict.as_str() {
                 "kept" => Renewal::Kept,
                 "cancel" => Renewal::Cancel,
                 "stale" => Renewal::Stale,
@@ -161,15 +165,10 @@ impl Queue {
 
     /// Says that the run is alive (`running`), or only what it waits for (`note`).
     pub async fn report(&self, token: &Token, running: bool, note: Option<&str>) -> Result<Held> {
-        let args = Args::new()
-            .show(token.build)
-            .show(token.epoch)
-            .text(token.worker.as_str())
-            .flag(running)
-            .maybe(note);
+        let args = token_words(token).flag("running", running).maybe("note", note);
         let mut reply = self.call(&REPORT, args).await?;
         match reply.tag.as_str() {
-            "held" => Ok(Held::Held { cancelling: reply.next::<String>()? == "1" }),
+            "held" => Ok(Held::Held { cancelling: reply.flag("cancelling")? }),
             "stale" => Ok(Held::Stale),
             _ => Err(reply.unknown()),
         }
@@ -181,15 +180,10 @@ impl Queue {
             Release::Handover => ("handover", ""),
             Release::Lost { reason } => ("lost", reason.as_str()),
         };
-        let args = Args::new()
-            .show(token.build)
-            .show(token.epoch)
-            .text(token.worker.as_str())
-            .text(mode)
-            .text(reason);
+        let args = token_words(token).text("mode", mode).text("reason", reason);
         let mut reply = self.call(&RELEASE, args).await?;
         match reply.tag.as_str() {
-            "released" => Ok(Some(reply.parse()?)),
+            "released" => Ok(Some(reply.parse("state")?)),
             "stale" => Ok(None),
             _ => Err(reply.unknown()),
         }
@@ -197,6 +191,11 @@ impl Queue {
 
     /// Says goodbye: the worker's slots count no more. What it still holds runs out by itself.
     pub async fn leave(&self, worker: &WorkerId) -> Result<()> {
-        self.call(&LEAVE, Args::new().text("worker").text(worker.as_str())).await.map(drop)
+        self.call(&LEAVE, Args::new().text("kind", "worker").text("id", worker.as_str())).await.map(drop)
     }
+}
+
+/// What a holder shows with each call.
+pub(super) fn token_words(token: &Token) -> Args {
+    Args::new().show("id", token.build).show("epoch", token.epoch).text("worker", token.worker.as_str())
 }

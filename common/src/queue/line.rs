@@ -9,7 +9,7 @@ use crate::id::BuildId;
 use crate::library::LINE;
 use crate::limits;
 use crate::repo::Lane;
-use crate::script::{Args, Reply};
+use crate::script::Args;
 
 /// The line.
 #[derive(Debug, Clone, Default)]
@@ -100,9 +100,11 @@ impl Line {
 impl Queue {
     /// The line as it is.
     pub(super) async fn line(&self) -> Result<Line> {
-        let args = Args::new().show(limits::FORESEEN_RUNS).show(limits::FORESEEN);
+        let args = Args::new().show("runs", limits::FORESEEN_RUNS).show("waiting", limits::FORESEEN);
         let mut reply = self.call(&LINE, args).await?;
-        let (runs, waiting, named) = (texts(&mut reply)?, texts(&mut reply)?, texts(&mut reply)?);
+        let runs: Vec<String> = reply.get("runs")?;
+        let waiting: Vec<String> = reply.get("waiting")?;
+        let named: Vec<String> = reply.get("lanes")?;
         let mut line = Line::default();
         // What cannot be read is left out, with the builds of a lane that cannot: it concerns nobody else.
         let mut numbers: Vec<Option<usize>> = Vec::with_capacity(named.len());
@@ -117,12 +119,6 @@ impl Queue {
         line.count_permits();
         Ok(line)
     }
-}
-
-/// A number, and so many texts.
-fn texts(reply: &mut Reply) -> Result<Vec<String>> {
-    let count: usize = reply.parse()?;
-    (0..count).map(|_| reply.next()).collect()
 }
 
 /// What a build's text begins with: its id, its lane, whether it is a background build. And what is left.

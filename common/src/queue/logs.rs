@@ -213,7 +213,10 @@ impl Queue {
         }
         if !prune.dry_run && pruned.logs > 0 {
             let detail = format!("{} bytes freed, {} left", pruned.bytes, pruned.left);
-            let args = Args::new().text(by).text(format!("{} logs", pruned.logs)).text(detail);
+            let args = Args::new()
+                .text("by", by)
+                .text("what", format!("{} logs", pruned.logs))
+                .text("detail", detail);
             self.call(&LOGS_DONE, args).await?;
         }
         Ok(pruned)
@@ -236,17 +239,16 @@ impl Queue {
 
     async fn logs_due(&self, look: &Look) -> Result<Due> {
         let args = Args::new()
-            .maybe(look.max)
-            .show(look.need)
-            .maybe(look.age.map(|age| age.as_millis()))
-            .show(limits::LOG_SHORT_BYTES)
-            .show(look.most)
-            .flag(look.timed);
+            .maybe("max", look.max)
+            .show("need", look.need)
+            .maybe("age", look.age.map(|age| age.as_millis()))
+            .show("cut", limits::LOG_SHORT_BYTES)
+            .show("most", look.most)
+            .flag("timed", look.timed);
         let mut reply = self.call(&LOGS_DUE, args).await?;
-        let (bytes, _count): (u64, u64) = (reply.parse()?, reply.parse()?);
-        let words = reply.rest()?;
-        let entries = words.chunks_exact(2).map(|pair| (pair[0] == "cut", pair[1].clone())).collect();
-        Ok(Due { bytes, entries })
+        let items = reply.items("entries")?.into_iter();
+        let entries = items.map(|mut item| Ok((item.get::<String>("act")? == "cut", item.get("entry")?)));
+        Ok(Due { bytes: reply.parse("bytes")?, entries: entries.collect::<Result<_>>()? })
     }
 
     /// Shortens and removes logs; how many bytes that freed.
@@ -254,23 +256,28 @@ impl Queue {
         if due.entries.is_empty() {
             return Ok(0);
         }
-        let mut args = Args::new().text("").text("").text("");
+        let mut args = Args::new();
         for (cut, entry) in &due.entries {
             let Some((id, run, _)) = parts(entry) else {
-                args = args.text(entry).text("");
+                args = args.text("entry", entry);
                 continue;
             };
             let left = if *cut { Some(self.shorten_log(id, run).await?) } else { None };
             self.remove_runs(id, if *cut { run.saturating_sub(1) } else { run }).await?;
-            args = args.text(entry).maybe(left);
+            args = args.text("entry", entry).maybe("left", left);
         }
-        self.call(&LOGS_DONE, args).await?.parse::<i64>().map(|freed| u64::try_from(freed).unwrap_or(0))
+        self.call(&LOGS_DONE, args)
+            .await?
+            .parse::<i64>("freed")
+            .map(|freed| u64::try_from(freed).unwrap_or(0))
     }
 
     async fn shorten_log(&self, id: BuildId, run: u32) -> Result<u64> {
         let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
         let half = limits::LOG_SHORT_BYTES / 2;
-        self.call_log(&SHORTEN, &keys, &Args::new().show(half).show(half)).await?.parse()
+        self.call_log(&SHORTEN, &keys, &Args::new().show("first", half).show("last", half))
+            .await?
+            .parse("bytes")
     }
 
     async fn remove_runs(&self, id: BuildId, runs: u32) -> Result<()> {

@@ -9,6 +9,7 @@ mod forecast;
 mod identity;
 pub mod inspect;
 mod lease;
+mod libraries;
 mod line;
 mod logs;
 mod nodes;
@@ -116,16 +117,16 @@ impl Queue {
         let simulated = matches!(self.clock, Clock::Simulated(_));
         let known = self.life();
         let args = Args::new()
-            .text(SCHEMA)
-            .show(uuid::Uuid::new_v4().simple())
-            .flag(simulated)
-            .text(known)
-            .show(limits::REFILL.as_millis());
+            .text("schema", SCHEMA)
+            .show("life", uuid::Uuid::new_v4().simple())
+            .flag("simulated", simulated)
+            .text("known", known)
+            .show("refill", limits::REFILL.as_millis());
         let mut reply = self.call_once(&OPEN, &args).await?;
         if reply.tag == "schema" {
-            return Err(crate::Error::Schema { found: reply.next()?, known: SCHEMA });
+            return Err(crate::Error::Schema { found: reply.get("found")?, known: SCHEMA });
         }
-        let born: String = reply.next()?;
+        let born: String = reply.get("born")?;
         let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.is_empty() && *known != born {
             tracing::warn!(born, "Redis was emptied: this is another life of the queue");

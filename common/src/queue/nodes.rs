@@ -74,17 +74,17 @@ impl Queue {
         if reply.tag != "nodes" {
             return Err(reply.unknown());
         }
-        let now: u64 = reply.parse()?;
+        let now: u64 = reply.parse("now")?;
         let mut nodes = Vec::new();
-        while let Some(name) = reply.maybe::<NodeName>()? {
+        for mut node in reply.items("nodes")? {
             nodes.push(NodeView {
-                name,
-                cluster: reply.next()?,
-                until: reply.parse()?,
-                since: reply.maybe()?.unwrap_or(now),
-                reason: reply.next()?,
-                lanes: reply.maybe()?.unwrap_or(0),
-                probed: reply.maybe()?,
+                name: node.parse("name")?,
+                cluster: node.get("cluster")?,
+                until: node.parse("until")?,
+                since: node.maybe("since")?.unwrap_or(now),
+                reason: node.get("reason")?,
+                lanes: node.maybe("lanes")?.unwrap_or(0),
+                probed: node.maybe("probed")?,
             });
         }
         Ok(nodes)
@@ -93,12 +93,12 @@ impl Queue {
     /// Has a node used again, its failures forgotten. Its cluster need not be said where only one has an
     /// avoided node of that name.
     pub async fn clear_node(&self, node: &NodeName, cluster: Option<&str>, by: &str) -> Result<Cleared> {
-        let args = Args::new().text(node.as_str()).maybe(cluster).text(by);
+        let args = Args::new().text("node", node.as_str()).maybe("cluster", cluster).text("by", by);
         let mut reply = self.call(&CLEAR_NODE, args).await?;
         match reply.tag.as_str() {
-            "cleared" => Ok(Cleared::Cleared(reply.next()?)),
+            "cleared" => Ok(Cleared::Cleared(reply.get("cluster")?)),
             "unknown" => Ok(Cleared::Unknown),
-            "ambiguous" => Ok(Cleared::Ambiguous(reply.rest()?)),
+            "ambiguous" => Ok(Cleared::Ambiguous(reply.get("clusters")?)),
             _ => Err(reply.unknown()),
         }
     }

@@ -42,18 +42,19 @@ impl Queue {
         }
         let mut answer = DispatcherBeatReply { forgotten: false, born: String::new(), refilling: false };
         for batch in batches {
-            let mut args =
-                Args::new().text(beat.dispatcher.as_str()).show(limits::DISPATCHER_TTL.as_millis());
+            let mut args = Args::new()
+                .text("dispatcher", beat.dispatcher.as_str())
+                .show("ttl", limits::DISPATCHER_TTL.as_millis());
             for (id, count) in batch {
-                args = args.show(id).show(count);
+                args = args.show("id", id).show("count", count);
             }
             let mut reply = self.call(&PEOPLE, args).await?;
             if reply.tag != "counted" {
                 return Err(reply.unknown());
             }
-            answer.forgotten |= reply.next::<String>()? == "1";
-            answer.born = reply.next()?;
-            answer.refilling = reply.next::<String>()? == "1";
+            answer.forgotten |= reply.flag("forgotten")?;
+            answer.born = reply.get("born")?;
+            answer.refilling = reply.flag("refilling")?;
         }
         self.note_life(&answer.born).await?;
         Ok(answer)
@@ -79,6 +80,8 @@ impl Queue {
 
     /// Says goodbye: the dispatcher's people are forgotten now, not at the end of its heartbeat.
     pub async fn leave_dispatcher(&self, dispatcher: &DispatcherId) -> Result<()> {
-        self.call(&LEAVE, Args::new().text("dispatcher").text(dispatcher.as_str())).await.map(drop)
+        self.call(&LEAVE, Args::new().text("kind", "dispatcher").text("id", dispatcher.as_str()))
+            .await
+            .map(drop)
     }
 }

@@ -250,9 +250,11 @@ impl Queue {
     async fn store_policy(&self, policy: &Policy, by: &str, yields: bool) -> Result<bool> {
         policy.check()?;
         let text = serde_json::to_string(policy).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let args = Args::new().text(by).flag(yields).text(text);
-        let args =
-            policy.stored().into_iter().fold(args, |args, (field, value)| args.text(field).maybe(value));
+        let args = Args::new().text("by", by).flag("yields", yields).text("policy", text);
+        let args = policy
+            .stored()
+            .into_iter()
+            .fold(args, |args, (field, value)| args.text("field", field).maybe("value", value));
         let reply = self.call(&CONFIGURE, args).await?;
         match reply.tag.as_str() {
             "configured" => Ok(true),
@@ -265,23 +267,23 @@ impl Queue {
     pub async fn policy(&self) -> Result<PolicyInForce> {
         let mut reply = self.call(&POLICY, Args::new()).await?;
         let mut in_force = Policy {
-            limit: reply.maybe()?,
-            burst: reply.maybe()?,
-            overtake_max_ms: reply.maybe()?,
-            slow_after_ms: reply.maybe()?,
-            slow_limit: reply.maybe()?,
-            people_max: reply.maybe()?,
-            background_share: reply.maybe()?,
+            limit: reply.maybe("limit")?,
+            burst: reply.maybe("burst")?,
+            overtake_max_ms: reply.maybe("overtake_max")?,
+            slow_after_ms: reply.maybe("slow_after")?,
+            slow_limit: reply.maybe("slow_limit")?,
+            people_max: reply.maybe("people_max")?,
+            background_share: reply.maybe("background_share")?,
             order: None,
         };
-        let order: String = reply.next()?;
+        let order: String = reply.get("order")?;
         in_force.order = Some(if order == Order::FirstCome.word() { Order::FirstCome } else { Order::Fair });
         // Fields of a later release are none of ours.
-        let set: String = reply.next()?;
+        let set: String = reply.get("set")?;
         let mut fields: Map<String, Value> = serde_json::from_str(&set).unwrap_or_default();
         fields.retain(|name, _| Policy::FIELDS.contains(&name.as_str()));
         let set = serde_json::from_value(Value::Object(fields)).unwrap_or_default();
-        Ok(PolicyInForce { in_force, set, by: reply.maybe()?, at: reply.maybe()? })
+        Ok(PolicyInForce { in_force, set, by: reply.maybe("by")?, at: reply.maybe("at")? })
     }
 }
 

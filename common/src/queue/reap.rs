@@ -25,16 +25,16 @@ pub struct Reaped {
 impl Queue {
     /// Does what is due, a bounded amount of it.
     pub async fn reap(&self) -> Result<Reaped> {
-        let args = Args::new().show(limits::LEASE.as_millis());
+        let args = Args::new().show("lease", limits::LEASE.as_millis());
         let mut reply = self.call(&REAP, args).await?;
         if reply.tag != "reaped" {
             return Err(reply.unknown());
         }
         Ok(Reaped {
-            sleep: Duration::from_millis(reply.parse()?),
-            orphaned: reply.parse()?,
-            lost: reply.parse()?,
-            timers: reply.parse()?,
+            sleep: Duration::from_millis(reply.parse("sleep")?),
+            orphaned: reply.parse("orphaned")?,
+            lost: reply.parse("lost")?,
+            timers: reply.parse("timers")?,
         })
     }
 }

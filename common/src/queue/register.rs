@@ -56,43 +56,34 @@ pub enum Registered {
 impl Queue {
     /// Makes a run known again. A build that Redis knows well is left as it is.
     pub async fn register(&self, run: &Registration) -> Result<Registered> {
-        let spec = &run.spec;
         let args = Args::new()
-            .show(run.token.build)
-            .show(run.token.epoch)
-            .text(run.token.worker.as_str())
-            .text(run.worker.as_str())
-            .text(&run.place)
-            .show(run.lease.as_millis())
-            .show(run.attempt)
-            .show(run.asked)
-            .show(run.claimed)
-            .maybe(run.started)
-            .maybe(run.node.as_ref())
-            .text(spec.image.as_str())
-            .text(spec.repo.as_str())
-            .text(spec.reference.as_str())
-            .text(spec.repo.lane().as_str())
-            .text(&spec.name)
-            .text(spec.priority.word())
-            .text(super::submit::json(&spec.args))
-            .flag(spec.push)
-            .text(super::submit::json(&spec.labels));
+            .show("id", run.token.build)
+            .show("epoch", run.token.epoch)
+            .text("holder", run.token.worker.as_str())
+            .text("worker", run.worker.as_str())
+            .text("place", &run.place)
+            .show("lease", run.lease.as_millis())
+            .show("attempt", run.attempt)
+            .show("asked", run.asked)
+            .show("claimed", run.claimed)
+            .maybe("started", run.started)
+            .maybe("node", run.node.as_ref())
+            .with(super::submit::spec_words(&run.spec));
         let mut reply = self.call(&REGISTER, args).await?;
         match reply.tag.as_str() {
             "held" => Ok(Registered::Held(Box::new(held(&mut reply, &run.worker)?))),
-            "taken" => Ok(Registered::Taken(reply.parse()?)),
-            "ended" => Ok(Registered::Ended(reply.parse()?)),
+            "taken" => Ok(Registered::Taken(reply.parse("id")?)),
+            "ended" => Ok(Registered::Ended(reply.parse("state")?)),
             "stale" => Ok(Registered::Stale),
-            "wait" => Ok(Registered::Wait(Duration::from_millis(reply.parse()?))),
+            "wait" => Ok(Registered::Wait(Duration::from_millis(reply.parse("left")?))),
             _ => Err(reply.unknown()),
         }
     }
 }
 
 fn held(reply: &mut Reply, worker: &WorkerId) -> Result<Claimed> {
-    let id: BuildId = reply.parse()?;
-    let token = Token { build: id, epoch: reply.parse()?, worker: worker.clone() };
-    let fields: HashMap<String, String> = reply.next()?;
+    let id: BuildId = reply.parse("id")?;
+    let token = Token { build: id, epoch: reply.parse("epoch")?, worker: worker.clone() };
+    let fields: HashMap<String, String> = reply.get("fields")?;
     Ok(Claimed { token, build: Build::from_fields(id, fields)?, adopted: true, avoided: Vec::new() })
 }

@@ -66,12 +66,12 @@ impl Queue {
     }
 
     async fn change_rule(&self, pattern: &Pattern, rule: &str, by: &str) -> Result<RuleChange> {
-        let args = Args::new().text(pattern.as_str()).text(rule).text(by);
+        let args = Args::new().text("pattern", pattern.as_str()).text("rule", rule).text("by", by);
         let mut reply = self.call(&SET_RULE, args).await?;
         if reply.tag != "changed" {
             return Err(reply.unknown());
         }
-        Ok(RuleChange { existed: reply.next::<String>()? == "1", live: reply.parse()? })
+        Ok(RuleChange { existed: reply.flag("existed")?, live: reply.parse("live")? })
     }
 
     /// All rules by pattern that can be read.
@@ -107,11 +107,13 @@ impl Queue {
     /// Has a worker, or all workers of a name, claim no more builds until this is undone (`on` false).
     /// It holds for the name: a restarted worker is still drained. `None`: no such worker.
     pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<Option<DrainChange>> {
-        let mut reply = self.call(&DRAIN, Args::new().text(worker.as_str()).flag(on).text(by)).await?;
+        let args = Args::new().text("worker", worker.as_str()).flag("drain", on).text("by", by);
+        let mut reply = self.call(&DRAIN, args).await?;
         match reply.tag.as_str() {
             "drain" => {
-                let name = reply.next()?;
-                let workers: Result<_> = reply.rest()?.iter().map(|id| Ok(id.parse()?)).collect();
+                let name = reply.get("name")?;
+                let workers: Vec<String> = reply.get("workers")?;
+                let workers: Result<_> = workers.iter().map(|id| Ok(id.parse()?)).collect();
                 Ok(Some(DrainChange { name, workers: workers? }))
             }
             "unknown" => Ok(None),

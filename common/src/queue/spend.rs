@@ -40,14 +40,15 @@ impl Queue {
     pub async fn spend(&self, limits: &[Spend]) -> Result<Spent> {
         let mut args = Args::new();
         for Spend { whose, count, per } in limits {
-            args = args.text(whose).show(count).show(per.as_millis());
+            args = args.text("whose", whose).show("count", count).show("per", per.as_millis());
         }
         let mut reply = self.call(&SPEND, args).await?;
         match reply.tag.as_str() {
             "spent" => Ok(Spent::Spent),
-            "limited" => {
-                Ok(Spent::Limited { whose: reply.next()?, wait: Duration::from_millis(reply.parse()?) })
-            }
+            "limited" => Ok(Spent::Limited {
+                whose: reply.get("whose")?,
+                wait: Duration::from_millis(reply.parse("wait")?),
+            }),
             _ => Err(reply.unknown()),
         }
     }

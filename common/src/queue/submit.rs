@@ -158,23 +158,14 @@ impl Drop for Sender {
 }
 
 impl Submit {
-    /// The words of a request, in the order of the operation's header.
+    /// The words of a request; those of the next one begin with another id.
     fn words(&self) -> Args {
-        let spec = &self.spec;
         Args::new()
-            .show(self.id)
-            .text(spec.image.as_str())
-            .text(spec.repo.as_str())
-            .text(spec.reference.as_str())
-            .text(spec.repo.lane().as_str())
-            .text(&spec.name)
-            .text(spec.priority.word())
-            .text(json(&spec.args))
-            .flag(spec.push)
-            .text(json(&spec.labels))
-            .maybe(spec.secrets.as_ref())
-            .flag(self.force)
-            .maybe(self.override_ban.as_ref())
+            .show("id", self.id)
+            .with(spec_words(&self.spec))
+            .maybe("secrets", self.spec.secrets.as_ref())
+            .flag("force", self.force)
+            .maybe("override", self.override_ban.as_ref())
     }
 }
 
@@ -206,7 +197,9 @@ impl Queue {
             };
             let (words, answers): (Vec<Args>, Vec<_>) =
                 together.askers.into_iter().map(|asker| (asker.words, asker.answer)).unzip();
-            let args = words.into_iter().fold(Args::new().maybe(together.dispatcher.as_ref()), Args::with);
+            let args = words
+                .into_iter()
+                .fold(Args::new().maybe("dispatcher", together.dispatcher.as_ref()), Args::with);
             let results = match self.call(&SUBMIT, args).await {
                 Ok(reply) => submitted(reply, answers.len()),
                 Err(error) => vec![Err(error); answers.len()],
@@ -222,9 +215,9 @@ impl Queue {
 /// What became of each of `count` requests.
 fn submitted(mut reply: Reply, count: usize) -> Vec<Result<Submitted>> {
     match reply.tag.as_str() {
-        "refilling" => vec![reply.parse().map(|wait_ms| Submitted::Refilling { wait_ms }); count],
+        "refilling" => vec![reply.parse("left").map(|wait_ms| Submitted::Refilling { wait_ms }); count],
         "asked" => {
-            let mut answers = reply.answers();
+            let mut answers = reply.answers("answers").unwrap_or_default().into_iter();
             let missing = || Err(Error::Corrupt("submit: an answer is missing".to_owned()));
             (0..count).map(|_| answers.next().unwrap_or_else(missing).and_then(outcome)).collect()
         }
@@ -237,31 +230,51 @@ fn outcome(mut reply: Reply) -> Result<Submitted> {
         "new" => Ok(Submitted::New(admitted(&mut reply)?)),
         "joined" => Ok(Submitted::Joined(admitted(&mut reply)?)),
         "ended" => Ok(Submitted::Ended(admitted(&mut reply)?)),
-        "conflict" => {
-            Ok(Submitted::Conflict { id: reply.parse()?, repo: reply.next()?, reference: reply.next()? })
-        }
-        "banned" => {
-            Ok(Submitted::Banned { pattern: reply.next()?, message: reply.next()?, until: reply.maybe()? })
-        }
-        "full" => Ok(Submitted::Full { what: reply.next()?, max: reply.parse()? }),
-        "broken" => Err(Error::Corrupt(reply.next()?)),
+        "conflict" => Ok(Submitted::Conflict {
+            id: reply.parse("id")?,
+            repo: reply.get("repo")?,
+            reference: reply.get("ref")?,
+        }),
+        "banned" => Ok(Submitted::Banned {
+            pattern: reply.get("rule")?,
+            message: reply.get("message")?,
+            until: reply.maybe("until")?,
+        }),
+        "full" => Ok(Submitted::Full { what: reply.get("what")?, max: reply.parse("max")? }),
+        "broken" => Err(Error::Corrupt(reply.get("error")?)),
         _ => Err(reply.unknown()),
     }
 }
 
 fn admitted(reply: &mut Reply) -> Result<Admitted> {
     Ok(Admitted {
-        id: reply.parse()?,
-        state: reply.parse()?,
-        attempt: reply.parse()?,
-        people: reply.parse()?,
-        position: reply.maybe()?,
-        expected_ms: reply.parse()?,
+        id: reply.parse("id")?,
+        state: reply.parse("state")?,
+        attempt: reply.parse("attempt")?,
+        people: reply.parse("people")?,
+        position: reply.maybe("position")?,
+        expected_ms: reply.parse("expected")?,
     })
 }
 
+/// What is asked for: the whole as JSON, and what the queue's operations read of it. The last three are for processes
+/// of the release before this one, which knows no `spec`.
+pub(super) fn spec_words(spec: &BuildSpec) -> Args {
+    Args::new()
+        .text("spec", spec.to_json())
+        .text("lane", spec.repo.lane().as_str())
+        .text("image", spec.image.as_str())
+        .text("repo", spec.repo.as_str())
+        .text("ref", spec.reference.as_str())
+        .text("args", json(&spec.args))
+        .text("priority", spec.priority.word())
+        .maybe("name", Some(&spec.name).filter(|name| !name.is_empty()))
+        .maybe("push", spec.push.then_some("1"))
+        .maybe("labels", (!spec.labels.is_empty()).then(|| json(&spec.labels)))
+}
+
 /// Lists and maps of text as JSON; writing them cannot fail.
-pub(super) fn json(value: &impl serde::Serialize) -> String {
+fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 

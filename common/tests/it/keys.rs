@@ -68,6 +68,7 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.places(),
         keys.place(K8S),
         keys.ended(),
+        keys.libraries(),
         keys.lanes_burst(),
         keys.lanes_full(),
     ];

@@ -1,5 +1,6 @@
 //! A queue of a test's own, with a clock that the test moves.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use fairlane_common::clock::{Clock, SimulatedClock};
@@ -12,6 +13,8 @@ use fairlane_common::{
 use fairlane_testkit::RedisServer;
 use uuid::Uuid;
 
+use crate::former::FormerRelease;
+
 /// Where the runs of the tests' workers live: others can adopt them.
 pub(crate) const K8S: &str = "k8s:test/builds";
 pub(crate) const START_MS: u64 = 1_795_000_000_000;
@@ -20,6 +23,9 @@ pub(crate) struct Scene {
     pub(crate) server: RedisServer,
     pub(crate) queue: Queue,
     pub(crate) clock: SimulatedClock,
+    /// The same queue by way of the former release, where a test has both.
+    former: Option<(FormerRelease, Queue)>,
+    turns: Cell<u64>,
     connection: redis::aio::MultiplexedConnection,
 }
 
@@ -28,17 +34,11 @@ pub(crate) fn ask(repo: &str, commit: u32) -> Submit {
     let name = repo.replace('/', "-");
     Submit {
         id: BuildId::new(),
-        spec: BuildSpec {
-            repo: format!("https://github.com/{repo}").parse().unwrap(),
-            reference: format!("c{commit}").parse().unwrap(),
-            image: format!("r.example.org/{name}:c{commit}").parse().unwrap(),
-            name: String::new(),
-            priority: Priority::Interactive,
-            args: vec![],
-            push: false,
-            labels: [].into(),
-            secrets: None,
-        },
+        spec: BuildSpec::new(
+            format!("https://github.com/{repo}").parse().unwrap(),
+            format!("c{commit}").parse().unwrap(),
+            format!("r.example.org/{name}:c{commit}").parse().unwrap(),
+        ),
         force: false,
         override_ban: None,
         dispatcher: None,
@@ -80,11 +80,33 @@ impl Scene {
         let clock = SimulatedClock::new(START_MS);
         let url = server.url().parse().unwrap();
         let queue = Queue::open_simulated(&url, "fairlane", Clock::Simulated(clock.clone())).await.unwrap();
-        Self { connection: server.connect().await, server, queue, clock }
+        let connection = server.connect().await;
+        Self { connection, server, queue, clock, former: None, turns: Cell::new(0) }
+    }
+
+    /// One whose changes are made by this release and by the former one, in turns.
+    pub(crate) async fn of_two_releases() -> Self {
+        let mut scene = Self::new().await;
+        let former = FormerRelease::beside(&scene.server).await;
+        let (url, clock) = (former.url().parse().unwrap(), Clock::Simulated(scene.clock.clone()));
+        let queue = Queue::open_simulated(&url, "fairlane", clock).await.unwrap();
+        scene.former = Some((former, queue));
+        scene
+    }
+
+    /// Whose turn it is to change something. The turns of a history are the same each time.
+    pub(crate) fn turn(&self) -> &Queue {
+        let Some((_, former)) = &self.former else { return &self.queue };
+        // Knuth's linear congruential generator, of which the high bits are random.
+        let next =
+            self.turns.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.turns.set(next);
+        if next >> 63 == 0 { &self.queue } else { former }
     }
 
     /// Empties Redis, and lets the time pass in which runs would be registered again.
     pub(crate) async fn begin_anew(&self) {
+        self.turns.set(0);
         self.redis::<()>(&["FLUSHALL"]).await;
         self.queue.snapshot().await.unwrap();
         self.clock.advance_ms(20_000);
@@ -92,7 +114,7 @@ impl Scene {
     }
 
     pub(crate) async fn submit(&self, submit: &Submit) -> BuildId {
-        match self.queue.submit(submit).await.unwrap() {
+        match self.turn().submit(submit).await.unwrap() {
             Submitted::New(build) | Submitted::Joined(build) => build.id,
             other => panic!("not admitted: {other:?}"),
         }
@@ -104,7 +126,7 @@ impl Scene {
     }
 
     pub(crate) async fn beat_at(&self, name: &str, place: &str, slots: usize, held: &[Token]) -> BeatReply {
-        self.queue.renew(&beat_of(name, place, slots, held)).await.unwrap()
+        self.turn().renew(&beat_of(name, place, slots, held)).await.unwrap()
     }
 
     pub(crate) async fn claim(&self, name: &str, free: usize) -> Vec<Claimed> {
@@ -124,7 +146,7 @@ impl Scene {
             lease: Duration::from_secs(10),
             request: Uuid::new_v4(),
         };
-        self.queue.claim(&claim).await.unwrap()
+        self.turn().claim(&claim).await.unwrap()
     }
 
     /// The ids of what a claim gives.
@@ -134,12 +156,12 @@ impl Scene {
 
     pub(crate) async fn finish(&self, token: &Token, outcome: Outcome) -> Finished {
         let finish = Finish::of(outcome);
-        self.queue.finish(token, &finish).await.unwrap()
+        self.turn().finish(token, &finish).await.unwrap()
     }
 
     pub(crate) async fn rule(&self, pattern: &str, rule: &Rule) {
         let pattern: Pattern = pattern.parse().unwrap();
-        self.queue.set_rule(&pattern, rule, "test").await.unwrap();
+        self.turn().set_rule(&pattern, rule, "test").await.unwrap();
     }
 
     pub(crate) async fn build(&self, id: BuildId) -> Build {
@@ -154,7 +176,7 @@ impl Scene {
     pub(crate) async fn reap(&self) -> Reaped {
         let mut all = Reaped::default();
         loop {
-            let one = self.queue.reap().await.unwrap();
+            let one = self.turn().reap().await.unwrap();
             all.orphaned += one.orphaned;
             all.lost += one.lost;
             all.timers += one.timers;

@@ -65,7 +65,8 @@ pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answ
     let secrets = read_secrets(&mut fields)?;
     let secrets =
         if secrets.is_empty() { None } else { Some(sealed(&secrets, id, &image, settings.seal.as_ref())?) };
-    let spec = BuildSpec { repo, reference, image, name, priority, args, push, labels, secrets };
+    let spec =
+        BuildSpec { name, priority, args, push, labels, secrets, ..BuildSpec::new(repo, reference, image) };
     Ok(Wanted { spec, force, override_ban })
 }
 

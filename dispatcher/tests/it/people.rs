@@ -148,17 +148,7 @@ async fn a_build_that_nobody_waits_for_has_no_people() {
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start(&redis.url()).await;
     let repo = "https://github.com/owner/one".parse().unwrap();
-    let spec = fairlane_common::BuildSpec {
-        repo,
-        reference: "3f2a91c".parse().unwrap(),
-        image: "r/one:1".parse().unwrap(),
-        name: String::new(),
-        priority: fairlane_common::Priority::Interactive,
-        args: Vec::new(),
-        push: false,
-        labels: std::collections::BTreeMap::new(),
-        secrets: None,
-    };
+    let spec = fairlane_common::BuildSpec::new(repo, "3f2a91c".parse().unwrap(), "r/one:1".parse().unwrap());
     // Whoever asked for it has gone: no dispatcher counts anybody.
     let submit = fairlane_common::queue::Submit {
         id: BuildId::new(),

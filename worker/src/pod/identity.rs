@@ -18,6 +18,9 @@ const RUN: &str = "fairlane/run";
 const LANE: &str = "fairlane/lane";
 const EPOCH: &str = "fairlane/epoch";
 const WORKER: &str = "fairlane/worker";
+/// What was asked for, as one JSON value.
+const SPEC: &str = "fairlane/spec";
+// Parts of the same, for workers of the release before this one, which know no `spec`.
 const REPO: &str = "fairlane/repo";
 const REF: &str = "fairlane/ref";
 const IMAGE: &str = "fairlane/image";
@@ -26,6 +29,7 @@ const PRIORITY: &str = "fairlane/priority";
 const ARGS: &str = "fairlane/args";
 const PUSH: &str = "fairlane/push";
 const LABELS: &str = "fairlane/labels";
+
 const ASKED: &str = "fairlane/asked";
 const AVOID: &str = "fairlane/avoid";
 const SECRETS: &str = "fairlane/secrets";
@@ -172,6 +176,7 @@ pub(super) fn annotations(
         }
     };
     mark(BINDER_REPO, spec.repo.to_string());
+    mark(SPEC, spec.to_json());
     mark(REPO, spec.repo.to_string());
     mark(REF, spec.reference.to_string());
     mark(IMAGE, spec.image.to_string());
@@ -187,9 +192,16 @@ pub(super) fn annotations(
     mark(LABELS, json!(spec.labels).to_string());
     // The asker's own words are the first that can be missed. Without its arguments a build cannot
     // be made again, and its pod says so by their absence.
-    for key in [LABELS, ARGS] {
-        let size: usize = marks.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if size > ANNOTATION_BYTES_MAX {
+    let fits = |marks: &BTreeMap<String, String>| {
+        marks.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= ANNOTATION_BYTES_MAX
+    };
+    if !fits(&marks) {
+        marks.remove(LABELS);
+        let unlabeled = BuildSpec { labels: BTreeMap::new(), ..spec.clone() };
+        marks.insert(SPEC.to_owned(), unlabeled.to_json());
+    }
+    for key in [ARGS, SPEC] {
+        if !fits(&marks) {
             marks.remove(key);
         }
     }
@@ -212,16 +224,21 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
         worker: need(WORKER)?.parse().context(WORKER)?,
     };
     let flag = |key: &'static str| need(key)?.parse::<bool>().context(key);
-    let spec = BuildSpec {
-        repo: need(REPO)?.parse().context(REPO)?,
-        reference: need(REF)?.parse().context(REF)?,
-        image: need(IMAGE)?.parse().context(IMAGE)?,
-        name: mark(NAME).unwrap_or_default().to_owned(),
-        priority: need(PRIORITY)?.parse().map_err(anyhow::Error::msg).context(PRIORITY)?,
-        args: serde_json::from_str(need(ARGS)?).context(ARGS)?,
-        push: flag(PUSH)?,
-        labels: mark(LABELS).map_or_else(|| Ok(BTreeMap::new()), serde_json::from_str).context(LABELS)?,
-        secrets: None,
+    let spec = match mark(SPEC) {
+        Some(text) => serde_json::from_str(text).context(SPEC)?,
+        // Marked by the release before this one, or too long.
+        None => BuildSpec {
+            name: mark(NAME).unwrap_or_default().to_owned(),
+            priority: need(PRIORITY)?.parse().map_err(anyhow::Error::msg).context(PRIORITY)?,
+            args: serde_json::from_str(need(ARGS)?).context(ARGS)?,
+            push: flag(PUSH)?,
+            labels: mark(LABELS).map_or_else(|| Ok(BTreeMap::new()), serde_json::from_str).context(LABELS)?,
+            ..BuildSpec::new(
+                need(REPO)?.parse().context(REPO)?,
+                need(REF)?.parse().context(REF)?,
+                need(IMAGE)?.parse().context(IMAGE)?,
+            )
+        },
     };
     let attempt = label(RUN).with_context(|| format!("it has no label {RUN}"))?;
     Ok(PodIdentity {
@@ -258,6 +275,8 @@ mod tests {
         build.spec.args = vec!["--appendix=RUN \"a\"\nRUN b".to_owned(), "--subdir=é".to_owned()];
         build.spec.labels = [("class".to_owned(), "week 1".to_owned())].into();
         build.spec.secrets = Some("k1:sealed".to_owned());
+        // Of a newer release: passed on as it came.
+        build.spec.newer.insert("memory".to_owned(), json!({ "limit": "2G" }));
         let meta = marked(&build);
         let found = identity(&meta).unwrap();
         let spec = BuildSpec { secrets: None, ..build.spec.clone() };
@@ -271,12 +290,15 @@ mod tests {
     #[test]
     fn pods_of_others_are_told_by_the_mark_that_is_missing() {
         let meta = marked(&build());
-        for (key, says) in [(EPOCH, "fairlane/epoch"), (REPO, "fairlane/repo"), (PUSH, "fairlane/push")] {
+        let mut earlier = meta.clone();
+        earlier.annotations.as_mut().unwrap().remove(SPEC);
+        assert_eq!(identity(&earlier).unwrap(), identity(&meta).unwrap(), "marked by an earlier release");
+        for (meta, key) in [(&meta, EPOCH), (&earlier, EPOCH), (&earlier, REPO), (&earlier, PUSH)] {
             let mut meta = meta.clone();
             meta.annotations.as_mut().unwrap().remove(key);
-            assert!(format!("{:#}", identity(&meta).unwrap_err()).contains(says));
+            assert!(format!("{:#}", identity(&meta).unwrap_err()).contains(key));
             meta.annotations.as_mut().unwrap().insert(key.to_owned(), "?".to_owned());
-            assert!(format!("{:#}", identity(&meta).unwrap_err()).contains(says));
+            assert!(format!("{:#}", identity(&meta).unwrap_err()).contains(key));
         }
         let mut meta = meta.clone();
         meta.labels.as_mut().unwrap().insert("component".to_owned(), "binderhub-build".to_owned());

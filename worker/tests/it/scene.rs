@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fairlane_common::queue::{Submit, Submitted};
 use fairlane_common::telemetry::{self, LogFormat};
-use fairlane_common::{Build, BuildId, BuildSpec, BuildState, Priority, Queue};
+use fairlane_common::{Build, BuildId, BuildSpec, BuildState, Queue};
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 use fairlane_worker::{Settings, SupervisorCommand};
 use tokio::task::JoinHandle;
@@ -92,17 +92,11 @@ impl Scene {
 
     pub(crate) fn spec(&self) -> BuildSpec {
         let number = self.next.replace(self.next.get() + 1);
-        BuildSpec {
-            repo: format!("https://git.example.org/owner/name{number}").parse().unwrap(),
-            reference: "0123abc".parse().unwrap(),
-            image: format!("r.example.org/image{number}:0123abc").parse().unwrap(),
-            name: String::new(),
-            priority: Priority::Interactive,
-            args: Vec::new(),
-            push: false,
-            labels: std::collections::BTreeMap::new(),
-            secrets: None,
-        }
+        BuildSpec::new(
+            format!("https://git.example.org/owner/name{number}").parse().unwrap(),
+            "0123abc".parse().unwrap(),
+            format!("r.example.org/image{number}:0123abc").parse().unwrap(),
+        )
     }
 
     pub(crate) async fn submit(&self) -> BuildId {

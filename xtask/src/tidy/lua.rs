@@ -5,7 +5,8 @@ use super::{Finding, Source};
 const FOLDER: &str = "common/lua/";
 /// Parts of the library that operations share.
 const SHARED: &[&str] = &["prelude.lua", "lanes.lua", "ends.lua", "nodes.lua", "heal.lua"];
-const CONTRACT: &[&str] = &["Purpose", "KEYS", "ARGV", "Returns"];
+/// What a header says, each in one of these words: the words of a call are `W`, those of a list `items`.
+const CONTRACT: &[&[&str]] = &[&["Purpose"], &["KEYS"], &["W", "items", "Words", "ARGV"], &["Returns"]];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let scripts =
@@ -15,13 +16,14 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 
 fn in_script(source: &Source) -> Vec<Finding> {
     let header: Vec<_> = source.text.lines().take_while(|line| line.starts_with("--")).collect();
-    let wanted: &[&str] = if is_shared(source) { &CONTRACT[..1] } else { CONTRACT };
-    // One line may speak of several: "KEYS, ARGV, Returns: see …".
+    let wanted = if is_shared(source) { &CONTRACT[..1] } else { CONTRACT };
+    // One line may speak of several: "KEYS, W, Returns: see …".
     let has = |word: &str| {
         let subjects = header.iter().filter_map(|line| line.split(':').next());
         subjects.flat_map(|text| text.split(|c: char| !c.is_alphanumeric())).any(|subject| subject == word)
     };
-    let missing: Vec<_> = wanted.iter().copied().filter(|word| !has(word)).collect();
+    let missing: Vec<_> =
+        wanted.iter().filter(|words| !words.iter().any(|word| has(word))).map(|words| words[0]).collect();
     if missing.is_empty() {
         return Vec::new();
     }

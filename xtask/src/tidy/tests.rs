@@ -40,8 +40,8 @@ fn a_redis_key_is_found_outside_its_file_comments_and_tests() {
 
 #[test]
 fn a_script_without_its_contract_is_found() {
-    let whole = "-- Purpose: x\n-- KEYS[1] x\n-- ARGV: none\n-- Returns ok\nreturn 1\n";
-    let late = "-- Purpose: x\n-- KEYS[1] x\n-- ARGV: none\nreturn 1\n-- Returns ok\n";
+    let whole = "-- Purpose: x\n-- KEYS[1] x\n-- W: nothing\n-- Returns ok\nreturn 1\n";
+    let late = "-- Purpose: x\n-- KEYS[1] x\n-- W: nothing\nreturn 1\n-- Returns ok\n";
     let sources = [
         source("common/lua/whole.lua", whole),
         source("common/lua/late.lua", late),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
 use fairlane_common::queue::{Beat, Submit, Submitted};
 use fairlane_common::yardstick::BareQueue;
-use fairlane_common::{BuildSpec, Link, Priority, Queue, RedisUrl, limits};
+use fairlane_common::{BuildSpec, Link, Queue, RedisUrl, limits};
 use serde_json::{Value, json};
 
 use super::rival::Rival;
@@ -85,15 +85,12 @@ impl Scene {
         Ok(Submit {
             id: BuildId::new(),
             spec: BuildSpec {
-                repo: format!("https://github.com/bench/{leaf}").parse()?,
-                reference: reference.parse()?,
-                image: format!("registry.example.org/bench/{leaf}:{reference}").parse()?,
-                name: String::new(),
-                priority: Priority::Interactive,
-                args: vec![],
                 push: true,
-                labels: [].into(),
-                secrets: None,
+                ..BuildSpec::new(
+                    format!("https://github.com/bench/{leaf}").parse()?,
+                    reference.parse()?,
+                    format!("registry.example.org/bench/{leaf}:{reference}").parse()?,
+                )
             },
             force: false,
             override_ban: None,

@@ -2,7 +2,7 @@
 //! as the day says, and one dispatcher through which everybody asks.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use fairlane_common::clock::SimulatedClock;
 use fairlane_common::queue::{
     Beat, Claim, Claimed, DispatcherBeat, Finish, Finished, Outcome as End, Policy, Submit, Submitted,
 };
-use fairlane_common::{BuildId, BuildSpec, BuildState, DispatcherId, Priority, Queue, Token, WorkerId};
+use fairlane_common::{BuildId, BuildSpec, BuildState, DispatcherId, Queue, Token, WorkerId};
 use indicatif::ProgressBar;
 use uuid::Uuid;
 
@@ -333,17 +333,11 @@ impl Player<'_> {
     /// numbers: specs of the events may hold what an image's name may not.
     fn request(&self, spec: usize, when: &str) -> Result<Submit> {
         let lane = self.day.specs[spec].lane;
-        let spec = BuildSpec {
-            repo: format!("https://replay/lane/{lane}").parse()?,
-            reference: spec.to_string().parse()?,
-            image: format!("replay/{when}:{spec}").parse()?,
-            name: String::new(),
-            priority: Priority::Interactive,
-            args: Vec::new(),
-            push: false,
-            labels: BTreeMap::new(),
-            secrets: None,
-        };
+        let spec = BuildSpec::new(
+            format!("https://replay/lane/{lane}").parse()?,
+            spec.to_string().parse()?,
+            format!("replay/{when}:{spec}").parse()?,
+        );
         let dispatcher = Some(self.dispatcher.clone());
         Ok(Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher })
     }

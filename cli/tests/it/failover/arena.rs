@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlane_common::queue::Submit;
-use fairlane_common::{BuildId, BuildSpec, BuildState, Priority, Queue};
+use fairlane_common::{BuildId, BuildSpec, BuildState, Queue};
 use fairlane_testkit::kube::Cluster;
 use fairlane_testkit::{Process, TempDir, wait_for};
 use tokio_util::sync::CancellationToken;
@@ -212,17 +212,11 @@ fn script(dir: &Path) -> String {
 }
 
 fn request(name: &str, reference: &str) -> Submit {
-    let spec = BuildSpec {
-        repo: format!("https://git.example.org/owner/{name}").parse().unwrap(),
-        reference: reference.parse().unwrap(),
-        image: format!("r.example.org/{name}:{reference}").parse().unwrap(),
-        name: String::new(),
-        priority: Priority::Interactive,
-        args: Vec::new(),
-        push: false,
-        labels: std::collections::BTreeMap::new(),
-        secrets: None,
-    };
+    let spec = BuildSpec::new(
+        format!("https://git.example.org/owner/{name}").parse().unwrap(),
+        reference.parse().unwrap(),
+        format!("r.example.org/{name}:{reference}").parse().unwrap(),
+    );
     Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher: None }
 }
 

@@ -2,7 +2,8 @@
 //! answers and jumps of time, against a real Redis. After every step everything is read back and
 //! compared with a brute-force reading of the rules (see `invariants`).
 //!
-//! `FAIRLANE_MODEL_CASES` sets how many histories are tried (default 24).
+//! `FAIRLANE_MODEL_CASES` sets how many histories are tried (default 24), and half as many in which this release and
+//! the one before it take turns.
 
 mod invariants;
 mod world;
@@ -98,11 +99,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn cases() -> u32 {
+    std::env::var("FAIRLANE_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24)
+}
+
 #[test]
 fn random_histories_break_no_promise() {
-    let cases = std::env::var("FAIRLANE_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
+    play_random_histories(cases(), Scene::new());
+}
+
+#[test]
+fn random_histories_of_two_releases_break_no_promise() {
+    play_random_histories(cases().div_ceil(2), Scene::of_two_releases());
+}
+
+fn play_random_histories(cases: u32, scene: impl Future<Output = Scene>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let scene = runtime.block_on(Scene::new());
+    let scene = runtime.block_on(scene);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let mut runner = TestRunner::new(config);
     let histories = prop::collection::vec(step(), 1..150);

@@ -216,17 +216,17 @@ impl<'a> World<'a> {
         match *step {
             Step::Cancel { build } => {
                 if let Some(id) = pick(&self.builds, build) {
-                    self.scene.queue.cancel(*id, "model", "because").await.unwrap();
+                    self.scene.turn().cancel(*id, "model", "because").await.unwrap();
                 }
             }
             Step::Rule { pattern, kind } => self.rule(pattern, kind).await,
             Step::Unrule { pattern } => {
                 let pattern = pick(&PATTERNS, pattern).unwrap().parse().unwrap();
-                self.scene.queue.delete_rule(&pattern, "model").await.unwrap();
+                self.scene.turn().delete_rule(&pattern, "model").await.unwrap();
             }
             Step::Drain { worker, on } => {
                 let worker = &mut self.workers[usize::from(worker) % workers];
-                let change = self.scene.queue.drain_worker(&worker.id, on, "model").await.unwrap();
+                let change = self.scene.turn().drain_worker(&worker.id, on, "model").await.unwrap();
                 if let Some(change) = change {
                     worker.draining = on;
                     if on {
@@ -261,14 +261,14 @@ impl<'a> World<'a> {
         request.force = force;
         self.beat_dispatcher(from, None).await;
         request.dispatcher = Some(dispatcher(from));
-        let answer = self.scene.queue.submit(&request).await.unwrap();
+        let answer = self.scene.turn().submit(&request).await.unwrap();
         if let Submitted::New(build) | Submitted::Joined(build) = &answer {
             *self.counts.entry((build.id, from)).or_default() += 1;
         }
         if let Submitted::New(build) = &answer {
             self.builds.push(build.id);
             if again {
-                let repeated = self.scene.queue.submit(&request).await.unwrap();
+                let repeated = self.scene.turn().submit(&request).await.unwrap();
                 ensure(repeated == answer, || {
                     format!("a repeated submit gave {repeated:?}, not {answer:?}")
                 })?;
@@ -279,7 +279,7 @@ impl<'a> World<'a> {
 
     async fn beat_dispatcher(&mut self, number: usize, count: Option<(BuildId, u64)>) {
         let beat = DispatcherBeat { dispatcher: dispatcher(number), counts: count.into_iter().collect() };
-        let reply = self.scene.queue.beat_dispatcher(&beat).await.unwrap();
+        let reply = self.scene.turn().beat_dispatcher(&beat).await.unwrap();
         if reply.forgotten {
             self.counts.retain(|(_, from), _| *from != number);
         }
@@ -312,7 +312,7 @@ impl<'a> World<'a> {
         let now = self.now();
         let state = State::read(self.scene).await;
         let beat = self.workers[at].beat();
-        let reply = self.scene.queue.renew(&beat).await.unwrap();
+        let reply = self.scene.turn().renew(&beat).await.unwrap();
         let worker = &mut self.workers[at];
         worker.draining = reply.drained;
         ensure(reply.drained == self.drained.contains(&worker.host), || {
@@ -360,13 +360,13 @@ impl<'a> World<'a> {
         };
         // It was woken: the token is gone, and whatever is left to start must leave another.
         self.scene.redis::<Option<String>>(&["LPOP", &self.scene.queue.keys().wake()]).await;
-        let claims = self.scene.queue.claim(&claim).await.unwrap();
+        let claims = self.scene.turn().claim(&claim).await.unwrap();
         for bad in &claims.unreadable {
-            assert!(self.scene.queue.set_aside(&claim.worker, bad).await.unwrap());
+            assert!(self.scene.turn().set_aside(&claim.worker, bad).await.unwrap());
         }
         let (claimed, all_read) = (claims.builds, claims.unreadable.is_empty());
         if again && all_read {
-            let repeated = self.scene.queue.claim(&claim).await.unwrap().builds;
+            let repeated = self.scene.turn().claim(&claim).await.unwrap().builds;
             let same = repeated.iter().map(|c| &c.token).eq(claimed.iter().map(|c| &c.token));
             ensure(same, || format!("a repeated claim gave {repeated:?}, not {claimed:?}"))?;
         }
@@ -425,7 +425,7 @@ impl<'a> World<'a> {
             return Ok(());
         };
         let good = self.before.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
-        let held = self.scene.queue.report(&token, true, None).await.unwrap();
+        let held = self.scene.turn().report(&token, true, None).await.unwrap();
         ensure(good == (held != Held::Stale), || format!("a report of {token:?} gave {held:?}"))
     }
 
@@ -446,7 +446,7 @@ impl<'a> World<'a> {
         };
         let node = self.workers[at].nodes().checked_sub(1).map(|_| format!("n{}", outcome_number / 8 % 2));
         let finish = Finish { node: node.map(|node| node.parse().unwrap()), ..Finish::of(outcome.clone()) };
-        let finished = self.scene.queue.finish(&token, &finish).await.unwrap();
+        let finished = self.scene.turn().finish(&token, &finish).await.unwrap();
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
         let good = is_current(&build, &token) || late_success;
@@ -456,7 +456,7 @@ impl<'a> World<'a> {
             format!("finishing with {token:?} gave {finished:?}: {build:?}")
         })?;
         if again {
-            let repeated = self.scene.queue.finish(&token, &finish).await.unwrap();
+            let repeated = self.scene.turn().finish(&token, &finish).await.unwrap();
             ensure(repeated == finished, || {
                 format!("a repeated finish gave {repeated:?}, not {finished:?}")
             })?;
@@ -477,12 +477,12 @@ impl<'a> World<'a> {
         let release =
             if handover { Release::Handover } else { Release::Lost { reason: "drained".to_owned() } };
         let build = self.before.builds.get(&token.build).cloned();
-        let state = self.scene.queue.release(&token, &release).await.unwrap();
+        let state = self.scene.turn().release(&token, &release).await.unwrap();
         let current = build.as_ref().is_some_and(|build| is_current(build, &token));
         if current {
             ensure(state.is_some(), || format!("{token:?} could not be released: {build:?}"))?;
             if again {
-                let repeated = self.scene.queue.release(&token, &release).await.unwrap();
+                let repeated = self.scene.turn().release(&token, &release).await.unwrap();
                 ensure(repeated == state, || format!("a repeated release gave {repeated:?}, not {state:?}"))?;
             }
             if !handover {
@@ -511,14 +511,14 @@ impl<'a> World<'a> {
         let stale = match act % 5 {
             0 => {
                 let finish = Finish::of(Outcome::Succeeded);
-                self.scene.queue.finish(&token, &finish).await.unwrap() == Finished::Stale
+                self.scene.turn().finish(&token, &finish).await.unwrap() == Finished::Stale
             }
-            1 => self.scene.queue.report(&token, true, Some("a ghost")).await.unwrap() == Held::Stale,
-            2 => self.scene.queue.release(&token, &Release::Handover).await.unwrap().is_none(),
+            1 => self.scene.turn().report(&token, true, Some("a ghost")).await.unwrap() == Held::Stale,
+            2 => self.scene.turn().release(&token, &Release::Handover).await.unwrap().is_none(),
             3 => self.renew_ghost(&token).await == Renewal::Stale,
             _ => {
                 let lost = Release::Lost { reason: "a ghost".to_owned() };
-                self.scene.queue.release(&token, &lost).await.unwrap().is_none()
+                self.scene.turn().release(&token, &lost).await.unwrap().is_none()
             }
         };
         let after = self.scene.build(token.build).await;
@@ -534,7 +534,7 @@ impl<'a> World<'a> {
             // A worker has one host as long as it lives: operators drain it by that name.
             beat.host.clone_from(&live.host);
         }
-        self.scene.queue.renew(&beat).await.unwrap().renewals[0]
+        self.scene.turn().renew(&beat).await.unwrap().renewals[0]
     }
 
     fn crash(&mut self, at: usize) {
@@ -550,13 +550,13 @@ impl<'a> World<'a> {
     /// Every accepted build comes to an end once the trouble stops.
     pub(crate) async fn settle(&mut self) -> Result<(), Broken> {
         for pattern in PATTERNS {
-            self.scene.queue.delete_rule(&pattern.parse().unwrap(), "model").await.unwrap();
+            self.scene.turn().delete_rule(&pattern.parse().unwrap(), "model").await.unwrap();
         }
         for at in 0..self.workers.len() {
             let id = self.workers[at].id.clone();
             self.workers[at].paused = false;
             self.beat(at).await?;
-            self.scene.queue.drain_worker(&id, false, "model").await.unwrap();
+            self.scene.turn().drain_worker(&id, false, "model").await.unwrap();
             self.drained.remove(&self.workers[at].host);
         }
         for _ in 0..60 {
@@ -570,7 +570,7 @@ impl<'a> World<'a> {
                 self.claim(at, full, false).await?;
                 while let Some(token) = self.workers[at].held.first().cloned() {
                     let finish = Finish::of(Outcome::Succeeded);
-                    self.scene.queue.finish(&token, &finish).await.unwrap();
+                    self.scene.turn().finish(&token, &finish).await.unwrap();
                     self.end_runs(token.build);
                     self.drop_token(at, &token);
                 }

@@ -43,7 +43,7 @@ impl World<'_> {
 
     /// A run ends of which Redis knows nothing: first it is made known.
     pub(super) async fn finish_unknown(&mut self, at: usize, token: Token) -> Result<(), Broken> {
-        let finished = self.scene.queue.finish(&token, &Finish::of(Outcome::Succeeded)).await.unwrap();
+        let finished = self.scene.turn().finish(&token, &Finish::of(Outcome::Succeeded)).await.unwrap();
         ensure(finished == Finished::Unknown, || format!("{token:?} is not known, and gave {finished:?}"))?;
         self.workers[at].held.retain(|held| *held != token);
         self.register(at, token).await
@@ -86,8 +86,8 @@ impl World<'_> {
     }
 
     async fn registered(&mut self, at: usize, run: &Registration) -> Result<(), Broken> {
-        let answer = self.scene.queue.register(run).await.unwrap();
-        let again = self.scene.queue.register(run).await.unwrap();
+        let answer = self.scene.turn().register(run).await.unwrap();
+        let again = self.scene.turn().register(run).await.unwrap();
         ensure(format!("{answer:?}") == format!("{again:?}"), || {
             format!("a repeated registration gave {again:?}, not {answer:?}")
         })?;

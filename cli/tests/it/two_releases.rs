@@ -1,0 +1,159 @@
+//! Processes of this release and of the one before it on one Redis and one cluster: a hundred builds, and a worker of
+//! each release killed among them. `cargo xtask two-releases` builds the former release and runs this.
+
+use std::path::Path;
+use std::process::Command;
+
+use fairlane_common::queue::Submit;
+use fairlane_common::{BuildId, BuildSpec, BuildState, Queue};
+use fairlane_testkit::kube::Cluster;
+use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
+
+use crate::setup::{COMMIT, LIMIT, fairlane, run};
+
+/// The former release's program.
+const FORMER: &str = "FAIRLANE_FORMER";
+const BUILDS: u32 = 100;
+
+struct Scene {
+    home: TempDir,
+    redis: RedisServer,
+    cluster: Cluster,
+}
+
+impl Scene {
+    /// A command of this release, or of the other `program`.
+    fn command(&self, program: Option<&Path>, words: &[&str]) -> Command {
+        let ours = fairlane(&self.home, words.iter().copied());
+        let Some(program) = program else { return ours };
+        let mut theirs = Command::new(program);
+        theirs.args(ours.get_args()).current_dir(self.home.path()).env("HOME", self.home.path());
+        for (name, value) in ours.get_envs() {
+            match value {
+                Some(value) => theirs.env(name, value),
+                None => theirs.env_remove(name),
+            };
+        }
+        theirs
+    }
+
+    async fn dispatcher(&self, program: Option<&Path>, name: &str) -> (Process, String) {
+        let mut command = self.command(program, &["dispatcher", "--listen", "127.0.0.1:0"]);
+        let process = Process::spawn(name, command.env("FAIRLANE_REDIS_URL", self.redis.url()));
+        let line = process.wait_for_line(" listens on ", LIMIT).await;
+        let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
+        (process, format!("http://{address}"))
+    }
+
+    async fn worker(&self, program: Option<&Path>, name: &str, executor: &str) -> Process {
+        let script = "sh -c 'echo building {repo}; sleep 0.5; echo done'";
+        let mut command =
+            self.command(program, &["worker", "--executor", executor, "--host", name, "--slots=3"]);
+        command
+            .env("FAIRLANE_REDIS_URL", self.redis.url())
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .args([
+                "--docker-socket=none",
+                "--replace-entrypoint",
+                "--build-image=docker.io/library/busybox:1",
+            ])
+            .args(["--namespace", self.cluster.namespace(), "--command", script])
+            .args(["--lease=5s", "--heartbeat=1s", "--keep-pods=1s"]);
+        let process = Process::spawn(name, &mut command);
+        process.wait_for_line("worker is ready", LIMIT).await;
+        process
+    }
+}
+
+fn request(number: u32) -> Submit {
+    let name = format!("name{}", number % 25);
+    let spec = BuildSpec {
+        push: number.is_multiple_of(2),
+        labels: [("number".to_owned(), number.to_string())].into(),
+        ..BuildSpec::new(
+            format!("https://git.example.org/owner/{name}").parse().unwrap(),
+            format!("c{number}").parse().unwrap(),
+            format!("r.example.org/{name}:c{number}").parse().unwrap(),
+        )
+    };
+    Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher: None }
+}
+
+async fn ended(queue: &Queue, ids: &[BuildId]) -> usize {
+    let builds = queue.load(ids).await.unwrap();
+    assert!(builds.unreadable.is_empty(), "{:?}", builds.unreadable);
+    builds.builds.iter().filter(|build| build.state.is_ended()).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_kube_and_process_builds_by_two_releases() {
+    let Some(former) = std::env::var_os(FORMER) else {
+        eprintln!(
+            "SKIPPED: {FORMER} names no program of the former release; `cargo xtask two-releases` builds one"
+        );
+        return;
+    };
+    let former = Some(Path::new(&former));
+    let redis = RedisServer::builder().append_only(AppendOnly::Always).start().await;
+    let scene = Scene { home: TempDir::new(), redis, cluster: Cluster::start() };
+    let queue = Queue::open(&scene.redis.url().parse().unwrap(), "fairlane").await.unwrap();
+    let (_ours, our_url) = scene.dispatcher(None, "our dispatcher").await;
+    let (_theirs, their_url) = scene.dispatcher(former, "former dispatcher").await;
+    let mut workers = vec![];
+    for executor in ["process", "kubernetes"] {
+        for (program, whose) in [(None, "our"), (former, "former")] {
+            for number in 0..2 {
+                workers.push(scene.worker(program, &format!("{whose}-{executor}-{number}"), executor).await);
+            }
+        }
+    }
+
+    // Half of them by way of the former release; those joined by people of the other one stay one build.
+    let mut ids = vec![];
+    for number in 0..BUILDS {
+        let submit = request(number);
+        let spec = &submit.spec;
+        let (first, second) =
+            if number.is_multiple_of(2) { (&our_url, &their_url) } else { (&their_url, &our_url) };
+        let program = if number.is_multiple_of(2) { None } else { former };
+        let (repo, image) = (spec.repo.to_string(), spec.image.to_string());
+        let reference = format!("{}{number:06}", &COMMIT[..34]);
+        let words = ["submit", &repo, "--ref", &reference, "--image", &image];
+        let mut command = scene.command(program, &words);
+        let asked = run({
+            command.env("FAIRLANE_DISPATCHER_URL", first);
+            command
+        });
+        let id: BuildId = asked.await.expect(0, "").data.trim().parse().unwrap();
+        if number.is_multiple_of(10) {
+            let mut command = scene.command(None, &words);
+            command.env("FAIRLANE_DISPATCHER_URL", second);
+            let joined = run(command).await.expect(0, "");
+            assert_eq!(joined.data.trim(), id.to_string(), "both ask for the same build");
+        }
+        ids.push(id);
+        if number == BUILDS / 2 {
+            // A pod's worker of each release dies; the other release's may take its pods over.
+            for worker in [&workers[4], &workers[6]] {
+                worker.kill();
+            }
+        }
+    }
+    wait_for("all builds to end", LIMIT * 4, async || {
+        let ended = ended(&queue, &ids).await;
+        if ended == ids.len() { Ok(()) } else { Err(format!("{ended} have")) }
+    })
+    .await;
+    let builds = queue.load(&ids).await.unwrap().builds;
+    for build in &builds {
+        assert_eq!(build.state, BuildState::Succeeded, "{build:?}");
+    }
+    assert_eq!(scene.cluster.pods_created().len(), builds.iter().filter(|b| is_pod(b)).count());
+    let report = queue.check(10_000).await.unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert!(queue.aside().await.unwrap().is_empty());
+}
+
+fn is_pod(build: &fairlane_common::Build) -> bool {
+    build.place.as_deref().is_some_and(|place| place.starts_with("k8s:"))
+}

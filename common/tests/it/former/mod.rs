@@ -1,0 +1,293 @@
+//! The release before this one, on the same Redis: a proxy that passes each call of an operation on to the former
+//! library, in that one's words. Queues that go through it write and read what the former release writes and reads.
+//!
+//! `library.txt` is the former library as Redis gets it. When a release is made, `UPDATE_FORMER=1` with the test
+//! `the_former_library_is_another_one` puts today's in its place; what of [`CALLS`] and [`named_reply`] is then the
+//! same in both goes.
+
+mod wire;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use fairlane_testkit::RedisServer;
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use self::wire::{read_command, write_reply};
+
+const LIBRARY: &str = include_str!("library.txt");
+
+/// The words of the former release's calls, in its order: those said once, and those of each item of its list.
+const CALLS: &[(&str, &[&str], &[&str])] = &[
+    ("open", &["schema", "life", "simulated", "known", "refill"], &[]),
+    (
+        "submit",
+        &["dispatcher"],
+        &[
+            "id", "image", "repo", "ref", "lane", "name", "priority", "args", "push", "labels", "secrets",
+            "force", "override",
+        ],
+    ),
+    ("claim", &["worker", "place", "free", "lease", "request"], &[]),
+    (
+        "renew",
+        &["worker", "host", "version", "place", "slots", "running", "ending", "lease", "paused", "nodes"],
+        &["id", "epoch"],
+    ),
+    ("report", &["id", "epoch", "worker", "running", "note"], &[]),
+    (
+        "finish",
+        &[
+            "id",
+            "epoch",
+            "worker",
+            "outcome",
+            "class",
+            "reason",
+            "node",
+            "log_tail",
+            "log_end",
+            "random",
+            "blame",
+            "alike",
+            "log_bytes",
+            "log_missing",
+        ],
+        &[],
+    ),
+    ("release", &["id", "epoch", "worker", "mode", "reason"], &[]),
+    ("set_aside", &["id", "epoch", "worker", "adopted", "why"], &[]),
+    (
+        "register",
+        &[
+            "id", "epoch", "holder", "worker", "place", "lease", "attempt", "asked", "claimed", "started",
+            "node", "image", "repo", "ref", "lane", "name", "priority", "args", "push", "labels",
+        ],
+        &[],
+    ),
+    ("cancel", &["id", "by", "reason"], &[]),
+    ("people", &["dispatcher", "ttl"], &["id", "count"]),
+    ("reap", &["lease"], &[]),
+    ("set_rule", &["pattern", "rule", "by"], &[]),
+    ("drain", &["worker", "drain", "by"], &[]),
+    ("leave", &["kind", "id"], &[]),
+];
+
+/// A way to Redis on which every operation is the former release's.
+pub(crate) struct FormerRelease {
+    address: SocketAddr,
+    acceptor: JoinHandle<()>,
+}
+
+impl FormerRelease {
+    pub(crate) async fn beside(server: &RedisServer) -> Self {
+        let mut redis = server.connect().await;
+        let mut load = redis::cmd("FUNCTION");
+        load.arg("LOAD").arg("REPLACE").arg(LIBRARY);
+        let _: String = load.query_async(&mut redis).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(client, redis.clone()));
+            }
+        });
+        Self { address, acceptor }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+}
+
+impl Drop for FormerRelease {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// The end of the names of the former release's functions.
+fn suffix() -> &'static str {
+    LIBRARY.lines().next().and_then(|line| line.rsplit('_').next()).unwrap()
+}
+
+async fn serve(mut client: TcpStream, mut redis: MultiplexedConnection) {
+    while let Some(words) = read_command(&mut client).await {
+        let call = Call::of(&words);
+        let mut cmd = redis::Cmd::new();
+        cmd.arg(call.as_ref().map_or(&words, |call| &call.words));
+        let answer = redis.send_packed_command(&cmd).await;
+        let answer = answer.map(|value| match &call {
+            Some(call) => named_reply(call, value),
+            None => value,
+        });
+        if write_reply(&mut client, answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A call of an operation, as the former release makes it.
+struct Call {
+    operation: String,
+    /// How many items its list has.
+    items: usize,
+    words: Vec<Vec<u8>>,
+}
+
+impl Call {
+    /// `None` for any other command.
+    fn of(words: &[Vec<u8>]) -> Option<Self> {
+        let name = std::str::from_utf8(words.get(1)?).ok()?;
+        let operation = name.strip_prefix("fairlane_")?.rsplit_once('_')?.0.to_owned();
+        if words[0] != b"FCALL" {
+            return None;
+        }
+        let (_, once, each) = CALLS
+            .iter()
+            .find(|(known, ..)| *known == operation)
+            .unwrap_or_else(|| panic!("no test calls {operation} of the former release: add it to CALLS"));
+        // FCALL name 1 key time, then names and values.
+        let mut items: Vec<Vec<(&[u8], &[u8])>> = vec![vec![]];
+        for pair in words[5..].chunks_exact(2) {
+            if each.first().is_some_and(|first| first.as_bytes() == pair[0]) {
+                items.push(vec![]);
+            }
+            items.last_mut()?.push((&pair[0], &pair[1]));
+        }
+        let mut said = vec![
+            b"FCALL".to_vec(),
+            format!("fairlane_{operation}_{}", suffix()).into_bytes(),
+            words[2].clone(),
+            words[3].clone(),
+            words[4].clone(),
+        ];
+        for (number, item) in items.iter().enumerate() {
+            for name in if number == 0 { *once } else { *each } {
+                let found = item.iter().find(|(known, _)| *known == name.as_bytes());
+                said.push(found.map_or_else(|| lacking(name), |(_, value)| value.to_vec()));
+            }
+        }
+        Some(Self { operation, items: items.len() - 1, words: said })
+    }
+}
+
+/// What the former release says where today's says nothing.
+fn lacking(name: &str) -> Vec<u8> {
+    match name {
+        "push" | "force" => b"0".to_vec(),
+        "labels" => b"{}".to_vec(),
+        _ => vec![],
+    }
+}
+
+/// The names of what follows a tag, in the former release's order. A last name in brackets takes the rest as a list.
+fn names(operation: &str, tag: &str) -> &'static [&'static str] {
+    match (operation, tag) {
+        (_, "schema") => &["found"],
+        ("open", "open") => &["born"],
+        ("submit" | "ask", "new" | "joined" | "ended") => {
+            &["id", "state", "attempt", "people", "position", "expected"]
+        }
+        ("submit", "conflict") => &["id", "repo", "ref"],
+        ("submit", "banned") => &["rule", "message", "until"],
+        ("submit", "full") => &["what", "max"],
+        ("submit", "broken") => &["error"],
+        (_, "refilling" | "wait") => &["left"],
+        ("report", "held") => &["cancelling"],
+        ("register", "held") => &["id", "epoch", "fields"],
+        ("register", "taken") => &["id"],
+        ("finish" | "cancel" | "register", "ended") | ("release", "released") => &["state"],
+        ("finish", "retried") => &["not_before", "attempt"],
+        ("people", "counted") => &["forgotten", "born", "refilling"],
+        ("reap", "reaped") => &["sleep", "orphaned", "lost", "timers"],
+        ("set_rule", "changed") => &["existed", "live"],
+        ("drain", "drain") => &["name", "[workers]"],
+        _ => &[],
+    }
+}
+
+/// A reply of the former release in today's form: names and values behind the tag.
+fn named_reply(call: &Call, reply: Value) -> Value {
+    let Value::Array(values) = reply else { return reply };
+    let tag = text(&values[0]);
+    let mut rest = values.into_iter().skip(1);
+    let mut named = vec![value(&tag)];
+    let mut put = |name: &str, of: Value| named.extend([value(name), of]);
+    match (call.operation.as_str(), tag.as_str()) {
+        ("submit", "asked") => {
+            let answers = rest.map(|answer| named_reply(call, answer)).collect();
+            put("answers", Value::Array(answers));
+        }
+        ("claim", "claimed") => {
+            let count: usize = text(&rest.next().unwrap()).parse().unwrap();
+            put("orphans", rest.next().unwrap());
+            put("standing", rest.next().unwrap());
+            let build = |rest: &mut dyn Iterator<Item = Value>| {
+                let mut item = vec![];
+                for name in ["id", "epoch", "adopted", "state", "seq", "claimed"] {
+                    item.extend([value(name), rest.next().unwrap()]);
+                }
+                item.extend([value("fields"), handed(rest.next().unwrap())]);
+                Value::Array(item)
+            };
+            let builds = (0..count).map(|_| build(&mut rest)).collect();
+            put("builds", Value::Array(builds));
+            put("avoid", Value::Array(rest.collect()));
+        }
+        ("renew", "renewed") => {
+            for name in ["born", "standing", "startable", "orphans"] {
+                put(name, rest.next().unwrap());
+            }
+            put("verdicts", Value::Array(rest.by_ref().take(call.items).collect()));
+            put("avoid", Value::Array(rest.collect()));
+        }
+        (operation, tag) => {
+            for name in names(operation, tag) {
+                match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+                    Some(list) => put(list, Value::Array(rest.by_ref().collect())),
+                    None => put(name, rest.next().unwrap()),
+                }
+            }
+        }
+    }
+    Value::Array(named)
+}
+
+/// The fields that a claim of the former release hands over, which are a list in its library's first line.
+fn handed(values: Value) -> Value {
+    let Value::Array(values) = values else { return values };
+    let line = LIBRARY.lines().find(|line| line.starts_with("local HANDED = ")).unwrap();
+    let names = line.split('\'').skip(1).step_by(2);
+    let present = names.zip(values).filter(|(_, of)| *of != Value::Nil);
+    Value::Array(present.flat_map(|(name, of)| [value(name), of]).collect())
+}
+
+fn value(text: &str) -> Value {
+    Value::BulkString(text.as_bytes().to_vec())
+}
+
+fn text(value: &Value) -> String {
+    redis::from_redis_value_ref(value).unwrap()
+}
+
+#[tokio::test]
+async fn the_former_library_is_another_one() {
+    let server = RedisServer::start_default().await;
+    let former = FormerRelease::beside(&server).await;
+    let queue = fairlane_common::Queue::open(&server.url().parse().unwrap(), "fairlane").await.unwrap();
+    queue.snapshot().await.unwrap();
+    let mut list = redis::cmd("FUNCTION");
+    list.arg("LIST").arg("LIBRARYNAME").arg("fairlane_*").arg("WITHCODE");
+    let libraries: Vec<HashMap<String, Value>> = list.query_async(&mut server.connect().await).await.unwrap();
+    let codes: Vec<String> = libraries.iter().map(|library| text(&library["library_code"])).collect();
+    assert_eq!(codes.len(), 2, "the former release's and ours");
+    let ours = codes.iter().find(|code| *code != LIBRARY).unwrap();
+    if std::env::var_os("UPDATE_FORMER").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/former/library.txt"), ours).unwrap();
+    }
+    drop(former);
+}

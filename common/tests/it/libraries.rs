@@ -1,0 +1,47 @@
+//! Function libraries of several releases on one Redis.
+
+use fairlane_common::Queue;
+
+use crate::former::FormerRelease;
+use crate::scene::Scene;
+
+const HOUR_MS: u64 = 3_600_000;
+
+async fn libraries(scene: &Scene) -> usize {
+    let listed: Vec<redis::Value> = scene.redis(&["FUNCTION", "LIST", "LIBRARYNAME", "fairlane_*"]).await;
+    listed.len()
+}
+
+/// A day and an hour, with a heartbeat of `queue`'s dispatcher and a look at the libraries every hour.
+async fn a_day_passes(scene: &Scene, queue: &Queue, dispatcher: &str) -> usize {
+    let beat =
+        fairlane_common::queue::DispatcherBeat { dispatcher: dispatcher.parse().unwrap(), counts: vec![] };
+    let mut removed = 0;
+    for _ in 0..25 {
+        queue.beat_dispatcher(&beat).await.unwrap();
+        removed += scene.queue.remove_unused_libraries().await.unwrap().len();
+        scene.clock.advance_ms(HOUR_MS);
+        scene.queue.reap().await.unwrap();
+        queue.beat_dispatcher(&beat).await.unwrap();
+    }
+    removed
+}
+
+#[tokio::test]
+async fn a_library_is_removed_a_day_after_its_last_call_and_never_while_its_release_lives() {
+    let scene = Scene::new().await;
+    let former = FormerRelease::beside(&scene.server).await;
+    let clock = fairlane_common::clock::Clock::Simulated(scene.clock.clone());
+    let theirs = Queue::open_simulated(&former.url().parse().unwrap(), "fairlane", clock).await.unwrap();
+    scene.queue.snapshot().await.unwrap();
+    assert_eq!(libraries(&scene).await, 2);
+    // A dispatcher of the former release lives, which does not say what it calls.
+    assert_eq!(a_day_passes(&scene, &theirs, "former").await, 0);
+    assert_eq!(libraries(&scene).await, 2, "it may be in use");
+    // It has gone; a dispatcher of this release goes on.
+    theirs.leave_dispatcher(&"former".parse().unwrap()).await.unwrap();
+    scene.reap().await;
+    assert_eq!(a_day_passes(&scene, &scene.queue, "ours").await, 1);
+    assert_eq!(libraries(&scene).await, 1, "ours stays");
+    scene.queue.snapshot().await.unwrap();
+}
