@@ -50,9 +50,6 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.build(b),
         keys.image(&first.spec.image),
         keys.image(&second.spec.image),
-        keys.lane(&lane("o/a")),
-        keys.lane(&lane("o/b")),
-        keys.lane(&lane("h/h")),
         keys.permits(&lane("o/a")),
         keys.permits_shared("github.com/o/*"),
         keys.lanes_shared("github.com/o/*"),
@@ -72,6 +69,7 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.lanes_burst(),
         keys.lanes_full(),
     ];
+    named.extend(["o/a", "o/b", "h/h"].map(|name| keys.lane(&lane(name))));
     named.extend(bad_node_keys(&scene).await);
     named.sort();
     let mut found: Vec<String> = scene.redis(&["KEYS", "*"]).await;
