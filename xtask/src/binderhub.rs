@@ -34,7 +34,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     if let Err(error) = packages::ensure(&[packages::HAPROXY]) {
         println!("\nSKIPPED: the tests of binderhub/ that stand on HAProxy. {error:#}");
     }
-    run(&mut cargo(root, &["build", "--package", "fairlane"]))?;
+    run(&mut cargo(root, &["build", "--workspace"]))?;
     let binary = root.join("target/debug/fairlane");
     run(Command::new(python)
         // They wait more than they work.

@@ -39,7 +39,7 @@ const CHORES: &[Chore] = &[
     ),
     (
         "test-http",
-        "thousands of requests made up from the API's document; `test` makes a few hundred of them",
+        "thousands of requests made up from the API's document, good and bad ones",
         test::http_api,
     ),
     ("lint", "formatting, clippy and tidy", test::lint),

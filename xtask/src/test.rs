@@ -19,7 +19,6 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     lint(root)?;
     supply_chain(root)?;
     binderhub::test(root)?;
-    http_api::test(root, http_api::FEW)?;
     tests(root)
 }
 
@@ -32,7 +31,7 @@ pub(crate) fn binderhub(root: &Path) -> Result<()> {
 /// Requests made up from the API's document alone, many of them.
 pub(crate) fn http_api(root: &Path) -> Result<()> {
     install()?;
-    http_api::test(root, http_api::MANY)
+    http_api::test(root)
 }
 
 /// Formatting, clippy and tidy.
