@@ -37,11 +37,7 @@ const CHORES: &[Chore] = &[
         "the tests of the Python package for BinderHub; `test` runs them too",
         test::binderhub,
     ),
-    (
-        "test-http",
-        "thousands of requests made up from the API's document, good and bad ones",
-        test::http_api,
-    ),
+    ("test-http", "thousands of requests made up from the API's document, good and bad ones", test::http_api),
     ("lint", "formatting, clippy and tidy", test::lint),
     ("tidy", "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies", tidy::run),
     (
