@@ -191,7 +191,28 @@ async fn histories_that_broke_a_promise_once() {
         submit(226, 170, false),
         Step::Pass { ms: 6000 },
     ];
-    for history in [&late_recount[..], &left_permit, &repair_of_nothing] {
+    let far_back_in_its_lane = [
+        submit(0, 0, false),
+        Step::Cancel { build: 0 },
+        submit(0, 0, false),
+        submit(0, 1, false),
+        Step::Delete { build: 0 },
+        submit(2, 0, false),
+        submit(25, 52, false),
+        submit(0, 0, false),
+        Step::Rule { pattern: 15, kind: 152 },
+        submit(30, 0, false),
+        Step::Pass { ms: 3000 },
+        submit(1, 33, false),
+        submit(0, 8, false),
+        submit(0, 9, false),
+        submit(0, 10, false),
+        submit(0, 11, false),
+        Step::Delete { build: 9 },
+        Step::Delete { build: 8 },
+        Step::Delete { build: 7 },
+    ];
+    for history in [&late_recount[..], &left_permit, &repair_of_nothing, &far_back_in_its_lane] {
         if let Err(broken) = play(&scene, history).await {
             panic!("{broken}");
         }
