@@ -180,6 +180,7 @@ fn lacking(name: &str) -> Vec<u8> {
     match name {
         "push" | "force" => b"0".to_vec(),
         "labels" => b"{}".to_vec(),
+        "args" => b"[]".to_vec(),
         _ => vec![],
     }
 }
