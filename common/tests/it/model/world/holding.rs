@@ -1,0 +1,265 @@
+//! What workers do: heartbeats, claims, and the ends of what they hold.
+
+use std::time::Duration;
+
+use fairlane_common::queue::{Blame, Claim, Finish, Finished, Held, Outcome, Release, Renewal};
+use fairlane_common::{Build, BuildId, BuildState, FailureClass, Token};
+use uuid::Uuid;
+
+use super::{Broken, LEASE_MS, Run, State, World, ensure, invariants, pick};
+use crate::scene::{K8S, beat_of, failed};
+
+/// Why a run is begun anew whose place has no worker.
+const GIVEN_UP: &str = "no worker of its place came to take the run over";
+
+fn blamed(blame: Blame) -> Outcome {
+    Outcome::Failed { class: FailureClass::Infrastructure, reason: "it broke".to_owned(), blame }
+}
+
+impl World<'_> {
+    pub(super) async fn beat(&mut self, at: usize) -> Result<(), Broken> {
+        let now = self.now();
+        let state = State::read(self.scene).await;
+        let beat = self.workers[at].beat();
+        let reply = self.scene.turn().renew(&beat).await.unwrap();
+        let worker = &mut self.workers[at];
+        worker.draining = reply.drained;
+        ensure(reply.drained == self.drained.contains(&worker.host), || {
+            format!("{} is told drained: {}", worker.host, reply.drained)
+        })?;
+        let held = std::mem::take(&mut worker.held);
+        for (token, renewal) in held.into_iter().zip(reply.renewals) {
+            let good = state.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
+            ensure(good == matches!(renewal, Renewal::Kept | Renewal::Cancel), || {
+                format!("{token:?} was renewed with {renewal:?}")
+            })?;
+            if renewal == Renewal::Unknown {
+                let later = state.builds.get(&token.build).is_some_and(|build| build.epoch >= token.epoch);
+                ensure(!later, || format!("{token:?} is not known, though Redis has a later one"))?;
+                self.register(at, token).await?;
+                continue;
+            }
+            if !good {
+                // Whoever finds its lease gone kills what it runs and touches nothing else.
+                self.runs.retain(|run| run.build != token.build || run.dies_at.is_none());
+                self.ghosts.push(token);
+                continue;
+            }
+            for run in self.runs.iter_mut().filter(|run| run.build == token.build) {
+                run.dies_at = run.dies_at.map(|at| if at > now { now + LEASE_MS - 2000 } else { at });
+            }
+            self.workers[at].held.push(token);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn claim(&mut self, at: usize, free: u8, again: bool) -> Result<(), Broken> {
+        // A worker that lives has sent a heartbeat; what it holds counts against its slots.
+        self.beat(at).await?;
+        let before = State::read(self.scene).await;
+        let worker = &self.workers[at];
+        let room = if worker.paused { 0 } else { worker.slots.saturating_sub(worker.held.len()) };
+        let free = usize::from(free) % (room + 1);
+        let claim = Claim {
+            worker: worker.id.clone(),
+            place: worker.place.clone(),
+            free,
+            lease: Duration::from_millis(LEASE_MS),
+            request: Uuid::new_v4(),
+        };
+        // It was woken: the token is gone, and whatever is left to start must leave another.
+        self.scene.redis::<Option<String>>(&["LPOP", &self.scene.queue.keys().wake()]).await;
+        let claims = self.scene.turn().claim(&claim).await.unwrap();
+        for bad in &claims.unreadable {
+            assert!(self.scene.turn().set_aside(&claim.worker, bad).await.unwrap());
+        }
+        let (claimed, all_read) = (claims.builds, claims.unreadable.is_empty());
+        if again && all_read {
+            let repeated = self.scene.turn().claim(&claim).await.unwrap().builds;
+            let same = repeated.iter().map(|c| &c.token).eq(claimed.iter().map(|c| &c.token));
+            ensure(same, || format!("a repeated claim gave {repeated:?}, not {claimed:?}"))?;
+        }
+        let worker_draining = worker.draining;
+        let after = State::read(self.scene).await;
+        if all_read {
+            // Else one held its lane's permit for a moment.
+            invariants::check_claim(&before, &after, &claimed, &claim, worker_draining)?;
+        }
+        for one in claimed {
+            let process = self.workers[at].place.starts_with("process:");
+            if !one.adopted {
+                let now = self.now();
+                let alive = self
+                    .runs
+                    .iter()
+                    .find(|run| run.build == one.build.id && run.dies_at.is_none_or(|at| at > now));
+                // At a place without workers its pod may live on unseen.
+                let given_up = before.builds[&one.build.id].reason.as_deref() == Some(GIVEN_UP);
+                ensure(alive.is_none() || given_up, || {
+                    format!("{} starts while {alive:?} is alive", one.build.id)
+                })?;
+                let dies_at = process.then_some(now + LEASE_MS - 2000);
+                self.end_runs(one.build.id);
+                self.runs.push(Run { build: one.build.id, claimed: one.clone(), dies_at });
+            } else if let Some(run) = self.runs.iter_mut().find(|run| run.build == one.build.id) {
+                run.claimed = one.clone();
+            }
+            self.workers[at].held.push(one.token);
+        }
+        Ok(())
+    }
+
+    /// A token that somebody alive holds, with its holder.
+    pub(super) fn held(&self, number: u8) -> Option<(usize, Token)> {
+        let all: Vec<(usize, &Token)> = self
+            .workers
+            .iter()
+            .enumerate()
+            .flat_map(|(at, worker)| worker.held.iter().map(move |token| (at, token)))
+            .collect();
+        pick(&all, number).map(|(at, token)| (*at, (*token).clone()))
+    }
+
+    pub(super) fn drop_token(&mut self, at: usize, token: &Token) {
+        self.workers[at].held.retain(|held| held != token);
+        self.ghosts.push(token.clone());
+    }
+
+    pub(super) fn end_runs(&mut self, id: BuildId) {
+        self.runs.retain(|run| run.build != id);
+    }
+
+    pub(super) async fn report(&mut self, number: u8) -> Result<(), Broken> {
+        let Some((_, token)) = self.held(number) else {
+            return Ok(());
+        };
+        let good = self.before.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
+        let held = self.scene.turn().report(&token, true, None).await.unwrap();
+        ensure(good == (held != Held::Stale), || format!("a report of {token:?} gave {held:?}"))
+    }
+
+    pub(super) async fn finish(&mut self, number: u8, outcome_number: u8, again: bool) -> Result<(), Broken> {
+        let Some((at, token)) = self.held(number) else {
+            return Ok(());
+        };
+        let known = self.before.builds.get(&token.build).cloned();
+        let Some(build) = known.filter(|build| build.epoch >= token.epoch) else {
+            return self.finish_unknown(at, token).await;
+        };
+        let outcome = match outcome_number % 8 {
+            0 | 1 => Outcome::Succeeded,
+            2 => blamed(Blame::Suspect { cause: "disk full".to_owned() }),
+            3..=5 => blamed(Blame::Certain),
+            6 => failed(FailureClass::Repository),
+            _ => failed(FailureClass::Stuck),
+        };
+        let node = self.workers[at].nodes().checked_sub(1).map(|_| format!("n{}", outcome_number / 8 % 2));
+        let finish = Finish { node: node.map(|node| node.parse().unwrap()), ..Finish::of(outcome.clone()) };
+        let finished = self.scene.turn().finish(&token, &finish).await.unwrap();
+        let late_success =
+            outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
+        let good = is_current(&build, &token) || late_success;
+        // Ended meanwhile with nobody after it: its last holder is told how.
+        let told = build.epoch == token.epoch && finished == Finished::Ended(build.state);
+        ensure(good == (finished != Finished::Stale) || told, || {
+            format!("finishing with {token:?} gave {finished:?}: {build:?}")
+        })?;
+        if again {
+            let repeated = self.scene.turn().finish(&token, &finish).await.unwrap();
+            ensure(repeated == finished, || {
+                format!("a repeated finish gave {repeated:?}, not {finished:?}")
+            })?;
+        }
+        if good {
+            self.end_runs(token.build);
+        }
+        self.drop_token(at, &token);
+        Ok(())
+    }
+
+    pub(super) async fn release(&mut self, number: u8, handover: bool, again: bool) -> Result<(), Broken> {
+        let Some((at, token)) = self.held(number) else {
+            return Ok(());
+        };
+        // A local process cannot be handed over: it ends with its worker.
+        let handover = handover && self.workers[at].is_in_cluster();
+        let release =
+            if handover { Release::Handover } else { Release::Lost { reason: "drained".to_owned() } };
+        let build = self.before.builds.get(&token.build).cloned();
+        let state = self.scene.turn().release(&token, &release).await.unwrap();
+        let current = build.as_ref().is_some_and(|build| is_current(build, &token));
+        if current {
+            ensure(state.is_some(), || format!("{token:?} could not be released: {build:?}"))?;
+            if again {
+                let repeated = self.scene.turn().release(&token, &release).await.unwrap();
+                ensure(repeated == state, || format!("a repeated release gave {repeated:?}, not {state:?}"))?;
+            }
+            if !handover {
+                self.end_runs(token.build);
+            }
+        } else if build.is_none() && !handover {
+            self.runs.retain(|run| run.claimed.token != token);
+        }
+        self.drop_token(at, &token);
+        Ok(())
+    }
+
+    /// Whoever shows an old token changes nothing.
+    pub(super) async fn ghost(&mut self, number: u8, act: u8) -> Result<(), Broken> {
+        let Some(token) = pick(&self.ghosts, number).cloned() else {
+            return Ok(());
+        };
+        let Some(build) = self.before.builds.get(&token.build).cloned() else {
+            return Ok(());
+        };
+        let last_holder = build.epoch == token.epoch;
+        if last_holder {
+            // Not old: nobody has taken the build since.
+            return Ok(());
+        }
+        let stale = match act % 5 {
+            0 => {
+                let finish = Finish::of(Outcome::Succeeded);
+                self.scene.turn().finish(&token, &finish).await.unwrap() == Finished::Stale
+            }
+            1 => self.scene.turn().report(&token, true, Some("a ghost")).await.unwrap() == Held::Stale,
+            2 => self.scene.turn().release(&token, &Release::Handover).await.unwrap().is_none(),
+            3 => self.renew_ghost(&token).await == Renewal::Stale,
+            _ => {
+                let lost = Release::Lost { reason: "a ghost".to_owned() };
+                self.scene.turn().release(&token, &lost).await.unwrap().is_none()
+            }
+        };
+        let after = self.scene.build(token.build).await;
+        ensure(stale && after.seq == build.seq, || format!("the old {token:?} changed {build:?}"))
+    }
+
+    /// A worker that was frozen thaws, and renews what it thinks it holds.
+    pub(super) async fn renew_ghost(&self, token: &Token) -> Renewal {
+        let held = std::slice::from_ref(token);
+        let live = self.workers.iter().find(|worker| worker.id == token.worker);
+        let mut beat = beat_of(token.worker.as_str(), K8S, 1, held);
+        if let Some(live) = live {
+            // A worker has one host as long as it lives: operators drain it by that name.
+            beat.host.clone_from(&live.host);
+        }
+        self.scene.turn().renew(&beat).await.unwrap().renewals[0]
+    }
+
+    pub(super) fn crash(&mut self, at: usize) {
+        let (host, place) = (self.workers[at].host.clone(), self.workers[at].place.clone());
+        let fresh = self.start_worker(host, &place, self.workers[at].slots);
+        let old = std::mem::replace(&mut self.workers[at], fresh);
+        if old.place.starts_with("process:") {
+            self.runs.retain(|run| !old.held.iter().any(|token| token.build == run.build));
+        }
+        self.ghosts.extend(old.held);
+    }
+}
+
+/// Whether the token is the build's, and the build is live.
+fn is_current(build: &Build, token: &Token) -> bool {
+    matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned)
+        && build.epoch == token.epoch
+        && build.worker.as_ref() == Some(&token.worker)
+}
