@@ -252,6 +252,8 @@ impl<'a> World<'a> {
         self.beat_dispatcher(from, None).await;
         request.dispatcher = Some(dispatcher(from));
         let answer = self.scene.turn().submit(&request).await.unwrap();
+        // Each image is asked for with one repository, one ref and the same arguments.
+        ensure(!matches!(answer, Submitted::Conflict { .. }), || format!("{request:?} gave {answer:?}"))?;
         if let Submitted::New(build) | Submitted::Joined(build) = &answer {
             *self.counts.entry((build.id, from)).or_default() += 1;
         }
