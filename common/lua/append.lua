@@ -1,27 +1,20 @@
 -- Purpose: appends lines to the log of a run: the head up to its bound, then a tail that is trimmed.
 --   `fence` is the same and passes when Redis has used up its memory: for no lines, or one.
 -- KEYS[1] log stream, KEYS[2] its tail, KEYS[3] its meta hash; all in the log's own slot
--- Words by name, the log's own: it stands in another slot than the queue, and has no clock but Redis's.
--- epoch of the writer, last (id of the last entry as the writer knows it), head and tail (bytes of each), keep
---   seconds, channel; then for each line t, its time, and text
+-- W: epoch of the writer, last (id of the last entry as the writer knows it), head and tail (bytes of each), keep
+--   seconds, channel. No time comes first: a log stands in another slot than the queue, and goes by Redis's clock.
+-- items: t, a line's time, and its text
 -- Returns: {'appended': last id} | {'behind': last id} | {'stale'}
 -- Invariants: I4, I9
 local function append(keys, args)
+  read_words(args, 1, 't')
   local call = redis.call
   local ENTRY_BYTES = 32 -- what an entry costs beyond its text: empty lines are bounded too
   local head, tail, meta = keys[1], keys[2], keys[3]
   local known = call('HMGET', meta, 'epoch', 'last', 'head_bytes', 'tail_bytes', 'dropped', 'head_full')
   local epoch, last = tonumber(known[1]) or 0, known[2] or '0-0'
-  local words, lines = {}, nil
-  for i = 1, #args, 2 do
-    if args[i] == 't' then
-      lines = i
-      break
-    end
-    words[args[i]] = args[i + 1]
-  end
-  if tonumber(words.epoch) < epoch then return { 'stale' } end
-  if words.last ~= last then return { 'behind', 'last', last } end
+  if tonumber(W.epoch) < epoch then return { 'stale' } end
+  if W.last ~= last then return { 'behind', 'last', last } end
 
   local head_bytes, tail_bytes = tonumber(known[3]) or 0, tonumber(known[4]) or 0
   local dropped, head_full = tonumber(known[5]) or 0, known[6] == '1'
@@ -32,22 +25,21 @@ local function append(keys, args)
   at, seq = tonumber(at), tonumber(seq)
   if now > at then at, seq = now, -1 end
 
-  for i = lines or #args + 1, #args, 4 do
+  for _, line in ipairs(items) do
     seq = seq + 1
     last = string.format('%.0f-%.0f', at, seq)
-    local t, text = args[i + 1], args[i + 3]
-    local bytes = #t + #text + ENTRY_BYTES
-    if not head_full and head_bytes + bytes > tonumber(words.head) then head_full = true end
-    call('XADD', head_full and tail or head, last, 't', t, 'text', text)
+    local bytes = #line.t + #line.text + ENTRY_BYTES
+    if not head_full and head_bytes + bytes > tonumber(W.head) then head_full = true end
+    call('XADD', head_full and tail or head, last, 't', line.t, 'text', line.text)
     if head_full then tail_bytes = tail_bytes + bytes else head_bytes = head_bytes + bytes end
   end
 
-  while tail_bytes > tonumber(words.tail) do
+  while tail_bytes > tonumber(W.tail) do
     local oldest = call('XRANGE', tail, '-', '+', 'COUNT', 20)
     if #oldest < 2 then break end
     local cut = {}
     for i, entry in ipairs(oldest) do
-      if tail_bytes <= tonumber(words.tail) then break end
+      if tail_bytes <= tonumber(W.tail) then break end
       cut[i] = entry[1]
       tail_bytes = tail_bytes - #entry[2][2] - #entry[2][4] - ENTRY_BYTES
     end
@@ -56,11 +48,11 @@ local function append(keys, args)
   end
 
   local first = head_full and call('XRANGE', tail, '-', '+', 'COUNT', 1)[1]
-  call('HSET', meta, 'epoch', words.epoch, 'last', last, 'head_bytes', string.format('%.0f', head_bytes),
+  call('HSET', meta, 'epoch', W.epoch, 'last', last, 'head_bytes', string.format('%.0f', head_bytes),
     'tail_bytes', string.format('%.0f', tail_bytes), 'dropped', string.format('%.0f', dropped),
     'head_full', head_full and '1' or '0', 'kept_from', dropped > 0 and first and first[1] or '')
-  for _, key in ipairs(keys) do call('EXPIRE', key, words.keep) end
-  call('PUBLISH', words.channel, last)
+  for _, key in ipairs(keys) do call('EXPIRE', key, W.keep) end
+  call('PUBLISH', W.channel, last)
   return { 'appended', 'last', last }
 end
 

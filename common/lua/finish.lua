@@ -5,7 +5,7 @@
 --   entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine, unclear or empty, alike:
 --   what a suspect failed of, the same on any node; machine: as suspect, and never the repository's fault; unclear: once
 --   more, then it is the repository's fault, log_bytes of the logs of all runs or empty, log_missing (lines that the log
---   lacks)
+--   lacks) or empty
 -- Returns: {'ended': state} | {'retried': not_before, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
@@ -119,7 +119,9 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
   end
   -- Given up for lost and not begun again: what its last holder made is good all the same.
   local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
-  if late and b.requeued_by == 'finish' then return { 'retried', 'not_before', b.not_before or NOW, 'attempt', ms(b.failures + b.stuck + 1) } end
+  if late and b.requeued_by == 'finish' then
+    return { 'retried', 'not_before', b.not_before or NOW, 'attempt', ms(b.failures + b.stuck + 1) }
+  end
   if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then
     -- Redis knows of no lease as late as this one: it has lost the claim.
     return { (tonumber(b.epoch) or 0) < tonumber(epoch) and 'unknown' or 'stale' }
@@ -161,9 +163,7 @@ operation('finish', ALWAYS, function()
     reply = otherwise(id, epoch, worker, outcome, class, reason, node)
   end
   if reply[1] ~= 'stale' and reply[1] ~= 'unknown' then
-    if W.log_missing ~= '0' and W.log_missing ~= '' then
-      call('HINCRBY', K.totals, 'log_lines_missing', W.log_missing)
-    end
+    if W.log_missing ~= '' then call('HINCRBY', K.totals, 'log_lines_missing', W.log_missing) end
     wake()
   end
   return reply

@@ -77,11 +77,12 @@ end
 -- A word that a call lacks is empty.
 local lacking = { __index = function() return '' end }
 
--- The words of a call: names and values. Those of an item of its list, if it has one, begin with `first`.
-local function read_words(args, first)
+-- The words of a call, from the one at `from` on: names and values. Those of an item of its list, if it has one,
+-- begin with `first`.
+local function read_words(args, from, first)
   W, items = setmetatable({}, lacking), {}
   local into = W
-  for at = 2, #args, 2 do
+  for at = from, #args, 2 do
     local name = args[at]
     if name == first then
       into = setmetatable({}, lacking)
@@ -98,7 +99,7 @@ local function begin(keys, args, first)
     call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
     setmetatable(T, lazily)
   end
-  read_words(args, first)
+  read_words(args, 2, first)
   if keys[1] ~= schema_key then
     schema_key = keys[1]
     base = string.sub(schema_key, 1, -7)

@@ -1,17 +1,17 @@
 -- Purpose: shortens the log of an ended build to its first and its last lines.
 -- KEYS[1] log stream, KEYS[2] its tail, KEYS[3] its meta hash; all in the log's own slot
--- Words by name, as in append.lua: first and last, bytes of the first and of the last lines
+-- W: first and last, bytes of the first and of the last lines
 -- Returns: {'shortened': bytes that are left}
 -- Invariants: I9
 register('shorten', ALWAYS, function(keys, args)
+  read_words(args, 1)
+  local first_bytes, last_bytes = tonumber(W.first), tonumber(W.last)
   local call = redis.call
   local ENTRY_BYTES, PAGE = 32, 100
   local head, tail, meta = keys[1], keys[2], keys[3]
-  local words = {}
-  for i = 1, #args, 2 do words[args[i]] = tonumber(args[i + 1]) end
   local known = call('HMGET', meta, 'head_bytes', 'tail_bytes', 'dropped')
   local bytes = (tonumber(known[1]) or 0) + (tonumber(known[2]) or 0)
-  if bytes <= words.first + words.last then return { 'shortened', 'bytes', string.format('%.0f', bytes) } end
+  if bytes <= first_bytes + last_bytes then return { 'shortened', 'bytes', string.format('%.0f', bytes) } end
 
   -- Entries of a stream from one end, as many as fit into what is left of `room`; whether that was all.
   local function take(into, room, key, command, from)
@@ -29,8 +29,8 @@ register('shorten', ALWAYS, function(keys, args)
 
   local first, last = { bytes = 0 }, { bytes = 0 }
   local count = call('XLEN', head) + call('XLEN', tail)
-  if take(last, words.last, tail, 'XREVRANGE', '+') then take(last, words.last, head, 'XREVRANGE', '+') end
-  take(first, words.first, head, 'XRANGE', '-')
+  if take(last, last_bytes, tail, 'XREVRANGE', '+') then take(last, last_bytes, head, 'XREVRANGE', '+') end
+  take(first, first_bytes, head, 'XRANGE', '-')
   local ttl = call('PTTL', meta)
   -- To take single entries out of a stream frees little.
   call('UNLINK', head, tail)

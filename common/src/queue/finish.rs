@@ -91,7 +91,7 @@ impl Queue {
             .text("blame", blame)
             .text("alike", cause)
             .maybe("log_bytes", finish.log_bytes.filter(|bytes| *bytes > 0))
-            .show("log_missing", finish.log_missing);
+            .maybe("log_missing", Some(finish.log_missing).filter(|lines| *lines > 0));
         let mut reply = self.call(&FINISH, args).await?;
         match reply.tag.as_str() {
             "ended" => Ok(Finished::Ended(reply.parse("state")?)),

@@ -178,7 +178,7 @@ impl Call {
 /// What the former release says where today's says nothing.
 fn lacking(name: &str) -> Vec<u8> {
     match name {
-        "push" | "force" => b"0".to_vec(),
+        "push" | "force" | "log_missing" => b"0".to_vec(),
         "labels" => b"{}".to_vec(),
         "args" => b"[]".to_vec(),
         _ => vec![],
@@ -188,9 +188,8 @@ fn lacking(name: &str) -> Vec<u8> {
 /// The names of what follows a tag, in the former release's order. A last name in brackets takes the rest as a list.
 fn names(operation: &str, tag: &str) -> &'static [&'static str] {
     match (operation, tag) {
-        (_, "schema") => &["found"],
         ("open", "open") => &["born"],
-        ("submit" | "ask", "new" | "joined" | "ended") => {
+        ("submit", "new" | "joined" | "ended") => {
             &["id", "state", "attempt", "people", "position", "expected"]
         }
         ("submit", "conflict") => &["id", "repo", "ref"],
