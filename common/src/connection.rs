@@ -11,6 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use redis::aio::ConnectionLike;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
@@ -57,30 +59,39 @@ impl<C: ConnectionLike + Clone + Sync> Current<C> {
         Self(Mutex::new((0, first)))
     }
 
-    /// The connection, made anew by `dial` where there is none. Callers wait in line for one attempt, but not for
-    /// each other's.
-    async fn get(&self, dial: impl Future<Output = RedisResult<C>>) -> RedisResult<(u64, C)> {
-        let get = async {
-            let mut slot = self.0.lock().await;
-            if let (serial, Some(connection)) = &*slot {
-                return Ok((*serial, connection.clone()));
-            }
-            let fresh = dial.await?;
-            *slot = (slot.0 + 1, Some(fresh.clone()));
-            Ok((slot.0, fresh))
-        };
-        let get = tokio::time::timeout(RECONNECT_TIMEOUT, get).await;
-        get.map_err(|_| timed_out("connecting took too long"))?
-    }
-
-    /// Gives the connection up where an answer that came through it shows that it is `broken`.
-    async fn judge<T>(&self, serial: u64, answer: &RedisResult<T>, broken: fn(&RedisError) -> bool) {
+    /// Runs a command on the connection, and gives that up where the answer shows that it is `broken`.
+    async fn run<'a>(
+        &self,
+        cmd: &redis::Cmd,
+        dial: impl FnOnce() -> BoxFuture<'a, RedisResult<C>>,
+        broken: fn(&RedisError) -> bool,
+    ) -> RedisResult<Value> {
+        let (serial, mut connection) = self.get(dial).await?;
+        // Boxed: the client's futures nest deep, and so would all that wait for them.
+        let answer = Box::pin(cmd.query_async(&mut connection)).await;
         if answer.as_ref().is_err_and(broken) {
             let mut slot = self.0.lock().await;
             if slot.0 == serial {
                 slot.1 = None;
             }
         }
+        answer
+    }
+
+    /// The connection, made anew by `dial` where there is none. Callers wait in line for one attempt, but not for
+    /// each other's.
+    async fn get<'a>(&self, dial: impl FnOnce() -> BoxFuture<'a, RedisResult<C>>) -> RedisResult<(u64, C)> {
+        let get = async {
+            let mut slot = self.0.lock().await;
+            if let (serial, Some(connection)) = &*slot {
+                return Ok((*serial, connection.clone()));
+            }
+            let fresh = dial().await?;
+            *slot = (slot.0 + 1, Some(fresh.clone()));
+            Ok((slot.0, fresh))
+        };
+        let get = tokio::time::timeout(RECONNECT_TIMEOUT, get).await;
+        get.map_err(|_| timed_out("connecting took too long"))?
     }
 }
 
@@ -118,19 +129,12 @@ impl Link {
 
     /// Runs one command on the shared connection.
     pub async fn run(&self, cmd: &redis::Cmd) -> RedisResult<Value> {
-        // Boxed: the client's futures nest deep, and so would all that wait for them.
         match &*self.shared {
             Shared::Node { dialer, current } => {
-                let (serial, mut connection) = current.get(dialer.dial(Some(RESPONSE_TIMEOUT))).await?;
-                let answer = Box::pin(cmd.query_async(&mut connection)).await;
-                current.judge(serial, &answer, is_broken).await;
-                answer
+                current.run(cmd, || dialer.dial(Some(RESPONSE_TIMEOUT)).boxed(), is_broken).await
             }
             Shared::Cluster { client, current, .. } => {
-                let (serial, mut connection) = Box::pin(current.get(client.get_async_connection())).await?;
-                let answer = Box::pin(cmd.query_async(&mut connection)).await;
-                current.judge(serial, &answer, is_stuck).await;
-                answer
+                current.run(cmd, || client.get_async_connection().boxed(), is_stuck).await
             }
         }
     }
