@@ -189,6 +189,11 @@ impl Keys {
         format!("{}:meta", self.log(id, run))
     }
 
+    /// All that a run's log consists of: its head, its tail, and what is known of both.
+    pub(crate) fn whole_log(&self, id: BuildId, run: u32) -> [String; 3] {
+        [self.log(id, run), self.log_tail(id, run), self.log_meta(id, run)]
+    }
+
     /// channel: a build's log has grown.
     pub fn log_channel(&self, id: BuildId) -> String {
         format!("{}:log:{{{id}}}", self.prefix)

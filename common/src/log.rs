@@ -159,7 +159,7 @@ impl Queue {
         lines: &[LogLine],
     ) -> Result<Step> {
         let id = token.build;
-        let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
+        let keys = self.keys().whole_log(id, run);
         let (head, tail) = self.log_bounds();
         let mut args = Args::new()
             .show("epoch", token.epoch)

@@ -18,10 +18,10 @@ const PATH: &str = "v1/policy";
 pub(crate) async fn run(args: PolicyArgs, output: Output) -> Result<Exit> {
     match args.act {
         None => {
-            let client = client(args.reach)?;
+            let client = Client::new(args.reach)?;
             show(&client.get(PATH, &[]).await?, output);
         }
-        Some(PolicyAct::Show { reach }) => show(&client(reach)?.get(PATH, &[]).await?, output),
+        Some(PolicyAct::Show { reach }) => show(&Client::new(reach)?.get(PATH, &[]).await?, output),
         Some(PolicyAct::Set { words, reach }) => {
             change(reach, output, |policy| words.iter().try_for_each(|word| policy.set(word))).await?;
         }
@@ -32,16 +32,12 @@ pub(crate) async fn run(args: PolicyArgs, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-fn client(reach: Reach) -> Result<Client> {
-    Client::new(reach)
-}
-
 async fn change(
     reach: Reach,
     output: Output,
     change: impl FnOnce(&mut Policy) -> Result<(), fairlane_common::Invalid>,
 ) -> Result<()> {
-    let client = client(reach)?;
+    let client = Client::new(reach)?;
     let mut policy = client.get::<PolicyView>(PATH, &[]).await?.set;
     change(&mut policy).map_err(|why| Stop::usage(why.to_string()))?;
     let body = serde_json::to_value(&policy)?;

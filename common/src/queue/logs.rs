@@ -273,7 +273,7 @@ impl Queue {
     }
 
     async fn shorten_log(&self, id: BuildId, run: u32) -> Result<u64> {
-        let keys = [self.keys().log(id, run), self.keys().log_tail(id, run), self.keys().log_meta(id, run)];
+        let keys = self.keys().whole_log(id, run);
         let half = limits::LOG_SHORT_BYTES / 2;
         self.call_log(&SHORTEN, &keys, &Args::new().show("first", half).show("last", half))
             .await?
@@ -283,8 +283,7 @@ impl Queue {
     async fn remove_runs(&self, id: BuildId, runs: u32) -> Result<()> {
         for run in 1..=runs {
             let mut unlink = redis::cmd("UNLINK");
-            unlink.arg(self.keys().log(id, run));
-            unlink.arg(self.keys().log_tail(id, run)).arg(self.keys().log_meta(id, run));
+            unlink.arg(&self.keys().whole_log(id, run));
             self.link().run(&unlink).await?;
         }
         Ok(())

@@ -98,7 +98,18 @@ impl LogFollower {
         out: mpsc::Sender<RunEvent>,
         window: Window,
     ) -> AbortOnDropHandle<()> {
-        let follower = Self {
+        let follower = Self::new(cluster, name, phase, out, window);
+        AbortOnDropHandle::new(tokio::spawn(follower.follow_safely(|f| f.follow().boxed()).in_current_span()))
+    }
+
+    fn new(
+        cluster: Arc<Cluster>,
+        name: String,
+        phase: watch::Receiver<Phase>,
+        out: mpsc::Sender<RunEvent>,
+        window: Window,
+    ) -> Self {
+        Self {
             cluster,
             name,
             phase,
@@ -111,8 +122,7 @@ impl LogFollower {
             heard: false,
             slow: false,
             rest: Vec::new(),
-        };
-        AbortOnDropHandle::new(tokio::spawn(follower.follow_safely(|f| f.follow().boxed()).in_current_span()))
+        }
     }
 
     /// Follows it again where that panics: an end that comes of it must not pass for the log's.
@@ -323,20 +333,9 @@ mod tests {
         let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
         let way = kube_client::Cluster::of_file(&there.kubeconfig(), None, None).await.unwrap();
         let (out, mut events) = mpsc::channel(10);
-        let follower = LogFollower {
-            cluster: Arc::new(Cluster::new(way, &Settings::default(), &queue)),
-            name: "pod".to_owned(),
-            phase: watch::channel(Phase::Running).1,
-            out,
-            window: Window::of_stored(&[]),
-            failures: 0,
-            told: false,
-            whole: false,
-            news: false,
-            heard: false,
-            slow: false,
-            rest: Vec::new(),
-        };
+        let cluster = Arc::new(Cluster::new(way, &Settings::default(), &queue));
+        let phase = watch::channel(Phase::Running).1;
+        let follower = LogFollower::new(cluster, "pod".to_owned(), phase, out, Window::of_stored(&[]));
         follower.follow_safely(follow).await;
         let mut lines = Vec::new();
         while let Some(RunEvent::Line(line)) = events.recv().await {
