@@ -6,7 +6,7 @@ use std::process::Command;
 use fairlane_testkit::kube::TestCluster;
 use fairlane_testkit::{Process, RedisServer, TempDir, wait_for};
 
-use crate::setup::{COMMIT, LIMIT, fairlane, run};
+use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
 fn on(command: &mut Command, redis: &RedisServer) {
     command.env("FAIRLANE_REDIS_URL", redis.url());
@@ -19,9 +19,7 @@ async fn a_build_asked_for_on_the_command_line_is_a_pod_of_a_kube_cluster() {
     let mut command = fairlane(&home, ["dispatcher", "--listen", "127.0.0.1:0"]);
     on(&mut command, &redis);
     let dispatcher = Process::spawn("dispatcher", &mut command);
-    let line = dispatcher.wait_for_line(" listens on ", LIMIT).await;
-    let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
-    let url = format!("http://{}", address.trim_start_matches("http://").trim_end_matches([',', '.']));
+    let url = address_of(&dispatcher).await;
 
     let installation = format!("test-{}", &uuid::Uuid::new_v4().simple().to_string()[..10]);
     let script = "sh -c 'echo \"building $0 at $1\"; sleep 1; echo done' {repo} {ref}";

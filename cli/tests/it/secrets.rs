@@ -10,7 +10,7 @@ use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::setup::{COMMIT, Gate, LIMIT, fairlane};
+use crate::setup::{COMMIT, Gate, LIMIT, address_of, fairlane};
 
 const GIT_PASSWORD: &str = "git-pass-Zq81";
 const REGISTRY_PASSWORD: &str = "registry-pass-Wx72";
@@ -49,9 +49,7 @@ impl Scene {
         command.env("FAIRLANE_TOKEN", TOKEN).env("FAIRLANE_TOKENS_FILE", scene.home.join("tokens"));
         command.env("FAIRLANE_REQUESTS_PER_TOKEN", "100000/1m");
         let process = Process::spawn("dispatcher", &mut command);
-        let line = process.wait_for_line(" listens on ", LIMIT).await;
-        let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
-        scene.url = format!("http://{address}");
+        scene.url = address_of(&process).await;
         scene.processes.push(process);
         scene
     }

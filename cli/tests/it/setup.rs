@@ -72,6 +72,13 @@ pub(crate) async fn run_within(limit: Duration, mut command: Command) -> Said {
     }
 }
 
+/// The address of a dispatcher that was started, once it listens.
+pub(crate) async fn address_of(dispatcher: &Process) -> String {
+    let line = dispatcher.wait_for_line(" listens on ", LIMIT).await;
+    let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
+    format!("http://{address}")
+}
+
 /// A running `fairlane up`, and the folder that it keeps its data in.
 pub(crate) struct Up {
     pub(crate) process: Process,

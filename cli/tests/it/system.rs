@@ -6,7 +6,7 @@ use fairlane_common::{BuildId, Queue};
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 use serde_json::Value;
 
-use crate::setup::{COMMIT, LIMIT, fairlane, run};
+use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
 /// How long the leases of these workers last, in seconds; also what a delay is measured by.
 pub(crate) const LEASE_S: u64 = 5;
@@ -32,13 +32,7 @@ impl System {
             let mut command = fairlane(&system.home, ["dispatcher", "--listen", "127.0.0.1:0"]);
             command.env("FAIRLANE_REDIS_URL", system.redis.url());
             let process = Process::spawn(&format!("dispatcher {number}"), &mut command);
-            // The last word of the line is the address.
-            let pattern = " listens on ";
-            wait_for("the dispatcher to listen", LIMIT, async || process.stderr().contains(pattern)).await;
-            let said = process.stderr();
-            let line = said.lines().find(|line| line.contains(pattern)).unwrap();
-            let address = line.split(pattern).nth(1).unwrap().split_whitespace().next().unwrap();
-            system.urls.push(format!("http://{address}"));
+            system.urls.push(address_of(&process).await);
             system.dispatchers.push(process);
         }
         for number in 0..workers {

@@ -9,7 +9,7 @@ use fairlane_common::{BuildId, BuildSpec, BuildState, Queue};
 use fairlane_testkit::kube::Cluster;
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 
-use crate::setup::{COMMIT, LIMIT, fairlane, run};
+use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
 /// The former release's program.
 const FORMER: &str = "FAIRLANE_FORMER";
@@ -40,9 +40,8 @@ impl Scene {
     async fn dispatcher(&self, program: Option<&Path>, name: &str) -> (Process, String) {
         let mut command = self.command(program, &["dispatcher", "--listen", "127.0.0.1:0"]);
         let process = Process::spawn(name, command.env("FAIRLANE_REDIS_URL", self.redis.url()));
-        let line = process.wait_for_line(" listens on ", LIMIT).await;
-        let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
-        (process, format!("http://{address}"))
+        let url = address_of(&process).await;
+        (process, url)
     }
 
     async fn worker(&self, program: Option<&Path>, name: &str, executor: &str) -> Process {

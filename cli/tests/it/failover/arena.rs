@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::outage::{Kind, Redis};
 use super::report::Report;
-use crate::setup::fairlane;
+use crate::setup::{address_of, fairlane};
 use crate::system::Watch;
 
 /// Builds of each executor, and their workers.
@@ -186,9 +186,8 @@ impl Arena {
 async fn dispatcher(dir: &TempDir, redis: &Redis) -> (Process, String) {
     let mut command = fairlane(dir, ["dispatcher", "--listen", "127.0.0.1:0"]);
     let process = Process::spawn("dispatcher", command.env("FAIRLANE_REDIS_URL", redis.url()));
-    let line = process.wait_for_line(" listens on ", PATIENCE).await;
-    let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
-    (process, format!("http://{address}"))
+    let url = address_of(&process).await;
+    (process, url)
 }
 
 /// Follows a build through the dispatcher at `url`.
