@@ -154,7 +154,7 @@ impl Player<'_> {
         loop {
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
             let ask = asks.peek().map(|(_, ask)| ask.at);
-            // Who is told again waits for a build that will end.
+            // A launch is told again only while its build runs or waits, so an end is still to come.
             let later = self.later.front().map(|(at, _)| *at).filter(|_| end.is_some());
             let Some(next) = end.into_iter().chain(ask).chain(later).min() else { break };
             now = next;
