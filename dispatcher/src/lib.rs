@@ -11,35 +11,26 @@
 //! - `server`: connections, within limits; `allowance`: requests, within limits.
 //! - `people`: how many wait for what, told to the queue.
 
-mod allowance;
-mod answers;
+mod access;
 pub mod api;
-mod app;
 pub mod args;
-mod auth;
-mod client;
-mod glance;
 mod hub;
-mod input;
 mod metrics;
-mod outage;
-mod people;
+mod outlook;
 mod problem;
-mod reaper;
 mod reload;
 mod routes;
+mod serve;
 mod server;
-mod tokens;
-mod unique_json;
-mod view;
+mod upkeep;
 
-pub use app::{ServeError, serve};
+pub use access::tokens::Tokens;
 pub use args::{
     Args, Bounds, ClientArgs, ClientLimits, ConnectionLimits, Rate, RedisArgs, ServeArgs, SettingError,
     Settings,
 };
-pub use auth::Scope;
 pub use fairlane_common::AllowedArgs;
+pub use routes::caller::Scope;
 pub use routes::openapi;
+pub use serve::{ServeError, serve};
 pub use server::{TlsError, TlsFiles};
-pub use tokens::Tokens;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::SettingError;
-use crate::client::parse_network;
+use crate::access::address::parse_network;
 use crate::server::TlsFiles;
 
 /// How clients are served, and how much one may take up.

@@ -8,8 +8,8 @@ use fairlane_common::id::BuildId;
 use futures::StreamExt;
 
 use super::Hub;
-use crate::outage::Outage;
-use crate::reaper::jitter;
+use crate::upkeep::outage::Outage;
+use crate::upkeep::reaper::jitter;
 
 /// Pause after a broken connection: streams live on the fallback meanwhile.
 const RECONNECT: Duration = Duration::from_millis(700);

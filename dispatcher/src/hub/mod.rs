@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::BuildView;
 use crate::args::Bounds;
-use crate::glance::Glance;
 use crate::metrics::Metrics;
+use crate::outlook::Glance;
 use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
 use cursor::{Cursor, EntryId};
 use pages::{Page, Pages};

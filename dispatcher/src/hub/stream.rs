@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::cursor::{Cursor, EntryId};
 use super::ring::{Place, Step};
 use super::{Hub, READ_ENTRIES, Seat, frame};
-use crate::people::Subscription;
-use crate::reaper::jitter;
+use crate::upkeep::people::Subscription;
+use crate::upkeep::reaper::jitter;
 
 /// Pause before a log is asked for again that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);

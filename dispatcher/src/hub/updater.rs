@@ -18,10 +18,10 @@ use super::frame::Piece;
 use super::ring::Ring;
 use super::{Channel, Hub, PAGE, bounded, frame, last_run};
 use crate::api::{BuildView, EndEvent, MovedEvent};
-use crate::outage::Outage;
-use crate::reaper::jitter;
 use crate::routes::log::GONE_TEXT;
-use crate::view;
+use crate::routes::view;
+use crate::upkeep::outage::Outage;
+use crate::upkeep::reaper::jitter;
 
 /// Lines that come within this time go out in one write: ten thousand watchers at five lines a
 /// second would else be fifty thousand writes.

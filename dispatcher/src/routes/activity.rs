@@ -7,11 +7,11 @@ use axum::extract::State;
 use fairlane_common::queue::{ActFilter, ChangeFilter, Since};
 
 use crate::api::{ActPage, ChangePage, Problem};
-use crate::app::App;
-use crate::auth::Reader;
-use crate::input::Params;
 use crate::problem::Answer;
-use crate::view;
+use crate::routes::caller::Reader;
+use crate::routes::input::Params;
+use crate::routes::view;
+use crate::serve::App;
 
 /// Operators' acts, newest first: who did what to what, and when. Scope `read`.
 #[utoipa::path(

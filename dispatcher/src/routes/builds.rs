@@ -12,12 +12,12 @@ use fairlane_common::queue::{Admitted, Cancelled, Submit, Submitted};
 
 use super::request;
 use crate::api::{BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, Problem};
-use crate::app::App;
-use crate::auth::{Caller, Operator, Reader, Scope, Submitter, Watcher};
-use crate::input::{JsonBody, Params, PathId};
 use crate::metrics::{Asked, Outcome};
 use crate::problem::{Answer, BAD_PARAMETER, BANNED, CONFLICT, FULL, Refusal};
-use crate::view;
+use crate::routes::caller::{Caller, Operator, Reader, Scope, Submitter, Watcher};
+use crate::routes::input::{JsonBody, Params, PathId};
+use crate::routes::view;
+use crate::serve::App;
 
 /// Ask for a build.
 ///

@@ -10,12 +10,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::builds::look;
 use crate::api::{Problem, StateEvent, WatchersAnswer, WatchersBody};
-use crate::app::App;
-use crate::auth::{Reader, Watcher};
 use crate::hub::cursor::Cursor;
 use crate::hub::stream;
-use crate::input::{JsonBody, Params, PathId};
 use crate::problem::{Answer, BAD_CURSOR, OTHER_DISPATCHER, Refusal, UNKNOWN_SUBSCRIBER};
+use crate::routes::caller::{Reader, Watcher};
+use crate::routes::input::{JsonBody, Params, PathId};
+use crate::serve::App;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use fairlane_common::limits;
 
 use crate::api::{Health, Problem};
-use crate::app::App;
 use crate::problem::{Answer, Refusal};
+use crate::serve::App;
 
 /// Metrics of the queue and of this dispatcher.
 #[utoipa::path(

@@ -7,11 +7,11 @@ use axum::extract::State;
 use fairlane_common::id::Lane;
 
 use crate::api::{LanePage, LaneView, Problem};
-use crate::app::App;
-use crate::auth::Reader;
-use crate::input::{Params, PathText};
 use crate::problem::{Answer, Refusal, UNKNOWN_LANE};
-use crate::view;
+use crate::routes::caller::Reader;
+use crate::routes::input::{Params, PathText};
+use crate::routes::view;
+use crate::serve::App;
 
 /// A page of lanes, in the order in which they come next. Scope `read`.
 #[utoipa::path(

@@ -14,14 +14,14 @@ use fairlane_common::log::LogPage;
 use futures::StreamExt;
 
 use super::builds::known;
-use crate::answers::AsItComes;
 use crate::api::Problem;
-use crate::app::App;
-use crate::auth::Reader;
 use crate::hub::LogSeat;
-use crate::input::{Params, PathId};
 use crate::problem::{Answer, LOG_REMOVED, Refusal};
-use crate::reaper::jitter;
+use crate::routes::caller::Reader;
+use crate::routes::input::{Params, PathId};
+use crate::routes::responses::AsItComes;
+use crate::serve::App;
+use crate::upkeep::reaper::jitter;
 
 /// How often a log that is followed is looked at. Streams of events hear at once; this is for people
 /// with curl, and must not cost a subscription each.

@@ -2,9 +2,11 @@
 
 mod activity;
 mod builds;
+pub(crate) mod caller;
 mod document;
 mod events;
 mod health;
+pub(crate) mod input;
 mod lanes;
 pub(crate) mod log;
 mod nodes;
@@ -12,7 +14,10 @@ mod policy;
 mod prune;
 mod queue;
 mod request;
+pub(crate) mod responses;
 mod rules;
+pub(crate) mod unique_json;
+pub(crate) mod view;
 mod workers;
 
 use std::sync::Arc;
@@ -23,8 +28,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api;
-use crate::app::App;
 use crate::problem;
+use crate::serve::App;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(

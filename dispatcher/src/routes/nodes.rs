@@ -8,11 +8,11 @@ use fairlane_common::id::NodeName;
 use fairlane_common::queue::Cleared;
 
 use crate::api::{NodeAnswer, NodeList, Problem};
-use crate::app::App;
-use crate::auth::{Operator, Reader};
-use crate::input::{Params, PathText};
 use crate::problem::{AMBIGUOUS_NODE, Answer, Refusal, UNKNOWN_NODE};
-use crate::view;
+use crate::routes::caller::{Operator, Reader};
+use crate::routes::input::{Params, PathText};
+use crate::routes::view;
+use crate::serve::App;
 
 /// The nodes, and hosts of process workers, that are avoided, and why. Scope `read`.
 #[utoipa::path(

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::api::{PolicyBody, PolicyView, Problem};
-use crate::app::App;
-use crate::auth::{Operator, Reader};
-use crate::input::{JsonBody, Params};
 use crate::problem::Answer;
-use crate::view;
+use crate::routes::caller::{Operator, Reader};
+use crate::routes::input::{JsonBody, Params};
+use crate::routes::view;
+use crate::serve::App;
 
 /// The policy in force, who set it and when. Scope `read`.
 #[utoipa::path(

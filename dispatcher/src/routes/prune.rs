@@ -7,10 +7,10 @@ use axum::extract::State;
 use fairlane_common::queue::{Prune, parse_size};
 
 use crate::api::PrunedLogs;
-use crate::app::App;
-use crate::auth::Operator;
-use crate::input::Params;
 use crate::problem::{Answer, BAD_PARAMETER, Refusal};
+use crate::routes::caller::Operator;
+use crate::routes::input::Params;
+use crate::serve::App;
 
 /// Remove logs of ended builds, the oldest first: those older than a time, or as many as it takes until all take no more
 /// than a size (they are shortened first). A bounded number at a time: where `more` is true, ask again. Scope `operate`;

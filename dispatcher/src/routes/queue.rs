@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::api::{Problem, QueueView, ScaleView};
-use crate::app::App;
-use crate::auth::Reader;
-use crate::input::Params;
 use crate::problem::Answer;
-use crate::view;
+use crate::routes::caller::Reader;
+use crate::routes::input::Params;
+use crate::routes::view;
+use crate::serve::App;
 
 /// Lanes that are shown with the totals: a screenful.
 const LANES: usize = 50;

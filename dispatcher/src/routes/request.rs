@@ -11,8 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::Settings;
-use crate::input::Fields;
 use crate::problem::{ARGUMENT_NOT_ALLOWED, Answer, NO_SEAL_KEY, Refusal};
+use crate::routes::input::Fields;
 
 const FIELDS: &[&str] = &[
     "repo",

@@ -7,10 +7,10 @@ use axum::extract::State;
 use fairlane_common::rule::{Pattern, Rule};
 
 use crate::api::{Problem, RuleAnswer, RuleBody, RuleList};
-use crate::app::App;
-use crate::auth::{Operator, Reader};
-use crate::input::{JsonBody, Params};
 use crate::problem::{Answer, BAD_PARAMETER, Refusal, UNKNOWN_RULE};
+use crate::routes::caller::{Operator, Reader};
+use crate::routes::input::{JsonBody, Params};
+use crate::serve::App;
 
 /// All rules. Scope `read`.
 #[utoipa::path(

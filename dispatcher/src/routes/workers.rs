@@ -7,11 +7,11 @@ use axum::extract::State;
 use fairlane_common::id::WorkerId;
 
 use crate::api::{DrainAnswer, DrainBody, DrainedName, Problem, WorkerList};
-use crate::app::App;
-use crate::auth::{Operator, Reader};
-use crate::input::{OptionalBody, Params, PathText};
 use crate::problem::{Answer, BAD_CURSOR, Refusal, UNKNOWN_WORKER};
-use crate::view;
+use crate::routes::caller::{Operator, Reader};
+use crate::routes::input::{OptionalBody, Params, PathText};
+use crate::routes::view;
+use crate::serve::App;
 
 /// A page of live workers. Scope `read`.
 #[utoipa::path(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::client::network_of;
+use crate::access::address::network_of;
 
 /// Counts of connections by address. There is one entry for each address that has any.
 #[derive(Debug, Default)]

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::access::address::Peer;
 use crate::args::{Bounds, ConnectionLimits};
-use crate::client::Peer;
 use activity::{Activity, ServedBody};
 use addresses::{Addresses, Place};
 use connection::{Connection, Version, Wire};

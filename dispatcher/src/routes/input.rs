@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::problem::{
     Answer, BAD_PARAMETER, MALFORMED_JSON, Refusal, TOO_LARGE, TOO_SLOW, WRONG_CONTENT_TYPE,
 };
-use crate::unique_json::Unique;
+use crate::routes::unique_json::Unique;
 
 /// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and
 /// room for JSON's escapes.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fairlane_common::queue::Queue;
 use tokio_util::sync::CancellationToken;
 
-use crate::outage::Outage;
+use crate::upkeep::outage::Outage;
 
 /// Shortest pause: what is due comes in batches, and requests want their turn too.
 const PAUSE_MIN: Duration = Duration::from_millis(20);

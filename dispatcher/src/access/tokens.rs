@@ -11,8 +11,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::args::SettingError;
-use crate::auth::Scope;
 use crate::reload::Reload;
+use crate::routes::caller::Scope;
 
 pub(crate) const ALL_SCOPES: u8 = 0b111;
 /// Shorter tokens can be guessed.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use fairlane_common::queue::{Queue, Spend, Spent};
 use tokio::time::Instant;
 
+use crate::access::address::network_of;
 use crate::args::{ClientLimits, Rate};
-use crate::client::network_of;
 use crate::hub::bounded;
 use crate::problem::{Answer, Refusal, TOO_MANY_REQUESTS_FROM_HERE, TOO_MANY_REQUESTS_OF_TOKEN};
 

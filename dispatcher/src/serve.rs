@@ -13,17 +13,19 @@ use fairlane_common::{Duties, DutyFailed, Queue};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::allowance::Allowance;
+use crate::access::rate_limit::Allowance;
+use crate::access::tokens::{self, TokensReload};
 use crate::args::Settings;
-use crate::glance::Glance;
 use crate::hub::{Hub, bounded};
 use crate::metrics::{self, Metrics};
-use crate::people::People;
+use crate::outlook::Glance;
 use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
-use crate::reaper::Writes;
+use crate::routes::responses as answers;
 use crate::server::{Server, Tls, TlsError};
-use crate::tokens::{self, TokensReload};
-use crate::{answers, reaper, reload, routes};
+use crate::upkeep::people::People;
+use crate::upkeep::reaper;
+use crate::upkeep::reaper::Writes;
+use crate::{reload, routes};
 
 /// How long open requests get after the order to stop.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -9,9 +9,9 @@ use fairlane_common::queue::{LogBudget, LogKeep, LogLimits, Policy};
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
-use crate::auth::Scope;
+use crate::access::tokens::Tokens;
+use crate::routes::caller::Scope;
 use crate::server::{TlsError, TlsFiles};
-use crate::tokens::Tokens;
 
 mod clients;
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::outage::Outage;
+use crate::upkeep::outage::Outage;
 
 /// Shortest time between two writes.
 const FLUSH_GAP: Duration = Duration::from_millis(250);

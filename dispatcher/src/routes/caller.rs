@@ -7,10 +7,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
-use crate::app::App;
-use crate::client::{self, Peer};
+use crate::access::address::{self, Peer};
+use crate::access::tokens::{ALL_SCOPES, Token};
 use crate::problem::{Answer, FORBIDDEN, NOT_SIGNED_IN, Refusal};
-use crate::tokens::{ALL_SCOPES, Token};
+use crate::serve::App;
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Caller {
     async fn admitted(parts: &Parts, app: &App) -> Answer<Self> {
         let caller = Self::of(app, &parts.headers);
         let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0);
-        let address = client::address(peer, &parts.headers, &app.settings.connections.trusted);
+        let address = address::address(peer, &parts.headers, &app.settings.connections.trusted);
         // Who shows no token, or a wrong one, counts by address alone.
         let token = caller.as_ref().ok().filter(|caller| caller.signed_in).map(|caller| caller.name.as_str());
         app.allowance.spend(&app.queue, app.settings.bounds.redis_wait, token, address).await?;
