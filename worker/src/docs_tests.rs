@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fairlane_common::queue::Blame;
 
 use crate::LogCause;
-use crate::pod::PodCause;
+use crate::kubernetes::pod::PodCause;
 
 /// `text` with what stands between `<!-- name -->` and the next `<!-- end -->` replaced.
 fn with_section(text: &str, name: &str, section: &str) -> String {
@@ -80,8 +80,8 @@ fn the_templates_in_the_docs_fit_a_build_pod() {
         text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(templates.len(), 2);
     for template in templates {
-        let template = crate::pod::PodTemplate::parse(template).unwrap();
-        let settings = crate::pod::PodSettings { template: Some(template), ..Default::default() };
+        let template = crate::kubernetes::pod::PodTemplate::parse(template).unwrap();
+        let settings = crate::kubernetes::pod::PodSettings { template: Some(template), ..Default::default() };
         settings.check().unwrap();
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use fairlane_common::{Build, BuildId, Token, WorkerId};
 use fairlane_testkit::kube::TestCluster;
 use fairlane_worker::command::CommandTemplate;
-use fairlane_worker::kube_client::Cluster;
+use fairlane_worker::kubernetes::client::Cluster;
 use fairlane_worker::pod::{self, Placement, PodSettings, PodTemplate};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;

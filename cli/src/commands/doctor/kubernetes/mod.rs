@@ -11,7 +11,7 @@ mod trial;
 
 use fairlane_common::queue::inspect::WorkerView;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
-use fairlane_worker::kube_client::Cluster;
+use fairlane_worker::kubernetes::client::Cluster;
 use fairlane_worker::pod::{self, PodSettings};
 use futures::StreamExt;
 use futures::stream;

@@ -1,0 +1,215 @@
+//! The deadlines of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::settings::Settings;
+use crate::time::stall::Standstill;
+
+/// How long a run may be silent, and how long it may take. Time in which its worker stood still
+/// counts for neither: what the run did meanwhile was not heard.
+pub(crate) struct Deadlines {
+    pending: Duration,
+    start: Duration,
+    silence: Duration,
+    total: Duration,
+    standstill: Arc<Standstill>,
+    /// When it was claimed, then when it was up.
+    began: Instant,
+    up: bool,
+    /// What it waits for before that.
+    note: String,
+    last_line: Option<Instant>,
+    /// Its lines are not taken at present.
+    held: bool,
+    /// From when on its whole time counts, and what had passed of it.
+    counted: Counted,
+}
+
+/// A part of a run's time, and what follows it.
+struct Counted {
+    before: Option<Duration>,
+    since: Instant,
+    /// How long the worker had stood still by then.
+    stood: Duration,
+}
+
+impl Deadlines {
+    /// `ran`: how long the run has been up already, where it is, and that is known.
+    pub(crate) fn new(settings: &Settings, standstill: Arc<Standstill>, ran: Option<Duration>) -> Self {
+        let now = Instant::now();
+        Self {
+            pending: settings.pending_timeout,
+            start: settings.start_timeout,
+            silence: settings.silence_timeout,
+            total: settings.total_timeout,
+            counted: Counted { before: ran, since: now, stood: standstill.stood(now) },
+            standstill,
+            began: now,
+            up: false,
+            note: String::new(),
+            last_line: None,
+            held: false,
+        }
+    }
+
+    /// It is up: its times count from now on, its whole time from when it was up first.
+    pub(crate) fn up(&mut self) {
+        let now = Instant::now();
+        self.began = now;
+        self.up = true;
+        if self.counted.before.is_none() {
+            let stood = self.standstill.stood(now);
+            self.counted = Counted { before: Some(Duration::ZERO), since: now, stood };
+        }
+    }
+
+    pub(crate) fn note(&mut self, note: &str) {
+        note.clone_into(&mut self.note);
+    }
+
+    pub(crate) fn line(&mut self) {
+        self.last_line = Some(Instant::now());
+    }
+
+    /// Its lines are not taken, or are again: it is not silent for that.
+    pub(crate) fn hold(&mut self, held: bool) {
+        if self.held && !held && self.up {
+            self.line();
+        }
+        self.held = held;
+    }
+
+    /// How long it has been up; `None` where it is not.
+    pub(crate) fn ran(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let Counted { before, since, stood } = &self.counted;
+        let counts = (now - *since).saturating_sub(self.standstill.stood(now).saturating_sub(*stood));
+        before.map(|before| before + counts)
+    }
+
+    pub(crate) fn next(&self) -> Instant {
+        let now = Instant::now();
+        // What happened during a standstill is heard only now.
+        let from = |moment: Instant| self.standstill.until(now).map_or(moment, |until| until.max(moment));
+        if !self.up {
+            return from(self.began) + self.pending;
+        }
+        let end = self.end(now);
+        if self.held {
+            return end;
+        }
+        let quiet = self.last_line.map_or(from(self.began) + self.start, |line| from(line) + self.silence);
+        quiet.min(end)
+    }
+
+    /// When it has taken too long.
+    fn end(&self, now: Instant) -> Instant {
+        now + self.total.saturating_sub(self.ran().unwrap_or_default())
+    }
+
+    /// What to say when [`Self::next`] has come.
+    pub(crate) fn passed(&self) -> String {
+        let seconds = |time: Duration| humantime::format_duration(time).to_string();
+        match self.last_line {
+            _ if !self.up && self.note.is_empty() => {
+                format!("the build did not start within {}", seconds(self.pending))
+            }
+            _ if !self.up => {
+                format!("the build did not start within {}: {}", seconds(self.pending), self.note)
+            }
+            _ if self.ran().is_some_and(|ran| ran >= self.total) => {
+                format!("the build took longer than {}", seconds(self.total))
+            }
+            None => format!("the build wrote nothing within {} of its start", seconds(self.start)),
+            Some(_) => format!("the build wrote nothing for {}", seconds(self.silence)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn deadlines(clock: &Arc<Standstill>, ran: Option<Duration>) -> Deadlines {
+        let settings = Settings {
+            pending_timeout: 10 * SECOND,
+            start_timeout: 20 * SECOND,
+            silence_timeout: 30 * SECOND,
+            total_timeout: 100 * SECOND,
+            ..Settings::default()
+        };
+        Deadlines::new(&settings, Arc::clone(clock), ran)
+    }
+
+    /// Time that passes while the process goes on.
+    async fn live(clock: &Standstill, time: Duration) {
+        for _ in 0..time.as_secs() {
+            tokio::time::advance(SECOND).await;
+            clock.tick();
+        }
+    }
+
+    fn left(deadlines: &Deadlines) -> Duration {
+        deadlines.next().saturating_duration_since(Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standstill_counts_for_no_deadline() {
+        let clock = Arc::new(Standstill::default());
+        let mut run = deadlines(&clock, None);
+        live(&clock, 4 * SECOND).await;
+        assert_eq!(left(&run), 6 * SECOND);
+        tokio::time::advance(3600 * SECOND).await;
+        assert_eq!(left(&run), 10 * SECOND, "before its first tick");
+        clock.tick();
+        live(&clock, SECOND).await;
+        assert_eq!(left(&run), 9 * SECOND);
+        run.up();
+        run.line();
+        live(&clock, 25 * SECOND).await;
+        assert_eq!(left(&run), 5 * SECOND);
+        tokio::time::advance(3600 * SECOND).await;
+        clock.tick();
+        assert_eq!(left(&run), 30 * SECOND, "nobody knows what was said meanwhile");
+        for _ in 0..3 {
+            live(&clock, 24 * SECOND).await;
+            run.line();
+        }
+        // Of the whole time only half a second between two ticks is put down to the run.
+        assert_eq!(left(&run), 2500 * SECOND / 1000);
+        live(&clock, 3 * SECOND).await;
+        assert_eq!(run.passed(), "the build took longer than 1m 40s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adopted_run_has_only_what_is_left_of_its_time() {
+        let clock = Arc::new(Standstill::default());
+        let mut run = deadlines(&clock, Some(85 * SECOND));
+        live(&clock, 5 * SECOND).await;
+        run.up();
+        assert_eq!(left(&run), 10 * SECOND);
+        assert_eq!(run.ran(), Some(90 * SECOND));
+        let mut late = deadlines(&clock, Some(500 * SECOND));
+        late.up();
+        assert_eq!(left(&late), Duration::ZERO);
+        assert_eq!(late.passed(), "the build took longer than 1m 40s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_whose_lines_are_not_taken_is_not_silent() {
+        let clock = Arc::new(Standstill::default());
+        let mut run = deadlines(&clock, None);
+        run.up();
+        run.line();
+        run.hold(true);
+        live(&clock, 40 * SECOND).await;
+        assert_eq!(left(&run), 60 * SECOND);
+        run.hold(false);
+        assert_eq!(left(&run), 30 * SECOND);
+    }
+}

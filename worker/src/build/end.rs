@@ -1,0 +1,161 @@
+//! The end of a build: its log is written to the end, then the queue is told.
+
+use std::sync::Arc;
+
+use fairlane_common::queue::{Finish, Finished, Outcome, Release};
+use fairlane_common::{NodeName, Queue, Token};
+
+use crate::build::judge::Verdict;
+use crate::build::reporter::Reporter;
+use crate::claiming::leases::Lease;
+use crate::claiming::runner::Worker;
+use crate::log::pump::{Flushed, LogPump};
+use crate::time::backoff::Backoff;
+
+/// How often the end of a build is told again to a Redis that refuses it.
+const REFUSALS_MAX: u32 = 5;
+
+/// A build whose run is gone.
+pub(crate) struct EndedBuild {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) lease: Lease,
+    pub(crate) verdict: Verdict,
+    /// The number of its run.
+    pub(crate) run: u32,
+    /// The node that it ran on.
+    pub(crate) node: Option<String>,
+    pub(crate) log: Option<LogPump>,
+    pub(crate) tail: Option<String>,
+    /// Tells the queue that the run was alive; a short run may end before that was heard.
+    pub(crate) reporter: Option<Reporter>,
+}
+
+impl EndedBuild {
+    /// Writes the rest of the log, and tells the queue how it ended, until it has heard it.
+    pub(crate) async fn settle(mut self) {
+        if self.verdict == Verdict::LetGo {
+            return self.lease.settle();
+        }
+        let log = self.log.take();
+        let reporter = self.reporter.take();
+        let last_words = async {
+            let more_comes = self.verdict == Verdict::HandOver;
+            let flush = async {
+                match log {
+                    Some(log) => Some(log.flush(more_comes).await),
+                    None => None,
+                }
+            };
+            let report = async {
+                if let Some(reporter) = reporter {
+                    reporter.finish().await;
+                }
+            };
+            tokio::join!(flush, report).0
+        };
+        let flushed = tokio::select! {
+            end = last_words => end,
+            () = self.lease.let_go() => None,
+        };
+        let token = self.lease.token().clone();
+        // A name that Fairlane does not take is one that it does not avoid either.
+        let node = self.node.take().and_then(|node| node.parse().ok());
+        let log = self.measured(flushed).await;
+        let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log);
+        tokio::select! {
+            () = telling => {}
+            () = self.lease.let_go() => tracing::info!("the lease is another's: the end of the run is not told"),
+        }
+        self.lease.settle();
+    }
+
+    /// What the queue is told of the log. Without its size the build ends all the same.
+    async fn measured(&self, flushed: Option<Flushed>) -> Log {
+        let Some(Flushed { end, missing }) = flushed else { return Log::default() };
+        let (queue, id) = (&self.worker.queue, self.lease.token().build);
+        let bytes = match &self.verdict {
+            Verdict::Finish(_) => queue.log_bytes(id, self.run).await.ok(),
+            _ => None,
+        };
+        Log { end, missing, bytes }
+    }
+}
+
+/// What the queue is told of a log.
+#[derive(Default)]
+struct Log {
+    end: Option<String>,
+    missing: u64,
+    bytes: Option<u64>,
+}
+
+/// Tells the queue how it ended, until it has heard it.
+async fn tell_end(
+    queue: &Queue,
+    token: &Token,
+    verdict: &Verdict,
+    node: Option<NodeName>,
+    log_tail: Option<String>,
+    log: Log,
+) {
+    let mut backoff = Backoff::new();
+    let mut refusals = 0;
+    let call = match verdict {
+        Verdict::Finish(outcome) => End::Finish(Finish {
+            outcome: outcome.clone(),
+            node,
+            log_tail,
+            log_end: log.end,
+            log_bytes: log.bytes,
+            log_missing: log.missing,
+        }),
+        Verdict::HandOver => End::Release(Release::Handover),
+        Verdict::Lost(reason) => End::Release(Release::Lost { reason: reason.clone() }),
+        Verdict::LetGo => return,
+    };
+    loop {
+        match call.tell(queue, token).await {
+            Ok(said) => return tracing::info!("{said}"),
+            Err(error) if error.is_transient() => {}
+            Err(error) => {
+                refusals += 1;
+                tracing::error!(%error, "the queue does not take the end of the build");
+                if refusals >= REFUSALS_MAX {
+                    return;
+                }
+            }
+        }
+        backoff.pause().await;
+    }
+}
+
+enum End {
+    Finish(Finish),
+    Release(Release),
+}
+
+impl End {
+    async fn tell(&self, queue: &Queue, token: &Token) -> fairlane_common::Result<String> {
+        Ok(match self {
+            Self::Finish(finish) => match queue.finish(token, finish).await? {
+                Finished::Ended(state) => match &finish.outcome {
+                    Outcome::Failed { class, reason, .. } => format!("{state} ({class}): {reason}"),
+                    _ => state.to_string(),
+                },
+                Finished::Retried { attempt, .. } => match &finish.outcome {
+                    Outcome::Failed { class, reason, .. } => {
+                        format!("attempt {attempt} follows ({class}): {reason}")
+                    }
+                    _ => format!("attempt {attempt} follows"),
+                },
+                Finished::Stale => "the lease is another's: nothing was changed".to_owned(),
+                Finished::Unknown => "Redis has lost the build: nothing was changed".to_owned(),
+            },
+            Self::Release(release) => match (queue.release(token, release).await?, release) {
+                (Some(state), Release::Lost { reason }) => format!("{state} again: {reason}"),
+                (Some(state), Release::Handover) => format!("{state}: handed over"),
+                (None, _) => "the lease is another's: nothing was changed".to_owned(),
+            },
+        })
+    }
+}

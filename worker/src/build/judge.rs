@@ -1,0 +1,215 @@
+//! How a run ended: from its exit and its lines to an outcome, a class and a reason.
+
+use std::collections::VecDeque;
+
+use fairlane_common::FailureClass;
+use fairlane_common::queue::{Blame, Outcome};
+
+use crate::build::log_cause::LogCause::{
+    self, BuildFailed, Killed, NotRunnable, PushFailed, Signal, StepKilled, UnknownEnd,
+};
+use crate::build::log_rules::{cause_in, explains, may_be_survived};
+use crate::executor::{Exit, StopCause};
+use crate::log::lines::{self, Phase};
+
+/// Lines kept for those who were not watching.
+const TAIL_LINES: usize = 20;
+/// Longest such line, in bytes.
+const TAIL_LINE_BYTES_MAX: usize = 400;
+/// A cause further than this from the end was survived.
+const CAUSE_LINES: usize = 100;
+/// The same of what tools often get over by themselves.
+const SURVIVED_LINES: usize = 40;
+/// A consequence comes within so many lines after its cause.
+const CONSEQUENCE_LINES: usize = 20;
+/// How much of a line is searched for causes.
+const SEARCHED_BYTES_MAX: usize = 4096;
+/// Longest message quoted in a reason, in bytes.
+const QUOTE_BYTES_MAX: usize = 200;
+/// What a shell returns for a command that SIGKILL ended.
+const CODE_KILLED: i32 = 137;
+
+/// Why the worker stopped a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asked for the end of the build.
+    Cancelled,
+    /// A deadline of the run has passed; the sentence says which.
+    Stuck(String),
+    /// The run has to go for no fault of the build's; the sentence says why.
+    Lost(String),
+    /// The lease is another's.
+    Stale,
+}
+
+/// What is to be told to the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The attempt has ended.
+    Finish(Outcome),
+    /// The attempt was lost; the sentence says how. Back into line.
+    Lost(String),
+    /// The run goes on, and is another worker's from now on.
+    HandOver,
+    /// Nothing: the build is another's.
+    LetGo,
+}
+
+/// What the lines of a run have shown so far.
+#[derive(Debug, Default)]
+pub struct Facts {
+    phase: Phase,
+    before_failure: Phase,
+    count: usize,
+    cause: Option<(usize, LogCause)>,
+    step: Option<String>,
+    failed: Option<String>,
+    tail: VecDeque<String>,
+}
+
+impl Facts {
+    /// Takes note of a line.
+    pub fn note(&mut self, text: &str) {
+        self.count += 1;
+        let parsed = lines::parse(text);
+        if let Some(phase) = parsed.phase {
+            if phase == Phase::Failed {
+                self.note_last_word(&parsed.message);
+            } else if self.before_failure != Phase::Pushing {
+                // Who pushes has built; since 2025.08 repo2docker calls that building all the same.
+                self.before_failure = phase;
+            }
+            self.phase = phase;
+        }
+        let message = parsed.message.trim_end();
+        let message = &message[..message.floor_char_boundary(SEARCHED_BYTES_MAX)];
+        if let Some(found) = cause_in(message, self.before_failure) {
+            let cause = match self.cause {
+                Some((at, known)) if at + CONSEQUENCE_LINES > self.count && explains(known, found) => known,
+                _ => found,
+            };
+            self.cause = Some((self.count, cause));
+        }
+        if STEP_FAILED.iter().any(|words| message.contains(words)) {
+            self.step = Some(message.to_owned());
+        }
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(shortened(message, TAIL_LINE_BYTES_MAX));
+    }
+
+    /// What repo2docker says of its end, unless it only repeats the command that failed.
+    fn note_last_word(&mut self, message: &str) {
+        let word = shortened(message, QUOTE_BYTES_MAX);
+        if !word.is_empty() && !word.contains("Error during build: Command '[") {
+            self.failed = Some(word);
+        }
+    }
+
+    /// Takes note of the last lines as another source has them, unless the last of them has come
+    /// already. (The first of them may be cut.)
+    pub fn note_last_words(&mut self, words: &str) {
+        let Some(last) = words.lines().rfind(|line| !line.trim().is_empty()) else { return };
+        let last = shortened(lines::parse(last).message.trim_end(), TAIL_LINE_BYTES_MAX);
+        if !self.tail.iter().rev().any(|known| *known == last) {
+            words.lines().for_each(|line| self.note(line));
+        }
+    }
+
+    /// Whether any line has come.
+    pub fn is_silent(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The last lines, as people read them; `None` when there was none.
+    pub fn tail(&self) -> Option<String> {
+        (!self.is_silent()).then(|| self.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// A step of the build returned a failure; what it was stands in the lines before.
+static STEP_FAILED: &[&str] =
+    &["returned a non-zero code:", "did not complete successfully: exit code:", "executor failed running"];
+
+/// Says how a run ended that the worker stopped for `cause`, or did not stop.
+pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
+    if cause == Some(&Cause::Stale) {
+        return Verdict::LetGo;
+    }
+    // A run that had succeeded before the stop is succeeded, whatever the stop was for.
+    if exit.code == Some(0) && exit.stopped.is_none() {
+        return Verdict::Finish(Outcome::Succeeded);
+    }
+    match (cause, exit.stopped) {
+        (Some(Cause::Cancelled), _) => return Verdict::Finish(Outcome::Cancelled),
+        (Some(Cause::Lost(reason)), _) => return Verdict::Lost(reason.clone()),
+        (Some(Cause::Stuck(reason)), _) => return failed(FailureClass::Stuck, reason.clone()),
+        (_, Some(StopCause::Expired)) => {
+            return Verdict::Lost(
+                "the worker was frozen or cut off from Redis, and its run was killed in time".to_owned(),
+            );
+        }
+        (_, Some(StopCause::SupervisorGone)) => {
+            return Verdict::Lost("the run's supervisor was killed".to_owned());
+        }
+        _ => {}
+    }
+    let (cause, reason) = failure(exit, facts);
+    failed_with(cause.class(), reason, cause.blame())
+}
+
+/// A failed attempt that says nothing of its node.
+pub fn failed(class: FailureClass, reason: String) -> Verdict {
+    failed_with(class, reason, Blame::Nobody)
+}
+
+/// A failed attempt, and how far its node is to blame.
+pub fn failed_with(class: FailureClass, reason: String, blame: Blame) -> Verdict {
+    Verdict::Finish(Outcome::Failed { class, reason, blame })
+}
+
+fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {
+    let says = |cause: LogCause, detail: &str| (cause, cause.says().replace("{detail}", detail));
+    if let Some((at, cause)) = facts.cause {
+        let lines = if may_be_survived(cause) { SURVIVED_LINES } else { CAUSE_LINES };
+        if at + lines > facts.count {
+            return says(cause, "");
+        }
+    }
+    if facts.step.as_ref().is_some_and(|step| step.trim_end().ends_with("137")) {
+        return says(StepKilled, "");
+    }
+    match exit {
+        Exit { signal: Some(9), .. } | Exit { code: Some(CODE_KILLED), .. } => says(Killed, ""),
+        Exit { signal: Some(signal), .. } => says(Signal, &signal.to_string()),
+        Exit { code: Some(126 | 127), .. } if facts.phase == Phase::Starting => says(NotRunnable, ""),
+        // Nothing of the repository's runs any more.
+        Exit { code: Some(_), .. } if facts.before_failure == Phase::Pushing => says(PushFailed, ""),
+        Exit { code: Some(code), .. } => {
+            let said = facts.failed.as_ref().or(facts.step.as_ref());
+            let said = said.map(|text| text.trim().trim_end_matches('.')).filter(|text| !text.is_empty());
+            let quote =
+                said.map_or_else(String::new, |text| format!(": {}", shortened(text, QUOTE_BYTES_MAX)));
+            (BuildFailed, format!("the build failed (exit code {code}){quote}; see its log"))
+        }
+        Exit { code: None, signal: None, .. } => says(UnknownEnd, ""),
+    }
+}
+
+/// The first line of `text`, within a bound.
+fn shortened(text: &str, bytes_max: usize) -> String {
+    let text = text.trim_end();
+    let line = text.lines().next().unwrap_or_default();
+    if line.len() <= bytes_max {
+        return line.to_owned();
+    }
+    format!("{}…", &line[..line.floor_char_boundary(bytes_max)])
+}
+
+#[cfg(test)]
+#[path = "real_messages_tests.rs"]
+mod real_messages;
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! What a run's log and exit can tell of its failure: the other half of the table of causes (the
+//! first is [`crate::kubernetes::pod::PodCause`]).
+
+use fairlane_common::FailureClass;
+use fairlane_common::queue::Blame;
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, $class:ident, $blame:ident, $says:literal, $advice:literal;)+) => {
+        /// What a run failed of, by its log and exit.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum LogCause { $($(#[$doc])* $variant,)+ }
+
+        impl LogCause {
+            /// Every cause, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            fn row(self) -> &'static Row {
+                match self {
+                    $(Self::$variant => &const {
+                        Row {
+                            word: $word,
+                            class: FailureClass::$class,
+                            points_at: PointsAt::$blame,
+                            says: $says,
+                            advice: $advice,
+                        }
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+/// Whom a cause points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PointsAt {
+    /// The repository, or somebody outside of the build host.
+    Elsewhere,
+    /// The node may be to blame: known once the build has been tried on another one.
+    Node,
+    /// The same, and no repository can bring it about.
+    Machine,
+    /// The repository or the outside: the build is tried once more.
+    Unclear,
+}
+
+struct Row {
+    word: &'static str,
+    class: FailureClass,
+    points_at: PointsAt,
+    says: &'static str,
+    advice: &'static str,
+}
+
+causes! {
+    /// A disk is full.
+    DiskFull = "disk-full", Infrastructure, Node,
+        "no space left on the disk of the build host",
+        "Free disk on the node, or let the engine's images be cleaned up sooner.";
+    /// The container engine does not answer.
+    NoEngine = "no-engine", Infrastructure, Machine,
+        "the container engine of the build host cannot be reached",
+        "See that the engine (Docker, or the DaemonSet of dind or pink) is up on the node.";
+    /// Names are not resolved.
+    NoNames = "no-names", Infrastructure, Machine,
+        "names could not be resolved on the build host",
+        "Look at the DNS of the node and of the cluster.";
+    /// The registry does not take the image.
+    PushFailed = "push-failed", Infrastructure, Elsewhere,
+        "the registry did not take the image; a push is tried again",
+        "Look at the registry.";
+    /// The registry does not let us push.
+    PushDenied = "push-denied", Infrastructure, Elsewhere,
+        "the registry refused the push: the operator must check its credentials and name",
+        "Check --push-secret or the build's registry credentials, and the image's name.";
+    /// A base image cannot be had.
+    BaseImage = "base-image", Infrastructure, Elsewhere,
+        "a base image could not be pulled",
+        "Look at the registry of the base image and its rate limits; a mirror helps.";
+    /// The repository's host does not answer.
+    GitNetwork = "git-network", Infrastructure, Elsewhere,
+        "the host of the repository could not be reached",
+        "Look at the way from the build pods to that host.";
+    /// The base image does not exist.
+    NoBaseImage = "no-base-image", Repository, Elsewhere,
+        "the base image does not exist or is private: check the FROM line of the Dockerfile",
+        "Correct the base image, or log the engine in to its registry.";
+    /// A well-known server of packages does not answer, or any server says that it is out of order.
+    Download = "download", Infrastructure, Elsewhere,
+        "a server that the build downloads from could not be reached or was out of order",
+        "Look at the way from the build containers to that server; a mirror or a proxy with a cache helps.";
+    /// An address that the repository may have chosen does not answer.
+    Unreachable = "unreachable", Infrastructure, Unclear,
+        "an address that the build downloads from could not be reached; the log does not tell whether the address is wrong or the network failed",
+        "Check the address in the repository, and the way there from the build containers.";
+    /// A package index knows no version of a package, or could not be asked.
+    NoVersion = "no-version", Infrastructure, Unclear,
+        "no version of a package was found; the log does not tell whether its name is wrong or the package index failed",
+        "Check the name of the package, and the way to the package index.";
+    /// The repository lies in a folder that is not on this host.
+    NoFolder = "no-folder", Infrastructure, Elsewhere,
+        "the folder of the repository cannot be read on the build host",
+        "A file:// repository must be at the same path on each worker's host, and its owner must be the worker's user (or `git config --global safe.directory`).";
+    /// The build tool lacks what it needs.
+    Incomplete = "incomplete", Infrastructure, Elsewhere,
+        "the installation of the build tool is incomplete: the operator must mend it",
+        "Run `fairlane doctor` on the build host: it says what is missing and how to install it.";
+    /// The build tool does not know an option.
+    NoSuchOption = "no-such-option", Infrastructure, Elsewhere,
+        "the build tool does not accept one of its options: the operator must correct --command or --allow-arg",
+        "Compare --command, --allow-arg and repo2docker_extra_args with the options of the installed repo2docker.";
+    /// There is no such repository.
+    NoRepository = "no-repository", Repository, Elsewhere,
+        "the repository does not exist or is private: check its address, or give access to it",
+        "Correct the address, or send git_credentials.";
+    /// There is no such ref.
+    NoRef = "no-ref", Repository, Elsewhere,
+        "the ref does not exist in the repository: check the branch, tag or commit",
+        "Correct the ref.";
+    /// A package cannot be had.
+    Package = "package", Repository, Elsewhere,
+        "a package that the repository asks for cannot be installed: check its names and versions",
+        "Correct the repository's requirements.";
+    /// A step of the build was killed.
+    StepKilled = "step-killed", Repository, Elsewhere,
+        "a step of the build was killed, most likely because it needs more memory than it may have",
+        "Make the step need less memory, or raise the build's memory limit.";
+    /// The build command was killed.
+    Killed = "killed", Infrastructure, Node,
+        "the build command was killed, most likely because the build host ran out of memory",
+        "Give the build pods a memory request, or the node more memory.";
+    /// The build command crashed.
+    Signal = "signal", Infrastructure, Elsewhere,
+        "the build command was ended by signal {detail}",
+        "See the end of the log.";
+    /// The build command cannot be run.
+    NotRunnable = "not-runnable", Infrastructure, Elsewhere,
+        "the build command could not be run: the operator must check it on the build host",
+        "Check --command, and --build-image on Kubernetes.";
+    /// The build failed.
+    BuildFailed = "build-failed", Repository, Elsewhere,
+        "the build failed (exit code …); see its log",
+        "Read the log: what the repository does there fails.";
+    /// Nothing is known of its end.
+    UnknownEnd = "unknown-end", Infrastructure, Elsewhere,
+        "the build command ended in an unknown way",
+        "See the worker's log.";
+}
+
+impl LogCause {
+    /// The word for it in the docs, and between nodes.
+    pub fn word(self) -> &'static str {
+        self.row().word
+    }
+
+    /// What it is put down to.
+    pub fn class(self) -> FailureClass {
+        self.row().class
+    }
+
+    /// Who may be to blame for it.
+    pub fn blame(self) -> Blame {
+        let cause = self.word().to_owned();
+        match self.row().points_at {
+            PointsAt::Elsewhere => Blame::Nobody,
+            PointsAt::Node => Blame::Suspect { cause },
+            PointsAt::Machine => Blame::Machine { cause },
+            PointsAt::Unclear => Blame::Unclear { cause },
+        }
+    }
+
+    /// The sentence for people.
+    pub fn says(self) -> &'static str {
+        self.row().says
+    }
+
+    /// What can be done about it.
+    pub fn advice(self) -> &'static str {
+        self.row().advice
+    }
+}

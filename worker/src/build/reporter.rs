@@ -1,0 +1,95 @@
+//! Tells the queue whether a run is alive and what it waits for: the newest word alone, until it
+//! is heard.
+
+use std::sync::Arc;
+
+use fairlane_common::queue::Held;
+use fairlane_common::{Queue, Token};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::claiming::leases::{Registry, Wanted};
+use crate::time::backoff::Backoff;
+
+/// What is to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Word {
+    up: bool,
+    note: String,
+}
+
+/// Tells it in a task of its own, which ends with it.
+pub(crate) struct Reporter {
+    word: watch::Sender<Word>,
+    telling: JoinSet<()>,
+}
+
+impl Reporter {
+    pub(crate) fn start(queue: Queue, registry: Arc<Registry>, token: Token) -> Self {
+        let (word, heard) = watch::channel(Word::default());
+        let mut telling = JoinSet::new();
+        telling.spawn(tell_on(queue, registry, token, heard));
+        Self { word, telling }
+    }
+
+    /// The run is alive, and so waits for nothing.
+    pub(crate) fn up(&self) {
+        self.word.send_modify(|word| *word = Word { up: true, note: String::new() });
+    }
+
+    /// What it waits for, or what people should know of it; empty for nothing.
+    pub(crate) fn note(&self, note: String) {
+        self.word.send_if_modified(|word| {
+            let news = word.note != note;
+            word.note = note;
+            news
+        });
+    }
+
+    /// Waits until the last word was heard: a short run may end before that.
+    pub(crate) async fn finish(self) {
+        let Self { word, mut telling } = self;
+        drop(word);
+        if let Some(Err(error)) = telling.join_next().await {
+            tracing::error!(%error, "the task that reports the run's state failed");
+        }
+    }
+}
+
+async fn tell_on(queue: Queue, registry: Arc<Registry>, token: Token, mut heard: watch::Receiver<Word>) {
+    while heard.changed().await.is_ok() {
+        let mut backoff = Backoff::new();
+        loop {
+            let word = heard.borrow_and_update().clone();
+            match queue.report(&token, word.up, Some(word.note.as_str())).await {
+                Ok(Held::Held { cancelling: true }) => {
+                    registry.want(&token, Wanted::Cancelled);
+                    break;
+                }
+                // Of a stale one the next heartbeat tells whether it is another's, or Redis was emptied.
+                Ok(Held::Held { cancelling: false } | Held::Stale) => break,
+                Err(error) if error.is_transient() => backoff.pause().await,
+                Err(error) => {
+                    tracing::error!(%error, "the queue does not take word of the run");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_is_up_waits_for_nothing() {
+        let (word, telling) = (watch::Sender::new(Word::default()), JoinSet::new());
+        let reporter = Reporter { word, telling };
+        reporter.note("being set up on node a".to_owned());
+        reporter.up();
+        assert_eq!(*reporter.word.borrow(), Word { up: true, note: String::new() });
+        reporter.note("node a does not answer".to_owned());
+        assert!(reporter.word.borrow().up);
+    }
+}

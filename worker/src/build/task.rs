@@ -1,0 +1,307 @@
+//! One build from claim to finish: [`ClaimedBuild`] becomes a [`RunningBuild`], which becomes an
+//! [`EndedBuild`]. Each is moved into the next, so a build cannot be started or finished twice.
+//! Only a run whose log was lost is taken up again by its own holder, as by another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::Build;
+use fairlane_common::limits::KILL_GRACE;
+use fairlane_common::queue::{Claimed, Outcome, Registered};
+use tokio::time::Instant;
+
+use crate::build::deadlines::Deadlines;
+use crate::build::end::EndedBuild;
+use crate::build::judge::{Cause, Facts, Verdict, judge};
+use crate::build::reporter::Reporter;
+use crate::build::start::ClaimedBuild;
+use crate::claiming::leases::{Lease, Wanted};
+use crate::claiming::refill;
+use crate::claiming::runner::Worker;
+use crate::executor::{Ended, Run, RunEvent, RunFailure};
+use crate::log::pump::LogPump;
+
+/// From being asked to end to being killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a killed run may take to be gone: what hangs in the kernel for longer keeps no slot.
+const GONE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Takes a claimed build to its end.
+pub(crate) async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
+    let Claimed { token: _, build, adopted, avoided } = claimed;
+    let ran = if adopted { ran_before(&build, &lease) } else { None };
+    let mut claimed = ClaimedBuild { worker, lease, build, adopted, ran, avoided };
+    // Boxed: each is large, and only one is alive at a time.
+    let ended = loop {
+        match Box::pin(claimed.start()).await {
+            Ok(running) => match Box::pin(running.follow()).await {
+                Followed::Ended(ended) => break *ended,
+                Followed::Again(again) => claimed = *again,
+            },
+            Err(ended) => break ended,
+        }
+    };
+    Box::pin(ended.settle()).await;
+}
+
+/// How long an adopted run had been up when it was claimed, where it was. Both times are Redis's: an
+/// epoch is never below the time of its claim.
+fn ran_before(build: &Build, lease: &Lease) -> Option<Duration> {
+    let started = build.started?;
+    Some(Duration::from_millis(lease.token().epoch.saturating_sub(started)))
+}
+
+/// How following a run ended.
+enum Followed {
+    Ended(Box<EndedBuild>),
+    /// The run is to be taken up anew.
+    Again(Box<ClaimedBuild>),
+}
+
+/// A build whose run is alive.
+pub(crate) struct RunningBuild {
+    worker: Arc<Worker>,
+    lease: Lease,
+    build: Build,
+    run: Box<dyn Run>,
+    /// The run goes on without this worker.
+    outlives: bool,
+    log: LogPump,
+    facts: Facts,
+    deadlines: Deadlines,
+    stopping: Option<Stopping>,
+    /// It was asked to leave the run to others.
+    leaving: bool,
+    reporter: Reporter,
+}
+
+struct Stopping {
+    cause: Cause,
+    /// When it is taken for ended; `None` for a run that tells its own end whatever comes.
+    give_up: Option<Instant>,
+}
+
+/// What a step of following a run leads to.
+enum Step {
+    On,
+    /// The run has ended.
+    Ended(Ended),
+    /// The run is not followed any more, whatever becomes of it.
+    Over(Verdict),
+    /// The run's log was lost, and it can give its lines again.
+    Again,
+}
+
+impl RunningBuild {
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        lease: Lease,
+        build: Build,
+        run: Box<dyn Run>,
+        ran: Option<Duration>,
+        log: LogPump,
+    ) -> Self {
+        let token = lease.token().clone();
+        Self {
+            deadlines: Deadlines::new(&worker.settings, Arc::clone(&worker.standstill), ran),
+            reporter: Reporter::start(worker.queue.clone(), Arc::clone(&worker.registry), token),
+            outlives: worker.executor.outlives(),
+            worker,
+            lease,
+            build,
+            run,
+            log,
+            facts: Facts::default(),
+            stopping: None,
+            leaving: false,
+        }
+    }
+
+    async fn follow(mut self) -> Followed {
+        // Said while the run was being brought up.
+        let wanted = self.lease.wanted();
+        let mut step = self.want(wanted);
+        let (verdict, node) = loop {
+            match step {
+                Step::On => {}
+                Step::Ended(ended) => {
+                    let cause = self.stopping.as_ref().map(|stopping| &stopping.cause);
+                    self.facts.note_last_words(ended.last_words.as_deref().unwrap_or_default());
+                    break (judge_run(&ended, cause, &self.facts), ended.node);
+                }
+                Step::Over(verdict) => break (verdict, None),
+                Step::Again => {
+                    let ran = self.deadlines.ran();
+                    let Self { worker, lease, build, .. } = self;
+                    return Followed::Again(Box::new(ClaimedBuild {
+                        worker,
+                        lease,
+                        build,
+                        adopted: true,
+                        ran,
+                        avoided: Vec::new(),
+                    }));
+                }
+            }
+            step = self.step().await;
+        };
+        let Self { worker, lease, build, log, facts, reporter, .. } = self;
+        let verdict = worker.executor.examine(&build.lane, true, verdict).await;
+        let node = node.or_else(|| worker.executor.host().map(str::to_owned));
+        let tail = facts.tail();
+        let (log, reporter) = (Some(log), Some(reporter));
+        let run = build.attempt;
+        Followed::Ended(Box::new(EndedBuild { worker, lease, verdict, run, node, log, tail, reporter }))
+    }
+
+    /// Waits for what comes first. Deadlines are looked at before lines: a flood of lines holds
+    /// none of them up. While the log is full no line is taken, so that the run's source waits; a run
+    /// that is to end is heard whatever becomes of its lines.
+    async fn step(&mut self) -> Step {
+        let held = self.stopping.is_none() && !self.leaving && !self.log.has_room();
+        self.deadlines.hold(held);
+        let lease_end = self.lease.peek_deadline();
+        let run_end = self.deadlines.next();
+        let give_up = self.stopping.as_ref().and_then(|stopping| stopping.give_up);
+        let watched = self.stopping.is_none();
+        let (wanted, renewals, lost) = self.lease.all_signals();
+        tokio::select! {
+            biased;
+            wanted = Lease::wanted_anew(wanted) => return self.want(wanted),
+            deadline = Lease::renewed(renewals) => self.run.renewed(deadline),
+            // What outlives this worker is not ended because Redis is away.
+            () = lease_end.reached(), if watched && !self.outlives => {
+                let reason = "its lease could not be renewed, and its run was killed in time".to_owned();
+                // The supervisor does the same at the same moment.
+                self.stop(Cause::Lost(reason), KILL_GRACE);
+            }
+            () = tokio::time::sleep_until(run_end), if watched => {
+                // Where the process stood still meanwhile, its end is another by now.
+                if self.deadlines.next() <= Instant::now() {
+                    self.stop(Cause::Stuck(self.deadlines.passed()), GRACE);
+                }
+            }
+            () = tokio::time::sleep_until(give_up.unwrap_or(run_end)), if give_up.is_some() => {
+                tracing::error!("a run did not end though it was killed");
+                self.run.abandon();
+                return Step::Ended(Ended::default());
+            }
+            () = Lease::lost(lost) => return self.register().await,
+            () = self.log.emptied() => return self.register().await,
+            () = self.log.room(), if held => {}
+            event = self.run.follow(), if !held => return self.take_in(event),
+        }
+        Step::On
+    }
+
+    /// Redis has lost the build, or its log: makes the run known again.
+    async fn register(&mut self) -> Step {
+        let token = self.lease.token().clone();
+        let registering = refill::register(&self.worker, &self.build, &token);
+        let registered = tokio::select! {
+            registered = registering => registered,
+            () = self.lease.let_go() => return self.want(Wanted::LetGo),
+        };
+        match registered {
+            Registered::Held(claimed) if claimed.token == token => {
+                tracing::info!("Redis had lost the build: it knows its run again");
+                self.worker.beat_now.notify_one();
+                if self.outlives { Step::Again } else { Step::On }
+            }
+            Registered::Held(claimed) => {
+                tracing::info!(to = %claimed.token.build, "another build has taken over the run");
+                refill::take_over(&self.worker, *claimed, self.outlives).await;
+                self.want(Wanted::LetGo)
+            }
+            _ => self.want(Wanted::LetGo),
+        }
+    }
+
+    fn take_in(&mut self, event: RunEvent) -> Step {
+        match event {
+            RunEvent::Note(note) => {
+                self.deadlines.note(&note);
+                self.reporter.note(note);
+            }
+            RunEvent::Up => {
+                tracing::info!("running");
+                self.deadlines.up();
+                self.reporter.up();
+                // For a Redis that loses it: when exactly matters to nobody.
+                self.build.started = self.build.started.or(self.build.claimed);
+            }
+            RunEvent::Unheard => self.deadlines.line(),
+            RunEvent::Line(line) => {
+                self.facts.note(&line.text);
+                self.deadlines.line();
+                if self.leaving { self.log.push_whole(line) } else { self.log.push(line) }
+            }
+            RunEvent::Exited(ended) => {
+                if self.outlives {
+                    self.log.note_unread();
+                }
+                return Step::Ended(ended);
+            }
+            RunEvent::Lost(reason) => return Step::Over(self.lost(reason)),
+            RunEvent::HandedOver => return Step::Over(Verdict::HandOver),
+            RunEvent::Taken => return self.want(Wanted::LetGo),
+        }
+        Step::On
+    }
+
+    /// There is no run: what was asked for is done, or it goes back into line.
+    fn lost(&self, reason: String) -> Verdict {
+        match self.stopping.as_ref().map(|stopping| &stopping.cause) {
+            Some(Cause::Cancelled) => Verdict::Finish(Outcome::Cancelled),
+            _ => Verdict::Lost(reason),
+        }
+    }
+
+    fn want(&mut self, wanted: Wanted) -> Step {
+        match wanted {
+            Wanted::Run => {}
+            Wanted::Drained if self.outlives => {
+                self.leaving = true;
+                self.run.hand_over();
+            }
+            Wanted::Drained => self.stop(Cause::Lost("its worker ended".to_owned()), GRACE),
+            Wanted::Cancelled => self.stop(Cause::Cancelled, GRACE),
+            Wanted::LetGo if self.outlives => {
+                tracing::info!("the lease is another's: the run is left to it");
+                return Step::Over(Verdict::LetGo);
+            }
+            Wanted::LetGo => {
+                tracing::info!("the lease is another's: the run is killed, and nothing else is touched");
+                self.stop(Cause::Stale, Duration::ZERO);
+            }
+        }
+        Step::On
+    }
+
+    /// Stops the run. A lease that is another's outweighs every earlier cause, a cancellation all
+    /// but that one.
+    fn stop(&mut self, cause: Cause, grace: Duration) {
+        if let Some(stopping) = &mut self.stopping {
+            if cause == Cause::Stale || (cause == Cause::Cancelled && stopping.cause != Cause::Stale) {
+                stopping.cause = cause;
+            }
+        } else {
+            tracing::info!(?cause, "stopping the run");
+            let give_up = (!self.outlives).then(|| Instant::now() + grace + GONE_TIMEOUT);
+            self.stopping = Some(Stopping { cause, give_up });
+        }
+        self.run.stop(grace);
+    }
+}
+
+/// What is to be told of a run that has ended. What befell its pod outweighs its log, but not what
+/// it was stopped for, nor its success.
+fn judge_run(ended: &Ended, cause: Option<&Cause>, facts: &Facts) -> Verdict {
+    match &ended.failure {
+        Some(RunFailure { class, reason, blame }) if cause.is_none() => {
+            let (reason, blame) = (reason.clone(), blame.clone());
+            Verdict::Finish(Outcome::Failed { class: *class, reason, blame })
+        }
+        _ => judge(ended.exit, cause, facts),
+    }
+}

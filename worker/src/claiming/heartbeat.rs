@@ -1,0 +1,165 @@
+//! The heartbeat: it renews the leases, and learns what is wanted.
+//!
+//! No renewal waits for an answer that does not come: after [`RENEWAL_PATIENCE`] another one goes out
+//! beside it, over a fresh connection. The first answer counts, from when its own try began.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::limits::RENEWAL_PATIENCE;
+use fairlane_common::queue::{Beat, BeatReply, Renewal};
+use fairlane_common::{Error, Queue};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use crate::claiming::leases::Wanted;
+use crate::claiming::runner::Worker;
+use crate::time::backoff::jittered;
+use crate::time::boot_time::BootTime;
+
+/// How long a try may go on while others go beside it: Redis may only be slow.
+const TRY_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Renews for as long as it is polled. A task of its own: no build's work delays it.
+pub(crate) async fn beat_on(worker: Arc<Worker>) {
+    // A connection of its own: what builds write must not hold it up.
+    let mut queue = None;
+    loop {
+        let renewed = renew(&worker, queue.take()).await;
+        let next = renewed.began + worker.settings.heartbeat;
+        take_in(&worker, &renewed.beat, renewed.deadline, &renewed.reply);
+        queue = Some(renewed.queue);
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = worker.beat_now.notified() => {}
+        }
+    }
+}
+
+/// The first heartbeat, which makes the worker known.
+pub(crate) async fn join(worker: &Worker) -> fairlane_common::Result<()> {
+    let (beat, deadline) = (beat_of(worker), worker.deadline());
+    let reply = worker.queue.renew(&beat).await?;
+    take_in(worker, &beat, deadline, &reply);
+    Ok(())
+}
+
+/// A heartbeat that was answered.
+struct Renewed {
+    /// When it began.
+    began: Instant,
+    beat: Beat,
+    deadline: BootTime,
+    reply: BeatReply,
+    /// The way that its answer came.
+    queue: Queue,
+}
+
+type Try = BoxFuture<'static, Result<Renewed, Error>>;
+
+/// Tries until one is answered.
+async fn renew(worker: &Worker, mut queue: Option<Queue>) -> Renewed {
+    let mut tries: FuturesUnordered<Try> = FuturesUnordered::new();
+    let (mut next, mut outage) = (Instant::now(), Outage::default());
+    loop {
+        tokio::select! {
+            biased;
+            Some(answer) = tries.next() => match answer {
+                Ok(renewed) => {
+                    outage.over();
+                    return renewed;
+                }
+                Err(error) => {
+                    outage.failed(&error);
+                    // Whether it failed at once or was overtaken: the next one is due soon.
+                    next = next.min(Instant::now() + jittered(RENEWAL_PATIENCE / 2));
+                }
+            },
+            () = tokio::time::sleep_until(next) => {
+                if !tries.is_empty() {
+                    outage.failed(&"no answer yet");
+                }
+                next = Instant::now() + RENEWAL_PATIENCE;
+                match queue.take().map_or_else(|| worker.queue.apart(), Ok) {
+                    Ok(queue) => tries.push(try_with(worker, queue)),
+                    Err(error) => outage.failed(&error),
+                }
+            }
+        }
+    }
+}
+
+fn try_with(worker: &Worker, queue: Queue) -> Try {
+    // Counted from before the call: an answer that comes late must not lengthen the lease.
+    let (began, deadline, beat) = (Instant::now(), worker.deadline(), beat_of(worker));
+    Box::pin(async move {
+        let Ok(answer) = tokio::time::timeout(TRY_TIMEOUT, queue.renew(&beat)).await else {
+            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return Err(Error::Unavailable(late.into()));
+        };
+        Ok(Renewed { began, deadline, reply: answer?, beat, queue })
+    })
+}
+
+/// Says once that Redis is away, and once that it is back.
+#[derive(Default)]
+struct Outage(Option<Instant>);
+
+impl Outage {
+    fn failed(&mut self, why: &dyn std::fmt::Display) {
+        if self.0.is_none() {
+            tracing::warn!(error = %why, "a heartbeat was not answered");
+        }
+        self.0.get_or_insert_with(Instant::now);
+    }
+
+    fn over(&self) {
+        if let Some(since) = self.0 {
+            tracing::info!(seconds = since.elapsed().as_secs_f32(), "Redis answers again");
+        }
+    }
+}
+
+fn beat_of(worker: &Worker) -> Beat {
+    let settings = &worker.settings;
+    Beat {
+        worker: worker.id.clone(),
+        host: settings.host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        place: worker.place.clone(),
+        slots: settings.slots.get(),
+        draining: worker.draining.is_cancelled(),
+        paused: worker.paused(),
+        nodes: worker.executor.nodes(),
+        lease: settings.lease,
+        held: worker.registry.held(),
+    }
+}
+
+/// Notes what a heartbeat's answer says.
+fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) {
+    for (token, renewal) in beat.held.iter().zip(&reply.renewals) {
+        match renewal {
+            Renewal::Kept => worker.registry.renewed(token, deadline),
+            Renewal::Cancel => {
+                worker.registry.renewed(token, deadline);
+                worker.registry.want(token, Wanted::Cancelled);
+            }
+            Renewal::Unknown => worker.registry.lost(token),
+            Renewal::Stale => worker.registry.want(token, Wanted::LetGo),
+        }
+    }
+    worker.note_life(&reply.born);
+    worker.note_drained(reply.drained);
+    if !reply.drained {
+        worker.note_avoided(reply.host_avoided);
+    }
+    if reply.orphans > 0 {
+        worker.look_for_orphans();
+    }
+    if reply.startable {
+        worker.wake.notify_one();
+    }
+}

@@ -1,0 +1,317 @@
+//! What this worker holds: its leases, and what is wanted of each build.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fairlane_common::{BuildId, Token};
+use tokio::sync::watch;
+
+use crate::time::boot_time::BootTime;
+
+/// What is wanted of a build, in rising order: a later word never takes back a stronger one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    /// That it goes on.
+    Run,
+    /// That its run ends, because the worker does.
+    Drained,
+    /// That it ends, because somebody asked for it.
+    Cancelled,
+    /// That it is let go: its lease is another's.
+    LetGo,
+}
+
+struct Entry {
+    deadline: watch::Sender<BootTime>,
+    wanted: watch::Sender<Wanted>,
+    /// How often Redis was found not to know of it.
+    lost: watch::Sender<u64>,
+}
+
+/// All builds that this worker works on.
+pub(crate) struct Registry {
+    slots: usize,
+    entries: Mutex<HashMap<Token, Entry>>,
+    /// Builds worked on; adopted ones may exceed the slots.
+    busy: watch::Sender<usize>,
+}
+
+impl Registry {
+    pub(crate) fn new(slots: usize) -> Arc<Self> {
+        Arc::new(Self { slots, entries: Mutex::default(), busy: watch::Sender::new(0) })
+    }
+
+    /// Takes a slot for a lease that has to be given up at `deadline`.
+    pub(crate) fn enter(self: &Arc<Self>, token: Token, deadline: BootTime) -> Lease {
+        let (deadline_in, deadline) = watch::channel(deadline);
+        let (wanted_in, wanted) = watch::channel(Wanted::Run);
+        let (lost_in, lost) = watch::channel(0);
+        let entry = Entry { deadline: deadline_in, wanted: wanted_in, lost: lost_in };
+        self.entries().insert(token.clone(), entry);
+        self.busy.send_modify(|busy| *busy += 1);
+        Lease { token, deadline, wanted, lost, registry: Arc::clone(self), settled: false }
+    }
+
+    /// Free slots.
+    pub(crate) fn free(&self) -> usize {
+        self.slots.saturating_sub(*self.busy.borrow())
+    }
+
+    /// Tells when a slot is taken or given back.
+    pub(crate) fn changes(&self) -> watch::Receiver<usize> {
+        self.busy.subscribe()
+    }
+
+    /// The leases to renew.
+    pub(crate) fn held(&self) -> Vec<Token> {
+        let entries = self.entries();
+        entries
+            .iter()
+            .filter(|(_, entry)| *entry.wanted.borrow() < Wanted::LetGo)
+            .map(|(token, _)| token.clone())
+            .collect()
+    }
+
+    /// Notes that a lease was renewed; a renewal whose answer was overtaken shortens nothing.
+    pub(crate) fn renewed(&self, token: &Token, deadline: BootTime) {
+        if let Some(entry) = self.entries().get(token) {
+            entry.deadline.send_if_modified(|known| {
+                let later = deadline > *known;
+                *known = deadline.max(*known);
+                later
+            });
+        }
+    }
+
+    /// Notes that Redis does not know of a lease.
+    pub(crate) fn lost(&self, token: &Token) {
+        if let Some(entry) = self.entries().get(token) {
+            entry.lost.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Whether any lease on that build is worked under.
+    pub(crate) fn has(&self, build: BuildId) -> bool {
+        self.entries().keys().any(|token| token.build == build)
+    }
+
+    pub(crate) fn want(&self, token: &Token, wanted: Wanted) {
+        if let Some(entry) = self.entries().get(token) {
+            entry.want(wanted);
+        }
+    }
+
+    /// The same for whichever lease there is on that build.
+    pub(crate) fn want_build(&self, build: BuildId, wanted: Wanted) {
+        for (_, entry) in self.entries().iter().filter(|(token, _)| token.build == build) {
+            entry.want(wanted);
+        }
+    }
+
+    pub(crate) fn want_all(&self, wanted: Wanted) {
+        for entry in self.entries().values() {
+            entry.want(wanted);
+        }
+    }
+
+    /// Lets go of older leases on the same build, and waits until their runs are gone.
+    pub(crate) async fn older_gone(&self, token: &Token) {
+        let mut changes = self.changes();
+        let older = |other: &Token| other.build == token.build && other.epoch < token.epoch;
+        loop {
+            changes.mark_unchanged();
+            let mut any = false;
+            for (_, entry) in self.entries().iter().filter(|(other, _)| older(other)) {
+                entry.want(Wanted::LetGo);
+                any = true;
+            }
+            if !any || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<Token, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn want(&self, wanted: Wanted) {
+        self.wanted.send_if_modified(|known| {
+            let stronger = wanted > *known;
+            *known = wanted.max(*known);
+            stronger
+        });
+    }
+}
+
+/// A lease on a build, and the slot that it takes. Dropped before it is settled, it runs out by
+/// itself and another worker takes the build.
+pub(crate) struct Lease {
+    token: Token,
+    deadline: watch::Receiver<BootTime>,
+    wanted: watch::Receiver<Wanted>,
+    lost: watch::Receiver<u64>,
+    registry: Arc<Registry>,
+    settled: bool,
+}
+
+impl Lease {
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// When it has to be given up, unless it is renewed.
+    pub(crate) fn deadline(&mut self) -> BootTime {
+        *self.deadline.borrow_and_update()
+    }
+
+    /// The same, leaving a renewal that nobody was told of to be told.
+    pub(crate) fn peek_deadline(&self) -> BootTime {
+        *self.deadline.borrow()
+    }
+
+    pub(crate) fn wanted(&mut self) -> Wanted {
+        *self.wanted.borrow_and_update()
+    }
+
+    /// The next thing that is wanted.
+    pub(crate) async fn wanted_anew(wanted: &mut watch::Receiver<Wanted>) -> Wanted {
+        match wanted.changed().await {
+            Ok(()) => *wanted.borrow_and_update(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The next renewal.
+    pub(crate) async fn renewed(deadline: &mut watch::Receiver<BootTime>) -> BootTime {
+        match deadline.changed().await {
+            Ok(()) => *deadline.borrow_and_update(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Redis was found not to know of it.
+    pub(crate) async fn lost(lost: &mut watch::Receiver<u64>) {
+        if lost.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// These signals and that of its loss.
+    pub(crate) fn all_signals(
+        &mut self,
+    ) -> (&mut watch::Receiver<Wanted>, &mut watch::Receiver<BootTime>, &mut watch::Receiver<u64>) {
+        (&mut self.wanted, &mut self.deadline, &mut self.lost)
+    }
+
+    /// Both signals, to be waited for at once.
+    pub(crate) fn signals(&mut self) -> (&mut watch::Receiver<Wanted>, &mut watch::Receiver<BootTime>) {
+        (&mut self.wanted, &mut self.deadline)
+    }
+
+    /// Waits until it is to be let go.
+    pub(crate) async fn let_go(&mut self) {
+        if self.wanted.wait_for(|wanted| *wanted == Wanted::LetGo).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until its worker ends, or it is to be let go; says which.
+    pub(crate) async fn leaving(&mut self) -> Wanted {
+        let leaves = |wanted: &Wanted| matches!(wanted, Wanted::Drained | Wanted::LetGo);
+        let found = self.wanted.wait_for(leaves).await.map(|wanted| *wanted);
+        match found {
+            Ok(wanted) => wanted,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// The queue knows how it ended, or it is no longer ours.
+    pub(crate) fn settle(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.settled {
+            tracing::warn!(build.id = %self.token.build, "a build was dropped before its end: its lease runs out");
+        }
+        self.registry.entries().remove(&self.token);
+        self.registry.busy.send_modify(|busy| *busy = busy.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fairlane_common::WorkerId;
+
+    use super::*;
+
+    fn token(epoch: u64) -> Token {
+        let build = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d".parse().unwrap();
+        Token { build, epoch, worker: WorkerId::new("host") }
+    }
+
+    #[test]
+    fn slots_and_words() {
+        let registry = Registry::new(1);
+        let mut lease = registry.enter(token(1), BootTime::now());
+        assert_eq!(registry.free(), 0);
+        registry.want_all(Wanted::Cancelled);
+        registry.want_all(Wanted::Drained);
+        assert_eq!(lease.wanted(), Wanted::Cancelled);
+        assert_eq!(registry.held().len(), 1);
+        registry.want(&lease.token().clone(), Wanted::LetGo);
+        assert!(registry.held().is_empty(), "what is let go is not renewed");
+        lease.settle();
+        assert_eq!(registry.free(), 1);
+    }
+
+    #[test]
+    fn a_late_answer_shortens_no_lease() {
+        let registry = Registry::new(1);
+        let now = BootTime::now();
+        let mut lease = registry.enter(token(1), now);
+        let later = now.plus(Duration::from_secs(5));
+        registry.renewed(&lease.token().clone(), later);
+        registry.renewed(&lease.token().clone(), now);
+        assert_eq!(lease.deadline(), later);
+        lease.settle();
+    }
+
+    #[tokio::test]
+    async fn an_adoption_waits_for_the_older_run() {
+        let registry = Registry::new(2);
+        let mut old = registry.enter(token(1), BootTime::now());
+        let new = registry.enter(token(2), BootTime::now());
+        let gone = async {
+            old.let_go().await;
+            old.settle();
+        };
+        tokio::join!(registry.older_gone(new.token()), gone);
+        new.settle();
+    }
+
+    #[tokio::test]
+    async fn an_adoption_that_waits_hears_that_its_worker_ends() {
+        let registry = Registry::new(2);
+        let old = registry.enter(token(1), BootTime::now());
+        let mut new = registry.enter(token(2), BootTime::now());
+        registry.want_all(Wanted::Drained);
+        let token = new.token().clone();
+        let heard = tokio::select! {
+            () = registry.older_gone(&token) => panic!("the older one is there"),
+            wanted = new.leaving() => wanted,
+        };
+        assert_eq!(heard, Wanted::Drained);
+        registry.want(&token, Wanted::LetGo);
+        assert_eq!(new.leaving().await, Wanted::LetGo);
+        old.settle();
+        new.settle();
+    }
+}

@@ -1,0 +1,132 @@
+//! Making runs known again that Redis has lost: a worker's own from its memory, others by what is
+//! written on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::queue::{Claimed, Registered, Registration, Release};
+use fairlane_common::{Build, BuildId, Token};
+use tokio::time::Instant;
+
+use crate::claiming::runner::{Worker, take_on};
+use crate::executor::FoundRun;
+use crate::time::backoff::{Backoff, jittered};
+use crate::time::boot_time::BootTime;
+
+/// How often runs are looked for that the queue does not know: an emptied Redis is noticed at once,
+/// one that failed over without its last second is not.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// First look: the watch has listed the runs by then.
+const LOOK_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause before a run whose holder may come yet is looked at again.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Builds asked for in one round trip.
+const BATCH: usize = 200;
+
+/// Registers a run of this worker, until the queue has answered.
+pub(crate) async fn register(worker: &Worker, build: &Build, token: &Token) -> Registered {
+    let registration = Registration {
+        token: token.clone(),
+        worker: worker.id.clone(),
+        place: worker.place.clone(),
+        lease: worker.settings.lease,
+        spec: build.spec.clone(),
+        attempt: build.attempt,
+        asked: build.asked,
+        claimed: build.claimed.unwrap_or(build.asked),
+        started: build.started,
+        node: None,
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        match worker.queue.register(&registration).await {
+            Ok(Registered::Wait(wait)) => tokio::time::sleep(wait.min(WAIT_MAX)).await,
+            Ok(registered) => return registered,
+            Err(error) if error.is_transient() => backoff.pause().await,
+            Err(error) => {
+                tracing::error!(%error, "the queue does not take a run that it had lost");
+                return Registered::Stale;
+            }
+        }
+    }
+}
+
+/// Works on the build that has taken over a run of this worker. A run that cannot be handed on goes
+/// with the build that it was begun for, and that one begins anew.
+pub(crate) async fn take_over(worker: &Arc<Worker>, claimed: Claimed, outlives: bool) {
+    if outlives {
+        // What is left of the lease is not known: it is renewed before anything is done.
+        return take_on(worker, claimed, BootTime::now());
+    }
+    let reason = "its run was begun for a build that Redis has lost".to_owned();
+    if let Err(error) = worker.queue.release(&claimed.token, &Release::Lost { reason }).await {
+        // Its lease runs out by itself.
+        tracing::warn!(%error, "a build could not be given back");
+    }
+}
+
+/// Looks for runs that the queue does not know, for as long as it is polled.
+pub(crate) async fn find_on(worker: Arc<Worker>) {
+    let mut next = Instant::now() + LOOK_FIRST;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = worker.refill.notified() => {}
+        }
+        let idle = worker.draining.is_cancelled() || worker.executor.blind().is_some();
+        let pause = if idle { None } else { find(&worker).await };
+        next = Instant::now() + pause.unwrap_or_else(|| jittered(LOOK_EVERY));
+    }
+}
+
+/// One look; how soon another one is needed, if it is.
+async fn find(worker: &Arc<Worker>) -> Option<Duration> {
+    let mut again = None;
+    let found: Vec<FoundRun> = worker.executor.found();
+    for batch in found.chunks(BATCH) {
+        let ids: Vec<BuildId> = batch.iter().map(|run| run.token.build).collect();
+        let Ok(loaded) = worker.queue.load(&ids).await else { return Some(LOOK_FIRST) };
+        for run in batch {
+            if loaded.unreadable.iter().any(|bad| bad.id == run.token.build) {
+                continue;
+            }
+            let known = loaded.builds.iter().find(|build| build.id == run.token.build);
+            // What Redis knows at least as late a lease of is as it should be.
+            let lost = known.is_none_or(|build| !build.state.is_ended() && build.epoch < run.token.epoch);
+            if lost && !worker.registry.has(run.token.build) && !worker.draining.is_cancelled() {
+                let wait = register_found(worker, run).await;
+                again = again.into_iter().chain(wait).min();
+            }
+        }
+    }
+    again
+}
+
+async fn register_found(worker: &Arc<Worker>, run: &FoundRun) -> Option<Duration> {
+    let registration = Registration {
+        token: run.token.clone(),
+        worker: worker.id.clone(),
+        place: worker.place.clone(),
+        lease: worker.settings.lease,
+        spec: run.spec.clone(),
+        attempt: run.attempt,
+        asked: run.asked,
+        claimed: run.claimed,
+        started: run.started,
+        node: run.node.as_ref().and_then(|node| node.parse().ok()),
+    };
+    let deadline = worker.deadline();
+    match worker.queue.register(&registration).await {
+        Ok(Registered::Held(claimed)) => {
+            tracing::info!(build.id = %run.token.build, "found a run that Redis had lost");
+            take_on(worker, *claimed, deadline);
+            None
+        }
+        Ok(Registered::Wait(wait)) => Some(wait.min(WAIT_MAX)),
+        Ok(_) => None,
+        Err(error) => {
+            tracing::debug!(%error, "a run that Redis had lost could not be registered");
+            Some(LOOK_FIRST)
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The end of a worker: no new claims, its runs get time to end, then it says goodbye.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::claiming::leases::Wanted;
+use crate::claiming::runner::Worker;
+
+/// How long killed runs may take until the queue knows of it. Without Redis their leases run out.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long handing over may take: without Redis or the cluster it is their leases' end that does it.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the goodbye may take; without it the worker's heartbeat ends by itself.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Waits for the builds, and kills what takes too long.
+pub(crate) async fn drain(worker: &Arc<Worker>) {
+    let builds = &worker.builds;
+    builds.close();
+    // The queue counts the slots of a draining worker no more.
+    worker.beat_now.notify_one();
+    if worker.executor.outlives() {
+        return hand_over(worker).await;
+    }
+    let timeout = worker.settings.drain_timeout;
+    if !builds.is_empty() {
+        tracing::info!(builds = builds.len(), seconds = timeout.as_secs(), "shutting down: builds may end");
+    }
+    if tokio::time::timeout(timeout, builds.wait()).await.is_err() {
+        tracing::warn!(
+            builds = builds.len(),
+            "shutting down: the builds that still run are killed and go back into line"
+        );
+        worker.registry.want_all(Wanted::Drained);
+        if tokio::time::timeout(SETTLE_TIMEOUT, builds.wait()).await.is_err() {
+            tracing::error!(
+                builds = builds.len(),
+                "the queue could not be told of all builds: their leases run out"
+            );
+        }
+    }
+}
+
+/// Leaves the runs to other workers.
+async fn hand_over(worker: &Arc<Worker>) {
+    let builds = &worker.builds;
+    if !builds.is_empty() {
+        tracing::info!(builds = builds.len(), "shutting down: builds are handed over");
+    }
+    worker.registry.want_all(Wanted::Drained);
+    if tokio::time::timeout(HAND_OVER_TIMEOUT, builds.wait()).await.is_err() {
+        tracing::warn!(
+            builds = builds.len(),
+            "not all builds could be handed over: others adopt them when their leases run out"
+        );
+    }
+}
+
+/// Says goodbye: the queue counts this worker no more.
+pub(crate) async fn leave(worker: &Worker) {
+    match tokio::time::timeout(LEAVE_TIMEOUT, worker.queue.leave(&worker.id)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the queue was not told that this worker ends"),
+        Err(_) => tracing::warn!("the queue was not told in time that this worker ends"),
+    }
+}
+
+/// A token that the first SIGTERM or SIGINT cancels; a second one ends the process at once, and
+/// the supervisors then kill the runs.
+///
+/// # Errors
+/// The system does not let signals be caught.
+pub fn shutdown_on_signals() -> Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        // A process that hears no signals any more ends.
+        let _guard = shutdown.clone().drop_guard();
+        for last in [false, true] {
+            let code = tokio::select! {
+                _ = terminate.recv() => 128 + 15,
+                _ = interrupt.recv() => 128 + 2,
+            };
+            if last {
+                std::process::exit(code);
+            }
+            // Before anything else, whatever becomes of this task.
+            shutdown.cancel();
+            tracing::info!("ending; once more to end at once");
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,40 @@
+//! Credentials run out and are renewed: they are read again when their files change, and when the cluster refuses
+//! them (a plugin may give others then).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Cluster;
+use crate::time::backoff::jittered;
+
+/// How often it is looked whether their files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often refused ones are read again, though no file has changed.
+const AGAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Sees to it that the credentials are the latest, for as long as it is polled.
+pub(crate) async fn keep_on(cluster: &Cluster) {
+    let mut refused = cluster.api.refused();
+    let mut read_at = Instant::now();
+    loop {
+        tokio::time::sleep(jittered(LOOK_EVERY)).await;
+        let way = cluster.way();
+        let changed = way.has_changed();
+        if !changed && (!refused.has_changed().unwrap_or(false) || read_at.elapsed() < AGAIN_EVERY) {
+            continue;
+        }
+        refused.mark_unchanged();
+        read_at = Instant::now();
+        match way.again().await {
+            Ok(again) => {
+                if changed {
+                    tracing::info!(source = again.source(), "read the changed credentials");
+                }
+                cluster.set_way(again);
+            }
+            Err(error) if changed => tracing::warn!("the credentials cannot be read again: {error:#}"),
+            Err(error) => tracing::debug!("the credentials cannot be read again: {error:#}"),
+        }
+    }
+}

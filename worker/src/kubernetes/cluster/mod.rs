@@ -1,0 +1,251 @@
+//! A cluster and a namespace of it, as all runs of a worker share them.
+
+pub(crate) mod api;
+pub(crate) mod api_error;
+pub(crate) mod credentials;
+pub(crate) mod gate;
+pub(crate) mod nodes;
+pub(crate) mod owner;
+pub(crate) mod pods;
+pub(crate) mod rights;
+pub(crate) mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use fairlane_common::{Build, Queue};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::api::{Api, ApiError};
+use self::gate::Gate;
+use self::nodes::Nodes;
+use self::pods::Pods;
+use self::rights::{Refusals, Right};
+use crate::kubernetes::client;
+use crate::kubernetes::pod::{self, Owner, PodSettings};
+use crate::settings::Settings;
+use crate::time::backoff::Backoff;
+
+/// How long a cluster that does not answer is waited for at start: it may be starting as well.
+const START_PATIENCE: Duration = Duration::from_mins(2);
+
+/// What all runs share.
+pub(super) struct Cluster {
+    pub(super) api: Api,
+    pub(super) pods: Pods,
+    pub(super) gate: Gate,
+    pub(super) queue: Queue,
+    pub(super) settings: PodSettings,
+    pub(super) nodes: Nodes,
+    /// The way to it, which knows how to speak of it.
+    way: Mutex<client::Cluster>,
+    namespace: String,
+    place: String,
+    /// The credentials are new: what waits may try again.
+    pub(super) news: Notify,
+    /// Whose pods and Secrets are one's own.
+    owner: Mutex<Owner>,
+    /// Selects the pods of this installation.
+    pub(super) selector: String,
+    /// How long the pods of ended builds stay.
+    pub(super) keep: Duration,
+    /// Pods that a run of this worker sees to, and how many runs do.
+    held: Arc<Mutex<HashMap<String, usize>>>,
+    /// Whether what the cluster notes about pods may be read.
+    pub(super) events: Right,
+    /// The cluster said that this worker may not mark pods.
+    mark_denied: AtomicBool,
+    refusals: Refusals,
+}
+
+/// Keeps a pod from the janitor for as long as it lives.
+pub(super) struct Held {
+    name: String,
+    held: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.name);
+            }
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(way: client::Cluster, settings: &Settings, queue: &Queue) -> Self {
+        Self {
+            api: Api::new(way.client.clone(), &way.namespace),
+            pods: Pods::new(),
+            gate: Gate::default(),
+            queue: queue.clone(),
+            settings: settings.pods.clone(),
+            nodes: Nodes::default(),
+            news: Notify::new(),
+            owner: Mutex::new(Owner::new(&settings.pods.installation)),
+            selector: pod::selector(&settings.pods),
+            keep: settings.keep_pods,
+            held: Arc::default(),
+            events: Right::default(),
+            refusals: Refusals::default(),
+            mark_denied: AtomicBool::new(false),
+            namespace: way.namespace.clone(),
+            place: way.place(),
+            way: Mutex::new(way),
+        }
+    }
+
+    /// The way to it, by the latest credentials.
+    pub(super) fn way(&self) -> client::Cluster {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes another way to the same cluster.
+    pub(super) fn set_way(&self, way: client::Cluster) {
+        self.api.set_client(way.client.clone());
+        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
+        self.news.notify_one();
+    }
+
+    pub(super) async fn connect(settings: &Settings, queue: &Queue) -> Result<Self> {
+        let pods = &settings.pods;
+        let way = client::Cluster::find(pods.namespace.as_deref(), pods.cluster.as_deref()).await?;
+        let cluster = Self::new(way, settings, queue);
+        cluster.check().await?;
+        let (way, place) = (cluster.way(), cluster.place());
+        tracing::info!(url = way.url(), place, "builds run as pods");
+        Ok(cluster)
+    }
+
+    /// Whether the cluster lets this worker in, and is the one that others build in. One that does
+    /// not answer is waited for.
+    async fn check(&self) -> Result<()> {
+        let began = Instant::now();
+        let give_up = began + START_PATIENCE;
+        let mut backoff = Backoff::new();
+        let there = loop {
+            match self.api.list_pods(&self.selector).await {
+                Ok((there, _)) => break there,
+                Err(error) if error.passes() && Instant::now() < give_up => {
+                    tracing::warn!(%error, url = self.way().url(), "waiting for the cluster");
+                    backoff.pause().await;
+                }
+                // It may be starting, and not have read the roles yet.
+                Err(error) if error.code() == 403 && began.elapsed() < rights::PATIENCE => {
+                    tracing::debug!(%error, "the cluster does not let this worker in yet");
+                    backoff.pause().await;
+                }
+                Err(error) => bail!("{}", self.explain(&error)),
+            }
+        };
+        self.settle_owner(&there).await?;
+        self.ask_for_the_right_to_mark().await;
+        // For people only: without Redis they are not told.
+        let (way, workers) = (self.way(), self.queue.workers().await.unwrap_or_default());
+        if let Some((id, why)) =
+            workers.iter().find_map(|other| Some((&other.id, way.stranger(&other.place)?)))
+        {
+            tracing::warn!("the builds of the worker {id} cannot be taken over from here: {why}");
+        }
+        Ok(())
+    }
+
+    pub(super) fn owner(&self) -> MutexGuard<'_, Owner> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings of pods that are made now.
+    pub(super) fn pod_settings(&self) -> PodSettings {
+        PodSettings { queue: self.owner().queue().map(str::to_owned), ..self.settings.clone() }
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The names that the pod of a build's run may have.
+    pub(super) fn pod_names(&self, build: &Build, run: u32) -> [String; 2] {
+        pod::pod_names(build, run, &self.settings.installation)
+    }
+
+    /// Where its runs live.
+    pub(super) fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    pub(super) fn hold(&self, name: &str) -> Held {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held.entry(name.to_owned()).or_default() += 1;
+        Held { name: name.to_owned(), held: Arc::clone(&self.held) }
+    }
+
+    /// Whether a run of this worker sees to that pod.
+    pub(super) fn is_held(&self, name: &str) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// Whether the cluster lets this worker mark pods as its own, as far as it has said.
+    pub(super) fn may_mark(&self) -> bool {
+        !self.mark_denied.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the right that adoption needs, where lists are answered: a refusal means something then.
+    pub(super) async fn ask_for_the_right_to_mark(&self) {
+        let denied = !self.api.may("patch", "pods").await.unwrap_or(true);
+        if denied && !self.mark_denied.swap(denied, Ordering::Relaxed) {
+            tracing::warn!(
+                "this worker may not patch pods, so it cannot take over those of a worker that is gone: their builds begin again. The Role in deploy/ gives that right"
+            );
+        }
+        self.mark_denied.store(denied, Ordering::Relaxed);
+    }
+
+    /// What an operator has to change after a refusal.
+    pub(super) fn explain(&self, error: &ApiError) -> String {
+        let namespace = &self.namespace;
+        let ApiError::Refused(refusal) = error else { return error.to_string() };
+        let message = refusal.message.trim();
+        if refusal.causes.iter().any(|cause| cause == "NamespaceTerminating") {
+            return format!("the namespace {namespace} is being deleted: name another one with --namespace");
+        }
+        match refusal.code {
+            401 => {
+                let status = kube::core::Status { code: 401, ..kube::core::Status::default() };
+                self.way().explain(&kube::Error::Api(status.boxed()))
+            }
+            403 if message.contains("violates PodSecurity") => format!(
+                "the namespace {namespace} does not admit build pods: label it pod-security.kubernetes.io/enforce=privileged, or change the pod template ({message})"
+            ),
+            403 if message.contains(" cannot ") => {
+                let what = message.split(" cannot ").nth(1).unwrap_or_default();
+                if self.refusals.lasts(what) {
+                    format!("this worker's account lacks a right: give it the Role in deploy/ ({message})")
+                } else {
+                    format!("{} ({message})", rights::FOR_A_MOMENT)
+                }
+            }
+            403 if message.contains("service account") || message.contains("serviceaccount") => {
+                format!(
+                    "the build pods' service account cannot be used: correct it in the pod template ({message})"
+                )
+            }
+            403 => format!(
+                "the cluster refuses build pods: correct the pod template or the namespace's limits ({message})"
+            ),
+            404 => format!(
+                "the namespace {namespace} does not exist: create it, or name another one with --namespace ({message})"
+            ),
+            _ => format!(
+                "the cluster refuses the build pod: correct the pod template or the options of its worker ({message})"
+            ),
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Bringing a run's pod into being: after the pods of earlier runs are gone, once, and under a
+//! lease that still holds. Every step may be repeated: its answer may have been lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fairlane_common::FailureClass;
+use fairlane_common::queue::Blame;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use tokio::time::Instant;
+
+use super::follow::GONE_TIMEOUT;
+use super::{Driver, Step};
+use crate::executor::{Ended, RunEvent, RunFailure};
+use crate::kubernetes::cluster::api::{ApiError, Refusal, Version};
+use crate::kubernetes::pod::{self, PodIdentity, PodSettings};
+
+/// How long a cluster that does not answer is asked to create a pod; then the build goes back into
+/// line, for a worker that reaches it.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// How often a pod that stands in the way is looked at, beside the watch.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// Longest grace period that Kubernetes gives by itself, doubled.
+const GRACE_MAX: Duration = Duration::from_mins(1);
+/// How long the other build of a pod of the same name may take to end.
+const OTHER_PATIENCE: Duration = Duration::from_mins(10);
+/// How long a Secret may be forbidden before that costs the build an attempt: an API server that starts
+/// refuses for a moment what it will allow.
+const FORBIDDEN_PATIENCE: Duration = Duration::from_secs(30);
+/// Random digits in a Secret's name.
+const SECRET_MARK: usize = 8;
+/// Tries of giving a Secret its owner: whoever adopts the pod, or the janitor, does it otherwise.
+const OWN_TRIES: usize = 3;
+
+impl Driver {
+    /// Creates the run's pod, or finds that it is there.
+    pub(super) async fn create(&mut self, env: BTreeMap<String, String>) -> Step<Pod> {
+        self.earlier_gone().await?;
+        let cluster = std::sync::Arc::clone(&self.cluster);
+        let settings = cluster.pod_settings();
+        let secret = if env.is_empty() { None } else { self.create_secret(env, &settings).await? };
+        let placement = cluster.nodes.placement(std::mem::take(&mut self.avoided));
+        let wanted = pod::pod(&self.build, &self.token, &settings, &placement, secret.as_ref());
+        let give_up = Instant::now() + PATIENCE;
+        let mut perhaps = false;
+        let pod = loop {
+            if let Some(pod) = self.may_create(perhaps).await? {
+                break pod;
+            }
+            let made = tokio::select! {
+                made = cluster.api.create_pod(&wanted) => made,
+                // Who adopts the build counts on it that nothing is asked for under a lease that is over.
+                () = self.lease_over() => Err(ApiError::Away("the lease ended meanwhile".to_owned())),
+            };
+            match made {
+                Ok(pod) => {
+                    tracing::info!(pod = self.name, "created the pod");
+                    break pod;
+                }
+                Err(ApiError::Refused(refusal))
+                    if refusal.code == 409 && refusal.reason == "AlreadyExists" =>
+                {
+                    if let Some(pod) = self.existing().await? {
+                        break pod;
+                    }
+                }
+                // A quota that others change in the same moment.
+                Err(ApiError::Refused(refusal)) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
+                Err(ApiError::Refused(refusal)) => return Err(self.refused(&refusal)),
+                Err(error) => {
+                    perhaps |= matches!(error, ApiError::Away(_));
+                    if Instant::now() >= give_up {
+                        let lost = RunEvent::Lost(format!("its pod could not be created: {error}"));
+                        return Err(if perhaps { RunEvent::HandedOver } else { lost });
+                    }
+                    self.failed(&error).await?;
+                }
+            }
+        };
+        cluster.gate.taken();
+        self.worked();
+        // The pod may be an earlier try's, and its Secret another one than was made just now: a janitor removes that.
+        if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
+            self.own_secret(&secret, &pod).await;
+        }
+        Ok(pod)
+    }
+
+    /// Waits until the pod may be created. What is stopped while nobody knows whether it was (`perhaps`)
+    /// is looked for first: a pod that is there is to be followed, and ended, as any other.
+    async fn may_create(&mut self, perhaps: bool) -> Step<Option<Pod>> {
+        while perhaps && self.orders.borrow().stop.is_some() {
+            self.may_change(true).await?;
+            match self.cluster.api.pod(&self.name).await {
+                Ok(Some(pod)) => {
+                    let own = |marks: &PodIdentity| marks.token.build == self.token.build;
+                    if !self.cluster.identity(&pod.metadata).is_ok_and(|marks| own(&marks)) {
+                        break;
+                    }
+                    if let Some(pod) = self.mark(pod).await? {
+                        return Ok(Some(pod));
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+        let stopped = self.orders.borrow().stop.is_some();
+        self.may_change(perhaps && !stopped).await.map(|()| None)
+    }
+
+    /// The pod of that name, if it is this very run's; `None` when it is gone.
+    async fn existing(&mut self) -> Step<Option<Pod>> {
+        let since = Instant::now();
+        loop {
+            self.may_change(true).await?;
+            let pod = match self.cluster.api.pod(&self.name).await {
+                Ok(Some(pod)) => pod,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.failed(&error).await?;
+                    continue;
+                }
+            };
+            let marks = match self.cluster.identity(&pod.metadata) {
+                Ok(marks) => marks,
+                Err(error) => return Err(self.in_the_way(&error)),
+            };
+            let own = marks.token.build == self.token.build;
+            if own && pod.metadata.deletion_timestamp.is_none() {
+                if let Some(pod) = self.mark(pod).await? {
+                    return Ok(Some(pod));
+                }
+                continue;
+            }
+            self.say("waiting for an earlier pod of that name to end").await?;
+            if !own && since.elapsed() >= OTHER_PATIENCE {
+                let reason = format!("the pod of the build {} stands in the way", marks.token.build);
+                return Err(RunEvent::Lost(reason));
+            }
+            if own || self.is_over(&marks).await {
+                let name = self.name.clone();
+                self.clear(&name, |_| true).await?;
+            } else {
+                self.look_again().await;
+            }
+        }
+    }
+
+    /// Whether that pod's build needs it no more.
+    async fn is_over(&self, marks: &PodIdentity) -> bool {
+        match self.cluster.queue.build(marks.token.build).await {
+            Ok(Some(build)) => build.state.is_ended() || build.attempt > marks.attempt,
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(%error, "it cannot be told whether a pod is still needed");
+                false
+            }
+        }
+    }
+
+    /// Waits until no pod of an earlier run of this build is left.
+    async fn earlier_gone(&mut self) -> Step<()> {
+        let (build, run) = (self.token.build, self.build.attempt);
+        if run <= 1 {
+            return Ok(());
+        }
+        // The one before for certain, older ones if the watch shows them.
+        let mut names = self.cluster.pod_names(&self.build, run - 1).to_vec();
+        for pod in self.cluster.pods.there() {
+            let older = self
+                .cluster
+                .identity(&pod.metadata)
+                .is_ok_and(|marks| marks.token.build == build && marks.attempt < run);
+            if let Some(name) = pod.metadata.name.clone().filter(|name| older && !names.contains(name)) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            self.clear(&name, |marks| marks.token.build == build && marks.attempt < run).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a pod that is needed no more, and waits until it is gone.
+    pub(super) async fn clear(&mut self, name: &str, needless: impl Fn(&PodIdentity) -> bool) -> Step<()> {
+        let mut seen = self.cluster.pods.subscribe(name);
+        let mut give_up: Option<Instant> = None;
+        let mut uid = None;
+        loop {
+            self.may_change(false).await?;
+            seen.mark_unchanged();
+            let pod = match self.cluster.api.pod(name).await {
+                Ok(Some(pod)) => pod,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.failed(&error).await?;
+                    continue;
+                }
+            };
+            // Another one has that name now.
+            if uid.is_some() && uid != pod.metadata.uid {
+                return Ok(());
+            }
+            match self.cluster.identity(&pod.metadata) {
+                Ok(marks) if needless(&marks) => {}
+                _ => return Ok(()),
+            }
+            uid.clone_from(&pod.metadata.uid);
+            if pod.metadata.deletion_timestamp.is_none() {
+                match self.cluster.api.delete_pod(name, &Version::of(&pod), None).await {
+                    Ok(()) => tracing::info!(pod = name, "deleted a pod that is needed no more"),
+                    Err(error) if error.code() == 409 => {}
+                    Err(error) => self.failed(&error).await?,
+                }
+                continue;
+            }
+            let over = *give_up.get_or_insert_with(|| Instant::now() + GRACE_MAX + GONE_TIMEOUT);
+            if over <= Instant::now() {
+                tracing::warn!(pod = name, "a deleted pod does not go: its node is lost");
+                return Ok(());
+            }
+            self.say("waiting for the pod of the earlier attempt to end").await?;
+            tokio::select! {
+                _ = seen.changed() => {}
+                () = self.look_again() => {}
+            }
+        }
+    }
+
+    async fn look_again(&mut self) {
+        self.wait(LOOK_EVERY).await;
+    }
+
+    /// What a refusal means for the build.
+    fn refused(&self, refusal: &Refusal) -> RunEvent {
+        let gate = &self.cluster.gate;
+        let refusal = &Refusal { message: without_name(&refusal.message).to_owned(), ..refusal.clone() };
+        if is_quota(refusal) {
+            gate.full(&quota_words(&refusal.message));
+            return RunEvent::Lost(format!("the cluster is full: {}", quota_words(&refusal.message)));
+        }
+        let reason = self.cluster.explain(&ApiError::Refused(refusal.clone()));
+        // What is in the pod may be this build's own doing; the rest is the operator's.
+        let of_pod = matches!(refusal.code, 400 | 413 | 422 | 500);
+        if !of_pod || gate.refused() {
+            gate.misconfigured(&reason);
+            return RunEvent::Lost(reason);
+        }
+        RunEvent::Exited(Ended {
+            failure: Some(RunFailure { class: FailureClass::Repository, reason, blame: Blame::Nobody }),
+            ..Ended::default()
+        })
+    }
+
+    /// A pod of that name is not ours.
+    pub(super) fn in_the_way(&self, error: &anyhow::Error) -> RunEvent {
+        let reason = format!(
+            "the pod {} is in the way and was left alone: {error:#}. Delete it if nobody needs it, or choose another \
+             --installation",
+            self.name
+        );
+        RunEvent::Exited(Ended {
+            failure: Some(RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody }),
+            ..Ended::default()
+        })
+    }
+
+    /// Creates a Secret for the run's pod. Each try makes one of its own, and what bears that name already is
+    /// left alone: nobody's pod ever sees what another build brought along. One that was made though its answer
+    /// was lost has no owner, and a janitor removes it.
+    async fn create_secret(
+        &mut self,
+        env: BTreeMap<String, String>,
+        settings: &PodSettings,
+    ) -> Step<Option<Secret>> {
+        let began = Instant::now();
+        loop {
+            self.may_change(false).await?;
+            let mark = &uuid::Uuid::new_v4().simple().to_string()[..SECRET_MARK];
+            let Some(mut secret) = pod::secret(&self.build, env.clone(), settings, mark) else {
+                return Ok(None);
+            };
+            let error = match self.cluster.api.create_secret(&secret).await {
+                Ok(uid) => {
+                    secret.metadata.uid = Some(uid);
+                    return Ok(Some(secret));
+                }
+                Err(error) => error,
+            };
+            match &error {
+                ApiError::Refused(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {}
+                // A quota that others change in the same moment.
+                ApiError::Refused(refusal) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
+                // The same that pods meet: it is the cluster's, and passes.
+                ApiError::Refused(refusal) if is_of_cluster(refusal) => return Err(self.refused(refusal)),
+                // Builds without credentials need no such right: they are not held up for it.
+                ApiError::Refused(refusal) if refusal.code == 403 && began.elapsed() < FORBIDDEN_PATIENCE => {
+                    let note = format!("waiting for the right to hand its credentials over: {refusal}");
+                    self.say(&note).await?;
+                    self.wait(LOOK_EVERY).await;
+                }
+                ApiError::Refused(refusal) => return Err(secret_refused(refusal)),
+                _ if began.elapsed() < PATIENCE => self.failed(&error).await?,
+                _ => return Err(RunEvent::Lost(format!("its Secret could not be created: {error}"))),
+            }
+        }
+    }
+
+    /// Lets the Secret go with its pod. Where that cannot be done now, a janitor does it later.
+    pub(super) async fn own_secret(&mut self, (name, uid): &(String, String), pod: &Pod) {
+        for _ in 0..OWN_TRIES {
+            match self.cluster.api.own_secret((name, uid), pod).await {
+                Ok(()) => return,
+                // It is gone, or another one has its name now.
+                Err(error) if matches!(error.code(), 404 | 409 | 422) => return,
+                Err(error) if error.passes() => self.wait(LOOK_EVERY.max(error.wait())).await,
+                Err(error) => {
+                    return tracing::warn!(%error, secret = name, "a Secret could not be given its pod as owner");
+                }
+            }
+        }
+    }
+}
+
+/// Whether the cluster would refuse anything at present, not only this.
+fn is_of_cluster(refusal: &Refusal) -> bool {
+    let terminating = refusal.causes.iter().any(|cause| cause == "NamespaceTerminating");
+    matches!(refusal.code, 401 | 404) || is_quota(refusal) || terminating
+}
+
+fn is_quota(refusal: &Refusal) -> bool {
+    refusal.code == 403 && refusal.message.contains("exceeded quota")
+}
+
+/// A Secret that will not be taken.
+fn secret_refused(refusal: &Refusal) -> RunEvent {
+    let hint = if refusal.code == 403 {
+        "; a build with credentials needs the rights to create, patch and delete secrets, see the Role in deploy/"
+    } else {
+        ""
+    };
+    let reason = format!("the build's credentials cannot be handed to its pod: {refusal}{hint}");
+    let failure = RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody };
+    RunEvent::Exited(Ended { failure: Some(failure), ..Ended::default() })
+}
+
+/// A refusal's words without the name of what was refused, which is another one at each try.
+fn without_name(message: &str) -> &str {
+    let rest = [" is forbidden: ", " is invalid: "].iter().find_map(|words| message.split_once(words));
+    rest.filter(|(what, _)| what.ends_with('"') && what.matches(' ').count() == 1)
+        .map_or(message, |(_, rest)| rest)
+}
+
+/// The part of a refusal that says which quota is used up.
+fn quota_words(message: &str) -> String {
+    let start = message.find("exceeded quota").unwrap_or(0);
+    message[start..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_the_same_whichever_pod_was_refused() {
+        for (message, rest) in [
+            (
+                r#"pods "a-1" is forbidden: violates PodSecurity "restricted:latest": x"#,
+                r#"violates PodSecurity "restricted:latest": x"#,
+            ),
+            (r#"Pod "a-2" is invalid: spec.tolerations[0]: Required"#, "spec.tolerations[0]: Required"),
+            (r#"pods is forbidden: User "u" cannot create"#, r#"pods is forbidden: User "u" cannot create"#),
+            ("etcdserver: request is too large", "etcdserver: request is too large"),
+        ] {
+            assert_eq!(without_name(message), rest);
+        }
+    }
+}

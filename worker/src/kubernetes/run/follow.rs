@@ -1,0 +1,364 @@
+//! Following a run's pod to its end: what the shared watch shows of it, what is wanted of it, and
+//! what follows from both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::logs::{LogFollower, Phase};
+use super::sync::Window;
+use super::{Driver, Step};
+use crate::executor::{Ended, Exit, RunEvent, RunFailure, StopCause};
+use crate::kubernetes::cluster::api::Version;
+use crate::kubernetes::cluster::pods::Seen;
+use crate::kubernetes::pod::{self, Hopeless, Observed};
+use crate::time::backoff::jittered;
+
+/// A pod that waits is asked about after so long: most start sooner.
+const EVENTS_FIRST: Duration = Duration::from_secs(5);
+/// And so often after that.
+const EVENTS_EVERY: Duration = Duration::from_secs(20);
+/// How long a deleted pod may take beyond its grace period; one that takes longer is on a node
+/// that does not answer.
+pub(super) const GONE_TIMEOUT: Duration = Duration::from_mins(1);
+/// How often a pod that the watch no longer shows is looked at.
+const UNSEEN_EVERY: Duration = Duration::from_secs(10);
+/// An API that is away for less is not worth a word.
+const AWAY_TOLD: Duration = Duration::from_secs(3);
+/// How long the log's last lines may take after the pod's end, as its reader bounds itself too.
+const LOG_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The pod's way to its end.
+struct Following {
+    pod: Arc<Pod>,
+    events: Vec<Event>,
+    events_at: Instant,
+    phase: watch::Sender<Phase>,
+    /// Why it will never start, as it was first seen.
+    hopeless: Option<(Hopeless, Instant)>,
+    stopping: Option<Stopping>,
+    /// The watch does not show it though it is there.
+    unseen: bool,
+    /// Its node was looked at, and is not heard of.
+    silent_node: bool,
+}
+
+struct Stopping {
+    grace: Duration,
+    give_up: Instant,
+    /// What it failed of, where that is why it is stopped.
+    failure: Option<RunFailure>,
+}
+
+impl Driver {
+    /// Follows the pod to the run's last event.
+    pub(super) async fn follow_pod(&mut self, pod: Pod, window: Window) -> RunEvent {
+        self.worked();
+        let (phase, phase_out) = watch::channel(Phase::Pending);
+        let log = LogFollower::spawn(
+            Arc::clone(&self.cluster),
+            self.name.clone(),
+            phase_out,
+            self.out.clone(),
+            window,
+        );
+        let mut following = Following {
+            pod: Arc::new(pod),
+            events: Vec::new(),
+            events_at: Instant::now() + EVENTS_FIRST,
+            phase,
+            hopeless: None,
+            stopping: None,
+            unseen: false,
+            silent_node: false,
+        };
+        let last = loop {
+            match self.step(&mut following).await {
+                Ok(()) => {}
+                Err(last) => break last,
+            }
+        };
+        if let RunEvent::Exited(ended) = &last {
+            let started = *following.phase.borrow() != Phase::Pending || pod::has_started(&following.pod);
+            if !started && ended.exit.stopped.is_some() {
+                // Whoever stopped it knows why there is no log.
+                return last;
+            }
+            following.phase.send_replace(if started { Phase::Ended } else { Phase::NeverStarted });
+            if tokio::time::timeout(LOG_TIMEOUT, log).await.is_err() {
+                tracing::warn!("the log's last lines took too long");
+            }
+        }
+        last
+    }
+
+    /// Looks at the pod once, does what is to be done, and waits for news.
+    async fn step(&mut self, following: &mut Following) -> Step<()> {
+        self.look(following).await?;
+        let orders = self.heed();
+        if orders.hand_over {
+            return Err(RunEvent::HandedOver);
+        }
+        self.take_in(following).await?;
+        if following.stopping.as_ref().is_some_and(|stopping| stopping.give_up <= Instant::now()) {
+            tracing::error!(pod = self.name, "a deleted pod does not end: its node is lost");
+            return Err(Self::ended(following, Exit::default(), None));
+        }
+        if let Some(grace) = orders.stop {
+            self.stop_pod(following, grace, None).await?;
+        }
+        self.tell_away().await?;
+        self.wait_for_news(following).await;
+        Ok(())
+    }
+
+    /// Brings `following.pod` up to date.
+    async fn look(&mut self, following: &mut Following) -> Step<()> {
+        let seen = self.seen.borrow_and_update().clone();
+        let uid = following.pod.metadata.uid.clone();
+        match seen {
+            Seen::There(pod) if pod.metadata.uid == uid => {
+                following.pod = pod;
+                following.unseen = false;
+            }
+            // Until the watch has caught up with its creation.
+            Seen::Never => {}
+            // A label that leaves the selector looks the same: only the pod itself tells.
+            Seen::There(_) | Seen::Gone(_) => {
+                if let Seen::Gone(Some(last)) = &seen
+                    && last.metadata.uid == uid
+                {
+                    following.pod = Arc::clone(last);
+                }
+                match self.cluster.api.pod(&self.name).await {
+                    Ok(Some(pod)) if pod.metadata.uid == uid => {
+                        following.pod = Arc::new(pod);
+                        following.unseen = true;
+                    }
+                    Ok(_) => return Err(Self::gone(following)),
+                    Err(error) => self.failed(&error).await?,
+                }
+            }
+        }
+        let marks = self.cluster.identity(&following.pod.metadata);
+        if marks.is_ok_and(|marks| marks.token.epoch > self.token.epoch) {
+            return Err(RunEvent::Taken);
+        }
+        Ok(())
+    }
+
+    /// The end of a pod that is no more.
+    fn gone(following: &Following) -> RunEvent {
+        if let Observed::Ended { exit, failure } = pod::observe(&following.pod, &following.events) {
+            return Self::ended(following, exit, failure.map(failed));
+        }
+        Self::ended(following, Exit::default(), Some(failed(pod::gone(&following.pod))))
+    }
+
+    fn ended(following: &Following, mut exit: Exit, mut failure: Option<RunFailure>) -> RunEvent {
+        if let Some(stopping) = &following.stopping {
+            exit.stopped = Some(StopCause::Ordered);
+            failure.clone_from(&stopping.failure);
+            if failure.is_some() {
+                exit.stopped = None;
+            }
+        }
+        let last_words = pod::last_words(&following.pod).map(str::to_owned);
+        RunEvent::Exited(Ended { exit, failure, node: node_of(&following.pod), last_words })
+    }
+
+    /// Draws the conclusions from the pod's status.
+    async fn take_in(&mut self, following: &mut Following) -> Step<()> {
+        match pod::observe_on(&following.pod, &following.events, following.silent_node) {
+            Observed::Pending(waiting) => {
+                self.ask_events(following).await;
+                if self.cluster.pods.away().borrow().is_none() {
+                    self.say(&waiting.note).await?;
+                }
+                let since = match &following.hopeless {
+                    Some((known, since)) if known.failure.cause == waiting.hopeless.failure.cause => *since,
+                    _ => Instant::now(),
+                };
+                let over = waiting.hopeless.patience.is_some_and(|patience| since.elapsed() >= patience);
+                let failure = waiting.hopeless.failure.clone();
+                following.hopeless = Some((waiting.hopeless, since));
+                if over && following.stopping.is_none() && following.pod.metadata.deletion_timestamp.is_some()
+                {
+                    // Nobody ends it: the next run waits until it may be taken for dead.
+                    return Err(Self::ended(following, Exit::default(), Some(failed(failure))));
+                }
+                if over && following.stopping.is_none() {
+                    self.stop_pod(following, Duration::ZERO, Some(failed(failure))).await?;
+                }
+            }
+            Observed::Running { note } => {
+                let first = following.phase.send_if_modified(|phase| {
+                    let first = *phase == Phase::Pending;
+                    *phase = Phase::Running;
+                    first
+                });
+                if first {
+                    self.out.send(RunEvent::Up).await.map_err(|_| RunEvent::HandedOver)?;
+                }
+                if self.cluster.pods.away().borrow().is_none() {
+                    self.say(note.as_deref().unwrap_or_default()).await?;
+                }
+            }
+            Observed::Ended { exit, failure } => {
+                return Err(Self::ended(following, exit, failure.map(failed)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks what the cluster has noted about a pod that does not start.
+    async fn ask_events(&mut self, following: &mut Following) {
+        if following.events_at > Instant::now() {
+            return;
+        }
+        following.events_at = Instant::now() + jittered(EVENTS_EVERY);
+        self.look_at_node(following).await;
+        if let Some(again) = self.cluster.events.refused_until() {
+            following.events_at = again;
+            return;
+        }
+        match self.cluster.api.events_of(&following.pod).await {
+            Ok(events) => {
+                following.events = events;
+                if self.cluster.events.given() {
+                    tracing::info!("this worker may list events again");
+                }
+            }
+            Err(error) if error.code() == 403 => {
+                let (again, missing) = self.cluster.events.refused();
+                following.events_at = again;
+                if missing {
+                    tracing::warn!(
+                        %error,
+                        "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
+                    );
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the pod's events cannot be read"),
+        }
+    }
+
+    /// Asks what the cluster knows of the node of a pod that does not start. Without the right to list nodes the
+    /// pod's own conditions have to do.
+    async fn look_at_node(&mut self, following: &mut Following) {
+        let Some(node) = node_of(&following.pod) else { return };
+        match self.cluster.api.node(&node).await {
+            Ok(found) => following.silent_node = found.is_none_or(|node| pod::fit::is_silent(&node)),
+            Err(error) => tracing::debug!(%error, node, "the pod's node cannot be looked at"),
+        }
+    }
+
+    /// Ends the pod: deletes what was read and is this holder's, and nothing else.
+    async fn stop_pod(
+        &mut self,
+        following: &mut Following,
+        grace: Duration,
+        failure: Option<RunFailure>,
+    ) -> Step<()> {
+        if following.stopping.as_ref().is_some_and(|stopping| stopping.grace <= grace) {
+            return Ok(());
+        }
+        loop {
+            self.may_change(true).await?;
+            let pod = match self.cluster.api.pod(&self.name).await {
+                Ok(Some(pod)) if pod.metadata.uid == following.pod.metadata.uid => pod,
+                Ok(_) => {
+                    note_stopping(following, grace, failure);
+                    return Err(Self::gone(following));
+                }
+                Err(error) => {
+                    self.failed(&error).await?;
+                    continue;
+                }
+            };
+            match self.cluster.identity(&pod.metadata) {
+                Ok(marks) if marks.token == self.token => {}
+                _ => return Err(RunEvent::Taken),
+            }
+            // What had ended before it was stopped has ended by itself.
+            if following.stopping.is_none()
+                && let Observed::Ended { exit, failure } = pod::observe(&pod, &following.events)
+            {
+                following.pod = Arc::new(pod);
+                return Err(Self::ended(following, exit, failure.map(failed)));
+            }
+            let seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX).max(1);
+            match self.cluster.api.delete_pod(&self.name, &Version::of(&pod), Some(seconds)).await {
+                Ok(()) => {
+                    tracing::info!(pod = self.name, seconds, "deleted the pod");
+                    self.worked();
+                    note_stopping(following, grace, failure);
+                    return Ok(());
+                }
+                Err(error) if error.code() == 409 => {}
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+    }
+
+    async fn tell_away(&mut self) -> Step<()> {
+        let away = self.cluster.pods.away().borrow().clone();
+        match away {
+            Some((since, why)) if since.elapsed() >= AWAY_TOLD => {
+                self.say(&format!("waiting for the cluster: {why}")).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn wait_for_news(&mut self, following: &Following) {
+        let mut timers = Vec::new();
+        // Only what the next step acts on: a time that has passed for good would wake it without end.
+        if *following.phase.borrow() == Phase::Pending {
+            timers.push(following.events_at);
+            if let Some((hopeless, since)) = &following.hopeless
+                && following.stopping.is_none()
+            {
+                timers.extend(hopeless.patience.map(|patience| *since + patience));
+            }
+        }
+        timers.extend(following.stopping.as_ref().map(|stopping| stopping.give_up));
+        if following.unseen {
+            timers.push(Instant::now() + UNSEEN_EVERY);
+        }
+        let mut away = self.cluster.pods.away();
+        if let Some((since, _)) = &*away.borrow_and_update()
+            && since.elapsed() < AWAY_TOLD
+        {
+            timers.push(*since + AWAY_TOLD);
+        }
+        let timer = async {
+            match timers.into_iter().min() {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.seen.changed() => {}
+            _ = self.orders.changed() => {}
+            _ = away.changed() => {}
+            () = timer => {}
+        }
+    }
+}
+
+fn note_stopping(following: &mut Following, grace: Duration, failure: Option<RunFailure>) {
+    let failure = following.stopping.take().map_or(failure, |stopping| stopping.failure);
+    following.stopping = Some(Stopping { grace, give_up: Instant::now() + grace + GONE_TIMEOUT, failure });
+}
+
+fn failed(failure: pod::Failure) -> RunFailure {
+    RunFailure { class: failure.class(), blame: failure.blame(), reason: failure.reason }
+}
+
+fn node_of(pod: &Pod) -> Option<String> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone())
+}

@@ -1,0 +1,360 @@
+//! One run: a pod, from its creation or adoption to its end, driven by a task of its own. The
+//! task learns all from the shared watch and follows one log stream.
+
+mod create;
+mod cutter;
+mod follow;
+mod logs;
+mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fairlane_common::{Build, Token};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use self::sync::Window;
+use super::cluster::Cluster;
+use super::cluster::Held;
+use super::cluster::api::{ApiError, CALL_TIMEOUT};
+use super::cluster::pods::Seen;
+use crate::executor::{Ended, Exit, Run, RunEvent, RunSpec, StopCause};
+use crate::kubernetes::pod::{self, PodIdentity};
+use crate::time::backoff::jittered;
+use crate::time::boot_time::BootTime;
+
+/// Lines read ahead of the build's task.
+const EVENTS_MAX: usize = 128;
+/// First pause after a call that failed.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// How long a mark may be forbidden that the cluster has said to allow: an API server that starts
+/// refuses everything until it has read the roles, and a control plane that is replaced does so once
+/// a server. What the pod has done is worth more than this wait.
+const MARK_PATIENCE: Duration = Duration::from_mins(3);
+/// The same where the right was missing when the worker began: nothing is likely to change.
+const MARK_PATIENCE_DENIED: Duration = Duration::from_secs(3);
+/// How often a pod is looked for that may be about to come.
+const COMING_EVERY: Duration = Duration::from_secs(2);
+/// Longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What is wanted of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Orders {
+    pub(super) deadline: BootTime,
+    pub(super) stop: Option<Duration>,
+    pub(super) hand_over: bool,
+}
+
+/// The last event of a run comes as the error of whatever was under way.
+pub(super) type Step<T> = Result<T, RunEvent>;
+
+/// A run as its build's task sees it.
+pub(super) struct PodRun {
+    events: mpsc::Receiver<RunEvent>,
+    orders: watch::Sender<Orders>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// How a run comes about.
+pub(super) enum Begin {
+    /// With these variables for its command.
+    Create(std::collections::BTreeMap<String, String>),
+    Adopt,
+}
+
+impl PodRun {
+    pub(super) fn begin(cluster: &Arc<Cluster>, spec: &RunSpec<'_>, begin: Begin) -> Self {
+        let (out, events) = mpsc::channel(EVENTS_MAX);
+        let (orders, orders_out) =
+            watch::channel(Orders { deadline: spec.deadline, stop: None, hand_over: false });
+        let names = cluster.pod_names(spec.build, spec.build.attempt);
+        let held = names.iter().map(|name| cluster.hold(name)).collect();
+        let [name, _] = names;
+        let driver = Driver {
+            seen: cluster.pods.subscribe(&name),
+            _held: held,
+            cluster: Arc::clone(cluster),
+            build: spec.build.clone(),
+            token: spec.token.clone(),
+            avoided: spec.avoided.iter().map(ToString::to_string).collect(),
+            name,
+            orders: orders_out,
+            out,
+            note: String::new(),
+            pause: PAUSE_FIRST,
+            heeded: (None, false),
+            mark_refused: None,
+        };
+        let window = Window::of_stored(&spec.stored);
+        let task = tokio::spawn(driver.drive(begin, window).in_current_span());
+        Self { events, orders, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+#[async_trait]
+impl Run for PodRun {
+    async fn follow(&mut self) -> RunEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Its task has failed; the pod is as it was.
+            None => RunEvent::HandedOver,
+        }
+    }
+
+    fn renewed(&mut self, deadline: BootTime) {
+        self.orders.send_modify(|orders| orders.deadline = orders.deadline.max(deadline));
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        self.orders.send_modify(|orders| {
+            orders.stop = Some(orders.stop.map_or(grace, |known| known.min(grace)));
+        });
+    }
+
+    fn abandon(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+
+    fn hand_over(&mut self) {
+        self.orders.send_modify(|orders| orders.hand_over = true);
+    }
+}
+
+/// What drives a run.
+pub(super) struct Driver {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) build: Build,
+    pub(super) token: Token,
+    /// Nodes that all builds avoid.
+    pub(super) avoided: Vec<String>,
+    pub(super) name: String,
+    pub(super) orders: watch::Receiver<Orders>,
+    pub(super) seen: watch::Receiver<Seen>,
+    /// Keeps the janitor away.
+    _held: Vec<Held>,
+    pub(super) out: mpsc::Sender<RunEvent>,
+    /// What was last said to those who wait.
+    note: String,
+    pause: Duration,
+    /// The stop and the hand-over that were last acted on.
+    heeded: (Option<Duration>, bool),
+    /// Since when it is forbidden to mark the pod.
+    mark_refused: Option<Instant>,
+}
+
+impl Driver {
+    async fn drive(mut self, begin: Begin, window: Window) {
+        let last = match Box::pin(self.begin(begin)).await {
+            Ok(pod) => self.follow_pod(pod, window).await,
+            Err(last) => last,
+        };
+        // Fails only where nobody listens any more.
+        let _ = self.out.send(last).await;
+    }
+
+    async fn begin(&mut self, begin: Begin) -> Step<Pod> {
+        match begin {
+            Begin::Create(env) => Box::pin(self.create(env)).await,
+            Begin::Adopt => self.adopt().await,
+        }
+    }
+
+    /// Takes over the pod of a run that somebody else began.
+    async fn adopt(&mut self) -> Step<Pod> {
+        let began = Instant::now();
+        loop {
+            self.may_change(true).await?;
+            match self.find().await {
+                Ok(Some(pod)) => {
+                    if let Some(pod) = self.mark(pod).await? {
+                        // Whoever made the pod may have died before its Secret was the pod's.
+                        if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
+                            self.own_secret(&secret, &pod).await;
+                        }
+                        return Ok(pod);
+                    }
+                }
+                // The cluster may be about to carry out what its earlier holder asked for with its last breath.
+                Ok(None)
+                    if self.build.started.is_none()
+                        && began.elapsed() < CALL_TIMEOUT
+                        && self.orders.borrow().stop.is_none() =>
+                {
+                    self.say("looking for the pod that its earlier worker may have created").await?;
+                    self.wait(COMING_EVERY).await;
+                }
+                Ok(None) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+    }
+
+    /// The pod of this run, under any name that it may have.
+    async fn find(&mut self) -> Result<Option<Pod>, ApiError> {
+        let run = self.build.attempt;
+        for name in self.cluster.pod_names(&self.build, run) {
+            let Some(pod) = self.cluster.api.pod(&name).await? else { continue };
+            match self.cluster.identity(&pod.metadata) {
+                Ok(marks) if marks.attempt == run => {
+                    if name != self.name {
+                        self.seen = self.cluster.pods.subscribe(&name);
+                        self.name = name;
+                    }
+                    return Ok(Some(pod));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(pod = name, "left alone a pod of another's: {error:#}"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Marks a pod as this holder's; `None` when it was changed meanwhile and is to be read again.
+    pub(super) async fn mark(&mut self, pod: Pod) -> Step<Option<Pod>> {
+        let marks = match self.cluster.identity(&pod.metadata) {
+            Ok(marks) if marks.attempt == self.build.attempt => marks,
+            Ok(_) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
+            Err(error) => return Err(self.in_the_way(&error)),
+        };
+        if marks.token == self.token {
+            return Ok(Some(pod));
+        }
+        if marks.token.epoch > self.token.epoch {
+            return Err(RunEvent::Taken);
+        }
+        let patch = pod::token_patch(&self.token, &pod.metadata);
+        match self.cluster.api.patch_pod(&self.name, patch).await {
+            Ok(pod) => {
+                tracing::info!(pod = self.name, from = %marks.token.worker, "adopted the pod");
+                Ok(Some(pod))
+            }
+            // Another uid is 422, another version 409.
+            Err(error) if matches!(error.code(), 404 | 409 | 422) => Ok(None),
+            Err(error) if error.code() == 403 => self.may_not_mark(&error).await.map(|()| None),
+            Err(error) => self.failed(&error).await.map(|()| None),
+        }
+    }
+
+    /// Without the right to mark a pod nobody can take it over: it is ended, and its build begins
+    /// again. But a refusal may pass, and the pod goes on meanwhile: it is asked again for a while.
+    async fn may_not_mark(&mut self, error: &ApiError) -> Step<()> {
+        let since = *self.mark_refused.get_or_insert_with(Instant::now);
+        if !self.cluster.may_mark() && since.elapsed() >= MARK_PATIENCE_DENIED {
+            // It may have been given meanwhile.
+            self.cluster.ask_for_the_right_to_mark().await;
+        }
+        let allowed = self.cluster.may_mark();
+        let patience = if allowed { MARK_PATIENCE } else { MARK_PATIENCE_DENIED };
+        if since.elapsed() < patience {
+            if allowed {
+                let why = self.cluster.explain(error);
+                self.say(&format!("waiting to take its pod over, which the cluster refuses: {why}")).await?;
+            }
+            let wait = jittered(self.pause);
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.wait(wait).await;
+            return Ok(());
+        }
+        tracing::warn!(
+            %error,
+            pod = self.name,
+            "this worker may not mark pods as its own: the pod of an earlier holder is ended and its build begins again. The Role in deploy/ gives that right"
+        );
+        self.mark_refused = None;
+        let (name, epoch) = (self.name.clone(), self.token.epoch);
+        Box::pin(self.clear(&name, |marks| marks.token.epoch < epoch)).await
+    }
+
+    /// What is wanted now; [`Self::wait`] is cut short by what comes after it.
+    pub(super) fn heed(&mut self) -> Orders {
+        let orders = *self.orders.borrow_and_update();
+        self.heeded = (orders.stop, orders.hand_over);
+        orders
+    }
+
+    /// Waits until something may be changed in the cluster: not past the lease's end, and not
+    /// against what is wanted. `made`: there is a pod, or may be.
+    pub(super) async fn may_change(&mut self, made: bool) -> Step<()> {
+        loop {
+            let orders = self.heed();
+            if orders.hand_over {
+                let lost = RunEvent::Lost("its worker gave it up before its pod was created".to_owned());
+                return Err(if made { RunEvent::HandedOver } else { lost });
+            }
+            if orders.stop.is_some() && !made {
+                let exit = Exit { stopped: Some(StopCause::Ordered), ..Exit::default() };
+                return Err(RunEvent::Exited(Ended { exit, ..Ended::default() }));
+            }
+            if !orders.deadline.has_passed() {
+                return Ok(());
+            }
+            tracing::debug!("the lease has to be renewed before the pod may be touched");
+            if self.orders.changed().await.is_err() {
+                return Err(RunEvent::HandedOver);
+            }
+        }
+    }
+
+    /// Waits until the lease is over, as it was last renewed.
+    pub(super) async fn lease_over(&self) {
+        loop {
+            let deadline = self.orders.borrow().deadline;
+            deadline.reached().await;
+            if self.orders.borrow().deadline <= deadline {
+                return;
+            }
+        }
+    }
+
+    /// Says what is waited for, and waits after a call that failed.
+    pub(super) async fn failed(&mut self, error: &ApiError) -> Step<()> {
+        if !error.passes() {
+            let reason = self.cluster.explain(error);
+            self.cluster.gate.misconfigured(&reason);
+            self.say(&reason).await?;
+        } else if self.pause > PAUSE_FIRST {
+            self.say(&format!("waiting for the cluster: {error}")).await?;
+        }
+        tracing::debug!(%error, "a call to the cluster failed");
+        let wait = jittered(self.pause).max(error.wait());
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.wait(wait).await;
+        Ok(())
+    }
+
+    /// Waits for so long, or for another stop or hand-over. A renewal cuts no wait short: it comes
+    /// every few seconds, and a server that is overloaded asks for more.
+    pub(super) async fn wait(&mut self, time: Duration) {
+        let heeded = self.heeded;
+        let news = self.orders.wait_for(|orders| (orders.stop, orders.hand_over) != heeded);
+        // Closed where nobody wants the run any more: its task is about to end.
+        let news = async {
+            if news.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = news => {}
+        }
+    }
+
+    pub(super) fn worked(&mut self) {
+        self.pause = PAUSE_FIRST;
+    }
+
+    /// Says what the run waits for, once.
+    pub(super) async fn say(&mut self, note: &str) -> Step<()> {
+        if self.note == note {
+            return Ok(());
+        }
+        note.clone_into(&mut self.note);
+        self.out.send(RunEvent::Note(note.to_owned())).await.map_err(|_| RunEvent::HandedOver)
+    }
+}

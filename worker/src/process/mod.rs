@@ -1,0 +1,5 @@
+//! Runs as processes of this host.
+
+pub(crate) mod executor;
+mod host;
+pub(crate) mod supervisor;
