@@ -14,14 +14,14 @@ use tokio::time::Instant;
 const HOLDS: Duration = Duration::from_secs(1);
 
 /// Shared numbers of the queue.
-pub(crate) struct Glance {
+pub(crate) struct OutlookCache {
     queue: Queue,
     latest: Mutex<Option<(Instant, Arc<Outlook>)>>,
     /// What Redis said of its memory, and what has come in since.
     taken: Mutex<(Option<Memory>, u64)>,
 }
 
-impl Glance {
+impl OutlookCache {
     pub(crate) fn new(queue: Queue) -> Arc<Self> {
         Arc::new(Self { queue, latest: Mutex::new(None), taken: Mutex::default() })
     }

@@ -1,88 +1,22 @@
-//! The dispatcher as a whole: what its routes share, and how it starts and stops.
+//! How a dispatcher starts, what it does besides answering, and how it stops.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::Response;
-use fairlane_common::id::DispatcherId;
 use fairlane_common::queue::tend_logs_on;
 use fairlane_common::{Duties, DutyFailed, Queue};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::rate_limit::Allowance;
-use crate::access::tokens::{self, TokensReload};
-use crate::args::Settings;
-use crate::hub::{Hub, bounded};
-use crate::metrics::{self, Metrics};
-use crate::outlook::Glance;
-use crate::problem::{Answer, Refusal, UNKNOWN_PATH, WRONG_METHOD};
-use crate::routes::responses as answers;
+use crate::access::tokens::TokensReload;
 use crate::server::{Server, Tls, TlsError};
-use crate::upkeep::people::People;
+use crate::settings::Settings;
+use crate::state::App;
 use crate::upkeep::reaper;
-use crate::upkeep::reaper::Writes;
 use crate::{reload, routes};
 
 /// How long open requests get after the order to stop.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// What all routes share.
-pub(crate) struct App {
-    pub(crate) queue: Queue,
-    pub(crate) settings: Settings,
-    pub(crate) tokens: Arc<tokens::Current>,
-    pub(crate) dispatcher: DispatcherId,
-    pub(crate) people: Arc<People>,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) glance: Arc<Glance>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) allowance: Allowance,
-    /// Whether Redis takes changes.
-    pub(crate) writes: Arc<Writes>,
-}
-
-impl App {
-    fn new(settings: Settings, queue: Queue, shutdown: CancellationToken) -> Arc<Self> {
-        let dispatcher = DispatcherId::new(&settings.host);
-        let metrics = Arc::new(Metrics::default());
-        let people =
-            People::new(dispatcher.clone(), settings.bounds.post_counts, settings.clients.people_per_token);
-        let glance = Glance::new(queue.clone());
-        let hub = Hub::new(
-            queue.clone(),
-            Arc::clone(&glance),
-            Arc::clone(&metrics),
-            settings.bounds.clone(),
-            shutdown,
-        );
-        let allowance = Allowance::new(settings.clients.clone());
-        let tokens = tokens::Current::new(settings.tokens.clone());
-        Arc::new(Self {
-            queue,
-            settings,
-            tokens,
-            dispatcher,
-            people,
-            hub,
-            glance,
-            metrics,
-            allowance,
-            writes: Arc::default(),
-        })
-    }
-
-    /// A call to the queue for a client that waits.
-    pub(crate) fn ask<T>(
-        &self,
-        call: impl Future<Output = fairlane_common::Result<T>>,
-    ) -> impl Future<Output = Answer<T>> {
-        bounded(self.settings.bounds.redis_wait, call)
-    }
-}
 
 /// Why a dispatcher could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -130,8 +64,8 @@ pub async fn serve(
     let (bounds, limits) = (settings.bounds.clone(), settings.connections.clone());
     let app = App::new(settings, queue, shutdown.clone());
     let failed = |source| ServeError::Listen { address, source };
-    let server =
-        Server::bind(address, router(Arc::clone(&app)), tls.as_ref(), &bounds, &limits).map_err(failed)?;
+    let server = Server::bind(address, routes::service(Arc::clone(&app)), tls.as_ref(), &bounds, &limits)
+        .map_err(failed)?;
     let local = server.local_addr().map_err(failed)?;
 
     let mut duties = Duties::default();
@@ -194,53 +128,6 @@ async fn attend(
     }
     duties.ended(DRAIN).await;
     result
-}
-
-fn router(app: Arc<App>) -> axum::Router {
-    let (router, document) = routes::router().split_for_parts();
-    let document = Arc::new(routes::openapi_text(document));
-    router
-        .route(
-            "/openapi.json",
-            axum::routing::get(move || async move {
-                ([(axum::http::header::CONTENT_TYPE, "application/json")], document.as_str().to_owned())
-            }),
-        )
-        .fallback(async || Refusal::new(UNKNOWN_PATH, "nothing is at this path; /openapi.json lists what is"))
-        .method_not_allowed_fallback(async || {
-            Refusal::new(
-                WRONG_METHOD,
-                "this path does not take that method; /openapi.json lists what it takes",
-            )
-        })
-        .layer(middleware::from_fn(answers::revalidate))
-        .layer(answers::compression())
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
-        .with_state(app)
-}
-
-/// Counts a request and how long its answer took to begin. No path is logged: it may hold anything.
-async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    // A method can be any word: each would be a series of its own for ever.
-    let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
-        _ => "OTHER",
-    };
-    let route = format!("{method} {route}");
-    let began = Instant::now();
-    let response = next.run(request).await;
-    let took = began.elapsed();
-    let status = response.status().as_u16();
-    tracing::debug!(
-        http.route = route,
-        http.status = status,
-        took_ms = took.as_millis(),
-        "{route}: {status}"
-    );
-    app.metrics.latency.0.observe(took.as_secs_f64());
-    app.metrics.requests.get_or_create(&metrics::Request { route, status }).inc();
-    response
 }
 
 #[cfg(test)]

@@ -11,20 +11,20 @@ use fairlane_common::queue::{Queue, Spend, Spent};
 use tokio::time::Instant;
 
 use crate::access::address::network_of;
-use crate::args::{ClientLimits, Rate};
-use crate::hub::bounded;
 use crate::problem::{Answer, Refusal, TOO_MANY_REQUESTS_FROM_HERE, TOO_MANY_REQUESTS_OF_TOKEN};
+use crate::redis_wait::bounded;
+use crate::settings::{ClientLimits, Rate};
 
 /// Most clients whose refusal is remembered; beyond it Redis is asked once more.
 const REFUSED_MAX: usize = 10_000;
 
 /// The limits, and who has used them up.
-pub(crate) struct Allowance {
+pub(crate) struct RateLimits {
     limits: ClientLimits,
     refused: Mutex<HashMap<String, Instant>>,
 }
 
-impl Allowance {
+impl RateLimits {
     pub(crate) fn new(limits: ClientLimits) -> Self {
         Self { limits, refused: Mutex::default() }
     }

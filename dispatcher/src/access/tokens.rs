@@ -10,11 +10,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::args::SettingError;
+use super::scope::Scope;
 use crate::reload::Reload;
-use crate::routes::caller::Scope;
 
-pub(crate) const ALL_SCOPES: u8 = 0b111;
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 8;
 
@@ -23,6 +21,24 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// A file that was changed is taken once it has been the same for so long: who writes it in place
 /// may have written the half of it.
 const SETTLE: Duration = Duration::from_millis(250);
+
+/// Why tokens cannot be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokensError {
+    /// The file of tokens cannot be read.
+    #[error("the tokens file {path} cannot be read")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A token, or a line of the file, cannot be taken.
+    #[error("{0}")]
+    Token(String),
+}
 
 /// The tokens that are known, as digests: comparing digests takes the same time whatever was sent.
 #[derive(Clone, Default)]
@@ -63,12 +79,12 @@ impl Tokens {
     ///
     /// # Errors
     /// When it is too short to be a secret, or one that was added before has other scopes.
-    pub fn add(&mut self, name: &str, scopes: &[Scope], token: &SecretString) -> Result<(), SettingError> {
+    pub fn add(&mut self, name: &str, scopes: &[Scope], token: &SecretString) -> Result<(), TokensError> {
         let bits = scopes.iter().fold(0, |bits, scope| bits | scope.bit());
         let token = made(name, bits, token.expose_secret())?;
         if let Some(twin) = self.known.iter().find(|known| known.digest == token.digest) {
             let why = format!("the tokens '{}' and '{name}' are the same; give each its own", twin.name);
-            return Err(SettingError::Token(why));
+            return Err(TokensError::Token(why));
         }
         self.known.push(token);
         Ok(())
@@ -79,7 +95,7 @@ impl Tokens {
     ///
     /// # Errors
     /// Names the line and what it must look like, without repeating it.
-    pub fn add_lines(&mut self, text: &SecretString) -> Result<(), SettingError> {
+    pub fn add_lines(&mut self, text: &SecretString) -> Result<(), TokensError> {
         self.known.extend(from_lines(text)?);
         Ok(())
     }
@@ -89,7 +105,7 @@ impl Tokens {
     /// # Errors
     /// The file cannot be read, holds no token, or has a line that is none; it is named, and never
     /// shown.
-    pub fn add_file(&mut self, path: &Path) -> Result<(), SettingError> {
+    pub fn add_file(&mut self, path: &Path) -> Result<(), TokensError> {
         self.file = Some(TokensFile::read(path)?);
         Ok(())
     }
@@ -111,7 +127,7 @@ impl Tokens {
     }
 }
 
-fn from_lines(text: &SecretString) -> Result<Vec<Token>, SettingError> {
+fn from_lines(text: &SecretString) -> Result<Vec<Token>, TokensError> {
     let mut tokens = Vec::new();
     for (number, line) in text.expose_secret().lines().enumerate() {
         let line = line.trim();
@@ -119,7 +135,7 @@ fn from_lines(text: &SecretString) -> Result<Vec<Token>, SettingError> {
             continue;
         }
         let bad = |why: &str| {
-            SettingError::Token(format!(
+            TokensError::Token(format!(
                 "line {} of the tokens file {why}; a line reads: name scope[,scope] token, scopes are submit, read \
                  and operate",
                 number + 1
@@ -139,9 +155,9 @@ fn from_lines(text: &SecretString) -> Result<Vec<Token>, SettingError> {
     Ok(tokens)
 }
 
-fn made(name: &str, scopes: u8, token: &str) -> Result<Token, SettingError> {
+fn made(name: &str, scopes: u8, token: &str) -> Result<Token, TokensError> {
     if token.len() < TOKEN_BYTES_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(SettingError::Token(format!(
+        return Err(TokensError::Token(format!(
             "the token '{name}' must have at least {TOKEN_BYTES_MIN} printable ASCII characters; \
              `openssl rand -hex 32` makes a good one"
         )));
@@ -150,18 +166,18 @@ fn made(name: &str, scopes: u8, token: &str) -> Result<Token, SettingError> {
 }
 
 impl TokensFile {
-    fn read(path: &Path) -> Result<Self, SettingError> {
+    fn read(path: &Path) -> Result<Self, TokensError> {
         let text = read_text(path)?;
         let tokens = from_lines(&text)?;
         if tokens.is_empty() {
             let why = format!("the tokens file {} holds no token", path.display());
-            return Err(SettingError::Token(why));
+            return Err(TokensError::Token(why));
         }
         Ok(Self { path: path.to_owned(), tokens, digest: hash(text.expose_secret()) })
     }
 
     /// What the file holds by now, if it has changed and is whole.
-    fn read_anew(&self) -> Result<Option<Self>, SettingError> {
+    fn read_anew(&self) -> Result<Option<Self>, TokensError> {
         let text = read_text(&self.path)?;
         if hash(text.expose_secret()) == self.digest {
             return Ok(None);
@@ -183,15 +199,15 @@ impl TokensFile {
     }
 }
 
-fn read_text(path: &Path) -> Result<SecretString, SettingError> {
-    let failed = |source| SettingError::TokensFile { path: path.to_owned(), source };
+fn read_text(path: &Path) -> Result<SecretString, TokensError> {
+    let failed = |source| TokensError::File { path: path.to_owned(), source };
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
     let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     let text = SecretString::from(text);
     if read as u64 > FILE_BYTES_MAX {
         let why = format!("the tokens file {} has more than {FILE_BYTES_MAX} bytes", path.display());
-        return Err(SettingError::Token(why));
+        return Err(TokensError::Token(why));
     }
     Ok(text)
 }
@@ -221,9 +237,9 @@ impl TokensReload {
 
 impl Reload for TokensReload {
     const WHAT: &str = "the tokens";
-    type Error = SettingError;
+    type Error = TokensError;
 
-    fn reload(&mut self) -> Result<Option<String>, SettingError> {
+    fn reload(&mut self) -> Result<Option<String>, TokensError> {
         let tokens = self.0.now();
         let Some(old) = &tokens.file else { return Ok(None) };
         let Some(new) = old.read_anew()? else { return Ok(None) };

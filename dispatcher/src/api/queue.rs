@@ -52,7 +52,7 @@ pub struct Totals {
     pub ended: u64,
 }
 
-/// The queue at a glance.
+/// The queue in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueView {
     /// Its numbers.

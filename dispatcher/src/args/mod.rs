@@ -1,21 +1,20 @@
-//! Settings of a dispatcher: by flag or environment, checked before anything starts.
+//! Flags and environment of a dispatcher, checked before anything starts.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use fairlane_common::AllowedArgs;
 use fairlane_common::queue::{LogBudget, LogKeep, LogLimits, Policy};
 use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
+use crate::access::scope::Scope;
 use crate::access::tokens::Tokens;
-use crate::routes::caller::Scope;
-use crate::server::{TlsError, TlsFiles};
+use crate::settings::{Bounds, SettingError, Settings};
 
 mod clients;
 
-pub use clients::{ClientArgs, ClientLimits, ConnectionLimits, Rate};
+pub use clients::ClientArgs;
 
 /// Everything that a dispatcher process is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -88,110 +87,6 @@ pub struct ServeArgs {
 #[expect(clippy::unnecessary_wraps, reason = "the signature that clap calls")]
 fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
     Ok(SecretString::from(text))
-}
-
-/// Checked settings.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Address to listen on; port 0 for any that is free.
-    pub listen: SocketAddr,
-    /// Who may do what. With none, everybody who reaches the loopback address may do everything.
-    pub tokens: Tokens,
-    /// Keys that seal secrets.
-    pub seal: Option<SealKeys>,
-    /// Arguments of repo2docker that requests may carry.
-    pub allowed_args: AllowedArgs,
-    /// The queue's policy where no operator has set one.
-    pub policy: Option<Policy>,
-    /// What logs of ended builds may take.
-    pub log_limits: LogLimits,
-    /// Whether requests may name folders of the workers' hosts.
-    pub allow_local_repos: bool,
-    /// This machine's name, for people.
-    pub host: String,
-    /// The certificate to serve TLS with.
-    pub tls: Option<TlsFiles>,
-    /// Limits of connections.
-    pub connections: ConnectionLimits,
-    /// How much one client may take up.
-    pub clients: ClientLimits,
-    /// Bounds that tests make smaller.
-    pub bounds: Bounds,
-}
-
-/// Bounds of one dispatcher.
-#[derive(Debug, Clone)]
-pub struct Bounds {
-    /// How long one request may wait for Redis. Longer than a failover's hiccup, short enough that
-    /// clients try another dispatcher.
-    pub redis_wait: Duration,
-    /// A reader that takes nothing for so long and has fallen out of the ring is let go, with a
-    /// cursor to come back with.
-    pub slow_after: Duration,
-    /// A connection whose peer takes no byte for so long is closed.
-    pub stall: Duration,
-    /// How long a request's head may take to come, and a connection to tell what it speaks.
-    pub head_wait: Duration,
-    /// A connection without a request for so long is closed. Longer than the 60 s for which proxies
-    /// keep theirs: who closes first must be they, or they meet a closed one with a request.
-    pub idle_wait: Duration,
-    /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
-    /// up to 4 MB for each reader that stops reading.
-    pub send_buffer: u32,
-    /// Silence on a stream after which a comment is sent: below the 30 s and 60 s at which proxies
-    /// close quiet connections.
-    pub keepalive: Duration,
-    /// How long a request for a build alone counts as somebody who waits.
-    pub post_counts: Duration,
-    /// Most bytes of frames kept for the streams of one build; a burst beyond it sends readers back
-    /// to Redis for what they missed.
-    pub ring_bytes: usize,
-    /// Most streams at once; 25 KB each are 500 MB.
-    pub streams_max: usize,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            redis_wait: Duration::from_millis(1500),
-            slow_after: Duration::from_secs(10),
-            stall: Duration::from_secs(30),
-            head_wait: Duration::from_secs(10),
-            idle_wait: Duration::from_secs(75),
-            send_buffer: 128 * 1024,
-            keepalive: Duration::from_secs(15),
-            post_counts: Duration::from_secs(30),
-            ring_bytes: 256 * 1024,
-            streams_max: 20_000,
-        }
-    }
-}
-
-/// A setting that cannot be taken.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SettingError {
-    /// The file of tokens cannot be read.
-    #[error("the tokens file {path} cannot be read")]
-    TokensFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A token, or a line of the file, cannot be taken.
-    #[error("{0}")]
-    Token(String),
-    /// The certificate cannot be served.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The policy cannot be taken.
-    #[error(transparent)]
-    Policy(#[from] fairlane_common::Invalid),
-    /// The seal key cannot be taken.
-    #[error(transparent)]
-    Seal(#[from] fairlane_common::Error),
 }
 
 impl ServeArgs {

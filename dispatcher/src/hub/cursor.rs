@@ -1,4 +1,4 @@
-//! A place in a build's stream, which every dispatcher understands: `<run>:<log id>:<seq>`.
+//! A point in a build's stream, which every dispatcher understands: `<run>:<log id>:<seq>`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ impl FromStr for EntryId {
     }
 }
 
-/// A place in a stream: after which entry of which run, and the build's change counter there.
+/// A point in a stream: after which entry of which run, and the build's change counter there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) run: u32,

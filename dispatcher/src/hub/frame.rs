@@ -35,7 +35,7 @@ pub(crate) fn new_run(run: u32, seq: u64, is_news: bool) -> Bytes {
     notice(cursor, "attempt", "the build has started again; its new log follows".to_owned(), None)
 }
 
-/// Lines of a log, ready to be sent, with the place before and after them.
+/// Lines of a log, ready to be sent, with the cursor before and after them.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
     pub(crate) from: EntryId,

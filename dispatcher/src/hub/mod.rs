@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Hints only mark builds; what a build is, and its log, are always read from Redis. So a lost hint
-//! costs two seconds, and a stream can go on at any dispatcher. A watcher costs a task and a place
+//! costs two seconds, and a stream can go on at any dispatcher. A watcher costs a task and an offset
 //! in a ring of shared frames, never a connection to Redis.
 
 pub(crate) mod cursor;
@@ -23,7 +23,6 @@ mod updater;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use fairlane_common::build::{Build, BuildState};
 use fairlane_common::id::BuildId;
@@ -33,10 +32,12 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::BuildView;
-use crate::args::Bounds;
+
 use crate::metrics::Metrics;
-use crate::outlook::Glance;
+use crate::outlook::OutlookCache;
 use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
+use crate::redis_wait::bounded;
+use crate::settings::Bounds;
 use cursor::{Cursor, EntryId};
 use pages::{Page, Pages};
 use ring::Ring;
@@ -53,7 +54,7 @@ const READ_ENTRIES: usize = 100;
 /// All watched builds of this dispatcher.
 pub(crate) struct Hub {
     queue: Queue,
-    glance: Arc<Glance>,
+    outlook: Arc<OutlookCache>,
     metrics: Arc<Metrics>,
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: CancellationToken,
@@ -126,14 +127,14 @@ impl Drop for LogSeat {
 impl Hub {
     pub(crate) fn new(
         queue: Queue,
-        glance: Arc<Glance>,
+        outlook: Arc<OutlookCache>,
         metrics: Arc<Metrics>,
         bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             queue,
-            glance,
+            outlook,
             metrics,
             bounds,
             shutdown,
@@ -284,21 +285,6 @@ impl Hub {
             channel.pages().keep(run, after, &page);
         }
         Ok(page)
-    }
-}
-
-/// A call to the queue that a client waits for, within a bound.
-pub(crate) fn bounded<T>(
-    limit: Duration,
-    call: impl Future<Output = fairlane_common::Result<T>>,
-) -> impl Future<Output = Answer<T>> {
-    // Boxed: calls to Redis are large, and a stream that waits for lines must not carry their room.
-    let call = Box::pin(call);
-    async move {
-        match tokio::time::timeout(limit, call).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Refusal::redis_away()),
-        }
     }
 }
 

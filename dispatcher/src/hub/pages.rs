@@ -17,7 +17,7 @@ pub(crate) struct Page {
     pub(crate) entries: usize,
 }
 
-/// Pages by the place after which they were read.
+/// Pages by the entry after which they were read.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
     pages: HashMap<(u32, EntryId), Arc<Page>>,

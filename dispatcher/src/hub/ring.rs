@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use super::cursor::{Cursor, EntryId};
 use super::frame::{self, Piece};
 
-/// Most frames kept, whatever their size: a place in the ring is found by walking it.
+/// Most frames kept, whatever their size: an offset in the ring is found by walking it.
 const FRAMES_MAX: usize = 1024;
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) struct Ring {
 
 /// Where one stream is.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct Offset {
     pub(crate) run: u32,
     pub(crate) entry: EntryId,
     state_number: u64,
@@ -54,8 +54,8 @@ pub(crate) struct Place {
     next: Option<u64>,
 }
 
-impl Place {
-    /// A place after an entry of a run, having seen the state of that number.
+impl Offset {
+    /// The offset after an entry of a run, having seen the state of that number.
     pub(crate) fn new(run: u32, entry: EntryId, state_number: u64) -> Self {
         Self { run, entry, state_number, next: None }
     }
@@ -66,7 +66,7 @@ impl Place {
 pub(crate) enum Step {
     /// Send this.
     Send(Bytes),
-    /// Read the log of this run after the stream's place, up to `until` (`None`: to its end, then
+    /// Read the log of this run after the stream's offset, up to `until` (`None`: to its end, then
     /// go on to the next run).
     Read { until: Option<EntryId>, seq: u64 },
     /// Wait for news.
@@ -102,13 +102,13 @@ impl Ring {
         self.end
     }
 
-    /// The first event for a stream that begins after an entry of a run, and its place.
-    pub(crate) fn welcome(&self, run: u32, entry: EntryId, subscriber: &str) -> (Bytes, Place) {
+    /// The first event for a stream that begins after an entry of a run, and its offset.
+    pub(crate) fn welcome(&self, run: u32, entry: EntryId, subscriber: &str) -> (Bytes, Offset) {
         // The state is an object of many fields; the subscriber's name goes in front of them.
         let fields = self.state.strip_prefix('{').unwrap_or_default();
         let state = format!("{{\"subscriber\":{},{fields}", frame::json(&subscriber));
         let cursor = Cursor { run, entry, seq: self.seq };
-        (frame::event(cursor, "state", &state), Place::new(run, entry, self.state_number))
+        (frame::event(cursor, "state", &state), Offset::new(run, entry, self.state_number))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -179,64 +179,64 @@ impl Ring {
         self.push(Kind::Other, bytes);
     }
 
-    /// What the stream at `place`, which took nothing for `stalled`, is to do next. Who stalled and
+    /// What the stream at `offset`, which took nothing for `stalled`, is to do next. Who stalled and
     /// is behind for it is let go; who is only behind, as a newcomer is, reads the log by itself.
-    pub(crate) fn step(&self, place: &mut Place, stalled: Duration, slow_after: Duration) -> Step {
-        if let Some(next) = place.next {
+    pub(crate) fn step(&self, offset: &mut Offset, stalled: Duration, slow_after: Duration) -> Step {
+        if let Some(next) = offset.next {
             if next >= self.first {
-                return self.follow(place, next);
+                return self.follow(offset, next);
             }
             // A burst went past it; it reads what it missed by itself.
-            place.next = None;
+            offset.next = None;
         }
-        match self.align(place) {
+        match self.align(offset) {
             Step::Read { .. } if stalled > slow_after => Step::TooSlow,
             step => step,
         }
     }
 
     /// Goes on along the frames from `next`.
-    fn follow(&self, place: &mut Place, mut next: u64) -> Step {
+    fn follow(&self, offset: &mut Offset, mut next: u64) -> Step {
         loop {
             let frame = usize::try_from(next - self.first).ok().and_then(|at| self.frames.get(at));
             let Some(frame) = frame else {
-                place.next = Some(next);
+                offset.next = Some(next);
                 return if self.closing.is_some() { Step::Done } else { Step::Wait };
             };
             next += 1;
             match frame.kind {
-                Kind::State { number } if number <= place.state_number => continue,
-                Kind::State { number } => place.state_number = number,
-                Kind::Log { run, to, .. } if (run, to) <= (place.run, place.entry) => continue,
-                Kind::Log { run, from, .. } if (run, from) != (place.run, place.entry) => {
-                    place.next = None;
-                    return self.align(place);
+                Kind::State { number } if number <= offset.state_number => continue,
+                Kind::State { number } => offset.state_number = number,
+                Kind::Log { run, to, .. } if (run, to) <= (offset.run, offset.entry) => continue,
+                Kind::Log { run, from, .. } if (run, from) != (offset.run, offset.entry) => {
+                    offset.next = None;
+                    return self.align(offset);
                 }
-                Kind::Log { to, .. } => place.entry = to,
-                Kind::Run { run } if run <= place.run => continue,
-                Kind::Run { run } => (place.run, place.entry) = (run, EntryId::START),
+                Kind::Log { to, .. } => offset.entry = to,
+                Kind::Run { run } if run <= offset.run => continue,
+                Kind::Run { run } => (offset.run, offset.entry) = (run, EntryId::START),
                 Kind::Other => {}
             }
-            place.next = Some(next);
+            offset.next = Some(next);
             return Step::Send(frame.bytes.clone());
         }
     }
 
     /// Finds the frame from which a stream can go on, or says what it must read first.
-    fn align(&self, place: &mut Place) -> Step {
+    fn align(&self, offset: &mut Offset) -> Step {
         // First: the frame of the newest state may lie before the one that is found below.
-        if place.state_number < self.state_number {
-            place.state_number = self.state_number;
-            let cursor = Cursor { run: place.run, entry: place.entry, seq: self.seq };
+        if offset.state_number < self.state_number {
+            offset.state_number = self.state_number;
+            let cursor = Cursor { run: offset.run, entry: offset.entry, seq: self.seq };
             return Step::Send(frame::event(cursor, "state", &self.state));
         }
-        let behind = (place.run, place.entry) < (self.run, self.end);
+        let behind = (offset.run, offset.entry) < (self.run, self.end);
         let start = self.frames.iter().position(
-            |frame| matches!(frame.kind, Kind::Log { run, from, .. } if (run, from) == (place.run, place.entry)),
+            |frame| matches!(frame.kind, Kind::Log { run, from, .. } if (run, from) == (offset.run, offset.entry)),
         );
         match start {
-            Some(at) if behind => return self.follow(place, self.first + at as u64),
-            _ if behind && place.run < self.run => {
+            Some(at) if behind => return self.follow(offset, self.first + at as u64),
+            _ if behind && offset.run < self.run => {
                 return Step::Read { until: None, seq: self.seq };
             }
             _ if behind => {
@@ -245,7 +245,7 @@ impl Ring {
             _ => {}
         }
         let next = self.closing.unwrap_or(self.first + self.frames.len() as u64);
-        self.follow(place, next)
+        self.follow(offset, next)
     }
 }
 

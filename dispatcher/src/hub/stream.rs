@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, EntryId};
-use super::ring::{Place, Step};
+use super::ring::{Offset, Step};
 use super::{Hub, READ_ENTRIES, Seat, frame};
 use crate::upkeep::people::Subscription;
 use crate::upkeep::reaper::jitter;
@@ -27,7 +27,7 @@ struct Watcher {
     seat: Seat,
     _subscription: Subscription,
     changes: watch::Receiver<u64>,
-    place: Place,
+    offset: Offset,
     pending: VecDeque<Bytes>,
     sent_at: Instant,
     // The longest time that the connection did not take what it was given, since the stream was last
@@ -49,14 +49,14 @@ pub(crate) fn events(
     let start = cursor.filter(|cursor| (1..=run).contains(&cursor.run));
     let (run, entry) = start.map_or((run, EntryId::START), |cursor| (cursor.run, cursor.entry));
     let changes = seat.channel.changed.subscribe();
-    let (first, place) = seat.channel.ring().welcome(run, entry, &subscription.name());
+    let (first, offset) = seat.channel.ring().welcome(run, entry, &subscription.name());
     let retry = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
     let watcher = Watcher {
         hub,
         seat,
         _subscription: subscription,
         changes,
-        place,
+        offset,
         pending: VecDeque::from([retry, first]),
         sent_at: Instant::now(),
         stalled: Duration::ZERO,
@@ -90,7 +90,7 @@ impl Watcher {
             }
             self.changes.mark_unchanged();
             let step =
-                self.seat.channel.ring().step(&mut self.place, self.stalled, self.hub.bounds.slow_after);
+                self.seat.channel.ring().step(&mut self.offset, self.stalled, self.hub.bounds.slow_after);
             match step {
                 Step::Send(bytes) => return Some(bytes),
                 Step::Read { until, seq } => {
@@ -135,7 +135,7 @@ impl Watcher {
 
     /// Reads on by itself; a comment to send when Redis does not answer.
     async fn read(&mut self, until: Option<EntryId>, seq: u64) -> Option<Bytes> {
-        let Place { run, entry, .. } = self.place;
+        let Offset { run, entry, .. } = self.offset;
         let page = self.hub.read(&self.seat.channel, (run, entry), until, seq).await;
         let Ok(page) = page else {
             tokio::select! {
@@ -146,15 +146,15 @@ impl Watcher {
         };
         let read = page.entries;
         for piece in &page.pieces {
-            self.place.entry = piece.to;
+            self.offset.entry = piece.to;
             self.pending.push_back(piece.bytes.clone());
         }
         match until {
             // What lies up to there was read, or is not kept any more.
-            Some(until) if self.place.entry == entry || read < READ_ENTRIES => self.place.entry = until,
+            Some(until) if self.offset.entry == entry || read < READ_ENTRIES => self.offset.entry = until,
             None if read < READ_ENTRIES => {
                 let next = run + 1;
-                (self.place.run, self.place.entry) = (next, EntryId::START);
+                (self.offset.run, self.offset.entry) = (next, EntryId::START);
                 let is_news = read > 0 || entry != EntryId::START;
                 self.pending.push_back(frame::new_run(next, seq, is_news));
             }

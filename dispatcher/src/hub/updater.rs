@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use super::cursor::EntryId;
 use super::frame::Piece;
 use super::ring::Ring;
-use super::{Channel, Hub, PAGE, bounded, frame, last_run};
+use super::{Channel, Hub, PAGE, frame, last_run};
 use crate::api::{BuildView, EndEvent, MovedEvent};
+use crate::redis_wait::bounded;
 use crate::routes::log::GONE_TEXT;
 use crate::routes::view;
 use crate::upkeep::outage::Outage;
@@ -28,11 +29,11 @@ use crate::upkeep::reaper::jitter;
 const BATCH: Duration = Duration::from_millis(150);
 /// Every watched build is looked at this often, hint or not.
 const FALLBACK: Duration = Duration::from_secs(2);
-/// Least time between two events for one build that only tell of its place in line.
+/// Least time between two events for one build that only tell of its position.
 const PLACE_GAP: Duration = Duration::from_secs(2);
 /// Most builds fetched in one round trip.
 const ROUND: usize = 64;
-/// Builds whose place in line is asked for at once.
+/// Builds whose position is asked for at once.
 const WHY_AT_ONCE: usize = 4;
 /// How long the end of a log is waited for after the end of its build.
 const LOG_END_WAIT: Duration = Duration::from_secs(5);
@@ -154,7 +155,7 @@ async fn round(
 }
 
 /// Asks why builds wait, of those that have not been asked for a while. One that fails is left out:
-/// the place in line is nothing to hold up a log for.
+/// the position is nothing to hold up a log for.
 async fn look_up_whys(
     hub: &Hub,
     builds: &HashMap<BuildId, Build>,
@@ -170,8 +171,8 @@ async fn look_up_whys(
     };
     let mut asked = Vec::new();
     for build in builds.values().filter(|build| is_due(build)) {
-        let (glance, build, limit) = (Arc::clone(&hub.glance), build.clone(), hub.bounds.redis_wait);
-        asked.push(async move { (build.id, bounded(limit, glance.why(&build)).await.ok()) });
+        let (outlook, build, limit) = (Arc::clone(&hub.outlook), build.clone(), hub.bounds.redis_wait);
+        asked.push(async move { (build.id, bounded(limit, outlook.why(&build)).await.ok()) });
     }
     let answers: Vec<(BuildId, Option<Why>)> =
         futures::stream::iter(asked).buffer_unordered(WHY_AT_ONCE).collect().await;

@@ -11,7 +11,7 @@ use crate::problem::Answer;
 use crate::routes::caller::Reader;
 use crate::routes::input::Params;
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// Operators' acts, newest first: who did what to what, and when. Scope `read`.
 #[utoipa::path(

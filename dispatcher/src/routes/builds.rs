@@ -11,13 +11,14 @@ use fairlane_common::queue::inspect::Filter;
 use fairlane_common::queue::{Admitted, Cancelled, Submit, Submitted};
 
 use super::request;
+use crate::access::scope::Scope;
 use crate::api::{BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, Problem};
 use crate::metrics::{Asked, Outcome};
 use crate::problem::{Answer, BAD_PARAMETER, BANNED, CONFLICT, FULL, Refusal};
-use crate::routes::caller::{Caller, Operator, Reader, Scope, Submitter, Watcher};
+use crate::routes::caller::{Caller, Operator, Reader, Submitter, Watcher};
 use crate::routes::input::{JsonBody, Params, PathId};
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// Ask for a build.
 ///
@@ -74,7 +75,7 @@ async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
         override_ban: wanted.override_ban.then(|| caller.name.clone()),
         dispatcher: Some(app.dispatcher.clone()),
     };
-    let short = app.ask(async { Ok(app.glance.is_memory_short(body.len()).await) });
+    let short = app.ask(async { Ok(app.outlook.is_memory_short(body.len()).await) });
     if short.await.map_err(|refusal| (Outcome::Failed, refusal))? {
         return Err((Outcome::Full, Refusal::memory()));
     }
@@ -139,9 +140,12 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     let look = async {
         let Some(build) = app.queue.build(admitted.id).await? else { return Ok((None, None)) };
         if let Some(ended) = build.ended {
-            return Ok((None, Some(app.glance.outlook().await?.snapshot().now.saturating_sub(ended) / 1000)));
+            return Ok((
+                None,
+                Some(app.outlook.outlook().await?.snapshot().now.saturating_sub(ended) / 1000),
+            ));
         }
-        Ok((app.glance.why(&build).await?.eta_ms.map(view::seconds), None))
+        Ok((app.outlook.why(&build).await?.eta_ms.map(view::seconds), None))
     };
     app.ask(look).await.unwrap_or_default()
 }
@@ -215,7 +219,7 @@ async fn unknown(app: &App, id: BuildId) -> Refusal {
 /// A build and its view.
 pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build, BuildView)> {
     let build = known(app, id).await?;
-    let why = app.ask(app.glance.why(&build)).await?;
+    let why = app.ask(app.outlook.why(&build)).await?;
     let view = view::build(&build, Some(&why), private);
     Ok((build, view))
 }

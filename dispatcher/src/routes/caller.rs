@@ -8,36 +8,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use crate::access::address::{self, Peer};
-use crate::access::tokens::{ALL_SCOPES, Token};
+use crate::access::scope::{self, Scope};
+use crate::access::tokens::Token;
 use crate::problem::{Answer, FORBIDDEN, NOT_SIGNED_IN, Refusal};
-use crate::serve::App;
-
-/// What a token allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Ask for builds, and see how they stand.
-    Submit,
-    /// See everything, logs and labels too.
-    Read,
-    /// End builds, set rules and the policy, drain workers, override bans.
-    Operate,
-}
-
-impl Scope {
-    pub(crate) const ALL: [Self; 3] = [Self::Submit, Self::Read, Self::Operate];
-
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Submit => "submit",
-            Self::Read => "read",
-            Self::Operate => "operate",
-        }
-    }
-
-    pub(crate) fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
+use crate::state::App;
 
 /// Who makes a request.
 #[derive(Debug, Clone)]
@@ -72,7 +46,7 @@ impl Caller {
         let address = address::address(peer, &parts.headers, &app.settings.connections.trusted);
         // Who shows no token, or a wrong one, counts by address alone.
         let token = caller.as_ref().ok().filter(|caller| caller.signed_in).map(|caller| caller.name.as_str());
-        app.allowance.spend(&app.queue, app.settings.bounds.redis_wait, token, address).await?;
+        app.rates.spend(&app.queue, app.settings.bounds.redis_wait, token, address).await?;
         caller
     }
 
@@ -80,7 +54,7 @@ impl Caller {
         let tokens = app.tokens.now();
         if tokens.is_empty() {
             not_from_a_page(headers)?;
-            return Ok(Self { name: "local".to_owned(), scopes: ALL_SCOPES, signed_in: false });
+            return Ok(Self { name: "local".to_owned(), scopes: scope::ALL, signed_in: false });
         }
         let detail = "send a token in the header: Authorization: Bearer <token>";
         let header = headers.get(header::AUTHORIZATION).ok_or_else(|| Refusal::new(NOT_SIGNED_IN, detail))?;

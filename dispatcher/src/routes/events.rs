@@ -15,7 +15,7 @@ use crate::hub::stream;
 use crate::problem::{Answer, BAD_CURSOR, OTHER_DISPATCHER, Refusal, UNKNOWN_SUBSCRIBER};
 use crate::routes::caller::{Reader, Watcher};
 use crate::routes::input::{JsonBody, Params, PathId};
-use crate::serve::App;
+use crate::state::App;
 
 const LAST_EVENT_ID: &str = "last-event-id";
 

@@ -10,7 +10,7 @@ use fairlane_common::limits;
 
 use crate::api::{Health, Problem};
 use crate::problem::{Answer, Refusal};
-use crate::serve::App;
+use crate::state::App;
 
 /// Metrics of the queue and of this dispatcher.
 #[utoipa::path(

@@ -11,7 +11,7 @@ use crate::problem::{Answer, Refusal, UNKNOWN_LANE};
 use crate::routes::caller::Reader;
 use crate::routes::input::{Params, PathText};
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// A page of lanes, in the order in which they come next. Scope `read`.
 #[utoipa::path(

@@ -20,7 +20,7 @@ use crate::problem::{Answer, LOG_REMOVED, Refusal};
 use crate::routes::caller::Reader;
 use crate::routes::input::{Params, PathId};
 use crate::routes::responses::AsItComes;
-use crate::serve::App;
+use crate::state::App;
 use crate::upkeep::reaper::jitter;
 
 /// How often a log that is followed is looked at. Streams of events hear at once; this is for people

@@ -1,4 +1,13 @@
-//! The HTTP API. Each route stands beside its documentation, and neither can be without the other.
+//! The HTTP API.
+//!
+//! A request goes through here from the outside in: `service` counts it, compresses its answer and says what a
+//! client may keep of it (`responses`); the route's arguments say who may call (`caller`) and read what was
+//! sent (`input`, `request`); the route asks the queue within the time that Redis gets (`App::ask`); and `view`
+//! turns the queue's types into those of [`api`]. Whatever goes wrong on the way is a `problem`, with a stable
+//! type, and words that say what to do.
+//!
+//! Each route stands beside its documentation, and neither can be without the other: the document at
+//! `/openapi.json` is made from the same lines that route requests.
 
 mod activity;
 mod builds;
@@ -22,14 +31,19 @@ mod workers;
 
 use std::sync::Arc;
 
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tokio::time::Instant;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api;
-use crate::problem;
-use crate::serve::App;
+use crate::metrics;
+use crate::problem::{self, Refusal, UNKNOWN_PATH, WRONG_METHOD};
+use crate::state::App;
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -83,13 +97,61 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::ready))
 }
 
+/// Everything that a dispatcher serves.
+pub(crate) fn service(app: Arc<App>) -> axum::Router {
+    let (router, document) = router().split_for_parts();
+    let document = Arc::new(openapi_text(document));
+    router
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || async move {
+                ([(axum::http::header::CONTENT_TYPE, "application/json")], document.as_str().to_owned())
+            }),
+        )
+        .fallback(async || Refusal::new(UNKNOWN_PATH, "nothing is at this path; /openapi.json lists what is"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                WRONG_METHOD,
+                "this path does not take that method; /openapi.json lists what it takes",
+            )
+        })
+        .layer(middleware::from_fn(responses::revalidate))
+        .layer(responses::compression())
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
+        .with_state(app)
+}
+
+/// Counts a request and how long its answer took to begin. No path is logged: it may hold anything.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    // A method can be any word: each would be a series of its own for ever.
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "OTHER",
+    };
+    let route = format!("{method} {route}");
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let took = began.elapsed();
+    let status = response.status().as_u16();
+    tracing::debug!(
+        http.route = route,
+        http.status = status,
+        took_ms = took.as_millis(),
+        "{route}: {status}"
+    );
+    app.metrics.latency.0.observe(took.as_secs_f64());
+    app.metrics.requests.get_or_create(&metrics::Request { route, status }).inc();
+    response
+}
+
 /// The API's document as JSON, as `/openapi.json` serves it.
 pub fn openapi() -> String {
     openapi_text(router().into_openapi())
 }
 
 /// Finishes the document: the kinds of errors, and paths as such documents write them.
-pub(crate) fn openapi_text(mut document: OpenApi) -> String {
+fn openapi_text(mut document: OpenApi) -> String {
     use std::fmt::Write as _;
     let mut text = document.info.description.take().unwrap_or_default();
     text.push_str("\n\n| type | status | meaning |\n|---|---|---|\n");

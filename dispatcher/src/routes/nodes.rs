@@ -12,7 +12,7 @@ use crate::problem::{AMBIGUOUS_NODE, Answer, Refusal, UNKNOWN_NODE};
 use crate::routes::caller::{Operator, Reader};
 use crate::routes::input::{Params, PathText};
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// The nodes, and hosts of process workers, that are avoided, and why. Scope `read`.
 #[utoipa::path(

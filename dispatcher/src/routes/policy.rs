@@ -10,7 +10,7 @@ use crate::problem::Answer;
 use crate::routes::caller::{Operator, Reader};
 use crate::routes::input::{JsonBody, Params};
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// The policy in force, who set it and when. Scope `read`.
 #[utoipa::path(

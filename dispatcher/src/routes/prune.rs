@@ -10,7 +10,7 @@ use crate::api::PrunedLogs;
 use crate::problem::{Answer, BAD_PARAMETER, Refusal};
 use crate::routes::caller::Operator;
 use crate::routes::input::Params;
-use crate::serve::App;
+use crate::state::App;
 
 /// Remove logs of ended builds, the oldest first: those older than a time, or as many as it takes until all take no more
 /// than a size (they are shortened first). A bounded number at a time: where `more` is true, ask again. Scope `operate`;

@@ -1,4 +1,4 @@
-//! The queue at a glance.
+//! The queue in numbers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::problem::Answer;
 use crate::routes::caller::Reader;
 use crate::routes::input::Params;
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// Lanes that are shown with the totals: a screenful.
 const LANES: usize = 50;

@@ -10,7 +10,7 @@ use crate::api::{Problem, RuleAnswer, RuleBody, RuleList};
 use crate::problem::{Answer, BAD_PARAMETER, Refusal, UNKNOWN_RULE};
 use crate::routes::caller::{Operator, Reader};
 use crate::routes::input::{JsonBody, Params};
-use crate::serve::App;
+use crate::state::App;
 
 /// All rules. Scope `read`.
 #[utoipa::path(

@@ -11,7 +11,7 @@ use crate::problem::{Answer, BAD_CURSOR, Refusal, UNKNOWN_WORKER};
 use crate::routes::caller::{Operator, Reader};
 use crate::routes::input::{OptionalBody, Params, PathText};
 use crate::routes::view;
-use crate::serve::App;
+use crate::state::App;
 
 /// A page of live workers. Scope `read`.
 #[utoipa::path(

@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::refusals;
-use crate::args::Bounds;
+use crate::settings::Bounds;
 
 /// What every connection with HTTP/2 begins with; no request of HTTP/1 does.
 const HTTP2_START: &[u8; START_BYTES] = b"PRI ";

@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::access::address::Peer;
-use crate::args::{Bounds, ConnectionLimits};
+use crate::settings::{Bounds, ConnectionLimits};
 use activity::{Activity, ServedBody};
 use addresses::{Addresses, Place};
 use connection::{Connection, Version, Wire};

@@ -32,19 +32,19 @@ pub(crate) struct People {
     post_counts: Duration,
     /// Most people who count for one token.
     per_token: u64,
-    crowds: Mutex<Crowds>,
+    counted: Mutex<Counts>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct Crowds {
-    builds: HashMap<BuildId, Crowd>,
+struct Counts {
+    builds: HashMap<BuildId, BuildCount>,
     // How many people count for each token, over all builds.
     tokens: HashMap<Arc<str>, u64>,
     next: u64,
 }
 
-impl Crowds {
+impl Counts {
     /// A token's name, which thousands of streams share.
     fn token(&self, name: &str) -> Arc<str> {
         self.tokens.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
@@ -52,8 +52,8 @@ impl Crowds {
 
     /// Takes out a build's requests that `over` holds for; how many they were.
     fn forget_requests(&mut self, id: BuildId, over: impl Fn(&Request) -> bool) -> usize {
-        let Some(crowd) = self.builds.get_mut(&id) else { return 0 };
-        let over: Vec<Request> = crowd.requests.extract_if(.., |request| over(request)).collect();
+        let Some(build) = self.builds.get_mut(&id) else { return 0 };
+        let over: Vec<Request> = build.requests.extract_if(.., |request| over(request)).collect();
         for Request { count, token, .. } in &over {
             self.grant(token, *count, 0, 0);
         }
@@ -89,14 +89,14 @@ struct Request {
 }
 
 #[derive(Default)]
-struct Crowd {
+struct BuildCount {
     subscribers: HashMap<u64, Subscriber>,
     // Requests without a stream, oldest first.
     requests: Vec<Request>,
     dirty: bool,
 }
 
-impl Crowd {
+impl BuildCount {
     /// Streams know how many stand behind them; requests count only where there is none.
     fn count(&self) -> u64 {
         let people: u64 = if self.subscribers.is_empty() {
@@ -116,27 +116,27 @@ impl People {
             dispatcher,
             post_counts,
             per_token,
-            crowds: Mutex::default(),
+            counted: Mutex::default(),
             changed: Notify::new(),
         })
     }
 
     /// A request for a build came in with `token`; the queue has counted it as one.
     pub(crate) fn asked(&self, id: BuildId, token: &str) {
-        let mut crowds = self.crowds();
-        let crowd = crowds.builds.entry(id).or_default();
-        let (is_alone, has_room) = (crowd.subscribers.is_empty(), (crowd.requests.len() as u64) < PEOPLE_MAX);
+        let mut counted = self.counted();
+        let build = counted.builds.entry(id).or_default();
+        let (is_alone, has_room) = (build.subscribers.is_empty(), (build.requests.len() as u64) < PEOPLE_MAX);
         let request = has_room.then(|| {
-            let token = crowds.token(token);
-            let count = crowds.grant(&token, 0, 1, self.per_token);
+            let token = counted.token(token);
+            let count = counted.grant(&token, 0, 1, self.per_token);
             Request { until: Instant::now() + self.post_counts, count, token }
         });
         let counts = is_alone && request.as_ref().is_some_and(|request| request.count > 0);
-        let crowd = crowds.builds.entry(id).or_default();
-        crowd.requests.extend(request);
+        let build = counted.builds.entry(id).or_default();
+        build.requests.extend(request);
         // The queue added one to a count that is ours to say: it is said again where it does not count.
-        crowd.dirty |= !counts;
-        drop(crowds);
+        build.dirty |= !counts;
+        drop(counted);
         if !counts {
             self.changed.notify_one();
         }
@@ -144,16 +144,16 @@ impl People {
 
     /// A stream of `token` opened, with `count` people behind it.
     pub(crate) fn subscribe(self: &Arc<Self>, id: BuildId, count: u64, token: &str) -> Subscription {
-        let mut crowds = self.crowds();
-        crowds.next += 1;
-        let serial = crowds.next;
-        let token = crowds.token(token);
-        crowds.forget_requests(id, |_| true);
-        let count = crowds.grant(&token, 0, count, self.per_token);
-        let crowd = crowds.builds.entry(id).or_default();
-        crowd.subscribers.insert(serial, Subscriber { count, token });
-        crowd.dirty = true;
-        drop(crowds);
+        let mut counted = self.counted();
+        counted.next += 1;
+        let serial = counted.next;
+        let token = counted.token(token);
+        counted.forget_requests(id, |_| true);
+        let count = counted.grant(&token, 0, count, self.per_token);
+        let build = counted.builds.entry(id).or_default();
+        build.subscribers.insert(serial, Subscriber { count, token });
+        build.dirty = true;
+        drop(counted);
         self.changed.notify_one();
         Subscription { people: Arc::clone(self), build: id, serial }
     }
@@ -161,28 +161,28 @@ impl People {
     /// Sets how many people stand behind a stream: the build's count, or `None` if there is no such
     /// stream here.
     pub(crate) fn set(&self, id: BuildId, serial: u64, count: u64) -> Option<u64> {
-        let mut crowds = self.crowds();
-        let subscriber = crowds.builds.get(&id)?.subscribers.get(&serial)?;
+        let mut counted = self.counted();
+        let subscriber = counted.builds.get(&id)?.subscribers.get(&serial)?;
         let (before, token) = (subscriber.count, Arc::clone(&subscriber.token));
-        let count = crowds.grant(&token, before, count, self.per_token);
-        let crowd = crowds.builds.get_mut(&id)?;
-        crowd.subscribers.insert(serial, Subscriber { count, token });
-        crowd.dirty = true;
-        let people = crowd.count();
-        drop(crowds);
+        let count = counted.grant(&token, before, count, self.per_token);
+        let build = counted.builds.get_mut(&id)?;
+        build.subscribers.insert(serial, Subscriber { count, token });
+        build.dirty = true;
+        let people = build.count();
+        drop(counted);
         self.changed.notify_one();
         Some(people)
     }
 
     fn leave(&self, id: BuildId, serial: u64) {
-        let mut crowds = self.crowds();
-        if let Some(crowd) = crowds.builds.get_mut(&id) {
-            crowd.dirty = true;
-            if let Some(Subscriber { count, token }) = crowd.subscribers.remove(&serial) {
-                crowds.grant(&token, count, 0, self.per_token);
+        let mut counted = self.counted();
+        if let Some(build) = counted.builds.get_mut(&id) {
+            build.dirty = true;
+            if let Some(Subscriber { count, token }) = build.subscribers.remove(&serial) {
+                counted.grant(&token, count, 0, self.per_token);
             }
         }
-        drop(crowds);
+        drop(counted);
         self.changed.notify_one();
     }
 
@@ -199,43 +199,43 @@ impl People {
 
     /// Takes what is to be written, and forgets builds that nobody waits for any more.
     fn take(&self, all: bool, now: Instant) -> Vec<(BuildId, u64)> {
-        let mut crowds = self.crowds();
-        let waiting = crowds.builds.iter().filter(|(_, crowd)| !crowd.requests.is_empty());
+        let mut counted = self.counted();
+        let waiting = counted.builds.iter().filter(|(_, build)| !build.requests.is_empty());
         let waiting: Vec<BuildId> = waiting.map(|(id, _)| *id).collect();
         for id in waiting {
-            if crowds.forget_requests(id, |request| request.until <= now) > 0
-                && let Some(crowd) = crowds.builds.get_mut(&id)
+            if counted.forget_requests(id, |request| request.until <= now) > 0
+                && let Some(build) = counted.builds.get_mut(&id)
             {
-                crowd.dirty |= crowd.subscribers.is_empty();
+                build.dirty |= build.subscribers.is_empty();
             }
         }
         let mut counts = Vec::new();
-        crowds.builds.retain(|id, crowd| {
-            if all || crowd.dirty {
-                counts.push((*id, crowd.count()));
+        counted.builds.retain(|id, build| {
+            if all || build.dirty {
+                counts.push((*id, build.count()));
             }
-            crowd.dirty = false;
-            !crowd.subscribers.is_empty() || !crowd.requests.is_empty()
+            build.dirty = false;
+            !build.subscribers.is_empty() || !build.requests.is_empty()
         });
         counts
     }
 
     /// Those of `watched`, which the queue has down as watched through us, of which nobody here knows.
     fn strangers(&self, watched: Vec<BuildId>) -> HashSet<BuildId> {
-        let crowds = self.crowds();
-        watched.into_iter().filter(|id| !crowds.builds.contains_key(id)).collect()
+        let counted = self.counted();
+        watched.into_iter().filter(|id| !counted.builds.contains_key(id)).collect()
     }
 
     /// Puts counts back whose writing failed.
     fn put_back(&self, counts: &[(BuildId, u64)]) {
-        let mut crowds = self.crowds();
+        let mut counted = self.counted();
         for (id, _) in counts {
-            crowds.builds.entry(*id).or_default().dirty = true;
+            counted.builds.entry(*id).or_default().dirty = true;
         }
     }
 
-    fn crowds(&self) -> MutexGuard<'_, Crowds> {
-        self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counted(&self) -> MutexGuard<'_, Counts> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes counts and heartbeats until `shutdown`, then says goodbye.

@@ -27,15 +27,15 @@ fn sent(step: Step) -> String {
 #[test]
 fn a_newcomer_gets_every_piece_once() {
     let mut ring = ring(1000);
-    let mut place = Place::new(1, EntryId::START, 1);
-    assert!(matches!(ring.step(&mut place, SOON, SLOW), Step::Wait));
+    let mut offset = Offset::new(1, EntryId::START, 1);
+    assert!(matches!(ring.step(&mut offset, SOON, SLOW), Step::Wait));
     ring.push_log(piece(0, 5));
     ring.push_log(piece(5, 9));
-    let mut late = Place::new(1, EntryId::START, 1);
-    for place in [&mut place, &mut late] {
-        assert_eq!(sent(ring.step(place, SOON, SLOW)), "0>5");
-        assert_eq!(sent(ring.step(place, SOON, SLOW)), "5>9");
-        assert!(matches!(ring.step(place, SOON, SLOW), Step::Wait));
+    let mut late = Offset::new(1, EntryId::START, 1);
+    for offset in [&mut offset, &mut late] {
+        assert_eq!(sent(ring.step(offset, SOON, SLOW)), "0>5");
+        assert_eq!(sent(ring.step(offset, SOON, SLOW)), "5>9");
+        assert!(matches!(ring.step(offset, SOON, SLOW), Step::Wait));
     }
 }
 
@@ -44,15 +44,15 @@ fn a_place_between_two_pieces_is_read_from_the_log() {
     let mut ring = ring(1000);
     ring.push_log(piece(0, 5));
     ring.push_log(piece(5, 9));
-    let mut place = Place::new(1, id(7), 1);
+    let mut offset = Offset::new(1, id(7), 1);
     assert!(
-        matches!(ring.step(&mut place, SOON, SLOW), Step::Read { until: Some(until), .. } if until == id(9))
+        matches!(ring.step(&mut offset, SOON, SLOW), Step::Read { until: Some(until), .. } if until == id(9))
     );
-    place.entry = id(9);
+    offset.entry = id(9);
     ring.push_log(piece(9, 12));
-    assert_eq!(sent(ring.step(&mut place, SOON, SLOW)), "9>12");
+    assert_eq!(sent(ring.step(&mut offset, SOON, SLOW)), "9>12");
     // A client that has seen more than this dispatcher skips what it has.
-    let mut ahead = Place::new(1, id(12), 1);
+    let mut ahead = Offset::new(1, id(12), 1);
     assert!(matches!(ring.step(&mut ahead, SOON, SLOW), Step::Wait));
     ring.push_log(piece(12, 13));
     assert_eq!(sent(ring.step(&mut ahead, SOON, SLOW)), "12>13");
@@ -61,13 +61,13 @@ fn a_place_between_two_pieces_is_read_from_the_log() {
 #[test]
 fn who_falls_out_of_the_ring_reads_by_itself_or_is_let_go() {
     let mut ring = ring(10);
-    let mut place = Place::new(1, EntryId::START, 1);
-    assert!(matches!(ring.step(&mut place, SOON, SLOW), Step::Wait));
+    let mut offset = Offset::new(1, EntryId::START, 1);
+    assert!(matches!(ring.step(&mut offset, SOON, SLOW), Step::Wait));
     for n in 0..9 {
         ring.push_log(piece(n, n + 1));
     }
-    assert!(matches!(ring.step(&mut place.clone(), SLOW * 2, SLOW), Step::TooSlow));
-    assert!(matches!(ring.step(&mut place, SOON, SLOW), Step::Read { until: Some(_), .. }));
+    assert!(matches!(ring.step(&mut offset.clone(), SLOW * 2, SLOW), Step::TooSlow));
+    assert!(matches!(ring.step(&mut offset, SOON, SLOW), Step::Read { until: Some(_), .. }));
 }
 
 #[test]
@@ -76,14 +76,14 @@ fn states_come_once_and_the_end_last() {
     ring.push_state(2, "{\"a\":2}".to_owned());
     ring.push_log(piece(0, 5));
     ring.push_state(3, "{\"a\":3}".to_owned());
-    let mut fresh = Place::new(1, EntryId::START, 2);
+    let mut fresh = Offset::new(1, EntryId::START, 2);
     assert!(sent(ring.step(&mut fresh, SOON, SLOW)).contains("\"a\":3"));
     assert_eq!(sent(ring.step(&mut fresh, SOON, SLOW)), "0>5");
     assert!(matches!(ring.step(&mut fresh, SOON, SLOW), Step::Wait));
     ring.close(None, "end", "{}");
     assert!(sent(ring.step(&mut fresh, SOON, SLOW)).contains("event: end"));
     assert!(matches!(ring.step(&mut fresh, SOON, SLOW), Step::Done));
-    let mut after = Place::new(1, id(5), 1);
+    let mut after = Offset::new(1, id(5), 1);
     assert!(sent(ring.step(&mut after, SOON, SLOW)).contains("\"a\":3"));
     assert!(sent(ring.step(&mut after, SOON, SLOW)).contains("event: end"));
     assert!(matches!(ring.step(&mut after, SOON, SLOW), Step::Done));
@@ -95,10 +95,10 @@ fn another_run_comes_after_the_rest_of_the_one_before() {
     ring.push_log(piece(0, 5));
     ring.push_run(2);
     ring.push_log(piece(0, 3));
-    let mut place = Place::new(1, EntryId::START, 1);
-    assert_eq!(sent(ring.step(&mut place, SOON, SLOW)), "0>5");
-    assert!(sent(ring.step(&mut place, SOON, SLOW)).contains("started again"));
-    assert_eq!(sent(ring.step(&mut place, SOON, SLOW)), "0>3");
-    let mut behind = Place::new(1, id(4), 1);
+    let mut offset = Offset::new(1, EntryId::START, 1);
+    assert_eq!(sent(ring.step(&mut offset, SOON, SLOW)), "0>5");
+    assert!(sent(ring.step(&mut offset, SOON, SLOW)).contains("started again"));
+    assert_eq!(sent(ring.step(&mut offset, SOON, SLOW)), "0>3");
+    let mut behind = Offset::new(1, id(4), 1);
     assert!(matches!(ring.step(&mut behind, SOON, SLOW), Step::Read { until: None, .. }));
 }

@@ -10,16 +10,16 @@ fn a_token_stands_for_so_many_people_over_all_builds() {
     let ids: Vec<BuildId> = (0..4).map(|_| BuildId::new()).collect();
     let mut streams: Vec<_> = ids.iter().map(|id| people.subscribe(*id, 190, "hub")).collect();
     let others = people.subscribe(ids[3], 190, "other");
-    let count = |id: BuildId| people.crowds().builds[&id].count();
+    let count = |id: BuildId| people.counted().builds[&id].count();
     assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [190, 190, 120, 190]);
     let serial = people.serial(&streams[3].name()).unwrap();
     assert_eq!(people.set(ids[3], serial, 50), Some(190), "there is no room for them");
     drop(streams.remove(0));
     drop(others);
     assert_eq!(people.set(ids[3], serial, 200), Some(190));
-    assert_eq!(people.crowds().tokens["hub"], 500);
+    assert_eq!(people.counted().tokens["hub"], 500);
     drop(streams);
-    assert!(people.crowds().tokens.is_empty());
+    assert!(people.counted().tokens.is_empty());
 }
 
 #[test]
@@ -61,17 +61,17 @@ fn requests_count_for_their_token_as_streams_do() {
         }
     }
     people.asked(ids[3], "other");
-    let count = |id: BuildId| people.crowds().builds[&id].count();
+    let count = |id: BuildId| people.counted().builds[&id].count();
     assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [150, 150, 150, 51]);
     // The queue has counted all of the last one's: it is told how many those are.
     assert_eq!(people.take(false, now), [(ids[3], 51)]);
     let stream = people.subscribe(ids[0], 100, "hub");
-    assert_eq!(people.crowds().tokens["hub"], 450, "a build's stream stands for its requests");
+    assert_eq!(people.counted().tokens["hub"], 450, "a build's stream stands for its requests");
     let now = now + Duration::from_secs(31);
     let mut left = people.take(false, now);
     left.sort_unstable();
     assert_eq!(left, [(ids[0], 100), (ids[1], 0), (ids[2], 0), (ids[3], 0)]);
-    assert_eq!(people.crowds().tokens["hub"], 100);
+    assert_eq!(people.counted().tokens["hub"], 100);
     drop(stream);
-    assert!(people.crowds().tokens.is_empty());
+    assert!(people.counted().tokens.is_empty());
 }

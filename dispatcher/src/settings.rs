@@ -1,0 +1,191 @@
+//! The settings of a dispatcher, checked: what everything else reads. `args` makes them from flags and
+//! the environment; tests write them down.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use fairlane_common::AllowedArgs;
+use fairlane_common::queue::{LogLimits, Policy};
+use fairlane_common::seal::SealKeys;
+use ipnet::IpNet;
+
+use crate::access::tokens::{Tokens, TokensError};
+use crate::server::{TlsError, TlsFiles};
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address to listen on; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// Who may do what. With none, everybody who reaches the loopback address may do everything.
+    pub tokens: Tokens,
+    /// Keys that seal secrets.
+    pub seal: Option<SealKeys>,
+    /// Arguments of repo2docker that requests may carry.
+    pub allowed_args: AllowedArgs,
+    /// The queue's policy where no operator has set one.
+    pub policy: Option<Policy>,
+    /// What logs of ended builds may take.
+    pub log_limits: LogLimits,
+    /// Whether requests may name folders of the workers' hosts.
+    pub allow_local_repos: bool,
+    /// This machine's name, for people.
+    pub host: String,
+    /// The certificate to serve TLS with.
+    pub tls: Option<TlsFiles>,
+    /// Limits of connections.
+    pub connections: ConnectionLimits,
+    /// How much one client may take up.
+    pub clients: ClientLimits,
+    /// Bounds that tests make smaller.
+    pub bounds: Bounds,
+}
+
+/// Bounds of one dispatcher.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// How long one request may wait for Redis. Longer than a failover's hiccup, short enough that
+    /// clients try another dispatcher.
+    pub redis_wait: Duration,
+    /// A reader that takes nothing for so long and has fallen out of the ring is let go, with a
+    /// cursor to come back with.
+    pub slow_after: Duration,
+    /// A connection whose peer takes no byte for so long is closed.
+    pub stall: Duration,
+    /// How long a request's head may take to come, and a connection to tell what it speaks.
+    pub head_wait: Duration,
+    /// A connection without a request for so long is closed. Longer than the 60 s for which proxies
+    /// keep theirs: who closes first must be they, or they meet a closed one with a request.
+    pub idle_wait: Duration,
+    /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
+    /// up to 4 MB for each reader that stops reading.
+    pub send_buffer: u32,
+    /// Silence on a stream after which a comment is sent: below the 30 s and 60 s at which proxies
+    /// close quiet connections.
+    pub keepalive: Duration,
+    /// How long a request for a build alone counts as somebody who waits.
+    pub post_counts: Duration,
+    /// Most bytes of frames kept for the streams of one build; a burst beyond it sends readers back
+    /// to Redis for what they missed.
+    pub ring_bytes: usize,
+    /// Most streams at once; 25 KB each are 500 MB.
+    pub streams_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            redis_wait: Duration::from_millis(1500),
+            slow_after: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            head_wait: Duration::from_secs(10),
+            idle_wait: Duration::from_secs(75),
+            send_buffer: 128 * 1024,
+            keepalive: Duration::from_secs(15),
+            post_counts: Duration::from_secs(30),
+            ring_bytes: 256 * 1024,
+            streams_max: 20_000,
+        }
+    }
+}
+
+/// A setting that cannot be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingError {
+    /// The tokens cannot be taken.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The certificate cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The policy cannot be taken.
+    #[error(transparent)]
+    Policy(#[from] fairlane_common::Invalid),
+    /// The seal key cannot be taken.
+    #[error(transparent)]
+    Seal(#[from] fairlane_common::Error),
+}
+
+/// How much one client may take up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Requests of one token, over all dispatchers.
+    pub per_token: Option<Rate>,
+    /// Requests from one address, over all dispatchers.
+    pub per_address: Option<Rate>,
+    /// People who count for one token at this dispatcher; `None` for as many as it says.
+    pub people_per_token: Option<u64>,
+}
+
+/// Limits of connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Connections at once.
+    pub total: usize,
+    /// Connections at once from one address.
+    pub per_address: Option<usize>,
+    /// Proxies: exempt from `per_address`, and believed when they say whom they speak for.
+    pub trusted: Vec<IpNet>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { total: 25_000, per_address: None, trusted: Vec::new() }
+    }
+}
+
+impl ConnectionLimits {
+    /// Whether `address` is that of a trusted proxy.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// So many within such a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many; they may come all at once.
+    pub count: u32,
+    /// The time in which as many come back.
+    pub per: Duration,
+}
+
+/// Longest time of a rate: what is counted stays in Redis for as long.
+const PER_MAX: Duration = Duration::from_hours(24);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "must read like 600/1m: a number, and a time from 1s to 24h".to_owned();
+        let (count, per) = text.split_once('/').ok_or_else(wrong)?;
+        let count: NonZeroU32 = count.trim().parse().map_err(|_| wrong())?;
+        // "600/m" is understood too.
+        let per = per.trim();
+        let per =
+            if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
+        let per = humantime::parse_duration(&per).map_err(|_| wrong())?;
+        if per < Duration::from_secs(1) || per > PER_MAX {
+            return Err(wrong());
+        }
+        Ok(Self { count: count.get(), per })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        let rate = |text: &str| text.parse::<Rate>();
+        assert_eq!(rate("600/1m").unwrap(), Rate { count: 600, per: Duration::from_mins(1) });
+        assert_eq!(rate("5 / s").unwrap(), Rate { count: 5, per: Duration::from_secs(1) });
+        for wrong in ["", "5", "0/1m", "-1/1m", "5/0s", "5/100ms", "5/25h", "5/x", "99999999999/1m"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}
