@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::output::{Colors, clean};
 use futures::StreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,8 +14,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::args::Reach;
-use crate::exit::{Exit, Stop};
-use crate::output::{Colors, clean};
 use crate::trust;
 
 /// How long a connection may take to open.

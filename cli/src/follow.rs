@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use eventsource_stream::Eventsource;
+use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{EndEvent, LogEvent, MovedEvent, NoticeEvent, StateEvent};
 use futures::StreamExt;
@@ -12,7 +13,6 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::client::{Client, StreamRefused, backoff};
-use crate::exit::{Exit, Stop};
 
 /// How long to go on looking for a dispatcher once the stream was open, as the adapter for `BinderHub` does.
 const LOST_LIMIT: Duration = Duration::from_mins(5);

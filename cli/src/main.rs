@@ -3,16 +3,10 @@
 mod args;
 mod client;
 mod commands;
-mod exit;
 mod follow;
-mod human;
-mod line;
-mod output;
 mod progress;
-mod redis_server;
 mod repo2docker;
 mod seal_key;
-mod settings;
 mod source;
 mod trust;
 
@@ -22,10 +16,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use args::{Cli, Command};
-use exit::{Exit, Stop};
+use fairlane_clikit::exit::{self, Exit};
+use fairlane_clikit::line::Line;
+use fairlane_clikit::output::Output;
+use fairlane_clikit::redis_server;
 use fairlane_common::telemetry::{self, LogFormat};
-use line::Line;
-use output::{Output, Tone};
 
 /// How long tasks that still run may take once the work is done.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
@@ -40,7 +35,7 @@ fn main() -> ExitCode {
     }
     match run(&arguments) {
         Ok(exit) => exit.into(),
-        Err(error) => report(&error),
+        Err(error) => exit::report(&error),
     }
 }
 
@@ -55,7 +50,7 @@ fn helped(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 fn run(arguments: &[OsString]) -> Result<Exit> {
     let line = Line::new(arguments)?;
-    let cli = line.parse(arguments)?;
+    let cli: Cli = line.parse(arguments)?;
     let output = Output::new(cli.json, cli.wide);
     if let Command::RedisGuard { parent, program, folder } = &cli.command {
         redis_server::guard(*parent, program, folder)?;
@@ -100,18 +95,4 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Bench(args) => Box::pin(commands::bench::run(*args, output)).await,
         Command::Completions(_) | Command::RedisGuard { .. } => Ok(Exit::Good),
     }
-}
-
-/// Tells what went wrong, and how the program ends for it.
-fn report(error: &anyhow::Error) -> ExitCode {
-    let output = Output::new(false, false);
-    if let Some(error) = error.downcast_ref::<clap::Error>() {
-        // Help goes to standard output, mistakes to standard error; nobody is left if neither works.
-        let _ = error.print();
-        return if error.use_stderr() { Exit::Usage.into() } else { Exit::Good.into() };
-    }
-    // A message of ours says it all; others need their causes.
-    let text = error.downcast_ref::<Stop>().map_or_else(|| exit::in_full(error), ToString::to_string);
-    output.talk(&format!("{} {text}", output.paint_talk(Tone::Bad, "error:")));
-    exit::of(error).into()
 }

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use fairlane_common::build::BuildState;
 use fairlane_dispatcher::api::{BuildView, EndEvent, LogLine};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::follow::Happening;
-use crate::human;
-use crate::output::{Colors, Output, Tone, clean};
 
 /// How often the line is drawn anew.
 const TICK: Duration = Duration::from_millis(120);

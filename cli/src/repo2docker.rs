@@ -4,10 +4,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use fairlane_clikit::program;
 use fairlane_common::limits;
 use fairlane_worker::command::CommandTemplate;
-
-use crate::redis_server::find_program;
 
 /// The packages of an installation that builds; the images and the demo install the same.
 const REQUIREMENTS: &str = include_str!("../../deploy/repo2docker/requirements.txt");
@@ -64,7 +63,7 @@ pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
         trouble(format!("`{shown} --version` fails: {why}"), install());
     }
     for (tool, package) in [("git", "git"), ("hg", "mercurial")] {
-        if find_program(tool).is_none() {
+        if program::find(tool).is_none() {
             let advice = format!("Install it: sudo apt-get install {package}");
             trouble(format!("'{tool}' is not in PATH; repo2docker runs it to fetch repositories"), advice);
         }

@@ -6,11 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::output::{Colors, Output, clean};
+use fairlane_clikit::program;
 use fairlane_common::id::{GitRef, Image, Repo};
-
-use crate::exit::{Exit, Stop};
-use crate::output::{Colors, Output, clean};
-use crate::redis_server::find_program;
 
 /// How long the repository's host may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -104,12 +103,12 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
     }
     if let Some(folder) = repo.folder()
         && folder.is_dir()
-        && find_program("git").is_some()
+        && program::find("git").is_some()
     {
         check_folder(&folder, output).await?;
     }
     let name = reference.map_or("HEAD", GitRef::as_str);
-    if find_program("git").is_none() {
+    if program::find("git").is_none() {
         return match reference {
             Some(reference) => {
                 output.talk(&format!("git is not installed here, so '{reference}' is taken as it is"));

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
+use fairlane_clikit::exit::Stop;
 use reqwest::Certificate;
-
-use crate::exit::Stop;
 
 /// The certificates in a file.
 pub(crate) fn certificates(file: &Path) -> Result<Vec<Certificate>> {

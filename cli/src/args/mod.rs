@@ -31,14 +31,28 @@ pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
 
 pub(crate) use crate::commands::replay::Replay;
-use crate::exit;
+
+/// The exit codes, as `--help` shows them.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  it went well; a watched build succeeded
+    1  a watched build failed, `doctor` found an error, or the command did not work
+    2  bad input: an option, a setting, or something the dispatcher does not take
+    3  a watched build was cancelled
+    4  no dispatcher, or no Redis, could be reached
+    5  refused: a ban, a full queue, or a token that may not do this
+  130  interrupted; a watched build goes on
+
+Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml
+in the current folder or the file of --config: `redis_url = \"…\"` for every command that has
+the option, `[worker]` and the like for one command.";
 
 /// A build queue for BinderHub: no repository can hold up the builds of the others.
 ///
 /// Try it: `fairlane up` in one terminal, and in another
 /// `fairlane submit https://github.com/binder-examples/requirements --watch`.
 #[derive(Debug, Parser)]
-#[command(name = "fairlane", version, after_help = exit::HELP, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "fairlane", version, after_help = EXIT_CODES, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Write data as JSON, one object a line
     #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]

@@ -4,6 +4,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Cell, Output, Table};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::{BuildId, Lane};
 use fairlane_dispatcher::api::{BuildPage, BuildView};
@@ -12,9 +15,6 @@ use futures::StreamExt;
 use super::queue::{PAGE, PAGES_MAX, now, tone_of};
 use crate::args::{BuildRef, Queue, Sort};
 use crate::client::Client;
-use crate::exit::{Exit, Stop};
-use crate::human;
-use crate::output::{Align, Cell, Output, Table};
 
 /// Builds that are asked for one by one, so that a long list stays quick.
 const CLOSER_MAX: usize = 50;

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Output, Tone};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
 use fairlane_common::rule::Pattern;
@@ -14,9 +17,6 @@ use super::queue::{PAGE, PAGES_MAX, now};
 use super::submit;
 use crate::args::{Cancel, Retry};
 use crate::client::Client;
-use crate::exit::{Exit, Stop};
-use crate::human;
-use crate::output::{Output, Tone};
 
 /// Most builds that one command looks at.
 const LOOKED_AT: usize = (PAGE * PAGES_MAX) as usize;

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use clap::CommandFactory;
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::output::Output;
 
 use crate::args::{Cli, Completions};
-use crate::exit::Exit;
-use crate::output::Output;
 
 /// Runs the command.
 pub(crate) fn run(args: &Completions, output: Output) -> Result<Exit> {

@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, clean};
 use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
 
@@ -11,9 +14,6 @@ use super::builds;
 use super::queue::{PAGE, tone_of};
 use crate::args::{Audit, Events};
 use crate::client::Client;
-use crate::exit::Exit;
-use crate::human;
-use crate::output::{Align, Cell, Colors, Output, Table, clean};
 
 /// How often `events -f` asks for new ones.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);

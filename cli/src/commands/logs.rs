@@ -1,6 +1,8 @@
 //! `fairlane logs`: show what a build has written.
 
 use anyhow::{Result, bail};
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{LogLine, PrunedLogs};
@@ -9,9 +11,7 @@ use reqwest::Method;
 use super::builds;
 use crate::args::{Logs, LogsAct, LogsPrune};
 use crate::client::Client;
-use crate::exit::Exit;
 use crate::follow::{Happening, follow};
-use crate::output::{Colors, Output, Tone, clean};
 use crate::progress::{lines_of, sentence, shown};
 
 /// Runs the command.

@@ -1,6 +1,9 @@
 //! `fairlane nodes`.
 
 use anyhow::Result;
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Output, Table};
 use fairlane_common::id::NodeName;
 use fairlane_common::queue::HOSTS;
 use fairlane_dispatcher::api::{NodeAnswer, NodeList, QueueView};
@@ -8,9 +11,6 @@ use reqwest::Method;
 
 use crate::args::{Nodes, NodesAct, Reach};
 use crate::client::Client;
-use crate::exit::Exit;
-use crate::human;
-use crate::output::{Align, Output, Table};
 
 /// Runs `nodes`.
 pub(crate) async fn run(args: Nodes, output: Output) -> Result<Exit> {

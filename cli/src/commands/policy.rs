@@ -1,6 +1,9 @@
 //! `fairlane policy`.
 
 use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Output, Table};
 use fairlane_common::queue::Policy;
 use fairlane_dispatcher::api::PolicyView;
 use reqwest::Method;
@@ -8,9 +11,6 @@ use serde_json::Value;
 
 use crate::args::{PolicyAct, PolicyArgs, Reach};
 use crate::client::Client;
-use crate::exit::{Exit, Stop};
-use crate::human;
-use crate::output::{Align, Output, Table};
 
 const PATH: &str = "v1/policy";
 

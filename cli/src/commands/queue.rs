@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use fairlane_clikit::exit::{self, Exit};
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean};
 use fairlane_common::build::BuildState;
 use fairlane_dispatcher::api::{BuildView, LanePage, LaneView, LastLine, QueueView, StopView, Totals};
 
 use super::builds;
 use crate::args::{Lanes, Queue, Why};
 use crate::client::Client;
-use crate::exit::{self, Exit};
-use crate::human;
-use crate::output::{Align, Cell, Colors, Output, Table, Tone, clean};
 use crate::progress::{lines_of, sentence};
 
 /// Entries asked for at once.

@@ -2,6 +2,9 @@
 //! the others, by reading the rule, changing it and putting it back.
 
 use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Cell, Output, Table, Tone};
 use fairlane_common::rule::{Pattern, Rule as Body, Stop as StopRule};
 use fairlane_common::{Priority, Repo};
 use fairlane_dispatcher::api::{BuildRequest, QueueView, RuleAnswer, RuleList};
@@ -10,9 +13,6 @@ use reqwest::Method;
 use super::{bulk, submit};
 use crate::args::{LimitArgs, PatternText, Reach, Rule, StopArgs};
 use crate::client::Client;
-use crate::exit::{Exit, Stop};
-use crate::human;
-use crate::output::{Align, Cell, Output, Table, Tone};
 use crate::source;
 
 /// Runs the command.

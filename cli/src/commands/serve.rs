@@ -1,13 +1,13 @@
 //! `fairlane dispatcher` and `fairlane worker`: one process each, until a signal.
 
 use anyhow::Result;
+use fairlane_clikit::exit::{self, Exit, Stop};
+use fairlane_clikit::output::Output;
 use fairlane_common::telemetry::{self, FILTER_DEFAULT};
 use fairlane_common::{Queue, RedisUrl};
 use fairlane_dispatcher::ServeError;
 
 use crate::args::LogArgs;
-use crate::exit::{self, Exit, Stop};
-use crate::output::Output;
 
 /// Runs `dispatcher`.
 pub(crate) async fn dispatcher(

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Output, Tone};
 use fairlane_common::build::BuildState;
 use fairlane_common::limits;
 use fairlane_dispatcher::api::{BuildAnswer, BuildRequest, SecretsBody};
@@ -13,9 +16,6 @@ use secrecy::SecretString;
 use super::watch;
 use crate::args::Submit;
 use crate::client::Client;
-use crate::exit::{Exit, Stop};
-use crate::human;
-use crate::output::{Output, Tone};
 use crate::progress::ordinal;
 use crate::source;
 

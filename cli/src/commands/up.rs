@@ -7,6 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::line::Line;
+use fairlane_clikit::output::{Colors, Output, Tone, clean};
+use fairlane_clikit::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
 use fairlane_common::build::BuildState;
 use fairlane_common::events::Event;
 use fairlane_common::{Build, Queue, RedisUrl};
@@ -17,11 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::{check_open, explain, open, start_log};
-use crate::args::{Command, Up};
-use crate::exit::{Exit, Stop};
-use crate::line::Line;
-use crate::output::{Colors, Output, Tone, clean};
-use crate::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
+use crate::args::{Cli, Command, Up};
 use crate::repo2docker;
 use crate::seal_key;
 
@@ -72,12 +72,12 @@ impl Plan {
     fn new(args: &Up, line: &Line, url: &str, key: Option<&SecretString>) -> Result<Self> {
         let slots = args.slots.to_string();
         let words = ["fairlane", "dispatcher", "--redis-url", url, "--listen", &args.listen];
-        let Command::Dispatcher { args: mut dispatcher, .. } = line.parse(words)?.command else {
+        let Command::Dispatcher { args: mut dispatcher, .. } = line.parse::<Cli>(words)?.command else {
             bail!("the dispatcher's settings cannot be read");
         };
         let mut words = vec!["fairlane", "worker", "--redis-url", url, "--slots", &slots];
         words.extend(args.command.iter().flat_map(|command| ["--command", command.as_str()]));
-        let Command::Worker { args: mut worker, .. } = line.parse(words)?.command else {
+        let Command::Worker { args: mut worker, .. } = line.parse::<Cli>(words)?.command else {
             bail!("the worker's settings cannot be read");
         };
         if dispatcher.serve.seal_key.is_none() && worker.seal_key.is_none() {

@@ -1,15 +1,15 @@
 //! `fairlane watch`: follow a build until it ends.
 
 use anyhow::Result;
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::output::Output;
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
 
 use super::builds;
 use crate::args::Watch;
 use crate::client::Client;
-use crate::exit::Exit;
 use crate::follow::follow;
-use crate::output::Output;
 use crate::progress::Progress;
 
 /// Runs the command.

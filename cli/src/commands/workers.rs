@@ -1,15 +1,15 @@
 //! `fairlane workers` and `drain`.
 
 use anyhow::Result;
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean, cut};
 use fairlane_common::WorkerId;
 use fairlane_dispatcher::api::{DrainAnswer, DrainBody, DrainedName, QueueView, WorkerList, WorkerView};
 use reqwest::Method;
 
 use crate::args::{Drain, Workers};
 use crate::client::Client;
-use crate::exit::Exit;
-use crate::human;
-use crate::output::{Align, Cell, Colors, Output, Table, Tone, clean, cut};
 
 /// Longest state in the table, in characters; a longer one is written in full below it.
 const STATE_MAX: usize = 60;

@@ -4,10 +4,27 @@ use super::{Finding, Source};
 
 /// (crate's folder, what it must not depend on, why).
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
-    ("common", &["fairlane-dispatcher", "fairlane-worker", "fairlane"], "everybody stands on common"),
+    (
+        "common",
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane-clikit", "fairlane"],
+        "everybody stands on common",
+    ),
     ("common", &["axum", "kube", "k8s-openapi", "reqwest"], "common knows no HTTP and no Kubernetes"),
-    ("dispatcher", &["fairlane-worker", "fairlane"], "dispatcher and worker know the queue, not each other"),
-    ("worker", &["fairlane-dispatcher", "fairlane"], "dispatcher and worker know the queue, not each other"),
+    (
+        "dispatcher",
+        &["fairlane-worker", "fairlane-clikit", "fairlane"],
+        "dispatcher and worker know the queue, not each other",
+    ),
+    (
+        "worker",
+        &["fairlane-dispatcher", "fairlane-clikit", "fairlane"],
+        "dispatcher and worker know the queue, not each other",
+    ),
+    (
+        "clikit",
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
+        "clikit knows the terminal and the queue, not what the programs do",
+    ),
     (
         "testkit",
         &["fairlane-dispatcher", "fairlane-worker", "fairlane"],

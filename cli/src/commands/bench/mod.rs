@@ -15,11 +15,11 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use fairlane_clikit::exit::Exit;
+use fairlane_clikit::output::{Output, Tone};
 use serde_json::{Value, json};
 
 use crate::args::{Bench, Measure};
-use crate::exit::Exit;
-use crate::output::{Output, Tone};
 use scene::Scene;
 
 /// What a measurement gives: a line for people, and all of it for programs.

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use fairlane_clikit::program;
 use fairlane_common::yardstick::Bare;
 use tokio::process::Command;
 
 use super::meter::{Sample, at_once};
 use super::scene::Scene;
-use crate::redis_server::find_program;
 
 /// What it is called, by who makes the server.
 const PROGRAMS: [&str; 2] = ["redis-benchmark", "valkey-benchmark"];
@@ -37,7 +37,7 @@ impl Rival {
         let Some(socket) = socket else {
             return Self::Own("redis-benchmark is used with a server of the measurement's own only");
         };
-        let Some(program) = PROGRAMS.iter().find_map(|name| find_program(name)) else {
+        let Some(program) = PROGRAMS.iter().find_map(|name| program::find(name)) else {
             return Self::Own(
                 "redis-benchmark is not in PATH (Debian, Ubuntu: `sudo apt-get install redis-tools`)",
             );

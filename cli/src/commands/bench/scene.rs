@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use fairlane_clikit::redis_server::{DataFolder, RedisServer};
 use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
 use fairlane_common::queue::{Beat, Submit, Submitted};
 use fairlane_common::yardstick::BareQueue;
@@ -10,7 +11,6 @@ use fairlane_common::{BuildSpec, Link, Queue, RedisUrl, limits};
 use serde_json::{Value, json};
 
 use super::rival::Rival;
-use crate::redis_server::{DataFolder, RedisServer};
 
 /// The first builds of a lane are this many places apart in line: as on a busy day, most lanes have
 /// several builds and none has most of them.

@@ -1,8 +1,7 @@
 //! What was found, and how it is written.
 
+use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use serde::Serialize;
-
-use crate::output::{Colors, Output, Tone, clean};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

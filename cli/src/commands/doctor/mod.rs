@@ -5,6 +5,9 @@ mod kubernetes;
 mod redis;
 
 use anyhow::Result;
+use fairlane_clikit::exit::{self, Exit, Stop};
+use fairlane_clikit::output::{Colors, Output, clean};
+use fairlane_clikit::redis_server;
 use fairlane_common::keys::Keys;
 use fairlane_common::queue::HOSTS;
 use fairlane_common::queue::inspect::WorkerView;
@@ -15,9 +18,6 @@ use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
 
 use crate::args::{Doctor, Reach};
 use crate::client::Client;
-use crate::exit::{self, Exit, Stop};
-use crate::output::{Colors, Output, clean};
-use crate::redis_server;
 use crate::repo2docker;
 use findings::{Findings, Level};
 

@@ -7,10 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
+use fairlane_clikit::human;
 
 use fairlane_common::queue::Order;
-
-use crate::human;
 
 /// No build of a replay takes longer, nor does anything else: 30 days.
 const SECONDS_MAX: u64 = 30 * 86_400;

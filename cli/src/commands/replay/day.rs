@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fairlane_clikit::exit::Stop;
+
 use super::args::{Slow, TimeOfDay};
 use super::events::Launch;
 use super::model::{build_ms, lane_of};
-use crate::exit::Stop;
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;

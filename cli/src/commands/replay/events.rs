@@ -7,11 +7,10 @@ use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use anyhow::Result;
+use fairlane_clikit::exit::Stop;
+use fairlane_clikit::output::{Colors, clean};
 use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
-
-use crate::exit::Stop;
-use crate::output::{Colors, clean};
 
 const SCHEMA: &str = "binderhub.jupyter.org/launch";
 /// 1 (2018-11) has provider, spec and status; 2 (2019-03) knows Gist, 3 (2019-06) has origin,

@@ -30,9 +30,9 @@ use self::events::{BadLines, Events, Launch};
 use self::outcome::Outcome;
 use self::player::Played;
 use self::report::Report;
-use crate::exit::{Exit, Stop};
-use crate::output::{Output, Tone};
-use crate::redis_server::{DataFolder, RedisServer};
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::output::{Output, Tone};
+use fairlane_clikit::redis_server::{DataFolder, RedisServer};
 
 /// A unix socket's path is short; where the folder for temporary files has a long one this is used.
 const SHORT_FOLDER: &str = "/tmp";

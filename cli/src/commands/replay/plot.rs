@@ -4,6 +4,9 @@ use std::error::Error;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use fairlane_clikit::exit::Stop;
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Colors, clean};
 use plotters::backend::SVGBackend;
 use plotters::chart::ChartBuilder;
 use plotters::coord::Shift;
@@ -15,9 +18,6 @@ use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, WHITE};
 use super::args::ThreadPool;
 use super::day::Day;
 use super::outcome::Outcome;
-use crate::exit::Stop;
-use crate::human;
-use crate::output::{Colors, clean};
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;

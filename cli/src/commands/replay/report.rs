@@ -1,13 +1,13 @@
 //! The figures of a replay, as a table or as one JSON object.
 
+use fairlane_clikit::human;
+use fairlane_clikit::output::{Align, Cell, Output, Table, Tone};
 use serde::Serialize;
 
 use super::day::Day;
 use super::outcome::{Figures, Outcome};
 use super::player::Played;
 use super::told::{Classes, Nearness};
-use crate::human;
-use crate::output::{Align, Cell, Output, Table, Tone};
 
 /// The figures of all who played the day.
 #[derive(Debug, Serialize)]

@@ -20,9 +20,10 @@ use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use self::api::{Answer, Asker, Trial};
 use self::rights::Review;
 use self::trial::Use;
+use fairlane_clikit::exit;
+
 use super::findings::Findings;
 use crate::args::Doctor;
-use crate::exit;
 
 /// Secrets looked for at the same time.
 const SECRETS_AT_ONCE: usize = 4;

@@ -1,26 +1,13 @@
-//! How the program ends, as numbers that a script can go by.
+//! How a program ends, as numbers that a script can go by.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// The exit codes, as `--help` shows them.
-pub(crate) const HELP: &str = "\
-Exit codes:
-    0  it went well; a watched build succeeded
-    1  a watched build failed, `doctor` found an error, or the command did not work
-    2  bad input: an option, a setting, or something the dispatcher does not take
-    3  a watched build was cancelled
-    4  no dispatcher, or no Redis, could be reached
-    5  refused: a ban, a full queue, or a token that may not do this
-  130  interrupted; a watched build goes on
-
-Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml
-in the current folder or the file of --config: `redis_url = \"…\"` for every command that has
-the option, `[worker]` and the like for one command.";
+use crate::output::{Output, Tone};
 
 /// Why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub enum Exit {
     /// It went well.
     Good,
     /// A build failed, or the command did not work.
@@ -53,19 +40,19 @@ impl From<Exit> for ExitCode {
 
 /// An error that knows how the program ends.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub struct Stop {
     exit: Exit,
     message: String,
 }
 
 impl Stop {
     /// Ends the program with this message.
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 
     /// Something in the command line or the settings cannot be taken.
-    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+    pub fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, message.to_string())
     }
 }
@@ -79,7 +66,7 @@ impl fmt::Display for Stop {
 impl std::error::Error for Stop {}
 
 /// An error and its causes in one line, each said once.
-pub(crate) fn in_full(error: &anyhow::Error) -> String {
+pub fn in_full(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
         if !said.iter().any(|before| before.contains(&cause)) {
@@ -90,7 +77,7 @@ pub(crate) fn in_full(error: &anyhow::Error) -> String {
 }
 
 /// How the program ends with this error.
-pub(crate) fn of(error: &anyhow::Error) -> Exit {
+pub fn of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(stop) = cause.downcast_ref::<Stop>() {
             return stop.exit;
@@ -104,4 +91,18 @@ pub(crate) fn of(error: &anyhow::Error) -> Exit {
         }
     }
     Exit::Failed
+}
+
+/// Tells what went wrong, and how the program ends for it.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    let output = Output::new(false, false);
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // Help goes to standard output, mistakes to standard error; nobody is left if neither works.
+        let _ = error.print();
+        return if error.use_stderr() { Exit::Usage.into() } else { Exit::Good.into() };
+    }
+    // A message of ours says it all; others need their causes.
+    let text = error.downcast_ref::<Stop>().map_or_else(|| in_full(error), ToString::to_string);
+    output.talk(&format!("{} {text}", output.paint_talk(Tone::Bad, "error:")));
+    of(error).into()
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// What a text means to its reader; a terminal shows it by color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
+pub enum Tone {
     /// It went well.
     Good,
     /// Somebody should look at it.
@@ -33,7 +33,7 @@ impl Tone {
 
 /// How to write: chosen once, from the flags and from what the streams are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Output {
+pub struct Output {
     json: bool,
     color_data: bool,
     color_talk: bool,
@@ -45,7 +45,7 @@ pub(crate) struct Output {
 impl Output {
     /// Writes JSON if `json`, and colors only to terminals whose owner has not set `NO_COLOR`. Tables fit the
     /// terminal unless they are `wide`.
-    pub(crate) fn new(json: bool, wide: bool) -> Self {
+    pub fn new(json: bool, wide: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let (data, talk) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
@@ -54,22 +54,22 @@ impl Output {
     }
 
     /// Whether data is written as JSON.
-    pub(crate) fn is_json(self) -> bool {
+    pub fn is_json(self) -> bool {
         self.json
     }
 
     /// Whether a person watches, so that a line may be drawn anew.
-    pub(crate) fn is_live(self) -> bool {
+    pub fn is_live(self) -> bool {
         self.terminal && !self.json && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
     /// Whether tables are made to fit a terminal.
-    pub(crate) fn is_narrow(self) -> bool {
+    pub fn is_narrow(self) -> bool {
         self.width.is_some()
     }
 
     /// Empties the screen, if data goes to one.
-    pub(crate) fn clear(self) {
+    pub fn clear(self) {
         if self.is_live() {
             let mut out = std::io::stdout().lock();
             // What follows is written, too, and tells of it if nothing can be.
@@ -78,48 +78,45 @@ impl Output {
     }
 
     /// Whether data may carry colors.
-    pub(crate) fn has_color(self) -> bool {
+    pub fn has_color(self) -> bool {
         self.color_data
     }
 
     /// Whether talk may carry colors.
-    pub(crate) fn talks_in_color(self) -> bool {
+    pub fn talks_in_color(self) -> bool {
         self.color_talk
     }
 
     /// A line of data.
-    #[expect(clippy::unused_self, reason = "whoever writes has been handed the way to")]
-    pub(crate) fn data(self, line: &str) {
+    pub fn data(self, line: &str) {
         write_data(line.as_bytes());
     }
 
     /// One JSON object on a line of its own.
-    #[expect(clippy::unused_self, reason = "whoever writes has been handed the way to")]
-    pub(crate) fn json(self, value: &impl Serialize) {
+    pub fn json(self, value: &impl Serialize) {
         // Only maps with keys that are no texts cannot be written, and there are none.
         write_data(&serde_json::to_vec(value).unwrap_or_default());
     }
 
     /// A line of talk.
-    #[expect(clippy::unused_self, reason = "whoever writes has been handed the way to")]
-    pub(crate) fn talk(self, line: &str) {
+    pub fn talk(self, line: &str) {
         let mut out = std::io::stderr().lock();
         // There is nobody left to tell that standard error is gone.
         let _ = writeln!(out, "{line}");
     }
 
     /// `text` as data, in the color of its tone.
-    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
+    pub fn paint(self, tone: Tone, text: &str) -> String {
         painted(self.color_data, tone, text)
     }
 
     /// `text` as talk, in the color of its tone.
-    pub(crate) fn paint_talk(self, tone: Tone, text: &str) -> String {
+    pub fn paint_talk(self, tone: Tone, text: &str) -> String {
         painted(self.color_talk, tone, text)
     }
 
     /// An aligned table; nothing at all without rows.
-    pub(crate) fn table(self, table: &Table) {
+    pub fn table(self, table: &Table) {
         for line in table.lines(self) {
             self.data(&line);
         }
@@ -168,7 +165,7 @@ fn fit(widths: &mut [usize], head: &[(&'static str, Align)], width: Option<usize
 }
 
 /// A text within a width; that it was cut shows.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -177,14 +174,14 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
 
 /// Rows under a headline, each column as wide as its widest cell.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     head: Vec<(&'static str, Align)>,
     rows: Vec<Vec<Cell>>,
 }
 
 /// To which side a column's cells are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Align {
+pub enum Align {
     /// Words.
     Left,
     /// Numbers.
@@ -193,7 +190,7 @@ pub(crate) enum Align {
 
 /// A table's cell.
 #[derive(Debug)]
-pub(crate) struct Cell(String, Option<Tone>);
+pub struct Cell(String, Option<Tone>);
 
 impl<T: ToString> From<T> for Cell {
     fn from(text: T) -> Self {
@@ -203,24 +200,24 @@ impl<T: ToString> From<T> for Cell {
 
 impl Cell {
     /// A cell in a color.
-    pub(crate) fn toned(text: impl AsRef<str>, tone: Option<Tone>) -> Self {
+    pub fn toned(text: impl AsRef<str>, tone: Option<Tone>) -> Self {
         Self(clean(text.as_ref(), Colors::Drop), tone)
     }
 }
 
 impl Table {
     /// A table with these columns.
-    pub(crate) fn new<const N: usize>(head: [(&'static str, Align); N]) -> Self {
+    pub fn new<const N: usize>(head: [(&'static str, Align); N]) -> Self {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row with a cell for each column.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+    pub fn row<const N: usize>(&mut self, cells: [Cell; N]) {
         self.rows.push(cells.into());
     }
 
     /// Whether it has no rows.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
@@ -260,7 +257,7 @@ impl Table {
 
 /// What happens to the colors in a text from elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Colors {
+pub enum Colors {
     /// They reach the terminal.
     Keep,
     /// They are taken out.
@@ -269,7 +266,7 @@ pub(crate) enum Colors {
 
 /// A text from elsewhere without what could move a terminal's cursor or change its settings: a log
 /// is written by whoever owns the repository.
-pub(crate) fn clean(text: &str, colors: Colors) -> String {
+pub fn clean(text: &str, colors: Colors) -> String {
     // A progress bar draws itself anew after each \r; only its last state is of use in a line.
     let text = text.trim_end_matches(['\r', '\n']);
     let text = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(text);

@@ -6,13 +6,12 @@ use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::args::Cli;
 use crate::exit::Stop;
 use crate::settings::Settings;
 
 /// Reads command lines.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub struct Line {
     settings: Settings,
 }
 
@@ -49,21 +48,24 @@ fn with_plain_usage(mut error: clap::Error, command: &clap::Command, words: &[Os
 
 impl Line {
     /// Reads the settings file that `arguments` name.
-    pub(crate) fn new(arguments: &[OsString]) -> Result<Self> {
+    pub fn new(arguments: &[OsString]) -> Result<Self> {
         let settings = Settings::load(arguments).map_err(|error| Stop::usage(format!("{error:#}")))?;
         Ok(Self { settings })
     }
 
     /// Reads a command line. `--help` and mistakes are errors of clap's.
-    pub(crate) fn parse<I: IntoIterator<Item: Into<OsString> + Clone>>(&self, arguments: I) -> Result<Cli> {
+    pub fn parse<C: CommandFactory + FromArgMatches>(
+        &self,
+        arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
+    ) -> Result<C> {
         let mut command =
-            self.settings.apply(Cli::command()).map_err(|error| Stop::usage(format!("{error:#}")))?;
+            self.settings.apply(C::command()).map_err(|error| Stop::usage(format!("{error:#}")))?;
         let words: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
         let matches = match command.try_get_matches_from_mut(&words) {
             Ok(matches) => matches,
             Err(error) => return Err(self.explain(with_plain_usage(error, &command, &words))),
         };
-        Ok(Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
+        Ok(C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
     }
 
     /// Says of a mistake what clap does not: where it stands if it is in the file. An address is not

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::exit::Stop;
 
 /// How long: "45 s", "12 min", "3 h 20 min", "2 days".
-pub(crate) fn span(ms: u64) -> String {
+pub fn span(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
     // To the nearest: what ends in two hours less a second ends in two hours.
     let minutes = (seconds + 30) / 60;
@@ -22,35 +22,35 @@ pub(crate) fn span(ms: u64) -> String {
 }
 
 /// How long ago `at` was, both in Unix milliseconds.
-pub(crate) fn ago(at: u64, now: u64) -> String {
+pub fn ago(at: u64, now: u64) -> String {
     let gone = now.saturating_sub(at);
     if gone < 1000 { "just now".to_owned() } else { format!("{} ago", span(gone)) }
 }
 
 /// How far ahead `at` is, both in Unix milliseconds.
-pub(crate) fn ahead(at: u64, now: u64) -> String {
+pub fn ahead(at: u64, now: u64) -> String {
     if at <= now { "now".to_owned() } else { format!("in {}", span(at - now)) }
 }
 
 /// A guess of how long something takes yet.
-pub(crate) fn about(ms: u64) -> String {
+pub fn about(ms: u64) -> String {
     format!("in about {}", span(ms))
 }
 
 /// A point in time for people: Unix milliseconds as UTC.
-pub(crate) fn moment(ms: u64) -> String {
+pub fn moment(ms: u64) -> String {
     let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 /// The same to the second, for lists of what happened.
-pub(crate) fn instant(ms: u64) -> String {
+pub fn instant(ms: u64) -> String {
     let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// A length of time as it is written on the command line: `90s`, `15m`, `2h`, `3d`, `1h30m`.
-pub(crate) fn parse_span(text: &str) -> Result<Duration> {
+pub fn parse_span(text: &str) -> Result<Duration> {
     read_span(text).map_err(|why| Stop::usage(why).into())
 }
 
@@ -84,7 +84,7 @@ fn read_span(text: &str) -> Result<Duration, String> {
 }
 
 /// A point in time as it is written on the command line (RFC 3339), in Unix milliseconds.
-pub(crate) fn parse_moment(text: &str) -> Result<u64> {
+pub fn parse_moment(text: &str) -> Result<u64> {
     let stamp: Result<jiff::Timestamp, _> = text.parse();
     match stamp.map(|stamp| u64::try_from(stamp.as_millisecond())) {
         Ok(Ok(ms)) => Ok(ms),

@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What stands in a file of settings.
 #[derive(Debug, Default)]
-pub(crate) struct Settings {
+pub struct Settings {
     path: PathBuf,
     table: Table,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the file that `--config` or `FAIRLANE_CONFIG` names, else `fairlane.toml` in the
     /// current folder if there is one.
-    pub(crate) fn load(arguments: &[OsString]) -> Result<Self> {
+    pub fn load(arguments: &[OsString]) -> Result<Self> {
         let named = named_file(arguments)
             .or_else(|| std::env::var_os("FAIRLANE_CONFIG").filter(|path| !path.is_empty()))
             .map(PathBuf::from);
@@ -56,12 +56,12 @@ impl Settings {
     }
 
     /// Where it was read from; `None` without a file.
-    pub(crate) fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         (!self.path.as_os_str().is_empty()).then_some(self.path.as_path())
     }
 
     /// Whether `value` stands in the file.
-    pub(crate) fn has_value(&self, value: &str) -> bool {
+    pub fn has_value(&self, value: &str) -> bool {
         fn within(entry: &Value, value: &str) -> bool {
             match entry {
                 Value::Table(table) => table.values().any(|entry| within(entry, value)),
@@ -76,7 +76,7 @@ impl Settings {
     ///
     /// # Errors
     /// A name that no option has, or a value that is not text, a number, a truth value or a list.
-    pub(crate) fn apply(&self, mut command: Command) -> Result<Command> {
+    pub fn apply(&self, mut command: Command) -> Result<Command> {
         let known = Known::of(&command);
         for (key, value) in &self.table {
             let name = key.replace('_', "-");

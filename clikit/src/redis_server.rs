@@ -1,7 +1,7 @@
-//! The redis-server that `fairlane up` starts where it is given none.
+//! The redis-server that a program starts where it is given none.
 //!
-//! It lives in a data folder, listens on a unix socket only, and is started through a hidden
-//! command of ours ([`guard`]) that ties its life to ours: Linux ends it (SIGTERM, so it saves)
+//! It lives in a data folder, listens on a unix socket only, and is started through the program's hidden
+//! command `redis-guard` ([`guard`]) that ties its life to ours: Linux ends it (SIGTERM, so it saves)
 //! when we die in whatever way, and a lock that it inherits tells the next one when it is gone.
 
 use std::fs::{File, TryLockError};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::Stop;
 use crate::output::Output;
+use crate::program;
 
 /// A unix socket's path has at most 107 bytes; the socket's own name comes on top of the folder's.
 const FOLDER_BYTES_MAX: usize = 90;
@@ -35,7 +36,7 @@ const STEADY_AFTER: Duration = Duration::from_mins(5);
 
 /// A folder of data, ours alone as long as this lives.
 #[derive(Debug)]
-pub(crate) struct DataFolder {
+pub struct DataFolder {
     path: PathBuf,
     _lock: File,
 }
@@ -45,7 +46,7 @@ impl DataFolder {
     ///
     /// # Errors
     /// When another `fairlane up` uses it, or it cannot be written.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("the data folder {} cannot be made; choose another with --data", path.display())
         })?;
@@ -72,23 +73,23 @@ impl DataFolder {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where its server listens.
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         socket_in(&self.path)
     }
 }
 
 /// Where the server of a data folder listens.
-pub(crate) fn socket_in(folder: &Path) -> PathBuf {
+pub fn socket_in(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
 }
 
 /// Where `up` keeps its data where it is not told: `$XDG_DATA_HOME/fairlane`.
-pub(crate) fn default_folder() -> Result<PathBuf> {
+pub fn default_folder() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     set("XDG_DATA_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/share")))
@@ -98,22 +99,9 @@ pub(crate) fn default_folder() -> Result<PathBuf> {
         })
 }
 
-/// A program's place in the folders of `PATH`.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        use std::os::unix::fs::PermissionsExt;
-        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| executable(path));
-    }
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| executable(path))
-}
-
 /// A running redis-server of ours.
 #[derive(Debug)]
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     folder: DataFolder,
     program: PathBuf,
     child: Child,
@@ -124,8 +112,8 @@ impl RedisServer {
     /// Starts one in `folder` and waits until it answers.
     ///
     /// To be called from the main thread: the death of the thread that starts it ends it.
-    pub(crate) async fn start(folder: DataFolder) -> Result<Self> {
-        let program = find_program("redis-server").or_else(|| find_program("valkey-server")).ok_or_else(|| {
+    pub async fn start(folder: DataFolder) -> Result<Self> {
+        let program = program::find("redis-server").or_else(|| program::find("valkey-server")).ok_or_else(|| {
             anyhow!(
                 "there is no redis-server in PATH. Install it (Debian, Ubuntu: `sudo apt-get install redis-server`; \
                  Fedora: `sudo dnf install redis`; macOS: `brew install redis`), or name a Redis that runs with --redis-url"
@@ -139,7 +127,7 @@ impl RedisServer {
     }
 
     /// Where it listens.
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.socket()
     }
 
@@ -147,7 +135,7 @@ impl RedisServer {
     ///
     /// # Errors
     /// When it ends again and again.
-    pub(crate) async fn keep(&mut self, stop: &CancellationToken, output: Output) -> Result<()> {
+    pub async fn keep(&mut self, stop: &CancellationToken, output: Output) -> Result<()> {
         let mut restarts = 0;
         loop {
             let started = Instant::now();
@@ -172,7 +160,7 @@ impl RedisServer {
     }
 
     /// Asks it to save and go, and waits for that within a limit.
-    pub(crate) async fn stop(mut self) {
+    pub async fn stop(mut self) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
             // It fails only for a process that is gone.
             let _ = kill_process(pid, Signal::TERM);
@@ -224,7 +212,7 @@ fn spawn(program: &Path, folder: &Path) -> Result<Child> {
 ///
 /// # Errors
 /// Always an error: on success this process is another program.
-pub(crate) fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
+pub fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM)).context("the parent's death cannot be noticed")?;
     let parent_lives = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(parent));
     if !parent_lives {
