@@ -1,6 +1,7 @@
 //! The project's own rules that no other tool checks. Each message says what to do.
 
 mod crates;
+mod cycles;
 mod invariants;
 mod keys;
 mod lua;
@@ -59,7 +60,9 @@ impl Finding {
 pub(crate) fn run(root: &Path) -> Result<()> {
     let sources = read_all(root)?;
     let mut findings = Vec::new();
-    for check in [sizes::check, keys::check, lua::check, invariants::check, words::check, crates::check] {
+    for check in
+        [sizes::check, keys::check, lua::check, invariants::check, words::check, crates::check, cycles::check]
+    {
         findings.extend(check(&sources));
     }
     for finding in &findings {
