@@ -1,19 +1,16 @@
 //! Where runs live: as processes of this host, or as pods.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
 use fairlane_common::log::{LogEntry, LogLine};
 use fairlane_common::queue::Blame;
-use fairlane_common::{Build, BuildSpec, FailureClass, Lane, NodeName, Queue, Token, WorkerId, limits};
+use fairlane_common::{Build, BuildSpec, FailureClass, Lane, NodeName, Token, WorkerId};
 
 use crate::build::judge::Verdict;
-pub use crate::process::executor::SupervisorCommand;
 pub use crate::process::supervisor::{Exit, StopCause};
-use crate::settings::Settings;
 use crate::time::boot_time::BootTime;
 
 /// How the reason of a pause begins where the runs cannot be seen.
@@ -83,10 +80,10 @@ pub struct RunFailure {
 /// A run that is there, and that nobody of this worker sees to.
 #[derive(Debug, Clone)]
 pub struct FoundRun {
-    /// The lease that it was last marked with.
+    /// The lease that its latest holder wrote on it.
     pub token: Token,
     /// Its number.
-    pub attempt: u32,
+    pub number: u32,
     /// When its build was first asked for, Unix milliseconds.
     pub asked: u64,
     /// When it was begun, Unix milliseconds.
@@ -192,34 +189,4 @@ pub trait Run: Send {
 
     /// The log that was kept of it is gone: gives its lines again from the first one, where it can.
     fn rewind(&mut self) {}
-}
-
-/// The kinds of executors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum ExecutorKind {
-    /// Commands on this host.
-    #[default]
-    Process,
-    /// Pods of a Kubernetes cluster.
-    Kubernetes,
-}
-
-impl ExecutorKind {
-    /// How often leases are renewed unless the settings say otherwise.
-    pub fn heartbeat(self) -> Duration {
-        match self {
-            Self::Process => limits::HEARTBEAT_MORTAL,
-            Self::Kubernetes => limits::HEARTBEAT,
-        }
-    }
-}
-
-/// Makes the executor that the settings name, and checks that it can work.
-pub(crate) async fn connect(settings: &Settings, queue: &Queue) -> Result<Arc<dyn Executor>> {
-    match settings.executor {
-        ExecutorKind::Process => Ok(Arc::new(crate::process::executor::ProcessExecutor::new(settings)?)),
-        ExecutorKind::Kubernetes => {
-            Ok(Arc::new(crate::kubernetes::KubernetesExecutor::connect(settings, queue).await?))
-        }
-    }
 }

@@ -18,7 +18,7 @@ fn serve<'a>(home: &TempDir, redis: &'a str, arguments: &[&'a str]) -> Command {
 }
 
 #[tokio::test]
-async fn kube_without_the_right_to_mark_pods_a_killed_workers_build_begins_again() {
+async fn kube_without_the_right_to_patch_pods_a_killed_workers_build_begins_again() {
     let (home, cluster) = (TempDir::new(), Cluster::start());
     let redis = RedisServer::builder().start().await;
     cluster.forbids("patch pods");
@@ -46,7 +46,7 @@ async fn kube_without_the_right_to_mark_pods_a_killed_workers_build_begins_again
     let said = up.run(&home, ["watch", &id]).await.expect(0, "succeeded");
     assert!(said.data.contains("run 2"), "{said:#?}");
     assert_eq!(cluster.pods_created().len(), 2);
-    assert!(second.stderr().contains("may not mark pods"), "{}", second.stderr());
+    assert!(second.stderr().contains("cannot adopt this one"), "{}", second.stderr());
     let workers = up.run(&home, ["workers"]).await.expect(0, "");
     assert!(workers.data.contains("taking builds"), "{workers:#?}");
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::settings::Settings;
-use crate::time::stall::Standstill;
+use crate::time::stall::Stalls;
 
-/// How long a run may be silent, and how long it may take. Time in which its worker stood still
+/// How long a run may be silent, and how long it may take. Time in which its worker was stalled
 /// counts for neither: what the run did meanwhile was not heard.
 pub(crate) struct Deadlines {
     pending: Duration,
     start: Duration,
     silence: Duration,
     total: Duration,
-    standstill: Arc<Standstill>,
+    stalls: Arc<Stalls>,
     /// When it was claimed, then when it was up.
     began: Instant,
     up: bool,
@@ -23,7 +23,7 @@ pub(crate) struct Deadlines {
     note: String,
     last_line: Option<Instant>,
     /// Its lines are not taken at present.
-    held: bool,
+    paused: bool,
     /// From when on its whole time counts, and what had passed of it.
     counted: Counted,
 }
@@ -32,26 +32,26 @@ pub(crate) struct Deadlines {
 struct Counted {
     before: Option<Duration>,
     since: Instant,
-    /// How long the worker had stood still by then.
-    stood: Duration,
+    /// How long the worker had been stalled by then.
+    stalled: Duration,
 }
 
 impl Deadlines {
     /// `ran`: how long the run has been up already, where it is, and that is known.
-    pub(crate) fn new(settings: &Settings, standstill: Arc<Standstill>, ran: Option<Duration>) -> Self {
+    pub(crate) fn new(settings: &Settings, stalls: Arc<Stalls>, ran: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
             pending: settings.pending_timeout,
             start: settings.start_timeout,
             silence: settings.silence_timeout,
             total: settings.total_timeout,
-            counted: Counted { before: ran, since: now, stood: standstill.stood(now) },
-            standstill,
+            counted: Counted { before: ran, since: now, stalled: stalls.total(now) },
+            stalls,
             began: now,
             up: false,
             note: String::new(),
             last_line: None,
-            held: false,
+            paused: false,
         }
     }
 
@@ -61,8 +61,8 @@ impl Deadlines {
         self.began = now;
         self.up = true;
         if self.counted.before.is_none() {
-            let stood = self.standstill.stood(now);
-            self.counted = Counted { before: Some(Duration::ZERO), since: now, stood };
+            let stalled = self.stalls.total(now);
+            self.counted = Counted { before: Some(Duration::ZERO), since: now, stalled };
         }
     }
 
@@ -75,30 +75,30 @@ impl Deadlines {
     }
 
     /// Its lines are not taken, or are again: it is not silent for that.
-    pub(crate) fn hold(&mut self, held: bool) {
-        if self.held && !held && self.up {
+    pub(crate) fn pause(&mut self, paused: bool) {
+        if self.paused && !paused && self.up {
             self.line();
         }
-        self.held = held;
+        self.paused = paused;
     }
 
     /// How long it has been up; `None` where it is not.
     pub(crate) fn ran(&self) -> Option<Duration> {
         let now = Instant::now();
-        let Counted { before, since, stood } = &self.counted;
-        let counts = (now - *since).saturating_sub(self.standstill.stood(now).saturating_sub(*stood));
+        let Counted { before, since, stalled } = &self.counted;
+        let counts = (now - *since).saturating_sub(self.stalls.total(now).saturating_sub(*stalled));
         before.map(|before| before + counts)
     }
 
     pub(crate) fn next(&self) -> Instant {
         let now = Instant::now();
-        // What happened during a standstill is heard only now.
-        let from = |moment: Instant| self.standstill.until(now).map_or(moment, |until| until.max(moment));
+        // What happened during a stall is heard only now.
+        let from = |moment: Instant| self.stalls.last_end(now).map_or(moment, |until| until.max(moment));
         if !self.up {
             return from(self.began) + self.pending;
         }
         let end = self.end(now);
-        if self.held {
+        if self.paused {
             return end;
         }
         let quiet = self.last_line.map_or(from(self.began) + self.start, |line| from(line) + self.silence);
@@ -135,7 +135,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn deadlines(clock: &Arc<Standstill>, ran: Option<Duration>) -> Deadlines {
+    fn deadlines(clock: &Arc<Stalls>, ran: Option<Duration>) -> Deadlines {
         let settings = Settings {
             pending_timeout: 10 * SECOND,
             start_timeout: 20 * SECOND,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     /// Time that passes while the process goes on.
-    async fn live(clock: &Standstill, time: Duration) {
+    async fn live(clock: &Stalls, time: Duration) {
         for _ in 0..time.as_secs() {
             tokio::time::advance(SECOND).await;
             clock.tick();
@@ -159,8 +159,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_standstill_counts_for_no_deadline() {
-        let clock = Arc::new(Standstill::default());
+    async fn a_stall_counts_for_no_deadline() {
+        let clock = Arc::new(Stalls::default());
         let mut run = deadlines(&clock, None);
         live(&clock, 4 * SECOND).await;
         assert_eq!(left(&run), 6 * SECOND);
@@ -188,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_adopted_run_has_only_what_is_left_of_its_time() {
-        let clock = Arc::new(Standstill::default());
+        let clock = Arc::new(Stalls::default());
         let mut run = deadlines(&clock, Some(85 * SECOND));
         live(&clock, 5 * SECOND).await;
         run.up();
@@ -202,14 +202,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_run_whose_lines_are_not_taken_is_not_silent() {
-        let clock = Arc::new(Standstill::default());
+        let clock = Arc::new(Stalls::default());
         let mut run = deadlines(&clock, None);
         run.up();
         run.line();
-        run.hold(true);
+        run.pause(true);
         live(&clock, 40 * SECOND).await;
         assert_eq!(left(&run), 60 * SECOND);
-        run.hold(false);
+        run.pause(false);
         assert_eq!(left(&run), 30 * SECOND);
     }
 }

@@ -8,7 +8,7 @@ use fairlane_common::{NodeName, Queue, Token};
 use crate::build::judge::Verdict;
 use crate::build::reporter::Reporter;
 use crate::claiming::leases::Lease;
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 use crate::log::pump::{Flushed, LogPump};
 use crate::time::backoff::Backoff;
 

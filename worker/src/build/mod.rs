@@ -1,4 +1,33 @@
 //! One build, from its claim to its end.
+//!
+//! # Three values
+//!
+//! A build goes through three values, each moved into the next: a [`ClaimedBuild`] is started and becomes a
+//! running one, which is followed and becomes an ended one, which is settled. So no build can be started
+//! or finished twice. Only a run whose log Redis lost goes back to the first value: its own holder takes it up
+//! again, as another worker would.
+//!
+//! # The order of things
+//!
+//! 1. Start. At least half of the lease must be left: a claim may have been answered late. Where runs outlive
+//!    their worker, the log is taken over first, and from then on nobody else can add to it. Then a
+//!    run is started, or the live one is attached to. What makes a start impossible (a forbidden argument,
+//!    secrets that cannot be opened, an image that is there already) ends the build here.
+//! 2. Follow. One loop waits for whatever comes first: an order, a renewal, a deadline, a line. Orders and
+//!    deadlines are looked at before lines, so a flood of lines delays neither. While the log has no room, no line is
+//!    taken, and the run waits.
+//! 3. Settle. The rest of the log is written, then the queue is told, again and again until it has heard.
+//!
+//! # Who may act
+//!
+//! The worker may start, stop and settle only while its lease holds. What is wanted of the build can only get
+//! stronger: go on, leave (its worker shuts down), cancel, let go (the lease is another worker's). Once
+//! it has to let go, it kills its process or leaves its pod alone, and tells the queue nothing.
+//!
+//! # Why it failed
+//!
+//! The pod's own reason comes first, then the log, then the exit code; a success outweighs all of them. Each
+//! cause says whom it points at: the repository, the node, or nobody.
 
 pub(crate) mod deadlines;
 pub(crate) mod end;
@@ -9,3 +38,69 @@ pub(crate) mod registry_check;
 pub(crate) mod reporter;
 pub(crate) mod start;
 pub(crate) mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::queue::Claimed;
+use fairlane_common::{Build, NodeName};
+use tracing::Instrument;
+
+use self::task::Followed;
+use crate::claiming::leases::{Lease, Wanted};
+use crate::claiming::state::Worker;
+use crate::time::boot_time::BootTime;
+
+/// A build under a lease, without a run.
+pub(crate) struct ClaimedBuild {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) lease: Lease,
+    pub(crate) build: Build,
+    pub(crate) adopted: bool,
+    /// How long its run has been up, where there is one, and that is known.
+    pub(crate) ran: Option<Duration>,
+    /// Nodes that no build should go to.
+    pub(crate) avoided: Vec<NodeName>,
+}
+
+/// Works on a build under its lease, in a task of its own.
+pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime) {
+    let span = tracing::info_span!(
+        "build",
+        build.id = %claimed.build.id,
+        build.run = claimed.build.attempt,
+        build.lane = %claimed.build.lane,
+    );
+    let lease = worker.leases.enter(claimed.token.clone(), deadline);
+    // It came while the others were told already.
+    if worker.draining.is_cancelled() {
+        worker.leases.want(&claimed.token, Wanted::Drained);
+    }
+    span.in_scope(|| tracing::info!(adopted = claimed.adopted, "claimed"));
+    worker.builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
+}
+
+/// Takes a claimed build to its end.
+async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
+    let Claimed { token: _, build, adopted, avoided } = claimed;
+    let ran = if adopted { ran_before(&build, &lease) } else { None };
+    let mut claimed = ClaimedBuild { worker, lease, build, adopted, ran, avoided };
+    // Boxed: each is large, and only one is alive at a time.
+    let ended = loop {
+        match Box::pin(claimed.start()).await {
+            Ok(running) => match Box::pin(running.follow()).await {
+                Followed::Ended(ended) => break *ended,
+                Followed::Again(again) => claimed = *again,
+            },
+            Err(ended) => break ended,
+        }
+    };
+    Box::pin(ended.settle()).await;
+}
+
+/// How long an adopted run had been up when it was claimed, where it was. Both times are Redis's: an
+/// epoch is never below the time of its claim.
+fn ran_before(build: &Build, lease: &Lease) -> Option<Duration> {
+    let started = build.started?;
+    Some(Duration::from_millis(lease.token().epoch.saturating_sub(started)))
+}

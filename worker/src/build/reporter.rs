@@ -8,7 +8,7 @@ use fairlane_common::{Queue, Token};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::claiming::leases::{Registry, Wanted};
+use crate::claiming::leases::{Leases, Wanted};
 use crate::time::backoff::Backoff;
 
 /// What is to be told.
@@ -21,15 +21,15 @@ struct Word {
 /// Tells it in a task of its own, which ends with it.
 pub(crate) struct Reporter {
     word: watch::Sender<Word>,
-    telling: JoinSet<()>,
+    reporting: JoinSet<()>,
 }
 
 impl Reporter {
-    pub(crate) fn start(queue: Queue, registry: Arc<Registry>, token: Token) -> Self {
+    pub(crate) fn start(queue: Queue, leases: Arc<Leases>, token: Token) -> Self {
         let (word, heard) = watch::channel(Word::default());
-        let mut telling = JoinSet::new();
-        telling.spawn(tell_on(queue, registry, token, heard));
-        Self { word, telling }
+        let mut reporting = JoinSet::new();
+        reporting.spawn(report_on(queue, leases, token, heard));
+        Self { word, reporting }
     }
 
     /// The run is alive, and so waits for nothing.
@@ -48,29 +48,29 @@ impl Reporter {
 
     /// Waits until the last word was heard: a short run may end before that.
     pub(crate) async fn finish(self) {
-        let Self { word, mut telling } = self;
+        let Self { word, mut reporting } = self;
         drop(word);
-        if let Some(Err(error)) = telling.join_next().await {
+        if let Some(Err(error)) = reporting.join_next().await {
             tracing::error!(%error, "the task that reports the run's state failed");
         }
     }
 }
 
-async fn tell_on(queue: Queue, registry: Arc<Registry>, token: Token, mut heard: watch::Receiver<Word>) {
+async fn report_on(queue: Queue, leases: Arc<Leases>, token: Token, mut heard: watch::Receiver<Word>) {
     while heard.changed().await.is_ok() {
         let mut backoff = Backoff::new();
         loop {
             let word = heard.borrow_and_update().clone();
             match queue.report(&token, word.up, Some(word.note.as_str())).await {
                 Ok(Held::Held { cancelling: true }) => {
-                    registry.want(&token, Wanted::Cancelled);
+                    leases.want(&token, Wanted::Cancelled);
                     break;
                 }
                 // Of a stale one the next heartbeat tells whether it is another's, or Redis was emptied.
                 Ok(Held::Held { cancelling: false } | Held::Stale) => break,
                 Err(error) if error.is_transient() => backoff.pause().await,
                 Err(error) => {
-                    tracing::error!(%error, "the queue does not take word of the run");
+                    tracing::error!(%error, "could not report the run's state");
                     break;
                 }
             }
@@ -84,8 +84,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_that_is_up_waits_for_nothing() {
-        let (word, telling) = (watch::Sender::new(Word::default()), JoinSet::new());
-        let reporter = Reporter { word, telling };
+        let (word, reporting) = (watch::Sender::new(Word::default()), JoinSet::new());
+        let reporter = Reporter { word, reporting };
         reporter.note("being set up on node a".to_owned());
         reporter.up();
         assert_eq!(*reporter.word.borrow(), Word { up: true, note: String::new() });

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use fairlane_common::log::{LogEntry, LogWriter};
 use fairlane_common::queue::{Blame, Outcome};
-use fairlane_common::{Build, FailureClass, NodeName};
+use fairlane_common::{Build, FailureClass};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use crate::build::ClaimedBuild;
 use crate::build::end::EndedBuild;
 use crate::build::judge::{Verdict, failed, failed_with};
 use crate::build::task::RunningBuild;
 use crate::claiming::leases::{Lease, Wanted};
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 use crate::executor::{Run, RunSpec};
 use crate::log::pump::LogPump;
 use crate::settings::Settings;
@@ -26,18 +27,6 @@ use crate::time::backoff::Backoff;
 const OLDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for the renewal of a lease that is nearly over.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A build under a lease, without a run.
-pub(crate) struct ClaimedBuild {
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) lease: Lease,
-    pub(crate) build: Build,
-    pub(crate) adopted: bool,
-    /// How long its run has been up, where there is one, and that is known.
-    pub(crate) ran: Option<Duration>,
-    /// Nodes that no build should go to.
-    pub(crate) avoided: Vec<NodeName>,
-}
 
 impl ClaimedBuild {
     pub(crate) async fn start(mut self) -> Result<RunningBuild, EndedBuild> {
@@ -200,7 +189,7 @@ impl ClaimedBuild {
     async fn adopt(&mut self, stored: Vec<LogEntry>) -> Result<Box<dyn Run>, Verdict> {
         let token = self.lease.token().clone();
         tokio::select! {
-            () = self.worker.registry.older_gone(&token) => {}
+            () = self.worker.leases.older_gone(&token) => {}
             wanted = self.lease.leaving() => return Err(match wanted {
                 Wanted::LetGo => Verdict::LetGo,
                 _ => self.without_run("its worker ended"),

@@ -1,23 +1,21 @@
-//! One build from claim to finish: [`ClaimedBuild`] becomes a [`RunningBuild`], which becomes an
-//! [`EndedBuild`]. Each is moved into the next, so a build cannot be started or finished twice.
-//! Only a run whose log was lost is taken up again by its own holder, as by another one.
+//! A build whose run is alive: what comes of the run, what is wanted of it, and what follows from both.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::Build;
 use fairlane_common::limits::KILL_GRACE;
-use fairlane_common::queue::{Claimed, Outcome, Registered};
+use fairlane_common::queue::{Outcome, Registered};
 use tokio::time::Instant;
 
+use crate::build::ClaimedBuild;
 use crate::build::deadlines::Deadlines;
 use crate::build::end::EndedBuild;
 use crate::build::judge::{Cause, Facts, Verdict, judge};
 use crate::build::reporter::Reporter;
-use crate::build::start::ClaimedBuild;
 use crate::claiming::leases::{Lease, Wanted};
 use crate::claiming::refill;
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 use crate::executor::{Ended, Run, RunEvent, RunFailure};
 use crate::log::pump::LogPump;
 
@@ -26,35 +24,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long a killed run may take to be gone: what hangs in the kernel for longer keeps no slot.
 const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Takes a claimed build to its end.
-pub(crate) async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
-    let Claimed { token: _, build, adopted, avoided } = claimed;
-    let ran = if adopted { ran_before(&build, &lease) } else { None };
-    let mut claimed = ClaimedBuild { worker, lease, build, adopted, ran, avoided };
-    // Boxed: each is large, and only one is alive at a time.
-    let ended = loop {
-        match Box::pin(claimed.start()).await {
-            Ok(running) => match Box::pin(running.follow()).await {
-                Followed::Ended(ended) => break *ended,
-                Followed::Again(again) => claimed = *again,
-            },
-            Err(ended) => break ended,
-        }
-    };
-    Box::pin(ended.settle()).await;
-}
-
-/// How long an adopted run had been up when it was claimed, where it was. Both times are Redis's: an
-/// epoch is never below the time of its claim.
-fn ran_before(build: &Build, lease: &Lease) -> Option<Duration> {
-    let started = build.started?;
-    Some(Duration::from_millis(lease.token().epoch.saturating_sub(started)))
-}
-
 /// How following a run ended.
-enum Followed {
+pub(crate) enum Followed {
     Ended(Box<EndedBuild>),
-    /// The run is to be taken up anew.
+    /// The run is to be taken up anew, as another holder would.
     Again(Box<ClaimedBuild>),
 }
 
@@ -103,8 +76,8 @@ impl RunningBuild {
     ) -> Self {
         let token = lease.token().clone();
         Self {
-            deadlines: Deadlines::new(&worker.settings, Arc::clone(&worker.standstill), ran),
-            reporter: Reporter::start(worker.queue.clone(), Arc::clone(&worker.registry), token),
+            deadlines: Deadlines::new(&worker.settings, Arc::clone(&worker.stalls), ran),
+            reporter: Reporter::start(worker.queue.clone(), Arc::clone(&worker.leases), token),
             outlives: worker.executor.outlives(),
             worker,
             lease,
@@ -117,7 +90,7 @@ impl RunningBuild {
         }
     }
 
-    async fn follow(mut self) -> Followed {
+    pub(crate) async fn follow(mut self) -> Followed {
         // Said while the run was being brought up.
         let wanted = self.lease.wanted();
         let mut step = self.want(wanted);
@@ -158,8 +131,8 @@ impl RunningBuild {
     /// none of them up. While the log is full no line is taken, so that the run's source waits; a run
     /// that is to end is heard whatever becomes of its lines.
     async fn step(&mut self) -> Step {
-        let held = self.stopping.is_none() && !self.leaving && !self.log.has_room();
-        self.deadlines.hold(held);
+        let full = self.stopping.is_none() && !self.leaving && !self.log.has_room();
+        self.deadlines.pause(full);
         let lease_end = self.lease.peek_deadline();
         let run_end = self.deadlines.next();
         let give_up = self.stopping.as_ref().and_then(|stopping| stopping.give_up);
@@ -176,20 +149,20 @@ impl RunningBuild {
                 self.stop(Cause::Lost(reason), KILL_GRACE);
             }
             () = tokio::time::sleep_until(run_end), if watched => {
-                // Where the process stood still meanwhile, its end is another by now.
+                // After a stall, its end is another one by now.
                 if self.deadlines.next() <= Instant::now() {
                     self.stop(Cause::Stuck(self.deadlines.passed()), GRACE);
                 }
             }
             () = tokio::time::sleep_until(give_up.unwrap_or(run_end)), if give_up.is_some() => {
-                tracing::error!("a run did not end though it was killed");
+                tracing::error!("the run is still alive after SIGKILL");
                 self.run.abandon();
                 return Step::Ended(Ended::default());
             }
             () = Lease::lost(lost) => return self.register().await,
             () = self.log.emptied() => return self.register().await,
-            () = self.log.room(), if held => {}
-            event = self.run.follow(), if !held => return self.take_in(event),
+            () = self.log.room(), if full => {}
+            event = self.run.follow(), if !full => return self.take_in(event),
         }
         Step::On
     }
@@ -204,7 +177,7 @@ impl RunningBuild {
         };
         match registered {
             Registered::Held(claimed) if claimed.token == token => {
-                tracing::info!("Redis had lost the build: it knows its run again");
+                tracing::info!("Redis had lost this build; its run is registered again");
                 self.worker.beat_now.notify_one();
                 if self.outlives { Step::Again } else { Step::On }
             }

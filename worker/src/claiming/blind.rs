@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::claiming::leases::Wanted;
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 use crate::executor::BLIND;
 use crate::time::backoff::jittered;
 
@@ -22,7 +22,7 @@ pub(crate) async fn hand_over_on(worker: Arc<Worker>) {
                 builds = worker.builds.len(),
                 "this worker cannot see its pods: its builds are handed over to one that can"
             );
-            worker.registry.want_all(Wanted::Drained);
+            worker.leases.want_all(Wanted::Drained);
         }
     }
 }

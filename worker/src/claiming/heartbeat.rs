@@ -15,7 +15,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::claiming::leases::Wanted;
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 use crate::time::backoff::jittered;
 use crate::time::boot_time::BootTime;
 
@@ -134,7 +134,7 @@ fn beat_of(worker: &Worker) -> Beat {
         paused: worker.paused(),
         nodes: worker.executor.nodes(),
         lease: settings.lease,
-        held: worker.registry.held(),
+        held: worker.leases.to_renew(),
     }
 }
 
@@ -142,13 +142,13 @@ fn beat_of(worker: &Worker) -> Beat {
 fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) {
     for (token, renewal) in beat.held.iter().zip(&reply.renewals) {
         match renewal {
-            Renewal::Kept => worker.registry.renewed(token, deadline),
+            Renewal::Kept => worker.leases.renewed(token, deadline),
             Renewal::Cancel => {
-                worker.registry.renewed(token, deadline);
-                worker.registry.want(token, Wanted::Cancelled);
+                worker.leases.renewed(token, deadline);
+                worker.leases.want(token, Wanted::Cancelled);
             }
-            Renewal::Unknown => worker.registry.lost(token),
-            Renewal::Stale => worker.registry.want(token, Wanted::LetGo),
+            Renewal::Unknown => worker.leases.lost(token),
+            Renewal::Stale => worker.leases.want(token, Wanted::LetGo),
         }
     }
     worker.note_life(&reply.born);

@@ -29,14 +29,14 @@ struct Entry {
 }
 
 /// All builds that this worker works on.
-pub(crate) struct Registry {
+pub(crate) struct Leases {
     slots: usize,
     entries: Mutex<HashMap<Token, Entry>>,
     /// Builds worked on; adopted ones may exceed the slots.
     busy: watch::Sender<usize>,
 }
 
-impl Registry {
+impl Leases {
     pub(crate) fn new(slots: usize) -> Arc<Self> {
         Arc::new(Self { slots, entries: Mutex::default(), busy: watch::Sender::new(0) })
     }
@@ -49,7 +49,7 @@ impl Registry {
         let entry = Entry { deadline: deadline_in, wanted: wanted_in, lost: lost_in };
         self.entries().insert(token.clone(), entry);
         self.busy.send_modify(|busy| *busy += 1);
-        Lease { token, deadline, wanted, lost, registry: Arc::clone(self), settled: false }
+        Lease { token, deadline, wanted, lost, leases: Arc::clone(self), settled: false }
     }
 
     /// Free slots.
@@ -63,7 +63,7 @@ impl Registry {
     }
 
     /// The leases to renew.
-    pub(crate) fn held(&self) -> Vec<Token> {
+    pub(crate) fn to_renew(&self) -> Vec<Token> {
         let entries = self.entries();
         entries
             .iter()
@@ -153,7 +153,7 @@ pub(crate) struct Lease {
     deadline: watch::Receiver<BootTime>,
     wanted: watch::Receiver<Wanted>,
     lost: watch::Receiver<u64>,
-    registry: Arc<Registry>,
+    leases: Arc<Leases>,
     settled: bool,
 }
 
@@ -239,8 +239,8 @@ impl Drop for Lease {
         if !self.settled {
             tracing::warn!(build.id = %self.token.build, "a build was dropped before its end: its lease runs out");
         }
-        self.registry.entries().remove(&self.token);
-        self.registry.busy.send_modify(|busy| *busy = busy.saturating_sub(1));
+        self.leases.entries().remove(&self.token);
+        self.leases.busy.send_modify(|busy| *busy = busy.saturating_sub(1));
     }
 }
 
@@ -259,57 +259,57 @@ mod tests {
 
     #[test]
     fn slots_and_words() {
-        let registry = Registry::new(1);
-        let mut lease = registry.enter(token(1), BootTime::now());
-        assert_eq!(registry.free(), 0);
-        registry.want_all(Wanted::Cancelled);
-        registry.want_all(Wanted::Drained);
+        let leases = Leases::new(1);
+        let mut lease = leases.enter(token(1), BootTime::now());
+        assert_eq!(leases.free(), 0);
+        leases.want_all(Wanted::Cancelled);
+        leases.want_all(Wanted::Drained);
         assert_eq!(lease.wanted(), Wanted::Cancelled);
-        assert_eq!(registry.held().len(), 1);
-        registry.want(&lease.token().clone(), Wanted::LetGo);
-        assert!(registry.held().is_empty(), "what is let go is not renewed");
+        assert_eq!(leases.to_renew().len(), 1);
+        leases.want(&lease.token().clone(), Wanted::LetGo);
+        assert!(leases.to_renew().is_empty(), "what is let go is not renewed");
         lease.settle();
-        assert_eq!(registry.free(), 1);
+        assert_eq!(leases.free(), 1);
     }
 
     #[test]
     fn a_late_answer_shortens_no_lease() {
-        let registry = Registry::new(1);
+        let leases = Leases::new(1);
         let now = BootTime::now();
-        let mut lease = registry.enter(token(1), now);
+        let mut lease = leases.enter(token(1), now);
         let later = now.plus(Duration::from_secs(5));
-        registry.renewed(&lease.token().clone(), later);
-        registry.renewed(&lease.token().clone(), now);
+        leases.renewed(&lease.token().clone(), later);
+        leases.renewed(&lease.token().clone(), now);
         assert_eq!(lease.deadline(), later);
         lease.settle();
     }
 
     #[tokio::test]
     async fn an_adoption_waits_for_the_older_run() {
-        let registry = Registry::new(2);
-        let mut old = registry.enter(token(1), BootTime::now());
-        let new = registry.enter(token(2), BootTime::now());
+        let leases = Leases::new(2);
+        let mut old = leases.enter(token(1), BootTime::now());
+        let new = leases.enter(token(2), BootTime::now());
         let gone = async {
             old.let_go().await;
             old.settle();
         };
-        tokio::join!(registry.older_gone(new.token()), gone);
+        tokio::join!(leases.older_gone(new.token()), gone);
         new.settle();
     }
 
     #[tokio::test]
     async fn an_adoption_that_waits_hears_that_its_worker_ends() {
-        let registry = Registry::new(2);
-        let old = registry.enter(token(1), BootTime::now());
-        let mut new = registry.enter(token(2), BootTime::now());
-        registry.want_all(Wanted::Drained);
+        let leases = Leases::new(2);
+        let old = leases.enter(token(1), BootTime::now());
+        let mut new = leases.enter(token(2), BootTime::now());
+        leases.want_all(Wanted::Drained);
         let token = new.token().clone();
         let heard = tokio::select! {
-            () = registry.older_gone(&token) => panic!("the older one is there"),
+            () = leases.older_gone(&token) => panic!("the older one is there"),
             wanted = new.leaving() => wanted,
         };
         assert_eq!(heard, Wanted::Drained);
-        registry.want(&token, Wanted::LetGo);
+        leases.want(&token, Wanted::LetGo);
         assert_eq!(new.leaving().await, Wanted::LetGo);
         old.settle();
         new.settle();

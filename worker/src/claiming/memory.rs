@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);

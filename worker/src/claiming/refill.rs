@@ -8,7 +8,8 @@ use fairlane_common::queue::{Claimed, Registered, Registration, Release};
 use fairlane_common::{Build, BuildId, Token};
 use tokio::time::Instant;
 
-use crate::claiming::runner::{Worker, take_on};
+use crate::build::take_on;
+use crate::claiming::state::Worker;
 use crate::executor::FoundRun;
 use crate::time::backoff::{Backoff, jittered};
 use crate::time::boot_time::BootTime;
@@ -93,7 +94,7 @@ async fn find(worker: &Arc<Worker>) -> Option<Duration> {
             let known = loaded.builds.iter().find(|build| build.id == run.token.build);
             // What Redis knows at least as late a lease of is as it should be.
             let lost = known.is_none_or(|build| !build.state.is_ended() && build.epoch < run.token.epoch);
-            if lost && !worker.registry.has(run.token.build) && !worker.draining.is_cancelled() {
+            if lost && !worker.leases.has(run.token.build) && !worker.draining.is_cancelled() {
                 let wait = register_found(worker, run).await;
                 again = again.into_iter().chain(wait).min();
             }
@@ -109,7 +110,7 @@ async fn register_found(worker: &Arc<Worker>, run: &FoundRun) -> Option<Duration
         place: worker.place.clone(),
         lease: worker.settings.lease,
         spec: run.spec.clone(),
-        attempt: run.attempt,
+        attempt: run.number,
         asked: run.asked,
         claimed: run.claimed,
         started: run.started,

@@ -1,29 +1,25 @@
 //! The worker: its slots, and the loop that fills them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fairlane_common::limits::LEASE_MARGIN;
-use fairlane_common::queue::{Claim, Claimed, OrphanNews, UnreadableClaim, tend_logs_on};
-use fairlane_common::{Duties, Queue, WorkerId};
+use fairlane_common::queue::{Claim, OrphanNews, UnreadableClaim, tend_logs_on};
+use fairlane_common::{Duties, Queue};
 use futures::StreamExt;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 use uuid::Uuid;
 
+use super::hint::Hint;
+use super::leases::Wanted;
+use super::state::Worker;
 use super::{blind, heartbeat, memory, refill, shutdown};
-use crate::build::task::work_on;
-use crate::claiming::hint::Hint;
-use crate::claiming::leases::{Registry, Wanted};
-use crate::executor::{self, Executor};
-use crate::settings::Settings;
+use crate::build;
+use crate::executor::Executor;
+use crate::kubernetes::KubernetesExecutor;
+use crate::process::executor::ProcessExecutor;
+use crate::settings::{ExecutorKind, Settings};
 use crate::time::backoff::{Backoff, jittered};
-use crate::time::boot_time::BootTime;
-use crate::time::stall::Standstill;
 
 /// How often the queue is looked at without a hint: the net under lost ones.
 const POLL: Duration = Duration::from_secs(5);
@@ -31,101 +27,6 @@ const POLL: Duration = Duration::from_secs(5);
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(200);
 /// Shortest pause between two reaps.
 const REAP_PAUSE_MIN: Duration = Duration::from_millis(20);
-
-/// What the worker's tasks share.
-pub(crate) struct Worker {
-    pub(crate) id: WorkerId,
-    pub(crate) queue: Queue,
-    pub(crate) settings: Settings,
-    pub(crate) executor: Arc<dyn Executor>,
-    /// Where its runs live.
-    pub(crate) place: String,
-    pub(crate) registry: Arc<Registry>,
-    /// There may be something to claim.
-    pub(crate) wake: Notify,
-    /// A heartbeat is due now.
-    pub(crate) beat_now: Notify,
-    /// There may be runs that the queue does not know of.
-    pub(crate) refill: Notify,
-    /// The builds that are worked on.
-    pub(crate) builds: TaskTracker,
-    /// Whether this process stood still.
-    pub(crate) standstill: Arc<Standstill>,
-    /// It is shutting down: no more claims.
-    pub(crate) draining: CancellationToken,
-    /// An operator has drained it: no claims until that is undone.
-    drained: AtomicBool,
-    /// Builds fail on its host: no claims for a while.
-    avoided: AtomicBool,
-    orphans: AtomicBool,
-    born: Mutex<String>,
-}
-
-impl Worker {
-    /// When a lease that is taken or renewed by a call that begins now has to be given up: Redis counts
-    /// it from later on.
-    pub(crate) fn deadline(&self) -> BootTime {
-        BootTime::now().plus(self.settings.lease.saturating_sub(LEASE_MARGIN))
-    }
-
-    /// Notes which life of Redis this is.
-    pub(crate) fn note_life(&self, born: &str) {
-        let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.is_empty() && *known != born {
-            tracing::error!(
-                born,
-                "Redis was emptied: builds that waited are gone and must be asked for again; what runs is registered again"
-            );
-            self.refill.notify_one();
-        }
-        born.clone_into(&mut known);
-    }
-
-    /// Notes whether an operator wants no builds to be claimed here.
-    pub(crate) fn note_drained(&self, drained: bool) {
-        if self.drained.swap(drained, Ordering::Relaxed) == drained {
-            return;
-        }
-        if drained {
-            tracing::warn!("an operator drained this worker: it claims no builds until that is undone");
-        } else {
-            tracing::info!("no longer drained: this worker claims builds again");
-        }
-        self.wake.notify_one();
-    }
-
-    /// Notes whether the queue gives this host no builds because they fail here.
-    pub(crate) fn note_avoided(&self, avoided: bool) {
-        if self.avoided.swap(avoided, Ordering::Relaxed) == avoided {
-            return;
-        }
-        if avoided {
-            tracing::error!(
-                "builds fail on this host: it gets none for a while (`fairlane nodes` shows why)"
-            );
-        } else {
-            tracing::info!("this host gets builds again");
-        }
-        self.wake.notify_one();
-    }
-
-    /// Why no build may start here at present, in words for people.
-    pub(crate) fn paused(&self) -> Option<String> {
-        self.queue.memory_pause().or_else(|| self.executor.paused())
-    }
-
-    /// Free slots that builds may be claimed for.
-    fn room(&self) -> usize {
-        let none = self.drained.load(Ordering::Relaxed) || self.avoided.load(Ordering::Relaxed);
-        if none { 0 } else { self.registry.free() }
-    }
-
-    /// Claims soon, also without a free slot: orphans come first.
-    pub(crate) fn look_for_orphans(&self) {
-        self.orphans.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
-    }
-}
 
 /// Runs a worker until `shutdown`; then its builds get time to end. `ready` is called once the queue counts its slots.
 ///
@@ -139,26 +40,8 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Result<()> {
     settings.check()?;
-    let executor = executor::connect(&settings, &queue).await?;
-    let id = WorkerId::new(&settings.host);
-    let worker = Arc::new(Worker {
-        place: executor.place(&id),
-        id,
-        queue,
-        registry: Registry::new(settings.slots.get()),
-        settings,
-        executor,
-        wake: Notify::new(),
-        beat_now: Notify::new(),
-        refill: Notify::new(),
-        builds: TaskTracker::new(),
-        standstill: Arc::default(),
-        draining: shutdown.child_token(),
-        drained: AtomicBool::new(false),
-        avoided: AtomicBool::new(false),
-        orphans: AtomicBool::new(false),
-        born: Mutex::default(),
-    });
+    let executor = executor(&settings, &queue).await?;
+    let worker = Arc::new(Worker::new(settings, queue, executor, shutdown.child_token()));
     heartbeat::join(&worker).await.context("the worker cannot join the queue")?;
     // Known before the first claim.
     worker.queue.memory().await;
@@ -185,11 +68,19 @@ pub async fn run(
     Ok(())
 }
 
+/// Makes the executor that the settings name, and checks that it can work.
+async fn executor(settings: &Settings, queue: &Queue) -> Result<Arc<dyn Executor>> {
+    Ok(match settings.executor {
+        ExecutorKind::Process => Arc::new(ProcessExecutor::new(settings)?),
+        ExecutorKind::Kubernetes => Arc::new(KubernetesExecutor::connect(settings, queue).await?),
+    })
+}
+
 /// What goes on beside the claims until the worker ends.
 fn duties(worker: &Arc<Worker>) -> Duties {
     let mut duties = Duties::default();
-    let standstill = Arc::clone(&worker.standstill);
-    duties.spawn("noticing standstills", async move { standstill.watch().await });
+    let stalls = Arc::clone(&worker.stalls);
+    duties.spawn("noticing stalls", async move { stalls.watch().await });
     duties.spawn("heartbeat", heartbeat::beat_on(Arc::clone(worker)));
     duties.spawn("hearing news", hear_news(Arc::clone(worker)));
     duties.spawn("reaping", reap_on(worker.queue.clone()));
@@ -205,13 +96,13 @@ fn duties(worker: &Arc<Worker>) -> Duties {
 /// Fills free slots until the worker shuts down. A claim that is under way is not given up: what the
 /// queue has handed out would wait for the end of its lease.
 async fn claim_on(worker: &Arc<Worker>) {
-    let mut changes = worker.registry.changes();
+    let mut changes = worker.leases.changes();
     let mut hint = Hint::new(worker.queue.clone());
     let mut token_unused = false;
     while !worker.draining.is_cancelled() {
         let no_memory = worker.queue.memory_pause().is_some();
         let free = if no_memory { 0 } else { worker.executor.may_start(worker.room()) };
-        let orphans = worker.orphans.swap(false, Ordering::Relaxed);
+        let orphans = worker.take_orphan_news();
         // A token that was taken by a worker without room must go on: the script passes it on.
         // What cannot be seen is not adopted: heartbeats tell of orphans again.
         if (free > 0 || orphans || token_unused) && worker.executor.blind().is_none() {
@@ -270,7 +161,7 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                     worker.executor.unused();
                 }
                 for claimed in claims.builds {
-                    take_on(worker, claimed, deadline);
+                    build::take_on(worker, claimed, deadline);
                 }
                 return;
             }
@@ -297,23 +188,6 @@ async fn set_aside(worker: &Worker, unreadable: &[UnreadableClaim]) {
     }
 }
 
-/// Works on a build under its lease, in a task of its own.
-pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime) {
-    let span = tracing::info_span!(
-        "build",
-        build.id = %claimed.build.id,
-        build.run = claimed.build.attempt,
-        build.lane = %claimed.build.lane,
-    );
-    let lease = worker.registry.enter(claimed.token.clone(), deadline);
-    // It came while the others were told already.
-    if worker.draining.is_cancelled() {
-        worker.registry.want(&claimed.token, Wanted::Drained);
-    }
-    span.in_scope(|| tracing::info!(adopted = claimed.adopted, "claimed"));
-    worker.builds.spawn(Box::pin(work_on(Arc::clone(worker), lease, claimed)).instrument(span));
-}
-
 /// Hears of orphans and of builds to be stopped, for as long as it is polled.
 async fn hear_news(worker: Arc<Worker>) {
     let mut backoff = Backoff::new();
@@ -330,7 +204,7 @@ async fn hear_news(worker: Arc<Worker>) {
                             }
                         }
                         OrphanNews::Cancel(id, build) if id == worker.id => {
-                            worker.registry.want_build(build, Wanted::Cancelled);
+                            worker.leases.want_build(build, Wanted::Cancelled);
                         }
                         OrphanNews::Cancel(..) => {}
                     }

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::claiming::leases::Wanted;
-use crate::claiming::runner::Worker;
+use crate::claiming::state::Worker;
 
 /// How long killed runs may take until the queue knows of it. Without Redis their leases run out.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub(crate) async fn drain(worker: &Arc<Worker>) {
             builds = builds.len(),
             "shutting down: the builds that still run are killed and go back into line"
         );
-        worker.registry.want_all(Wanted::Drained);
+        worker.leases.want_all(Wanted::Drained);
         if tokio::time::timeout(SETTLE_TIMEOUT, builds.wait()).await.is_err() {
             tracing::error!(
                 builds = builds.len(),
@@ -51,7 +51,7 @@ async fn hand_over(worker: &Arc<Worker>) {
     if !builds.is_empty() {
         tracing::info!(builds = builds.len(), "shutting down: builds are handed over");
     }
-    worker.registry.want_all(Wanted::Drained);
+    worker.leases.want_all(Wanted::Drained);
     if tokio::time::timeout(HAND_OVER_TIMEOUT, builds.wait()).await.is_err() {
         tracing::warn!(
             builds = builds.len(),

@@ -53,22 +53,22 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
     needless.retain(|uid, _| uids.contains(uid.as_str()));
     let looked_at: Vec<(Arc<Pod>, PodIdentity)> = there
         .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !cluster.is_held(name_of(pod)))
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && !cluster.is_in_use(name_of(pod)))
         .filter(|pod| all || is_over(pod) || is_young(pod))
         .filter_map(|pod| Some((Arc::clone(pod), cluster.identity(&pod.metadata).ok()?)))
         .collect();
     for batch in looked_at.chunks(BATCH) {
-        let ids: Vec<BuildId> = batch.iter().map(|(_, marks)| marks.token.build).collect();
+        let ids: Vec<BuildId> = batch.iter().map(|(_, identity)| identity.token.build).collect();
         let Ok(loaded) = cluster.queue.load(&ids).await else { return };
         let builds: HashMap<BuildId, Build> =
             loaded.builds.into_iter().map(|build| (build.id, build)).collect();
-        for (pod, marks) in batch {
+        for (pod, identity) in batch {
             // What Redis does not know is registered, not removed; what cannot be read is left alone.
-            let Some(build) = builds.get(&marks.token.build) else { continue };
-            if let Some(after) = keep_for(cluster, pod, marks, build).await {
+            let Some(build) = builds.get(&identity.token.build) else { continue };
+            if let Some(after) = keep_for(cluster, pod, identity, build).await {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
                 let since = *needless.entry(uid).or_insert_with(Instant::now);
-                if since.elapsed() >= after && !cluster.is_held(name_of(pod)) {
+                if since.elapsed() >= after && !cluster.is_in_use(name_of(pod)) {
                     remove(cluster, pod).await;
                 }
             }
@@ -77,15 +77,15 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
 }
 
 /// For how long a pod that is needed no more stays; `None` for one that is.
-async fn keep_for(cluster: &Cluster, pod: &Pod, marks: &PodIdentity, build: &Build) -> Option<Duration> {
-    if build.attempt > marks.attempt {
+async fn keep_for(cluster: &Cluster, pod: &Pod, identity: &PodIdentity, build: &Build) -> Option<Duration> {
+    if build.attempt > identity.run {
         return Some(Duration::ZERO);
     }
     if !build.state.is_ended() {
         return None;
     }
     if let Some(moved) = build.moved {
-        // Its run may be another build's now, and is not marked so yet.
+        // Its run may be another build's now, and its annotations do not say so yet.
         let after = cluster.queue.build(moved).await.ok()??;
         let names = cluster.pod_names(&after, after.attempt);
         if !after.state.is_ended() && names.iter().any(|name| name == name_of(pod)) {
@@ -161,7 +161,7 @@ async fn sweep(
         let name = text(secret, "name");
         let pod_name = secret["metadata"]["labels"]["name"].as_str().unwrap_or(&name);
         // A run of this worker may be about to create its pod.
-        if since.elapsed() < patience || cluster.is_held(pod_name) {
+        if since.elapsed() < patience || cluster.is_in_use(pod_name) {
             continue;
         }
         let done = match cluster.api.pod(pod_name).await {
@@ -187,7 +187,7 @@ fn refers(cluster: &Cluster, pod: &Pod, secret: &str) -> bool {
     match cluster.identity(&pod.metadata) {
         Ok(PodIdentity { secret: Some((name, _)), .. }) => name == secret,
         // A release before this one gave both the same name.
-        Ok(marks) => marks.had_secrets && name_of(pod) == secret,
+        Ok(identity) => identity.had_secrets && name_of(pod) == secret,
         Err(_) => false,
     }
 }
@@ -218,22 +218,22 @@ mod tests {
             );
         };
         let labels = |name: &str, whose: &str| json!({ "component": "fairlane-build", "fairlane/installation": whose, "name": name, "fairlane/run": "1" });
-        for name in ["alive", "alone", "held"] {
+        for name in ["alive", "alone", "in-use"] {
             add("secrets", name, labels(&format!("pod-{name}"), "fairlane"), json!({}));
         }
         // Pods of another installation, and one that was made with another Secret, own none of these.
         add("secrets", "theirs", labels("pod-theirs", "another"), json!({}));
-        let mut marks = marks_of_a_pod();
-        add("pods", "pod-held", labels("pod-held", "another"), marks.clone());
-        add("pods", "pod-alone", labels("pod-alone", "fairlane"), marks.clone());
-        marks["fairlane/secret"] = json!("alive u");
-        add("pods", "pod-alive", labels("pod-alive", "fairlane"), marks);
+        let mut annotations = annotations_of_a_pod();
+        add("pods", "pod-in-use", labels("pod-in-use", "another"), annotations.clone());
+        add("pods", "pod-alone", labels("pod-alone", "fairlane"), annotations.clone());
+        annotations["fairlane/secret"] = json!("alive u");
+        add("pods", "pod-alive", labels("pod-alive", "fairlane"), annotations);
         let pod_uid = || {
             let pods = there.pods();
             let pod = pods.iter().find(|pod| pod["metadata"]["name"] == "pod-alive");
             pod.map(|pod| pod["metadata"]["uid"].clone())
         };
-        let held = cluster.hold("pod-held");
+        let in_use = cluster.mark_in_use("pod-in-use");
         let mut ownerless = HashMap::new();
         let mut look = async |patience| {
             let secrets = cluster.api.list_secrets(&cluster.selector).await.unwrap();
@@ -243,15 +243,15 @@ mod tests {
         assert_eq!(look(OWNERLESS_MAX).await.len(), 4, "each is given its time");
         let left = look(Duration::ZERO).await;
         let names: Vec<&str> = left.iter().filter_map(|secret| secret["metadata"]["name"].as_str()).collect();
-        assert_eq!(names, ["alive", "held", "theirs"]);
+        assert_eq!(names, ["alive", "in-use", "theirs"]);
         let owner = &left[0]["metadata"]["ownerReferences"][0]["uid"];
         assert_eq!(Some(owner.clone()), pod_uid());
-        drop(held);
+        drop(in_use);
         assert_eq!(look(Duration::ZERO).await.len(), 2);
         assert_eq!(there.pods().len(), 3);
     }
 
-    fn marks_of_a_pod() -> Value {
+    fn annotations_of_a_pod() -> Value {
         let (build, settings) = (crate::fixtures::build(), Settings::default());
         let token = crate::fixtures::token(&build);
         let pod = pod::pod(&build, &token, &settings.pods, &pod::Placement::default(), None);

@@ -1,13 +1,36 @@
 //! Runs as pods of a Kubernetes cluster.
 //!
 //! ```text
-//!   watch ──► Pods ──► run (one task a build) ──► its events, to the build's task
+//!   watch ──► pods ──► run (one task a build) ──► its events, to the build's task
 //!   (one)                 │  create, adopt, delete: each change under a lease that holds
 //!   janitor ──────────────┘  logs: one stream a build, resumed by time and text
 //! ```
 //!
-//! A pod outlives its worker. Whoever holds a build's lease writes its token on the pod; every
-//! change names the read that it presupposes, so that a holder of an older lease changes nothing.
+//! # Who may change a pod
+//!
+//! A pod outlives its worker. The holder of a build's lease writes its token on the pod as annotations. Every change
+//! names the version of the pod that its author has read, and is made only while the lease holds. So a holder of an
+//! older lease, however late it wakes up, changes nothing: its lease is over, its token is older, and the
+//! version that it has read is gone.
+//!
+//! # The order of things
+//!
+//! 1. A build is claimed while the gate is open. If the namespace refuses pods, the gate closes, and one
+//!    build at a time tries whether that is over. Nothing is wrong with the builds, so none uses an attempt.
+//! 2. The pods of earlier runs must be gone. Then the Secret is created, then the pod, which becomes the
+//!    Secret's owner. A pod's name follows from installation, image and run: if the answer to a creation is
+//!    lost, the name is taken, and the annotations say by whom.
+//! 3. One watch shows all pods of the installation. Each run waits there for its own, says what it waits for,
+//!    and follows one log stream. The end of a stream proves nothing: the container's status says what has ended.
+//! 4. The run ends with its pod's status. The pod stays for a minute, then any worker's janitor removes it.
+//!
+//! A worker that adopts a pod begins at step 3. It writes its token first, and reads the log again from a little
+//! before the last line that is stored.
+//!
+//! # What is read anew before anything is deleted
+//!
+//! The janitor rests on what Redis and the cluster say at that moment, and names both uid and version in the deletion. What
+//! belongs to another installation, to another queue, or to a run of this worker is left alone.
 
 pub mod client;
 mod cluster;
@@ -111,10 +134,10 @@ impl Executor for KubernetesExecutor {
 /// A pod as a run that nobody here sees to.
 fn found(cluster: &Cluster, pod: &Pod) -> Option<FoundRun> {
     let meta = &pod.metadata;
-    if meta.deletion_timestamp.is_some() || cluster.is_held(meta.name.as_deref()?) {
+    if meta.deletion_timestamp.is_some() || cluster.is_in_use(meta.name.as_deref()?) {
         return None;
     }
-    let marks = cluster.identity(meta).ok()?;
+    let identity = cluster.identity(meta).ok()?;
     let ms = |time: &Time| u64::try_from(time.0.as_millisecond()).ok();
     let statuses = pod.status.as_ref()?.container_statuses.as_deref().unwrap_or_default();
     let state =
@@ -124,12 +147,12 @@ fn found(cluster: &Cluster, pod: &Pod) -> Option<FoundRun> {
         running.or(state.terminated.as_ref().and_then(|end| end.started_at.as_ref())).and_then(ms)
     });
     Some(FoundRun {
-        token: marks.token,
-        attempt: marks.attempt,
-        asked: marks.asked,
-        claimed: meta.creation_timestamp.as_ref().and_then(ms).unwrap_or(marks.asked),
+        token: identity.token,
+        number: identity.run,
+        asked: identity.asked,
+        claimed: meta.creation_timestamp.as_ref().and_then(ms).unwrap_or(identity.asked),
         started,
-        spec: marks.spec,
+        spec: identity.spec,
         node: pod.spec.as_ref()?.node_name.clone(),
     })
 }

@@ -19,8 +19,8 @@ use crate::build::judge::Verdict;
 use crate::executor::{Ended, Executor, Run, RunEvent, RunSpec};
 use crate::process::supervisor::protocol::{Job, News, Order};
 use crate::process::supervisor::{Exit, StopCause};
-use crate::settings::Settings;
 use crate::settings::command::CommandTemplate;
+use crate::settings::{Settings, SupervisorCommand};
 use crate::time::boot_time::BootTime;
 
 /// How long a supervisor may take to bring the command up.
@@ -31,23 +31,6 @@ const NEWS_MAX: usize = 256;
 const ORDERS_MAX: usize = 16;
 /// What no build may see of the worker's own environment.
 const OWN_VARIABLES: &str = "FAIRLANE_";
-
-/// How to start a supervisor: a program that calls [`crate::supervise_main`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SupervisorCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// The arguments that make it a supervisor.
-    pub args: Vec<String>,
-}
-
-impl Default for SupervisorCommand {
-    /// This program, with the argument `supervise`.
-    fn default() -> Self {
-        // Not its path: the file may have been replaced by another release since.
-        Self { program: PathBuf::from("/proc/self/exe"), args: vec!["supervise".to_owned()] }
-    }
-}
 
 pub(crate) struct ProcessExecutor {
     supervisor: SupervisorCommand,

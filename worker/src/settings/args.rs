@@ -11,10 +11,9 @@ use fairlane_common::seal::SealKeys;
 use secrecy::SecretString;
 
 use crate::build::registry_check::{RegistryCheck, RegistryCheckArgs};
-use crate::executor::{ExecutorKind, SupervisorCommand};
 use crate::kubernetes::pod::{KubernetesArgs, PodSettings};
-use crate::settings::Settings;
 use crate::settings::command::{CommandTemplate, TEMPLATE_DEFAULT};
+use crate::settings::{ExecutorKind, Settings, SupervisorCommand};
 
 /// Options of a worker.
 #[derive(Debug, Clone, clap::Args)]

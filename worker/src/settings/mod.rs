@@ -1,9 +1,14 @@
 //! What a worker is told, checked.
+//!
+//! Options come from the command line, then from the environment, then from a file. They are checked once, before
+//! the queue is opened: a worker that starts has settings that fit together. Everything else in this crate
+//! takes these plain types and knows no options.
 
 pub(crate) mod args;
 pub mod command;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -12,7 +17,6 @@ use fairlane_common::queue::LogLimits;
 use fairlane_common::seal::SealKeys;
 
 use crate::build::registry_check::RegistryCheck;
-use crate::executor::{ExecutorKind, SupervisorCommand};
 use crate::kubernetes::pod::PodSettings;
 use crate::settings::command::CommandTemplate;
 
@@ -85,5 +89,42 @@ impl Settings {
             );
         }
         Ok(())
+    }
+}
+
+/// The kinds of executors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExecutorKind {
+    /// Commands on this host.
+    #[default]
+    Process,
+    /// Pods of a Kubernetes cluster.
+    Kubernetes,
+}
+
+impl ExecutorKind {
+    /// How often leases are renewed unless the settings say otherwise.
+    pub fn heartbeat(self) -> Duration {
+        match self {
+            Self::Process => limits::HEARTBEAT_MORTAL,
+            Self::Kubernetes => limits::HEARTBEAT,
+        }
+    }
+}
+
+/// How to start a supervisor: a program that calls [`crate::supervise_main`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupervisorCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// The arguments that make it a supervisor.
+    pub args: Vec<String>,
+}
+
+impl Default for SupervisorCommand {
+    /// This program, with the argument `supervise`.
+    fn default() -> Self {
+        // Not its path: the file may have been replaced by another release since.
+        Self { program: PathBuf::from("/proc/self/exe"), args: vec!["supervise".to_owned()] }
     }
 }

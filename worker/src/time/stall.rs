@@ -1,8 +1,7 @@
-//! Whether this process stood still: stopped by a signal, paused with its machine, or left without
+//! Whether this process stalled: it was stopped by a signal, its machine was paused, or it got no
 //! processor time.
 //!
-//! What runs beside it went on meanwhile and was not heard, so no patience with a run may count that
-//! time. A suspended host needs no such care: its monotonic time stands still with it.
+//! Runs go on meanwhile, unheard. So that time counts toward no limit of a run. A suspended host is no stall: its monotonic clock stops with it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,15 +13,15 @@ const TICK: Duration = Duration::from_millis(500);
 /// Shortest time without a tick that counts: a busy machine is late by less.
 const SHORTEST: Duration = Duration::from_secs(2);
 
-/// How long this process has stood still, and until when. It is right from the first moment after a
-/// standstill on, whichever task looks first.
+/// How long this process has stalled, and until when. It is right from the first moment after a
+/// stall on, whichever task looks first.
 #[derive(Debug)]
-pub(crate) struct Standstill(Mutex<State>);
+pub(crate) struct Stalls(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     ticked: Instant,
-    stood: Duration,
+    stalled: Duration,
     until: Option<Instant>,
 }
 
@@ -30,29 +29,29 @@ impl State {
     /// Takes in what has passed since the last tick. Nothing else may count as one: a task that only
     /// looks says nothing of those that should run beside it.
     fn tick(&mut self, now: Instant) -> Option<Duration> {
-        let stood = self.present(now);
-        if let Some(stood) = stood {
-            self.stood += stood;
+        let stalled = self.present(now);
+        if let Some(stalled) = stalled {
+            self.stalled += stalled;
             self.until = Some(now);
         }
         self.ticked = now;
-        stood
+        stalled
     }
 
-    /// How long it stands still already.
+    /// How long the present stall has lasted.
     fn present(&self, now: Instant) -> Option<Duration> {
         let late = now.saturating_duration_since(self.ticked).saturating_sub(TICK);
         (late >= SHORTEST).then_some(late)
     }
 }
 
-impl Default for Standstill {
+impl Default for Stalls {
     fn default() -> Self {
-        Self(Mutex::new(State { ticked: Instant::now(), stood: Duration::ZERO, until: None }))
+        Self(Mutex::new(State { ticked: Instant::now(), stalled: Duration::ZERO, until: None }))
     }
 }
 
-impl Standstill {
+impl Stalls {
     /// Ticks, for as long as it is polled.
     pub(crate) async fn watch(&self) {
         loop {
@@ -63,21 +62,21 @@ impl Standstill {
 
     pub(crate) fn tick(&self) {
         // Told without the lock.
-        let stood = self.state().tick(Instant::now());
-        if let Some(stood) = stood {
-            let stood = humantime::format_duration(Duration::from_secs(stood.as_secs()));
-            tracing::warn!("this process stood still for {stood}; no build's time limit counts that");
+        let stalled = self.state().tick(Instant::now());
+        if let Some(stalled) = stalled {
+            let stalled = humantime::format_duration(Duration::from_secs(stalled.as_secs()));
+            tracing::warn!("this process was suspended for {stalled}; time limits of builds exclude that");
         }
     }
 
-    /// For how long it has stood still in its life.
-    pub(crate) fn stood(&self, now: Instant) -> Duration {
+    /// How long it has stalled in its life.
+    pub(crate) fn total(&self, now: Instant) -> Duration {
         let state = self.state();
-        state.stood + state.present(now).unwrap_or_default()
+        state.stalled + state.present(now).unwrap_or_default()
     }
 
-    /// When the last standstill ended.
-    pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
+    /// When the last stall ended.
+    pub(crate) fn last_end(&self, now: Instant) -> Option<Instant> {
         let state = self.state();
         state.present(now).map(|_| now).or(state.until)
     }
@@ -92,20 +91,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_standstill_is_known_before_and_after_its_first_tick() {
-        let clock = Standstill::default();
+    async fn a_stall_is_known_before_and_after_its_first_tick() {
+        let clock = Stalls::default();
         tokio::time::advance(Duration::from_secs(2)).await;
         let now = Instant::now();
-        assert_eq!((clock.stood(now), clock.until(now)), (Duration::ZERO, None), "a busy machine");
+        assert_eq!((clock.total(now), clock.last_end(now)), (Duration::ZERO, None), "a busy machine");
         clock.tick();
         tokio::time::advance(TICK + Duration::from_mins(1)).await;
         let thawed = Instant::now();
         let known = (Duration::from_mins(1), Some(thawed));
-        assert_eq!((clock.stood(thawed), clock.until(thawed)), known);
+        assert_eq!((clock.total(thawed), clock.last_end(thawed)), known);
         clock.tick();
-        assert_eq!((clock.stood(thawed), clock.until(thawed)), known);
+        assert_eq!((clock.total(thawed), clock.last_end(thawed)), known);
         tokio::time::advance(Duration::from_secs(1)).await;
         let later = Instant::now();
-        assert_eq!((clock.stood(later), clock.until(later)), known);
+        assert_eq!((clock.total(later), clock.last_end(later)), known);
     }
 }

@@ -117,8 +117,8 @@ async fn kube_takes_the_pods_of_every_setting() -> Result<()> {
                 let token = token(&build);
                 let pod = pod::pod(&build, &token, &settings, placement, secret.as_ref());
                 let taken = pods.create(&only_look(), &pod).await?;
-                let marks = pod::identity(&taken.metadata)?;
-                assert_eq!((marks.token, marks.spec), (token, build.spec.clone()));
+                let identity = pod::identity(&taken.metadata)?;
+                assert_eq!((identity.token, identity.spec), (token, build.spec.clone()));
             }
         }
     }
@@ -151,7 +151,7 @@ async fn kube_pods_are_marked_by_those_who_have_seen_them_and_take_their_secrets
         seen.metadata.uid.clone().unwrap_or_default()
     );
 
-    // Two who have seen the same pod: one of them marks it.
+    // Two who have seen the same pod: one of them patches it.
     let first = Token { epoch: 8, worker: WorkerId::new("first"), ..token(&build) };
     let second = Token { epoch: 9, worker: WorkerId::new("second"), ..token(&build) };
     let mark = async |token: &Token, seen: &Pod| {

@@ -54,27 +54,27 @@ pub(super) struct Cluster {
     /// How long the pods of ended builds stay.
     pub(super) keep: Duration,
     /// Pods that a run of this worker sees to, and how many runs do.
-    held: Arc<Mutex<HashMap<String, usize>>>,
+    in_use: Arc<Mutex<HashMap<String, usize>>>,
     /// Whether what the cluster notes about pods may be read.
     pub(super) events: Right,
-    /// The cluster said that this worker may not mark pods.
-    mark_denied: AtomicBool,
+    /// The cluster said that this worker may not patch pods.
+    patch_denied: AtomicBool,
     refusals: Refusals,
 }
 
 /// Keeps a pod from the janitor for as long as it lives.
-pub(super) struct Held {
+pub(super) struct InUse {
     name: String,
-    held: Arc<Mutex<HashMap<String, usize>>>,
+    in_use: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-impl Drop for Held {
+impl Drop for InUse {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.name) {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = in_use.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.name);
+                in_use.remove(&self.name);
             }
         }
     }
@@ -93,10 +93,10 @@ impl Cluster {
             owner: Mutex::new(Owner::new(&settings.pods.installation)),
             selector: pod::selector(&settings.pods),
             keep: settings.keep_pods,
-            held: Arc::default(),
+            in_use: Arc::default(),
             events: Right::default(),
             refusals: Refusals::default(),
-            mark_denied: AtomicBool::new(false),
+            patch_denied: AtomicBool::new(false),
             namespace: way.namespace.clone(),
             place: way.place(),
             way: Mutex::new(way),
@@ -147,7 +147,7 @@ impl Cluster {
             }
         };
         self.settle_owner(&there).await?;
-        self.ask_for_the_right_to_mark().await;
+        self.check_right_to_patch().await;
         // For people only: without Redis they are not told.
         let (way, workers) = (self.way(), self.queue.workers().await.unwrap_or_default());
         if let Some((id, why)) =
@@ -181,31 +181,31 @@ impl Cluster {
         self.place.clone()
     }
 
-    pub(super) fn hold(&self, name: &str) -> Held {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        *held.entry(name.to_owned()).or_default() += 1;
-        Held { name: name.to_owned(), held: Arc::clone(&self.held) }
+    pub(super) fn mark_in_use(&self, name: &str) -> InUse {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        *in_use.entry(name.to_owned()).or_default() += 1;
+        InUse { name: name.to_owned(), in_use: Arc::clone(&self.in_use) }
     }
 
     /// Whether a run of this worker sees to that pod.
-    pub(super) fn is_held(&self, name: &str) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    pub(super) fn is_in_use(&self, name: &str) -> bool {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
-    /// Whether the cluster lets this worker mark pods as its own, as far as it has said.
-    pub(super) fn may_mark(&self) -> bool {
-        !self.mark_denied.load(Ordering::Relaxed)
+    /// Whether the cluster lets this worker patch pods, as far as it has said.
+    pub(super) fn may_patch(&self) -> bool {
+        !self.patch_denied.load(Ordering::Relaxed)
     }
 
     /// Asks for the right that adoption needs, where lists are answered: a refusal means something then.
-    pub(super) async fn ask_for_the_right_to_mark(&self) {
+    pub(super) async fn check_right_to_patch(&self) {
         let denied = !self.api.may("patch", "pods").await.unwrap_or(true);
-        if denied && !self.mark_denied.swap(denied, Ordering::Relaxed) {
+        if denied && !self.patch_denied.swap(denied, Ordering::Relaxed) {
             tracing::warn!(
-                "this worker may not patch pods, so it cannot take over those of a worker that is gone: their builds begin again. The Role in deploy/ gives that right"
+                "this worker lacks the right to patch pods, so it cannot adopt the pods of a dead worker: their builds start again. The Role in deploy/ gives that right"
             );
         }
-        self.mark_denied.store(denied, Ordering::Relaxed);
+        self.patch_denied.store(denied, Ordering::Relaxed);
     }
 
     /// What an operator has to change after a refusal.

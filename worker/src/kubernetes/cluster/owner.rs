@@ -16,7 +16,7 @@ use crate::time::backoff::{Backoff, jittered};
 
 /// How often it is looked whether the queue still has its identity, and whether there are pods of another one.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a queue without an identity is given one by nobody who finds marked pods: whoever knew it puts it back
+/// How long a queue without an identity is given one by nobody who finds pods of another one: whoever knew it puts it back
 /// within [`LOOK_EVERY`], once Redis is there again.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a queue without an identity is looked at meanwhile.
@@ -25,10 +25,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const START_PATIENCE: Duration = Duration::from_mins(2);
 
 impl Cluster {
-    /// The marks of a pod of one's own.
+    /// The identity of a pod of one's own.
     ///
     /// # Errors
-    /// It is not one's own, or its marks cannot be read; the sentence says which.
+    /// It is not one's own, or its identity cannot be read; the sentence says which.
     pub(crate) fn identity(&self, meta: &ObjectMeta) -> Result<PodIdentity> {
         self.owner().check_meta(meta)?;
         pod::identity(meta)
@@ -38,12 +38,14 @@ impl Cluster {
     pub(crate) async fn settle_owner(&self, there: &[Pod]) -> Result<()> {
         let (give_up, mut none_since) = (Instant::now() + START_PATIENCE, None);
         let mut backoff = Backoff::new();
-        let is_marked = there.iter().any(|pod| self.owner().stranger(&pod.metadata).is_some());
+        let has_strangers = there.iter().any(|pod| self.owner().stranger(&pod.metadata).is_some());
         let queue = loop {
             match self.queue.identity().await {
                 Ok(Some(queue)) => break Some(queue),
                 // Its Redis may have been lost: who knew it will say so.
-                Ok(None) if is_marked && none_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
+                Ok(None)
+                    if has_strangers && none_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
+                {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 Ok(None) => break given(&self.queue).await,
@@ -90,7 +92,7 @@ async fn given(queue: &Queue) -> Option<String> {
     match queue.identify(mine).await {
         Ok(queue) => Some(queue),
         Err(error) => {
-            tracing::warn!(%error, "pods are not marked with their queue: Redis keeps no identity of it");
+            tracing::warn!(%error, "pods carry no label of their queue: Redis keeps no identity of it");
             None
         }
     }

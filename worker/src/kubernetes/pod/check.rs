@@ -3,17 +3,31 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::{CONTAINER, label_value, quantity};
+use super::{CONTAINER, PodSettings, label_value, quantity, sample};
 
 /// Longest name of a container, a volume or a label's value.
 const NAME_BYTES_MAX: usize = 63;
+
+impl PodSettings {
+    /// Checks that a pod template fits a build pod.
+    ///
+    /// # Errors
+    /// It does not; the sentence names the field.
+    pub fn check(&self) -> Result<()> {
+        if self.template.is_some() {
+            check(&sample(self)).context("the pod template does not fit a build pod")?;
+        }
+        Ok(())
+    }
+}
+
 /// Checks what can be told without a cluster.
-pub(super) fn check(pod: &Pod) -> Result<()> {
-    for (kind, marks) in [("labels", &pod.metadata.labels)] {
-        for (key, value) in marks.iter().flatten() {
+fn check(pod: &Pod) -> Result<()> {
+    for (kind, pairs) in [("labels", &pod.metadata.labels)] {
+        for (key, value) in pairs.iter().flatten() {
             ensure!(
                 value.len() <= NAME_BYTES_MAX && label_value(value) == *value,
                 "metadata.{kind}.{key}: '{value}' is no label value: at most 63 letters, digits, '-', '_' and '.'"
@@ -28,14 +42,14 @@ pub(super) fn check(pod: &Pod) -> Result<()> {
 fn volumes(spec: &PodSpec) -> Result<()> {
     let mut names = BTreeSet::new();
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
-        let place = format!("spec.volumes[{i}]");
-        is_dns_label(&volume.name, &format!("{place}.name"))?;
-        ensure!(names.insert(&volume.name), "{place}: there are two volumes '{}'", volume.name);
+        let path = format!("spec.volumes[{i}]");
+        is_dns_label(&volume.name, &format!("{path}.name"))?;
+        ensure!(names.insert(&volume.name), "{path}: there are two volumes '{}'", volume.name);
         let value = serde_json::to_value(volume)?;
         let sources = value.as_object().map_or(0, |fields| fields.len().saturating_sub(1));
         ensure!(
             sources == 1,
-            "{place}: the volume '{}' has {sources} sources, and needs exactly one; one of Fairlane's own cannot \
+            "{path}: the volume '{}' has {sources} sources, and needs exactly one; one of Fairlane's own cannot \
              become another kind",
             volume.name
         );
@@ -49,43 +63,43 @@ fn containers(spec: &PodSpec) -> Result<()> {
         [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&spec.containers[..]))];
     for (list, containers) in lists {
         for (i, container) in containers.unwrap_or_default().iter().enumerate() {
-            let place = format!("spec.{list}[{i}]");
-            is_dns_label(&container.name, &format!("{place}.name"))?;
-            ensure!(names.insert(&container.name), "{place}: there are two containers '{}'", container.name);
+            let path = format!("spec.{list}[{i}]");
+            is_dns_label(&container.name, &format!("{path}.name"))?;
+            ensure!(names.insert(&container.name), "{path}: there are two containers '{}'", container.name);
             ensure!(
                 container.image.as_deref().is_some_and(|image| !image.trim().is_empty()),
-                "{place}.image: the container '{}' needs one (the one that builds is called '{CONTAINER}')",
+                "{path}.image: the container '{}' needs one (the one that builds is called '{CONTAINER}')",
                 container.name
             );
-            mounts(spec, container, &place)?;
-            resources(container, &place)?;
+            mounts(spec, container, &path)?;
+            resources(container, &path)?;
         }
     }
     Ok(())
 }
 
-fn mounts(spec: &PodSpec, container: &Container, place: &str) -> Result<()> {
+fn mounts(spec: &PodSpec, container: &Container, path: &str) -> Result<()> {
     let mut paths = BTreeSet::new();
     for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let place = format!("{place}.volumeMounts[{i}]");
+        let path = format!("{path}.volumeMounts[{i}]");
         ensure!(
             spec.volumes.iter().flatten().any(|volume| volume.name == mount.name),
-            "{place}.name: there is no volume '{}'",
+            "{path}.name: there is no volume '{}'",
             mount.name
         );
-        ensure!(mount.mount_path.starts_with('/'), "{place}.mountPath: it must be an absolute path");
-        ensure!(paths.insert(&mount.mount_path), "{place}.mountPath: two volumes at {}", mount.mount_path);
+        ensure!(mount.mount_path.starts_with('/'), "{path}.mountPath: it must be an absolute path");
+        ensure!(paths.insert(&mount.mount_path), "{path}.mountPath: two volumes at {}", mount.mount_path);
     }
     Ok(())
 }
 
-fn resources(container: &Container, place: &str) -> Result<()> {
+fn resources(container: &Container, path: &str) -> Result<()> {
     let Some(resources) = &container.resources else { return Ok(()) };
     for (kind, amounts) in [("limits", &resources.limits), ("requests", &resources.requests)] {
         for (name, amount) in amounts.iter().flatten() {
             ensure!(
                 quantity::parse(&amount.0).is_some_and(|number| number >= 0.0),
-                "{place}.resources.{kind}.{name}: '{}' is no amount; one looks like 500m, 2, 2Gi",
+                "{path}.resources.{kind}.{name}: '{}' is no amount; one looks like 500m, 2, 2Gi",
                 amount.0
             );
         }
@@ -93,12 +107,12 @@ fn resources(container: &Container, place: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_dns_label(name: &str, place: &str) -> Result<()> {
+fn is_dns_label(name: &str, path: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.chars().all(plain)
         && !name.starts_with('-')
         && !name.ends_with('-');
-    ensure!(fits, "{place}: '{name}' cannot be taken: small letters, digits and '-', at most 63");
+    ensure!(fits, "{path}: '{name}' cannot be taken: small letters, digits and '-', at most 63");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The marks of a pod: whose it is, which build it runs and under which lease. They carry the
+//! The identity of a pod, in its labels and annotations: whose it is, which build it runs and under which lease. They carry the
 //! whole build, so that an emptied Redis can be refilled from the pods; secrets are not among them.
 
 use std::collections::BTreeMap;
@@ -41,13 +41,13 @@ const BINDER_REPO: &str = "binder-repo";
 /// Kubernetes takes 256 KiB of annotations on an object; the rest is for those of others.
 const ANNOTATION_BYTES_MAX: usize = 192 * 1024;
 
-/// Which build a pod runs, read from its marks alone.
+/// Which build a pod runs, read from the pod alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodIdentity {
-    /// The lease that the pod was last marked with.
+    /// The lease that its latest holder wrote on it.
     pub token: Token,
     /// The number of the run.
-    pub attempt: u32,
+    pub run: u32,
     /// When the build was first asked for (Unix milliseconds).
     pub asked: u64,
     /// What was asked for. Its secrets are not on the pod.
@@ -74,7 +74,7 @@ impl Owner {
         Self { installation: label_value(installation), queues: Vec::new() }
     }
 
-    /// The queue has this identity from now on; what was marked with an earlier one stays its own.
+    /// The queue has this identity from now on; pods with an earlier one stay its own.
     pub fn set_queue(&mut self, queue: &str) {
         self.queues.retain(|known| known != queue);
         self.queues.push(queue.to_owned());
@@ -85,7 +85,7 @@ impl Owner {
         self.queues.last().map(String::as_str)
     }
 
-    /// Whether a pod or a Secret is one's own, by its labels. Those of releases that did not mark the queue are.
+    /// Whether a pod or a Secret is one's own, by its labels. Those of releases that wrote no queue on them are.
     ///
     /// # Errors
     /// It is not; the sentence says whose it is, as far as its labels tell.
@@ -126,20 +126,20 @@ pub fn selector(settings: &PodSettings) -> String {
     format!("component={COMPONENT},{INSTALLATION}={}", label_value(&settings.installation))
 }
 
-/// The patch by which a holder marks a pod as its own: of the very object that was `seen`, as it
-/// was then. Another holder's mark in between makes Kubernetes refuse it.
+/// The patch by which a holder writes its token on a pod: of the very object that was `seen`, as it
+/// was then. Another holder's token in between makes Kubernetes refuse it.
 pub fn token_patch(token: &Token, seen: &ObjectMeta) -> Value {
     json!({
         "metadata": {
             "uid": seen.uid,
             "resourceVersion": seen.resource_version,
             "labels": { BUILD: token.build.to_string() },
-            "annotations": token_marks(token),
+            "annotations": token_annotations(token),
         }
     })
 }
 
-fn token_marks(token: &Token) -> BTreeMap<String, String> {
+fn token_annotations(token: &Token) -> BTreeMap<String, String> {
     [(BUILD, token.build.to_string()), (EPOCH, token.epoch.to_string()), (WORKER, token.worker.to_string())]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -169,54 +169,56 @@ pub(super) fn annotations(
     secret: Option<&ObjectMeta>,
 ) -> BTreeMap<String, String> {
     let spec = &build.spec;
-    let mut marks = token_marks(token);
-    let mut mark = |key: &str, value: String| {
+    let mut annotations = token_annotations(token);
+    let mut annotate = |key: &str, value: String| {
         if !value.is_empty() {
-            marks.insert(key.to_owned(), value);
+            annotations.insert(key.to_owned(), value);
         }
     };
-    mark(BINDER_REPO, spec.repo.to_string());
-    mark(SPEC, spec.to_json());
-    mark(REPO, spec.repo.to_string());
-    mark(REF, spec.reference.to_string());
-    mark(IMAGE, spec.image.to_string());
-    mark(NAME, spec.name.clone());
-    mark(PRIORITY, spec.priority.to_string());
-    mark(PUSH, spec.push.to_string());
-    mark(ASKED, build.asked.to_string());
-    mark(SECRETS, spec.secrets.is_some().to_string());
+    annotate(BINDER_REPO, spec.repo.to_string());
+    annotate(SPEC, spec.to_json());
+    annotate(REPO, spec.repo.to_string());
+    annotate(REF, spec.reference.to_string());
+    annotate(IMAGE, spec.image.to_string());
+    annotate(NAME, spec.name.clone());
+    annotate(PRIORITY, spec.priority.to_string());
+    annotate(PUSH, spec.push.to_string());
+    annotate(ASKED, build.asked.to_string());
+    annotate(SECRETS, spec.secrets.is_some().to_string());
     let secret = secret.and_then(|meta| Some(format!("{} {}", meta.name.as_ref()?, meta.uid.as_ref()?)));
-    mark(SECRET, secret.unwrap_or_default());
-    mark(AVOID, json!(build.avoid).to_string());
-    mark(ARGS, json!(spec.args).to_string());
-    mark(LABELS, json!(spec.labels).to_string());
+    annotate(SECRET, secret.unwrap_or_default());
+    annotate(AVOID, json!(build.avoid).to_string());
+    annotate(ARGS, json!(spec.args).to_string());
+    annotate(LABELS, json!(spec.labels).to_string());
     // The asker's own words are the first that can be missed. Without its arguments a build cannot
     // be made again, and its pod says so by their absence.
-    let fits = |marks: &BTreeMap<String, String>| {
-        marks.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= ANNOTATION_BYTES_MAX
+    let fits = |annotations: &BTreeMap<String, String>| {
+        annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= ANNOTATION_BYTES_MAX
     };
-    if !fits(&marks) {
-        marks.remove(LABELS);
+    if !fits(&annotations) {
+        annotations.remove(LABELS);
         let unlabeled = BuildSpec { labels: BTreeMap::new(), ..spec.clone() };
-        marks.insert(SPEC.to_owned(), unlabeled.to_json());
+        annotations.insert(SPEC.to_owned(), unlabeled.to_json());
     }
     for key in [ARGS, SPEC] {
-        if !fits(&marks) {
-            marks.remove(key);
+        if !fits(&annotations) {
+            annotations.remove(key);
         }
     }
-    marks
+    annotations
 }
 
 /// Which build a pod (or a Secret) belongs to.
 ///
 /// # Errors
-/// A mark is missing or cannot be read: the pod is none of ours, or was changed by hand. The
-/// sentence names the mark.
+/// An annotation is missing or cannot be read: the pod is none of ours, or was changed by hand. The
+/// sentence names it.
 pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
     let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
-    let mark = |key: &str| meta.annotations.as_ref().and_then(|marks| marks.get(key)).map(String::as_str);
-    let need = |key: &'static str| mark(key).with_context(|| format!("it has no annotation {key}"));
+    let annotation = |key: &str| {
+        meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).map(String::as_str)
+    };
+    let need = |key: &'static str| annotation(key).with_context(|| format!("it has no annotation {key}"));
     ensure!(label("component").is_some_and(|component| component == COMPONENT), "it is no build pod");
     let token = Token {
         build: need(BUILD)?.parse().context(BUILD)?,
@@ -224,15 +226,17 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
         worker: need(WORKER)?.parse().context(WORKER)?,
     };
     let flag = |key: &'static str| need(key)?.parse::<bool>().context(key);
-    let spec = match mark(SPEC) {
+    let spec = match annotation(SPEC) {
         Some(text) => serde_json::from_str(text).context(SPEC)?,
-        // Marked by the release before this one, or too long.
+        // Written by the release before this one, or too long.
         None => BuildSpec {
-            name: mark(NAME).unwrap_or_default().to_owned(),
+            name: annotation(NAME).unwrap_or_default().to_owned(),
             priority: need(PRIORITY)?.parse().map_err(anyhow::Error::msg).context(PRIORITY)?,
             args: serde_json::from_str(need(ARGS)?).context(ARGS)?,
             push: flag(PUSH)?,
-            labels: mark(LABELS).map_or_else(|| Ok(BTreeMap::new()), serde_json::from_str).context(LABELS)?,
+            labels: annotation(LABELS)
+                .map_or_else(|| Ok(BTreeMap::new()), serde_json::from_str)
+                .context(LABELS)?,
             ..BuildSpec::new(
                 need(REPO)?.parse().context(REPO)?,
                 need(REF)?.parse().context(REF)?,
@@ -240,17 +244,17 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
             )
         },
     };
-    let attempt = label(RUN).with_context(|| format!("it has no label {RUN}"))?;
+    let run = label(RUN).with_context(|| format!("it has no label {RUN}"))?;
     Ok(PodIdentity {
         token,
-        attempt: attempt.parse().context(RUN)?,
+        run: run.parse().context(RUN)?,
         asked: need(ASKED)?.parse().context(ASKED)?,
         spec,
         had_secrets: flag(SECRETS)?,
-        secret: mark(SECRET)
+        secret: annotation(SECRET)
             .and_then(|text| text.split_once(' '))
             .map(|(name, uid)| (name.to_owned(), uid.to_owned())),
-        avoid: mark(AVOID).map_or_else(|| Ok(Vec::new()), serde_json::from_str).context(AVOID)?,
+        avoid: annotation(AVOID).map_or_else(|| Ok(Vec::new()), serde_json::from_str).context(AVOID)?,
     })
 }
 
@@ -260,7 +264,7 @@ mod tests {
     use crate::fixtures::{build, token};
     use crate::kubernetes::pod::{Placement, pod};
 
-    fn marked(build: &Build) -> ObjectMeta {
+    fn annotated(build: &Build) -> ObjectMeta {
         pod(build, &token(build), &PodSettings::default(), &Placement::default(), None).metadata
     }
 
@@ -277,22 +281,22 @@ mod tests {
         build.spec.secrets = Some("k1:sealed".to_owned());
         // Of a newer release: passed on as it came.
         build.spec.newer.insert("memory".to_owned(), json!({ "limit": "2G" }));
-        let meta = marked(&build);
+        let meta = annotated(&build);
         let found = identity(&meta).unwrap();
         let spec = BuildSpec { secrets: None, ..build.spec.clone() };
         assert_eq!(found.spec, spec);
         assert_eq!((found.token.build, found.token.epoch), (build.id, 1_764_000_000_123));
-        assert_eq!((found.attempt, found.asked, found.had_secrets), (3, build.asked, true));
+        assert_eq!((found.run, found.asked, found.had_secrets), (3, build.asked, true));
         assert_eq!(found.avoid, build.avoid);
         assert!(!format!("{meta:?}").contains("sealed"));
     }
 
     #[test]
-    fn pods_of_others_are_told_by_the_mark_that_is_missing() {
-        let meta = marked(&build());
+    fn pods_of_others_are_told_by_the_annotation_that_is_missing() {
+        let meta = annotated(&build());
         let mut earlier = meta.clone();
         earlier.annotations.as_mut().unwrap().remove(SPEC);
-        assert_eq!(identity(&earlier).unwrap(), identity(&meta).unwrap(), "marked by an earlier release");
+        assert_eq!(identity(&earlier).unwrap(), identity(&meta).unwrap(), "written by an earlier release");
         for (meta, key) in [(&meta, EPOCH), (&earlier, EPOCH), (&earlier, REPO), (&earlier, PUSH)] {
             let mut meta = meta.clone();
             meta.annotations.as_mut().unwrap().remove(key);
@@ -313,19 +317,19 @@ mod tests {
         let size = |meta: &ObjectMeta| -> usize {
             meta.annotations.iter().flatten().map(|(key, value)| key.len() + value.len()).sum()
         };
-        let meta = marked(&build);
+        let meta = annotated(&build);
         assert!(size(&meta) <= ANNOTATION_BYTES_MAX, "{}", size(&meta));
         assert!(identity(&meta).unwrap().spec.labels.is_empty(), "labels can be missed");
         build.spec.args = vec!["\"".repeat(4096); 32];
-        let meta = marked(&build);
+        let meta = annotated(&build);
         assert!(size(&meta) <= ANNOTATION_BYTES_MAX, "{}", size(&meta));
         assert!(format!("{:#}", identity(&meta).unwrap_err()).contains(ARGS), "arguments cannot");
     }
 
     #[test]
-    fn a_patch_marks_what_was_seen_and_nothing_else() {
+    fn a_patch_annotates_what_was_seen_and_nothing_else() {
         let build = build();
-        let mut meta = marked(&build);
+        let mut meta = annotated(&build);
         meta.uid = Some("u".to_owned());
         meta.resource_version = Some("7".to_owned());
         let token = Token { epoch: 9, ..token(&build) };
@@ -334,8 +338,8 @@ mod tests {
             (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),
             (&json!("u"), &json!("7"))
         );
-        let marks = patch["metadata"]["annotations"].as_object().unwrap();
-        for (key, value) in marks {
+        let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+        for (key, value) in annotations {
             meta.annotations.as_mut().unwrap().insert(key.clone(), value.as_str().unwrap().to_owned());
         }
         assert_eq!(identity(&meta).unwrap().token, token);
@@ -354,7 +358,7 @@ mod tests {
         let mut owner = Owner::new("hub-a");
         let (former, ours) = (made(&settings("hub-a", None)), made(&settings("hub-a", Some("q1"))));
         let (other, theirs) = (made(&settings("hub-b", Some("q1"))), made(&settings("hub-a", Some("q2"))));
-        assert!(owner.check_meta(&former).is_ok(), "a release before this one marked no queue");
+        assert!(owner.check_meta(&former).is_ok(), "a release before this one wrote no queue");
         assert!(owner.check_meta(&ours).is_err(), "nobody knows yet which queue this is");
         owner.set_queue("q1");
         assert!(owner.check_meta(&former).is_ok() && owner.check_meta(&ours).is_ok());

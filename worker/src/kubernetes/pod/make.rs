@@ -223,12 +223,12 @@ pub fn sample(settings: &PodSettings) -> Pod {
 /// The Secret of a run's pod, with what the build brought along; `None` where that is nothing. It
 /// is created before the pod, and the pod made its owner right after (see [`owner_patch`]).
 /// A registry's credentials that are a Docker configuration are mounted, others are a variable.
-/// Its name is the pod's and `mark`, which nothing else has: no pod but its own ever refers to it.
+/// Its name is the pod's and a `suffix` that nothing else has: no pod but its own ever refers to it.
 pub fn secret(
     build: &Build,
     env: BTreeMap<String, String>,
     settings: &PodSettings,
-    mark: &str,
+    suffix: &str,
 ) -> Option<Secret> {
     if env.is_empty() {
         return None;
@@ -242,7 +242,7 @@ pub fn secret(
     Some(Secret {
         metadata: ObjectMeta {
             labels: Some(identity::labels(build, settings, &name)),
-            name: Some(format!("{name}-{mark}")),
+            name: Some(format!("{name}-{suffix}")),
             ..ObjectMeta::default()
         },
         string_data: Some(data.collect()),

@@ -2,7 +2,7 @@
 //! and from a pod back to the build and to what has become of it. Nothing here speaks to a cluster.
 //!
 //! - [`pod`], [`secret`]: what is created; [`PodSettings`] and [`Placement`] say how and where.
-//! - [`identity`], [`token_patch`], [`selector`]: whose a pod is, read from its marks alone.
+//! - [`identity`], [`token_patch`], [`selector`]: whose a pod is, read from its labels and annotations.
 //! - [`fit`]: which nodes take it, by the scheduler's rules.
 //! - [`observe`]: what its status and events mean; [`PodCause`] is the one table of failures.
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-
-use super::{PodTemplate, check, sample};
+use super::PodTemplate;
 use crate::settings::command::CommandTemplate;
 
 /// `BinderHub`'s own.
@@ -62,18 +60,5 @@ impl Default for PodSettings {
             template: None,
             deadline: Duration::from_hours(12),
         }
-    }
-}
-
-impl PodSettings {
-    /// Checks that a pod template fits a build pod.
-    ///
-    /// # Errors
-    /// It does not; the sentence names the field.
-    pub fn check(&self) -> Result<()> {
-        if self.template.is_some() {
-            check::check(&sample(self)).context("the pod template does not fit a build pod")?;
-        }
-        Ok(())
     }
 }

@@ -20,7 +20,7 @@ const OWNED: &[(&str, &str)] = &[
     ("metadata.generateName", "each pod is named after its build"),
     ("metadata.namespace", "use --namespace"),
     ("metadata.ownerReferences", "pods outlive their worker"),
-    ("metadata.labels.component", "it marks build pods"),
+    ("metadata.labels.component", "it keys build pods"),
     ("metadata.labels.name", "it is the pod's own name"),
     ("metadata.annotations.binder-repo", "it is the build's repository"),
     ("spec.restartPolicy", "a build is tried again by the queue, as another pod"),
@@ -90,7 +90,7 @@ impl PodTemplate {
                 bail!("{place} is Fairlane's own: {why}");
             }
         }
-        own_marks(&value)?;
+        own_keys(&value)?;
         let pod: Pod = serde_path_to_error::deserialize(&value)
             .map_err(|error| anyhow::anyhow!("{}: {}", error.path(), error.inner()))?;
         differs(&value, &serde_json::to_value(&pod)?, "")?;
@@ -107,13 +107,13 @@ impl PodTemplate {
 }
 
 /// Labels and annotations below `fairlane/` are ours.
-fn own_marks(value: &Value) -> Result<()> {
+fn own_keys(value: &Value) -> Result<()> {
     for kind in ["labels", "annotations"] {
-        let marks = value.pointer(&format!("/metadata/{kind}")).and_then(Value::as_object);
-        if let Some(mark) =
-            marks.into_iter().flat_map(|marks| marks.keys()).find(|key| key.starts_with("fairlane/"))
+        let keys = value.pointer(&format!("/metadata/{kind}")).and_then(Value::as_object);
+        if let Some(key) =
+            keys.into_iter().flat_map(|keys| keys.keys()).find(|key| key.starts_with("fairlane/"))
         {
-            bail!("metadata.{kind}.{mark} is Fairlane's own: choose another name");
+            bail!("metadata.{kind}.{key} is Fairlane's own: choose another name");
         }
     }
     Ok(())

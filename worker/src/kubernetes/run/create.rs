@@ -28,7 +28,7 @@ const OTHER_PATIENCE: Duration = Duration::from_mins(10);
 /// refuses for a moment what it will allow.
 const FORBIDDEN_PATIENCE: Duration = Duration::from_secs(30);
 /// Random digits in a Secret's name.
-const SECRET_MARK: usize = 8;
+const SECRET_SUFFIX_LENGTH: usize = 8;
 /// Tries of giving a Secret its owner: whoever adopts the pod, or the janitor, does it otherwise.
 const OWN_TRIES: usize = 3;
 
@@ -93,11 +93,11 @@ impl Driver {
             self.may_change(true).await?;
             match self.cluster.api.pod(&self.name).await {
                 Ok(Some(pod)) => {
-                    let own = |marks: &PodIdentity| marks.token.build == self.token.build;
-                    if !self.cluster.identity(&pod.metadata).is_ok_and(|marks| own(&marks)) {
+                    let own = |identity: &PodIdentity| identity.token.build == self.token.build;
+                    if !self.cluster.identity(&pod.metadata).is_ok_and(|identity| own(&identity)) {
                         break;
                     }
-                    if let Some(pod) = self.mark(pod).await? {
+                    if let Some(pod) = self.annotate(pod).await? {
                         return Ok(Some(pod));
                     }
                 }
@@ -122,23 +122,23 @@ impl Driver {
                     continue;
                 }
             };
-            let marks = match self.cluster.identity(&pod.metadata) {
-                Ok(marks) => marks,
+            let identity = match self.cluster.identity(&pod.metadata) {
+                Ok(identity) => identity,
                 Err(error) => return Err(self.in_the_way(&error)),
             };
-            let own = marks.token.build == self.token.build;
+            let own = identity.token.build == self.token.build;
             if own && pod.metadata.deletion_timestamp.is_none() {
-                if let Some(pod) = self.mark(pod).await? {
+                if let Some(pod) = self.annotate(pod).await? {
                     return Ok(Some(pod));
                 }
                 continue;
             }
             self.say("waiting for an earlier pod of that name to end").await?;
             if !own && since.elapsed() >= OTHER_PATIENCE {
-                let reason = format!("the pod of the build {} stands in the way", marks.token.build);
+                let reason = format!("the pod of the build {} stands in the way", identity.token.build);
                 return Err(RunEvent::Lost(reason));
             }
-            if own || self.is_over(&marks).await {
+            if own || self.is_over(&identity).await {
                 let name = self.name.clone();
                 self.clear(&name, |_| true).await?;
             } else {
@@ -148,9 +148,9 @@ impl Driver {
     }
 
     /// Whether that pod's build needs it no more.
-    async fn is_over(&self, marks: &PodIdentity) -> bool {
-        match self.cluster.queue.build(marks.token.build).await {
-            Ok(Some(build)) => build.state.is_ended() || build.attempt > marks.attempt,
+    async fn is_over(&self, identity: &PodIdentity) -> bool {
+        match self.cluster.queue.build(identity.token.build).await {
+            Ok(Some(build)) => build.state.is_ended() || build.attempt > identity.run,
             Ok(None) => false,
             Err(error) => {
                 tracing::debug!(%error, "it cannot be told whether a pod is still needed");
@@ -171,13 +171,13 @@ impl Driver {
             let older = self
                 .cluster
                 .identity(&pod.metadata)
-                .is_ok_and(|marks| marks.token.build == build && marks.attempt < run);
+                .is_ok_and(|identity| identity.token.build == build && identity.run < run);
             if let Some(name) = pod.metadata.name.clone().filter(|name| older && !names.contains(name)) {
                 names.push(name);
             }
         }
         for name in names {
-            self.clear(&name, |marks| marks.token.build == build && marks.attempt < run).await?;
+            self.clear(&name, |identity| identity.token.build == build && identity.run < run).await?;
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl Driver {
                 return Ok(());
             }
             match self.cluster.identity(&pod.metadata) {
-                Ok(marks) if needless(&marks) => {}
+                Ok(identity) if needless(&identity) => {}
                 _ => return Ok(()),
             }
             uid.clone_from(&pod.metadata.uid);
@@ -277,8 +277,8 @@ impl Driver {
         let began = Instant::now();
         loop {
             self.may_change(false).await?;
-            let mark = &uuid::Uuid::new_v4().simple().to_string()[..SECRET_MARK];
-            let Some(mut secret) = pod::secret(&self.build, env.clone(), settings, mark) else {
+            let suffix = &uuid::Uuid::new_v4().simple().to_string()[..SECRET_SUFFIX_LENGTH];
+            let Some(mut secret) = pod::secret(&self.build, env.clone(), settings, suffix) else {
                 return Ok(None);
             };
             let error = match self.cluster.api.create_secret(&secret).await {

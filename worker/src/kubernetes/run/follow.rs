@@ -143,8 +143,8 @@ impl Driver {
                 }
             }
         }
-        let marks = self.cluster.identity(&following.pod.metadata);
-        if marks.is_ok_and(|marks| marks.token.epoch > self.token.epoch) {
+        let identity = self.cluster.identity(&following.pod.metadata);
+        if identity.is_ok_and(|identity| identity.token.epoch > self.token.epoch) {
             return Err(RunEvent::Taken);
         }
         Ok(())
@@ -280,7 +280,7 @@ impl Driver {
                 }
             };
             match self.cluster.identity(&pod.metadata) {
-                Ok(marks) if marks.token == self.token => {}
+                Ok(identity) if identity.token == self.token => {}
                 _ => return Err(RunEvent::Taken),
             }
             // What had ended before it was stopped has ended by itself.

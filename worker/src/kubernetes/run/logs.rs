@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::cutter::Cutter;
 use super::sync::{Resume, Window};
+use super::timestamped::TimestampedLines;
 use crate::executor::RunEvent;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::cluster::api::ApiError;
@@ -203,7 +203,7 @@ impl LogFollower {
             Err(error) => return Read::Failed(error),
         };
         let mut stream = pin!(stream);
-        let (mut cutter, mut resume) = (Cutter::new(), self.window.resume());
+        let (mut splitter, mut resume) = (TimestampedLines::new(), self.window.resume());
         self.heard = false;
         let mut phase = self.phase.clone();
         let mut trail = None;
@@ -221,15 +221,15 @@ impl LogFollower {
                 }
             };
             let lines = match chunk {
-                Some(Ok(bytes)) => cutter.push(&bytes),
+                Some(Ok(bytes)) => splitter.push(&bytes),
                 Some(Err(error)) => return Read::Cut(error),
-                None if ended => return self.end(resume, cutter.finish()).await,
+                None if ended => return self.end(resume, splitter.finish()).await,
                 None => {
                     // A last line without an end comes again, unless it is the kubelet's.
                     let strange = |line: &LogLine| {
                         line.t.is_empty() && !line.text.starts_with(|c: char| c.is_ascii_digit())
                     };
-                    return match cutter.finish().pop().filter(strange) {
+                    return match splitter.finish().pop().filter(strange) {
                         Some(line) => self.complaint(line.text, false),
                         None => Read::Whole { settled: false },
                     };

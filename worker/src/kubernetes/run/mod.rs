@@ -2,10 +2,10 @@
 //! task learns all from the shared watch and follows one log stream.
 
 mod create;
-mod cutter;
 mod follow;
 mod logs;
 mod sync;
+mod timestamped;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 use self::sync::Window;
 use super::cluster::Cluster;
-use super::cluster::Held;
+use super::cluster::InUse;
 use super::cluster::api::{ApiError, CALL_TIMEOUT};
 use super::cluster::pods::Seen;
 use crate::executor::{Ended, Exit, Run, RunEvent, RunSpec, StopCause};
@@ -32,12 +32,12 @@ use crate::time::boot_time::BootTime;
 const EVENTS_MAX: usize = 128;
 /// First pause after a call that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
-/// How long a mark may be forbidden that the cluster has said to allow: an API server that starts
+/// How long patching a pod may be forbidden that the cluster has said to allow: an API server that starts
 /// refuses everything until it has read the roles, and a control plane that is replaced does so once
 /// a server. What the pod has done is worth more than this wait.
-const MARK_PATIENCE: Duration = Duration::from_mins(3);
+const PATCH_PATIENCE: Duration = Duration::from_mins(3);
 /// The same where the right was missing when the worker began: nothing is likely to change.
-const MARK_PATIENCE_DENIED: Duration = Duration::from_secs(3);
+const PATCH_PATIENCE_DENIED: Duration = Duration::from_secs(3);
 /// How often a pod is looked for that may be about to come.
 const COMING_EVERY: Duration = Duration::from_secs(2);
 /// Longest such pause.
@@ -74,11 +74,11 @@ impl PodRun {
         let (orders, orders_out) =
             watch::channel(Orders { deadline: spec.deadline, stop: None, hand_over: false });
         let names = cluster.pod_names(spec.build, spec.build.attempt);
-        let held = names.iter().map(|name| cluster.hold(name)).collect();
+        let in_use = names.iter().map(|name| cluster.mark_in_use(name)).collect();
         let [name, _] = names;
         let driver = Driver {
             seen: cluster.pods.subscribe(&name),
-            _held: held,
+            _in_use: in_use,
             cluster: Arc::clone(cluster),
             build: spec.build.clone(),
             token: spec.token.clone(),
@@ -89,7 +89,7 @@ impl PodRun {
             note: String::new(),
             pause: PAUSE_FIRST,
             heeded: (None, false),
-            mark_refused: None,
+            patch_refused: None,
         };
         let window = Window::of_stored(&spec.stored);
         let task = tokio::spawn(driver.drive(begin, window).in_current_span());
@@ -137,15 +137,15 @@ pub(super) struct Driver {
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) seen: watch::Receiver<Seen>,
     /// Keeps the janitor away.
-    _held: Vec<Held>,
+    _in_use: Vec<InUse>,
     pub(super) out: mpsc::Sender<RunEvent>,
     /// What was last said to those who wait.
     note: String,
     pause: Duration,
     /// The stop and the hand-over that were last acted on.
     heeded: (Option<Duration>, bool),
-    /// Since when it is forbidden to mark the pod.
-    mark_refused: Option<Instant>,
+    /// Since when patching the pod is forbidden.
+    patch_refused: Option<Instant>,
 }
 
 impl Driver {
@@ -172,7 +172,7 @@ impl Driver {
             self.may_change(true).await?;
             match self.find().await {
                 Ok(Some(pod)) => {
-                    if let Some(pod) = self.mark(pod).await? {
+                    if let Some(pod) = self.annotate(pod).await? {
                         // Whoever made the pod may have died before its Secret was the pod's.
                         if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
                             self.own_secret(&secret, &pod).await;
@@ -201,7 +201,7 @@ impl Driver {
         for name in self.cluster.pod_names(&self.build, run) {
             let Some(pod) = self.cluster.api.pod(&name).await? else { continue };
             match self.cluster.identity(&pod.metadata) {
-                Ok(marks) if marks.attempt == run => {
+                Ok(identity) if identity.run == run => {
                     if name != self.name {
                         self.seen = self.cluster.pods.subscribe(&name);
                         self.name = name;
@@ -215,42 +215,42 @@ impl Driver {
         Ok(None)
     }
 
-    /// Marks a pod as this holder's; `None` when it was changed meanwhile and is to be read again.
-    pub(super) async fn mark(&mut self, pod: Pod) -> Step<Option<Pod>> {
-        let marks = match self.cluster.identity(&pod.metadata) {
-            Ok(marks) if marks.attempt == self.build.attempt => marks,
+    /// Writes this holder's token on the pod; `None` when it was changed meanwhile and is to be read again.
+    pub(super) async fn annotate(&mut self, pod: Pod) -> Step<Option<Pod>> {
+        let identity = match self.cluster.identity(&pod.metadata) {
+            Ok(identity) if identity.run == self.build.attempt => identity,
             Ok(_) => return Err(RunEvent::Lost("its pod is gone".to_owned())),
             Err(error) => return Err(self.in_the_way(&error)),
         };
-        if marks.token == self.token {
+        if identity.token == self.token {
             return Ok(Some(pod));
         }
-        if marks.token.epoch > self.token.epoch {
+        if identity.token.epoch > self.token.epoch {
             return Err(RunEvent::Taken);
         }
         let patch = pod::token_patch(&self.token, &pod.metadata);
         match self.cluster.api.patch_pod(&self.name, patch).await {
             Ok(pod) => {
-                tracing::info!(pod = self.name, from = %marks.token.worker, "adopted the pod");
+                tracing::info!(pod = self.name, from = %identity.token.worker, "adopted the pod");
                 Ok(Some(pod))
             }
             // Another uid is 422, another version 409.
             Err(error) if matches!(error.code(), 404 | 409 | 422) => Ok(None),
-            Err(error) if error.code() == 403 => self.may_not_mark(&error).await.map(|()| None),
+            Err(error) if error.code() == 403 => self.may_not_patch(&error).await.map(|()| None),
             Err(error) => self.failed(&error).await.map(|()| None),
         }
     }
 
-    /// Without the right to mark a pod nobody can take it over: it is ended, and its build begins
+    /// Without the right to patch a pod nobody can take it over: it is ended, and its build begins
     /// again. But a refusal may pass, and the pod goes on meanwhile: it is asked again for a while.
-    async fn may_not_mark(&mut self, error: &ApiError) -> Step<()> {
-        let since = *self.mark_refused.get_or_insert_with(Instant::now);
-        if !self.cluster.may_mark() && since.elapsed() >= MARK_PATIENCE_DENIED {
+    async fn may_not_patch(&mut self, error: &ApiError) -> Step<()> {
+        let since = *self.patch_refused.get_or_insert_with(Instant::now);
+        if !self.cluster.may_patch() && since.elapsed() >= PATCH_PATIENCE_DENIED {
             // It may have been given meanwhile.
-            self.cluster.ask_for_the_right_to_mark().await;
+            self.cluster.check_right_to_patch().await;
         }
-        let allowed = self.cluster.may_mark();
-        let patience = if allowed { MARK_PATIENCE } else { MARK_PATIENCE_DENIED };
+        let allowed = self.cluster.may_patch();
+        let patience = if allowed { PATCH_PATIENCE } else { PATCH_PATIENCE_DENIED };
         if since.elapsed() < patience {
             if allowed {
                 let why = self.cluster.explain(error);
@@ -264,11 +264,11 @@ impl Driver {
         tracing::warn!(
             %error,
             pod = self.name,
-            "this worker may not mark pods as its own: the pod of an earlier holder is ended and its build begins again. The Role in deploy/ gives that right"
+            "this worker lacks the right to patch pods, so it cannot adopt this one: the pod is deleted and its build starts again. The Role in deploy/ gives that right"
         );
-        self.mark_refused = None;
+        self.patch_refused = None;
         let (name, epoch) = (self.name.clone(), self.token.epoch);
-        Box::pin(self.clear(&name, |marks| marks.token.epoch < epoch)).await
+        Box::pin(self.clear(&name, |identity| identity.token.epoch < epoch)).await
     }
 
     /// What is wanted now; [`Self::wait`] is cut short by what comes after it.

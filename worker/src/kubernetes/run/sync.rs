@@ -9,7 +9,7 @@ use fairlane_common::limits;
 use fairlane_common::log::{LogEntry, LogLine};
 use jiff::Timestamp;
 
-use super::cutter::time_of;
+use super::timestamped::time_of;
 use crate::log::pump::is_gap;
 
 /// Of so many last lines the earliest time counts: what a clock that steps back may reach.
@@ -74,7 +74,7 @@ impl Window {
             floor = known.first().map_or(floor, |(t, _)| *t);
         }
         known.retain(|(t, _)| *t >= since);
-        Resume { known, floor, candidates: None, held: Vec::new(), same: 0, done: false }
+        Resume { known, floor, candidates: None, pending: Vec::new(), same: 0, done: false }
     }
 }
 
@@ -86,17 +86,24 @@ pub(super) struct Resume {
     known: Vec<Key>,
     /// Earlier lines were taken long ago.
     floor: i64,
-    /// Where in `known` the held lines may begin.
+    /// Where in `known` the pending lines may begin.
     candidates: Option<Vec<usize>>,
-    held: Vec<LogLine>,
-    /// How many held lines equal a suffix.
+    pending: Vec<LogLine>,
+    /// How many pending lines equal a suffix.
     same: usize,
     done: bool,
 }
 
 impl Resume {
     fn nothing_known() -> Self {
-        Self { known: Vec::new(), floor: i64::MIN, candidates: None, held: Vec::new(), same: 0, done: true }
+        Self {
+            known: Vec::new(),
+            floor: i64::MIN,
+            candidates: None,
+            pending: Vec::new(),
+            same: 0,
+            done: true,
+        }
     }
 
     /// The lines that are new, now that this one has come.
@@ -106,8 +113,8 @@ impl Resume {
         if self.candidates.is_none() && key.0 < self.floor {
             return Vec::new();
         }
-        let at = self.held.len();
-        self.held.push(line);
+        let at = self.pending.len();
+        self.pending.push(line);
         let known = &self.known;
         let candidates = self.candidates.get_or_insert_with(|| (0..known.len()).collect());
         candidates.retain(|start| known[start + at] == key);
@@ -117,7 +124,7 @@ impl Resume {
         }
         if candidates.is_empty() {
             self.done = true;
-            return self.held.split_off(self.same);
+            return self.pending.split_off(self.same);
         }
         Vec::new()
     }

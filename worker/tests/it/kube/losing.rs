@@ -141,7 +141,7 @@ async fn kube_builds_of_a_lone_worker_that_was_frozen_for_longer_than_its_patien
     // How long it is frozen for is what is tried; nothing is waited for.
     tokio::time::sleep(PATIENCE + std::time::Duration::from_secs(1)).await;
     worker.thaw();
-    worker.wait_for_line("this process stood still", SOON).await;
+    worker.wait_for_line("this process was suspended", SOON).await;
     kube.all_whole(&ids, LINES).await;
     kube.scene.check().await;
 }

@@ -1,4 +1,4 @@
-//! Cutting the bytes of a log with timestamps into lines. The same bytes always give the same
+//! Splits the bytes of a log with timestamps into lines. The same bytes always give the same
 //! lines, whenever they come: a line that is read again must be recognized.
 
 use std::time::Instant;
@@ -11,18 +11,18 @@ use crate::log::lines::Splitter;
 /// Longest timestamp, in bytes; those of kubelets have 30 or 35.
 const STAMP_BYTES_MAX: usize = 40;
 
-/// Cuts a log into lines, one stream of it.
-pub(super) struct Cutter {
+/// Splits one stream of a log into lines.
+pub(super) struct TimestampedLines {
     /// The present line's timestamp, once it is whole.
     time: Option<String>,
     /// What has come of it so far.
     stamp: Vec<u8>,
     splitter: Splitter,
-    /// Stands still, so that no line is cut because of when it came.
+    /// Stands still, so that no line is split because of when it came.
     now: Instant,
 }
 
-impl Cutter {
+impl TimestampedLines {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self { time: None, stamp: Vec::new(), splitter: Splitter::new(now), now }
@@ -102,10 +102,10 @@ mod tests {
 
     const T: &str = "2026-11-22T11:50:17.474984279Z";
 
-    fn cut(parts: &[&[u8]]) -> Vec<(String, String)> {
-        let mut cutter = Cutter::new();
-        let mut lines: Vec<LogLine> = parts.iter().flat_map(|part| cutter.push(part)).collect();
-        lines.extend(cutter.finish());
+    fn split(parts: &[&[u8]]) -> Vec<(String, String)> {
+        let mut split = TimestampedLines::new();
+        let mut lines: Vec<LogLine> = parts.iter().flat_map(|part| split.push(part)).collect();
+        lines.extend(split.finish());
         lines.into_iter().map(|line| (line.t, line.text)).collect()
     }
 
@@ -117,24 +117,24 @@ mod tests {
     fn lines_and_their_times() {
         let bytes = format!("{T} one\n{T} \n{T} 1%\r2%\r3%\n{T} no end");
         let expected = [of(T, "one"), of(T, ""), of(T, "1%\r2%\r3%"), of(T, "no end")];
-        assert_eq!(cut(&[bytes.as_bytes()]), expected);
+        assert_eq!(split(&[bytes.as_bytes()]), expected);
         for at in 0..bytes.len() {
             let (left, right) = bytes.as_bytes().split_at(at);
-            assert_eq!(cut(&[left, right]), expected, "split at {at}");
+            assert_eq!(split(&[left, right]), expected, "split at {at}");
         }
     }
 
     #[test]
     fn what_has_no_time_is_kept() {
         assert_eq!(
-            cut(&[b"rpc error: code = NotFound\n\nunable to retrieve container logs for containerd://0123456789\n"]),
+            split(&[b"rpc error: code = NotFound\n\nunable to retrieve container logs for containerd://0123456789\n"]),
             [
                 of("", "rpc error: code = NotFound"),
                 of("", ""),
                 of("", "unable to retrieve container logs for containerd://0123456789")
             ]
         );
-        assert_eq!(cut(&[T.as_bytes()]), []);
+        assert_eq!(split(&[T.as_bytes()]), []);
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         bytes.extend(vec![b'a'; 40_000]);
         bytes.extend(format!("\n{T} ").bytes());
         bytes.extend([0xff, 0xfe, 0, b'!', b'\n']);
-        let lines = cut(&[&bytes]);
+        let lines = split(&[&bytes]);
         let long: String = lines[..3].iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(long, "a".repeat(40_000));
         assert!(lines.iter().all(|(t, _)| t == T));
