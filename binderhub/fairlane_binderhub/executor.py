@@ -17,7 +17,7 @@ from traitlets.config.loader import LazyConfigValue
 
 from . import messages
 from .ask import Ask
-from .hub import Hub
+from .builds import Builds
 from .settings import Settings, checked_url
 from .watcher import Outcome, Watcher
 
@@ -132,7 +132,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
     ).tag(config=True)
 
     _watcher: Watcher | None = None
-    _hub: Hub | None = None
+    _builds: Builds | None = None
 
     @default("dispatcher_urls")
     def _default_dispatcher_urls(self) -> list[str]:
@@ -221,8 +221,8 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
             return
         watcher = self._watcher = Watcher(_Request(self), self.keepalive, self._linger(), self.in_place)
         try:
-            self._hub = Hub.of(self.main_loop, self.parent, self._settings(), self.log)
-            self._hub.enter(watcher, Ask(self.image_name, self._body()))
+            self._builds = Builds.of(self.main_loop, self.parent, self._settings(), self.log)
+            self._builds.enter(watcher, Ask(self.image_name, self._body()))
         except TraitError as error:
             # Out of the environment, which nobody has looked at before.
             self.log.error("Fairlane: %s", error)
@@ -234,8 +234,8 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
 
     def _detach(self) -> None:
         watcher, self._watcher = self._watcher, None
-        if watcher is not None and self._hub is not None:
-            self._hub.leave(watcher)
+        if watcher is not None and self._builds is not None:
+            self._builds.leave(watcher)
 
     def _linger(self) -> float:
         return 0.0 if getattr(self.parent, "enable_api_only_mode", False) is True else self.failure_linger

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import messages
 from .ask import Answer, Ask, outcome_of
-from .crowd import Crowd
 from .dispatchers import Dispatcher, round_pause
 from .errors import Away, Nonsense, Refused
+from .head_count import HeadCount
 from .messages import Standing
+from .queue import Queue
 from .sse import Event, Parser
 from .transcript import Transcript
 from .watcher import Outcome, Watcher
-
-if TYPE_CHECKING:
-    from .hub import Hub
 
 #: A stream that was heard for so long was a good one, so that pauses and the limit begin anew.
 STEADY_S = 10.0
@@ -65,9 +63,12 @@ class _End(Exception):
 class Follow:
     """Asks for a build, follows it to its end over any number of dispatchers, and tells all who wait."""
 
-    def __init__(self, hub: Hub, ask: Ask, answer: Answer | None) -> None:
-        self._hub = hub
-        self._log = hub.log
+    def __init__(
+        self, queue: Queue, ask: Ask, answer: Answer | None, forget: Callable[[Follow], None]
+    ) -> None:
+        self._queue = queue
+        self._log = queue.log
+        self._forget = forget
         self.ask = ask
         self._answer = answer
         #: The build's id, once a dispatcher has given one.
@@ -77,14 +78,14 @@ class Follow:
         # The attempt that is under way, or the next; 0 before anything was heard.
         self._attempt = 0
         self._standing = Standing()
-        self._transcript = Transcript(hub.settings.log_bytes_max)
+        self._transcript = Transcript(queue.settings.log_bytes_max)
         self.watchers: set[Watcher] = set()
         self._close: Callable[[], None] | None = None
         self._stop_reason: Exception | None = None
         self._heard_at = 0.0
         # Whether the next stream goes on where one broke off.
         self._resumes = False
-        self._crowd = Crowd(hub, self)
+        self._head_count = HeadCount(queue, self)
         #: Whether somebody may still join.
         self.is_open = True
         #: Whether those who wait were told that the queue does not answer.
@@ -99,16 +100,16 @@ class Follow:
         watcher.stand(self._standing)
         watcher.read_from(self._transcript)
         watcher.pump()
-        self._crowd.changed()
+        self._head_count.changed()
 
     def remove(self, watcher: Watcher) -> None:
         """Somebody has left. When nobody waits any more the stream is closed; the build goes on."""
         self.watchers.discard(watcher)
         if not self.watchers:
             self.is_open = False
-            self._hub.forget(self)
+            self._forget(self)
         elif self.is_open:
-            self._crowd.changed()
+            self._head_count.changed()
 
     def reopen(self) -> None:
         """Has the stream opened anew, which also tells how many stand behind it."""
@@ -123,15 +124,15 @@ class Follow:
             outcome = outcome_of(error, self._log, self.ask, self.id)
         finally:
             self.is_open = False
-            self._crowd.stop()
+            self._head_count.stop()
         for watcher in list(self.watchers):
             watcher.finish(outcome)
-        self._hub.forget(self)
+        self._forget(self)
 
     async def _follow(self) -> Outcome:
         for _ in range(DETOURS_MAX):
             if self._answer is None:
-                self._answer = await self._hub.submit(self.ask, self._tell_trouble)
+                self._answer = await self._queue.submit(self.ask, self._tell_trouble)
                 self._tell_recovery(messages.ANSWERS_AGAIN)
             self.id = self._answer.id
             if self._answer.state == "succeeded":
@@ -139,7 +140,7 @@ class Follow:
                 return Outcome()
             if self._answer.state == "failed" and self._answer.ended_seconds_ago is not None:
                 self._note(messages.remembered(self._answer.ended_seconds_ago))
-            self._crowd.changed()
+            self._head_count.changed()
             try:
                 await self._stream_on()
             except _End as end:
@@ -162,7 +163,7 @@ class Follow:
         lost_at, rounds, nonsense = loop.time(), 0, _Row()
         error: Exception = Away("no dispatcher is named")
         while True:
-            for dispatcher in self._hub.dispatchers.in_order():
+            for dispatcher in self._queue.dispatchers.in_order():
                 began, cursor = loop.time(), self._cursor
                 try:
                     await self._stream_once(dispatcher)
@@ -171,22 +172,22 @@ class Follow:
                     if not refused.is_passing and not refused.is_about_us:
                         self._definitive(refused)
                     error = refused
-                    self._hub.dispatchers.failed(dispatcher, refused)
+                    self._queue.dispatchers.failed(dispatcher, refused)
                 except Away as away:
                     error = away
-                    self._hub.dispatchers.failed(dispatcher, away)
+                    self._queue.dispatchers.failed(dispatcher, away)
                 if nonsense.is_over(isinstance(error, Nonsense), loop.time()):
                     raise error
                 # How long it was heard, not how long it was waited for.
                 if self._heard_at - began > STEADY_S or cursor != self._cursor:
                     lost_at, rounds, nonsense = loop.time(), 0, _Row()
-                    self._resumes = not self._crowd.take_reopened()
+                    self._resumes = not self._head_count.take_reopened()
                     if not self._resumes:
                         break
             if isinstance(error, Refused) and error.is_about_us:
                 raise error
             pause = max(round_pause(rounds), getattr(error, "retry_after", 0.0))
-            if loop.time() + pause - lost_at > self._hub.settings.resume_timeout:
+            if loop.time() + pause - lost_at > self._queue.settings.resume_timeout:
                 raise error
             if rounds == 2 and not self.is_troubled:
                 self._tell_trouble(messages.LOST_CONNECTION)
@@ -226,13 +227,13 @@ class Follow:
                     self._close()
 
         count = len(self.watchers)
-        self._crowd.opening(count)
+        self._head_count.opening(count)
         try:
             path = f"/v1/builds/{self.id}/events?watchers={count}"
-            await self._hub.client.stream(dispatcher.url, path, self._cursor, opened, received)
+            await self._queue.client.stream(dispatcher.url, path, self._cursor, opened, received)
         finally:
             self._close = None
-            self._crowd.closed()
+            self._head_count.closed()
             if self._stop_reason is not None:
                 raise self._stop_reason
 
@@ -265,8 +266,8 @@ class Follow:
         subscriber = data.get("subscriber")
         if isinstance(subscriber, str):
             # The first event of a stream that can be read.
-            self._hub.dispatchers.worked(dispatcher)
-            self._crowd.opened(dispatcher, subscriber)
+            self._queue.dispatchers.worked(dispatcher)
+            self._head_count.opened(dispatcher, subscriber)
             if self._resumes or self.is_troubled:
                 self._resumes, self.is_troubled = False, False
                 self._note(messages.RESUMED)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from .dispatchers import Dispatcher, round_pause
 from .errors import Away, Misconfigured, Refused
-
-if TYPE_CHECKING:
-    from .follow import Follow
-    from .hub import Hub
+from .queue import Queue
 
 #: Pause before a new number is told, so that sixty who come at once are told once.
 GATHER_S = 0.25
@@ -21,11 +18,21 @@ OTHER_TRIES = 4
 REOPEN_GAP_S = 15.0
 
 
-class Crowd:
+class Followed(Protocol):
+    """A build whose stream is open."""
+
+    id: str
+
+    def __len__(self) -> int: ...
+
+    def reopen(self) -> None: ...
+
+
+class HeadCount:
     """Keeps the number up to date while a stream is open."""
 
-    def __init__(self, hub: Hub, follow: Follow) -> None:
-        self._hub = hub
+    def __init__(self, queue: Queue, follow: Followed) -> None:
+        self._queue = queue
         self._follow = follow
         self._told = -1
         self._where: tuple[Dispatcher, str] | None = None
@@ -56,7 +63,7 @@ class Crowd:
         if self._where is None or self._told == len(self._follow):
             return
         if self._task is None or self._task.done():
-            self._task = self._hub.spawn(self._tell())
+            self._task = self._queue.spawn(self._tell())
 
     def stop(self) -> None:
         """Nothing more is told."""
@@ -74,7 +81,7 @@ class Crowd:
             dispatcher, subscriber = where
             body = {"subscriber": subscriber, "count": count}
             try:
-                await self._hub.call(dispatcher, "PUT", f"/v1/builds/{self._follow.id}/watchers", body)
+                await self._queue.call(dispatcher, "PUT", f"/v1/builds/{self._follow.id}/watchers", body)
                 tries = 0
                 if self._where is where:
                     self._told = count

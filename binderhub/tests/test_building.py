@@ -118,10 +118,10 @@ async def test_many_people_at_two_replicas_are_one_build_and_two_streams():
     with QueueUnderTest() as queue:
         queue.builds_as("demo", GATED)
         async with Replica(queue.urls) as one, Replica(queue.urls) as two:
-            crowd = [Visitor(one if i % 2 else two, "demo") for i in range(60)]
-            for visitor in crowd:
+            visitors = [Visitor(one if i % 2 else two, "demo") for i in range(60)]
+            for visitor in visitors:
                 await visitor.__aenter__()
-            for visitor in crowd:
+            for visitor in visitors:
                 await visitor.sees("Step 1\n")
 
             async def all_counted():
@@ -130,10 +130,10 @@ async def test_many_people_at_two_replicas_are_one_build_and_two_streams():
             await until(all_counted, "60 people are counted")
             assert await queue.streams() == 2
             assert one.pool.running == two.pool.running == 0
-            for visitor in crowd[:20]:
+            for visitor in visitors[:20]:
                 await visitor.leave()
             await queue.open_gate("demo.gate")
-            for visitor in crowd[20:]:
+            for visitor in visitors[20:]:
                 await visitor.reaches("ready")
             assert queue.started() == 1
             assert one.counts["success"] + two.counts["success"] >= 40
@@ -143,12 +143,12 @@ async def test_two_hundred_requests_in_one_moment_are_one_build():
     with QueueUnderTest(dispatchers=2) as queue:
         queue.builds_as("demo", "say building Begun\ngate demo.gate\n")
         async with Replica(queue.urls) as one, Replica(queue.urls) as two:
-            crowd = [Visitor(one if i % 2 else two, "demo") for i in range(200)]
-            await asyncio.gather(*(visitor.__aenter__() for visitor in crowd))
-            await asyncio.gather(*(visitor.sees("Begun") for visitor in crowd))
+            visitors = [Visitor(one if i % 2 else two, "demo") for i in range(200)]
+            await asyncio.gather(*(visitor.__aenter__() for visitor in visitors))
+            await asyncio.gather(*(visitor.sees("Begun") for visitor in visitors))
             assert await queue.streams() <= 2
             await queue.open_gate("demo.gate")
-            await asyncio.gather(*(visitor.reaches("ready") for visitor in crowd))
+            await asyncio.gather(*(visitor.reaches("ready") for visitor in visitors))
             assert queue.started() == 1
 
 

@@ -105,4 +105,4 @@ async def test_stop_right_after_submit_leaves_nothing_behind():
 async def test_the_constructor_does_nothing():
     example = FairlaneBuildExecutor(dispatcher_urls=["http://127.0.0.1:9"])
     assert example.builder_info == {}
-    assert example._hub is None
+    assert example._builds is None

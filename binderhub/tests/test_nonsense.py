@@ -195,7 +195,7 @@ async def test_a_limit_of_requests_keeps_nobody_from_a_build_that_is_known(limit
 
 
 async def test_a_queue_that_is_slow_keeps_nobody_from_a_build_that_is_known(monkeypatch):
-    monkeypatch.setattr("fairlane_binderhub.hub.JOIN_S", 0.2)
+    monkeypatch.setattr("fairlane_binderhub.builds.JOIN_S", 0.2)
     answers = iter([asked(), None])
     stream = events(state("queued", position=1))
     async with FakeDispatcher(lambda method, _: next(answers) if method == "POST" else stream, holds=True) as fake:
@@ -242,8 +242,8 @@ async def test_one_that_refuses_us_does_not_hide_one_that_does_not():
                     await visitor.reaches("ready")
 
 
-async def test_a_crowd_behind_one_address_of_several_dispatchers_is_told_by_opening_anew(monkeypatch):
-    monkeypatch.setattr("fairlane_binderhub.crowd.GATHER_S", 0.05)
+async def test_many_people_behind_one_address_of_several_dispatchers_is_told_by_opening_anew(monkeypatch):
+    monkeypatch.setattr("fairlane_binderhub.head_count.GATHER_S", 0.05)
 
     def respond(method, path):
         if method == "PUT":
