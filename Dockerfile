@@ -1,11 +1,11 @@
 # One program, `fairlane`, in two images:
-#   docker build -t fairlane .                               dispatchers, and workers whose command is elsewhere
+#   docker build -t fairlane .                               dispatchers, and workers that build in pods
 #   docker build -t fairlane-repo2docker --target repo2docker .   workers that run repo2docker themselves
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-# Line tables are most of its size, and nobody looks at a backtrace in an image.
+# Debug symbols are most of the binary, and nobody needs line numbers in a production backtrace.
 RUN cargo build --release --locked --package fairlane \
  && strip --strip-debug -o /usr/local/bin/fairlane target/release/fairlane
 

@@ -1,4 +1,4 @@
-"""BinderHub's builds through Fairlane.
+"""Makes BinderHub build with Fairlane.
 
 In BinderHub's configuration::
 

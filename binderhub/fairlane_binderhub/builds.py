@@ -15,9 +15,9 @@ from .queue import Queue
 from .settings import Settings
 from .watcher import Watcher
 
-#: How often watchers are looked at for having been told nothing.
+#: How often to check whether watchers need a keepalive.
 TICK_S = 1.0
-#: How long somebody waits for the queue's word on a build that is followed already.
+#: How long somebody waits for the queue's response about a build that is already being followed.
 JOIN_S = 5.0
 
 _SHARED: weakref.WeakKeyDictionary[IOLoop, dict[tuple[int, Settings], Builds]] = weakref.WeakKeyDictionary()
@@ -44,14 +44,14 @@ class Builds:
         return shared[key]
 
     def enter(self, watcher: Watcher, ask: Ask) -> None:
-        """Somebody waits for a build."""
+        """Somebody starts to wait for a build."""
         self.watchers.add(watcher)
         if self._ticker is None or self._ticker.done():
             self._ticker = self._queue.spawn(self._tick())
         self._queue.spawn(self._enter(watcher, ask))
 
     def leave(self, watcher: Watcher) -> None:
-        """Somebody does not wait any more."""
+        """Somebody stops waiting."""
         watcher.leave()
         self.watchers.discard(watcher)
         follow = self._homes.pop(watcher, None)
@@ -59,7 +59,7 @@ class Builds:
             follow.remove(watcher)
 
     def _forget(self, follow: Follow) -> None:
-        """Nobody waits for it any more, or it has ended."""
+        """Drops a build that nobody waits for, or that has ended."""
         if self._follows.get(follow.ask.image) is follow:
             del self._follows[follow.ask.image]
         task = self._runs.pop(follow, None)
@@ -81,9 +81,9 @@ class Builds:
     async def _join_or_follow(self, watcher: Watcher, ask: Ask) -> None:
         follow, answer = self._follows.get(ask.image), None
         if follow is not None and follow.is_open and follow.id and not follow.is_troubled:
-            # Everybody asks, also for what is followed already: the repository may be banned by now,
-            # the build may just have ended, and credentials may be fresher. Where the queue does not
-            # answer, the build that is known will do.
+            # Everybody's request is sent, even if the build is already followed: the repository may be banned
+            # by now, the build may just have ended, and credentials may be newer. If the queue does not respond,
+            # the known build is used.
             try:
                 answer = await asyncio.wait_for(self._queue.ask_once(ask), JOIN_S)
             except (Away, Misconfigured, asyncio.TimeoutError):

@@ -1,8 +1,8 @@
 """HTTP to one dispatcher, on tornado's own streams.
 
-BinderHub's shared client serves ten requests at a time, registry look-ups and launches among them, so
-streams must not go through it; and no tornado client can give up a stream that has fallen silent. Here
-every request has a connection of its own, which is closed whatever happens to the request.
+BinderHub's shared client handles ten requests at a time, including registry look-ups and launches, so
+streams must not use it. Also, no tornado client can abandon a stream that has gone silent. Here, each
+request has its own connection, which is closed whatever happens to the request.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from .settings import Credentials, Settings
 
 T = TypeVar("T")
 
-#: Largest answer that is read: a build's state with the tail of its log has some 10 KiB.
+#: Largest response that is read; a build's state with the tail of its log has about 10 KiB.
 ANSWER_BYTES_MAX = 1024 * 1024
-#: What a connection may have received and not handed on: more than an answer or an event may have, so that
-#: those are refused first.
+#: Buffer limit of a connection: above the limits of a response and an event, so that those apply first.
 STREAM_BUFFER = 4 * 1024 * 1024
-#: Streams have no length; tornado wants a number.
+#: Streams have no length, but tornado needs a limit.
 UNBOUNDED = 1 << 62
 PROBLEM = "urn:fairlane:error:"
-#: Longest text of a dispatcher's that is repeated.
+#: Longest dispatcher message that is shown.
 DETAIL_MAX = 1000
-#: Longest pause that is kept on the word of a proxy, which knows nothing of dispatchers.
+#: Longest Retry-After that is honored from a proxy, which knows nothing about the dispatchers.
 STRANGERS_PAUSE_MAX_S = 10.0
 
 
@@ -59,7 +58,7 @@ class _Reply(HTTPMessageDelegate):
 
 
 class _Silence:
-    """Closes a stream on which nothing was heard for too long."""
+    """Closes a stream that has sent nothing for too long."""
 
     def __init__(self, limit: float, close: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -93,7 +92,7 @@ class Client:
         self._tcp = TCPClient()
 
     async def call(self, url: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Asks for something and reads the JSON of the answer. Raises Away, Refused or Misconfigured."""
+        """Sends a request and returns the JSON of the response. Raises Away, Refused or Misconfigured."""
         limit = self._settings.request_timeout
         answer = bytearray()
 
@@ -115,15 +114,15 @@ class Client:
 
         reply = await self._guarded(exchange(), limit)
         if len(answer) > ANSWER_BYTES_MAX:
-            raise Nonsense(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+            raise Nonsense(f"the response has more than {ANSWER_BYTES_MAX} bytes")
         if not reply.is_whole:
-            raise Away("the connection broke off before the answer was complete")
+            raise Away("the connection was closed before the response was complete")
         if not 200 <= reply.status < 300:
             raise refusal(reply.status, reply.headers, bytes(answer))
         try:
             return json.loads(bytes(answer))
         except ValueError:
-            raise Away(f"{method} {path} was answered with something that is not JSON") from None
+            raise Away(f"the response to {method} {path} is not JSON") from None
 
     async def stream(
         self,
@@ -133,10 +132,10 @@ class Client:
         on_open: Callable[[Callable[[], None]], None],
         on_data: Callable[[bytes], None],
     ) -> None:
-        """Follows a stream of events until it ends, in whatever way, after it was opened.
+        """Opens an event stream and follows it until it ends.
 
-        ``on_open`` gets a function that closes it. Raises Away or Refused where it does not open, and
-        Away where it falls silent: comments come every 15 s.
+        ``on_open`` gets a function that closes it. Raises Away or Refused if it does not open, and Away
+        if it goes silent: dispatchers send a comment every 15 s.
         """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if cursor:
@@ -167,7 +166,7 @@ class Client:
             reading = asyncio.ensure_future(connection.read_response(reply))
             await asyncio.wait({reading, opened}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if not opened.done():
-                raise Away("the connection was closed" if reading.done() else f"no answer within {limit:g} s")
+                raise Away("the connection was closed" if reading.done() else f"no response within {limit:g} s")
             if is_stream():
                 on_open(stream.close)
             await self._guarded(reading, None)
@@ -175,14 +174,14 @@ class Client:
             silence.stop()
             stream.close()
             if reading is not None:
-                # The closed connection ends it; nobody else waits for it.
+                # Closing the connection ends it; nothing else awaits it.
                 reading.cancel()
         if silence.is_over:
-            raise Away(f"the stream was silent for {self._settings.silence_timeout:g} s")
+            raise Away(f"the stream sent nothing for {self._settings.silence_timeout:g} s")
         if reply.status != 200:
             raise refusal(reply.status, reply.headers, bytes(refused))
         if not is_stream():
-            raise Away(f"GET {path} was answered with something that is no stream of events")
+            raise Away(f"the response to GET {path} is not an event stream")
 
     async def _connect(self, url: str) -> IOStream:
         parts = urlsplit(url)
@@ -206,7 +205,7 @@ class Client:
     ) -> HTTP1Connection:
         from . import __version__
 
-        # Lines are wanted at once.
+        # Log lines should not be delayed.
         stream.set_nodelay(True)
         parts = urlsplit(url)
         content = b"" if body is None else json.dumps(body).encode()
@@ -226,22 +225,22 @@ class Client:
         return connection
 
     async def _guarded(self, work: Awaitable[T], limit: float | None) -> T:
-        """Waits for work, within a limit, and says of every way that a connection can fail that it did."""
+        """Awaits work, within a time limit, and turns every kind of connection failure into Away."""
         try:
             return await asyncio.wait_for(work, limit)
         except (asyncio.TimeoutError, TimeoutError) as error:
-            raise Away(str(error) or f"no answer within {limit or 0:g} s") from None
+            raise Away(str(error) or f"no response within {limit or 0:g} s") from None
         except StreamClosedError as error:
             raise Away(str(error.real_error or "the connection was closed")) from None
         except HTTPInputError as error:
-            raise Away(f"an answer that is no HTTP: {error}") from None
+            raise Away(f"the response is not HTTP: {error}") from None
         except (OSError, ValueError) as error:
             raise Away(str(error) or type(error).__name__) from None
 
 
 def refusal(status: int, headers: HTTPHeaders, body: bytes) -> Exception:
-    """What an answer other than success means: Refused in a dispatcher's words. What says nothing in such words
-    comes from a proxy before dispatchers that are away."""
+    """The error for an unsuccessful response: Refused if a dispatcher sent it. Anything else is from a proxy in front
+    of dispatchers that do not respond."""
     try:
         retry_after = max(0.0, float(headers.get("Retry-After", "0")))
     except ValueError:
@@ -253,9 +252,9 @@ def refusal(status: int, headers: HTTPHeaders, body: bytes) -> Exception:
     kind = problem.get("type") if isinstance(problem, dict) else None
     if not isinstance(problem, dict) or not isinstance(kind, str) or not kind.startswith(PROBLEM):
         if status in (401, 407):
-            return Refused(status, "not-signed-in", "a proxy before the dispatcher wants credentials")
+            return Refused(status, "not-signed-in", "a proxy in front of the dispatcher requires credentials")
         pause = min(retry_after, STRANGERS_PAUSE_MAX_S)
-        return Away(f"HTTP status {status} without a dispatcher's explanation", pause)
+        return Away(f"HTTP status {status} that is not from a dispatcher", pause)
     detail = problem.get("detail") or problem.get("title") or kind
     build, message = problem.get("build"), problem.get("message")
     return Refused(

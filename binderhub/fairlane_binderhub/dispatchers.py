@@ -1,4 +1,4 @@
-"""All dispatchers: each request goes to the one that answered last, and on to the next when it is gone."""
+"""All dispatchers: each request goes to the one that answered last, then to the next if that one fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Log = Union[Logger, "LoggerAdapter[Any]"]
 
 #: Pause before a dispatcher that failed is preferred again: it doubles with each failure.
 DOWN_FIRST_S = 1.0
-#: Longest such pause: one that is back should not stay idle for long.
+#: Longest such pause: a dispatcher that is back should not stay idle for long.
 DOWN_MAX_S = 30.0
 #: Pauses between rounds over all dispatchers.
 ROUND_FIRST_S = 0.25
@@ -22,7 +22,7 @@ ROUND_MAX_S = 5.0
 
 @dataclass
 class Dispatcher:
-    """One dispatcher and how it has fared lately."""
+    """One dispatcher and its recent failures."""
 
     url: str
     failures: int = 0
@@ -45,7 +45,7 @@ class Dispatchers:
         self._log = log
 
     def in_order(self) -> list[Dispatcher]:
-        """Whom to ask, first to last: those that work, in the order of their last success, then the others."""
+        """Dispatchers in the order to try: working ones by their last success, then the others."""
         now = time.monotonic()
         return sorted(self.all, key=lambda d: d.down_until if d.down_until > now else 0.0)
 
@@ -59,16 +59,16 @@ class Dispatchers:
             self.all.insert(0, dispatcher)
 
     def failed(self, dispatcher: Dispatcher, why: object) -> None:
-        """It has not."""
+        """It has failed."""
         dispatcher.failures += 1
         pause = min(DOWN_MAX_S, DOWN_FIRST_S * 2.0 ** min(dispatcher.failures - 1, 10))
         dispatcher.down_until = time.monotonic() + jittered(pause)
         if dispatcher.failures == 1:
-            self._log.warning("dispatcher %s fails: %s", dispatcher.shown, why)
+            self._log.warning("dispatcher %s failed: %s", dispatcher.shown, why)
 
 
 def jittered(pause: float) -> float:
-    """A pause of about this length: never the same for all who wait."""
+    """A random pause of about this length, so that clients do not all return at once."""
     return pause * random.uniform(0.5, 1.0)
 
 

@@ -1,24 +1,24 @@
-"""What can go wrong between BinderHub and the dispatchers, by what is to be done about it."""
+"""Errors between BinderHub and the dispatchers, grouped by how to react to them."""
 
 from __future__ import annotations
 
 
 class Away(Exception):
-    """A dispatcher that does not answer, or not as one does. Another one, or the same one later, may."""
+    """A dispatcher did not respond, or not like a dispatcher. Another one, or the same one later, may."""
 
     def __init__(self, why: str, retry_after: float = 0.0) -> None:
         super().__init__(why)
         self.why = why
-        #: Before so many seconds have passed there is no use in trying again.
+        #: Seconds to wait before trying again.
         self.retry_after = retry_after
 
 
 class Nonsense(Away):
-    """A dispatcher's answer that cannot be read: it is of another release."""
+    """A dispatcher's response that cannot be parsed: it runs another release."""
 
 
 class Refused(Exception):
-    """A dispatcher has said no, in words of its own, and will not say anything else."""
+    """A dispatcher rejected the request with a problem document; asking it again gives the same answer."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Refused(Exception):
         self.word = word
         self.detail = detail
         self.build = build
-        #: What people are told: the operators' words, of a ban.
+        #: What people are told: the operators' message, for a ban.
         self.message = message
         self.retry_after = retry_after
 
@@ -46,7 +46,7 @@ class Refused(Exception):
 
     @property
     def is_about_us(self) -> bool:
-        """Whether this dispatcher does not let this BinderHub in; another one may."""
+        """Whether this dispatcher rejects this BinderHub's credentials; another one may accept them."""
         return self.status == 401 or (self.status == 403 and self.word == "forbidden")
 
 

@@ -1,4 +1,4 @@
-"""The class that BinderHub makes one of for each request."""
+"""The executor that BinderHub creates for each request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .builds import Builds
 from .settings import Settings, checked_url
 from .watcher import Outcome, Watcher
 
-#: What a worker sets by itself, for every build.
+#: Options that a worker sets itself, for every build.
 _SET_BY_WORKER = (
     "--ref",
     "--image",
@@ -32,17 +32,17 @@ _SET_BY_WORKER = (
     "--user-id",
     "--push",
 )
-#: What may stand in a repository's path as it is; dispatchers take printable ASCII without these: "'`<>\\^{|}*[]
+#: Characters that a repository's path may contain; dispatchers accept printable ASCII without these: "'`<>\\^{|}*[]
 _PATH_SAFE = "/%?#:@!$&()+,;=~"
 _SCP_LIKE = re.compile(r"^(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?!//)(?P<path>.+)$")
 
 
 class BuildFailed(Exception):
-    """Ends a request whose BinderHub does not end it otherwise."""
+    """Ends a request that BinderHub does not end otherwise."""
 
 
 class _EndOfRequest(ProgressEvent):  # type: ignore[misc]
-    """Ends a request without another word to the person.
+    """Ends a request without sending anything else.
 
     BinderHub's handler ends a request that has failed only when an exception comes out of a future, and
     then adds a message of its own and a trace to the log, and counts the failure twice. ``Finish`` is
@@ -58,77 +58,76 @@ class _EndOfRequest(ProgressEvent):  # type: ignore[misc]
 
 
 class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
-    """Has images built by Fairlane: asks a dispatcher, follows the build's events, holds no thread."""
+    """Builds images with Fairlane: requests a build, follows its events, holds no thread."""
 
     dispatcher_urls = List(
         Unicode(),
         help="""
-        Addresses of dispatchers, such as http://fairlane-dispatcher:8600. The first that answers is
-        used; when it is gone, the next one is. Default: FAIRLANE_DISPATCHER_URL, comma-separated.
+        Dispatcher URLs, such as http://fairlane-dispatcher:8600. The one that answered last is tried
+        first, then the others. Default: FAIRLANE_DISPATCHER_URL, comma-separated.
         """,
     ).tag(config=True)
-    token = Unicode(help="The token to show; it needs the scopes submit and read. Default: FAIRLANE_TOKEN.").tag(
+    token = Unicode(help="API token with the scopes submit and read. Default: FAIRLANE_TOKEN.").tag(
         config=True
     )
-    token_file = Unicode(help="A file that holds the token, read again every few seconds. Wins over `token`.").tag(
+    token_file = Unicode(help="File with the API token, reread every few seconds. Overrides `token`.").tag(
         config=True
     )
     ca_file = Unicode(
-        help="Certificates (PEM) by which dispatchers at https:// are trusted, instead of the system's."
+        help="CA certificates (PEM file) for https:// dispatchers; replaces the system's."
     ).tag(config=True)
     priority = Enum(
         ("interactive", "background"),
         "interactive",
-        help="Whether people wait for these builds; background ones stand behind all others.",
+        help="Priority of these builds: background builds come after all interactive ones.",
     ).tag(config=True)
     labels = Dict(
         value_trait=Unicode(),
         key_trait=Unicode(),
-        help="Words of your own that are kept with each build, such as the name of this BinderHub.",
+        help="Labels to store with each build, such as the name of this BinderHub.",
     ).tag(config=True)
     push_secret = Unicode(
         help="""
-        Whether images are pushed: they are, unless this is empty. As with KubernetesBuildExecutor,
-        BinderHub empties it where use_registry is off. The secret of that name is the worker's to
-        mount; its name is not sent. Default: that of KubernetesBuildExecutor.
+        Images are pushed unless this is empty. As with KubernetesBuildExecutor, BinderHub empties it
+        if use_registry is off. Its value is not sent: name the Secret in the worker's settings.
+        Default: that of KubernetesBuildExecutor.
         """
     ).tag(config=True)
-    connect_timeout = Float(3.0, min=0.1, help="Seconds to connect to a dispatcher.").tag(config=True)
-    request_timeout = Float(10.0, min=0.1, help="Seconds for a dispatcher to answer.").tag(config=True)
+    connect_timeout = Float(3.0, min=0.1, help="Seconds to wait for a connection to a dispatcher.").tag(config=True)
+    request_timeout = Float(10.0, min=0.1, help="Seconds to wait for a dispatcher's response.").tag(config=True)
     silence_timeout = Float(
-        45.0, min=1.0, help="Seconds of silence after which a stream is dead; dispatchers speak every 15 s."
+        45.0, min=1.0, help="Seconds without data after which a stream is dropped; dispatchers send some every 15 s."
     ).tag(config=True)
     submit_timeout = Float(
         60.0,
         min=0.0,
-        help="Seconds to go on trying to place a request before people are told that it failed.",
+        help="Seconds to keep trying to submit a build before the request fails.",
     ).tag(config=True)
     resume_timeout = Float(
-        300.0, min=0.0, help="Seconds to go on looking for a build whose stream broke off, before giving up."
+        300.0, min=0.0, help="Seconds to keep trying to reconnect to a build before the request fails."
     ).tag(config=True)
     keepalive = Float(
         15.0,
         min=0.1,
         max=25.0,
-        help="Seconds without news after which something is sent: so BinderHub notices who has left.",
+        help="Longest time without a message to people, in seconds; only sending shows BinderHub who has left.",
     ).tag(config=True)
     failure_linger = Float(
         25.0,
         min=0.0,
         help="""
-        Seconds between telling a failure and closing the request, in which well-behaved clients hang up
-        by themselves instead of coming back at once. None where BinderHub only builds
-        (enable_api_only_mode).
+        Seconds between reporting a failure and closing the request. Well-behaved clients hang up in that
+        time instead of reconnecting. Not used if BinderHub only builds (enable_api_only_mode).
         """,
     ).tag(config=True)
     log_bytes_max = Integer(
         512 * 1024,
         min=4096,
-        help="Most of a build's log kept for those who come late: half from its beginning, half from its end.",
+        help="Largest part of a build's log to keep for people who join late: half from its start, half from its end.",
     ).tag(config=True)
     in_place = Bool(
         True,
-        help="Whether the place in line is updated in place. Turn off for clients that are no terminals.",
+        help="Update the position in line in place. Turn this off for clients that are not terminals.",
     ).tag(config=True)
 
     _watcher: Watcher | None = None
@@ -147,8 +146,8 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
     def _check_urls(self, proposal: Any) -> list[str]:
         return _checked_urls(proposal["value"])
 
-    # What was set for KubernetesBuildExecutor goes on to hold, so that one line moves a BinderHub over
-    # and back. (Inheriting from it would bring along its health check, which lists pods.)
+    # Settings of KubernetesBuildExecutor still apply, so that one line switches a BinderHub to Fairlane
+    # and back. (Inheriting from it would also bring its health check, which lists pods.)
 
     @default("push_secret")
     def _default_push_secret(self) -> str:
@@ -172,17 +171,17 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         image = self._carried_over("build_image", None)
         return dict(info) if info else {"build_image": image} if image else {}
 
-    # For those who keep BinderHub's health check that counts pods (health_handler_class =
-    # binderhub.health.KubernetesHealthHandler): it asks its example of a builder for these.
+    # BinderHub's health check that counts pods, if it is kept (health_handler_class =
+    # binderhub.health.KubernetesHealthHandler), reads these from its example builder.
 
     @property
     def namespace(self) -> str:
-        """Where that check counts pods."""
+        """The namespace in which that check counts pods."""
         return str(self._carried_over("namespace", os.environ.get("BUILD_NAMESPACE", "default")))
 
     @property
     def api(self) -> Any:
-        """By what it does; made only when it asks."""
+        """The client that it uses; created on first use."""
         from binderhub.build import KubernetesBuildExecutor
 
         return KubernetesBuildExecutor(parent=self.parent).api
@@ -203,16 +202,16 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         return otherwise if value is None else value
 
     def submit(self) -> None:
-        """Called on a thread of BinderHub's pool: hands over to the event loop, and gives the thread back."""
+        """Runs on a thread of BinderHub's pool: hands over to the event loop and releases the thread."""
         if not self.stop_event.is_set():
             self.main_loop.add_callback(self._attach)
 
     def stream_logs(self) -> None:
-        """Not called: no RUNNING is ever sent, but where a failed request would not end otherwise."""
-        raise BuildFailed("the build has failed; its reason was told before")
+        """Called only to end a failed request that has not ended otherwise: only then RUNNING is sent."""
+        raise BuildFailed("the build failed; the reason was sent before this error")
 
     def stop(self) -> None:
-        """The person has left, or was served. The build goes on."""
+        """The person left or got the result. The build continues."""
         self.stop_event.set()
         self.main_loop.add_callback(self._detach)
 
@@ -224,12 +223,12 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
             self._builds = Builds.of(self.main_loop, self.parent, self._settings(), self.log)
             self._builds.enter(watcher, Ask(self.image_name, self._body()))
         except TraitError as error:
-            # Out of the environment, which nobody has looked at before.
+            # From an environment variable, which has not been checked before.
             self.log.error("Fairlane: %s", error)
             watcher.finish(Outcome(messages.misconfigured()))
         except Exception:
             # The event loop would only log it, and the request would hang.
-            self.log.exception("Fairlane: build of %s: a fault in the adapter", self.image_name)
+            self.log.exception("Fairlane: build of %s: internal error", self.image_name)
             watcher.finish(Outcome(messages.internal()))
 
     def _detach(self) -> None:
@@ -269,7 +268,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         }
         # Set between construction and submit(), if at all.
         secrets: dict[str, Any] = {}
-        # Those in the address come first, as they do for git.
+        # Credentials in the URL take precedence, as in git.
         if git_credentials or self.git_credentials:
             secrets["git_credentials"] = git_credentials or self.git_credentials
         if self.registry_credentials:
@@ -285,8 +284,8 @@ class _Request:
     def __init__(self, executor: FairlaneBuildExecutor) -> None:
         self._executor = executor
 
-    # All of this runs on the event loop, so that events can be put at once: `progress` would put them in
-    # the loop's next turn, and the backlog would not show them until then.
+    # All of this runs on the event loop, so events can be queued immediately. `progress` would queue them
+    # in the loop's next iteration, and the backlog would not show them until then.
 
     def say(self, payload: str) -> None:
         self._put(ProgressEvent(ProgressEvent.Kind.LOG_MESSAGE, payload))
@@ -317,15 +316,15 @@ def _checked_urls(urls: Iterable[str]) -> list[str]:
     except ValueError as error:
         raise TraitError(f"FairlaneBuildExecutor.dispatcher_urls: {error}") from None
     if not checked:
-        raise TraitError("FairlaneBuildExecutor.dispatcher_urls names no dispatcher")
+        raise TraitError("FairlaneBuildExecutor.dispatcher_urls is empty; list at least one dispatcher URL")
     return checked
 
 
 def repository(url: str) -> tuple[str, str]:
-    """A repository as dispatchers take it, and the credentials in its address as git takes them, empty if none.
+    """The repository's URL as dispatchers accept it, and the credentials in it as git accepts them (empty if none).
 
-    Git's short form for ssh is written out, and what is not ASCII is percent-encoded. Credentials leave the address,
-    which is shown to people and logged.
+    Git's short form for ssh is written out, and non-ASCII characters are percent-encoded. Credentials are removed
+    from the URL, because it is shown to people and logged.
     """
     short = _SCP_LIKE.match(url) if "://" not in url else None
     if short:
@@ -342,27 +341,27 @@ def repository(url: str) -> tuple[str, str]:
         except UnicodeError:
             # The dispatcher says what is wrong with it.
             pass
-    # With ssh a name says whom to log in as; passwords are nothing that git takes from there.
+    # With ssh, the user name is needed to log in; git ignores a password there.
     kept = f"{user}{at}" if scheme == "ssh" else ""
     path = quote(rest[end:], safe=_PATH_SAFE)
     return f"{scheme}://{kept}{host}{path}", "" if scheme == "ssh" else _git_credentials(user, password)
 
 
 def _git_credentials(user: str, password: str) -> str:
-    """What a credential helper of git would answer."""
+    """The credentials in the format of a git credential helper."""
     fields = {"username": unquote(user), "password": unquote(password)}
     if not user and not password:
         return ""
     if any(ord(character) < 32 for value in fields.values() for character in value):
-        # A line end would add a field of its own.
+        # A line end would start another field.
         fields = {"username": user, "password": password}
     return "\n".join(f"{name}={value}" for name, value in fields.items())
 
 
 def arguments(options: list[str]) -> list[str]:
-    """What is left of repo2docker's options when those are taken away that a worker sets by itself.
+    """repo2docker's options without those that a worker sets itself.
 
-    Each in one word, ``--option=value``: a value may begin with a dash.
+    Each is one word, ``--option=value``, because a value may begin with a dash.
     """
     left: list[str] = []
     for option in options:

@@ -18,14 +18,13 @@ from .sse import Event, Parser
 from .transcript import Transcript
 from .watcher import Outcome, Watcher
 
-#: A stream that was heard for so long was a good one, so that pauses and the limit begin anew.
+#: A stream that delivered data for this long was healthy: pauses and the time limit start over.
 STEADY_S = 10.0
-#: How often a build may be asked for again, or may move, before something is taken to be wrong.
+#: How often a build may be requested again or move before its request fails.
 DETOURS_MAX = 5
-#: How long streams may hold nothing but what cannot be read: longer than dispatchers take to be upgraded one after
-#: the other.
+#: How long streams may be unreadable: longer than a rolling upgrade of the dispatchers takes.
 NONSENSE_S = 60.0
-#: Such streams in a row, at least.
+#: Fewest unreadable streams in a row before that limit applies.
 NONSENSE_MIN = 3
 
 
@@ -36,7 +35,7 @@ class _Row:
         self._count, self._since = 0, 0.0
 
     def is_over(self, is_nonsense: bool, now: float) -> bool:
-        """Counts one more stream; whether there were too many for too long."""
+        """Counts one more stream; returns whether there were too many for too long."""
         if not is_nonsense:
             self._count = 0
             return False
@@ -47,7 +46,7 @@ class _Row:
 
 
 class _Lost(Exception):
-    """The queue does not know the build any more: it has to be asked for again."""
+    """The queue no longer knows the build, so it must be requested again."""
 
 
 class _Moved(Exception):
@@ -61,7 +60,7 @@ class _End(Exception):
 
 
 class Follow:
-    """Asks for a build, follows it to its end over any number of dispatchers, and tells all who wait."""
+    """Requests a build, follows it to its end through any number of dispatchers, and tells everyone who waits."""
 
     def __init__(
         self, queue: Queue, ask: Ask, answer: Answer | None, forget: Callable[[Follow], None]
@@ -75,7 +74,7 @@ class Follow:
         self.id = answer.id if answer else ""
         self._cursor = ""
         self._phase = "waiting"
-        # The attempt that is under way, or the next; 0 before anything was heard.
+        # The current or next attempt; 0 until it is known.
         self._attempt = 0
         self._standing = Standing()
         self._transcript = Transcript(queue.settings.log_bytes_max)
@@ -83,7 +82,7 @@ class Follow:
         self._close: Callable[[], None] | None = None
         self._stop_reason: Exception | None = None
         self._heard_at = 0.0
-        # Whether the next stream goes on where one broke off.
+        # Whether the next stream resumes one that was interrupted.
         self._resumes = False
         self._head_count = HeadCount(queue, self)
         #: Whether somebody may still join.
@@ -95,7 +94,7 @@ class Follow:
         return len(self.watchers)
 
     def add(self, watcher: Watcher) -> None:
-        """Somebody comes to wait."""
+        """Somebody joins."""
         self.watchers.add(watcher)
         watcher.stand(self._standing)
         watcher.read_from(self._transcript)
@@ -103,7 +102,7 @@ class Follow:
         self._head_count.changed()
 
     def remove(self, watcher: Watcher) -> None:
-        """Somebody has left. When nobody waits any more the stream is closed; the build goes on."""
+        """Somebody left. When nobody is left, the stream is closed; the build continues."""
         self.watchers.discard(watcher)
         if not self.watchers:
             self.is_open = False
@@ -112,12 +111,12 @@ class Follow:
             self._head_count.changed()
 
     def reopen(self) -> None:
-        """Has the stream opened anew, which also tells how many stand behind it."""
+        """Reopens the stream, which also sends the count of people."""
         if self._close is not None:
             self._close()
 
     async def run(self) -> None:
-        """Follows the build to its end. Whatever happens, everybody who waits is told."""
+        """Follows the build to its end and tells everyone who waits, whatever happens."""
         try:
             outcome = await self._follow()
         except Exception as error:
@@ -146,22 +145,22 @@ class Follow:
             except _End as end:
                 return end.outcome
             except _Moved as moved:
-                self._log.info("build %s of %s goes on as %s", self.id, self.ask.repo, moved.to)
+                self._log.info("build %s of %s continues as %s", self.id, self.ask.repo, moved.to)
                 self._answer = Answer(moved.to, "running")
                 self._note(messages.STARTS_ANEW, is_anew=True)
             except _Lost as lost:
-                self._log.warning("build %s of %s is lost (%s); asking again", self.id, self.ask.repo, lost)
-                # Without an id: who comes now waits for the answer as well, instead of asking too.
+                self._log.warning("build %s of %s was lost (%s); requesting it again", self.id, self.ask.repo, lost)
+                # Without an id, people who join now wait for this request instead of sending another.
                 self._answer, self.id = None, ""
                 self._note(messages.ASKED_AGAIN, is_anew=True)
             self._cursor, self._attempt = "", 0
         raise Away(f"the build was lost or moved {DETOURS_MAX} times")
 
     async def _stream_on(self) -> None:
-        """Follows one build until it ends, moves or is lost, which it raises."""
+        """Follows one build until it ends, moves or is lost; raises _End, _Moved or _Lost."""
         loop = asyncio.get_running_loop()
         lost_at, rounds, nonsense = loop.time(), 0, _Row()
-        error: Exception = Away("no dispatcher is named")
+        error: Exception = Away("no dispatcher is configured")
         while True:
             for dispatcher in self._queue.dispatchers.in_order():
                 began, cursor = loop.time(), self._cursor
@@ -178,7 +177,7 @@ class Follow:
                     self._queue.dispatchers.failed(dispatcher, away)
                 if nonsense.is_over(isinstance(error, Nonsense), loop.time()):
                     raise error
-                # How long it was heard, not how long it was waited for.
+                # The time with data counts, not the time spent waiting for it.
                 if self._heard_at - began > STEADY_S or cursor != self._cursor:
                     lost_at, rounds, nonsense = loop.time(), 0, _Row()
                     self._resumes = not self._head_count.take_reopened()
@@ -210,7 +209,7 @@ class Follow:
         def opened(close: Callable[[], None]) -> None:
             self._close = close
             if self._stop_reason is not None:
-                # It came together with the head of the answer.
+                # The reason came together with the response's headers.
                 close()
 
         def received(chunk: bytes) -> None:
@@ -221,7 +220,7 @@ class Follow:
                 for event in parser.feed(chunk):
                     self._take(event, dispatcher)
             except Exception as reason:
-                # Not through tornado, which would write a trace of it into the log.
+                # Not raised through tornado, which would log a traceback.
                 self._stop_reason = reason
                 if self._close is not None:
                     self._close()
@@ -238,14 +237,14 @@ class Follow:
                 raise self._stop_reason
 
     def _take(self, event: Event, dispatcher: Dispatcher) -> None:
-        # A newer dispatcher may say more.
+        # Other events are from newer dispatchers; skip them.
         if event.name in ("state", "log", "notice", "moved", "end"):
             try:
                 data = json.loads(event.data)
             except ValueError:
                 data = None
             if not isinstance(data, dict):
-                raise Nonsense(f"the event {event.name!r} cannot be read; is the dispatcher of another release?")
+                raise Nonsense(f"cannot parse the event {event.name!r}; does the dispatcher run another release?")
             self._take_known(event.name, data, dispatcher)
         if event.id:
             self._cursor = event.id
@@ -280,7 +279,7 @@ class Follow:
             watcher.stand(self._standing)
 
     def _take_attempt(self, attempt: int, data: dict[str, Any]) -> None:
-        """Tells, below the log of the run that failed, that there will be another one, and why."""
+        """Says, after the log of the failed run, that another run follows, and why."""
         before, self._attempt = self._attempt, attempt
         is_next = 0 < before < attempt
         if is_next or (before != attempt and messages.visitor(data)[0] == "retry"):
@@ -289,7 +288,7 @@ class Follow:
     def _take_log(self, data: dict[str, Any]) -> None:
         lines = data.get("lines")
         if not isinstance(lines, list):
-            raise Nonsense("a log event without lines; is the dispatcher of another release?")
+            raise Nonsense("a log event has no lines; does the dispatcher run another release?")
         for payload, phase, count in messages.log_messages(lines, messages.later("building", self._phase)):
             self._phase = phase
             self._transcript.append(phase, payload, count)
@@ -327,7 +326,7 @@ class Follow:
         if state == "cancelled":
             self._log.info("build %s of %s was cancelled", self.id, self.ask.repo)
             return Outcome(messages.cancelled(data.get("reason") or "No reason was given"))
-        raise Nonsense(f"a build that ended as {state!r} with image {data.get('image')!r}")
+        raise Nonsense(f"the build ended in an unexpected way: state {state!r}, image {data.get('image')!r}")
 
     def _tell_trouble(self, text: str) -> None:
         self.is_troubled = True
@@ -339,7 +338,7 @@ class Follow:
             self._note(text)
 
     def _note(self, text: str, lines: int = 0, is_anew: bool = False) -> None:
-        """Tells something at this point of the log, also to those who come later."""
+        """Adds a note to the log at this point, also for people who join later."""
         if is_anew and self._phase == "pushing":
             self._phase = "building"
         self._transcript.append(self._phase, messages.message(self._phase, text), lines, is_anew)

@@ -1,4 +1,4 @@
-"""Telling a dispatcher how many people stand behind the one stream of a build."""
+"""Tells a dispatcher how many people share the one event stream of a build."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .dispatchers import Dispatcher, round_pause
 from .errors import Away, Misconfigured, Refused
 from .queue import Queue
 
-#: Pause before a new number is told, so that sixty who come at once are told once.
+#: Pause before a new count is sent, so that sixty people who arrive together cause one request.
 GATHER_S = 0.25
-#: Tries with a dispatcher that says that another one has the stream: behind one address for several of
-#: them each new connection may reach another one.
+#: Tries when a dispatcher says that another one has the stream: if several dispatchers share one address,
+#: each new connection may reach another one.
 OTHER_TRIES = 4
-#: Least time between two openings of a stream only to tell the number.
+#: Shortest time between two reconnects whose only purpose is to send the count.
 REOPEN_GAP_S = 15.0
 
 
@@ -29,7 +29,7 @@ class Followed(Protocol):
 
 
 class HeadCount:
-    """Keeps the number up to date while a stream is open."""
+    """Keeps the count up to date while a stream is open."""
 
     def __init__(self, queue: Queue, follow: Followed) -> None:
         self._queue = queue
@@ -41,7 +41,7 @@ class HeadCount:
         self._reopened_at = -REOPEN_GAP_S
 
     def opening(self, count: int) -> None:
-        """A stream is being opened with this number."""
+        """A stream is being opened with this count."""
         self._told, self._where = count, None
 
     def opened(self, dispatcher: Dispatcher, subscriber: str) -> None:
@@ -54,19 +54,19 @@ class HeadCount:
         self._where = None
 
     def take_reopened(self) -> bool:
-        """Whether the stream was closed only to tell the number."""
+        """Whether the stream was closed only to send the count."""
         was, self._reopened = self._reopened, False
         return was
 
     def changed(self) -> None:
-        """The number may be another one."""
+        """The count may have changed."""
         if self._where is None or self._told == len(self._follow):
             return
         if self._task is None or self._task.done():
             self._task = self._queue.spawn(self._tell())
 
     def stop(self) -> None:
-        """Nothing more is told."""
+        """Stops sending counts."""
         self._where = None
         if self._task is not None:
             self._task.cancel()
@@ -88,12 +88,12 @@ class HeadCount:
             except Refused as refused:
                 tries += 1
                 if refused.word != "other-dispatcher" and not refused.is_passing:
-                    # The stream is about to end, or was opened anew: then its number was told with it.
+                    # The stream is about to end, or was reopened, which sent the count.
                     return
                 if refused.word == "other-dispatcher" and tries >= OTHER_TRIES:
                     return self._open_anew(where)
             except Away:
-                # The stream tells soon enough whether the dispatcher is gone.
+                # The stream will soon show whether the dispatcher is gone.
                 tries += 1
             except Misconfigured:
                 return

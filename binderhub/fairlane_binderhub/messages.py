@@ -1,4 +1,4 @@
-"""What people read: every text of the adapter, and repo2docker's lines as BinderHub's page takes them."""
+"""What people read: every message of the adapter, and repo2docker's lines in the form that BinderHub's page expects."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: Back to the beginning of the line, and clear it: the page writes messages to a terminal as they are.
+#: Moves to the beginning of the line and clears it; the page writes messages unchanged to a terminal.
 AGAIN = "\r\x1b[K"
 #: Longest line that is updated in place. A longer one would wrap, and only its last row would be cleared.
 LINE_MAX = 78
-#: Longest text of others (reasons, operators' messages) that is shown.
+#: Longest text from elsewhere (reasons, operators' messages) that is shown.
 TEXT_MAX = 2000
-#: Text of one message, in characters, after which another begins.
+#: Characters of one message, after which another begins.
 MESSAGE_MAX = 16 * 1024
-#: Phases that BinderHub's page and its metrics take for the end of the request.
+#: Phases that end a request for BinderHub's page and its metrics.
 FAILURES = ("failed", "failure")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"\d+")
 
-SUBMITTING_AGAIN = "The build queue does not answer at the moment. Trying again...\n"
-LOST_CONNECTION = "The connection to the build queue broke off. The build goes on; looking for it again...\n"
-RESUMED = "The connection to the build queue was taken up again.\n"
-ANSWERS_AGAIN = "The build queue answers again.\n"
-ASKED_AGAIN = "The queue has lost this build, so it was asked for again. The log starts anew.\n"
-STARTS_ANEW = "The log starts anew.\n"
+SUBMITTING_AGAIN = "The build queue is not responding. Trying again...\n"
+LOST_CONNECTION = "The connection to the build queue was lost. The build continues; reconnecting...\n"
+RESUMED = "Reconnected to the build queue.\n"
+ANSWERS_AGAIN = "The build queue is responding again.\n"
+ASKED_AGAIN = "The queue lost this build, so it was requested again. The log starts over.\n"
+STARTS_ANEW = "The log starts over.\n"
 BUILT_BEFORE = "This image was built a moment ago.\n"
-INCOMPLETE = "The last lines of the log did not come in time.\n"
+INCOMPLETE = "The last lines of the log did not arrive in time.\n"
 
-#: Refusals that nobody who asks for a build can do anything about: the release and the settings of both sides.
+#: Errors that only operators can fix, by changing a setting or a release on one side.
 _OPERATORS_MATTER = (
     "argument-not-allowed",
     "bad-parameter",
@@ -49,17 +49,17 @@ BUSY = (
     "too-many-requests",
     "too-many-streams",
 )
-#: What a build waits for that is said once, on a line of its own.
+#: Stages whose reason for waiting is shown once, on a separate line.
 _SAID_STAGES = ("lane", "shared-limit", "background", "held", "no-worker", "paused")
 _ADVICE = {
     "repository": (
-        "Something in the repository stopped the build: the last lines of the log above say what. "
-        "Once it is mended there, ask again. The same commit gives the same answer for five minutes."
+        "Something in the repository made the build fail: see the last lines of the log above. "
+        "Fix it there, then try again. For five minutes, the same commit gives the same answer."
     ),
     "infrastructure": "This is not the repository's fault. Please try again in a few minutes.",
     "stuck": (
-        "The build was stopped because it took too long or said nothing for too long. If it downloads or "
-        "compiles much, make it smaller; else try again later."
+        "The build was stopped because it took too long or printed nothing for too long. If it downloads or "
+        "compiles a lot, make it smaller. Otherwise, try again later."
     ),
 }
 
@@ -84,13 +84,13 @@ def message(phase: str, text: str) -> str:
 
 
 def clean(text: object, length_max: int = TEXT_MAX) -> str:
-    """Others' text without control characters but line ends and tabs, within a bound."""
+    """Text from elsewhere, cut to a length and without control characters (line ends and tabs stay)."""
     shown = _CONTROL.sub("", str(text)).strip()
     return shown if len(shown) <= length_max else shown[: length_max - 3] + "..."
 
 
 def sentence(text: object) -> str:
-    """Others' text as a sentence of its own."""
+    """Text from elsewhere as a complete sentence."""
     shown = clean(text)
     if not shown:
         return ""
@@ -113,29 +113,29 @@ def with_phase(phase: str, payload: str) -> str:
 
 
 def spoken(seconds: float) -> str:
-    """The same in words, within a sentence."""
+    """A span of time in words, for use within a sentence."""
     s = max(1, round(seconds))
     number, word = (s, "second") if s < 90 else (round(s / 60), "minute") if s < 5400 else (round(s / 3600), "hour")
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def omitted(lines: int) -> str:
-    """In place of lines that are missing, in the dispatcher's words."""
-    return f"[{lines} lines are left out here]\n"
+    """Shown where lines are missing, worded as the dispatcher does."""
+    return f"[{'1 line is' if lines == 1 else f'{lines} lines are'} left out here]\n"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a build stands, as people are told: made once for all who wait."""
+    """What people are told about a build's state; made once for everyone who waits."""
 
     phase: str = "waiting"
     #: Updated in place.
     line: str = ""
-    #: Said on a line of its own, when it is another one than before.
+    #: Shown on a separate line when it differs from the last one.
     reason: str = ""
-    #: The same for reasons that differ only in their numbers.
+    #: Equal for reasons that differ only in their numbers.
     reason_key: str = ""
-    #: Said once for each value: that the build has started.
+    #: That the build has started; shown once for each value.
     started: str = ""
 
 
@@ -150,7 +150,7 @@ def standing(view: dict[str, Any]) -> Standing:
         key = f"{stage} {ahead == 0} {_DIGITS.sub('#', text) if stage == 'held' else ''}"
         return Standing(line=place_line(view), reason=f"{text}\n", reason_key=key)
     if state == "orphaned":
-        reason = text or "The machine that ran this build is gone. Another one takes the build over."
+        reason = text or "The machine running this build is gone. Another one is taking over the build."
         return Standing(phase="building", reason=f"{reason}\n", reason_key="orphaned")
     note = clean(view.get("note") or "", 200)
     if state == "starting":
@@ -161,8 +161,8 @@ def standing(view: dict[str, Any]) -> Standing:
 
 
 def visitor(view: dict[str, Any]) -> tuple[str, str, int | None]:
-    """What a ``state`` event has for people: the stage that the build is in, a sentence, and how many builds of its
-    repository stand before it."""
+    """What a ``state`` event says for people: the build's stage, a sentence, and how many builds of its repository are
+    ahead of it."""
     found = view.get("visitor")
     fields = found if isinstance(found, dict) else {}
     ahead = fields.get("ahead")
@@ -170,50 +170,51 @@ def visitor(view: dict[str, Any]) -> tuple[str, str, int | None]:
 
 
 def retried(view: dict[str, Any]) -> str:
-    """Said once a run has failed and the build is tried again."""
+    """Shown when a run has failed and the build is retried."""
     stage, text, _ = visitor(view)
     if stage != "retry" or not text:
         attempt = view.get("attempt")
         before = attempt - 1 if isinstance(attempt, int) else 1
         text = f"Attempt {before} failed: {clean(view.get('reason') or 'no reason was given')}"
-        text = f"{text.rstrip('.')}. It is tried again."
+        text = f"{text.rstrip('.')}. Trying again."
     return f"[{text}]\n"
 
 
 def remembered(seconds_ago: float) -> str:
-    """Said before the log of a build that failed a while ago and is not tried again yet."""
+    """Shown before the log of a build that failed a short time ago and is not retried yet."""
     return f"This build failed {spoken(seconds_ago)} ago. Its log was:\n"
 
 
 def started_line(view: dict[str, Any]) -> str:
-    """Said when a build runs, or by the time that somebody comes."""
+    """Shown when a build starts, or to somebody who joins while it runs."""
     expected, left = view.get("expected_seconds"), view.get("eta_seconds")
     if not isinstance(expected, (int, float)):
         return "The build has started.\n"
-    # What is left shrinks while it runs, and grows beyond what was expected where it is late.
+    # The time left shrinks while the build runs, but exceeds the expected time if the build is late.
     if not isinstance(left, (int, float)) or abs(expected - left) < 10:
         return f"The build has started; it is expected to take about {span(expected)}.\n"
-    rest = f"about {span(left)} more" if left > 0 else "longer than expected"
-    return f"The build is under way and takes {rest}. Its log so far:\n"
+    rest = f"needs about {span(left)} more" if left > 0 else "is taking longer than expected"
+    return f"The build is running and {rest}. Its log so far:\n"
 
 
 def place_line(view: dict[str, Any]) -> str:
-    """Place in line and expected time, short enough to be updated in place."""
+    """Position in line and expected time, short enough to be updated in place."""
     position, length, eta = view.get("position"), view.get("line"), view.get("eta_seconds")
     people = view.get("people")
     parts = ["Waiting in line"]
     if isinstance(position, int):
-        parts = [f"Place {position} of {length} in line" if isinstance(length, int) else f"Place {position} in line"]
+        of = f" of {length}" if isinstance(length, int) else ""
+        parts = [f"Position {position}{of} in line"]
     if isinstance(eta, (int, float)):
         parts.append(f"ready in about {span(eta)}")
     if isinstance(people, int) and people > 1:
-        parts.append(f"{people} people wait for it")
+        parts.append(f"{people} people waiting")
     return ", ".join(parts)[:LINE_MAX]
 
 
 def failure(class_word: object, reason: object, log_tail: object = None, seconds_ago: float | None = None) -> str:
-    """Why a build failed, with advice. The tail of the log is for those to whom no log was shown; ``seconds_ago`` is
-    when it failed, if that was before they asked."""
+    """Why a build failed, with advice. The tail of the log is for people who saw no log; ``seconds_ago`` is set if the
+    build failed before they requested it."""
     said = sentence(reason)
     when = "" if seconds_ago is None else f"This failed {spoken(seconds_ago)} ago. "
     said = said if said.startswith("The build") else f"The build failed: {clean(reason).rstrip('.')}."
@@ -225,68 +226,72 @@ def failure(class_word: object, reason: object, log_tail: object = None, seconds
 
 
 def cancelled(reason: object) -> str:
-    """A build that an operator, or its asker, has ended."""
+    """A build that an operator, or whoever requested it, cancelled."""
     text = clean(reason).rstrip(".")
     said = f"The build was {text}." if text.startswith("cancelled") else f"The build was cancelled: {text}."
-    return f"\n{said}\nTo have it built all the same, ask again.\n"
+    return f"\n{said}\nTo build it anyway, launch it again.\n"
 
 
 def refused(word: str, detail: str, retry_after: float, message: str | None = None) -> str:
-    """Why the dispatcher does not take a build. ``message`` is what it says to people itself."""
+    """Why the dispatcher rejected a build. ``message`` is its own text for people, if any."""
     when = f"in about {spoken(retry_after)}" if retry_after else "later"
     if word == "banned":
         return f"\n{sentence(message or detail)}\n"
     if word in ("full", "memory"):
-        return f"\nThe build queue takes no more builds at the moment. Please try again {when}.\n"
+        return f"\nThe build queue is full at the moment. Please try again {when}.\n"
     if word in BUSY:
-        return f"\nToo many people ask for builds at the moment. Please try again {when}.\n"
+        return f"\nToo many people are asking for builds at the moment. Please try again {when}.\n"
     if word == "conflict":
         return (
-            "\nAn image of this name is being built from another repository or another version at the moment. "
+            "\nAn image with this name is being built from another repository or version at the moment. "
             "Please try again in a few minutes.\n"
         )
     if word in _OPERATORS_MATTER:
         return misconfigured()
     if word in ("not-signed-in", "forbidden"):
-        return "\nThe build queue does not take requests of this BinderHub. Its operators find the cause in its log.\n"
-    return f"\nThe build queue does not take this build. {sentence(detail)}\n"
+        return (
+            "\nThe build queue does not accept requests from this BinderHub. "
+            "BinderHub's operators can find the cause in its log.\n"
+        )
+    return f"\nThe build queue does not accept this build. {sentence(detail)}\n"
 
 
 def away(once_accepted: bool) -> str:
     """The queue did not answer for too long."""
     if once_accepted:
         return (
-            "\nThe build queue has not answered for too long, so this page stops waiting. The build itself may go on: "
-            "try again in a few minutes.\n"
+            "\nThe build queue has not responded for a long time, so this page stops waiting. The build itself may "
+            "continue: try again in a few minutes.\n"
         )
     return (
-        "\nThe build queue does not answer, so nothing can be built at the moment. Please try again in a few minutes.\n"
+        "\nThe build queue is not responding, so nothing can be built at the moment. Please try again in a few "
+        "minutes.\n"
     )
 
 
 def unreadable() -> str:
-    """The queue's answers make no sense: it is of another release."""
+    """The queue's responses cannot be read: it runs another release."""
     return (
-        "\nThe build queue's answers cannot be read here, so this page stops waiting. The build itself may go on: "
-        "try again in a few minutes.\n"
+        "\nThis BinderHub cannot read the build queue's answers, so this page stops waiting. The build itself may "
+        "continue: try again in a few minutes.\n"
     )
 
 
 def internal() -> str:
-    """A fault of the adapter's."""
+    """A bug in the adapter."""
     return "\nSomething went wrong while following the build; the log of this BinderHub says what. Please try again.\n"
 
 
 def misconfigured() -> str:
-    """A setting that cannot be used."""
+    """A setting is invalid."""
     return "\nThis BinderHub's connection to its build queue is not set up right; its log says what is wrong.\n"
 
 
 def log_messages(lines: Iterable[Any], phase: str) -> Iterator[tuple[str, str, int]]:
-    """Lines of a log as few messages: (message, phase, number of lines). ``phase`` is that of the line before.
+    """Combines lines of a log into few messages: (message, phase, number of lines). ``phase`` is the previous line's.
 
-    A line that says ``failed`` is shown as any other: whether the build has failed is not for a line to
-    say, for it may be tried again.
+    A line with the phase ``failed`` is shown like any other: it does not decide whether the build has failed,
+    because the build may be retried.
     """
     texts: list[str] = []
     length = 0
@@ -308,7 +313,7 @@ def log_messages(lines: Iterable[Any], phase: str) -> Iterator[tuple[str, str, i
 
 
 def read_line(raw: str) -> tuple[str, str | None, dict[str, Any] | None]:
-    """A line of repo2docker's: its text, its phase if it names one, and itself if its other fields count."""
+    """Reads a line of repo2docker: its text, its phase if it has one, and the whole line if its other fields matter."""
     if raw.startswith("{"):
         try:
             entry = json.loads(raw)

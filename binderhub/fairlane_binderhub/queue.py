@@ -14,7 +14,7 @@ from .dispatchers import Dispatcher, Dispatchers, Log, round_pause
 from .errors import Away, Refused
 from .settings import Settings
 
-#: Short requests on their way at once: a crowd that comes in one second must not open hundreds of sockets.
+#: Concurrent short requests: a crowd that arrives within a second must not open hundreds of sockets.
 CALLS_MAX = 32
 
 
@@ -35,7 +35,7 @@ class Queue:
         self._calls = asyncio.Semaphore(CALLS_MAX)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs something beside the rest; the loop itself would not keep it from being collected."""
+        """Runs a coroutine in the background and keeps a reference, so that it is not garbage-collected."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -44,7 +44,7 @@ class Queue:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.log.error("a fault in the adapter", exc_info=error)
+            self.log.error("internal error", exc_info=error)
 
     async def call(self, dispatcher: Dispatcher, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """A short request to one dispatcher."""
@@ -52,7 +52,7 @@ class Queue:
             return await self.client.call(dispatcher.url, method, path, body)
 
     async def submit(self, ask: Ask, tell: Callable[[str], None]) -> Answer:
-        """Asks for a build until a dispatcher has answered or the time is over."""
+        """Requests a build until a dispatcher responds or the time is up."""
         loop = asyncio.get_running_loop()
         began, rounds, told = loop.time(), 0, False
         while True:
@@ -75,19 +75,19 @@ class Queue:
             await asyncio.sleep(pause)
 
     async def ask_once(self, ask: Ask) -> Answer:
-        """Asks each dispatcher until one has answered; raises what the last one that did not said."""
-        last: Exception = Away("no dispatcher is named; set FairlaneBuildExecutor.dispatcher_urls")
+        """Tries each dispatcher until one responds; otherwise raises the last error."""
+        last: Exception = Away("no dispatcher is configured; set FairlaneBuildExecutor.dispatcher_urls")
         tried: set[str] = set()
         while len(tried) < len(self.dispatchers.all):
             async with self._calls:
-                # Chosen when its turn has come: those before may have found that one does not answer.
+                # Chosen only now: requests before this one may have found that a dispatcher does not respond.
                 dispatcher = next(d for d in self.dispatchers.in_order() if d.url not in tried)
                 tried.add(dispatcher.url)
                 try:
                     return await self._ask_at(dispatcher, ask)
                 except Refused as refused:
-                    # All dispatchers share one queue and one count of requests: at a limit, and at a
-                    # definite no, the next one would say the same.
+                    # All dispatchers share one queue and one request count: after a rate limit or a
+                    # definite refusal, the next one would respond the same way.
                     shared = refused.status == 429 and refused.word != "address-connections"
                     if shared or not (refused.is_passing or refused.is_about_us):
                         raise
@@ -95,7 +95,7 @@ class Queue:
                     last = refused
                 except Away as away:
                     self.dispatchers.failed(dispatcher, away)
-                    # That one is away says less than that another one refuses.
+                    # A refusal says more than a dispatcher that does not respond.
                     last = last if isinstance(last, Refused) else away
         raise last
 
@@ -110,9 +110,9 @@ class Queue:
         return answer
 
     async def _join_other(self, dispatcher: Dispatcher, ask: Ask, conflict: Refused) -> Answer:
-        """The image is being built with other arguments. BinderHub takes whatever build has the image's
-        name, and so do we, as long as it is made of the same commit: during an upgrade that changes
-        arguments, two builds would only race for the name."""
+        """The image is being built with other arguments. BinderHub accepts any build of the image's name, and
+        so do we, if it is of the same commit: during an upgrade that changes arguments, two builds would
+        only race for the name."""
         view = await self.client.call(dispatcher.url, "GET", f"/v1/builds/{conflict.build}")
         same = isinstance(view, dict) and all(
             str(view.get(name)).casefold() == str(ask.body[name]).casefold() for name in ("repo", "ref")

@@ -1,4 +1,4 @@
-"""What all requests of one BinderHub share: settings that are checked once and compared as a whole."""
+"""Settings that all requests of one BinderHub share: checked once, compared as a whole."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from .errors import Misconfigured
 
-#: How long a token that was read from a file is used before the file is looked at again.
+#: How long a token from a file is used before the file is read again.
 TOKEN_HOLDS_S = 5.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the dispatchers are, and the bounds of talking to them. Times are in seconds."""
+    """Dispatcher URLs, credentials and limits. Times are in seconds."""
 
     urls: tuple[str, ...]
     token: str = field(default="", repr=False)
@@ -40,9 +40,9 @@ def checked_url(text: str) -> str:
         # The text itself is not repeated: it ends up in logs.
         raise ValueError("a dispatcher's address must not carry a password; set token or token_file")
     if url.query or url.fragment:
-        raise ValueError(f"{text!r}: a dispatcher's address has neither ? nor #")
+        raise ValueError(f"{text!r}: a dispatcher's address must not contain ? or #")
     if url.port is not None and url.port == 0:
-        raise ValueError(f"{text!r} names no port")
+        raise ValueError(f"{text!r}: 0 is not a valid port")
     return text.strip().rstrip("/")
 
 
@@ -56,7 +56,7 @@ class Credentials:
         self._context: ssl.SSLContext | None = None
 
     def token(self) -> str:
-        """The token to show, empty for none. A file is read again every few seconds, so that it can change."""
+        """The API token, or an empty string. A token file is reread every few seconds, so that it can change."""
         path = self._settings.token_file
         if not path:
             return self._settings.token

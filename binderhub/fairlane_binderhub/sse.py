@@ -1,4 +1,4 @@
-"""Reading server-sent events from bytes as they come."""
+"""Parses server-sent events from a stream of bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .errors import Nonsense
 
-#: Longest event, in bytes. A dispatcher's largest hold 32 KiB of log, up to six times that as JSON.
+#: Longest event, in bytes. A dispatcher's largest events have 32 KiB of log, up to six times that as JSON.
 EVENT_BYTES_MAX = 1024 * 1024
 
 
@@ -20,7 +20,7 @@ class Event:
 
 
 class Parser:
-    """Cuts a stream into events. Comments are passed over: that they came is all they say."""
+    """Splits a stream into events. Comments are ignored; they only show that the stream is alive."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -30,7 +30,7 @@ class Parser:
         self._bytes = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that these bytes complete."""
+        """Adds bytes; returns the events that they complete."""
         self._rest += chunk
         events: list[Event] = []
         start = 0

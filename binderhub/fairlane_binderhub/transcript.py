@@ -1,4 +1,4 @@
-"""The log of a build as it is shown to people: kept from its beginning, within a bound."""
+"""The log of a build as people see it: kept from its beginning, up to a size limit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Passage:
     lines: int
     #: The phase that its payload names.
     phase: str
-    #: Whether another run begins here, so that a page's progress may go back.
+    #: Whether another run begins here, so that the page's progress bar may go back.
     is_anew: bool
 
 
 class Transcript:
-    """Passages by number, from 0. When there are too many, those in the middle are left out.
+    """Numbered passages, from 0. If they are too large, those in the middle are dropped.
 
-    Half of the bound keeps the beginning, half the end, so that somebody who comes late sees both. A
-    place is a number; it stays valid whatever is left out.
+    Half of the size limit is for the beginning and half for the end, so that people who join late see both.
+    A passage's number stays valid whatever is dropped.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -33,13 +33,13 @@ class Transcript:
         self._head_bytes = 0
         self._tail: deque[Passage] = deque()
         self._tail_bytes = 0
-        #: Lines of the log, those included that are left out.
+        #: Lines of the log, including dropped ones.
         self.lines = 0
-        #: The place behind the last passage.
+        #: The number after the last passage.
         self.end = 0
 
     def append(self, phase: str, payload: str, lines: int = 0, is_anew: bool = False) -> None:
-        """Adds a passage of so many lines; a notice has none."""
+        """Adds a passage with its number of lines; a notice has none."""
         passage = Passage(payload, self.lines, lines, phase, is_anew)
         self.lines += lines
         self.end += 1
@@ -53,7 +53,7 @@ class Transcript:
             self._tail_bytes -= len(self._tail.popleft().payload)
 
     def at(self, place: int) -> tuple[Passage, int] | None:
-        """What stands at a place, or first after it where that is left out; and the place behind it."""
+        """The passage with this number, or the next one if it was dropped; and the number after it."""
         if place < len(self._head):
             return self._head[place], place + 1
         if place >= self.end:

@@ -1,4 +1,4 @@
-"""One person who waits: what they have been told, and what comes next."""
+"""One person who waits: what they were told and what to tell them next."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from . import messages
 from .messages import Standing
 from .transcript import Passage, Transcript
 
-#: Events that may lie in a request's queue. A browser that reads slowly must not have the whole log put
-#: into memory for it; the texts are shared, so this many references cost little.
+#: Most events in a request's queue, so that a slow browser does not put the whole log into memory. The texts
+#: are shared, so this many references cost little.
 BACKLOG_MAX = 256
-#: When to look again whether a slow reader has taken something.
+#: How often to check whether a slow reader has read something.
 BACKLOG_LOOK_S = 0.1
-#: Least time between two reasons for waiting: they change with every build that ends.
+#: Shortest time between two reasons for waiting, which change with every build that ends.
 REASON_GAP_S = 10.0
 #: How long a slow reader may take for the rest of the log once the build has ended.
 DRAIN_S = 60.0
@@ -23,7 +23,7 @@ END_S = 5.0
 
 
 class Person(Protocol):
-    """What a watcher needs of the executor that it stands for."""
+    """What a watcher needs from its executor."""
 
     def say(self, payload: str) -> None:
         """Puts a message into the request's queue."""
@@ -32,17 +32,17 @@ class Person(Protocol):
         """Tells BinderHub that the image is there."""
 
     def end(self) -> None:
-        """Has BinderHub end the request."""
+        """Makes BinderHub end the request."""
 
     def end_by_force(self) -> None:
-        """The other way to have it ended."""
+        """Ends the request in another way, if BinderHub has not ended it."""
 
     def backlog(self) -> int:
-        """Events in the request's queue that were not taken yet."""
+        """Events in the request's queue that are not yet read."""
 
 
 class Outcome:
-    """How a build ended for those who wait: built, or with a message that says why not."""
+    """How a build ended for the people who wait: an image, or a message that says why there is none."""
 
     def __init__(self, failure: str | None = None) -> None:
         self.failure = failure
@@ -62,7 +62,7 @@ class Watcher:
         self._place = 0
         self._lines_seen = 0
         self._standing = Standing()
-        # How far the page's progress has come.
+        # The phase that the page's progress bar has reached.
         self._phase = "waiting"
         self._line_open = False
         self._line_at = 0.0
@@ -72,7 +72,7 @@ class Watcher:
         self._outcome: Outcome | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        #: The person has left, or was told the end.
+        #: The person left or was told the outcome.
         self.is_done = False
 
     @property
@@ -81,7 +81,7 @@ class Watcher:
         return self._lines_seen > 0
 
     def read_from(self, transcript: Transcript) -> None:
-        """Has this log shown from its beginning."""
+        """Shows this log from its beginning."""
         self._transcript, self._place, self._lines_seen = transcript, 0, 0
 
     def say(self, phase: str, text: str) -> None:
@@ -91,7 +91,7 @@ class Watcher:
             self._put(phase, text)
 
     def stand(self, standing: Standing) -> None:
-        """Shows where the build stands, as far as that is news."""
+        """Shows what has changed in the build's state."""
         if self.is_done or self._outcome is not None:
             return
         before, self._standing = self._standing, standing
@@ -101,7 +101,7 @@ class Watcher:
             self.say(standing.phase, standing.reason)
         if standing.started and not self._has_started:
             self._has_started = True
-            # Its first lines may come before the news that it runs.
+            # The log's first lines may arrive before the state "running".
             if not self._lines_seen:
                 self.say(standing.phase, standing.started)
         if standing.line:
@@ -110,7 +110,7 @@ class Watcher:
     def _show_line(self, standing: Standing, before: Standing, now: float) -> None:
         changed = standing.line != before.line or (self._in_place and not self._line_open)
         if not self._in_place:
-            # Lines that stay must be few.
+            # Each update leaves a line, so keep updates rare.
             if changed and now - self._line_at >= self._keepalive:
                 self._line_at = now
                 self._put(standing.phase, standing.line + "\n")
@@ -124,7 +124,7 @@ class Watcher:
             self._put(self._phase, "\n")
 
     def pump(self) -> None:
-        """Hands on as much of the log as the reader takes, and behind it the end."""
+        """Sends as much of the log as the reader accepts, and after it the outcome."""
         if self.is_done:
             return
         if self._timer is not None:
@@ -148,7 +148,7 @@ class Watcher:
             self._tell_end(self._outcome)
 
     def finish(self, outcome: Outcome) -> None:
-        """Has the end told, once the log before it was."""
+        """Reports the outcome once the whole log is sent."""
         if self.is_done or self._outcome is not None:
             return
         self._outcome = outcome
@@ -169,7 +169,7 @@ class Watcher:
         self._timer = self._loop.call_later(END_S, self._person.end_by_force)
 
     def tick(self) -> None:
-        """Says something where there was nothing to say for a while: only so BinderHub sees who has left."""
+        """Sends a keepalive after a while without messages: only this shows BinderHub who has left."""
         if self.is_done or self._outcome is not None or self._person.backlog() > 0:
             return
         if self._loop.time() - self._said_at >= self._keepalive:
@@ -179,7 +179,7 @@ class Watcher:
                 self._put(self._phase, "")
 
     def leave(self) -> None:
-        """The request is over: nothing more is put, and nothing is kept."""
+        """The request is over: stops sending and releases the log."""
         self.is_done = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""Puts the package and the stand-in for BinderHub in reach, and runs coroutine functions as tests."""
+"""Makes the package and the BinderHub stand-in importable, and runs coroutine functions as tests."""
 
 import asyncio
 import inspect
@@ -17,7 +17,7 @@ TEST_S = 90
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem):
-    """Each coroutine function runs on an event loop of its own."""
+    """Runs each coroutine function on its own event loop."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames

@@ -1,4 +1,4 @@
-"""HAProxy before dispatchers, as deploy/compose sets it up."""
+"""HAProxy in front of dispatchers, as deploy/compose sets it up."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ needs_haproxy = pytest.mark.skipif(
 
 
 class HaProxy:
-    """The shipped settings with other addresses: everything that decides what clients get is as it is."""
+    """The shipped settings with other addresses; everything that affects clients is unchanged."""
 
     def __init__(self, folder, dispatchers):
         self._stats = folder / "haproxy.sock"
@@ -67,9 +67,9 @@ class HaProxy:
         return next((row for row in rows if row["pxname"] == proxy and row["svname"] == server), {})
 
     def servers_up(self):
-        """How many dispatchers it thinks are there."""
+        """How many dispatchers it considers up."""
         return int(self._row("dispatchers", "BACKEND").get("act") or 0)
 
     def own_errors(self):
-        """Requests that it answered with an error of its own or a dispatcher's."""
+        """Requests that it answered with an error, its own or a dispatcher's."""
         return int(self._row("fairlane", "FRONTEND").get("hrsp_5xx") or 0)

@@ -62,7 +62,7 @@ class Process:
 
 
 class QueueUnderTest:
-    """Everything of one test, in a folder of its own."""
+    """Everything of one test, in its own folder."""
 
     def __init__(self, dispatchers=1, workers=1, slots=2, env=None):
         self.dir = Path(tempfile.mkdtemp(prefix="fairlane-binderhub-"))
@@ -136,7 +136,7 @@ class QueueUnderTest:
         (self.dir / f"{name}.sh").write_text(script)
 
     async def open_gate(self, name):
-        """Lets the one build go on that waits at a gate, or will."""
+        """Opens a gate for the one build that waits at it, now or later."""
 
         def write():
             with (self.dir / name).open("w") as fifo:
@@ -164,7 +164,7 @@ class QueueUnderTest:
         return status, json.loads(text) if text.startswith(("{", "[")) else text
 
     async def asks(self, *words, **named):
-        """The same without holding up the event loop that serves the replicas."""
+        """Like it, but without blocking the event loop that serves the replicas."""
         return await asyncio.get_running_loop().run_in_executor(None, lambda: self.ask(*words, **named))
 
     async def asks_at(self, dispatcher, path):

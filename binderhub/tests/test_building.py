@@ -44,12 +44,12 @@ async def test_the_place_in_line_is_updated_in_place():
             async with Visitor(replica, "first") as first:
                 await first.sees("Begun")
                 async with Visitor(replica, "second") as second:
-                    await second.sees(r"\r\x1b\[KPlace 1 of 1 in line, ready in about \d+ min$")
+                    await second.sees(r"\r\x1b\[KPosition 1 of 1 in line, ready in about \d+ min$")
                     async with Visitor(replica, "third") as third:
-                        await third.sees(r"\r\x1b\[KPlace 2 of 2 in line")
+                        await third.sees(r"\r\x1b\[KPosition 2 of 2 in line")
                         await queue.open_gate("first.gate")
                         await second.sees(r"\x1b\[K[^\r\n]*\n(The build has started.*\n)?Begun\n")
-                        await third.sees(r"\r\x1b\[KPlace 1 of 1 in line")
+                        await third.sees(r"\r\x1b\[KPosition 1 of 1 in line")
                         assert {event["phase"] for event in third.events} == {"waiting"}
                         assert "\n" not in third.text.split("...\n", 1)[1], "one line all the time"
                         await queue.open_gate("second.gate")

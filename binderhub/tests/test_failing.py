@@ -1,4 +1,4 @@
-"""Builds that fail, and requests that are refused: a message, a line in the log, and an end."""
+"""Builds that fail and requests that are refused: a message, a log line, and the request ends."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ async def test_a_failed_build_is_told_once_with_advice(caplog):
             assert "failed" not in visitor.phases(), "a line is not the end of the build"
             await queue.open_gate("demo.gate")
             failed = await visitor.reaches("failed")
-            assert "exit code 1" in failed["message"] and "ask again" in failed["message"]
+            assert "exit code 1" in failed["message"] and "try again" in failed["message"]
             await visitor.end()
             assert visitor.phases().count("failed") == 1
             await until(lambda: replica.open == 0, "stop() was called")
@@ -108,7 +108,7 @@ async def test_a_token_that_does_not_do_is_told_without_details(caplog, tmp_path
         queue.builds_as("demo", "say building Begun\n")
         async with Replica(queue.urls, token=token) as replica, Visitor(replica, "demo") as visitor:
             failed = await visitor.reaches("failed")
-            assert "does not take requests of this BinderHub" in failed["message"]
+            assert "does not accept requests from this BinderHub" in failed["message"]
             await visitor.end()
     assert len([r for r in caplog.records if "is refused" in r.getMessage()]) == 1
     assert token not in caplog.text

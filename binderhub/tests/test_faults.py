@@ -10,7 +10,7 @@ GATED = "say building Begun\ngate one.gate\nsay building Between\ngate two.gate\
 
 
 async def serving(queue):
-    """The dispatcher that serves the one stream."""
+    """The dispatcher that serves the only stream."""
 
     async def found():
         for dispatcher in queue.dispatchers:
@@ -28,7 +28,7 @@ async def test_a_killed_dispatcher_costs_nobody_a_line():
             await one.sees("Begun")
             await two.sees("Begun")
             (await serving(queue)).kill()
-            await one.sees("The connection to the build queue was taken up again")
+            await one.sees("Reconnected to the build queue")
             await queue.open_gate("one.gate")
             await one.sees("Between")
             await queue.open_gate("two.gate")
@@ -46,12 +46,12 @@ async def test_the_only_dispatcher_may_be_restarted():
             await visitor.sees("Begun")
             old = queue.dispatchers[0]
             old.kill()
-            await visitor.sees("The connection to the build queue broke off")
+            await visitor.sees("The connection to the build queue was lost")
             # Somebody who comes now waits for the build that is known.
             async with Visitor(replica, "demo") as late:
                 await late.sees("Begun")
                 queue.add_dispatcher(old.address)
-                await visitor.sees("was taken up again")
+                await visitor.sees("Reconnected to the build queue")
                 await queue.open_gate("one.gate")
                 await queue.open_gate("two.gate")
                 for each in (visitor, late):
@@ -108,7 +108,7 @@ async def test_builds_that_redis_lost_are_asked_for_again():
             async with Visitor(replica, "demo") as visitor:
                 await visitor.sees("in line")
                 queue.redis_cli("FLUSHALL")
-                await visitor.sees("asked for again", limit=60)
+                await visitor.sees("requested again", limit=60)
                 await queue.open_gate("busy.gate")
                 await visitor.reaches("ready", limit=60)
                 assert queue.started("demo") == 1
@@ -121,7 +121,7 @@ async def test_redis_away_for_a_moment_is_waited_out():
         async with Replica(queue.urls) as replica:
             queue.redis.signal(signal.SIGSTOP)
             async with Visitor(replica, "demo") as visitor:
-                await visitor.sees("The build queue does not answer at the moment")
+                await visitor.sees("The build queue is not responding")
                 queue.redis.signal(signal.SIGCONT)
                 await visitor.reaches("ready")
 
@@ -136,7 +136,7 @@ async def test_a_queue_that_stays_away_is_told_and_nothing_is_built_here(caplog)
             assert "nothing can be built at the moment" in failed["message"]
             await visitor.end()
             assert queue.started() == 0
-    lines = [r for r in caplog.records if "is given up" in r.getMessage()]
+    lines = [r for r in caplog.records if "gave up" in r.getMessage()]
     assert len(lines) == 1 and lines[0].exc_info is None
 
 
@@ -147,6 +147,6 @@ async def test_a_queue_that_goes_away_for_good_lets_nobody_wait_for_ever(caplog)
             await visitor.sees("Begun")
             queue.dispatchers[0].kill()
             failed = await visitor.reaches("failed")
-            assert "The build itself may go on" in failed["message"]
+            assert "The build itself may continue" in failed["message"]
             await visitor.end()
-    assert len([r for r in caplog.records if "is given up" in r.getMessage()]) == 1
+    assert len([r for r in caplog.records if "gave up" in r.getMessage()]) == 1

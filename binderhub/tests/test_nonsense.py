@@ -1,4 +1,4 @@
-"""Answers that no dispatcher of this release gives: each ends in a message and a line, never in a hang."""
+"""Responses that no dispatcher of this release sends: each ends in a message and a log line, never in a hang."""
 
 import logging
 import socket
@@ -22,7 +22,7 @@ def only(post, stream=answer(404, "?")):  # noqa: B008
 
 
 async def meets(respond, holds=False, **settings):
-    """What a person is told of such a dispatcher, and how often it was asked for a build."""
+    """What a person is told with such a dispatcher, and how often it received a build request."""
     async with FakeDispatcher(respond, holds) as fake:
         async with Replica([fake.url], **{**HASTY, **settings}) as replica, Visitor(replica, "demo") as visitor:
             failed = await visitor.reaches("failed")
@@ -67,8 +67,8 @@ async def test_what_is_no_answer_to_a_request(post, caplog):
         (problem(422, "invalid-field", "repo: names no host"), "Repo: names no host"),
         (problem(409, "conflict", "image: is being built"), "is being built from another repository"),
         (problem(429, "full", headers="Retry-After: 120\r\n"), "at the moment. Please try again in about 2 minutes"),
-        (problem(401, "not-signed-in"), "does not take requests of this BinderHub"),
-        (answer(401, "no"), "does not take requests of this BinderHub"),
+        (problem(401, "not-signed-in"), "does not accept requests from this BinderHub"),
+        (answer(401, "no"), "does not accept requests from this BinderHub"),
     ],
     ids=named,
 )
@@ -135,7 +135,7 @@ async def test_that_a_build_has_started_is_said_before_its_log_or_not_at_all():
     late = state("running", expected_seconds=300, eta_seconds=120)
     async with FakeDispatcher(only(asked(), events(late, lines, end()))) as fake, Replica([fake.url]) as replica:
         async with Visitor(replica, "demo") as visitor:
-            await visitor.sees("is under way and takes about 2 min more. Its log so far:\nfirst\n")
+            await visitor.sees("is running and needs about 2 min more. Its log so far:\nfirst\n")
 
 
 async def test_who_left_is_noticed_though_the_queue_says_nothing():
@@ -168,7 +168,7 @@ async def test_a_build_that_moved_is_followed_where_it_went():
 
     async with FakeDispatcher(respond) as fake, Replica([fake.url]) as replica, Visitor(replica, "demo") as visitor:
         await visitor.reaches("ready")
-        assert "The log starts anew" in visitor.text
+        assert "The log starts over" in visitor.text
         assert fake.count("POST") == 1
 
 
@@ -188,9 +188,9 @@ async def test_a_limit_of_requests_keeps_nobody_from_a_build_that_is_known(limit
     stream = events(state("queued", position=1))
     async with FakeDispatcher(lambda method, _: next(answers) if method == "POST" else stream, holds=True) as fake:
         async with Replica([fake.url]) as replica, Visitor(replica, "demo") as first:
-            await first.sees("Place 1")
+            await first.sees("Position 1")
             async with Visitor(replica, "demo") as second:
-                await second.sees("Place 1")
+                await second.sees("Position 1")
                 assert fake.count("POST") == 2
 
 
@@ -200,9 +200,9 @@ async def test_a_queue_that_is_slow_keeps_nobody_from_a_build_that_is_known(monk
     stream = events(state("queued", position=1))
     async with FakeDispatcher(lambda method, _: next(answers) if method == "POST" else stream, holds=True) as fake:
         async with Replica([fake.url], request_timeout=LIMIT_S) as replica, Visitor(replica, "demo") as first:
-            await first.sees("Place 1")
+            await first.sees("Position 1")
             async with Visitor(replica, "demo") as second:
-                await second.sees("Place 1", limit=LIMIT_S / 2)
+                await second.sees("Position 1", limit=LIMIT_S / 2)
 
 
 async def test_a_limit_of_requests_is_waited_for():
@@ -252,10 +252,10 @@ async def test_many_people_behind_one_address_of_several_dispatchers_is_told_by_
 
     async with FakeDispatcher(respond, holds=True) as fake, Replica([fake.url]) as replica:
         async with Visitor(replica, "demo") as one:
-            await one.sees("Place 1")
+            await one.sees("Position 1")
             async with Visitor(replica, "demo") as two:
                 await until(lambda: any("watchers=2" in path for _, path, _, _ in fake.requests), "two are told")
-                assert "was taken up again" not in one.text + two.text
+                assert "Reconnected" not in one.text + two.text
                 cursors = [
                     fields.get("last-event-id") for method, path, fields, _ in fake.requests if "watchers=2" in path
                 ]

@@ -79,9 +79,9 @@ def waiting(stage, text, ahead=None, **more):
 
 
 def test_places_and_reasons_are_short_and_plain():
-    view = waiting("line", "2 builds are before yours.", position=3, line=12, eta_seconds=240, people=60)
+    view = waiting("line", "2 builds are ahead of yours.", position=3, line=12, eta_seconds=240, people=60)
     stands = messages.standing(view)
-    assert stands.line == "Place 3 of 12 in line, ready in about 4 min, 60 people wait for it" and not stands.reason
+    assert stands.line == "Position 3 of 12 in line, ready in about 4 min, 60 people waiting" and not stands.reason
     reasons = [messages.standing(waiting("lane", f"Another version. {n} more.", n)) for n in (3, 2, 1, 0)]
     assert len({each.reason_key for each in reasons}) == 2, "said once, and once more when it is next"
     held = [messages.standing(waiting("held", f"on hold for {n} minutes: be patient")) for n in (3, 2)]
@@ -94,7 +94,7 @@ def test_places_and_reasons_are_short_and_plain():
 
 def test_a_build_that_takes_longer_than_expected_has_not_just_started():
     told = messages.started_line({"expected_seconds": 180, "eta_seconds": 600})
-    assert told == "The build is under way and takes about 10 min more. Its log so far:\n"
+    assert told == "The build is running and needs about 10 min more. Its log so far:\n"
     assert "has started" in messages.started_line({"expected_seconds": 180, "eta_seconds": 185})
 
 

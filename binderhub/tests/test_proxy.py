@@ -1,4 +1,4 @@
-"""A proxy before the dispatchers answers in its own words while they are away."""
+"""A proxy in front of the dispatchers answers in its own words while they are away."""
 
 import pytest
 from fake_dispatcher import FakeDispatcher, answer, asked, end, events, problem, state
@@ -24,21 +24,21 @@ async def test_both_dispatchers_behind_the_shipped_haproxy_may_be_away_for_secon
             old = list(queue.dispatchers)
             for dispatcher in old:
                 dispatcher.kill()
-            await visitor.sees("The connection to the build queue broke off")
+            await visitor.sees("The connection to the build queue was lost")
             async with Visitor(replica, "demo") as late, Visitor(replica, "other") as asker:
                 # Who joins is told at once, below the log so far.
-                await late.sees(r"Begun\nThe connection to the build queue broke off")
-                await asker.sees("The build queue does not answer at the moment")
+                await late.sees(r"Begun\nThe connection to the build queue was lost")
+                await asker.sees("The build queue is not responding")
                 async with Visitor(replica, "other") as second:
-                    await second.sees("The build queue does not answer at the moment")
+                    await second.sees("The build queue is not responding")
                     await until(lambda: haproxy.own_errors() - before >= TRIES, "haproxy has answered for them")
                     for dispatcher in old:
                         queue.add_dispatcher(dispatcher.address)
                     await queue.open_gate("one.gate")
                     for each in (visitor, late):
                         await each.reaches("ready")
-                        await each.sees(r"broke off.*\nThe connection to the build queue was taken up again\.\nBetween")
-                        assert each.text.count("Begun\n") == each.text.count("broke off") == 1
+                        await each.sees(r"queue was lost.*\nReconnected to the build queue\.\nBetween")
+                        assert each.text.count("Begun\n") == each.text.count("queue was lost") == 1
                     for each in (asker, second):
                         await each.reaches("ready")
             assert queue.started() == 2
@@ -68,7 +68,7 @@ async def test_no_number_of_such_answers_ends_a_watch_before_its_time(said, monk
     async with FakeDispatcher(lambda method, _: asked() if method == "POST" else next(answers)) as fake:
         async with Replica([fake.url]) as replica, Visitor(replica, "demo") as visitor:
             await visitor.reaches("ready")
-            assert visitor.text.count("broke off") == visitor.text.count("was taken up again") == 1
+            assert visitor.text.count("queue was lost") == visitor.text.count("Reconnected") == 1
             assert fake.count("POST") == 1
 
 
@@ -78,7 +78,7 @@ async def test_a_queue_that_cannot_be_read_for_a_minute_is_given_up_in_words_tha
     async with FakeDispatcher(lambda method, _: asked() if method == "POST" else UNREADABLE[0]) as fake:
         async with Replica([fake.url]) as replica, Visitor(replica, "demo") as visitor:
             failed = await visitor.reaches("failed")
-            assert "cannot be read here" in failed["message"]
+            assert "cannot read the build queue's answers" in failed["message"]
 
 
 async def test_the_bar_of_a_page_never_goes_back_but_for_another_run():
@@ -96,7 +96,7 @@ async def test_the_bar_of_a_page_never_goes_back_but_for_another_run():
     answers = iter([first, lost, lost, lost, lost, again])
     async with FakeDispatcher(lambda method, _: asked() if method == "POST" else next(answers)) as fake:
         async with Replica([fake.url], keepalive=0.1) as replica, Visitor(replica, "demo") as visitor:
-            await visitor.sees("broke off")
+            await visitor.sees("queue was lost")
             async with Visitor(replica, "demo") as late:
                 for each in (visitor, late):
                     await each.reaches("ready")

@@ -1,5 +1,5 @@
-//! Asking dispatchers over HTTP. Any of them will do: each request goes to the one that answered
-//! last, and on to the next when that one is gone.
+//! Talking to dispatchers over HTTP. Each request goes to the dispatcher that answered last, and to the next
+//! one if that is gone.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::trust;
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// How long a whole answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// A stream sends a comment every 15 s: three missed ones are a dead dispatcher.
+/// A stream sends a comment every 15 s; after three missed ones the dispatcher is considered dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-/// How often all dispatchers are tried while they say that they will be back.
+/// How often to try all dispatchers while they answer that they will be back.
 const ROUNDS_MAX: u32 = 4;
-/// Most of an answer that is read; the largest list is a page of 200.
+/// Most bytes of a response that are read; the largest list is a page of 200.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A way to the dispatchers.
+/// A connection to the dispatchers.
 #[derive(Debug)]
 pub(crate) struct Client {
     urls: Vec<Url>,
@@ -41,7 +41,7 @@ impl Client {
     /// A client of the dispatchers that `reach` names.
     ///
     /// # Errors
-    /// An address that is no HTTP URL, or none at all; certificates that cannot be read.
+    /// An address that is not an HTTP URL, or no address at all; unreadable certificates.
     pub(crate) fn new(reach: Reach) -> Result<Self> {
         let urls = reach
             .dispatcher_url
@@ -83,7 +83,7 @@ impl Client {
         self.send(Method::GET, path, query, None).await
     }
 
-    /// Asks for something. All our requests may be repeated: the dispatchers see that it is the same.
+    /// Sends a request. All our requests can be repeated, because dispatchers recognize a repetition.
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -99,7 +99,7 @@ impl Client {
         })
     }
 
-    /// Reads a text, and hands on its lines as they come.
+    /// Reads a text response, and passes on its lines as they arrive.
     pub(crate) async fn lines(&self, path: &str, mut on: impl FnMut(&str)) -> Result<()> {
         let answer = match self.open_stream(0, path, &[], None).await {
             Ok(answer) => answer,
@@ -125,12 +125,12 @@ impl Client {
         Ok(())
     }
 
-    /// Whether what is sent can be read on its way.
+    /// Whether requests travel unencrypted.
     pub(crate) fn sends_in_the_clear(&self) -> bool {
         self.urls.iter().any(|url| url.scheme() == "http" && !is_loopback(url))
     }
 
-    /// Asks for something, and returns the answer with its body unread.
+    /// Sends a request, and returns the response with its body unread.
     async fn ask(
         &self,
         method: &Method,
@@ -163,7 +163,7 @@ impl Client {
                     Err(error) => failure = Some(self.unreachable(at, &error)),
                 }
             }
-            // A dispatcher that says "later" is worth waiting for; one that is not there is not.
+            // A dispatcher that answers "later" is worth waiting for; an absent one is not.
             if !again || round + 1 == ROUNDS_MAX {
                 break;
             }
@@ -172,7 +172,7 @@ impl Client {
         Err(failure.unwrap_or_else(|| Stop::new(Exit::Unreachable, "no dispatcher answers")).into())
     }
 
-    /// Opens a stream on one dispatcher, `turn` places after the one that answered last.
+    /// Opens a stream on one dispatcher, `turn` positions after the one that answered last.
     pub(crate) async fn open_stream(
         &self,
         turn: usize,
@@ -205,7 +205,7 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.split('/'));
         }
-        // A proxy for the world outside knows nothing of this host.
+        // A proxy for internet access does not know this host.
         let client = if is_loopback(&url) { &self.direct } else { &self.proxied };
         let mut request = client.request(method, url);
         if !query.is_empty() {
@@ -218,7 +218,7 @@ impl Client {
     }
 
     fn unreachable(&self, at: usize, error: &reqwest::Error) -> Stop {
-        // The innermost cause says it best ("Connection refused"); the outer ones repeat the URL.
+        // The innermost cause is the clearest ("Connection refused"); the outer ones repeat the URL.
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -246,7 +246,7 @@ pub(crate) enum StreamRefused {
     Never(Stop),
 }
 
-/// How long to wait before round `round` + 1: growing, capped, and never the same for all.
+/// How long to wait before round `round` + 1: exponential backoff, capped, with jitter.
 pub(crate) fn backoff(round: u32) -> Duration {
     let most = 250_u64.saturating_mul(1 << round.min(5)).min(5_000);
     Duration::from_millis(fastrand::u64(most / 2..=most))
@@ -279,7 +279,7 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// The dispatcher's words for a list, and the field of a secret, as they are called here.
+/// Translates a dispatcher's names for a list and for a secret's field into those of the command line.
 fn in_commands(message: &str) -> String {
     let mut said = String::with_capacity(message.len());
     let mut rest = message;
@@ -298,12 +298,12 @@ fn in_commands(message: &str) -> String {
     said.replace("secrets.git_credentials", "--git-credentials-file")
 }
 
-/// Whether the dispatcher, or a proxy before it, says that it passes.
+/// Whether the dispatcher, or a proxy before it, says that the error is temporary.
 fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
 }
 
-/// What an answer other than success means, from its problem+json.
+/// The error for a response other than success, from its problem+json.
 async fn refusal(answer: Response) -> Stop {
     let status = answer.status();
     let exit = match status.as_u16() {
@@ -326,7 +326,7 @@ async fn refusal(answer: Response) -> Stop {
     Stop::new(exit, message)
 }
 
-/// What it means that something other than a dispatcher answers.
+/// The error if something other than a dispatcher answers.
 fn stranger(url: &Url, status: StatusCode) -> String {
     let origin = url.origin().ascii_serialization();
     if is_passing(status) {
@@ -383,7 +383,7 @@ mod tests {
             ),
             ("x; GET /v1/rules lists them", "x; `fairlane rule list` lists them"),
             ("GET /v1/nodes lists those that are", "`fairlane nodes` lists those that are"),
-            ("secrets.git_credentials: must be text", "--git-credentials-file: must be text"),
+            ("secrets.git_credentials: must be a string", "--git-credentials-file: must be a string"),
             ("nothing to say", "nothing to say"),
         ] {
             assert_eq!(in_commands(said), here);

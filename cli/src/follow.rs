@@ -1,5 +1,5 @@
-//! Following a build's events over any number of dispatchers: a stream that breaks is taken up on
-//! the next one after the last event that came.
+//! Following a build's events across any number of dispatchers: if a stream breaks, the next dispatcher
+//! continues after the last event received.
 
 use std::time::Duration;
 
@@ -14,31 +14,31 @@ use tokio::time::Instant;
 
 use crate::client::{Client, StreamRefused, backoff};
 
-/// How long to go on looking for a dispatcher once the stream was open, as the adapter for `BinderHub` does.
+/// How long to keep looking for a dispatcher once a stream was open, like the adapter for `BinderHub`.
 const LOST_LIMIT: Duration = Duration::from_mins(5);
-/// How long to look for one at first: a dispatcher that starts takes less.
+/// How long to look for one at the start; a starting dispatcher needs less.
 const FIRST_LIMIT: Duration = Duration::from_secs(2);
-/// A stream that lasted so long was a good one, so that the pauses begin small again.
+/// A stream that lasted this long was good, so the pauses start small again.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 
-/// What comes of a build, each with its JSON as it came.
+/// What happens to a build, each with its JSON as received.
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// Where it stands.
     State(Box<StateEvent>),
     /// New lines of its log.
     Log(LogEvent),
-    /// A remark for whoever reads the log.
+    /// A remark for readers of the log.
     Notice(NoticeEvent),
     /// Another build took over.
     Moved(MovedEvent),
     /// It has ended.
     End(EndEvent),
-    /// The stream broke and is taken up again.
+    /// The stream broke and is being resumed.
     Lost(String),
 }
 
-/// Follows a build to its end, and hands on all that happens, with the event's JSON where it has one.
+/// Follows a build to its end, and reports everything that happens, with the event's JSON if there is one.
 ///
 /// # Errors
 /// When no dispatcher knows the build, or none has answered for 5 minutes.
@@ -65,7 +65,7 @@ async fn follow_on(
                 if began.elapsed() > STEADY_AFTER {
                     failures = 0;
                 }
-                // One that opens and closes again without any news is as good as none.
+                // A stream that opens and closes without any news counts as a failure.
                 if began.elapsed() > STEADY_AFTER || follower.cursor != cursor {
                     lost_at = Instant::now();
                 }
@@ -143,7 +143,7 @@ fn happening(name: &str, data: &str) -> Result<Option<Happening>, StreamRefused>
         "notice" => Happening::Notice(read(name, data)?),
         "moved" => Happening::Moved(read(name, data)?),
         "end" => Happening::End(read(name, data)?),
-        // A newer dispatcher may say more.
+        // A newer dispatcher may send more fields.
         _ => return Ok(None),
     }))
 }

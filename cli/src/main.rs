@@ -1,4 +1,4 @@
-//! `fairlane`: run Fairlane, ask for builds, look at the queue.
+//! `fairlane`: run Fairlane, request builds, look at the queue.
 
 mod args;
 mod client;
@@ -22,14 +22,14 @@ use fairlane_clikit::output::Output;
 use fairlane_clikit::redis_server;
 use fairlane_common::telemetry::{self, LogFormat};
 
-/// How long tasks that still run may take once the work is done.
+/// How long remaining tasks may take once the work is done.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = helped(std::env::args_os().collect());
-    // It runs in a build's environment and folder, whose settings files are none of ours.
+    // It runs in a build's environment and folder, so it must not read settings files there.
     if arguments.get(1).is_some_and(|command| command == "supervise") {
-        // It can only complain, and only the worker's log hears it.
+        // It can only report an error, and only the worker's log receives it.
         let _ = telemetry::init("warn", LogFormat::Text, false);
         return fairlane_worker::supervise_main();
     }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// `fairlane help rule ban` is `fairlane rule ban --help`.
+/// Makes `fairlane help rule ban` mean `fairlane rule ban --help`.
 fn helped(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if arguments.get(1).is_some_and(|command| command == "help") {
         arguments.remove(1);

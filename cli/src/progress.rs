@@ -1,4 +1,4 @@
-//! A followed build on the screen: a line that is drawn anew on a terminal, plain lines elsewhere.
+//! A followed build on the screen: a line that is redrawn on a terminal, plain lines elsewhere.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::follow::Happening;
 
 /// How often the line is drawn anew.
 const TICK: Duration = Duration::from_millis(120);
-/// Characters of the bar of a running build.
+/// Width of the progress bar of a running build, in characters.
 const BAR: usize = 24;
 
 /// Shows what happens to one build.
@@ -91,7 +91,7 @@ impl Progress {
             self.draw(build, line);
             return;
         }
-        // Without a screen a line is said once: guesses of time alone are no news.
+        // Without a terminal, a line is printed once: a changed time estimate alone is not news.
         let news = (build.state, build.position, build.note.clone());
         if !build.state.is_ended() && self.latest.as_ref() != Some(&news) {
             self.latest = Some(news);
@@ -157,7 +157,7 @@ impl Drop for Progress {
     }
 }
 
-/// Where a build stands, in words.
+/// A build's state, in words.
 pub(crate) fn sentence(build: &BuildView) -> String {
     let note =
         build.note.as_deref().map(|note| format!(", {}", clean(note, Colors::Drop))).unwrap_or_default();
@@ -166,7 +166,7 @@ pub(crate) fn sentence(build: &BuildView) -> String {
     match build.state {
         BuildState::Queued => {
             let place = match (build.position, build.line) {
-                (Some(place), Some(line)) => format!(": {} in line of {line}", ordinal(place)),
+                (Some(place), Some(line)) => format!(": {} of {line} in line", ordinal(place)),
                 (Some(place), None) => format!(": {} in line", ordinal(place)),
                 _ => String::new(),
             };
@@ -182,7 +182,7 @@ pub(crate) fn sentence(build: &BuildView) -> String {
                 .unwrap_or_default();
             format!("queued{place}{why}{eta}{again}")
         }
-        BuildState::Orphaned => format!("its worker is gone, another one takes over{again}"),
+        BuildState::Orphaned => format!("its worker is gone, another one is taking over{again}"),
         state => format!("{state}{again}{note}"),
     }
 }
@@ -199,7 +199,7 @@ pub(crate) fn ordinal(number: u64) -> String {
     format!("{number}{end}")
 }
 
-/// A line of a log as people read it, which may be none or several.
+/// A log line as people read it: none, one or several lines.
 pub(crate) fn shown(line: &LogLine, output: Output) -> Vec<String> {
     lines_of(&line.text, if output.has_color() { Colors::Keep } else { Colors::Drop })
 }
@@ -215,7 +215,7 @@ pub(crate) fn lines_of(text: &str, colors: Colors) -> Vec<String> {
     text.trim_end_matches(['\r', '\n']).split('\n').map(|line| clean(line, colors)).collect()
 }
 
-/// When the present run began, by this machine's clock, which a picture is good enough for.
+/// When the present run began, by this machine's clock, which is good enough for a progress bar.
 fn live_since(build: &BuildView) -> Instant {
     let started = build.started_ms.or(build.claimed_ms).unwrap_or(u64::MAX);
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
@@ -225,7 +225,7 @@ fn live_since(build: &BuildView) -> Instant {
 
 fn run_bar(since: Instant, expected: Duration, to: &mut dyn Write) {
     let gone = since.elapsed();
-    // It never looks done before it is.
+    // The bar must not look complete before the build is.
     let share = (gone.as_secs_f64() / expected.as_secs_f64()).min(0.97);
     #[expect(
         clippy::cast_possible_truncation,
@@ -236,7 +236,7 @@ fn run_bar(since: Instant, expected: Duration, to: &mut dyn Write) {
     let full = (share * BAR as f64) as usize;
     let (done, left) = ("━".repeat(full), "┄".repeat(BAR - full));
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    // A line that cannot be drawn is drawn anew in a moment.
+    // If drawing fails, the next redraw is a moment away.
     let _ = write!(to, "{done}{left} {} of about {}", human::span(ms(gone)), human::span(ms(expected)));
 }
 

@@ -1,4 +1,4 @@
-//! repo2docker on this machine: whether it would build, and how to install one that does.
+//! repo2docker on this machine: whether it can build, and how to install one that can.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,11 +8,11 @@ use fairlane_clikit::program;
 use fairlane_common::limits;
 use fairlane_worker::command::CommandTemplate;
 
-/// The packages of an installation that builds; the images and the demo install the same.
+/// The packages of a working installation; the images and the demo install the same.
 const REQUIREMENTS: &str = include_str!("../../deploy/repo2docker/requirements.txt");
 /// How long one try may take: Python starts slowly on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
-/// Asks the daemon as repo2docker does, `DOCKER_HOST` and all.
+/// Contacts the daemon the way repo2docker does, including `DOCKER_HOST`.
 const PING: &str = "import docker; docker.from_env(timeout=10).ping()";
 /// Reads a file as repo2docker reads requirements.
 const READ: &str = "\
@@ -44,7 +44,7 @@ pub(crate) fn how_to_install() -> String {
     )
 }
 
-/// The repo2docker that a command runs; `None` if it runs something else, or none is there.
+/// The repo2docker that a command runs; `None` if it runs something else, or if it is not installed.
 pub(crate) fn in_command(command: &CommandTemplate) -> Option<std::path::PathBuf> {
     let program = command.find_program(std::env::var_os("PATH").as_deref()).ok()?;
     let is_it =
@@ -52,11 +52,11 @@ pub(crate) fn in_command(command: &CommandTemplate) -> Option<std::path::PathBuf
     is_it.then_some(program)
 }
 
-/// Tries it: gives its release, or what makes builds fail.
+/// Checks it: returns its version, or what would make builds fail.
 pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
     let mut troubles = Vec::new();
     let mut trouble = |what: String, advice: String| troubles.push(Trouble { what, advice });
-    let install = || format!("Install one that builds:\n  {}", how_to_install());
+    let install = || format!("Install one that works:\n  {}", how_to_install());
     let shown = program.display();
     let version = run(program, &["--version"]).await;
     if let Err(why) = &version {
@@ -73,11 +73,11 @@ pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
         let python = Path::new(python);
         let readme = program.to_string_lossy();
         if let Err(why) = run(python, &["-c", READ, &readme]).await {
-            trouble(format!("it cannot read requirements files: {why}"), install());
+            trouble(format!("{shown} cannot read requirements files: {why}"), install());
         }
         if let Err(why) = run(python, &["-c", PING]).await {
-            let advice = "Start Docker (or Podman's socket), set DOCKER_HOST, and let this user use it: \
-                          sudo usermod -aG docker $USER";
+            let advice = "Start Docker (or Podman's socket, with DOCKER_HOST set), and let this user use \
+                          it: sudo usermod -aG docker $USER";
             trouble(format!("the Docker daemon does not answer: {why}"), advice.to_owned());
         }
     }
@@ -85,8 +85,8 @@ pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
         && let Err(why) = run(Path::new("docker"), &["buildx", "version"]).await
     {
         let advice = "Install Docker's buildx plugin: sudo apt-get install docker-buildx (docker-buildx-plugin from \
-                      Docker's own packages), or repo2docker 2024.07, which needs none";
-        trouble(format!("this release builds with `docker buildx`, which fails: {why}"), advice.to_owned());
+                      Docker's own packages), or repo2docker 2024.07, which does not need it";
+        trouble(format!("repo2docker builds with `docker buildx`, which fails: {why}"), advice.to_owned());
     }
     match version {
         Ok(version) if troubles.is_empty() => Ok(version),
@@ -94,7 +94,7 @@ pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
     }
 }
 
-/// Whether that release runs Docker's command line for builds: those from 2025.08 on do.
+/// Whether that version runs Docker's command line for builds: 2025.08 and later do.
 fn builds_with_buildx(version: &str) -> bool {
     let number = version.split_whitespace().next_back().unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
@@ -109,7 +109,7 @@ fn interpreter(program: &Path) -> Option<String> {
     (first.contains("python") && !first.contains(' ')).then(|| first.to_owned())
 }
 
-/// What a program says, or the last thing that it says when it fails.
+/// A program's output, or the last line of its error output if it fails.
 async fn run(program: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);

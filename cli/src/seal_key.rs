@@ -1,5 +1,5 @@
-//! The key that `fairlane up` seals secrets with where it is given none, so that private
-//! repositories build without further ado. It lies beside the data, for the owner's eyes only.
+//! The key that `fairlane up` uses to seal secrets if none is set, so that private repositories can be built
+//! without more setup. It is stored next to the data, readable only by the owner.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 /// Longer than any key of ours.
 const FILE_BYTES_MAX: u64 = 1024;
 
-/// The key in `folder`, made at the first time.
+/// The key in `folder`, created on first use.
 pub(crate) fn in_folder(folder: &Path) -> Result<SecretString> {
     let path = folder.join("seal.key");
     let cannot = || format!("the seal key {} cannot be kept", path.display());
@@ -43,7 +43,7 @@ fn random_key() -> Result<String> {
         .context("/dev/urandom")?;
     let mut key = "up:".to_owned();
     for byte in bytes {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(key, "{byte:02x}");
     }
     Ok(key)

@@ -1,4 +1,4 @@
-//! What to build, where less than everything was said: the commit of a branch, a name for the image.
+//! What to build, if the command line leaves something out: the commit of a branch, a name for the image.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,14 +11,14 @@ use fairlane_clikit::output::{Colors, Output, clean};
 use fairlane_clikit::program;
 use fairlane_common::id::{GitRef, Image, Repo};
 
-/// How long the repository's host may take.
+/// How long the repository's host may take to answer.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Characters of the commit in an image's tag.
+/// How many characters of the commit an image's tag has.
 const TAG: usize = 12;
-/// Characters of a branch's name in it, where the commit is not known.
+/// How many characters of a branch's name it has, if the commit is unknown.
 const NAME_TAG: usize = 80;
 
-/// What to build: an address, or a folder of this machine, whose address its full path makes.
+/// What to build: an address, or a folder on this machine, which becomes an address made from its full path.
 pub(crate) fn repo(text: &str) -> Result<Repo, String> {
     let is_path = text.starts_with(['/', '.', '~']) || Path::new(text).is_dir();
     if !is_path || text.contains("://") {
@@ -42,7 +42,7 @@ pub(crate) fn repo(text: &str) -> Result<Repo, String> {
     address.parse::<Repo>().map_err(|error| error.to_string())
 }
 
-/// The id of a record, which is what stands for its version: Zenodo's number, else what follows the registrant.
+/// The id of a record, which serves as its version: Zenodo's number, otherwise the part after the registrant.
 fn record(repo: &Repo) -> Result<GitRef> {
     let lane = repo.lane();
     let last = lane.as_str().rsplit('/').next().unwrap_or_default();
@@ -50,7 +50,7 @@ fn record(repo: &Repo) -> Result<GitRef> {
     Ok(id.parse()?)
 }
 
-/// Says what of a folder will not be built, or why nothing of it can be.
+/// Warns about changes in a folder that will not be built, or fails if nothing can be built.
 async fn check_folder(folder: &Path, output: Output) -> Result<()> {
     let git = |arguments: &[&str]| {
         let mut git = tokio::process::Command::new("git");
@@ -68,7 +68,7 @@ async fn check_folder(folder: &Path, output: Output) -> Result<()> {
         return match git(&["rev-parse", "--git-dir"]).await {
             Some(_) => Ok(()),
             None => Err(Stop::usage(format!(
-                "{shown} is not a Git repository, and commits are what is built. Make one:\n  {make}"
+                "{shown} is not a Git repository, and only commits can be built. Make one:\n  {make}"
             ))
             .into()),
         };
@@ -77,7 +77,7 @@ async fn check_folder(folder: &Path, output: Output) -> Result<()> {
         && !below.as_os_str().is_empty()
     {
         return Err(Stop::usage(format!(
-            "{shown} is a folder within the repository {top}; build that one:\n  fairlane submit {top} --arg=--subdir={}",
+            "{shown} is a folder within the repository {top}; build the repository:\n  fairlane submit {top} --arg=--subdir={}",
             below.display()
         ))
         .into());
@@ -86,12 +86,12 @@ async fn check_folder(folder: &Path, output: Output) -> Result<()> {
         return Err(Stop::usage(format!("{shown} has no commit yet. Make one:\n  {make}")).into());
     }
     if git(&["status", "--porcelain"]).await.is_some_and(|changes| !changes.is_empty()) {
-        output.talk(&format!("{shown} has changes that are not committed: they are not built"));
+        output.talk(&format!("{shown} has uncommitted changes, which will not be built"));
     }
     Ok(())
 }
 
-/// The commit to build: as it was given, or what the repository's host says about the branch or tag.
+/// The commit to build: as given, or what the repository's host reports for the branch or tag.
 pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Output) -> Result<GitRef> {
     if let Some(reference) = reference
         && (is_commit(reference.as_str()) || is_doi(repo))
@@ -111,7 +111,7 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
     if program::find("git").is_none() {
         return match reference {
             Some(reference) => {
-                output.talk(&format!("git is not installed here, so '{reference}' is taken as it is"));
+                output.talk(&format!("git is not installed here, so '{reference}' is used as is"));
                 Ok(reference.clone())
             }
             None => Err(Stop::usage(
@@ -123,9 +123,9 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
     let found = match (ls_remote(repo, name).await, reference) {
         (Ok(Some(found)), _) => found,
         (Ok(None), _) => return Err(Stop::usage(format!("{repo} has no branch or tag '{name}'")).into()),
-        // The worker may reach what this machine cannot, and know a commit by a part of its name.
+        // The worker may reach what this machine cannot, and may be able to expand an abbreviated commit.
         (Err(why), Some(reference)) => {
-            output.talk(&format!("{why:#}\n'{reference}' is taken as it is."));
+            output.talk(&format!("{why:#}\n'{reference}' is used as is."));
             return Ok(reference.clone());
         }
         (Err(why), None) => return Err(why),
@@ -144,7 +144,7 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
     for c in path.chars().map(|c| c.to_ascii_lowercase()) {
         match c {
             'a'..='z' | '0'..='9' => name.push(c),
-            // A registry takes separators only between letters and digits, one at a time.
+            // A registry allows separators only between letters and digits, one at a time.
             _ if name.is_empty() || name.ends_with('-') => {}
             _ => name.push('-'),
         }
@@ -156,12 +156,11 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
         if name.is_empty() { "image" } else { name.trim_end_matches('-') },
         tag.trim_matches('-')
     );
-    image
-        .parse()
-        .map_err(|_| Stop::usage("no name for the image can be made up; name it with --image").into())
+    image.parse().map_err(|_| Stop::usage("no image name can be made up; give one with --image").into())
 }
 
-/// A tag for a commit, or for what could not be resolved to one: two branches must not get the same.
+/// A tag for a commit, or for a name that could not be resolved to one: two branches must not get the same
+/// tag.
 fn tag_of(reference: &str) -> String {
     if is_commit(reference) {
         return reference.chars().take(TAG).collect();
@@ -172,7 +171,7 @@ fn tag_of(reference: &str) -> String {
     if plain == reference {
         return plain.to_owned();
     }
-    // FNV-1a: the same everywhere, and all that is needed is that names which look alike differ.
+    // FNV-1a: the same everywhere; it only has to make similar names differ.
     let hash = reference
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -183,8 +182,8 @@ fn is_doi(repo: &Repo) -> bool {
     repo.lane().as_str().starts_with("doi/")
 }
 
-/// Whether it is a commit's hash, which nobody needs to look up. (Shorter ones are looked up: a
-/// branch may have such a name.)
+/// Whether it is a full commit hash, which needs no lookup. (Shorter ones are looked up, because a branch may
+/// have such a name.)
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.chars().all(|c| c.is_ascii_hexdigit())
 }
@@ -202,7 +201,7 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<Option<GitRef>> {
             name.to_owned(),
         ]);
     }
-    // It must fail rather than ask somebody who is not there.
+    // It must fail rather than prompt for a password.
     git.env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ASKPASS", "true")
         .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
@@ -212,7 +211,7 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<Option<GitRef>> {
         Stop::new(
             Exit::Failed,
             format!(
-                "git cannot look up {name} of {repo}: {why}\nIs the address right, and is it public? Else name the commit with --ref."
+                "git cannot look up {name} of {repo}: {why}\nCheck the address. If the repository is private, name the commit with --ref."
             ),
         )
     };
@@ -228,13 +227,14 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<Option<GitRef>> {
     let text = String::from_utf8_lossy(&answer.stdout);
     match pick(&text, name) {
         Some(commit) => Ok(Some(commit.parse()?)),
-        // An abbreviated commit is in no list of refs; repo2docker can tell.
+        // Lists of refs have no abbreviated commits; repo2docker can expand them.
         None if name.len() >= 7 && name.chars().all(|c| c.is_ascii_hexdigit()) => Ok(Some(name.parse()?)),
         None => Ok(None),
     }
 }
 
-/// The commit of `name` in the answer: a branch before a tag, and of a tag the commit that it marks.
+/// The commit of `name` in the answer: a branch is preferred to a tag; for a tag, the commit that it points
+/// to.
 fn pick<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let refs: Vec<(&str, &str)> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
     let wanted = [

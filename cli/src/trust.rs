@@ -16,7 +16,7 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<Certificate>> {
     }
 }
 
-/// What to do about a certificate that is refused, or an address of the other scheme.
+/// What to do about a rejected certificate, or an address with the wrong scheme.
 pub(crate) fn about(cause: &str) -> Option<&'static str> {
     [
         (

@@ -18,7 +18,7 @@ pub enum Exit {
     Cancelled,
     /// Nobody answers.
     Unreachable,
-    /// It may not be done.
+    /// Not allowed.
     Refused,
     /// The user pressed Ctrl-C.
     Interrupted,
@@ -38,7 +38,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that knows how the program ends.
+/// An error with its exit code.
 #[derive(Debug)]
 pub struct Stop {
     exit: Exit,
@@ -51,7 +51,7 @@ impl Stop {
         Self { exit, message: message.into() }
     }
 
-    /// Something in the command line or the settings cannot be taken.
+    /// Something on the command line or in the settings is invalid.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, message.to_string())
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Stop {
 
 impl std::error::Error for Stop {}
 
-/// An error and its causes in one line, each said once.
+/// An error and its causes in one line, without repetition.
 pub fn in_full(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -76,7 +76,7 @@ pub fn in_full(error: &anyhow::Error) -> String {
     said.join(": ")
 }
 
-/// How the program ends with this error.
+/// The exit code for this error.
 pub fn of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(stop) = cause.downcast_ref::<Stop>() {
@@ -93,15 +93,15 @@ pub fn of(error: &anyhow::Error) -> Exit {
     Exit::Failed
 }
 
-/// Tells what went wrong, and how the program ends for it.
+/// Prints what went wrong, and returns the exit code for it.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let output = Output::new(false, false);
     if let Some(error) = error.downcast_ref::<clap::Error>() {
-        // Help goes to standard output, mistakes to standard error; nobody is left if neither works.
+        // Help goes to standard output, errors to standard error; if neither works, nobody is left to tell.
         let _ = error.print();
         return if error.use_stderr() { Exit::Usage.into() } else { Exit::Good.into() };
     }
-    // A message of ours says it all; others need their causes.
+    // Our own messages are complete; other errors need their causes.
     let text = error.downcast_ref::<Stop>().map_or_else(|| in_full(error), ToString::to_string);
     output.talk(&format!("{} {text}", output.paint_talk(Tone::Bad, "error:")));
     of(error).into()

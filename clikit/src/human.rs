@@ -9,7 +9,7 @@ use crate::exit::Stop;
 /// How long: "45 s", "12 min", "3 h 20 min", "2 days".
 pub fn span(ms: u64) -> String {
     let seconds = ms.div_ceil(1000);
-    // To the nearest: what ends in two hours less a second ends in two hours.
+    // Rounded to the nearest, so that two hours minus a second is shown as two hours.
     let minutes = (seconds + 30) / 60;
     let hours = minutes / 60;
     match seconds {
@@ -32,7 +32,7 @@ pub fn ahead(at: u64, now: u64) -> String {
     if at <= now { "now".to_owned() } else { format!("in {}", span(at - now)) }
 }
 
-/// A guess of how long something takes yet.
+/// An estimate of the remaining time.
 pub fn about(ms: u64) -> String {
     format!("in about {}", span(ms))
 }
@@ -49,7 +49,7 @@ pub fn instant(ms: u64) -> String {
     stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// A length of time as it is written on the command line: `90s`, `15m`, `2h`, `3d`, `1h30m`.
+/// Parses a duration from the command line: `90s`, `15m`, `2h`, `3d`, `1h30m`.
 pub fn parse_span(text: &str) -> Result<Duration> {
     read_span(text).map_err(|why| Stop::usage(why).into())
 }
@@ -83,7 +83,7 @@ fn read_span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(total))
 }
 
-/// A point in time as it is written on the command line (RFC 3339), in Unix milliseconds.
+/// Parses a point in time from the command line (RFC 3339), into Unix milliseconds.
 pub fn parse_moment(text: &str) -> Result<u64> {
     let stamp: Result<jiff::Timestamp, _> = text.parse();
     match stamp.map(|stamp| u64::try_from(stamp.as_millisecond())) {

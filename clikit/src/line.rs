@@ -1,4 +1,4 @@
-//! The command line, read with the settings file beneath it.
+//! Parsing the command line, with defaults from the settings file.
 
 use std::ffi::OsString;
 
@@ -15,7 +15,7 @@ pub struct Line {
     settings: Settings,
 }
 
-/// What Rust's own errors mean to people.
+/// Rust's own error texts in plain words.
 fn plain(words: &str) -> Option<&'static str> {
     Some(match words {
         "number would be zero for non-zero type" => "it must be at least 1",
@@ -30,8 +30,8 @@ fn plain(words: &str) -> Option<&'static str> {
     })
 }
 
-/// Has a mistake show how its command is used, and not what it was given: clap lists as needed what comes
-/// from the environment, such as a token.
+/// Makes an error show how its command is used instead of what it was given: clap would list arguments that
+/// come from the environment, such as a token, as required.
 fn with_plain_usage(mut error: clap::Error, command: &clap::Command, words: &[OsString]) -> clap::Error {
     if error.get(ContextKind::Usage).is_none() {
         return error;
@@ -53,7 +53,7 @@ impl Line {
         Ok(Self { settings })
     }
 
-    /// Reads a command line. `--help` and mistakes are errors of clap's.
+    /// Parses a command line. `--help` and usage errors are returned as clap errors.
     pub fn parse<C: CommandFactory + FromArgMatches>(
         &self,
         arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
@@ -68,8 +68,8 @@ impl Line {
         Ok(C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?)
     }
 
-    /// Says of a mistake what clap does not: where it stands if it is in the file. An address is not
-    /// repeated, because a password may be in it.
+    /// Adds to an error what clap does not say: whether the value came from the file. An address is not
+    /// repeated, because it may contain a password.
     fn explain(&self, error: clap::Error) -> anyhow::Error {
         let (ErrorKind::ValueValidation | ErrorKind::InvalidValue, Some(ContextValue::String(value))) =
             (error.kind(), error.get(ContextKind::InvalidValue))
@@ -79,7 +79,7 @@ impl Line {
         let words = std::error::Error::source(&error).and_then(|why| plain(&why.to_string()));
         let place = self.settings.path().filter(|_| self.settings.has_value(value));
         let place =
-            place.map(|path| format!("\nThe value stands in {}.", path.display())).unwrap_or_default();
+            place.map(|path| format!("\nThe value comes from {}.", path.display())).unwrap_or_default();
         let said = match (error.get(ContextKind::InvalidArg), std::error::Error::source(&error), words) {
             (Some(ContextValue::String(option)), _, Some(words)) => {
                 format!("invalid value '{value}' for '{option}': {words}")

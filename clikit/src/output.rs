@@ -1,10 +1,10 @@
-//! The one place that writes: data goes to standard output, talk to standard error.
+//! The only module that writes output: data goes to standard output, messages to standard error.
 
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-/// What a text means to its reader; a terminal shows it by color.
+/// The meaning of a text, shown by color on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     /// It went well.
@@ -13,7 +13,7 @@ pub enum Tone {
     Warning,
     /// It went wrong.
     Bad,
-    /// Beside the point.
+    /// Less important.
     Faint,
     /// What a line is about.
     Strong,
@@ -31,20 +31,20 @@ impl Tone {
     }
 }
 
-/// How to write: chosen once, from the flags and from what the streams are.
+/// How to write, decided once from the flags and the kind of streams.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     json: bool,
     color_data: bool,
     color_talk: bool,
     terminal: bool,
-    /// Columns of the terminal that data goes to; `None` where lines may be as long as they are.
+    /// Columns of the terminal that data goes to; `None` if lines may have any length.
     width: Option<usize>,
 }
 
 impl Output {
-    /// Writes JSON if `json`, and colors only to terminals whose owner has not set `NO_COLOR`. Tables fit the
-    /// terminal unless they are `wide`.
+    /// Writes JSON if `json`, and colors only to terminals, unless `NO_COLOR` is set. Tables fit the terminal
+    /// unless they are `wide`.
     pub fn new(json: bool, wide: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -58,7 +58,7 @@ impl Output {
         self.json
     }
 
-    /// Whether a person watches, so that a line may be drawn anew.
+    /// Whether a person is watching, so that a line may be redrawn.
     pub fn is_live(self) -> bool {
         self.terminal && !self.json && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
@@ -68,21 +68,21 @@ impl Output {
         self.width.is_some()
     }
 
-    /// Empties the screen, if data goes to one.
+    /// Clears the screen, if data goes to a terminal.
     pub fn clear(self) {
         if self.is_live() {
             let mut out = std::io::stdout().lock();
-            // What follows is written, too, and tells of it if nothing can be.
+            // If writing fails, the next write will report it.
             let _ = out.write_all(b"\x1b[H\x1b[2J");
         }
     }
 
-    /// Whether data may carry colors.
+    /// Whether data may have colors.
     pub fn has_color(self) -> bool {
         self.color_data
     }
 
-    /// Whether talk may carry colors.
+    /// Whether messages may have colors.
     pub fn talks_in_color(self) -> bool {
         self.color_talk
     }
@@ -92,16 +92,16 @@ impl Output {
         write_data(line.as_bytes());
     }
 
-    /// One JSON object on a line of its own.
+    /// One JSON object on its own line.
     pub fn json(self, value: &impl Serialize) {
-        // Only maps with keys that are no texts cannot be written, and there are none.
+        // Only maps whose keys are not strings cannot be serialized, and there are none.
         write_data(&serde_json::to_vec(value).unwrap_or_default());
     }
 
-    /// A line of talk.
+    /// A message line.
     pub fn talk(self, line: &str) {
         let mut out = std::io::stderr().lock();
-        // There is nobody left to tell that standard error is gone.
+        // If standard error is gone, there is nobody left to tell.
         let _ = writeln!(out, "{line}");
     }
 
@@ -110,12 +110,12 @@ impl Output {
         painted(self.color_data, tone, text)
     }
 
-    /// `text` as talk, in the color of its tone.
+    /// `text` as a message, in the color of its tone.
     pub fn paint_talk(self, tone: Tone, text: &str) -> String {
         painted(self.color_talk, tone, text)
     }
 
-    /// An aligned table; nothing at all without rows.
+    /// An aligned table; writes nothing if it has no rows.
     pub fn table(self, table: &Table) {
         for line in table.lines(self) {
             self.data(&line);
@@ -132,28 +132,28 @@ fn write_data(line: &[u8]) {
     let written = out.write_all(line).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
     let Err(error) = written else { return };
     if error.kind() == std::io::ErrorKind::BrokenPipe {
-        // The reader has seen enough, as in `fairlane queue | head -1`.
+        // The reader has closed the pipe, as in `fairlane queue | head -1`.
         std::process::exit(0);
     }
     let _ = writeln!(std::io::stderr(), "error: cannot write to standard output: {error}");
     std::process::exit(1);
 }
 
-/// The width of the terminal that standard output is.
+/// The width of the terminal, if standard output is one.
 fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Least width to which a column of words is cut.
+/// Smallest width for a shortened text column.
 const CUT_MIN: usize = 8;
 
-/// Cuts the widest columns of words until a line fits.
+/// Shortens the widest text columns until a line fits.
 fn fit(widths: &mut [usize], head: &[(&'static str, Align)], width: Option<usize>) {
     let Some(room) = width else { return };
     let gaps = 2 * widths.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > room {
-        // A build's id is there to be pasted.
+        // A build's id must stay whole, so that it can be pasted.
         let words =
             head.iter().enumerate().filter(|(_, (title, align))| *align == Align::Left && *title != "ID");
         let widest = words.map(|(column, _)| column).max_by_key(|column| widths[*column]);
@@ -164,7 +164,7 @@ fn fit(widths: &mut [usize], head: &[(&'static str, Align)], width: Option<usize
     }
 }
 
-/// A text within a width; that it was cut shows.
+/// Shortens a text to a width, and shows that it was shortened.
 pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -179,7 +179,7 @@ pub struct Table {
     rows: Vec<Vec<Cell>>,
 }
 
-/// To which side a column's cells are set.
+/// How a column's cells are aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Words.
@@ -241,7 +241,7 @@ impl Table {
                 let shown = tone.map_or_else(|| text.clone(), |tone| output.paint(tone, text));
                 parts.push(match self.head[column].1 {
                     Align::Right => format!("{room}{shown}"),
-                    // Blanks at the end of a line would wrap on a narrow terminal.
+                    // Spaces at the end of a line would wrap on a narrow terminal.
                     Align::Left if column == last => shown,
                     Align::Left => format!("{shown}{room}"),
                 });
@@ -255,7 +255,7 @@ impl Table {
     }
 }
 
-/// What happens to the colors in a text from elsewhere.
+/// What to do with the colors of a foreign text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colors {
     /// They reach the terminal.
@@ -264,10 +264,10 @@ pub enum Colors {
     Drop,
 }
 
-/// A text from elsewhere without what could move a terminal's cursor or change its settings: a log
-/// is written by whoever owns the repository.
+/// A foreign text without anything that could move the cursor or change the terminal's settings: a log is
+/// written by whoever owns the repository.
 pub fn clean(text: &str, colors: Colors) -> String {
-    // A progress bar draws itself anew after each \r; only its last state is of use in a line.
+    // A progress bar redraws itself after each \r; only its last state is useful in a line.
     let text = text.trim_end_matches(['\r', '\n']);
     let text = text.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(text);
     let mut kept = String::with_capacity(text.len());
@@ -295,12 +295,12 @@ pub fn clean(text: &str, colors: Colors) -> String {
     kept
 }
 
-/// Characters that turn the direction of writing, and so can make a line read as another one.
+/// Characters that change the writing direction, and so can make a line read differently.
 fn is_turning(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Passes over an escape sequence, and returns it if all it does is to set a color.
+/// Skips an escape sequence, and returns it if it only sets a color.
 fn skip_escape(rest: &mut std::str::Chars<'_>) -> Option<String> {
     match rest.next()? {
         '[' => {
@@ -319,7 +319,7 @@ fn skip_escape(rest: &mut std::str::Chars<'_>) -> Option<String> {
             }
             None
         }
-        // Strings to the terminal (titles, the clipboard) last until BEL or ESC \.
+        // Control strings (titles, the clipboard) end with BEL or ESC \.
         ']' | 'P' | '_' | '^' | 'X' => {
             while let Some(c) = rest.next() {
                 if c == '\u{7}' || (c == '\u{1b}' && rest.next().is_some()) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A program's place in the folders of `PATH`.
+/// Finds a program in the folders of `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let executable = |path: &Path| {
         use std::os::unix::fs::PermissionsExt;

@@ -25,16 +25,16 @@ use crate::program;
 const FOLDER_BYTES_MAX: usize = 90;
 /// How long it may take to read its append-only file.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long an earlier one may take to write its data and go.
+/// How long a previous one may take to save its data and exit.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
-/// How long one may take to answer a PING before it is asked again.
+/// How long to wait for a PING before asking again.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// One that ends by itself is started again, but not for ever.
+/// A server that exits by itself is restarted, but not forever.
 const RESTARTS_MAX: u32 = 5;
-/// One that has run for so long has earned its restarts back.
+/// After running this long, a server may use all its restarts again.
 const STEADY_AFTER: Duration = Duration::from_mins(5);
 
-/// A folder of data, ours alone as long as this lives.
+/// A data folder that only this process uses while this value exists.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
@@ -42,19 +42,19 @@ pub struct DataFolder {
 }
 
 impl DataFolder {
-    /// Makes the folder if need be, and locks it.
+    /// Creates the folder if necessary, and locks it.
     ///
     /// # Errors
     /// When another `fairlane up` uses it, or it cannot be written.
     pub fn open(path: &Path) -> Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
-            format!("the data folder {} cannot be made; choose another with --data", path.display())
+            format!("cannot create the data folder {}; choose another with --data", path.display())
         })?;
         let path = path.canonicalize()?;
         if path.as_os_str().len() > FOLDER_BYTES_MAX {
             return Err(Stop::usage(format!(
-                "the path of the data folder has {} bytes, and a unix socket has room for {FOLDER_BYTES_MAX}; \
-                 choose a shorter one with --data",
+                "the data folder's path has {} bytes; its unix socket allows {FOLDER_BYTES_MAX} at most. \
+                 Choose a shorter one with --data",
                 path.as_os_str().len()
             ))
             .into());
@@ -63,7 +63,7 @@ impl DataFolder {
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => bail!(
-                "another `fairlane up` runs on {}; use it, stop it, or choose another folder with --data",
+                "another `fairlane up` is using {}; use it, stop it, or choose another folder with --data",
                 path.display()
             ),
             Err(TryLockError::Error(error)) => {
@@ -88,7 +88,7 @@ pub fn socket_in(folder: &Path) -> PathBuf {
     folder.join("redis.sock")
 }
 
-/// Where `up` keeps its data where it is not told: `$XDG_DATA_HOME/fairlane`.
+/// Where `up` keeps its data by default: `$XDG_DATA_HOME/fairlane`.
 pub fn default_folder() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     set("XDG_DATA_HOME")
@@ -111,12 +111,12 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one in `folder` and waits until it answers.
     ///
-    /// To be called from the main thread: the death of the thread that starts it ends it.
+    /// Call this from the main thread: the server ends when the thread that started it ends.
     pub async fn start(folder: DataFolder) -> Result<Self> {
         let program = program::find("redis-server").or_else(|| program::find("valkey-server")).ok_or_else(|| {
             anyhow!(
                 "there is no redis-server in PATH. Install it (Debian, Ubuntu: `sudo apt-get install redis-server`; \
-                 Fedora: `sudo dnf install redis`; macOS: `brew install redis`), or name a Redis that runs with --redis-url"
+                 Fedora: `sudo dnf install redis`; macOS: `brew install redis`), or name a running Redis with --redis-url"
             )
         })?;
         let url = format!("unix://{}", folder.socket().display()).parse()?;
@@ -131,7 +131,7 @@ impl RedisServer {
         self.folder.socket()
     }
 
-    /// Starts it again when it ends by itself, until `stop`.
+    /// Restarts it when it exits by itself, until `stop`.
     ///
     /// # Errors
     /// When it ends again and again.
@@ -159,15 +159,15 @@ impl RedisServer {
         }
     }
 
-    /// Asks it to save and go, and waits for that within a limit.
+    /// Asks it to save and exit, and waits up to a limit.
     pub async fn stop(mut self) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-            // It fails only for a process that is gone.
+            // This fails only if the process is gone.
             let _ = kill_process(pid, Signal::TERM);
         }
         if tokio::time::timeout(LEAVE_LIMIT, self.child.wait()).await.is_err() {
             tracing::warn!(
-                "redis-server did not end in time and is killed; its append-only file has all but the last second"
+                "redis-server did not stop in time and was killed; the last second of writes may be lost"
             );
             let _ = self.child.kill().await;
         }
@@ -189,7 +189,7 @@ impl RedisServer {
             }
             if started.elapsed() > START_LIMIT {
                 bail!(
-                    "redis-server does not answer after {} s; its log is {}",
+                    "redis-server did not answer within {} s; its log is {}",
                     START_LIMIT.as_secs(),
                     self.log().display()
                 );
@@ -200,10 +200,10 @@ impl RedisServer {
 }
 
 fn spawn(program: &Path, folder: &Path) -> Result<Child> {
-    // Not our path: the file may have been replaced by another release since.
+    // Not our path, because the file may have been replaced by another release.
     let mut command = tokio::process::Command::new("/proc/self/exe");
     command.arg("redis-guard").arg(std::process::id().to_string()).arg(program).arg(folder);
-    // A group of its own: Ctrl-C in the terminal is for us, Redis goes last.
+    // Its own process group: Ctrl-C in the terminal is for us, and Redis stops last.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     command.spawn().context("redis-server cannot be started")
 }
@@ -211,7 +211,7 @@ fn spawn(program: &Path, folder: &Path) -> Result<Child> {
 /// Turns this process into the redis-server of `folder`, which ends with its parent.
 ///
 /// # Errors
-/// Always an error: on success this process is another program.
+/// Always returns an error: on success, this process becomes another program.
 pub fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM)).context("the parent's death cannot be noticed")?;
     let parent_lives = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(parent));
@@ -220,7 +220,7 @@ pub fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
     }
     let lock = open_lock(&folder.join("redis.lock"))?;
     wait_for(&lock).with_context(|| format!("{} cannot be locked", folder.display()))?;
-    // An inherited lock lasts exactly as long as the server, however that ends.
+    // An inherited lock lasts exactly as long as the server, however it ends.
     rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
     let socket = socket_in(folder);
     match std::fs::remove_file(&socket) {
@@ -249,7 +249,7 @@ fn wait_for(lock: &File) -> Result<()> {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error.into()),
             Err(TryLockError::WouldBlock) if started.elapsed() > LEAVE_LIMIT => {
-                bail!("an earlier redis-server still uses the folder after {} s", LEAVE_LIMIT.as_secs())
+                bail!("an earlier redis-server is still using the folder after {} s", LEAVE_LIMIT.as_secs())
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_EVERY),
         }

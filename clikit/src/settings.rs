@@ -1,7 +1,7 @@
 //! Settings: a flag wins over the environment, which wins over `fairlane.toml`.
 //!
-//! The options of the command line are the only list of settings. A value from the file becomes
-//! the default of its option, so it is checked and turned down like one that was typed.
+//! The command line's options are the only list of settings. A value from the file becomes the default of its
+//! option, so it is checked and rejected like a typed one.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Command};
 use toml::{Table, Value};
 
-/// The file that is read where none is named.
+/// The file that is read if none is named.
 const FILE: &str = "fairlane.toml";
-/// Larger files are no settings.
+/// Larger files are not settings files.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What stands in a file of settings.
+/// The contents of a settings file.
 #[derive(Debug, Default)]
 pub struct Settings {
     path: PathBuf,
@@ -47,7 +47,7 @@ impl Settings {
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("the settings file {} cannot be read", path.display()))?;
         let table = text.parse::<Table>().map_err(|error| {
-            // The whole message would repeat the line, and a token may stand in it.
+            // The full message would repeat the line, which may contain a token.
             let line =
                 error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
@@ -60,7 +60,7 @@ impl Settings {
         (!self.path.as_os_str().is_empty()).then_some(self.path.as_path())
     }
 
-    /// Whether `value` stands in the file.
+    /// Whether `value` is in the file.
     pub fn has_value(&self, value: &str) -> bool {
         fn within(entry: &Value, value: &str) -> bool {
             match entry {
@@ -72,7 +72,7 @@ impl Settings {
         self.table.values().any(|entry| within(entry, value))
     }
 
-    /// Makes what the file says the defaults of the options that it names.
+    /// Makes the file's values the defaults of the options that it names.
     ///
     /// # Errors
     /// A name that no option has, or a value that is not text, a number, a truth value or a list.
@@ -103,7 +103,7 @@ impl Settings {
             }
             let values = self.values(key, value)?;
             for (of, option) in fits {
-                // The command's own table is more exact, wherever it stands in the file.
+                // The command's own table takes precedence, wherever it is in the file.
                 let own = self.table.get(of.as_str()).and_then(Value::as_table);
                 if !own.is_some_and(|own| own.keys().any(|key| key.replace('_', "-") == name)) {
                     command = with_default(command, &option.path, option, &values);
@@ -146,7 +146,7 @@ impl Settings {
     }
 }
 
-/// The table `[policy]` says what dispatchers' option `--policy` does, a line for each of its words.
+/// Turns the table `[policy]` into the dispatchers' option `--policy`, one value per line.
 fn policy_as_option(mut table: Table) -> Table {
     if let Some(Value::Table(policy)) = table.get("policy") {
         let words = policy.iter().map(|(name, value)| {
@@ -191,7 +191,7 @@ impl Known {
         Self { by_command }
     }
 
-    /// The options of that name that mean the same in every command: those with a variable.
+    /// The options of that name that mean the same in every command: those with an environment variable.
     fn everywhere<'a>(&'a self, long: &'a str) -> impl Iterator<Item = (&'a String, &'a Opt)> {
         self.by_command
             .iter()
@@ -229,12 +229,12 @@ fn with_default(command: Command, path: &[String], option: &Opt, values: &[Strin
         return command.mut_subcommand(first, |sub| with_default(sub, rest, option, values));
     }
     command.mut_arg(&option.id, |arg| {
-        // Help would print a token that stands in the file.
+        // Help would print a token from the file.
         arg.required(false).default_values(values.to_vec()).hide_default_value(true)
     })
 }
 
-/// What `--config` names, before the command line is read: the file changes how it is read.
+/// The file that `--config` names, read before the command line, because the file changes how that is parsed.
 fn named_file(arguments: &[OsString]) -> Option<OsString> {
     let mut arguments = arguments.iter().take_while(|argument| *argument != "--");
     while let Some(argument) = arguments.next() {
@@ -248,7 +248,7 @@ fn named_file(arguments: &[OsString]) -> Option<OsString> {
     None
 }
 
-/// How many letters to change, add or drop to get from one word to the other.
+/// The edit distance of two words: how many letters to change, add or drop.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,15 +1,16 @@
--- Purpose: appends lines to the log of a run: the head up to its bound, then a tail that is trimmed.
---   `fence` is the same and passes when Redis has used up its memory: for no lines, or one.
+-- Purpose: appends lines to the log of a run: the head up to its limit, then a tail that is trimmed.
+--   `fence` does the same, and also works when Redis is out of memory: it is for no lines, or for one.
 -- KEYS[1] log stream, KEYS[2] its tail, KEYS[3] its meta hash; all in the log's own slot
 -- W: epoch of the writer, last (id of the last entry as the writer knows it), head and tail (bytes of each), keep
---   seconds, channel. No time comes first: a log stands in another slot than the queue, and goes by Redis's clock.
+--   seconds, channel. There is no time argument: a log is in another Cluster slot than the queue and always
+--   uses Redis's clock.
 -- items: t, a line's time, and its text
 -- Returns: {'appended': last id} | {'behind': last id} | {'stale'}
 -- Invariants: I4, I9
 local function append(keys, args)
   read_words(args, 1, 't')
   local call = redis.call
-  local ENTRY_BYTES = 32 -- what an entry costs beyond its text: empty lines are bounded too
+  local ENTRY_BYTES = 32 -- what an entry costs beyond its text, so that empty lines count too
   local head, tail, meta = keys[1], keys[2], keys[3]
   local known = call('HMGET', meta, 'epoch', 'last', 'head_bytes', 'tail_bytes', 'dropped', 'head_full')
   local epoch, last = tonumber(known[1]) or 0, known[2] or '0-0'
@@ -20,7 +21,7 @@ local function append(keys, args)
   local dropped, head_full = tonumber(known[5]) or 0, known[6] == '1'
   local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  -- Ids only ever grow, over both streams and over clocks that step back.
+  -- Ids only grow, across both streams and even if a clock steps back.
   local at, seq = string.match(last, '^(%d+)%-(%d+)$')
   at, seq = tonumber(at), tonumber(seq)
   if now > at then at, seq = now, -1 end

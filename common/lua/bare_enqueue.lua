@@ -1,4 +1,4 @@
--- Purpose: the yardstick of a submit: five commands that put a job into line, and nothing else.
+-- Purpose: the yardstick for a submit: five commands that enqueue a job, and nothing else.
 -- KEYS[1] base of the bare queue's keys
 -- ARGV[1] score, ARGV[2] payload
 -- Returns: the job's id

@@ -1,4 +1,4 @@
--- Purpose: the yardstick of a claim: four commands that take the first job under a lease.
+-- Purpose: the yardstick for a claim: four commands that lease the first job.
 -- KEYS[1] base of the bare queue's keys
 -- ARGV[1] expiry of the lease
 -- Returns: {id, fields} | nil

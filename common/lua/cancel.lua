@@ -17,7 +17,7 @@ operation('cancel', ALWAYS, function()
     wake()
     return { 'cancelled' }
   end
-  -- The permit stays until the run is gone; whoever asks again meanwhile asks for a new build.
+  -- The permit is held until the run is gone; a request in the meantime gets a new build.
   local image = base .. 'image:' .. b.image
   if call('GET', image) == id then call('DEL', image) end
   local seq = next_seq(b)

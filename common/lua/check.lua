@@ -1,6 +1,6 @@
 -- Purpose: compares every set with the builds' states. Reads only.
 -- KEYS[1] {prefix}:schema
--- W: most, entries read of each set
+-- W: most: how many entries are read of each set, at most
 -- Returns: {'checked': entries compared, problems}
 operation('check', READS, function()
   local last = tonumber(W.most) - 1
@@ -17,11 +17,11 @@ operation('check', READS, function()
     end
     return #page / 2
   end
-  local whole = true -- whether every set was read to its end: only then can counts be compared
+  local whole = true -- whether all sets were read completely: only then can counts be compared
   local function complete(set, read) if call('ZCARD', base .. set) ~= read then whole = false end end
 
   local people = 0
-  -- What holds for every build that has not ended.
+  -- What must be true of every build that has not ended.
   local function open_build(id, b)
     people = people + b.people
     expect(call('TTL', base .. 'build:' .. id) == -1, id, ' is ', b.state, ' and about to be forgotten')

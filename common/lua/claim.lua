@@ -5,13 +5,13 @@
 --   host is), 'unknown' (it must send a heartbeat first) or empty), builds: of each its id, epoch, adopted 0/1, state,
 --   seq, claimed, and its fields as they were before; avoid: the nodes to avoid}
 -- Invariants: I2, I3, I4, I5
-local REPLACED_MAX = 16 -- stale heads mended by one call; the wake-up token carries on
-local ADOPT_MAX = 100   -- orphans that one call gives; the worker comes again at once
+local REPLACED_MAX = 16 -- stale heads repaired by one call; the next claim does the rest
+local ADOPT_MAX = 100   -- orphans that one call returns; the worker calls again at once
 local WORKERS_LOOKED_AT = '200'
-local KEPT_MAX = 8      -- builds of a lane that are kept for other hosts
+local KEPT_MAX = 8      -- how many builds of a lane are kept for other hosts
 local worker, where_runs, expiry -- who claims, the place of its runs, until when
-local builds, taken, count       -- what is claimed; the same, as it is noted with the worker; how many
-local host, passed               -- the host that claims, where it can fail builds; lanes whose builds are for others
+local builds, taken, count       -- the claimed builds; the same as stored with the worker; how many
+local host, passed               -- the claiming host, if it can fail builds; lanes kept for other hosts
 
 local function hand_over(id, epoch, adopted, state, seq, claimed, fields)
   count = count + 1
@@ -22,7 +22,7 @@ end
 
 local function fields_of(id) return call('HGETALL', base .. 'build:' .. id) end
 
--- The next token of a build whose latest one had this epoch.
+-- The epoch after this one, for a build's next token.
 local function epoch_after(last)
   last = tonumber(last) or 0
   return last < now and NOW or ms(last + 1)
@@ -34,8 +34,8 @@ local function lease_to(id, lane, state, epoch, seq, ...)
   tell(id, lane, state, seq, worker)
 end
 
--- The answer to this request was lost: gives what it gave and renews it, unless it is held no more. An
--- orphan is up for adoption like any other.
+-- If the answer to this request was lost: returns the same builds and renews their leases, except those no
+-- longer held. An orphan among them must be adopted like any other.
 local function repeat_answer(noted)
   for id, epoch, adopted in string.gmatch(noted, ' (%S+) (%S+) (%S+)') do
     local b = load(id)
@@ -50,11 +50,11 @@ local function adopt_one(id)
   local b = load(id)
   if not is_whole(b) then return forget(id, b.lane, GONE) end
   if b.state ~= 'orphaned' or b.place ~= where_runs then
-    -- An older release, which knows no places, has taken it.
+    -- An older release, which does not know places, has adopted it.
     call('ZREM', base .. 'orphans:' .. where_runs, id)
     return
   end
-  -- A worker that only was late and takes its own run back has not died, nor has one that handed it over.
+  -- A late worker that takes its own run back has not died, nor has one that handed it over.
   local died = b.orphaned_by == 'reap' and b.worker ~= worker
   if died then count_death(b) end
   if died and is_killer(b) then return lose(id, b, 'claim', '') end
@@ -65,8 +65,7 @@ local function adopt_one(id)
   hand_over(id, epoch, '1', state, seq, b.claimed or '', fields_of(id))
 end
 
--- Runs of the worker's place that are alive already: its share of them, also where it is full. Gives how
--- many are left.
+-- Adopts the worker's share of the orphans of its place, even if it is full. Returns how many are left.
 local function adopt(want)
   local mine = base .. 'orphans:' .. where_runs
   local waiting = call('ZCOUNT', mine, '-inf', NOW)
@@ -77,7 +76,7 @@ local function adopt(want)
   return call('ZCOUNT', mine, '-inf', NOW)
 end
 
--- Whether another worker of this place takes orphans over.
+-- Whether another worker of this place can adopt orphans.
 local function another_adopts()
   for _, id in ipairs(call('ZRANGE', base .. 'place:' .. where_runs, '0', WORKERS_LOOKED_AT)) do
     local v = id ~= worker and call('HMGET', base .. 'worker:' .. id, 'slots', 'drain', 'draining')
@@ -86,7 +85,8 @@ local function another_adopts()
   return false
 end
 
--- The first build of a lane that this host may have. What failed on it is kept for others for a while.
+-- The first build of a lane that this host may run. Builds that failed on it are kept for other hosts for a
+-- while.
 local function first_of(lane)
   local kept, id, fields, b = {}, nil, nil, nil
   repeat
@@ -104,14 +104,14 @@ local function first_of(lane)
   return id, fields, b, kept[1] ~= nil
 end
 
--- Takes the first build of a lane that may start one, if the lane really may; else mends its place.
+-- Takes the first build of a lane, if the lane may start one; otherwise puts the lane into the right set.
 local function take(lane, from)
   local stats = stats_of(lane)
   local where, permits = judge(lane, stats.mean)
   local id, fields, b, kept
   if where == from then id, fields, b, kept = first_of(lane) end
   if kept and not id then
-    -- It stands aside while this call looks at the others.
+    -- The lane is left out while this call looks at the others.
     call('ZREM', base .. from, lane)
     local shared = shared_name(from)
     if shared then refresh_shared(shared) end
@@ -119,13 +119,13 @@ local function take(lane, from)
     return false
   end
   if not id then
-    -- Also where nothing remembers the lane in this set: it must not block those behind it.
+    -- Even if no record says that the lane is in this set: it must not block those behind it.
     call('ZREM', base .. from, lane)
     place(lane, stats, permits)
     return false
   end
   if not is_whole(b) or b.lane ~= lane or b.state ~= 'queued' then
-    -- Its record is gone, or it is no queued build of this lane.
+    -- Its record is gone, or it is not a queued build of this lane.
     if not is_whole(b) then forget(id, lane, GONE) end
     place(lane, stats, permits)
     return false
@@ -148,7 +148,7 @@ local function take(lane, from)
   return true
 end
 
--- The lane that stands first under a shared limit, if that has a permit left.
+-- The first lane under a shared limit, if that limit has a permit left.
 local function first_under(name)
   local lane = call('ZRANGE', base .. 'lanes:shared:' .. name, '0', '0')[1]
   if lane and call('ZCARD', base .. 'permits:shared:' .. name) < shared_limit(name) then return lane end
@@ -178,7 +178,7 @@ operation('claim', ALWAYS, function()
   host, passed = is_process(where_runs) and me[6], {}
   local shut, avoided, only, probe_at = nodes.for_worker(where_runs, tonumber(me[5]) or 0, me[6])
   local noted, drained, ending = me[1], me[2] == '1', me[3] == '1'
-  -- Whose heartbeat ran out may have been drained since: its next one tells.
+  -- A worker whose heartbeat expired may have been drained since; its next heartbeat will tell.
   local known = me[4]
   local standing = not known and 'unknown' or drained and 'drained' or shut and 'avoided' or ''
   if noted and string.sub(noted, 1, #request + 1) == request .. ' ' then
@@ -187,12 +187,12 @@ operation('claim', ALWAYS, function()
     local orphaned = call('ZCARD', K.orphans)
     local free = free_slots(orphaned) -- an orphan counts as busy, adopted or not
     if known and drained and not ending then
-      -- It follows what it has; runs of others only where nobody else would.
+      -- It follows its own runs, and adopts orphans only if no other worker would.
       if orphaned > 0 and not another_adopts() then orphans = adopt(0) end
     elseif known and not ending and not shut then
       if orphaned > 0 then orphans = adopt(want) end
       local adopted, room = count, want
-      -- The only node of the place fails builds: one now and then tells whether it still does.
+      -- The only node of the place fails builds: a build now and then tests whether it still does.
       if only then room = min(want, probe_at > now and 0 or adopted + 1) end
       free = take_next(room, free)
       if only and count > adopted then call('HSET', base .. 'node:' .. only, 'probed', NOW) end
@@ -202,7 +202,8 @@ operation('claim', ALWAYS, function()
     end
     -- A worker that may not probe yet keeps the token: its own heartbeat says when it may.
     if not only then wake(free) end
-    -- After that: a token for them would come back to this host. Others see them with their next heartbeat.
+    -- After wake(): a token for these lanes would come back to this host. Others see them at their next
+    -- heartbeat.
     for _, lane in ipairs(passed) do place(lane) end
   end
   return { 'claimed', 'orphans', ms(orphans), 'standing', standing, 'builds', builds, 'avoid', avoided }

@@ -1,4 +1,4 @@
--- Purpose: puts a policy in force for everybody, replacing the one before.
+-- Purpose: sets the policy for everybody, replacing the previous one.
 -- KEYS[1] {prefix}:schema
 -- W: by whom, yields 0/1 (whether an operator's policy stays), the policy as JSON
 -- items: field, its value or empty for the default

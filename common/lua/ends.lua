@@ -1,14 +1,14 @@
--- Purpose: the ends of builds and processes: giving back, ending, going back into line.
+-- Purpose: how builds and processes end: releasing permits, ending builds, putting them back into line.
 --   Builds on lanes.lua.
 
 local function count_people(by)
   if by ~= 0 then call('HINCRBY', K.totals, 'people', ms(by)) end
 end
 
--- A local process dies with its worker: nobody can take it over.
+-- A local process dies with its worker, so no other worker can take it over.
 local function is_process(where) return string.sub(where or '', 1, 8) == 'process:' end
 
--- How many workers of a place live: those that can take over what runs there.
+-- How many live workers a place has: those that can take over its runs.
 local function workers_at(where)
   local WORKER_KEEP_MS = 60000 -- an older release drops a worker without taking it out of its place
   return call('ZCOUNT', base .. 'place:' .. where, ms(now - WORKER_KEEP_MS), '+inf')
@@ -24,8 +24,8 @@ local function drop_worker(id)
   slots_changed(-counted)
 end
 
--- Orphans stand in one set of all, and in one of their place: however many one place has, they hide no
--- other's. `places` are those that have, or had, any.
+-- Orphans are in one set for all places and in one per place, so that the many orphans of one place do not
+-- hide another's. `places` has the places that have, or had, orphans.
 local function enter_orphan(id, where)
   call('ZADD', K.orphans, NOW, id)
   call('ZADD', base .. 'orphans:' .. where, NOW, id)
@@ -37,7 +37,7 @@ local function leave_orphans(id, where)
   call('ZREM', base .. 'orphans:' .. (where or ''), id)
 end
 
--- Gives back what a build that no longer runs holds.
+-- Releases what a build holds when it no longer runs.
 local function give_back(id, b)
   if b.state == 'orphaned' then leave_orphans(id, b.place) else call('ZREM', K.leases, id) end
   call('ZREM', base .. 'permits:' .. b.lane, id)
@@ -58,7 +58,7 @@ local function among(fields, name)
   end
 end
 
--- Notes the log of an ended build, which makes room when memory is short. Of one that nobody has finished the
+-- Notes the log of an ended build, to be shortened when memory is low. If no worker finished the build, the
 -- size is unknown.
 local function note_log(id, b, fields)
   local bytes = among(fields, 'log_bytes') or b.epoch and '0' or ''
@@ -67,7 +67,7 @@ local function note_log(id, b, fields)
   if bytes ~= '0' then call('HINCRBY', K.totals, 'logs_bytes', bytes) end
 end
 
--- Ends a build. `fields` are further ones to set; the caller has taken it out of its sets.
+-- Ends a build. `fields` are more fields to set; the caller has already removed the build from its sets.
 local function end_build(id, b, state, fields)
   local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
   local build = base .. 'build:' .. id
@@ -82,18 +82,18 @@ local function end_build(id, b, state, fields)
     if state == 'cancelled' then
       call('DEL', image)
     else
-      -- A class of a newer release is remembered as briefly as a cause outside the repository.
+      -- A class that only a newer release knows is remembered as briefly as an infrastructure failure.
       call('EXPIRE', image, MEMORY_S[state == 'failed' and b.class or state] or MEMORY_S.infrastructure)
     end
   end
   count_people(-b.people)
   call('DEL', base .. 'people:' .. id)
-  -- The one who cancelled it has said why, maybe long before its run was gone.
+  -- Whoever cancelled it gave the reason, maybe long before the run was gone.
   local reason = among(fields, 'reason') or state == 'cancelled' and call('HGET', build, 'reason')
   tell(id, b.lane, state, seq, among(fields, 'worker') or b.worker, state == 'failed' and b.class, reason)
 end
 
--- Puts a build back into line as its next attempt. It holds no permit any more.
+-- Puts a build back into line for its next run. It must not hold a permit any more.
 local function requeue(id, b, by, not_before, fields)
   local seq = next_seq(b)
   -- People and priority may have changed while it ran.
@@ -110,8 +110,8 @@ local function requeue(id, b, by, not_before, fields)
   tell(id, b.lane, 'queued', seq, b.worker, among(fields, 'class'), among(fields, 'reason'))
 end
 
--- Counts the deaths of a run's workers within the hour, and notes whose death it was: should that worker
--- show that it lives after all, renew takes it back.
+-- Counts the deaths of a run's workers within the hour, and notes which worker died: if that worker turns out
+-- to be alive, renew subtracts the death again.
 local function count_death(b)
   if now - b.adoptions_since > HOUR then b.adoptions, b.adoptions_since = 0, now end
   b.adoptions, b.lost_by = b.adoptions + 1, b.worker
@@ -119,10 +119,10 @@ end
 
 local function is_killer(b) return b.adoptions > ADOPTIONS_MAX and now - b.adoptions_since <= HOUR end
 
--- A run that died for no fault of its build: no backoff, no attempt used.
+-- A run that was lost through no fault of its build: no backoff, no attempt used.
 local function lose(id, b, by, reason)
   give_back(id, b)
-  -- A worker that lets go in order is no death.
+  -- A worker that releases its run properly has not died.
   if by == 'reap' then count_death(b) end
   if b.cancelling then
     end_build(id, b, 'cancelled', {})
@@ -137,7 +137,7 @@ local function lose(id, b, by, reason)
   place(b.lane)
 end
 
--- Leaves a run to be adopted, `by` 'reap' or 'release'.
+-- Marks a run for adoption; `by` is 'reap' or 'release'.
 local function orphan(id, b, by)
   call('ZREM', K.leases, id)
   enter_orphan(id, b.place or '')
@@ -149,7 +149,7 @@ end
 -- Tells the workers of a place that there are orphans.
 local function call_for(where) call('PUBLISH', K.orphans, 'orphans ' .. where) end
 
--- Moves a queued build to the place in line that its people and priority give it.
+-- Moves a queued build to the position in line that its people and priority give it.
 local function rescore(id, b)
   local due = ms(due_of(b.asked, b.expected, b.people, b.priority))
   if due == b.due then return end
@@ -169,15 +169,15 @@ local function leave_line(id, b)
   call('ZREM', K.timers, 'build:' .. id)
 end
 
--- Notes for operators what had to be set aside, such as `build:<id>`, why, and for how long they see it.
+-- Notes for operators what was set aside (such as `build:<id>`) and why; they see it for `for_ms`.
 local function set_aside(what, why, for_ms)
   local ASIDE_MAX = 1000
   if call('HLEN', K.aside) >= ASIDE_MAX then return end
   call('HSET', K.aside, what, cjson.encode({ at = now, ['until'] = now + for_ms, why = why }))
 end
 
--- Takes out of the queue what is left of a build whose record is gone, or lacks what the queue needs. Its
--- lane is handed in where the caller knows it.
+-- Removes what is left of a build whose record is gone or incomplete. The caller passes its lane if it knows
+-- it.
 local function forget(id, lane, why)
   local build, people = base .. 'build:' .. id, base .. 'people:' .. id
   local removed = call('ZREM', K.queued, id) + call('ZREM', K.leases, id) + call('ZREM', K.orphans, id)
@@ -186,7 +186,7 @@ local function forget(id, lane, why)
   if lane then
     removed = removed + call('ZREM', base .. 'lane:' .. lane, id) + call('ZREM', base .. 'permits:' .. lane, id)
   end
-  -- Said before, or never here.
+  -- A repeated call, or it was never here.
   if removed == 0 then return end
   local counts, sum = call('HGETALL', people), 0
   for i = 1, #counts, 2 do
@@ -196,7 +196,7 @@ local function forget(id, lane, why)
   call('DEL', people)
   count_people(-sum)
   if call('EXISTS', build) == 1 then
-    -- Left as it is, for who wants to know what became of it.
+    -- The record is kept, for operators who want to know what happened.
     call('EXPIRE', build, ms(KEEP_S))
     set_aside('build:' .. id, why, KEEP_S * 1000)
   end
@@ -205,7 +205,7 @@ end
 
 local GONE = 'its record in Redis is gone, or lacks its state, lane or image'
 
--- Sets how many watch a build through a dispatcher; its place in line follows.
+-- Sets how many people watch a build through a dispatcher, and updates its position in line.
 local function count_watchers(id, dispatcher, count)
   local people, watched = base .. 'people:' .. id, base .. 'watched:' .. dispatcher
   local b = load(id)
@@ -230,7 +230,7 @@ local function count_watchers(id, dispatcher, count)
   if b.state == 'queued' then rescore(id, b) end
 end
 
--- Writes a rule back without what is over; removes it when nothing is left. Sets its timer.
+-- Writes a rule back without its expired parts, or removes it if nothing is left. Sets its timer.
 local function keep_rule(pattern, rule)
   resolved, unruled = {}, nil
   for _, part in ipairs({ 'ban', 'hold' }) do
@@ -254,7 +254,7 @@ local function keep_rule(pattern, rule)
   end
 end
 
--- Lanes under a pattern belong elsewhere now: one lane at once, many in batches.
+-- Lanes under a pattern may belong in other sets now: a single lane is moved at once, many in batches.
 local function rule_changed(pattern)
   if string.sub(pattern, -1) == '*' then
     refresh_shared(pattern)

@@ -1,29 +1,30 @@
 -- Purpose: the end of a run: its build ends, or goes back into line for another attempt.
 -- KEYS[1] {prefix}:schema
--- W: id, epoch, worker, outcome succeeded|failed|cancelled, class of a failure, its reason (of a success: that
---   nothing was run for it), node that it ran on or empty, log_tail (last lines) or empty, log_end (id of the last
---   entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine, unclear or empty, alike:
---   what a suspect failed of, the same on any node; machine: as suspect, and never the repository's fault; unclear: once
---   more, then it is the repository's fault, log_bytes of the logs of all runs or empty, log_missing (lines that the log
---   lacks) or empty
+-- W: id, epoch, worker, outcome succeeded|failed|cancelled, class of a failure, its reason (of a success:
+--   that no run was needed), node that it ran on or empty, log_tail (last lines) or empty, log_end (id of the
+--   last
+--   entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine (as suspect, but
+--   never the repository's fault), unclear (tried once more, then it is the repository's fault) or empty,
+--   alike (the cause of a suspect failure, the same text on any node), log_bytes of the logs of all runs or
+--   empty, log_missing (how many lines the log lacks) or empty
 -- Returns: {'ended': state} | {'retried': not_before, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
-local DURATION_MAX = 7200000 -- longer ones count as two hours: one must not spoil the mean of all
+local DURATION_MAX = 7200000 -- longer ones count as two hours, so that one does not distort the mean
 
 -- How long a build's run took, in ms.
 local function duration(b) return max(1, min(now - (tonumber(b.claimed) or now), DURATION_MAX)) end
 
--- The typical one of `count` durations and another: their geometric mean, in which the latest weighs a
--- quarter at least, and counts as eight times as long as the others, or an eighth, at most.
+-- The typical duration after one more: the geometric mean, in which the latest weighs at least a quarter. The
+-- latest is clamped to between an eighth and eight times the mean so far.
 local function typical(mean, count, took)
   if not mean then return took end
   local step = max(1 / 8, min(took / mean, 8))
   return max(1, floor(mean * step ^ (1 / min(count + 1, 4)) + 0.5))
 end
 
--- What the queue knows of durations is worth most: a lane's own, and the mean of all lanes. Gives what
--- is kept of the lane from now on, and whether the lane belongs elsewhere for it.
+-- Learns from the duration of a success: for the lane, and for the mean of all lanes. Returns the lane's new
+-- stats, and whether they move the lane to another set.
 local function learn(b)
   local took, stats = duration(b), base .. 'stats:' .. b.lane
   local lane = stats_of(b.lane)
@@ -42,7 +43,7 @@ local function log_fields(b, worker, ...)
   return { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', W.log_end, 'log_bytes', W.log_bytes, ... }
 end
 
--- A ban or a hold "until built" ends with a success asked for with the rule or after it.
+-- A ban or hold "until built" ends with a success that was requested with the rule or after it.
 local function built(id, b)
   local rule = rule_of(resolve(b.lane).own)
   if not rule then return end
@@ -64,12 +65,13 @@ local function succeed(id, b, worker, reason, node)
     lane, moves = learn(b)
     end_build(id, b, 'succeeded', log_fields(b, worker))
   else
-    -- Nothing was run: that says nothing of how long builds take.
+    -- There was no run, so it says nothing about durations.
     lane = stats_of(b.lane)
     end_build(id, b, 'succeeded', log_fields(b, worker, 'reason', reason))
   end
   if node ~= '' and (b.attempt > 1 or T.avoided > 0) then nodes.clear_up(id, b.lane, node) end
-  -- A lane that may start one still may with a permit more; without queued builds it is nowhere.
+  -- A lane that could start a build still can with one more free permit; without queued builds it is in no
+  -- set.
   if moves or lane.at and lane.at ~= 'lanes' or resolve(b.lane).own then
     built(id, b)
     place(b.lane, lane)
@@ -77,7 +79,7 @@ local function succeed(id, b, worker, reason, node)
   return { 'ended', 'state', 'succeeded' }
 end
 
--- A failure: another attempt where the cause lies outside of the repository.
+-- A failure: another attempt if the cause lies outside the repository.
 local function fail(id, b, worker, class, reason, node)
   local kept = {}
   if (node ~= '' or W.blame == 'unclear') and class ~= 'repository' then
@@ -98,7 +100,7 @@ local function fail(id, b, worker, class, reason, node)
   local stats = base .. 'stats:' .. b.lane
   call('HSET', stats, 'failed_at', NOW, 'failure', reason)
   if class == 'repository' then
-    -- Kept apart: a lane that fails at once is no quick one once it is mended.
+    -- Kept separately: a lane that fails quickly is not a quick lane once it is fixed.
     local f = call('HMGET', stats, 'failed_mean', 'failed')
     call('HSET', stats, 'failed_mean', ms(typical(tonumber(f[1]), tonumber(f[2]) or 0, duration(b))))
   end
@@ -117,13 +119,13 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
     if b.epoch == epoch and b.worker == worker then return { 'ended', 'state', state } end
     return { 'stale' }
   end
-  -- Given up for lost and not begun again: what its last holder made is good all the same.
+  -- It was presumed lost and has not been started again: the last holder's image is still good.
   local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
   if late and b.requeued_by == 'finish' then
     return { 'retried', 'not_before', b.not_before or NOW, 'attempt', ms(b.failures + b.stuck + 1) }
   end
   if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then
-    -- Redis knows of no lease as late as this one: it has lost the claim.
+    -- Redis does not know a lease this new, so it has lost the claim.
     return { (tonumber(b.epoch) or 0) < tonumber(epoch) and 'unknown' or 'stale' }
   end
 
@@ -148,7 +150,7 @@ end
 
 operation('finish', ALWAYS, function()
   local id, epoch, worker, outcome, class, reason, node = W.id, W.epoch, W.worker, W.outcome, W.class, W.reason, W.node
-  -- The common end needs few of a build's fields.
+  -- The usual case needs only a few of a build's fields.
   local v = outcome == 'succeeded' and call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane',
     'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place')
   local b = v and {

@@ -1,13 +1,14 @@
--- Purpose: mends, a little at a time, what does not fit: records that were deleted by hand, sets that an
---   error left half changed, counters that have drifted. Whoever reaps takes a step, once a second in all.
+-- Purpose: repairs inconsistencies, a few at a time: records that were deleted by hand, sets that an error
+--   left half changed, counters that have drifted. Each reap takes a step, at most once a second over all
+--   processes.
 --   Builds on ends.lua.
 local heal          -- the next step
-local check_permits -- at once, those of one lane
+local check_permits -- checks those of one lane right away
 
 do
   local STEP_MS, BUILDS, LANES, MEMBERS = 1000, 50, 10, 20
-  local COUNTED_MAX = 300 -- a counter is recounted while so many or fewer stand behind it
-  local repairs           -- how many things this step has mended
+  local COUNTED_MAX = 300 -- a counter is recounted if it counts at most this many entries
+  local repairs           -- how many things this step has repaired
 
   local function mended(what, how)
     repairs = repairs + 1
@@ -22,10 +23,10 @@ do
 
   local LIVE = { starting = true, running = true, orphaned = true }
 
-  -- Whether a state is one that this release knows: builds in one of a newer release are left alone.
+  -- Whether this release knows a state; builds in a state that only a newer release knows are left alone.
   local function is_known(state) return LIVE[state] or state == 'queued' or is_ended(state) end
 
-  -- A build that stands in a set: whether it is whole, and should stand there.
+  -- Whether a build in a set has a complete record and belongs in that set.
   local function fits(id, b, set, states)
     if not is_whole(b) then
       forget(id, b.lane, GONE)
@@ -53,7 +54,7 @@ do
     end
   end
 
-  -- The permits of a lane: what was deleted by hand left its own behind.
+  -- The permits of a lane: a build whose record was deleted by hand leaves its permit behind.
   local function permits(name)
     for _, id in ipairs(call('ZRANGE', base .. 'permits:' .. name, 0, LANES - 1)) do
       holder(id, 'permits:' .. name)
@@ -78,7 +79,7 @@ do
       call('HSET', K.totals, 'walk_oldest', ms(b.asked), 'walk_oldest_id', id)
     end
     if b.not_before then
-      -- Its lane is in no set, where the walk would come by.
+      -- Its lane is in no set that the walk goes through.
       permits(b.lane)
       if call('ZADD', K.timers, 'NX', b.not_before, 'build:' .. id) == 1 then
         mended(id, 'it backed off without a timer')
@@ -98,13 +99,13 @@ do
     local b = load(id)
     if not fits(id, b, 'orphans', { orphaned = true }) then return end
     permit(id, b)
-    -- An older release does not sort them by place.
+    -- An older release does not keep them per place.
     local where = b.place or ''
     if call('ZADD', base .. 'orphans:' .. where, 'NX', NOW, id) == 1 then call_for(where) end
     call('ZADD', K.places, 'NX', NOW, where)
   end
 
-  -- Whether lanes are being placed anew after a change: until that is over, some stand where they belonged before.
+  -- Whether lanes are being moved after a change: until that is done, some are still in their old set.
   local function being_placed()
     for _, timer in ipairs(call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BUILDS)) do
       if string.match(timer, '^place:') or string.match(timer, '^replace:') then return true end
@@ -112,7 +113,7 @@ do
     return false
   end
 
-  -- The first builds of a lane; of a long one also some of the others, not the same each time.
+  -- Checks the first builds of a lane, and in a long lane also some others, different ones each time.
   local function members(name)
     local key = base .. 'lane:' .. name
     local ids, rest = call('ZRANGE', key, 0, MEMBERS - 1), call('ZCARD', key) - MEMBERS
@@ -167,7 +168,7 @@ do
     for _, set in ipairs(sets) do
       for _, id in ipairs(call('ZRANGE', base .. set, 0, -1)) do
         local one = value(base .. prefix .. id)
-        -- A build without a record is still counted, and is uncounted when it is forgotten.
+        -- A build without a record is still counted; forget() subtracts it.
         if not one then return end
         sum = sum + one
       end
@@ -187,7 +188,7 @@ do
     return v[1] and (v[2] and v[2] ~= '' and 1 or 0)
   end
 
-  -- Steps that walk no set.
+  -- Steps that do not walk a set.
   local single = {
     slots = function()
       local before = T.limit
@@ -216,8 +217,8 @@ do
     end,
   }
 
-  -- What is recounted comes right after the sets that are counted: a build without a record holds a recount up, and
-  -- is forgotten when its set is walked. Otherwise a counter would wait for nearly two walks.
+  -- A recount comes right after the sets that it counts: a build without a record delays the recount until
+  -- the walk through its set has removed it. In another order, a counter would wait for nearly two walks.
   local WALK = { 'queued', 'leases', 'orphans', 'slots', 'people', 'background', 'lanes', 'lanes:burst', 'lanes:full',
     'lanes:held', 'slow', 'rules', 'avoided', 'aside' }
 
@@ -228,7 +229,7 @@ do
     return WALK[1]
   end
 
-  -- One step of the walk, at this offset; gives the next.
+  -- One step of the walk, at this offset; returns the next offset.
   local function take(step, offset)
     if single[step] then
       single[step]()
@@ -248,7 +249,7 @@ do
     return after(step), 0
   end
 
-  -- Runs of which nobody knows yet would look like drift while they are registered.
+  -- While runs are being registered, those still unknown would look like drift.
   function heal()
     if T.refill_until > now then return end
     local v = call('HMGET', K.totals, 'healed', 'walk', 'walk_at')
@@ -257,7 +258,7 @@ do
     local step, offset = v[2] or WALK[1], tonumber(v[3]) or 0
     -- Two at a time: a lane that moves from set to set may be passed by once, and must be seen by the next walk.
     for _ = 1, 2 do
-      -- Should a step fail, the walk goes on behind it.
+      -- If a step fails, the walk continues after it.
       call('HSET', K.totals, 'healed', NOW, 'walk', after(step), 'walk_at', '0')
       step, offset = take(step, offset)
       call('HSET', K.totals, 'walk', step, 'walk_at', ms(offset))
@@ -265,7 +266,8 @@ do
     note_repairs()
   end
 
-  -- A lane without queued or live builds is not walked: what was deleted by hand may have left a permit there.
+  -- The walk skips a lane without queued or live builds, where a build deleted by hand may have left a
+  -- permit.
   function check_permits(name)
     repairs = 0
     permits(name)

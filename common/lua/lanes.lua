@@ -1,9 +1,10 @@
--- Purpose: where a lane belongs: its rules, its permits, and the one step that puts it there.
+-- Purpose: which set a lane belongs in: its rules, its permits, and the one function that puts it there.
 --   Builds on prelude.lua.
 
--- The place in line: what is quick, or what many people wait for, goes first, the more so the longer the
--- line is; nothing that is asked for more than `overtake_max` later overtakes. A build as long as the mean, for one
--- person, is put off by the whole of it where 20 builds a slot are in line, by a fifth of it in a short line.
+-- The position in line: quick builds, and builds that many people wait for, go first; the longer the line,
+-- the stronger the effect. Nothing requested more than `overtake_max` later can overtake. A build of mean
+-- duration for one person is delayed by all of `overtake_max` if 20 builds per slot are in line, by a fifth
+-- of it in a short line.
 local function due_of(asked, expected, people, priority)
   local put_off = 0
   if T.order ~= 'first-come' then
@@ -17,7 +18,7 @@ local function due_of(asked, expected, people, priority)
   return due
 end
 
--- The names under which a rule for this lane may stand, most specific first.
+-- The patterns that a rule for this lane can have, most specific first.
 local function rule_names(lane)
   local cuts, at = {}, 0
   while #cuts < 4 do
@@ -31,7 +32,7 @@ local function rule_names(lane)
   return names
 end
 
--- What a rule may say, and of which type.
+-- The fields that a rule can have, and their types.
 local RULE_TYPES = { limit = 'number', burst = 'number', together = 'boolean', hold = 'table', ban = 'table',
   ['until'] = 'number', at = 'number', message = 'string', until_built = 'boolean' }
 
@@ -43,7 +44,7 @@ local function is_sound(part)
   return true
 end
 
--- A rule from its text, or nil where that cannot be read: it is skipped, and shown to operators.
+-- Parses a rule; nil if it is invalid: it is then skipped, and shown to operators.
 local function rule_of(text)
   if not text then return nil end
   local read, rule = pcall(cjson.decode, text)
@@ -54,9 +55,9 @@ end
 
 local function in_force(stop) return stop and (not stop['until'] or stop['until'] > now) end
 
--- What the rules say of a lane: each part from the most specific rule that sets it. `own` is the text
--- of the lane's very own. What a call has read stands in `resolved` by lane, and in `unruled` for all
--- lanes where there are no rules; whoever changes a rule empties both.
+-- What the rules say about a lane: each field comes from the most specific rule that sets it. `own` is the
+-- text of the lane's own rule. A call caches the result by lane in `resolved`, and in `unruled` if there are
+-- no rules at all; code that changes a rule empties both.
 local function resolve(lane)
   if resolved[lane] then return resolved[lane] end
   if unruled == nil then unruled = call('HLEN', K.rules) == 0 and {} end
@@ -84,7 +85,7 @@ local function resolve(lane)
   return r
 end
 
--- What is kept of a lane: the set it is in, its mean duration, how often it was built.
+-- The stored facts about a lane: the set it is in, its mean duration, how often it was built.
 local function stats_of(lane)
   local v = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded')
   return { at = v[1], mean = tonumber(v[2]), succeeded = tonumber(v[3]) or 0 }
@@ -92,8 +93,8 @@ end
 
 local function is_slow(mean) return mean and T.slow_after > 0 and mean >= T.slow_after end
 
--- Where a lane with queued builds belongs, and the facts that decide it: permits taken, its limit and
--- burst, its shared limit's name and size. `taken` is handed in where the caller knows it.
+-- The set for a lane with queued builds, and the facts that decide it: permits in use, its limit and burst,
+-- its shared limit's name and size. The caller passes `taken` if it knows it.
 local function judge(lane, mean, taken)
   local r = resolve(lane)
   taken = taken or call('ZCARD', base .. 'permits:' .. lane)
@@ -105,7 +106,7 @@ local function judge(lane, mean, taken)
   if r.hold then
     where = 'lanes:held'
   elseif shared then
-    -- It does not borrow: what it could borrow belongs to the lanes that it shares with.
+    -- It does not borrow, because that would take permits from the lanes it shares the limit with.
     where = taken < limit and 'lanes:shared:' .. shared or 'lanes:full'
   elseif taken < limit then
     where = 'lanes'
@@ -118,11 +119,11 @@ end
 local function shared_limit(name)
   if name == 'slow' then return T.slow_limit end
   local rule = rule_of(call('HGET', K.rules, name))
-  -- Without its rule nothing limits it any more; its lanes are on their way to other sets.
+  -- Its rule is gone, so it no longer limits anything; its lanes are being moved to other sets.
   return rule and rule.together and in_force(rule) and rule.limit or math.huge
 end
 
--- A shared limit stands in `lanes` as one member, scored with its first lane, while it has a permit.
+-- A shared limit is one member of `lanes`, with the score of its first lane, while it has a free permit.
 local function refresh_shared(name)
   local head = call('ZRANGE', base .. 'lanes:shared:' .. name, '0', '0', 'WITHSCORES')
   if head[1] and call('ZCARD', base .. 'permits:shared:' .. name) < shared_limit(name) then
@@ -134,8 +135,9 @@ end
 
 local function shared_name(set) return set and string.match(set, '^lanes:shared:(.*)$') end
 
--- THE step: puts a lane where it belongs. The only writer of the `lanes…` sets. The caller hands on
--- what it has just read or written: the lane's stats, how many permits it holds. Gives whether it moved.
+-- THE step: puts a lane into the set it belongs in. Only this writes the `lanes…` sets. The caller passes on
+-- what it has just read or written: the lane's stats, how many permits it holds. Returns whether the lane
+-- moved.
 local function place(lane, known, taken)
   local head = call('ZRANGE', base .. 'lane:' .. lane, '0', '0', 'WITHSCORES')
   local stats = base .. 'stats:' .. lane
@@ -156,8 +158,8 @@ local function place(lane, known, taken)
   return at ~= (where or false)
 end
 
--- A build came into a lane that stands in the set `at`: it stays there, and moves only if the build is
--- now its first.
+-- A build joined a lane that is in the set `at`: the lane stays in that set; its score changes only if the
+-- build is now its first.
 local function came_in(lane, at, id, due)
   if call('ZRANK', base .. 'lane:' .. lane, id) ~= 0 then return end
   call('ZADD', base .. at, due, lane)
@@ -165,9 +167,9 @@ local function came_in(lane, at, id, due)
   if shared then refresh_shared(shared) end
 end
 
--- The lane whose first build is next, and the set it comes from; `free` slots of all are free.
+-- The lane whose first build is next, and its set. `free` is how many of all slots are free.
 local function next_head(free)
-  -- Until workers have said what still runs nothing is begun: it might run already.
+  -- Nothing starts until workers have registered their runs: the build might be running already.
   if T.refill_until > now then return nil end
   local head = call('ZRANGE', K.lanes, '0', '0', 'WITHSCORES')
   local lane, score, set = head[1], tonumber(head[2]), 'lanes'
@@ -181,22 +183,22 @@ local function next_head(free)
   return lane, set
 end
 
--- How many slots of all are free. `orphaned` is handed in where the caller knows it.
+-- How many of all slots are free. The caller passes `orphaned` if it knows it.
 local function free_slots(orphaned)
   return T.slots - call('ZCARD', K.leases) - (orphaned or call('ZCARD', K.orphans))
 end
 
--- Leaves a token for one worker if a build could start now: the one that takes it claims, and its
--- claim leaves the next. While a token lies there nobody waits for one, so that one is enough.
+-- Leaves a wake-up token for one worker if a build could start now. The worker that takes it claims, and its
+-- claim leaves the next one. While a token is in the list, no worker is waiting, so one is enough.
 local function wake(free)
   if call('LLEN', K.wake) > 0 then return end
-  -- Not held back while the sum of free slots is 0: adopted runs, draining workers and orphans that
-  -- nobody here can adopt take none of an idle worker's slots.
+  -- Even if the sum of free slots is 0: adopted runs, draining workers and orphans that no worker here can
+  -- adopt may make the sum too low while a worker is idle.
   if next_head(free or free_slots()) then call('RPUSH', K.wake, NOW) end
 end
 
--- Lanes under a pattern are placed anew in batches, by whoever reaps: the timer says how far that has come,
--- by the name of the set and the cursor in it. (Names hold no blanks.)
+-- Lanes under a pattern are moved in batches, during reaps. The timer records the progress: the name of the
+-- set and the cursor in it. (Names contain no spaces.)
 local function replace_later(pattern, set, cursor)
   call('ZADD', K.timers, NOW, 'place:' .. (cursor or '0') .. ':' .. (set or 'lanes') .. ' ' .. pattern)
 end

@@ -6,7 +6,7 @@ operation('leave', ALWAYS, function()
   if W.kind == 'worker' then
     drop_worker(W.id)
   else
-    -- Its people are taken back in batches, by whoever reaps.
+    -- Later reaps subtract its people, in batches.
     call('ZADD', K.timers, NOW, 'dispatcher:' .. W.id)
   end
   return { 'left' }

@@ -1,12 +1,12 @@
--- Purpose: which function libraries of other releases nobody has called for a day: they can go.
+-- Purpose: function libraries of other releases that no process has called for a day, to be removed.
 -- KEYS[1] {prefix}:schema
 -- items: name of a library that Redis has
 -- Returns: {'libraries': unused}
 operation('libraries', ALWAYS, function()
   local DAY_MS, READ_LAST = 86400000, '999'
 
-  -- A release before this one does not say which library is its own: while one of its processes lives, all that
-  -- nobody speaks for may be in use.
+  -- The release before this one does not register its library: while one of its processes lives, any
+  -- unregistered library may be in use.
   local function silent_lives()
     for _, worker in ipairs(call('ZRANGE', K.workers, '0', READ_LAST)) do
       if not call('HGET', base .. 'worker:' .. worker, 'library') then return true end
@@ -21,7 +21,7 @@ operation('libraries', ALWAYS, function()
   for _, library in ipairs(items) do
     local used = tonumber(call('HGET', K.libraries, library.name))
     if not used or silent and call('HEXISTS', K.libraries, 'own:' .. library.name) == 0 then
-      -- From today on.
+      -- Its day starts now.
       call('HSET', K.libraries, library.name, NOW)
     elseif used < now - DAY_MS then
       unused[#unused + 1] = library.name

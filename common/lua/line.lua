@@ -1,11 +1,12 @@
--- Purpose: what a forecast of the line needs, all of one moment: what runs, who waits, and the lanes of both. Reads only.
+-- Purpose: everything a forecast of the line needs, as one snapshot: running builds, waiting builds, and
+--   their lanes. Reads only.
 -- KEYS[1] {prefix}:schema
 -- W: runs, how many are read at most; waiting, how many builds in line, from its beginning
 -- Returns: {'line': runs, each '<id> <number of its lane> <background 0/1> <claimed> <shared limit or empty>',
 --   waiting, each '<id> <number of its lane> <background 0/1> <due> <not before or empty>',
 --   lanes, each '<name> <set or -> <mean ms or -> <limit> <burst> <permits of its shared limit> <that limit or ->'
 --     and, where a rule holds it, ' <until or -> <rule> <message>'}
--- (Names hold no blanks. One text each: a second as many values would take Redis half as long again.)
+-- (Names contain no spaces. Each is one string, because separate values would take Redis half as long again.)
 operation('line', READS, function()
   local runs, waiting, lanes, numbers = {}, {}, {}, {}
   local function number_of(lane)

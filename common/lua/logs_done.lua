@@ -1,7 +1,7 @@
 -- Purpose: notes which logs of ended builds were shortened or removed.
 -- KEYS[1] {prefix}:schema
--- W: by, who is to be noted in the audit for it, or empty; what and detail there
--- items: entry of the index, left (bytes that are) or empty: it is gone
+-- W: by (who is named in the audit stream) or empty; what and detail for that entry
+-- items: entry of the index, left (bytes that are left) or empty if the log is gone
 -- Returns: {'done': freed bytes}
 -- Invariants: I9
 operation('logs_done', ALWAYS, function()

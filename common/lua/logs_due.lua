@@ -1,7 +1,8 @@
--- Purpose: which logs of ended builds make room, the oldest first: they are shortened, then removed.
+-- Purpose: which logs of ended builds to shorten, then remove, to free memory; oldest first.
 -- KEYS[1] {prefix}:schema
--- W: max bytes that all of them may take or empty, need (bytes to free all the same), age in ms beyond which they are
---   removed or empty, cut (bytes of a shortened one), most logs, timed 1: at most once a second, whichever process asks
+-- W: max (bytes that all of them may take) or empty, need (bytes to free in any case), age (ms after which
+--   they are removed) or empty, cut (bytes of a shortened log), most (logs per call), timed 1 for once a
+--   second over all processes
 -- Returns: {'due': bytes of all, entries of the index, each with what to do: act 'cut'|'drop'}
 -- Invariants: I9
 operation('logs_due', ALWAYS, function()
@@ -49,7 +50,7 @@ operation('logs_due', ALWAYS, function()
       end
     end
   end
-  -- Half of the room is for the newest logs in full, half for what is left of older ones.
+  -- Half of the budget is for the newest logs in full, half for shortened older ones.
   while over > 0 and count < most do
     local whole, cut = oldest('logs'), oldest('logs:cut')
     if whole and (total - short > short or not cut) then

@@ -1,14 +1,15 @@
--- Purpose: which nodes builds had better not go to, and why. A node is known by its cluster and its name: clusters
---   that share a Redis have nodes of equal names. The hosts of process workers are the nodes of one cluster.
+-- Purpose: which nodes builds should avoid, and why. A node is identified by cluster and name, because
+--   clusters that share a Redis can have nodes with the same name. The hosts of process workers are the nodes
+--   of one cluster.
 --   Builds on ends.lua.
 
-local NODE_LANES = 3            -- so many lanes must fail on a node: one repository alone proves nothing
+local NODE_LANES = 3            -- how many lanes must fail on a node: one repository alone proves nothing
 local NODE_WINDOW_MS = 600000   -- within this time
-local NODE_AVOID_MS = 1800000   -- then it is avoided for so long
-local NODE_KEEP_MS = 3600000    -- failures are kept: a suspect is cleared up only when its retry ends
+local NODE_AVOID_MS = 1800000   -- then it is avoided for this long
+local NODE_KEEP_MS = 3600000    -- how long failures are kept: a suspect is judged after its retry
 local NODE_READ = 200           -- most nodes, workers, or failures of one, read by a call
 local PROBE_MS = 60000          -- a cluster's only node gets one build in this time
-local ELSEWHERE_MS = 60000      -- so long a build that failed on a host is kept for other hosts
+local ELSEWHERE_MS = 60000      -- how long a build that failed on a host is kept for other hosts
 local HOSTS = 'process'         -- the cluster of process workers' hosts
 
 local nodes = {}
@@ -19,14 +20,14 @@ function nodes.cluster_of(where)
   return string.match(where or '', '^(.*)/') or where or ''
 end
 
--- The cluster and the name of a node as `nodes` has it. An earlier release had the name alone.
+-- Splits an entry of `nodes` into cluster and name. An earlier release stored only the name.
 function nodes.parts(entry)
   local cluster, name = string.match(entry, '^(.+)/([^/]+)$')
   if cluster then return cluster, name end
   return call('HGET', base .. 'node:' .. entry, 'cluster') or '', entry
 end
 
--- What `nodes` has a node as.
+-- A node's entry in `nodes`.
 local function entry_of(cluster, node)
   local of_earlier = T.avoided > 0 and call('ZSCORE', K.nodes, node)
   if of_earlier and call('HGET', base .. 'node:' .. node, 'cluster') == cluster then return node end
@@ -48,7 +49,7 @@ local function live_hosts()
   return hosts, count
 end
 
--- How many nodes a cluster has, as far as its workers know; 0 where they do not.
+-- How many nodes a cluster has, as far as its workers know; 0 if they do not know.
 local function known_at(cluster)
   if cluster == HOSTS then return select(2, live_hosts()) end
   local most = 0
@@ -59,12 +60,11 @@ local function known_at(cluster)
   return most
 end
 
--- How many of them may be avoided at once: a third, one where that is less than one. The only one is
--- probed instead; of those that are not known none is avoided.
+-- How many of them may be avoided at once: a third, but at least one. A cluster's only node is probed
+-- instead; if the number of nodes is unknown, none is avoided.
 local function avoidable(known) return known > 0 and max(1, floor(known / 3)) or 0 end
 
--- The nodes of a cluster that are avoided, those first that will be longest: what `nodes` has them as, by order
--- and by name.
+-- The avoided nodes of a cluster, longest remaining first: their entries in `nodes`, as a list and by name.
 local function avoided_in(cluster)
   local found, names = {}, {}
   if T.avoided == 0 then return found, names end
@@ -75,8 +75,8 @@ local function avoided_in(cluster)
   return found, names
 end
 
--- What a worker goes by whose place has so many nodes: the names of those to avoid; or the only one as `nodes` has
--- it, which is to be probed, and when that may be done next.
+-- What a worker needs to know, given how many nodes its place has: the names of nodes to avoid; or the entry
+-- of the only node, if that is being probed, and when it may be probed next.
 function nodes.to_avoid(where, known)
   local cluster = nodes.cluster_of(where)
   local found, names = avoided_in(cluster)
@@ -99,8 +99,8 @@ function nodes.to_avoid(where, known)
   return names
 end
 
--- The same for a worker on a host: whether the host is avoided comes first. Names of hosts are of no use to it.
--- Whoever asks for many workers hands in a table, in which each cluster is looked up once.
+-- The same for any worker; the first result is whether its host is avoided. A process worker gets no host
+-- names. If you call this for many workers, pass a table as a cache, so that each cluster is looked up once.
 function nodes.for_worker(where, known, host, looked_up)
   if T.avoided == 0 then return false, {}, nil, 0 end
   local cluster = nodes.cluster_of(where) .. ' ' .. ms(known)
@@ -114,7 +114,8 @@ function nodes.for_worker(where, known, host, looked_up)
   return false, {}, only, probe_at
 end
 
--- Whether a build that failed on these nodes, as text, had better not run on that host now: another one claims builds.
+-- Whether a build that failed on these nodes (as text) should wait for another host, because one claims
+-- builds.
 function nodes.is_for_others(failed_on, host)
   local failed = {}
   for _, entry in ipairs(cjson.decode(failed_on)) do failed[entry] = true end
@@ -134,14 +135,14 @@ local function count_avoided(by)
   call('HINCRBY', K.totals, 'avoided', by)
 end
 
--- Takes a node back among those that builds go to.
+-- Puts a node back into use.
 function nodes.take_back(entry)
   if call('ZREM', K.nodes, entry) == 1 then count_avoided(-1) end
   call('ZREM', K.timers, 'node:' .. entry)
   call('DEL', base .. 'node:' .. entry)
 end
 
--- Whether enough lanes failed close to each other; `scores` are lane, when, lane, when… in order.
+-- Whether enough lanes failed close together; `scores` alternates lane and time, in order.
 local function crowded(scores)
   local span = 2 * (NODE_LANES - 1)
   for i = 2, #scores - span, 2 do
@@ -164,7 +165,7 @@ local function count_failure(cluster, node, lane, at, reason)
   local key, over = base .. 'node:' .. entry, ms(now + NODE_AVOID_MS)
   if call('ZADD', K.nodes, over, entry) == 1 then count_avoided(1) end
   call('ZADD', K.timers, over, 'node:' .. entry)
-  -- Not as `cluster`: an earlier release would take the whole entry for a node's name.
+  -- Not named `cluster`: an earlier release would read the whole entry as a node's name.
   call('HSET', key, 'of', cluster, 'reason', reason, 'lanes', ms(#near / 2))
   if not already then
     call('HSET', key, 'since', NOW)
@@ -172,13 +173,13 @@ local function count_failure(cluster, node, lane, at, reason)
   end
 end
 
--- Nodes on which earlier runs of a build failed of words in their logs alone, by what they failed of.
+-- Nodes on which earlier runs of a build failed, judging by their logs alone; by cause.
 local function suspects(id)
   local v = call('HMGET', base .. 'build:' .. id, 'suspects', 'place')
   return v[1] and v[1] ~= '' and cjson.decode(v[1]) or {}, v[2]
 end
 
--- A build has succeeded on a node: what it failed of elsewhere was the fault of the nodes there.
+-- A build has succeeded on a node, so its earlier failures elsewhere were the fault of those nodes.
 function nodes.clear_up(id, lane, node)
   local list, where = suspects(id)
   local cluster = nodes.cluster_of(where)
@@ -195,7 +196,7 @@ function nodes.clear_up(id, lane, node)
   end
 end
 
--- Notes with a build that it failed on a node: what is to be kept with it when it is tried again.
+-- The fields that record, for a retry, that a build failed on a node.
 local function note_failure(b, cluster, entry, kept)
   local failed, others, of_cluster = b.failed_on and cjson.decode(b.failed_on) or {}, {}, {}
   for _, one in ipairs(failed) do
@@ -203,7 +204,7 @@ local function note_failure(b, cluster, entry, kept)
     if one ~= entry then list[#list + 1] = one end
   end
   of_cluster[#of_cluster + 1] = entry
-  -- One node must be left to go to.
+  -- One node must be left for the build.
   local known = known_at(cluster)
   while known > 0 and #of_cluster >= known do table.remove(of_cluster, 1) end
   for _, one in ipairs(of_cluster) do others[#others + 1] = one end
@@ -212,8 +213,8 @@ local function note_failure(b, cluster, entry, kept)
   if cluster == HOSTS then kept[#kept + 1], kept[#kept + 2] = 'elsewhere', ms(now + ELSEWHERE_MS) end
 end
 
--- Whom a failure on a node is put down to (`how`: certain, suspect, machine, unclear or empty): what is to be kept with the build
--- when it is tried again, the class and the reason.
+-- What to blame for a failure on a node (`how`: certain, suspect, machine, unclear or empty). Returns the
+-- fields to keep with the build for a retry, the class and the reason.
 function nodes.blame(id, b, node, how, cause, class, reason)
   local kept, cluster = {}, nodes.cluster_of(b.place)
   if how == '' and cluster ~= HOSTS then return kept, class, reason end
@@ -221,22 +222,22 @@ function nodes.blame(id, b, node, how, cause, class, reason)
     count_failure(cluster, node, b.lane, now, reason)
   elseif how ~= '' then
     local list = suspects(id)
-    -- What no repository answers for is each node's own.
+    -- A repository cannot cause this, so each node is to blame by itself.
     local key = how == 'machine' and cause .. ' on ' .. cluster .. '/' .. node or cause
     local first = list[key]
     if not first then
       list[key] = { node = node, of = cluster, at = now, reason = reason }
       kept = { 'suspects', cjson.encode(list) }
-      if how == 'unclear' then reason = reason .. '; the build is tried once more' end
+      if how == 'unclear' then reason = reason .. '; the build is retried once' end
     elseif how == 'unclear' then
-      return kept, 'repository', reason .. '; it was the same twice: put down to the repository'
+      return kept, 'repository', reason .. '; it failed the same way twice, so this counts as the repository\'s failure'
     else
       local of = first.of or cluster
       local elsewhere = first.node ~= node or of ~= cluster
       if elsewhere and not is_avoided(cluster, node) and not is_avoided(of, first.node) then
-        -- Two nodes, one cause: it is what they have in common.
+        -- Two nodes failed for the same cause, so it is what they share: the repository.
         local what = of == HOSTS and 'host ' or 'node '
-        return kept, 'repository', reason .. ' (as before on ' .. what .. first.node .. ': put down to the repository)'
+        return kept, 'repository', reason .. ' (as before on ' .. what .. first.node .. ': counts as the repository\'s failure)'
       end
     end
   end

@@ -1,5 +1,5 @@
--- Purpose: makes the queue where there is none, and tells which life of Redis this is. Whoever knew
---   another life knows that Redis was emptied: what still runs is to be registered before builds begin.
+-- Purpose: creates the queue if there is none, and returns Redis's life id (a new one after Redis was
+--   emptied). A process that knew another id tells the queue: then runs are registered before builds start.
 -- KEYS[1] {prefix}:schema
 -- W: schema major.minor, life (a random id), simulated 1 to open it for simulation, known (the life that the
 --   caller knew) or empty, refill ms that registering takes
@@ -17,11 +17,11 @@ register('open', ALWAYS, function(keys, args)
   call('SETNX', K.born, W.life)
   local born = call('GET', K.born)
   if W.known ~= '' and W.known ~= born then
-    -- The window begins with the life, whoever says so and when: one who comes late reopens nothing.
+    -- The window starts when the life does, whenever it is reported: a late report does not reopen it.
     local over = (tonumber(call('HGET', K.totals, 'opened')) or 0) + tonumber(W.refill)
     if over > now then
       call('HSET', K.totals, 'refill_until', ms(over))
-      -- Somebody reaps when it is over, and wakes a worker.
+      -- A reap at its end wakes a worker.
       call('ZADD', K.timers, ms(over), 'refill:')
     end
   end

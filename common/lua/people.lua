@@ -10,7 +10,7 @@ operation('people', ALWAYS, function()
   if fresh == 1 then call('HSET', K.libraries, 'dispatcher:' .. dispatcher, LIBRARY) end
   call('ZADD', K.timers, ms(now + tonumber(W.ttl)), 'dispatcher:' .. dispatcher)
   for _, watched in ipairs(items) do
-    -- One that cannot be counted costs no other.
+    -- A count that fails does not affect the others.
     pcall(count_watchers, watched.id, dispatcher, tonumber(watched.count))
   end
   wake()

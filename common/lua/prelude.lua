@@ -1,30 +1,30 @@
--- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, telling what
---   happened. The library is this file, lanes.lua, ends.lua and nodes.lua, then one file for each operation.
---   Redis compiles it once; what a call needs anew is set by begin().
+-- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, publishing
+--   changes. The library is this file, lanes.lua, ends.lua, nodes.lua and heal.lua, then one file for each
+--   operation. Redis compiles it once; begin() resets what belongs to one call.
 local format, floor, min, max
 local call                   -- this call's way to Redis
-local W, items               -- this call's words by name, and those of each item of its list
+local W, items               -- this call's arguments by name, and those of each item of its list
 local LIBRARY = 'fairlane' .. SUFFIX -- this library
 local schema_key, base       -- {prefix}:schema, and what all keys begin with
-local K                      -- the keys of which there is one each, by name
+local K                      -- the keys that exist once per queue, by name
 local now, NOW               -- this call's time in Unix ms, as a number and as text
-local T = {}                 -- totals and policy, read when they are first asked for
-local resolved, unruled      -- what this call has read of rules, see resolve()
+local T = {}                 -- totals and policy, read on first use
+local resolved, unruled      -- the rules that this call has read, see resolve()
 
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
-local MEAN_UNKNOWN = 180000      -- ms; how long builds take while nothing is known of any
+local MEAN_UNKNOWN = 180000      -- ms; how long a build takes, while no duration is known
 local KEEP_S = 86400             -- how long ended builds stay
 local HOUR = 3600000
-local ADOPTIONS_MAX = 5          -- a run that is lost more often within an hour kills its workers
+local ADOPTIONS_MAX = 5          -- a run lost more often within an hour must be killing its workers
 local STATS_KEEP_S = '15552000'  -- 180 days: how long a lane's durations stay after its latest build
 
 -- Numbers leave Lua as text: tostring gives 1.764e+12, and replies cut numbers to integers.
--- (%d is a 64-bit integer here, as Redis itself is; it takes half as long as %.0f. What is text
--- already is best left so: this takes as long as a small command.)
+-- (%d is a 64-bit integer here, as in Redis itself; it takes half as long as %.0f. Do not convert what is
+-- text already: this takes as long as a small command.)
 local function ms(number) return format('%d', number) end
 
--- What T is asked for comes with those that go with it. (It is one table for all calls: to fill a new
--- one takes Redis as long as some commands.)
+-- The first use of a field of T loads it together with related ones. (T is one table for all calls: filling a
+-- new one takes Redis as long as some commands.)
 local lazily = {
   __index = function(_, name)
     if name == 'order' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
@@ -50,14 +50,14 @@ local lazily = {
       T.slow_limit = tonumber(v[6]) or max(1, floor(slots / 2))
       T.mean = tonumber(v[7]) or false
       T.mean_of = tonumber(v[8]) or 0
-      T.avoided = tonumber(v[9]) or 0 -- nodes that are
+      T.avoided = tonumber(v[9]) or 0 -- how many nodes are avoided
       T.refill_until = tonumber(v[10]) or 0
     end
     return rawget(T, name)
   end,
 }
 
--- Has T read anew.
+-- Makes T load again.
 local function forget_totals()
   T.order, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
   T.slots, T.background, T.background_max, T.limit, T.burst = nil, nil, nil, nil, nil
@@ -74,11 +74,11 @@ local function keys_under(prefix)
   })
 end
 
--- A word that a call lacks is empty.
+-- A missing argument reads as empty.
 local lacking = { __index = function() return '' end }
 
--- The words of a call, from the one at `from` on: names and values. Those of an item of its list, if it has one,
--- begin with `first`.
+-- Reads the arguments of a call, from index `from`: names and values. In its list, if it has one, each item
+-- begins with the name `first`.
 local function read_words(args, from, first)
   W, items = setmetatable({}, lacking), {}
   local into = W
@@ -92,10 +92,10 @@ local function read_words(args, from, first)
   end
 end
 
--- Redis passes on to the next call what a module's locals hold: each call begins here.
+-- A library's locals keep their values between calls, so each call starts here.
 local function begin(keys, args, first)
   if not call then
-    -- While a library is loaded there is nothing to call yet, not even Lua's own functions.
+    -- While the library loads, nothing can be called yet, not even Lua's own functions.
     call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
     setmetatable(T, lazily)
   end
@@ -126,10 +126,10 @@ local function gate(time)
   end
 end
 
--- What an operation may do when Redis has used up its memory: end what there is, but add nothing.
+-- What an operation may do when Redis is out of memory: end things, but not add any.
 local ALWAYS, ADDS, READS = { 'allow-oom' }, {}, { 'no-writes' }
 
--- Sent as a script, the library has its operations here.
+-- If the library runs as a script, its operations are here.
 local SCRIPTED = {}
 
 local function register(name, flags, run)
@@ -142,9 +142,10 @@ end
 
 -- An operation on the queue.
 -- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
--- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock; then names and values, in any
---   order: W has them. A list comes last, each item of it beginning with the name `first`: `items` has those.
--- Returns: what `run` returns, or {'emptied'} | {'schema', found}. What follows the tag are names and values.
+-- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock; then names and values in any
+--   order, which become W. A list comes last, each item beginning with the name `first`; the items become
+--   `items`.
+-- Returns: what `run` returns, or {'emptied'} | {'schema': found}. After the tag come names and values.
 local function operation(name, flags, run, first)
   register(name, flags, function(keys, args)
     begin(keys, args, first)
@@ -174,8 +175,8 @@ local function load(id)
   }
 end
 
--- What is asked for, as fields of a build: the whole as JSON (`spec`), and what the queue itself reads of it. The last
--- three are for processes of the release before this one, which knows no `spec`.
+-- A request as fields of a build: all of it as JSON (`spec`), and the parts that the queue itself reads. The
+-- last three are for processes of the previous release, which does not know `spec`.
 local SPEC = { 'spec', 'lane', 'image', 'repo', 'ref', 'args', 'priority', 'name', 'push', 'labels' }
 local function spec_fields(asked)
   local fields = {}
@@ -185,7 +186,7 @@ local function spec_fields(asked)
   return fields
 end
 
--- Whether a build makes its image of the same as what is asked for; of which repo and ref it makes it.
+-- Whether a build makes its image from the requested repo and ref; also returns the repo and ref it uses.
 local function is_the_same(id, asked)
   local v = call('HMGET', base .. 'build:' .. id, 'repo', 'ref', 'args')
   return v[1] == asked.repo and v[2] == asked.ref and v[3] == asked.args, v[1], v[2]
@@ -197,22 +198,22 @@ local function holds(b, epoch, worker)
     and b.epoch == epoch and b.worker == worker
 end
 
--- A build's next change has this number.
+-- The number of a build's next change.
 local function next_seq(b)
   b.seq = b.seq + 1
   return ms(b.seq)
 end
 
--- Says what a build has become: at whose hands, and of what class and why where it failed. All entries have
--- the same fields, so that the stream stores their names once.
+-- Publishes a build's new state: who caused it, and for a failure its class and reason. All entries have the
+-- same fields, so that the stream stores their names once.
 local function tell(id, lane, state, seq, worker, class, reason)
-  local EVENTS_MAX = '50000' -- as text, like all that Redis is only handed: a number takes it longer
+  local EVENTS_MAX = '50000' -- as text, because passing a number to Redis takes longer
   call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'build', id, 'lane', lane, 'state', state, 'seq', seq,
     'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '')
 end
 
--- Whether all that the queue itself needs of a build is there: its record may have been deleted by hand or
--- evicted, or be only half there.
+-- Whether a build's record has everything the queue needs: it may have been deleted by hand or evicted, or be
+-- incomplete.
 local function is_whole(b) return b.state and b.lane and b.image end
 
 local function audit(by, act, what, detail)

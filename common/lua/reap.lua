@@ -1,5 +1,5 @@
--- Purpose: does what has become due, a bounded amount of it: leases that ran out, backoffs and rules
---   that end, processes that are gone, lanes to be placed anew, ended builds to be forgotten.
+-- Purpose: handles what is due, a bounded amount per call: expired leases, backoffs and rules that end,
+--   processes that are gone, lanes to be moved, ended builds to be forgotten.
 -- KEYS[1] {prefix}:schema
 -- W: lease ms: how long nothing is orphaned after a silence
 -- Returns: {'reaped': sleep ms, orphaned, lost, timers}
@@ -7,7 +7,7 @@
 operation('reap', ALWAYS, function()
   local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS, FOREIGN_MS = 100, 3000, 1000, 600000, 1000
 
-  -- After a silence it was Redis that was away, not the workers: they get one lease to come back.
+  -- If nobody reaped for a while, Redis was away, not the workers: they get one lease to come back.
   local seen = call('HMGET', K.totals, 'reaped', 'quiet_until')
   local quiet_until = tonumber(seen[2]) or 0
   -- Written by a clock that was ahead and has been set right.
@@ -15,8 +15,8 @@ operation('reap', ALWAYS, function()
   if quiet_until == 0 and seen[1] and now - tonumber(seen[1]) > SILENCE_MS then
     quiet_until = now + tonumber(W.lease)
   elseif quiet_until <= now then
-    -- Only this reap, which is past the quiet time, lets another one begin: where reaps are seldom, each
-    -- comes after a silence, and nothing would ever be orphaned.
+    -- A new quiet time can only start after this reap. If reaps are rare, each comes after a silence; without
+    -- this, nothing would ever be orphaned.
     quiet_until = 0
   end
   call('HSET', K.totals, 'reaped', NOW, 'quiet_until', ms(quiet_until))
@@ -25,7 +25,7 @@ operation('reap', ALWAYS, function()
   local orphaned, lost, called = 0, 0, {}
   local AGAIN_MS, SHOWN_MS = 60000, 600000
 
-  -- Does what concerns one item alone: where it fails, the others go on, and this one is set aside.
+  -- Handles one item in isolation: if it fails, it is set aside and the others continue.
   local function alone(what, put_off, act, ...)
     local done, failure = pcall(act, ...)
     if done then return end
@@ -44,7 +44,7 @@ operation('reap', ALWAYS, function()
     elseif not KNOWN[b.state] then
       error('it is ' .. b.state .. ', a state that this release does not know')
     elseif is_process(b.place) then
-      -- The supervisor has ended the run before its lease did; nobody else could adopt it.
+      -- The supervisor ended the run before its lease ended; no other worker could adopt it.
       lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
       lost = lost + 1
     else
@@ -66,7 +66,7 @@ operation('reap', ALWAYS, function()
     end
   end
 
-  -- Runs of a place that has no worker left are lost to those of other places.
+  -- Workers of other places cannot adopt runs of a place that has no worker left.
   local function give_up(where)
     local mine = base .. 'orphans:' .. where
     if call('ZCARD', mine) == 0 then
@@ -111,7 +111,7 @@ operation('reap', ALWAYS, function()
 
   function due.node(node)
     nodes.take_back(node)
-    audit('fairlane', 'node taken back', node, 'its time was over')
+    audit('fairlane', 'node taken back', node, 'the time for avoiding it has passed')
   end
 
   function due.rule(pattern)
@@ -119,12 +119,12 @@ operation('reap', ALWAYS, function()
     if not text then return end
     local rule = rule_of(text)
     if not rule then error('the rule of ' .. pattern .. ' cannot be read') end
-    audit('fairlane', 'rule ended', pattern, 'its time was over')
+    audit('fairlane', 'rule ended', pattern, 'it expired')
     keep_rule(pattern, rule)
     rule_changed(pattern)
   end
 
-  -- The sets in which lanes under a pattern may stand.
+  -- The sets that lanes under a pattern may be in.
   local function sets_of(pattern)
     local sets = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
     for i, name in ipairs(rule_names(pattern)) do
@@ -134,7 +134,7 @@ operation('reap', ALWAYS, function()
     return sets
   end
 
-  -- Carries on placing the lanes under a pattern anew: `rest` is the cursor, the set, the pattern.
+  -- Continues moving the lanes under a pattern: `rest` is the cursor, the set and the pattern.
   function due.place(rest)
     local cursor, set, pattern = string.match(rest, '^(%d+):(%S+) (.*)$')
     local lead = string.sub(pattern, 1, -2)
@@ -157,11 +157,11 @@ operation('reap', ALWAYS, function()
   -- An older release counted the sets.
   function due.replace(rest) replace_later(string.match(rest, '^%d+:%d+:(.*)$')) end
 
-  -- Somebody reaps at this time; that is all.
+  -- Its only purpose is that a reap happens at this time.
   function due.refill() end
 
   local timers = call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BATCH)
-  -- Each of these is a batch of its own: one a call, so that a reap stays bounded.
+  -- Each of these is a whole batch: one per call, so that a reap stays bounded.
   local BATCHES, batched, handled = { place = true, dispatcher = true }, false, 0
   for _, timer in ipairs(timers) do
     local kind, rest = string.match(timer, '^([%w-]+):(.*)$')

@@ -1,5 +1,5 @@
--- Purpose: makes a run known again that Redis has lost, because it was emptied or failed over without
---   its last second. What Redis knows better stays as it is.
+-- Purpose: registers a run that Redis has lost, because it was emptied or because a failover lost the last
+--   second. If Redis has newer data, it is kept.
 -- KEYS[1] {prefix}:schema
 -- W: id, epoch and holder (the worker) that the run carries, worker that registers it, place, lease ms, attempt, asked,
 --   claimed, started or empty, node or empty, and what was asked for (see spec_fields)
@@ -9,19 +9,20 @@
 operation('register', ALWAYS, function()
   local id, epoch, holder, worker, where_runs = W.id, tonumber(W.epoch), W.holder, W.worker, W.place
   local lease, attempt, claimed, started, image = tonumber(W.lease), tonumber(W.attempt), W.claimed, W.started, W.image
-  -- A holder may come itself until so long before the window's end; then others may register what it ran.
+  -- Until this long before the window's end only the holder may register its runs; after that, other workers
+  -- may.
   local GRACE_MS = 5000
 
   local function live(b) return b.state == 'starting' or b.state == 'running' or b.state == 'orphaned' end
   local function held(build, of) return { 'held', 'id', build, 'epoch', of, 'fields', call('HGETALL', base .. 'build:' .. build) } end
 
-  -- What a registration leaves with its build, so that it is known when it is repeated.
+  -- What a registration stores with its build, to recognize a repeated call.
   local function mark(token) return holder .. ' ' .. W.epoch .. ' ' .. token end
   local function marked(build, b)
     return live(b) and b.worker == worker and call('HGET', base .. 'build:' .. build, 'registered') == mark(b.epoch)
   end
 
-  -- Gives the lease on a live build, whose permits are as they are.
+  -- Grants the lease on a live build; its permits stay as they are.
   local function lease_to(build, b, token)
     local state = started ~= '' and 'running' or 'starting'
     b.seq = b.seq + 1
@@ -34,7 +35,7 @@ operation('register', ALWAYS, function()
     return held(build, ms(token))
   end
 
-  -- Gives a build that is in no set its permits and the lease.
+  -- Gives the permits and the lease to a build that is in no set.
   local function hold(build, b, token)
     local stats = stats_of(b.lane)
     local _, permits, _, _, shared = judge(b.lane, stats.mean)
@@ -64,7 +65,7 @@ operation('register', ALWAYS, function()
   end
   local known = tonumber(b.epoch) or 0
   if holds(b, W.epoch, worker) or marked(id, b) then
-    -- Said before, or never lost. Also when it was orphaned: its holder was only slow.
+    -- A repeated call, or it was never lost. An orphan counts too: its holder was only slow.
     if b.state == 'orphaned' then
       started = b.started or started
       return lease_to(id, b, known)
@@ -86,7 +87,7 @@ operation('register', ALWAYS, function()
   end
 
   local lane, priority, asked = W.lane, W.priority, tonumber(W.asked)
-  -- Only its record was lost: what else there is of it would count twice.
+  -- Only its record was lost; its other entries are removed, or they would count twice.
   forget(id, lane, GONE)
   local other = call('GET', base .. 'image:' .. image)
   local o = other and load(other) or {}
@@ -102,7 +103,7 @@ operation('register', ALWAYS, function()
     return hold(id, { lane = lane, priority = priority, seq = 1, started = false }, token)
   end
 
-  -- The image was asked for anew meanwhile: those who wait for this build wait for that one from now on.
+  -- The image was requested again meanwhile: the people waiting for this build now wait for the new one.
   local function move(reason)
     call('HSET', build, 'state', 'cancelled', 'ended', NOW, 'moved', other, 'reason', reason .. other)
     call('EXPIRE', build, KEEP_S)

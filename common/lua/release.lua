@@ -7,7 +7,7 @@ operation('release', ALWAYS, function()
   local id, epoch, worker, mode = W.id, W.epoch, W.worker, W.mode
   local b = load(id)
   if not holds(b, epoch, worker) then
-    -- Said before, and the answer was lost.
+    -- A repeated call: the answer was lost.
     if b.state == 'queued' and b.epoch == epoch and b.last_worker == worker then return { 'released', 'state', 'queued' } end
     if b.state and is_ended(b.state) and b.epoch == epoch and b.worker == worker then return { 'released', 'state', b.state } end
     return { 'stale' }

@@ -1,7 +1,7 @@
 -- Purpose: a worker's heartbeat: renews its leases and registers it with its slots.
 -- KEYS[1] {prefix}:schema
--- W: worker, host, version, place, slots, running, ending 0/1, lease ms, paused (why it is) or empty, nodes
---   (how many it knows of)
+-- W: worker, host, version, place, slots, running, ending 0/1, lease ms, paused (the reason) or empty, nodes
+--   (how many it knows)
 -- items: id of a build, its epoch
 -- Returns: {'renewed': born, standing 'drained' or 'avoided' (its host is) or empty, startable 0/1, orphans of its
 --   place, verdicts on the items, each 'kept'|'cancel'|'stale'|'unknown', avoid: the nodes to avoid}
@@ -25,11 +25,11 @@ operation('renew', ALWAYS, function()
       renewed[#renewed + 1], renewed[#renewed + 2] = expiry, id
       verdicts[#verdicts + 1] = v[4] and v[4] ~= '' and 'cancel' or 'kept'
     else
-      -- Redis knows of no lease as late as this one: it has lost the build, or the claim.
+      -- Redis does not know a lease this new, so it has lost the build or the claim.
       local lost = not v[1] or (tonumber(v[2]) or 0) < tonumber(epoch)
       verdicts[#verdicts + 1] = lost and 'unknown' or 'stale'
       if v[5] == worker then
-        -- Its death was counted against this run: it was only slow.
+        -- The worker was counted as dead for this run, but it was only slow.
         call('HSET', base .. 'build:' .. id, 'adoptions', ms(max(0, (tonumber(v[6]) or 0) - 1)), 'lost_by', '')
       end
     end
@@ -38,12 +38,12 @@ operation('renew', ALWAYS, function()
 
   local key = base .. 'worker:' .. worker
   local known = call('HMGET', key, 'counted', 'drain')
-  -- An operator drained it; an earlier release notes that with the worker alone.
+  -- An operator drained it; an earlier release stores that only in the worker's own record.
   local drained = known[2] == '1' or call('HEXISTS', K.drained, host) == 1
   local ending = W.ending == '1'
   local shut, avoided, only, probe_at = nodes.for_worker(where, tonumber(W.nodes) or 0, host)
   local counted = ending and 0 or tonumber(W.slots)
-  -- One that is drained, paused or avoided has no free slots; what it runs goes on.
+  -- A drained, paused or avoided worker has no free slots; its runs go on.
   if drained or shut or paused ~= '' then counted = min(counted, tonumber(W.running)) end
   local change = counted - (tonumber(known[1]) or 0)
   call('HSET', key, 'host', host, 'version', W.version, 'place', where, 'slots', W.slots, 'running', W.running,

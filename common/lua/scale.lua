@@ -1,12 +1,12 @@
--- Purpose: how many slots the queue could use now, for what adds and removes workers. Reads only.
+-- Purpose: how many slots the queue could use now, for an autoscaler. Reads only.
 -- KEYS[1] {prefix}:schema
--- W: most, lanes that are read; each beyond counts as one build
+-- W: most (lanes to read; each lane beyond that counts as one build)
 -- Returns: {'scale': queued, startable, running, slots, wanted}
 operation('scale', READS, function()
   local most = tonumber(W.most)
   local people, background = 0, 0
 
-  -- Adds the builds of a lane that has permits for so many: those that people wait for go first.
+  -- Adds the builds that a lane has permits for, interactive ones first.
   local function add(lane, room)
     local queued = call('ZCARD', base .. 'lane:' .. lane)
     local urgent = call('ZCOUNT', base .. 'lane:' .. lane, '-inf', ms(now + BACKGROUND / 2))

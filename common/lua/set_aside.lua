@@ -1,5 +1,5 @@
--- Purpose: a worker cannot read a build that it was given: others may. It goes back at once, at no cost to
---   it, and is given to nobody for a while.
+-- Purpose: a worker cannot read a build that it claimed, but others may. The build goes back at once, without
+--   penalty, and is not handed out for a while.
 -- KEYS[1] {prefix}:schema
 -- W: id, epoch, worker, adopted 0/1, why it cannot be read
 -- Returns: {'aside'} | {'stale'}
@@ -16,7 +16,7 @@ operation('set_aside', ALWAYS, function()
     call('ZADD', base .. 'orphans:' .. (b.place or ''), ms(now + AGAIN_MS), id)
   else
     give_back(id, b)
-    -- Nothing was begun: its next run has the same number.
+    -- No run was started, so the next run has the same number.
     b.attempt = b.attempt - 1
     requeue(id, b, 'aside', now + AGAIN_MS, {})
     place(b.lane)

@@ -13,7 +13,7 @@ register('shorten', ALWAYS, function(keys, args)
   local bytes = (tonumber(known[1]) or 0) + (tonumber(known[2]) or 0)
   if bytes <= first_bytes + last_bytes then return { 'shortened', 'bytes', string.format('%.0f', bytes) } end
 
-  -- Entries of a stream from one end, as many as fit into what is left of `room`; whether that was all.
+  -- Reads entries from one end of a stream while they fit into `room`; also returns whether those were all.
   local function take(into, room, key, command, from)
     while true do
       local page = call(command, key, from, command == 'XRANGE' and '+' or '-', 'COUNT', PAGE)
@@ -32,7 +32,7 @@ register('shorten', ALWAYS, function(keys, args)
   if take(last, last_bytes, tail, 'XREVRANGE', '+') then take(last, last_bytes, head, 'XREVRANGE', '+') end
   take(first, first_bytes, head, 'XRANGE', '-')
   local ttl = call('PTTL', meta)
-  -- To take single entries out of a stream frees little.
+  -- Removing single entries from a stream frees little memory.
   call('UNLINK', head, tail)
   for _, entry in ipairs(first) do call('XADD', head, entry[1], unpack(entry[2])) end
   for i = #last, 1, -1 do call('XADD', tail, last[i][1], unpack(last[i][2])) end

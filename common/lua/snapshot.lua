@@ -1,26 +1,27 @@
--- Purpose: the queue in numbers, all of one moment. Reads only.
+-- Purpose: the queue's numbers, as one snapshot. Reads only.
 -- KEYS[1] {prefix}:schema
 -- W: nothing
 -- Returns: {'snapshot': now, what is in queued, leases, orphans, workers, dispatchers, ended and the sets of lanes,
 --   slots, people, background, background_max, mean ms or '', oldest (when it was asked for) or '', taking (workers
 --   that take builds), paused, why the first of them is or '', only (the only node of a place that is probed, as
---   cluster/node) or '', probe_at (when it may be probed next) or '', avoided nodes, refill_until (until when runs
---   are registered anew) or '', aside (how much was set aside), repairs (how often something was mended),
+--   cluster/node) or '', probe_at (when it may be probed next) or '', avoided nodes, refill_until (until when
+--   runs are registered again) or '', aside (how much was set aside), repairs (how often something was
+--   repaired),
 --   logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them)}
 operation('snapshot', READS, function()
   local OLDEST_READ, WORKERS_READ = 200, 200
   local reply = { 'snapshot', 'now', NOW }
   local function put(name, value) reply[#reply + 1], reply[#reply + 2] = name, value end
   for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(set, ms(call('ZCARD', base .. set))) end
-  -- A counter that has drifted below zero is on its way to be mended.
+  -- A counter that has drifted below zero will be repaired soon.
   put('slots', ms(max(0, T.slots)))
   put('people', ms(max(0, tonumber(call('HGET', K.totals, 'people')) or 0)))
   put('background', ms(max(0, T.background)))
   put('background_max', ms(T.background_max))
   put('mean', T.mean and ms(T.mean) or '')
   for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do put(set, ms(call('ZCARD', base .. set))) end
-  -- Who waits longest stands among the first, of the builds that people wait for or of those behind; or it
-  -- was seen by the walk of whoever reaps.
+  -- The longest-waiting build is among the first interactive or the first background builds, or the repair
+  -- walk has seen it.
   local oldest
   local function look_at(id)
     local v = call('HMGET', base .. 'build:' .. id, 'asked', 'state')
@@ -35,7 +36,7 @@ operation('snapshot', READS, function()
   if walked and walked ~= '' then look_at(walked) end
   put('oldest', oldest and ms(oldest) or '')
   put('ended', ms(call('ZCARD', K.ended)))
-  -- Who takes no builds is looked at only where it may be what builds wait for.
+  -- Workers that accept no builds are examined only if builds may be waiting because of them.
   local probes = {} -- by place and number of nodes: most workers have both in common
   local taking, paused, why, only, probe_at = call('ZCARD', K.workers), 0, '', nil, nil
   if taking > 0 and (free_slots() <= 0 or T.avoided > 0) then

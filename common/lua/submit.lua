@@ -1,23 +1,23 @@
--- Purpose: asks for builds: each a new one, a live one of the same image joined, or a fresh outcome.
---   One that cannot be asked for costs no other of the same call.
+-- Purpose: requests builds. Each request gets a new build, joins a live one of the same image, or gets a
+--   recent outcome. A request that fails does not affect the others of the same call.
 -- KEYS[1] {prefix}:schema
 -- W: dispatcher or empty
--- items: id of a new build, what is asked for (see spec_fields), secrets sealed or empty, force 0/1, override (who
---   passes over a ban) or empty
+-- items: id of a new build, what is asked for (see spec_fields), secrets sealed or empty, force 0/1, override
+--   (who overrides a ban) or empty
 -- Returns: {'asked': answers, one an item: {'new'|'joined'|'ended': id, state, attempt, people, position or '', expected
 --   ms} | {'conflict': id, repo, ref} | {'banned': rule, message, until or ''} | {'full': what, max} | {'broken': error}}
 --   | {'refilling': left ms}
 -- Invariants: I1, I2, I5, I7
 local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
-local dispatcher, watched -- through which they come, and the builds that it watches from now on
+local dispatcher, watched -- the dispatcher of these requests, and the builds that it watches from now on
 
--- A build's place in line, from 1.
+-- A build's position in line, from 1.
 local function place_of(id)
   local rank = call('ZRANK', K.queued, id)
   return rank and ms(rank + 1) or ''
 end
 
--- Whoever asks is one of the people behind a build; how many that makes.
+-- Counts the requester as one of the people waiting for a build; returns how many there are now.
 local function watch(id)
   if dispatcher == '' then return 0 end
   call('HINCRBY', base .. 'people:' .. id, dispatcher, '1')
@@ -28,7 +28,7 @@ end
 local function note_watched()
   if not watched[1] then return end
   call('SADD', base .. 'watched:' .. dispatcher, unpack(watched))
-  -- One that has said goodbye, or has not sent a heartbeat yet, is forgotten all the same.
+  -- Even if the dispatcher has left, or has not sent a heartbeat yet, it must be forgotten in time.
   call('ZADD', K.timers, 'NX', ms(now + DISPATCHER_MS), 'dispatcher:' .. dispatcher)
   count_people(#watched)
 end
@@ -55,7 +55,7 @@ local function join(known, b, asked, stats)
   end
   if asked.force == '1' then fields[#fields + 1], fields[#fields + 2] = 'forced', '1' end
   if b.state == 'queued' and asked.secrets ~= '' then
-    -- Fresh ones replace the old; they open under the id of the request that brought them.
+    -- New secrets replace the old; they can be opened with the id of the request that brought them.
     fields[#fields + 1], fields[#fields + 2] = 'secrets', asked.secrets
     fields[#fields + 1], fields[#fields + 2] = 'sealed_for', asked.id
   end
@@ -64,7 +64,7 @@ local function join(known, b, asked, stats)
   return answer('joined', known, b)
 end
 
--- Whoever passes over a ban is noted, with the rule and the build that comes of it.
+-- Records who overrode a ban, with the rule and the resulting build.
 local function note_override(rule, by, lane, id)
   if rule.ban and by ~= '' then audit(by, 'ban overridden', lane, 'rule ' .. rule.ban_rule .. ', build ' .. id) end
 end
@@ -74,7 +74,7 @@ local function ask(asked)
   local id, lane, overrides = asked.id, asked.lane, asked.override
   local build, of_image = base .. 'build:' .. id, base .. 'image:' .. asked.image
   local again, known = call('EXISTS', build) == 1, call('GET', of_image)
-  -- Said before, and the answer was lost; the image may be another build's by now.
+  -- A repeated call: the answer was lost. By now the image may belong to another build.
   if again then return answer('new', id, load(id)) end
   local rule, stats = resolve(lane), stats_of(lane)
   if rule.ban and overrides == '' then
@@ -83,7 +83,7 @@ local function ask(asked)
   end
 
   if known then
-    -- The image was asked for lately.
+    -- The image was requested recently.
     local b = load(known)
     local same, repo, ref = is_the_same(known, asked)
     if is_whole(b) and is_ended(b.state) then

@@ -1,10 +1,10 @@
-//! Which arguments of repo2docker a build may bring along. Dispatchers check requests by it, and
-//! workers what reaches them: it holds also for what came into the queue another way.
+//! Which arguments of repo2docker a build may use. Dispatchers check requests against this list; workers
+//! check again, because builds can also reach the queue another way.
 
-/// What builds may bring along unless the operator says otherwise: settings of the image alone, each
-/// of which takes a value. Left out on purpose: what changes the ref, the image, the push or the
-/// engine, what runs or mounts something, and what reads files of the worker (`--config`). Also left out:
-/// `--build-memory-limit`, since repo2docker 2025.08 exits when it is given one.
+/// What builds may use unless the operator says otherwise: only settings of the image that take a value. Left
+/// out on purpose: arguments that change the ref, the image, the push or the engine, that run or mount
+/// something, or that read files of the worker (`--config`). Also left out: `--build-memory-limit`, because
+/// repo2docker 2025.08 exits when it gets one.
 const ALLOWED: &[&str] = &[
     "--cache-from",
     "--label",
@@ -22,7 +22,7 @@ const ALLOWED: &[&str] = &[
     "--Repo2Docker.target_repo_dir",
 ];
 
-/// Refused whatever the list says: a pattern such as `--Repo2Docker.*` must not open these.
+/// Refused whatever the list says: even a pattern such as `--Repo2Docker.*` must not allow these.
 const NEVER: &[&str] = &[
     "--config",
     "--config_file",
@@ -59,7 +59,7 @@ const NEVER: &[&str] = &[
     "--Repo2Docker.volumes",
 ];
 
-/// The list of arguments that builds may bring along.
+/// The list of arguments that builds may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedArgs(Vec<String>);
 
@@ -70,8 +70,8 @@ impl Default for AllowedArgs {
 }
 
 impl AllowedArgs {
-    /// A list of names of long options; one that ends in `*` stands for all that begin so. Without
-    /// any it is the default list.
+    /// A list of names of long options; a trailing `*` matches a prefix. Without names it is the default
+    /// list.
     pub fn new(names: &[String]) -> Self {
         if names.is_empty() {
             Self::default()
@@ -99,8 +99,8 @@ impl AllowedArgs {
             if !self.allows(option) {
                 return Some(arg);
             }
-            // Only of these is it known that they take a value; after a flag, repo2docker would take
-            // the next word for the repository.
+            // Only these are known to take a value; after a flag, repo2docker would read the next word as the
+            // repository.
             value_may_follow = value.is_none() && ALLOWED.contains(&option);
         }
         None
@@ -111,7 +111,7 @@ impl AllowedArgs {
             Some(start) => !start.is_empty() && option.starts_with(start),
             None => name == option,
         });
-        // Single-letter options are not read: `-v` mounts, `-e` sets, and they can be run together.
+        // Single-letter options are not parsed: `-v` mounts, `-e` sets, and they can be combined.
         listed && option.starts_with("--") && !NEVER.contains(&option)
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         assert!(!check(&list, &["--label=a=b", "https://elsewhere.example.org/o/n"]));
         assert!(!check(&list, &["--subdir", "docs", "more"]));
         assert!(!check(&list, &["--subdir", "--volume"]));
-        // Of an option of the operator's own it is not known whether it takes a value.
+        // For an option that the operator added, it is not known whether it takes a value.
         assert!(!check(&AllowedArgs::new(&["--flag".to_owned()]), &["--flag", "b"]));
     }
 

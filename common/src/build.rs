@@ -75,11 +75,11 @@ impl BuildState {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
 
-    /// The transition table. The scripts' guards are compared with it by the model test.
+    /// The allowed transitions. The model test compares the scripts' guards with this table.
     pub fn can_become(self, next: Self) -> bool {
         use BuildState::{Cancelled, Failed, Orphaned, Queued, Running, Starting, Succeeded};
         match self {
-            // Succeeded: a holder whose run was given up for lost finished it all the same.
+            // Succeeded: a holder whose run was presumed lost finished it after all.
             Queued => matches!(next, Starting | Cancelled | Succeeded),
             Starting => matches!(next, Running | Orphaned | Queued | Succeeded | Failed | Cancelled),
             Running => matches!(next, Orphaned | Queued | Succeeded | Failed | Cancelled),
@@ -111,10 +111,11 @@ words!(
     }
 );
 
-/// What is asked for. It travels as one JSON value: in the build's hash as `spec`, on its pod as an annotation.
+/// A request for a build. It is stored as one JSON value: in the build's hash as `spec`, on its pod as an
+/// annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
-    /// What repo2docker takes.
+    /// The source to build: a Git URL, DOI or other identifier that repo2docker accepts.
     pub repo: Repo,
     /// The resolved commit or record id.
     #[serde(rename = "ref")]
@@ -124,7 +125,7 @@ pub struct BuildSpec {
     /// A name for people, such as `BinderHub`'s build name; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Interactive or background: as it was asked for, and in a build that Redis has, as it is now.
+    /// Interactive or background: as requested, or, for a build read from Redis, as it is now.
     pub priority: Priority,
     /// Extra arguments of repo2docker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -132,19 +133,20 @@ pub struct BuildSpec {
     /// Whether the image is pushed to its registry.
     #[serde(default)]
     pub push: bool,
-    /// The asker's own words about the build.
+    /// The requester's own labels for the build.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Sealed secrets (see [`crate::seal`]); never in the clear. They travel apart, and leave Redis with the end.
+    /// Sealed secrets (see [`crate::seal`]), never plain text. They are stored separately, and removed from
+    /// Redis when the build ends.
     #[serde(skip)]
     pub secrets: Option<String>,
-    /// What a newer release asks for beside these: it is passed on as it came.
+    /// Fields that only a newer release knows; they are passed on unchanged.
     #[serde(flatten)]
     pub newer: serde_json::Map<String, serde_json::Value>,
 }
 
 impl BuildSpec {
-    /// Asks for an image of a repository at a ref, because somebody waits for it, and for nothing else.
+    /// A plain request for an image of a repository at a ref: interactive, without extras.
     pub fn new(repo: Repo, reference: GitRef, image: Image) -> Self {
         Self {
             repo,
@@ -160,9 +162,9 @@ impl BuildSpec {
         }
     }
 
-    /// The JSON value as which it travels.
+    /// The request as JSON, as it is stored.
     pub fn to_json(&self) -> String {
-        // Text, lists and maps of text: writing them cannot fail.
+        // Only text, lists and maps of text, so serializing cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -174,14 +176,15 @@ pub struct Build {
     pub id: BuildId,
     /// What was asked for.
     pub spec: BuildSpec,
-    /// The request whose secrets it has: they open under that id. `None`: its own.
+    /// The request whose secrets the build has: they can only be opened with its id. `None`: this build's
+    /// own.
     pub sealed_for: Option<BuildId>,
     /// All builds of the same repository.
     pub lane: Lane,
     /// Where it stands.
     pub state: BuildState,
-    /// The number of its run: the one that is live, or the next. Starts at 1, and counts runs that nothing came of,
-    /// too: [`Self::attempt_shown`] is for people.
+    /// The number of its run: the live one, or the next. Starts at 1 and also counts runs that led to
+    /// nothing; [`Self::attempt_shown`] is for people.
     pub attempt: u32,
     /// Counts every change of the build.
     pub seq: u64,
@@ -189,15 +192,15 @@ pub struct Build {
     pub people: u64,
     /// When it was first asked for.
     pub asked: u64,
-    /// By when it should start: its place in line.
+    /// When it should start; this is its position in line.
     pub due: u64,
     /// How long it is expected to take, in milliseconds.
     pub expected: u64,
-    /// Not to be started before, while it is backing off.
+    /// During a backoff: it must not start before this.
     pub not_before: Option<u64>,
     /// The fencing number of its latest lease; 0 before the first.
     pub epoch: u64,
-    /// Who holds its lease, or held the latest one while it is orphaned.
+    /// Who holds its lease; for an orphan, who held the latest one.
     pub worker: Option<WorkerId>,
     /// Where its run lives, such as `process:<worker>` or `k8s:<cluster>/<namespace>`.
     pub place: Option<String>,
@@ -207,7 +210,7 @@ pub struct Build {
     pub started: Option<u64>,
     /// When it ended.
     pub ended: Option<u64>,
-    /// What it waits for in the world outside, in a worker's words ("pulling image …").
+    /// What it is waiting for outside the queue, in a worker's words ("pulling image …").
     pub note: Option<String>,
     /// The class of its (latest) failure.
     pub class: Option<FailureClass>,
@@ -221,19 +224,19 @@ pub struct Build {
     pub log_end: Option<String>,
     /// What became of the log to free memory: `cut` or `gone`.
     pub log_pruned: Option<String>,
-    /// Whether somebody has asked for its end.
+    /// Whether somebody has cancelled it; its run is being stopped.
     pub cancelling: bool,
     /// Adoptions and losses within the last hour.
     pub adoptions: u32,
-    /// Its attempts that failed, for causes outside the repository: those that count. (A run that was lost with
-    /// its worker counts none, though the next run has a later number.)
+    /// How many of its attempts failed for causes outside the repository. (A run that was lost with its
+    /// worker does not count, although the next run has a higher number.)
     pub failed_attempts: u32,
-    /// Names of nodes on which it has failed for causes outside the repository: after a claim those of the
-    /// cluster that it was claimed for, else those that an earlier release noted without their cluster.
+    /// Names of nodes on which it failed for causes outside the repository: after a claim, those of the
+    /// claiming cluster; otherwise those that an earlier release stored without a cluster.
     pub avoid: Vec<String>,
     /// All of them, as `<cluster>/<node>`.
     pub failed_on: Vec<String>,
-    /// Whether it was asked for even though the image may be there.
+    /// Whether it was requested even if the image may already exist.
     pub forced: bool,
     /// The build that took over its run after Redis was emptied.
     pub moved: Option<BuildId>,
@@ -304,7 +307,7 @@ impl Build {
         })
     }
 
-    /// Notes the nodes of a cluster on which it has failed among those that it avoids.
+    /// Adds the nodes of a cluster on which it failed to those it avoids.
     pub(crate) fn avoid_in(&mut self, place: &str) {
         let cluster = cluster_of(place);
         for (of, node) in self.failed_on.iter().filter_map(|entry| entry.rsplit_once('/')) {
@@ -314,7 +317,7 @@ impl Build {
         }
     }
 
-    /// The nodes on which it has failed, for people: with their cluster where there are several.
+    /// The nodes on which it failed, for people; with the cluster if there are several clusters.
     pub fn avoided_names(&self) -> Vec<String> {
         let parts = || self.failed_on.iter().filter_map(|entry| entry.rsplit_once('/'));
         let first = parts().next().map(|(cluster, _)| cluster);
@@ -328,14 +331,14 @@ impl Build {
         names
     }
 
-    /// The attempt that people see: a build that waited for a full cluster, or was lost with its worker, has failed
-    /// of nothing.
+    /// The attempt number that people see: waiting for a full cluster, or losing the worker, is not a failed
+    /// attempt.
     pub fn attempt_shown(&self) -> u32 {
         self.failed_attempts.saturating_add(1)
     }
 }
 
-/// The cluster whose nodes runs of a place are on.
+/// The cluster that the runs of a place are in.
 fn cluster_of(place: &str) -> &str {
     if place.starts_with("process:") {
         return crate::queue::HOSTS;

@@ -1,9 +1,9 @@
-//! Whose clock decides: Redis's. Only a queue that was opened for simulation takes another time.
+//! The clock that counts is Redis's. Only a queue that was opened for simulation accepts another time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The time that the scripts go by.
+/// The clock that the scripts use.
 #[derive(Debug, Clone, Default)]
 pub enum Clock {
     /// Redis's own clock.
@@ -24,12 +24,12 @@ impl Clock {
     }
 }
 
-/// A clock that stands until it is moved.
+/// A clock that only moves when it is set.
 #[derive(Debug, Clone)]
 pub struct SimulatedClock(Arc<AtomicU64>);
 
 impl SimulatedClock {
-    /// A clock that stands at `now_ms` (Unix milliseconds).
+    /// A clock set to `now_ms` (Unix milliseconds).
     pub fn new(now_ms: u64) -> Self {
         Self(Arc::new(AtomicU64::new(now_ms)))
     }
@@ -39,7 +39,7 @@ impl SimulatedClock {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Sets it; replays go forward only, but a wrong clock may go anywhere.
+    /// Sets it. Replays only go forward; tests of wrong clocks may go anywhere.
     pub fn set_ms(&self, now_ms: u64) {
         self.0.store(now_ms, Ordering::SeqCst);
     }

@@ -1,11 +1,10 @@
-//! Connections to Redis: standalone, Sentinel and Cluster, TLS, unix sockets. Nothing else opens one.
+//! Connections to Redis: standalone, Sentinel and Cluster, TLS, unix sockets. No other module opens one.
 //!
-//! Commands share one multiplexed connection, which is replaced when it breaks; in a Cluster the client's connection
-//! to all nodes, which is replaced when it does not answer. Blocking waits and
-//! subscriptions get a connection of their own ([`Link::dedicated`], [`Link::subscription`]): a
-//! blocking command on a shared connection holds up everybody behind it, and one abandoned by its
-//! client still takes its element. Large reads go through a small pool ([`Link::bulk`]) so that
-//! they do not delay a heartbeat.
+//! Commands share one multiplexed connection, which is replaced when it breaks. For a Cluster this is the
+//! client's connection to all nodes, which is replaced when it stops answering. Blocking waits and
+//! subscriptions get dedicated connections ([`Link::dedicated`], [`Link::subscription`]): a blocking command
+//! on a shared connection delays everybody behind it, and one abandoned by its client still takes its
+//! element. Large reads use a small pool ([`Link::bulk`]), so that they do not delay a heartbeat.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::dialer::{CONNECT_TIMEOUT, ClusterNodes, Dialer, RESPONSE_TIMEOUT, tim
 use crate::error::{Error, Result};
 use crate::redis_url::{RedisUrl, Shape};
 
-/// How long a command may wait for the shared connection to be there again.
+/// How long a command may wait for the shared connection to be restored.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Between two tries of a call while a Cluster fails over; together they take [`RESPONSE_TIMEOUT`].
 const CLUSTER_RETRY_MIN_MS: u64 = 50;
@@ -32,10 +31,10 @@ const CLUSTER_RETRY_MAX_MS: u64 = 500;
 /// Connections for large reads per process. More would let readers crowd out the queue's scripts.
 const BULK_CONNECTIONS: u32 = 4;
 
-/// What a server says that another one may answer by now.
+/// Error codes for requests that another server may be able to answer by now.
 const PASSED_ON: [&str; 3] = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
 
-/// A way to Redis, cheap to clone. Reconnects by itself.
+/// A handle on Redis, cheap to clone. Reconnects by itself.
 #[derive(Clone)]
 pub struct Link {
     url: RedisUrl,
@@ -51,7 +50,7 @@ enum Shared {
     Cluster { client: ClusterClient, current: Current<ClusterConnection>, nodes: Arc<ClusterNodes> },
 }
 
-/// A connection, and the count of those that were made before it, which names it.
+/// A connection, identified by how many were made before it.
 struct Current<C>(Mutex<(u64, Option<C>)>);
 
 impl<C: ConnectionLike + Clone + Sync> Current<C> {
@@ -59,7 +58,7 @@ impl<C: ConnectionLike + Clone + Sync> Current<C> {
         Self(Mutex::new((0, first)))
     }
 
-    /// Runs a command on the connection, and gives that up where the answer shows that it is `broken`.
+    /// Runs a command on the connection, and drops the connection if the answer shows that it is `broken`.
     async fn run<'a>(
         &self,
         cmd: &redis::Cmd,
@@ -67,7 +66,7 @@ impl<C: ConnectionLike + Clone + Sync> Current<C> {
         broken: fn(&RedisError) -> bool,
     ) -> RedisResult<Value> {
         let (serial, mut connection) = self.get(dial).await?;
-        // Boxed: the client's futures nest deep, and so would all that wait for them.
+        // Boxed: the client's futures nest deep, and so would all futures that await them.
         let answer = Box::pin(cmd.query_async(&mut connection)).await;
         if answer.as_ref().is_err_and(broken) {
             let mut slot = self.0.lock().await;
@@ -78,7 +77,7 @@ impl<C: ConnectionLike + Clone + Sync> Current<C> {
         answer
     }
 
-    /// The connection, made anew by `dial` where there is none. Callers wait in line for one attempt, but not for
+    /// The connection, reopened by `dial` if there is none. Callers queue for one attempt to connect, not for
     /// each other's.
     async fn get<'a>(&self, dial: impl FnOnce() -> BoxFuture<'a, RedisResult<C>>) -> RedisResult<(u64, C)> {
         let get = async {
@@ -96,7 +95,7 @@ impl<C: ConnectionLike + Clone + Sync> Current<C> {
 }
 
 impl Link {
-    /// Connects, and says at once when that is not possible.
+    /// Connects, or fails at once if that is not possible.
     pub async fn open(url: &RedisUrl) -> Result<Self> {
         let dialer = Dialer::new(url)?;
         let shared = if url.shape == Shape::Cluster {
@@ -122,7 +121,7 @@ impl Link {
         Ok(Self { url: url.clone(), shared: Arc::new(shared), bulk })
     }
 
-    /// The URL, for people; it shows no password.
+    /// The URL, for people; it does not show the password.
     pub fn url(&self) -> &RedisUrl {
         &self.url
     }
@@ -143,7 +142,8 @@ impl Link {
     /// In a Cluster their keys may lie in different slots.
     pub async fn bulk(&self, commands: &redis::Pipeline) -> Result<Vec<Value>> {
         if matches!(*self.shared, Shared::Cluster { .. }) {
-            // A pipeline over several slots is refused; sent side by side they cost one round trip.
+            // A pipeline over several slots is refused; sent in parallel, the commands still take one round
+            // trip.
             let answers = commands.cmd_iter().map(|cmd| self.run(cmd));
             return Ok(futures::future::try_join_all(answers).await?);
         }
@@ -154,15 +154,15 @@ impl Link {
         Ok(commands.query_async(&mut *connection).await?)
     }
 
-    /// A connection of one's own for blocking commands, without a limit on how long an answer may
-    /// take. Drop it whole to stop waiting: an abandoned blocking command still takes its element.
-    /// `key` decides the node in a Cluster.
+    /// A dedicated connection for blocking commands, without a response timeout. To stop waiting, drop the
+    /// connection: an abandoned blocking command still takes its element. In a Cluster, `key` decides the
+    /// node.
     pub async fn dedicated(&self, key: &str) -> Result<MultiplexedConnection> {
         Ok(self.dialer_to(key)?.dial(None).await?)
     }
 
-    /// The same way with a connection of its own, which is opened when it is first used. In a Cluster
-    /// it leads to the node that serves `key`, and nowhere else.
+    /// The same link over a separate connection, opened on first use. In a Cluster it only reaches the node
+    /// that serves `key`.
     pub(crate) fn apart(&self, key: &str) -> Result<Self> {
         let shared = Shared::Node { dialer: self.dialer_to(key)?, current: Current::new(None) };
         Ok(Self { url: self.url.clone(), shared: Arc::new(shared), bulk: self.bulk.clone() })
@@ -175,12 +175,12 @@ impl Link {
         }
     }
 
-    /// A connection of one's own for subscriptions.
+    /// A dedicated connection for subscriptions.
     pub async fn subscription(&self) -> Result<PubSub> {
         if self.url.shape != Shape::Cluster {
             return Ok(subscribed(&Dialer::new(&self.url)?.client().await?).await?);
         }
-        // Any node of a Cluster passes on what is published; one of them may be down.
+        // Any node of a Cluster forwards what is published; one of them may be down.
         let mut last = timed_out("no cluster node answered");
         for node in &self.url.nodes {
             match subscribed(&Client::open(node.as_str())?).await {
@@ -191,7 +191,7 @@ impl Link {
         Err(last.into())
     }
 
-    /// Everything that this Redis is told, as it is told it. It slows Redis down: for benchmarks.
+    /// Every command that this Redis receives (`MONITOR`). It slows Redis down: only for benchmarks.
     pub(crate) async fn monitor(&self) -> Result<redis::aio::Monitor> {
         let client = Dialer::new(&self.url)?.client().await?;
         Ok(client.get_async_monitor().await?)
@@ -209,8 +209,8 @@ fn is_broken(error: &RedisError) -> bool {
         || error.code().is_some_and(|code| PASSED_ON.contains(&code))
 }
 
-/// The Cluster's client looks for the nodes itself while one fails over. But it may look for them for ever, and answer
-/// nothing any more (seen after a dozen failovers in a row): then another one is better.
+/// The Cluster client looks for the nodes itself while one fails over. But it may search forever and stop
+/// answering (seen after a dozen failovers in a row); then a new client is better.
 fn is_stuck(error: &RedisError) -> bool {
     error.is_timeout() || error.is_unrecoverable_error()
 }

@@ -1,4 +1,4 @@
-//! Opening connections to the primary, whichever way leads there.
+//! Opens connections to the primary, in whatever way it is found.
 
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -20,8 +20,7 @@ use crate::redis_url::{RedisUrl, Shape};
 
 /// How long a connection may take to open.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer may take. Shorter than half a lease, so that a stalled Redis is noticed while
-/// a renewal can still be tried again.
+/// Response timeout. Shorter than half a lease, so that if Redis stalls, a renewal can still be retried.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Most nodes of a Cluster that are remembered.
 const NODES_MAX: usize = 64;
@@ -39,7 +38,7 @@ pub(crate) struct Dialer {
 #[derive(Clone)]
 enum Target {
     Node(Box<ConnectionInfo>),
-    /// Each Sentinel by itself: one that does not answer must not hide the others.
+    /// Each Sentinel separately, so that one that does not answer does not hide the others.
     Sentinel(Arc<[Mutex<SentinelClient>]>),
     /// The node of a Cluster that serves a key.
     Owner(Arc<ClusterNodes>, String),
@@ -54,7 +53,7 @@ impl Dialer {
         Ok(Self { target })
     }
 
-    /// A way to the node of a Cluster that serves `key`, whichever that is at the time.
+    /// A dialer for the node of a Cluster that currently serves `key`.
     pub(crate) fn to_owner(nodes: Arc<ClusterNodes>, key: &str) -> Self {
         Self { target: Target::Owner(nodes, key.to_owned()) }
     }
@@ -95,7 +94,7 @@ fn sentinels(url: &RedisUrl) -> RedisResult<Arc<[Mutex<SentinelClient>]>> {
         if matches!(first.addr(), ConnectionAddr::TcpTls { .. }) {
             data = data.set_tls_mode(TlsMode::Secure);
         }
-        // The password is the data nodes'; Sentinels themselves are asked without one.
+        // The password is for the data nodes; Sentinels are queried without one.
         let sentinel =
             node.as_str().into_connection_info()?.set_redis_settings(redis::RedisConnectionInfo::default());
         let service = url.service.clone();
@@ -175,8 +174,8 @@ fn slot_range(range: &[Value], asked: &ConnectionAddr) -> Option<(u16, u16, Vec<
     Some((from, to, range.get(2..)?.iter().filter_map(holder).collect()))
 }
 
-/// The address of a node, reached in the way of another one. One that does not know its own name is
-/// where it was asked.
+/// The address of a node, using the same scheme as the node that named it. A node that does not know its own
+/// host has the address at which it was asked.
 fn beside(asked: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
     let unnamed = host.is_empty() || host == "?";
     match asked {
@@ -204,8 +203,8 @@ async fn connect(client: &Client, response: Option<Duration>) -> RedisResult<Mul
     }
 }
 
-/// What a server says before it hangs up on whoever connects, such as Redis in protected mode: our own first
-/// words cross it, and then only a broken pipe is seen.
+/// What a server says before it closes a new connection, such as Redis in protected mode. Our own first
+/// command crosses this message, and then we only see a broken pipe.
 async fn parting_words(client: &Client) -> Option<RedisError> {
     let ConnectionAddr::Tcp(host, port) = client.get_connection_info().addr() else { return None };
     let listen = async {
@@ -218,7 +217,7 @@ async fn parting_words(client: &Client) -> Option<RedisError> {
     said(if words.starts_with(b"-DENIED") { PROTECTED } else { &words })
 }
 
-/// The error that a server's words are.
+/// Parses a server's reply as an error.
 fn said(words: &[u8]) -> Option<RedisError> {
     redis::parse_redis_value(words).ok()?.extract_error().err()
 }
@@ -227,7 +226,7 @@ fn said(words: &[u8]) -> Option<RedisError> {
 const PROTECTED: &[u8] =
     b"-DENIED it is in protected mode, which accepts connections from its own host only; \
 set a password (requirepass), or protected-mode no where nobody else can reach it\r\n";
-/// How long a server may take to say why it hangs up, and the most of it that is read.
+/// How long to wait for a server's reason for hanging up, and how many bytes of it to read.
 const LISTEN: Duration = Duration::from_secs(1);
 const WORDS_MAX: u64 = 4096;
 

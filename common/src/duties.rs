@@ -1,21 +1,21 @@
-//! The long-running tasks of a process, each with somebody who notices when it is gone.
+//! The long-running tasks of a process; if one of them ends, the process notices.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// Tasks that go on for as long as their process. A process without one of them would look healthy and
-/// do half of its work, so it ends and is started anew.
+/// Tasks that run for as long as their process. A process without one of them would look healthy but do only
+/// half of its work, so it exits and is restarted.
 #[derive(Debug, Default)]
 pub struct Duties {
     tasks: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-/// A duty that is gone though nobody asked it to end.
+/// A task that ended although it was not asked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the task '{name}' failed: {why}. This process must be started again")]
+#[error("the task '{name}' failed: {why}. Restart this process")]
 pub struct DutyFailed {
     /// The duty.
     pub name: &'static str,
@@ -24,7 +24,7 @@ pub struct DutyFailed {
 }
 
 impl Duties {
-    /// Starts one; `name` says in the log what it does.
+    /// Starts one; `name` is what it does, for the log.
     pub fn spawn(&mut self, name: &'static str, duty: impl Future<Output = ()> + Send + 'static) {
         self.names.insert(self.tasks.spawn(duty).id(), name);
     }
@@ -39,7 +39,7 @@ impl Duties {
         DutyFailed { name: self.names.get(&id).copied().unwrap_or("?"), why }
     }
 
-    /// Waits until all have ended, which they were told to; what takes longer than `limit` is stopped.
+    /// Waits until all have ended after a shutdown; tasks that take longer than `limit` are aborted.
     pub async fn ended(mut self, limit: Duration) {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, all).await.is_err() {

@@ -12,19 +12,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Redis cannot be reached, did not answer in time, or refuses for a reason that passes. The
-    /// operation may have been applied: repeat it, every script gives the same answer twice.
+    /// Redis is unreachable, did not answer in time, or refuses for a temporary reason. The operation may
+    /// have been applied: repeat it; a repeated script gives the same answer.
     #[error("{how}: {0}", how = if answered(.0) { "Redis refuses for now" } else { "Redis does not answer" })]
     Unavailable(#[source] redis::RedisError),
     /// Redis refuses writes because its memory is used up.
     #[error("Redis is out of memory: {0}")]
     OutOfMemory(#[source] redis::RedisError),
-    /// Redis answers with an error that repeating will not mend.
+    /// Redis answers with an error that a retry will not fix.
     #[error("Redis refuses: {0}")]
     Refused(#[source] redis::RedisError),
     /// The data in Redis has a layout that this release does not know.
     #[error(
-        "the queue in Redis has schema {found}, this release knows {known}; run a release that fits it, or another --prefix"
+        "the queue in Redis has schema {found}, but this release needs {known}; run a matching release, or use another --prefix"
     )]
     Schema {
         /// What Redis holds.
@@ -32,33 +32,33 @@ pub enum Error {
         /// What this release writes.
         known: &'static str,
     },
-    /// A key holds something that no script of ours writes.
+    /// A key holds something that our scripts never write.
     #[error("unexpected data in Redis: {0}")]
     Corrupt(String),
     /// A build holds something that this release cannot read.
     #[error("it was written by a newer release, or changed by hand: {0}")]
     Unreadable(String),
-    /// A setting cannot be taken.
+    /// A setting is invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// A setting of the connection cannot be taken.
+    /// A connection setting is invalid.
     #[error("{0}")]
     Setting(String),
 }
 
 impl Error {
-    /// A reply of a shape that no command of ours gets.
+    /// A reply whose shape does not match the command.
     #[expect(clippy::needless_pass_by_value, reason = "handed to map_err")]
     pub(crate) fn reply(error: redis::ParsingError) -> Self {
         Self::Corrupt(format!("a reply cannot be read: {error}"))
     }
 
-    /// The process ends before the answer is there.
+    /// The process ends before the answer arrives.
     pub fn stopping() -> Self {
         Self::Unavailable(std::io::Error::other("this process is stopping").into())
     }
 
-    /// Whether Redis has answered, though not as was hoped.
+    /// Whether Redis has answered, even if with a refusal.
     pub fn is_answer(&self) -> bool {
         match self {
             Self::Unavailable(error) => answered(error),
@@ -66,20 +66,20 @@ impl Error {
         }
     }
 
-    /// What keeps a Redis that answers from taking changes, and what to do; `None` where it is something else.
+    /// Why a Redis that answers does not accept writes, and what to do; `None` for other errors.
     pub fn refusal(&self) -> Option<&'static str> {
         let Self::Unavailable(error) = self else { return None };
         match error.code()? {
             "MISCONF" => Some(
-                "Redis cannot write to its disk, so it takes no changes: look at its log and at the space on its disk",
+                "Redis cannot write to its disk, so it rejects writes: check its log and its free disk space",
             ),
             "READONLY" => Some(
-                "this Redis is a replica, which takes no changes: use the address of the primary, or redis+sentinel://",
+                "this Redis is a replica, which rejects writes: use the address of the primary, or redis+sentinel://",
             ),
             "NOREPLICAS" => Some(
-                "Redis takes no changes without enough replicas (min-replicas-to-write): bring the replicas back",
+                "Redis rejects writes because it has too few replicas (min-replicas-to-write): restart the replicas",
             ),
-            "LOADING" => Some("Redis is loading its data and answers when it is done"),
+            "LOADING" => Some("Redis is loading its data and will answer when it is done"),
             "MASTERDOWN" => Some("this Redis is a replica that has lost its primary"),
             _ => None,
         }
@@ -91,10 +91,10 @@ impl Error {
     }
 }
 
-/// Error codes that repeating will not mend: the call itself is wrong for this Redis.
+/// Error codes that a retry will not fix: the call itself is wrong for this Redis.
 const FINAL_CODES: [&str; 6] = ["WRONGTYPE", "NOPERM", "NOSCRIPT", "CROSSSLOT", "EXECABORT", "NOSUB"];
-/// What the texts under the code `ERR` contain that repeating will not mend. Other texts may be a
-/// proxy's or a server's that is full or starting: "max number of clients reached".
+/// Texts under the code `ERR` that a retry will not fix. Other texts may come from a proxy or a server that
+/// is full or starting: "max number of clients reached".
 const FINAL_TEXTS: [&str; 9] = [
     "script:",
     "user_function",
@@ -107,12 +107,12 @@ const FINAL_TEXTS: [&str; 9] = [
     "db index is out of range",
 ];
 
-/// Whether repeating will not mend it. The list is closed: whatever is not on it is waited out (no
-/// primary known, a server that loads or is busy, a full disk, name resolution, TLS, an answer that
-/// makes no sense), because what was to be said must not be thrown away meanwhile.
+/// Whether a retry will not fix it. The list is closed: anything not on it is retried (no known primary, a
+/// server that is loading or busy, a full disk, name resolution, TLS, an unparsable answer), because a write
+/// must not be lost meanwhile.
 fn is_final(error: &redis::RedisError) -> bool {
     match error.kind() {
-        // Of the settings, or of our own making.
+        // From the settings, or a bug of ours.
         ErrorKind::InvalidClientConfig | ErrorKind::EmptySentinelList => return true,
         _ => {}
     }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_from_silence() {
         assert!(answer("MISCONF disk full").to_string().starts_with("Redis refuses for now: "));
-        assert!(answer("MISCONF disk full").refusal().unwrap().contains("space on its disk"));
+        assert!(answer("MISCONF disk full").refusal().unwrap().contains("free disk space"));
         assert!(answer("READONLY a replica").refusal().unwrap().contains("is a replica"));
         assert_eq!(answer("OOM full").refusal(), None);
         let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);

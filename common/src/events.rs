@@ -1,4 +1,4 @@
-//! The events stream: every change of state, as a hint. What a build is stands in its hash.
+//! The events stream: every change of state, as a hint. The build's hash has the full state.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::repo::Lane;
 /// A change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its place in the stream.
+    /// Its id in the stream.
     pub id: String,
     /// The build.
     pub build: BuildId,
@@ -27,7 +27,7 @@ pub struct Event {
     pub seq: u64,
 }
 
-/// Reads events as they come, on a connection of its own.
+/// Reads events as they arrive, on a dedicated connection.
 pub struct EventReader {
     link: Link,
     key: String,
@@ -35,15 +35,15 @@ pub struct EventReader {
     connection: Option<MultiplexedConnection>,
 }
 
-/// Longest block on the server.
+/// Longest blocking read on the server.
 const BLOCK: Duration = Duration::from_secs(2);
 /// Most events taken at once.
 const BATCH: usize = 500;
 
 impl EventReader {
-    /// The events since the last call; waits up to 2 s for one, then gives an empty list. After an
-    /// error call again: it reconnects and goes on where it was, but the stream is capped, so look
-    /// at the builds themselves as well.
+    /// The events since the last call; waits up to 2 s for one, then returns an empty list. After an error,
+    /// call it again: it reconnects and continues where it was. But the stream is capped, so also look at the
+    /// builds themselves.
     pub async fn next(&mut self) -> Result<Vec<Event>> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -91,7 +91,7 @@ fn event(entry: &redis::streams::StreamId) -> Option<Event> {
     })
 }
 
-/// Says for which builds log hints are wanted.
+/// Controls for which builds log hints arrive.
 pub struct LogHints {
     sink: PubSubSink,
     queue: Queue,
@@ -110,7 +110,7 @@ impl LogHints {
 }
 
 impl Queue {
-    /// A reader of what happens from now on.
+    /// A reader of events from now on.
     pub fn events(&self) -> EventReader {
         EventReader {
             link: self.link().clone(),
@@ -120,8 +120,8 @@ impl Queue {
         }
     }
 
-    /// Hints that logs have grown, on one connection for any number of builds, until it breaks:
-    /// the control for which builds, and the stream of builds whose logs grew.
+    /// Hints that logs have grown, on one connection for any number of builds, until it breaks: the control
+    /// that selects the builds, and the stream of builds whose logs grew.
     pub async fn log_hints(&self) -> Result<(LogHints, impl futures::Stream<Item = BuildId> + use<>)> {
         let (sink, messages) = self.link().subscription().await?.split();
         let hints = messages.filter_map(|message| async move {

@@ -1,4 +1,4 @@
-//! Ids of builds and processes, and the token that a holder shows.
+//! Ids of builds and processes, and the token that a holder presents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 pub use crate::repo::{GitRef, Image, Lane, Repo};
 
-/// A value from outside that cannot be taken: which field it was in, and what is allowed there.
+/// An invalid value from outside: which field it was in, and what is allowed there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {why}")]
 pub struct Invalid {
@@ -19,7 +19,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// An error for `field`, with the sentence that says what is allowed.
+    /// An error for `field`; `why` says what is wrong and what is allowed.
     pub fn new(field: &'static str, why: impl Into<String>) -> Self {
         Self { field, why: why.into() }
     }
@@ -152,13 +152,13 @@ impl<'de> Deserialize<'de> for NodeName {
     }
 }
 
-/// What a worker shows to act on a build: (build, epoch, worker). Another epoch or another worker
-/// in Redis means that the lease is old and nothing may be changed any more.
+/// What a worker presents to act on a build: (build, epoch, worker). If Redis has another epoch or worker,
+/// the lease is old and the holder must not change anything any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The build that the lease is for.
     pub build: BuildId,
-    /// The fencing number, given at claim or adoption, never lower than an earlier one.
+    /// The fencing number, assigned at claim or adoption; it never decreases.
     pub epoch: u64,
     /// The worker that holds the lease.
     pub worker: WorkerId,

@@ -23,7 +23,7 @@ impl Keys {
     /// The keys under `prefix`, usually `fairlane`.
     ///
     /// # Errors
-    /// When the prefix holds braces, glob characters or blanks, which would change what a key means.
+    /// If the prefix contains braces, glob characters or spaces, which would change what a key means.
     pub fn new(prefix: &str) -> Result<Self, Invalid> {
         let fits = (1..=64).contains(&prefix.len())
             && prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
@@ -34,7 +34,7 @@ impl Keys {
         }
     }
 
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -66,7 +66,7 @@ impl Keys {
         orphans = "orphans";
         /// zset: places that have, or had, builds to adopt, score = since when.
         places = "places";
-        /// zset: what becomes due, and when.
+        /// zset: timers, score = when they are due.
         timers = "timers";
         /// zset: workers, score = latest heartbeat.
         workers = "workers";
@@ -78,24 +78,25 @@ impl Keys {
         totals = "totals";
         /// hash: lane or pattern → JSON rule.
         rules = "rules";
-        /// zset: nodes that are avoided, as `<cluster>/<node>`, score = until when. An earlier release had the names alone.
+        /// zset: avoided nodes, as `<cluster>/<node>`, score = until when. An earlier release stored only the
+        /// names.
         nodes = "nodes";
         /// zset: ended builds by time.
         ended = "ended";
         /// zset: logs of ended builds as `<id> <run> <bytes>`, by when the build ended.
         logs = "logs";
-        /// zset: the same of logs that were shortened.
+        /// zset: the same for logs that were shortened.
         logs_cut = "logs:cut";
         /// stream: every change of state, capped.
         events = "events";
-        /// stream: operators' acts.
+        /// stream: what operators did (the audit).
         audit = "audit";
         /// hash: function libraries → when they were last called, `own:<library>` where its release says so itself, and
         /// `dispatcher:<id>` → the library that it calls.
         libraries = "libraries";
         /// hash: what could not be handled and was set aside → JSON, since when and why.
         aside = "aside";
-        /// list: tokens, each for a slot that can be filled.
+        /// list: wake-up tokens; each means that a slot can be filled.
         wake = "wake";
     }
 
@@ -134,7 +135,7 @@ impl Keys {
         self.tagged(&format!("orphans:{place}"))
     }
 
-    /// zset: workers whose runs live at a place and outlive them, score = latest heartbeat.
+    /// zset: workers of a place whose runs outlive them, score = latest heartbeat.
     pub fn place(&self, place: &str) -> String {
         self.tagged(&format!("place:{place}"))
     }
@@ -144,7 +145,7 @@ impl Keys {
         self.tagged(&format!("worker:{worker}"))
     }
 
-    /// hash: why an avoided node is, of which cluster it is, and when it was last probed.
+    /// hash: why a node is avoided, its cluster, and when it was last probed.
     pub fn node(&self, cluster: &str, node: &NodeName) -> String {
         self.tagged(&format!("node:{cluster}/{node}"))
     }
@@ -164,12 +165,12 @@ impl Keys {
         self.tagged(&format!("people:{id}"))
     }
 
-    /// hash: a lane's builds, mean duration, last failure, and the set that it is in.
+    /// hash: a lane's counts of builds, mean duration, last failure, and the set that it is in.
     pub fn stats(&self, lane: &Lane) -> String {
         self.tagged(&format!("stats:{lane}"))
     }
 
-    /// string: until when a client (`token:<name>`, `address:<address>`) has not got all its requests back.
+    /// string: when a client's (`token:<name>`, `address:<address>`) request allowance will be full again.
     pub fn spent(&self, whose: &str) -> String {
         self.tagged(&format!("spent:{whose}"))
     }
@@ -189,7 +190,7 @@ impl Keys {
         format!("{}:meta", self.log(id, run))
     }
 
-    /// All that a run's log consists of: its head, its tail, and what is known of both.
+    /// All keys of a run's log: its head, its tail, and its meta hash.
     pub(crate) fn whole_log(&self, id: BuildId, run: u32) -> [String; 3] {
         [self.log(id, run), self.log_tail(id, run), self.log_meta(id, run)]
     }
@@ -199,7 +200,7 @@ impl Keys {
         format!("{}:log:{{{id}}}", self.prefix)
     }
 
-    /// The beginning of the keys of a benchmark's bare queue.
+    /// The prefix of the keys of a benchmark's bare queue.
     pub(crate) fn bare(&self) -> String {
         self.tagged("bare:")
     }

@@ -1,18 +1,18 @@
 //! The queue of Fairlane, a build queue for `BinderHub`.
 //!
-//! Builds wait in sorted sets in one Redis, in the lane of their repository. A lane starts only as
-//! many builds as it has permits, so no repository can use up the slots of all. Workers claim
-//! builds under a lease; a lease that runs out makes an orphan, which another worker adopts or, if
-//! its run died with its worker, which goes back into line. Every change is one Lua script, so
-//! any number of dispatchers and workers can die at any moment without losing or doubling a build.
+//! Builds wait in sorted sets in one Redis, in the lane of their repository. A lane only starts as many
+//! builds as it has permits, so no repository can use up all slots. Workers claim builds under a lease. If a
+//! lease expires, the build becomes an orphan, which another worker adopts; if its run died with its worker,
+//! the build goes back into line instead. Every change is one Lua script, so any number of dispatchers and
+//! workers can die at any moment without losing or duplicating a build.
 //!
 //! - [`queue`]: the operations. Commands change state, [`queue::inspect`] only looks.
-//! - [`build`], [`id`], [`rule`]: the words.
+//! - [`build`], [`id`], [`rule`]: the types.
 //! - [`log`], [`events`]: what watchers see.
-//! - [`memory`]: what is done where Redis has little of it left.
+//! - [`memory`]: what happens when Redis is low on memory.
 //! - [`seal`]: secrets on their way through Redis.
 //! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
-//! - [`yardstick`], [`trace`]: what it costs, for benchmarks.
+//! - [`yardstick`], [`trace`]: what operations cost, for benchmarks.
 
 pub mod allow;
 pub mod build;

@@ -1,12 +1,12 @@
 //! The queue's Lua as one library of Redis functions: the shared files, then one for each operation.
 //!
-//! Redis compiles a library once. Of a script that is sent with `EVALSHA` it makes every function
-//! anew at each call, which took a tenth of all the time that Redis spent on us. The library's name,
-//! and that of each function, ends in a hash of its text, so that releases stand side by side.
+//! Redis compiles a library once. For a script sent with `EVALSHA`, it creates every function again at each
+//! call, which took a tenth of all the time that Redis spent on us. The names of the library and of its
+//! functions end in a hash of the text, so that several releases can be loaded at once.
 
 use std::sync::LazyLock;
 
-/// What operations share, in the order in which the files build on one another.
+/// The shared files, in the order in which they depend on one another.
 const SHARED: [&str; 5] = [
     include_str!("../lua/prelude.lua"),
     include_str!("../lua/lanes.lua"),
@@ -14,10 +14,10 @@ const SHARED: [&str; 5] = [
     include_str!("../lua/nodes.lua"),
     include_str!("../lua/heal.lua"),
 ];
-/// Digits of the hash that tell releases apart.
+/// Digits of the hash that distinguishes releases.
 const HASH_DIGITS: usize = 8;
 
-/// An operation: what its file and its function are called.
+/// An operation; its file and its function have the same name.
 #[derive(Debug)]
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
@@ -71,7 +71,7 @@ operations! {
 /// The other function of append.lua.
 pub(crate) static FENCE: Operation = Operation { name: "fence", text: include_str!("../lua/append.lua") };
 
-/// The library as Redis gets it.
+/// The library as it is sent to Redis.
 #[derive(Debug)]
 pub(crate) struct Library {
     /// What it is called.
@@ -84,7 +84,7 @@ pub(crate) struct Library {
 pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     let mut body: String = SHARED.concat();
     for operation in OPERATIONS {
-        // What a file names is its own.
+        // A file's local names do not reach the others.
         body.extend(["do\n", operation.text, "end\n"]);
     }
     let hash: String = redis::Script::new(&body).get_hash().chars().take(HASH_DIGITS).collect();
@@ -93,8 +93,8 @@ pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     Library { name, code }
 });
 
-/// The same operations as one script, for a Redis that takes no library: a full one, or one without functions. The first
-/// word of a call names the operation.
+/// The same operations as one script, for a Redis that accepts no library because it is full or has no
+/// functions. The first argument of a call names the operation.
 #[derive(Debug)]
 pub(crate) struct Script {
     flags: &'static str,
@@ -104,7 +104,7 @@ pub(crate) struct Script {
     pub(crate) hash: String,
 }
 
-/// One for each kind of operation: what a script may do, it says in its first line.
+/// One for each kind of operation: a script's first line declares what it may do.
 static SCRIPTS: LazyLock<[Script; 3]> = LazyLock::new(|| {
     let body = LIBRARY.code.split_once('\n').map_or("", |(_, body)| body);
     ["", " flags=allow-oom", " flags=no-writes"].map(|flags| {
@@ -120,7 +120,7 @@ static SCRIPTS: LazyLock<[Script; 3]> = LazyLock::new(|| {
 });
 
 impl Operation {
-    /// The script that may do what this operation may.
+    /// The script with this operation's flags.
     pub(crate) fn script(&self) -> &'static Script {
         let registered = |flags: &str| self.text.contains(&format!("'{}', {flags}", self.name));
         let flags = match () {
@@ -132,7 +132,7 @@ impl Operation {
         of_kind.unwrap_or(&SCRIPTS[0])
     }
 
-    /// What its function is called in Redis, such as `fairlane_submit_1a2b3c4d`.
+    /// The name of its function in Redis, such as `fairlane_submit_1a2b3c4d`.
     pub(crate) fn function(&self) -> String {
         LIBRARY.name.replacen('_', &format!("_{}_", self.name), 1)
     }

@@ -1,5 +1,5 @@
-//! Logs of runs: one stream entry per line with its own raw time, the head and the tail kept, the
-//! middle dropped with a note. Only the holder of the newest lease writes.
+//! Logs of runs: one stream entry per line, with its raw time. The head and the tail are kept; the middle is
+//! dropped with a note. Only the holder of the newest lease writes.
 
 use std::collections::VecDeque;
 
@@ -12,19 +12,19 @@ use crate::limits;
 use crate::queue::Queue;
 use crate::script::Args;
 
-/// One line on its way into a log.
+/// A line to be written to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Its raw time, as the source gave it (RFC 3339), or empty. Lines are told apart by it.
+    /// Its raw time, as the source gave it (RFC 3339), or empty. It distinguishes equal lines.
     pub t: String,
     /// Its text, without the end of line; colors and `\r` are kept.
     pub text: String,
 }
 
-/// One line as it is kept.
+/// A stored line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
-    /// Its place in the log.
+    /// Its id in the log.
     pub id: String,
     /// Its raw time.
     pub t: String,
@@ -33,7 +33,7 @@ pub struct LogEntry {
 }
 
 impl LogPage {
-    /// What is said in place of the missing lines.
+    /// The text shown in place of the missing lines.
     pub fn gap(&self) -> Option<String> {
         let removed = |lines| format!("{lines} lines were removed to free memory");
         Some(if self.pruned { removed(self.dropped?) } else { left_out(self.dropped?) })
@@ -45,35 +45,33 @@ impl LogPage {
 pub struct LogPage {
     /// How many lines are missing before the tail, if the gap lies before or within this page.
     pub dropped: Option<u64>,
-    /// They were removed after the end of the build, to free memory.
+    /// Whether the missing lines were removed after the end of the build, to free memory.
     pub pruned: bool,
-    /// How many of `entries` stand before the gap.
+    /// How many of `entries` come before the gap.
     pub before_gap: usize,
     /// The lines.
     pub entries: Vec<LogEntry>,
 }
 
-/// What stands for lines that are missing, wherever a log is read.
+/// The text shown for missing lines, wherever a log is read.
 pub fn left_out(lines: u64) -> String {
     if lines == 1 { "1 line is left out here".to_owned() } else { format!("{lines} lines are left out here") }
 }
 
-/// What became of lines that were to be written.
+/// The result of appending lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// They are in; the last entry's id.
+    /// They are stored; the id of the last entry.
     Done(String),
-    /// What was written before is gone, for Redis was emptied; nothing of these lines is in.
+    /// Redis was emptied: earlier lines are gone, and these were not stored.
     Emptied,
-    /// The last of what was written before is gone, for Redis failed over without it; nothing of these
-    /// lines is in.
+    /// Redis failed over and lost the latest lines; these were not stored.
     SetBack,
     /// A newer holder writes this log: stop.
     Stale,
 }
 
-/// What a writer remembers of what it wrote, beside its latest piece. A replica is behind by less than
-/// a second as a rule.
+/// How many bytes of earlier pieces a writer remembers. A replica is usually less than a second behind.
 const WRITTEN_BYTES_MAX: usize = 64 * 1024;
 
 /// The last entry of a log that has none.
@@ -99,8 +97,8 @@ impl Queue {
         let mut pipe = redis::pipe();
         for (id, run, after) in logs {
             let from = format!("({}", check_entry_id(after)?);
-            // The tail first: whoever sees an entry of the tail has then seen all of the head, also
-            // when lines come between the two reads.
+            // The tail first: then a reader that sees an entry of the tail has seen all of the head, even if
+            // lines arrive between the two reads.
             for key in [self.keys().log_tail(*id, *run), self.keys().log(*id, *run)] {
                 pipe.cmd("XRANGE").arg(key).arg(&from).arg("+").arg("COUNT").arg(count);
             }
@@ -128,8 +126,8 @@ impl Queue {
         Ok(pages)
     }
 
-    /// The id of the last entry of a run's log (`0-0` if it has none), and its last lines, oldest
-    /// first: what an adopter compares the source with.
+    /// The id of the last entry of a run's log (`0-0` if it has none), and its last lines, oldest first, for
+    /// an adopter to compare with the source.
     pub async fn log_end(&self, id: BuildId, run: u32, count: usize) -> Result<(String, Vec<LogEntry>)> {
         let mut pipe = redis::pipe();
         for key in [self.keys().log_tail(id, run), self.keys().log(id, run)] {
@@ -194,15 +192,15 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer that goes on after what the log holds. `last` comes from [`Queue::log_end`]; for a
-    /// new run it is `0-0`.
+    /// A writer that continues after the stored lines. `last` comes from [`Queue::log_end`]; for a new run it
+    /// is `0-0`.
     pub fn new(queue: Queue, token: Token, run: u32, last: String) -> Self {
         Self { queue, token, run, last, written: VecDeque::new(), written_bytes: 0 }
     }
 
-    /// A writer that takes a log over, and the log's last lines, oldest first (at most
-    /// [`limits::LOG_PAGE`]): when this returns, no older holder can add to them any more. `None`
-    /// when a newer holder has taken it already.
+    /// A writer that takes over a log, and the log's last lines, oldest first (at most [`limits::LOG_PAGE`]).
+    /// When this returns, older holders can no longer append. `None` if a newer holder has already taken it
+    /// over.
     pub async fn take_over(queue: Queue, token: Token, run: u32) -> Result<Option<(Self, Vec<LogEntry>)>> {
         loop {
             let (last, stored) = queue.log_end(token.build, run, limits::LOG_PAGE).await?;
@@ -219,12 +217,12 @@ impl LogWriter {
         &self.last
     }
 
-    /// Appends lines, in order, each once: also when an earlier call was applied and its answer lost.
+    /// Appends lines in order, each exactly once, even if an earlier call was applied but its answer lost.
     pub async fn append(&mut self, lines: &[LogLine]) -> Result<Appended> {
         self.write(&APPEND, lines).await
     }
 
-    /// Appends one last line, also where Redis has no memory left for more.
+    /// Appends one last line, even if Redis is out of memory.
     pub async fn append_note(&mut self, note: &LogLine) -> Result<Appended> {
         self.write(&FENCE, std::slice::from_ref(note)).await
     }
@@ -243,8 +241,7 @@ impl LogWriter {
                     return Ok(gone);
                 }
                 Step::Behind(last) => {
-                    // An earlier call was applied without our hearing of it: what it wrote are our
-                    // first lines.
+                    // An earlier call was applied but its answer was lost: it wrote our first lines.
                     let stored =
                         self.queue.read_log(self.token.build, self.run, &self.last, limits::LOG_PAGE).await?;
                     let same = stored
@@ -262,8 +259,8 @@ impl LogWriter {
         Ok(Appended::Done(self.last.clone()))
     }
 
-    /// The lines that were written and that the log has lost, as far as they are still known: what to
-    /// write first after [`Appended::Emptied`] or [`Appended::SetBack`] where nobody else has them.
+    /// The lines that were written and then lost, as far as still remembered: write them first after
+    /// [`Appended::Emptied`] or [`Appended::SetBack`], unless another source has them.
     pub fn take_lost(&mut self) -> Vec<LogLine> {
         let last = entry_order(&self.last);
         let kept = self.written.partition_point(|(end, _)| entry_order(end) <= last);
@@ -287,9 +284,9 @@ fn bytes_of(lines: &[LogLine]) -> usize {
     lines.iter().map(|line| line.t.len() + line.text.len() + size_of::<LogLine>()).sum()
 }
 
-/// How many of `lines`, read again from a source, the log has already: the longest prefix of them
-/// that equals a suffix of what is stored. No count is kept; times alone cannot tell (they repeat,
-/// and clocks step back).
+/// How many of `lines`, read again from a source, are already stored: the longest prefix of them that equals
+/// a suffix of the stored lines. There is no counter, and times alone are not enough (they repeat, and clocks
+/// step back).
 pub fn already_stored(stored: &[LogEntry], lines: &[LogLine]) -> usize {
     let most = stored.len().min(lines.len());
     (1..=most)
@@ -303,7 +300,7 @@ pub fn already_stored(stored: &[LogEntry], lines: &[LogLine]) -> usize {
         .unwrap_or(0)
 }
 
-/// A line of at most [`limits::LINE_BYTES_MAX`] bytes.
+/// Cuts a line to at most [`limits::LINE_BYTES_MAX`] bytes.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(limits::LINE_BYTES_MAX)]
 }
@@ -360,7 +357,7 @@ fn assemble(
     entries.extend(tail);
     entries.truncate(count);
     let before_gap = before_gap.min(entries.len());
-    // The gap shows once: to a reader whose place lies before the kept tail, when the tail begins.
+    // The gap is shown once: to a reader positioned before the kept tail, when the tail begins.
     let crosses =
         entries.len() > before_gap && kept_from.is_some_and(|kept| entry_order(after) < entry_order(kept));
     LogPage { dropped: dropped.filter(|n| *n > 0 && crosses), pruned: false, before_gap, entries }

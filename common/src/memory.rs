@@ -1,4 +1,4 @@
-//! How much of its memory Redis uses, and what is done about it: logs are kept shorter, then no build starts.
+//! How much of its memory Redis uses, and the consequences: first logs are shortened, then no build starts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use crate::limits;
 use crate::queue::Queue;
 use crate::redis_info::RedisInfo;
 
-/// How long what Redis said of its memory holds.
+/// How long a reading of Redis's memory is used.
 const HOLDS: Duration = Duration::from_secs(1);
-/// How long it holds where nobody asks any more.
+/// How long a reading is used if nobody asks for a new one.
 const STALE: Duration = Duration::from_secs(10);
-/// How long a refusal counts of a Redis that does not say how much it uses.
+/// How long a refusal counts if Redis does not report its memory.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(5);
 
 /// The memory of Redis; of a Cluster that of its fullest node.
@@ -50,7 +50,7 @@ impl Memory {
     }
 }
 
-/// What is known of Redis's memory, by all who share a queue's handle.
+/// The latest memory reading, shared by all clones of a queue's handle.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge(Mutex<Reading>);
 
@@ -69,12 +69,12 @@ impl Gauge {
         self.reading().latest.filter(|(at, _)| at.elapsed() < within).map(|(_, memory)| memory)
     }
 
-    /// Redis has refused something for lack of memory.
+    /// Records that Redis has refused something for lack of memory.
     pub(crate) fn refused(&self) {
         self.reading().refused = Some(Instant::now());
     }
 
-    /// Why no build should start, if so.
+    /// Why no build should start; `None` if builds may start.
     fn pause(&self) -> Option<String> {
         match self.fresh(STALE) {
             Some(memory) if memory.percent() >= limits::MEMORY_PAUSE_PERCENT => Some(format!(
@@ -92,7 +92,7 @@ impl Gauge {
 }
 
 impl Queue {
-    /// How much of its memory Redis uses, a second old at most; `None` where it does not say.
+    /// How much of its memory Redis uses, at most a second old; `None` if Redis does not report it.
     pub async fn memory(&self) -> Option<Memory> {
         if let Some(memory) = self.gauge().fresh(HOLDS) {
             return Some(memory);
@@ -114,7 +114,7 @@ impl Queue {
         Some(fullest)
     }
 
-    /// Why no build should start for lack of memory, by what was last known of it.
+    /// Why no build should start for lack of memory, according to the latest reading.
     pub fn memory_pause(&self) -> Option<String> {
         self.gauge().pause()
     }

@@ -1,4 +1,4 @@
-//! What a Redis says of itself: its release, what it does when memory runs out, what it keeps.
+//! What Redis reports about itself: version, behavior when memory runs out, persistence.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::connection::Link;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 
-/// The oldest Redis that keeps functions.
+/// The oldest Redis version with functions.
 pub const VERSION_MIN: (u32, u32) = (7, 0);
 /// How long each answer may take.
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// What a Redis keeps over a restart.
+/// What Redis keeps across a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// Every change, but perhaps the last second.
+    /// Every change, except perhaps those of the last second.
     AppendOnly,
-    /// What was there some minutes ago.
+    /// The state from some minutes ago.
     Snapshots,
     /// Nothing.
     Nothing,
@@ -29,7 +29,7 @@ pub enum Persistence {
 #[derive(Debug, Clone, Default)]
 pub struct RedisInfo {
     fields: HashMap<String, String>,
-    /// Its snapshot schedule; `None` where it may not be asked.
+    /// Its snapshot schedule; `None` if reading it is not allowed.
     save: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl RedisInfo {
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     }
 
-    /// What it keeps over a restart.
+    /// What it keeps across a restart.
     pub fn persistence(&self) -> Persistence {
         if self.get("aof_enabled") == Some("1") {
             return Persistence::AppendOnly;
@@ -69,13 +69,13 @@ impl RedisInfo {
         }
     }
 
-    /// What would lose builds one day: sentences that say what to do.
+    /// Settings that could lose builds, as sentences that say what to do.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         match self.get("maxmemory_policy") {
             None | Some("noeviction") => {}
             Some(policy) => warnings.push(format!(
-                "Redis may throw builds away when its memory is full: set maxmemory-policy to noeviction (it is {policy})"
+                "Redis may evict builds when its memory is full: set maxmemory-policy to noeviction (it is {policy})"
             )),
         }
         match self.persistence() {
@@ -85,7 +85,7 @@ impl RedisInfo {
                     .to_owned(),
             ),
             Persistence::Nothing => {
-                warnings.push("Redis keeps nothing over a restart: set appendonly yes".to_owned());
+                warnings.push("Redis loses everything on a restart: set appendonly yes".to_owned());
             }
         }
         warnings
@@ -107,8 +107,8 @@ impl RedisInfo {
 }
 
 impl Link {
-    /// The layout of the queue under these keys, `None` if there is none. Unlike opening the queue
-    /// this makes nothing.
+    /// The layout of the queue under these keys, `None` if there is none. Unlike opening the queue, this does
+    /// not create it.
     pub async fn schema(&self, keys: &Keys) -> Result<Option<String>> {
         let mut get = redis::cmd("GET");
         get.arg(keys.schema());
@@ -122,7 +122,7 @@ impl Link {
         let info: String = tokio::time::timeout(LIMIT, redis::cmd("INFO").query_async(&mut connection))
             .await
             .map_err(|_| redis::RedisError::from(late()))??;
-        // Hosted Redis often refuses CONFIG; that is no fault of the queue's.
+        // Hosted Redis services often refuse CONFIG; that is not the queue's problem.
         let mut config = redis::cmd("CONFIG");
         config.arg("GET").arg("save");
         let save =

@@ -1,4 +1,4 @@
-//! Where Redis is, in the shapes that URLs take.
+//! Redis URLs in their various forms.
 
 use std::fmt;
 
@@ -85,7 +85,7 @@ impl fmt::Display for RedisUrl {
             .iter()
             .map(|node| match (node.split_once("://"), node.rsplit_once('@')) {
                 (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-                // A unix socket's password stands in its query.
+                // A unix socket's password is in the URL's query.
                 _ => node.split('?').next().unwrap_or_default().to_owned(),
             })
             .collect();

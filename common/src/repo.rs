@@ -1,5 +1,5 @@
-//! What is asked for: repositories and their lanes, refs, images. Each is parsed once, at the edge,
-//! and is valid ever after.
+//! What a request names: repositories and their lanes, refs, images. Each is parsed once, at the edge, and is
+//! valid from then on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::Invalid;
 use crate::limits;
 
-/// Whether `c` may stand in a repository, a lane or an image: printable ASCII without blanks,
-/// quotes, braces and glob characters. (Keys are made of lanes and images, and people paste keys.)
+/// Whether `c` is allowed in a repository, a lane or an image: printable ASCII without spaces, quotes, braces
+/// and glob characters. (Keys contain lanes and images, and people paste keys.)
 fn is_plain(c: char) -> bool {
     c.is_ascii_graphic()
         && !matches!(c, '"' | '\'' | '`' | '<' | '>' | '\\' | '^' | '{' | '|' | '}' | '*' | '[' | ']')
@@ -62,7 +62,7 @@ impl fmt::Display for Lane {
 impl FromStr for Lane {
     type Err = Invalid;
 
-    /// Takes a lane's name, or a repository's address, whose lane it then is.
+    /// Parses a lane's name, or a repository's address, which gives that repository's lane.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if text.contains("://") || text.starts_with("swh:1:") || doi_of(text).is_some() || is_scp_like(text) {
             return Ok(Repo::from_str(text).map_err(|e| Invalid::new("lane", e.why))?.lane());
@@ -103,18 +103,18 @@ pub(crate) fn normal_lane(text: &str) -> String {
     }
 }
 
-/// What repo2docker takes: a Git URL, the DOI of a record, or an identifier of Software Heritage.
+/// A source that repo2docker accepts: a Git URL, the DOI of a record, or a Software Heritage identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Repo(String);
 
 impl Repo {
-    /// The repository as it was given; git's short form for ssh is written out.
+    /// The repository as given; git's short form for ssh is expanded.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The folder that a `file://` repository lies in, on the workers' hosts.
+    /// The folder of a `file://` repository, on the workers' hosts.
     pub fn folder(&self) -> Option<std::path::PathBuf> {
         Some(unescaped(self.0.strip_prefix("file://")?).into())
     }
@@ -160,8 +160,8 @@ impl FromStr for Repo {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(Invalid::new(
                 field,
-                "neither a Git URL (https://github.com/owner/name) nor a DOI (10.5281/zenodo.3242074) nor an \
-                 identifier of Software Heritage (swh:1:rev:…)",
+                "neither a Git URL (https://github.com/owner/name) nor a DOI (10.5281/zenodo.3242074) nor a \
+                 Software Heritage identifier (swh:1:rev:…)",
             ));
         };
         if scheme == "file" {
@@ -199,7 +199,7 @@ impl FromStr for Repo {
             return Err(Invalid::new(field, "the URL names no repository on that host"));
         }
         if path.split('/').any(|part| part == ".." || part == ".") {
-            return Err(Invalid::new(field, "the URL's path must not hold '.' or '..'"));
+            return Err(Invalid::new(field, "the URL's path must not contain '.' or '..'"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -211,7 +211,7 @@ impl<'de> Deserialize<'de> for Repo {
     }
 }
 
-/// A path of an address: `%20` is a blank there.
+/// Decodes the path of an address: `%20` is a space.
 fn unescaped(path: &str) -> String {
     let (mut bytes, mut at) = (Vec::with_capacity(path.len()), 0);
     while at < path.len() {
@@ -302,7 +302,7 @@ checked_text!(
 /// The image to be made, `registry/name:tag`. Two requests for the same image are one build.
 Image, "image", limits::IMAGE_BYTES_MAX, |text| {
     let name = text.rsplit('/').next().unwrap_or(text);
-    // No '@': a digest is known once the image is made, and a password before it is not for Redis.
+    // No '@': a digest is known only after the build, and a password before an '@' must not reach Redis.
     let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':'));
     if !fits || name.is_empty() || text.starts_with(['/', ':', '.']) || text.contains("//") {
         return Err("not an image's name; one looks like registry.example.org/binder-owner-name:3f2a91c");
@@ -335,7 +335,7 @@ mod tests {
             ("file:///home/You/my%20notes/", "file/home/You/my%20notes"),
         ] {
             assert_eq!(repo.parse::<Repo>().unwrap().lane().as_str(), lane, "{repo}");
-            // A rule's pattern is given as people know the repository.
+            // A rule's pattern may be given as the repository's address.
             assert_eq!(repo.parse::<Lane>().unwrap().as_str(), lane, "{repo}");
             assert_eq!(lane.parse::<Lane>().unwrap().as_str(), lane, "{repo}");
         }

@@ -1,4 +1,4 @@
-//! Rules: an operator's word on a lane or a pattern of lanes.
+//! Rules: what an operator sets for a lane or a pattern of lanes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use crate::repo::{Lane, normal_lane};
 #[serde(transparent)]
 pub struct Pattern(String);
 
-/// Ends of rules, from 2001 to 2286: seconds and microseconds lie outside.
+/// Valid ends of rules, from 2001 to 2286, so that seconds and microseconds are rejected.
 const UNTIL_MS: std::ops::Range<u64> = 1_000_000_000_000..10_000_000_000_000;
 
 /// Most leading segments of a pattern that ends in `*`: the scripts look up one name for each.
@@ -97,12 +97,12 @@ pub struct Stop {
     #[schema(minimum = 1_000_000_000_000_u64, maximum = 9_999_999_999_999_u64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// Whether it ends with the first success in the lane asked for with or after the rule.
+    /// Whether it ends with the lane's first success that was requested with or after the rule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub until_built: bool,
 }
 
-/// What an operator has said about a lane or a pattern of lanes.
+/// An operator's rule for a lane or a pattern of lanes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -115,7 +115,7 @@ pub struct Rule {
     #[schema(minimum = 1)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// Whether `limit` counts all lanes of the pattern together, beside each lane's own limit.
+    /// Whether `limit` counts all lanes of the pattern together, in addition to each lane's own limit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
     /// New requests are refused; what is queued or runs goes on.
@@ -128,7 +128,7 @@ pub struct Rule {
     #[schema(minimum = 1_000_000_000_000_u64, maximum = 99_999_999_999_999_u64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// Who said so. Set by Fairlane.
+    /// Who set it; filled in by Fairlane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// When, Unix milliseconds. Set by Fairlane.
@@ -137,21 +137,18 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether the rule says anything.
+    /// Whether the rule sets nothing.
     pub fn is_empty(&self) -> bool {
         self.limit.is_none() && self.burst.is_none() && self.ban.is_none() && self.hold.is_none()
     }
 
-    /// Checks what one field alone cannot show.
+    /// Checks what depends on more than one field.
     ///
     /// # Errors
     /// Names the field and what is allowed.
     pub fn check(&self, pattern: &Pattern) -> Result<(), Invalid> {
         if self.is_empty() {
-            return Err(Invalid::new(
-                "rule",
-                "says nothing; set limit, burst, ban or hold (or delete the rule)",
-            ));
+            return Err(Invalid::new("rule", "is empty; set limit, burst, ban or hold (or delete the rule)"));
         }
         if self.limit == Some(0) || self.burst == Some(0) {
             return Err(Invalid::new("limit", "must be at least 1; to start nothing, hold the lane"));

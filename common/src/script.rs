@@ -1,7 +1,7 @@
 //! The one place that calls the queue's operations: Redis functions of our [library](crate::library).
 //!
-//! Every reply is an array whose first element is a tag from a closed list. An unknown tag is an
-//! error. Every operation may be repeated: it gives the same answer, or one that says it was done.
+//! Every reply is an array whose first element is a tag from a closed list; an unknown tag is an error. Every
+//! operation can be repeated: it returns the same answer, or one that says it was already done.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::library::{LIBRARY, Operation};
 use crate::queue::Queue;
 
-/// The words of a call: names and values, in any order. Those of a list come last, item by item.
+/// The arguments of a call: names and values, in any order. List items come last.
 #[derive(Debug, Default)]
 pub(crate) struct Args(Vec<Vec<u8>>);
 
@@ -34,7 +34,7 @@ impl Args {
         self.text(name, if flag { "1" } else { "0" })
     }
 
-    /// An absent value is not said; it reads as the empty text.
+    /// Leaves out an absent value; the script reads it as the empty text.
     pub(crate) fn maybe(self, name: &'static str, value: Option<impl std::fmt::Display>) -> Self {
         match value {
             Some(value) => self.show(name, value),
@@ -42,14 +42,14 @@ impl Args {
         }
     }
 
-    /// All of `others` behind these.
+    /// Appends `others`.
     pub(crate) fn with(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
     }
 }
 
-/// An operation's answer: its tag, and what follows it by name.
+/// An operation's answer: its tag, followed by values by name.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) tag: String,
@@ -68,14 +68,14 @@ impl Reply {
         Ok(Self { tag, fields: named(operation, values)?, operation })
     }
 
-    /// A value, as it came. What an operation of another release does not say is absent.
+    /// A raw value. A value that another release does not send is absent.
     pub(crate) fn get<T: redis::FromRedisValue>(&mut self, name: &str) -> Result<T> {
         let place = self.fields.iter().position(|(known, _)| known == name);
         let value = place.map_or(Value::Nil, |at| self.fields.swap_remove(at).1);
         redis::from_redis_value(value).map_err(|e| self.wrong(name, e))
     }
 
-    /// A value, parsed from its text. Numbers and ids come as text: Lua cuts numbers short.
+    /// A value, parsed from its text. Numbers and ids come as text, because Lua truncates numbers.
     pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Result<T> {
         let text: String = self.get(name)?;
         text.parse().map_err(|e| self.wrong(name, format_args!("'{text}': {e}")))
@@ -98,7 +98,7 @@ impl Reply {
         Ok(self.get::<String>(name)? == "1")
     }
 
-    /// The answers in a list, each with a tag of its own.
+    /// The answers in a list, each with its own tag.
     pub(crate) fn answers(&mut self, name: &str) -> Result<Vec<Result<Self>>> {
         let operation = self.operation;
         let values: Vec<Value> = self.get(name)?;
@@ -125,7 +125,7 @@ impl Reply {
     }
 }
 
-/// Names and values in turn.
+/// Pairs up alternating names and values.
 fn named(operation: &str, mut values: impl Iterator<Item = Value>) -> Result<Vec<(String, Value)>> {
     let mut fields = Vec::new();
     while let (Some(name), Some(value)) = (values.next(), values.next()) {
@@ -137,7 +137,7 @@ fn named(operation: &str, mut values: impl Iterator<Item = Value>) -> Result<Vec
 }
 
 impl Queue {
-    /// Calls an operation on the queue's keys. A queue that was emptied is opened again first.
+    /// Calls an operation on the queue's keys. If Redis was emptied, reopens the queue first.
     pub(crate) async fn call(&self, operation: &'static Operation, args: Args) -> Result<Reply> {
         let reply = self.call_once(operation, &args).await?;
         if reply.tag != "emptied" {
@@ -159,7 +159,7 @@ impl Queue {
         let keys = [self.keys().schema()];
         let now = self.clock().argument();
         let words = std::iter::once(now.as_bytes()).chain(args.0.iter().map(Vec::as_slice));
-        // Boxed: the client's futures nest deep, and so would all that wait for them.
+        // Boxed: the client's futures nest deep, and so would all futures that await them.
         let value = Box::pin(self.run(operation, &keys, words)).await?;
         Reply::new(operation.name, value)
     }
@@ -194,7 +194,7 @@ impl Queue {
         if !answer.as_ref().is_err_and(is_function_missing) {
             return self.judged(answer);
         }
-        // A Redis that is new to us. In a Cluster some other node may be down, or have it already.
+        // This server does not know the library. In a Cluster, another node may be down, or have it already.
         let loaded = self.link().run(redis::cmd("FUNCTION").arg("LOAD").arg(&LIBRARY.code)).await;
         match (self.link().run(&cmd).await, loaded) {
             (Err(missing), Err(why)) if is_function_missing(&missing) => {
@@ -208,7 +208,7 @@ impl Queue {
         }
     }
 
-    /// The same by a script, which a full Redis takes.
+    /// The same as a script, which even a full Redis accepts.
     async fn run_script(
         &self,
         operation: &'static Operation,
@@ -242,11 +242,11 @@ impl Queue {
     }
 }
 
-/// How operations reach Redis: as functions, and as scripts while it takes no function.
+/// How operations reach Redis: as functions, or as scripts while Redis cannot load functions.
 #[derive(Debug, Default)]
 pub(crate) struct Carrier(Mutex<Option<Instant>>);
 
-/// After how long the library is loaded again.
+/// How long to wait before loading the library again.
 const LOAD_AGAIN: Duration = Duration::from_secs(10);
 
 impl Carrier {
@@ -260,12 +260,13 @@ impl Carrier {
 
     fn by_script(&self, why: &redis::RedisError) {
         if self.until().replace(Instant::now() + LOAD_AGAIN).is_none() {
-            tracing::warn!(error = %why, "Redis takes no functions: operations are sent as scripts until it does");
+            tracing::warn!(error = %why, "Redis rejects functions; operations are sent as scripts until it accepts them");
         }
     }
 }
 
-/// Whether a Redis that refused the library takes the same text as a script: it is full, or has no functions.
+/// Whether a Redis that refused the library accepts the same text as a script: it is full, or has no
+/// functions.
 fn takes_no_function(error: &redis::RedisError) -> bool {
     error.code() == Some("OOM")
         || error.code() == Some("NOPERM")

@@ -1,7 +1,7 @@
 //! Secrets on their way through Redis: sealed by a dispatcher, opened only in a worker.
 //!
-//! AES-256-GCM with a random nonce; the build's id and image are bound in as associated data, so
-//! that a sealed secret cannot be moved to another build. Sealed text reads `k<id>:<hex>`.
+//! AES-256-GCM with a random nonce. The build's id and image are bound as associated data, so that a sealed
+//! secret cannot be moved to another build. Sealed text has the form `k<id>:<hex>`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +32,7 @@ impl SealKeys {
     pub fn parse(text: &SecretString) -> Result<Self> {
         let bad = |why: &str| {
             Error::Setting(format!(
-                "the seal key {why}; it reads <id>:<64 hex digits>, several are separated by commas"
+                "the seal key {why}; expected <id>:<64 hex digits>, several keys separated by commas"
             ))
         };
         let mut keys = Vec::new();
@@ -77,7 +77,11 @@ impl SealKeys {
         let (_, key) = self.0.iter().find(|(known, _)| known == key_id).ok_or_else(|| {
             Error::Setting(format!("secrets were sealed with key {key_id}, which this worker does not have"))
         })?;
-        let wrong = || Error::Corrupt("sealed secrets do not open: another build's, or changed".to_owned());
+        let wrong = || {
+            Error::Corrupt(
+                "sealed secrets cannot be opened: they belong to another build or were changed".to_owned(),
+            )
+        };
         let mut bytes = from_hex(hex).filter(|bytes| bytes.len() > NONCE_LEN).ok_or_else(wrong)?;
         let mut text = bytes.split_off(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| wrong())?;

@@ -9,14 +9,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless something else is asked for.
+/// The default log filter.
 pub const FILTER_DEFAULT: &str = "info";
-/// The Kubernetes client reports as errors of its own what its callers expect and report once. Whoever wants to see that
-/// names it.
+/// The Kubernetes client logs as errors what its callers expect and report once themselves. To see its
+/// messages, name it in the filter.
 const KUBE_CLIENT: &str = "kube_client";
-/// How long whoever reads the log may be busy, before lines are dropped: nothing may wait for it for long.
+/// How long a log write may block before lines are dropped, so that a slow reader does not delay the process.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// What a pipe that takes anything takes at once.
+/// How many bytes a pipe accepts at once if it accepts any.
 const CHUNK: usize = 4096;
 
 /// The shape of log lines.
@@ -41,18 +41,18 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// Log lines that nobody took since the last one that somebody did.
+/// Log lines dropped since the last one that was written.
 static DROPPED: Mutex<u64> = Mutex::new(0);
 
-/// Standard error, for a process that goes on when nobody reads it any more: of a write that fails nobody can be
-/// told, who tried would panic and take its task along, and who waited would stop all of the process's work.
+/// Standard error, for a process that continues if nobody reads it any more: a failed write has nowhere to be
+/// reported, panicking would kill the task, and blocking would stop the whole process.
 struct Stderr(LogFormat);
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut dropped = DROPPED.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = std::io::stderr().lock();
-        // A reader that has let lines fall is waited for no more, until it reads again.
+        // After a reader has caused a drop, do not wait for it again until it reads.
         let patience = if *dropped == 0 { PATIENCE } else { Duration::ZERO };
         if !takes(&out, patience) {
             *dropped += 1;
@@ -77,7 +77,7 @@ impl Write for Stderr {
     }
 }
 
-/// Whether a write would not have to wait; where that cannot be told, the write will say what is wrong.
+/// Whether a write would not block. If that cannot be determined, the write itself will report the error.
 fn takes(out: &impl AsFd, patience: Duration) -> bool {
     let give_up = Instant::now() + patience;
     loop {
@@ -91,7 +91,7 @@ fn takes(out: &impl AsFd, patience: Duration) -> bool {
     }
 }
 
-/// In place of lines that were dropped.
+/// The message that replaces dropped lines.
 fn gap(format: LogFormat, lines: u64) -> String {
     match format {
         LogFormat::Text => format!(" WARN {lines} log lines were dropped here: nobody read them\n"),
@@ -101,7 +101,7 @@ fn gap(format: LogFormat, lines: u64) -> String {
     }
 }
 
-/// A filter under which the Kubernetes client is silent unless it is named.
+/// Adds to a filter that the Kubernetes client is silent, unless the filter names it.
 fn without_kube_client(filter: &str) -> String {
     if filter.contains(KUBE_CLIENT) { filter.to_owned() } else { format!("{filter},{KUBE_CLIENT}=off") }
 }
@@ -122,7 +122,7 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<(), String> 
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    // Tests start several processes' worth in one; the first one's logging is as good.
+    // Tests run several processes' code in one process; the logging of the first is used.
     let _ = started;
     Ok(())
 }

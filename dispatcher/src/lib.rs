@@ -1,16 +1,16 @@
 //! Fairlane's dispatcher: the HTTP API and its event streams over the queue.
 //!
-//! It holds no state that matters: any number of dispatchers serve one queue, and a stream that
-//! breaks at one of them goes on at another, after the same line.
+//! It has no important state of its own: any number of dispatchers serve one queue, and a stream that
+//! breaks at one of them continues at another, after the same line.
 //!
-//! Read from the outside in:
+//! The modules, from the outside in:
 //!
-//! - [`serve()`] starts the dispatcher and stops it; `args` and `settings` are what it is told, `state` is
-//!   what its routes share.
-//! - `server` takes connections and `access` decides who may do what, and how much of it.
-//! - `routes` answer requests, in the words of [`api`] and, where they refuse, of `problem`.
+//! - [`serve()`] starts and stops the dispatcher; `args` and `settings` configure it; `state` is what its
+//!   routes share.
+//! - `server` accepts connections; `access` decides who may do what, and how often.
+//! - `routes` answer requests with the types of [`api`], and errors with those of `problem`.
 //! - `hub` reads Redis once for all event streams.
-//! - `upkeep` is done all the time, whoever asks: counting people, and reaping.
+//! - `upkeep` runs in the background: counting people, and reaping.
 
 mod access;
 pub mod api;

@@ -1,5 +1,5 @@
-//! Metrics. Those of this process are counted as things happen; those of the queue are read from
-//! Redis when somebody scrapes, so that every dispatcher shows the same.
+//! Metrics. Those of this process are counted as they happen; those of the queue are read from Redis at each
+//! scrape, so that every dispatcher shows the same values.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub(crate) struct Metrics {
     pub(crate) latency: Latency,
 }
 
-/// How long answers take to begin, in seconds.
+/// Time until the response starts, in seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Latency(pub(crate) Histogram);
 
@@ -63,7 +63,7 @@ impl Default for Latency {
 }
 
 impl Metrics {
-    /// All metrics in the text format. `wait` bounds each look at the queue.
+    /// All metrics in the text format. `wait` limits each read of the queue.
     pub(crate) async fn text(&self, queue: &Queue, wait: Duration) -> String {
         let mut registry = Registry::with_prefix("fairlane");
         self.register(&mut registry);
@@ -76,26 +76,26 @@ impl Metrics {
         }
         let memory = bounded(wait, async { Ok(queue.memory().await) }).await.ok().flatten();
         if let Some(memory) = memory {
-            let help = "Memory that Redis uses; of a Cluster that of its fullest node";
+            let help = "Memory that Redis uses; in a Cluster, of its fullest node";
             gauge(&mut registry, "redis_memory_used_bytes", help, memory.used);
-            gauge(&mut registry, "redis_memory_max_bytes", "Redis's maxmemory; 0 for none", memory.max);
+            gauge(&mut registry, "redis_memory_max_bytes", "Redis's maxmemory; 0 if unset", memory.max);
         }
         let mut text = String::new();
         if encode(&mut text, &registry).is_err() {
-            tracing::error!("the metrics could not be written");
+            tracing::error!("could not encode the metrics");
         }
         text
     }
 
     fn register(&self, registry: &mut Registry) {
-        registry.register("builds_asked", "Requests for builds by what became of them", self.asked.clone());
+        registry.register("builds_asked", "Build requests by outcome", self.asked.clone());
         registry.register("http_requests", "HTTP requests by route and status", self.requests.clone());
-        let help = "Time until an answer begins";
+        let help = "Time until the response starts";
         registry.register_with_unit("http_latency", help, Unit::Seconds, self.latency.0.clone());
-        registry.register("streams", "Event streams that are open here", self.streams.clone());
+        registry.register("streams", "Open event streams of this dispatcher", self.streams.clone());
         registry.register(
             "slow_readers",
-            "Streams let go because nobody read them",
+            "Streams closed because the client stopped reading",
             self.slow_readers.clone(),
         );
         let help = "Log read from Redis for streams";
@@ -117,7 +117,7 @@ struct Waiting {
 fn register_queue(registry: &mut Registry, of: &Snapshot) {
     for (name, help, value) in [
         ("queued_builds", "Builds that wait", of.queued),
-        ("leased_builds", "Builds that a worker holds", of.leased),
+        ("leased_builds", "Builds leased to a worker", of.leased),
         ("orphaned_builds", "Builds that wait for adoption", of.orphaned),
         ("set_aside", "Builds and timers that could not be handled; fairlane doctor lists them", of.aside),
         ("ended_builds", "Ended builds that are still known", of.ended),
@@ -125,32 +125,28 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
         ("dispatchers", "Live dispatchers", of.dispatchers),
         (
             "workers_paused",
-            "Workers that take no builds for the time being, such as for a full cluster",
+            "Workers that have paused claiming, for example because the cluster is full",
             of.paused,
         ),
-        (
-            "nodes_avoided",
-            "Nodes and hosts of process workers on which builds fail and which are avoided",
-            of.avoided,
-        ),
-        ("slots", "Slots of live workers; of drained and paused ones as many as they run", of.slots),
-        ("people", "People who wait, over all dispatchers", of.people),
-        ("background_builds", "Background builds that hold a slot", of.background),
-        ("background_builds_max", "Most background builds that may hold a slot", of.background_max),
+        ("nodes_avoided", "Nodes and hosts avoided because builds fail there", of.avoided),
+        ("slots", "Slots of live workers; drained and paused workers count only the slots in use", of.slots),
+        ("people", "People who wait, across all dispatchers", of.people),
+        ("background_builds", "Background builds that occupy a slot", of.background),
+        ("background_builds_max", "Maximum number of background builds at once", of.background_max),
     ] {
         gauge(registry, name, help, value);
     }
     let repairs = Counter::<u64>::default();
     repairs.inc_by(of.repairs);
-    let help = "Things in Redis that did not fit and were mended; the audit stream says which";
+    let help = "Inconsistencies in Redis that were repaired; the audit log lists them";
     registry.register("repairs", help, repairs);
     gauge(registry, "logs_bytes", "Logs of ended builds in Redis", of.logs_bytes);
     let missing = Counter::<u64>::default();
     missing.inc_by(of.log_lines_missing);
-    let help = "Log lines that were left out because Redis did not take them";
+    let help = "Log lines dropped because Redis could not store them";
     registry.register("log_lines_missing", help, missing);
     let age = of.oldest_asked.map_or(0, |asked| of.now.saturating_sub(asked) / 1000);
-    gauge(registry, "oldest_wait_seconds", "How long the build has waited that waits longest", age);
+    gauge(registry, "oldest_wait_seconds", "How long the longest-waiting build has waited", age);
     if let Some(mean) = of.mean_ms {
         gauge(registry, "build_mean_seconds", "Mean duration of the latest builds", mean / 1000);
     }
@@ -163,5 +159,5 @@ fn register_queue(registry: &mut Registry, of: &Snapshot) {
     ] {
         lanes.get_or_create(&Waiting { waits_for }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
-    registry.register("lanes", "Lanes with builds in line by what they wait for", lanes);
+    registry.register("lanes", "Lanes with queued builds, by what they wait for", lanes);
 }

@@ -6,10 +6,10 @@ use fairlane_common::id::{BuildId, Invalid};
 
 use crate::api::Problem;
 
-/// What a handler gives back.
+/// A handler's result.
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
-/// A kind of error: its word never changes, clients go by it.
+/// A kind of error. Its word never changes, because clients rely on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     word: &'static str,
@@ -28,8 +28,8 @@ macro_rules! kinds {
 
 kinds! {
     MALFORMED_JSON = "malformed-json", BAD_REQUEST, "The body is not JSON";
-    BAD_PARAMETER = "bad-parameter", BAD_REQUEST, "A parameter cannot be taken";
-    BAD_CURSOR = "bad-cursor", BAD_REQUEST, "The cursor cannot be taken";
+    BAD_PARAMETER = "bad-parameter", BAD_REQUEST, "Invalid parameter";
+    BAD_CURSOR = "bad-cursor", BAD_REQUEST, "Invalid cursor";
     NOT_SIGNED_IN = "not-signed-in", UNAUTHORIZED, "A token is needed";
     FORBIDDEN = "forbidden", FORBIDDEN, "The token does not allow this";
     BANNED = "banned", FORBIDDEN, "The repository is banned";
@@ -38,32 +38,32 @@ kinds! {
     UNKNOWN_LANE = "unknown-lane", NOT_FOUND, "No such lane";
     UNKNOWN_RULE = "unknown-rule", NOT_FOUND, "No such rule";
     UNKNOWN_WORKER = "unknown-worker", NOT_FOUND, "No such worker";
-    UNKNOWN_NODE = "unknown-node", NOT_FOUND, "No such node is avoided";
+    UNKNOWN_NODE = "unknown-node", NOT_FOUND, "No avoided node has this name";
     AMBIGUOUS_NODE = "ambiguous-node", CONFLICT, "Nodes of several clusters have this name";
     UNKNOWN_SUBSCRIBER = "unknown-subscriber", NOT_FOUND, "No such subscriber";
-    UNKNOWN_PATH = "unknown-path", NOT_FOUND, "Nothing is here";
+    UNKNOWN_PATH = "unknown-path", NOT_FOUND, "No such path";
     WRONG_METHOD = "wrong-method", METHOD_NOT_ALLOWED, "The method is not allowed here";
-    MALFORMED_REQUEST = "malformed-request", BAD_REQUEST, "The request is not HTTP";
-    TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The request did not come in time";
+    MALFORMED_REQUEST = "malformed-request", BAD_REQUEST, "Malformed HTTP request";
+    TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The request took too long to arrive";
     CONFLICT = "conflict", CONFLICT, "The image is being built from something else";
     TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     WRONG_CONTENT_TYPE = "wrong-content-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     OTHER_DISPATCHER = "other-dispatcher", MISDIRECTED_REQUEST, "Another dispatcher serves that stream";
-    INVALID_FIELD = "invalid-field", UNPROCESSABLE_ENTITY, "A field cannot be taken";
+    INVALID_FIELD = "invalid-field", UNPROCESSABLE_ENTITY, "Invalid field";
     ARGUMENT_NOT_ALLOWED = "argument-not-allowed", UNPROCESSABLE_ENTITY, "The argument is not allowed";
     NO_SEAL_KEY = "no-seal-key", UNPROCESSABLE_ENTITY, "Secrets cannot be sealed";
-    HEAD_TOO_LARGE = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large";
-    TOO_MANY_REQUESTS_OF_TOKEN = "token-limit", TOO_MANY_REQUESTS, "This token has made as many requests as it may";
-    TOO_MANY_REQUESTS_FROM_HERE = "address-limit", TOO_MANY_REQUESTS, "Your address has made as many requests as it may";
-    TOO_MANY_FROM_HERE = "address-connections", TOO_MANY_REQUESTS, "Your address has as many connections as it may";
+    HEAD_TOO_LARGE = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is too large";
+    TOO_MANY_REQUESTS_OF_TOKEN = "token-limit", TOO_MANY_REQUESTS, "Rate limit reached for this token";
+    TOO_MANY_REQUESTS_FROM_HERE = "address-limit", TOO_MANY_REQUESTS, "Rate limit reached for your address";
+    TOO_MANY_FROM_HERE = "address-connections", TOO_MANY_REQUESTS, "Too many connections from your address";
     FULL = "full", TOO_MANY_REQUESTS, "The queue is full";
     MEMORY = "memory", TOO_MANY_REQUESTS, "Redis's memory is nearly used up";
-    TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "This dispatcher has as many connections as it may";
-    TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher serves as many streams as it may";
+    TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "This dispatcher has reached its connection limit";
+    TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher has reached its stream limit";
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
-    REDIS_REFUSES = "redis-refuses", SERVICE_UNAVAILABLE, "Redis takes no changes";
-    REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied, and what runs is being registered again";
-    WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue has another layout";
+    REDIS_REFUSES = "redis-refuses", SERVICE_UNAVAILABLE, "Redis rejects writes";
+    REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied; running builds are being registered again";
+    WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue in Redis has another schema version";
     UNREADABLE = "unreadable-build", SERVICE_UNAVAILABLE, "This release cannot read the build";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something is wrong on our side";
 }
@@ -74,7 +74,7 @@ impl Kind {
         self.status.as_u16()
     }
 
-    /// The name that programs go by.
+    /// The identifier for programs.
     pub(crate) fn urn(self) -> String {
         format!("urn:fairlane:error:{}", self.word)
     }
@@ -104,19 +104,19 @@ impl Refusal {
         }))
     }
 
-    /// Names the field or parameter at fault.
+    /// Names the field or parameter with the error.
     pub(crate) fn field(mut self, field: &str) -> Self {
         self.0.field = Some(field.to_owned());
         self
     }
 
-    /// Says after how many seconds trying again makes sense.
+    /// Says after how many seconds to retry.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
     }
 
-    /// Says what people are told.
+    /// Sets the text for people.
     pub(crate) fn message(mut self, message: &str) -> Self {
         self.0.message = Some(message.to_owned());
         self
@@ -128,7 +128,7 @@ impl Refusal {
         self
     }
 
-    /// A value of `field` that cannot be taken.
+    /// An invalid value of `field`.
     pub(crate) fn invalid(field: &str, why: impl std::fmt::Display) -> Self {
         Self::new(INVALID_FIELD, format!("{field}: {why}")).field(field)
     }
@@ -138,7 +138,7 @@ impl Refusal {
         let shown: String = id.chars().filter(char::is_ascii_graphic).take(80).collect();
         let detail = format!(
             "no build has the id '{shown}'; ended builds are forgotten after 24 h. \
-             GET /v1/builds lists those that are known"
+             GET /v1/builds lists the known ones"
         );
         Self::new(UNKNOWN_BUILD, detail).field("id")
     }
@@ -147,18 +147,18 @@ impl Refusal {
     pub(crate) fn refilling(wait_ms: u64) -> Self {
         let seconds = wait_ms.div_ceil(1000).max(1);
         let detail = format!(
-            "Redis has lost its data, and workers are registering what still runs, so that nothing is built twice; \
-             ask again in {seconds} s"
+            "Redis lost its data; workers are registering the builds that still run, so that nothing is built \
+             twice; retry in {seconds} s"
         );
         Self::new(REFILLING, detail).retry_after(seconds)
     }
 
-    /// Redis answers, and takes no changes.
+    /// Redis answers but accepts no writes.
     pub(crate) fn redis_refuses(why: &str) -> Self {
         Self::new(REDIS_REFUSES, format!("{why}; nothing is lost")).retry_after(5)
     }
 
-    /// Redis did not answer within the time that a request may take.
+    /// Redis did not answer within a request's time limit.
     pub(crate) fn redis_away() -> Self {
         Self::new(REDIS_AWAY, "Redis does not answer; nothing is lost, try again in a moment").retry_after(2)
     }
@@ -189,12 +189,12 @@ impl From<fairlane_common::Error> for Refusal {
             Error::Schema { .. } => Self::new(WRONG_SCHEMA, error.to_string()).retry_after(60),
             Error::Invalid(invalid) => invalid.into(),
             Error::Unreadable(_) => {
-                let detail = format!("{error}; dispatchers and workers of that release serve it");
+                let detail = format!("{error}; a dispatcher of the newer release can serve it");
                 Self::new(UNREADABLE, detail).retry_after(60)
             }
             other => {
                 tracing::error!(error = %other, "a request failed");
-                Self::new(INTERNAL, "an unexpected answer from Redis; the dispatcher's log says more")
+                Self::new(INTERNAL, "unexpected reply from Redis; see the dispatcher's log")
             }
         }
     }
@@ -203,8 +203,9 @@ impl From<fairlane_common::Error> for Refusal {
 impl Refusal {
     /// Redis's memory is nearly used up.
     pub(crate) fn memory() -> Self {
-        let detail = "Redis's memory is nearly used up, so no new builds are accepted. Logs of ended builds are removed by \
-                      themselves; if this stays, an operator can remove more (fairlane logs prune) or raise maxmemory";
+        let detail = "Redis's memory is nearly used up, so no new builds are accepted. Logs of ended builds are removed \
+                      automatically; if that is not enough, an operator can remove more (fairlane logs prune) or \
+                      raise maxmemory";
         Self::new(MEMORY, detail).retry_after(30)
     }
 }
@@ -220,7 +221,7 @@ impl Refusal {
         serde_json::to_vec(&self.0).unwrap_or_default()
     }
 
-    /// After how many seconds trying again makes sense.
+    /// After how many seconds to retry.
     pub(crate) fn seconds(&self) -> Option<u64> {
         self.0.retry_after
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::problem::{Answer, Refusal};
 
-/// A call to the queue that a client waits for, within a bound.
+/// A call to the queue for a waiting client, with a time limit.
 pub(crate) fn bounded<T>(
     limit: Duration,
     call: impl Future<Output = fairlane_common::Result<T>>,
 ) -> impl Future<Output = Answer<T>> {
-    // Boxed: calls to Redis are large, and a stream that waits for lines must not carry their room.
+    // Boxed: calls to Redis are large, and a stream that waits for lines should not hold that memory.
     let call = Box::pin(call);
     async move {
         match tokio::time::timeout(limit, call).await {

@@ -15,7 +15,7 @@ use crate::state::App;
 use crate::upkeep::reaper;
 use crate::{reload, routes};
 
-/// How long open requests get after the order to stop.
+/// How long open requests may finish after a shutdown signal.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Why a dispatcher could not serve.
@@ -24,11 +24,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub enum ServeError {
     /// Everybody could do everything.
     #[error(
-        "refusing to listen on {0} without a token, because everybody who reaches it could do everything: set \
+        "refusing to listen on {0} without a token, because anyone who can reach it could do everything: set \
          FAIRLANE_TOKEN or FAIRLANE_TOKENS_FILE, or listen on a loopback address such as 127.0.0.1:8600"
     )]
     Open(SocketAddr),
-    /// The address cannot be listened on.
+    /// The address cannot be used.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
@@ -37,7 +37,7 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// A task of the dispatcher is gone.
+    /// A background task of the dispatcher has died.
     #[error(transparent)]
     Failed(#[from] DutyFailed),
     /// The certificate cannot be served.
@@ -45,11 +45,11 @@ pub enum ServeError {
     Tls(#[from] TlsError),
 }
 
-/// Serves the queue over HTTP until `shutdown`, then lets open requests end. `ready` is called
-/// with the address once requests are taken.
+/// Serves the queue over HTTP until `shutdown`, then lets open requests finish. `ready` is called with the
+/// address once the dispatcher accepts requests.
 ///
 /// # Errors
-/// When the address cannot be listened on, or is open to others and there is no token.
+/// If the address cannot be used, or is reachable from outside and there is no token.
 pub async fn serve(
     settings: Settings,
     queue: Queue,
@@ -76,7 +76,7 @@ pub async fn serve(
     let reaping = reaper::run(app.queue.clone(), Arc::clone(&app.writes), shutdown.clone());
     duties.spawn("reaping", reaping);
     let (queue, limits, told) = (app.queue.clone(), app.settings.log_limits, shutdown.clone());
-    duties.spawn("seeing to logs", async move {
+    duties.spawn("pruning logs", async move {
         tokio::select! {
             () = tend_logs_on(queue, limits) => {}
             () = told.cancelled() => {}
@@ -93,8 +93,8 @@ pub async fn serve(
     attend(server.run(shutdown.clone()), duties, shutdown).await
 }
 
-/// Serves until `shutdown`, or until a duty has failed: its streams would be dead, its people not
-/// counted, and nobody would see it.
+/// Serves until `shutdown`, or until a background task has died: without it, streams would stall or people
+/// would not be counted, and nobody would notice.
 async fn attend(
     serving: impl Future<Output = ()>,
     mut duties: Duties,
@@ -111,17 +111,17 @@ async fn attend(
             biased;
             () = &mut serving => break,
             () = &mut late => {
-                tracing::warn!("some requests did not end in time");
+                tracing::warn!("some requests did not finish before the shutdown timeout");
                 break;
             }
-            // After the shutdown they end because they are told to.
+            // After the shutdown, tasks end because they were asked to.
             failed = duties.failed(), if !shutdown.is_cancelled() => {
                 if shutdown.is_cancelled() {
                     continue;
                 }
-                tracing::error!(error = %failed, "a duty of the dispatcher failed; it ends");
+                tracing::error!(error = %failed, "a background task failed; the dispatcher is shutting down");
                 result = Err(failed.into());
-                // Streams are told to go on elsewhere.
+                // Streams are asked to reconnect elsewhere.
                 shutdown.cancel();
             }
         }

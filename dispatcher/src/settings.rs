@@ -1,5 +1,5 @@
-//! The settings of a dispatcher, checked: what everything else reads. `args` makes them from flags and
-//! the environment; tests write them down.
+//! The checked settings of a dispatcher, which everything else reads. `args` makes them from flags and
+//! the environment; tests construct them directly.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -17,17 +17,17 @@ use crate::server::{TlsError, TlsFiles};
 /// Checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Address to listen on; port 0 for any that is free.
+    /// Address to listen on; with port 0, any free port.
     pub listen: SocketAddr,
-    /// Who may do what. With none, everybody who reaches the loopback address may do everything.
+    /// Who may do what. If empty, everybody who can reach the loopback address may do everything.
     pub tokens: Tokens,
     /// Keys that seal secrets.
     pub seal: Option<SealKeys>,
     /// Arguments of repo2docker that requests may carry.
     pub allowed_args: AllowedArgs,
-    /// The queue's policy where no operator has set one.
+    /// The queue's policy until an operator sets one.
     pub policy: Option<Policy>,
-    /// What logs of ended builds may take.
+    /// Limits on the logs of ended builds.
     pub log_limits: LogLimits,
     /// Whether requests may name folders of the workers' hosts.
     pub allow_local_repos: bool,
@@ -46,31 +46,31 @@ pub struct Settings {
 /// Bounds of one dispatcher.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// How long one request may wait for Redis. Longer than a failover's hiccup, short enough that
-    /// clients try another dispatcher.
+    /// How long one request may wait for Redis: longer than a short failover, short enough that clients try
+    /// another dispatcher.
     pub redis_wait: Duration,
-    /// A reader that takes nothing for so long and has fallen out of the ring is let go, with a
+    /// A reader that has read nothing for this long and has fallen out of the ring is disconnected, with a
     /// cursor to come back with.
     pub slow_after: Duration,
-    /// A connection whose peer takes no byte for so long is closed.
+    /// A connection whose peer accepts no byte for this long is closed.
     pub stall: Duration,
-    /// How long a request's head may take to come, and a connection to tell what it speaks.
+    /// How long a request's head may take to arrive, and how long a connection may take to show its protocol.
     pub head_wait: Duration,
-    /// A connection without a request for so long is closed. Longer than the 60 s for which proxies
-    /// keep theirs: who closes first must be they, or they meet a closed one with a request.
+    /// A connection without a request for this long is closed. Longer than the 60 s of proxies: the proxy
+    /// must close first, or its next request meets a closed connection.
     pub idle_wait: Duration,
-    /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
-    /// up to 4 MB for each reader that stops reading.
+    /// Send buffer per connection, in bytes. Without a limit, the kernel uses up to 4 MB for each reader that
+    /// stops reading.
     pub send_buffer: u32,
-    /// Silence on a stream after which a comment is sent: below the 30 s and 60 s at which proxies
+    /// After this much silence on a stream, a comment is sent; below the 30 s and 60 s after which proxies
     /// close quiet connections.
     pub keepalive: Duration,
-    /// How long a request for a build alone counts as somebody who waits.
+    /// How long a request for a build counts as a waiting person without a stream.
     pub post_counts: Duration,
-    /// Most bytes of frames kept for the streams of one build; a burst beyond it sends readers back
-    /// to Redis for what they missed.
+    /// Most bytes of frames kept for the streams of one build; after a larger burst, readers fetch what they
+    /// missed from Redis.
     pub ring_bytes: usize,
-    /// Most streams at once; 25 KB each are 500 MB.
+    /// Most streams at once; at 25 KB each, this is 500 MB.
     pub streams_max: usize,
 }
 
@@ -91,32 +91,32 @@ impl Default for Bounds {
     }
 }
 
-/// A setting that cannot be taken.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
-    /// The tokens cannot be taken.
+    /// The tokens are invalid.
     #[error(transparent)]
     Tokens(#[from] TokensError),
     /// The certificate cannot be served.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The policy cannot be taken.
+    /// The policy is invalid.
     #[error(transparent)]
     Policy(#[from] fairlane_common::Invalid),
-    /// The seal key cannot be taken.
+    /// The seal key is invalid.
     #[error(transparent)]
     Seal(#[from] fairlane_common::Error),
 }
 
-/// How much one client may take up.
+/// Limits for one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Requests of one token, over all dispatchers.
     pub per_token: Option<Rate>,
     /// Requests from one address, over all dispatchers.
     pub per_address: Option<Rate>,
-    /// People who count for one token at this dispatcher; `None` for as many as it says.
+    /// Most people that one token can stand for at this dispatcher; `None` for no limit.
     pub people_per_token: Option<u64>,
 }
 
@@ -127,7 +127,7 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// Connections at once from one address.
     pub per_address: Option<usize>,
-    /// Proxies: exempt from `per_address`, and believed when they say whom they speak for.
+    /// Trusted proxies: exempt from `per_address`; their forwarded client addresses are believed.
     pub trusted: Vec<IpNet>,
 }
 
@@ -144,26 +144,26 @@ impl ConnectionLimits {
     }
 }
 
-/// So many within such a time.
+/// A rate: this many requests in this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// How many; they may come all at once.
     pub count: u32,
-    /// The time in which as many come back.
+    /// The time in which that many are allowed again.
     pub per: Duration,
 }
 
-/// Longest time of a rate: what is counted stays in Redis for as long.
+/// Longest time of a rate: Redis keeps the count for that long.
 const PER_MAX: Duration = Duration::from_hours(24);
 
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "must read like 600/1m: a number, and a time from 1s to 24h".to_owned();
+        let wrong = || "must look like 600/1m: a number, and a time from 1s to 24h".to_owned();
         let (count, per) = text.split_once('/').ok_or_else(wrong)?;
         let count: NonZeroU32 = count.trim().parse().map_err(|_| wrong())?;
-        // "600/m" is understood too.
+        // "600/m" is accepted too.
         let per = per.trim();
         let per =
             if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };

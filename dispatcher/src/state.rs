@@ -28,7 +28,7 @@ pub(crate) struct App {
     pub(crate) outlook: Arc<OutlookCache>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rates: RateLimits,
-    /// Whether Redis takes changes.
+    /// Whether Redis accepts writes.
     pub(crate) writes: Arc<Writes>,
 }
 

@@ -49,8 +49,8 @@ def end(word="succeeded", image="registry.example.org/demo:0123abc", **more):
 
 
 class FakeDispatcher:
-    """``respond(method, path)`` gives the bytes to send; ``None`` means silence. After the bytes the
-    connection is closed, but where ``holds`` says that it stays open."""
+    """``respond(method, path)`` returns the bytes to send, or ``None`` for silence. The connection is closed
+    after the bytes, unless ``holds`` is set."""
 
     def __init__(self, respond, holds=False):
         self._respond = respond

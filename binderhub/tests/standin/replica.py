@@ -1,4 +1,4 @@
-"""A replica: the part of BinderHub that takes requests for builds and drives executors."""
+"""A replica: the part of BinderHub that handles build requests and drives executors."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ class CountingPool(ThreadPoolExecutor):
 
 
 class BuildHandler(RequestHandler):
-    """``GET /build/<name>/<ref>``: the events of a build, until there is an image or none can be."""
+    """``GET /build/<name>/<ref>``: the events of a build, until it has an image or has failed."""
 
     def initialize(self, replica):
         self.replica = replica

@@ -1,4 +1,4 @@
-"""People at their browsers, and waiting for things to happen."""
+"""Simulated people with browsers, and helpers that wait for things to happen."""
 
 import asyncio
 import json

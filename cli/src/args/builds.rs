@@ -7,11 +7,11 @@ use fairlane_common::id::Lane;
 
 use super::{Reach, states, words};
 
-/// A build's id, or the beginning of one that only one build has.
+/// A build's id, or the beginning of an id if only one build has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BuildRef(String);
 
-/// Shortest beginning: all ids of an hour share the first five characters.
+/// Shortest beginning: ids made within the same hour share their first five characters.
 const PREFIX_MIN: usize = 6;
 
 impl BuildRef {
@@ -33,19 +33,19 @@ impl std::str::FromStr for BuildRef {
         Err(Invalid::new(
             "id",
             format!(
-                "not a build id; one looks like 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d, and its first {PREFIX_MIN} or more \
-                 characters do where only one build has them"
+                "not a build id, such as 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d; {PREFIX_MIN} or more \
+                 characters of its beginning or end are enough if only one build has them"
             ),
         ))
     }
 }
 
-/// Either of two ways to say what is meant.
+/// Requires exactly one of two arguments.
 fn one_of(name: &'static str, ways: [&'static str; 2]) -> ArgGroup {
     ArgGroup::new(name).args(ways).required(true)
 }
 
-/// End a build, or all builds of a lane, for everybody who waits
+/// Cancel a build, or all builds of a lane, for everybody who is waiting
 ///
 /// Examples:
 ///   fairlane cancel 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d --reason "wrong branch"
@@ -53,28 +53,28 @@ fn one_of(name: &'static str, ways: [&'static str; 2]) -> ArgGroup {
 #[derive(Debug, Args)]
 #[command(display_order = 8, verbatim_doc_comment, group = one_of("what", ["id", "lane"]))]
 pub(crate) struct Cancel {
-    /// The build: its id, or the beginning of it
+    /// The build: its id, or 6 or more characters of its beginning or end
     pub(crate) id: Option<BuildRef>,
     /// All builds of this lane that have not ended
     #[arg(long, value_name = "LANE")]
     pub(crate) lane: Option<Lane>,
-    /// Of the lane, only builds in this state
+    /// Only builds of the lane in this state
     #[arg(long, requires = "lane", value_name = "STATE", value_parser = states())]
     pub(crate) state: Option<BuildState>,
-    /// What its watchers are told
+    /// The reason that people who watch it are shown
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    /// List what would be cancelled, and cancel nothing
+    /// List what would be cancelled, without cancelling it
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
-/// Build again what has failed
+/// Retry failed builds
 ///
-/// Each image is built once, with the arguments of its latest failed build; images that were built since are left
-/// out. Credentials are gone with the failed build: builds that needed some fail again.
+/// Each image is built once, with the arguments of its latest failed build; images that were built
+/// since are skipped. Credentials were deleted with the failed build: builds that need any fail again.
 ///
 /// Examples:
 ///   fairlane retry 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
@@ -82,9 +82,9 @@ pub(crate) struct Cancel {
 #[derive(Debug, Args)]
 #[command(display_order = 8, verbatim_doc_comment, group = one_of("which", ["id", "failed"]))]
 pub(crate) struct Retry {
-    /// The build: its id, or the beginning of it
+    /// The build: its id, or 6 or more characters of its beginning or end
     pub(crate) id: Option<BuildRef>,
-    /// All failed builds that the options below leave
+    /// All failed builds that match the options below
     #[arg(long)]
     pub(crate) failed: bool,
     /// Only failures of this class: repository, infrastructure, stuck
@@ -96,7 +96,7 @@ pub(crate) struct Retry {
     /// Only builds that failed within this time: 90s, 15m, 2h, 3d
     #[arg(long, requires = "failed", value_name = "TIME")]
     pub(crate) since: Option<String>,
-    /// List what would be built, and ask for nothing
+    /// List what would be built, and request nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]

@@ -10,12 +10,12 @@ use fairlane_worker::pod::KubernetesArgs;
 
 use super::Reach;
 
-/// Look for what is wrong: with Redis, the queue in it, dispatchers, workers, and the cluster that builds
+/// Check Redis, the queue, dispatchers, workers and the cluster that builds for problems
 ///
-/// Looks at the Redis of --redis-url, else at that of `fairlane up` on this machine, at the
-/// dispatchers, and with --executor kubernetes at the cluster that a worker of the same options and
-/// environment would build in: it changes nothing there. Each finding says what to do. Exit code 1
-/// if there is an error.
+/// Checks the Redis of --redis-url, or else that of `fairlane up` on this machine, the dispatchers,
+/// and with --executor kubernetes the cluster that a worker with the same options and environment
+/// would use. It changes nothing there. Each finding says what to do. Exit code 1 if there is an
+/// error.
 ///
 /// Examples:
 ///   fairlane doctor --redis-url redis://127.0.0.1:6379
@@ -23,7 +23,7 @@ use super::Reach;
 #[derive(Debug, Args)]
 #[command(display_order = 12, verbatim_doc_comment)]
 pub(crate) struct Doctor {
-    /// Redis
+    /// Redis URL URL URL, as for workers
     #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
     /// The prefix of the queue's keys
@@ -32,10 +32,10 @@ pub(crate) struct Doctor {
     /// The data folder of `fairlane up`; ~/.local/share/fairlane by default
     #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) data: Option<PathBuf>,
-    /// Where builds run: process, on machines like this one, or kubernetes
+    /// Where builds run: process (on machines like this one) or kubernetes
     #[arg(long, env = "FAIRLANE_EXECUTOR", value_enum, default_value_t)]
     pub(crate) executor: ExecutorKind,
-    /// The command that builds an image, to be looked for on this machine
+    /// Build command to look for on this machine
     #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
     pub(crate) command: Option<String>,
     #[command(flatten)]

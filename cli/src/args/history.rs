@@ -6,7 +6,7 @@ use fairlane_common::id::{Lane, WorkerId};
 
 use super::{Reach, states};
 
-/// Show what became of builds lately, oldest first
+/// Show recent changes to builds, oldest first
 ///
 /// Examples:
 ///   fairlane events --since 10m --state failed
@@ -20,16 +20,16 @@ pub(crate) struct Events {
     /// Only builds of this lane
     #[arg(long, value_name = "LANE")]
     pub(crate) lane: Option<Lane>,
-    /// Only what this worker had a hand in
+    /// Only changes that involve this worker
     #[arg(long, value_name = "WORKER")]
     pub(crate) worker: Option<WorkerId>,
     /// Only changes into this state
     #[arg(long, value_name = "STATE", value_parser = states())]
     pub(crate) state: Option<BuildState>,
-    /// Show new ones as they come
+    /// Keep showing new ones as they arrive
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// At most so many, the latest ones
+    /// At most this many, the latest ones
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) limit: u32,
     #[command(flatten)]
@@ -45,13 +45,13 @@ pub(crate) struct Audit {
     /// How far back: 90s, 15m, 2h, 3d
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub(crate) since: String,
-    /// Only acts of the token of this name
+    /// Only acts by the token with this name
     #[arg(long, value_name = "NAME")]
     pub(crate) by: Option<String>,
     /// Only acts of this kind, such as 'rule set'
     #[arg(long, value_name = "ACT")]
     pub(crate) act: Option<String>,
-    /// At most so many, the latest ones
+    /// At most this many, the latest ones
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) limit: u32,
     #[command(flatten)]

@@ -19,10 +19,10 @@ use super::{BuildRef, Reach};
 pub(crate) struct Logs {
     #[command(subcommand)]
     pub(crate) act: Option<LogsAct>,
-    /// The build: its id, or the beginning of it
+    /// The build: its id, or 6 or more characters of its beginning or end
     #[arg(required = true)]
     pub(crate) id: Option<BuildRef>,
-    /// Go on until the build ends
+    /// Follow the log until the build ends
     #[arg(long, short)]
     pub(crate) follow: bool,
     #[command(flatten)]
@@ -37,8 +37,8 @@ pub(crate) enum LogsAct {
 
 /// Remove logs of ended builds from Redis, the oldest first
 ///
-/// By themselves they go after --log-keep, or when they take more than --log-budget or Redis's memory runs short
-/// (see `fairlane worker --help`).
+/// Fairlane also does this on its own: after --log-keep, beyond --log-budget, or when Redis runs short
+/// of memory (see `fairlane worker --help`).
 ///
 /// Examples:
 ///   fairlane logs prune --older-than 6h
@@ -46,13 +46,13 @@ pub(crate) enum LogsAct {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct LogsPrune {
-    /// Logs of builds that ended longer ago: 90s, 15m, 6h
+    /// Logs of builds that ended longer ago than this: 90s, 15m, 6h
     #[arg(long, value_name = "TIME", required_unless_present = "to")]
     pub(crate) older_than: Option<String>,
-    /// The oldest, until all logs of ended builds take no more than this: 500KB, 200MB, 2GB
+    /// The oldest logs, until those of ended builds take at most this much: 500KB, 200MB, 2GB
     #[arg(long, value_name = "SIZE")]
     pub(crate) to: Option<String>,
-    /// Only say how much that would be
+    /// Only say how much would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]

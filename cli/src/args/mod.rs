@@ -1,4 +1,4 @@
-//! The command line, as a tree of types. Its texts are the help.
+//! The command line, as a tree of types. The doc comments are the help texts.
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
 
@@ -35,9 +35,9 @@ pub(crate) use crate::commands::replay::Replay;
 /// The exit codes, as `--help` shows them.
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  it went well; a watched build succeeded
-    1  a watched build failed, `doctor` found an error, or the command did not work
-    2  bad input: an option, a setting, or something the dispatcher does not take
+    0  success; a watched build succeeded
+    1  a watched build failed, `doctor` found an error, or the command failed
+    2  bad input: an option, a setting, or something the dispatcher does not accept
     3  a watched build was cancelled
     4  no dispatcher, or no Redis, could be reached
     5  refused: a ban, a full queue, or a token that may not do this
@@ -57,7 +57,7 @@ pub(crate) struct Cli {
     /// Write data as JSON, one object a line
     #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
     pub(crate) json: bool,
-    /// Show tables in full width, even where they do not fit the terminal
+    /// Show tables at full width, even if they do not fit the terminal
     #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
     pub(crate) wide: bool,
     /// The settings file, instead of ./fairlane.toml
@@ -99,8 +99,8 @@ pub(crate) enum Command {
     Why(Why),
     /// Ban, hold or limit repositories
     ///
-    /// A pattern is a lane (github.com/owner/name), a repository's address, or leading parts and a
-    /// final * in quotes ('github.com/owner/*'). The most exact rule wins. Rules hold at once.
+    /// A pattern is a lane (github.com/owner/name), a repository's address, or the first parts of a
+    /// lane and * ('github.com/owner/*', in quotes). The most specific rule wins. Rules take effect at once.
     #[command(display_order = 9, subcommand_required = true, arg_required_else_help = true)]
     Rule {
         #[command(subcommand)]
@@ -118,7 +118,7 @@ pub(crate) enum Command {
     Replay(Box<Replay>),
     Bench(Box<Bench>),
     Completions(Completions),
-    /// Become the redis-server of `up` (internal)
+    /// Turn into the redis-server of `up` (internal)
     #[command(hide = true)]
     RedisGuard {
         parent: u32,
@@ -143,44 +143,44 @@ pub(crate) struct Reach {
     /// API token; prefer FAIRLANE_TOKEN or fairlane.toml to the command line
     #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<SecretString>,
-    /// Certificates to trust beside the system's: those of your own authority, PEM
+    /// Your own certificate authority, in addition to the system's; a PEM file
     #[arg(long, env = "FAIRLANE_CA", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// Run everything on this machine: a dispatcher, a worker, and a redis-server of its own
+/// Run everything on this machine: a dispatcher, a worker and a private redis-server
 ///
-/// The queue is kept in the data folder over restarts. Ctrl-C lets running builds end (a second one
-/// does not).
+/// The data folder keeps the queue across restarts. Ctrl-C waits for running builds; a second one
+/// stops them and puts them back in line.
 ///
 /// Example: fairlane up --slots 2
 #[derive(Debug, Args)]
 #[command(display_order = 0)]
 pub(crate) struct Up {
-    /// Where the dispatcher listens
+    /// Address that the dispatcher listens on
     #[arg(long, env = "FAIRLANE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8600")]
     pub(crate) listen: String,
     /// Builds that run at the same time, on each worker
     #[arg(long, env = "FAIRLANE_SLOTS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) slots: u32,
-    /// Workers
+    /// How many workers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) workers: u32,
-    /// Where the queue is kept; ~/.local/share/fairlane by default
+    /// Folder for the queue's data; ~/.local/share/fairlane by default
     #[arg(long, env = "FAIRLANE_DATA", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) data: Option<PathBuf>,
-    /// What builds an image: a program and its arguments with {repo}, {ref} and {image} in them;
-    /// no shell reads it. {{ and }} for braces. jupyter-repo2docker by default
+    /// The command that builds an image, with {repo}, {ref} and {image} in its arguments; it runs
+    /// without a shell. Write {{ and }} for braces. Default: jupyter-repo2docker
     #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
     pub(crate) command: Option<String>,
-    /// A Redis that runs already, instead of one of its own
+    /// Use this running Redis instead of starting one
     #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
 
-/// What a long-running process says on standard error.
+/// Log settings of a long-running process.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
     /// What to log, as in RUST_LOG: info, warn, fairlane_worker=debug,info
@@ -191,7 +191,7 @@ pub(crate) struct LogArgs {
     pub(crate) log_format: LogFormat,
 }
 
-/// Ask for a build of a repository
+/// Request a build of a repository
 ///
 /// Examples:
 ///   fairlane submit https://github.com/binder-examples/requirements --watch
@@ -204,19 +204,19 @@ pub(crate) struct Submit {
     /// A Git URL, a DOI such as 10.5281/zenodo.3242074, or a folder with a Git repository, such as ./notebooks
     #[arg(value_parser = crate::source::repo, value_hint = ValueHint::AnyPath)]
     pub(crate) repo: Repo,
-    /// The commit, or a branch or tag, which `git ls-remote` resolves here; HEAD by default
+    /// The commit, branch or tag (`git ls-remote` resolves branches and tags here); HEAD by default
     #[arg(long = "ref", value_name = "REF")]
     pub(crate) reference: Option<GitRef>,
-    /// The image to make; by default made up from the repository's name and the commit
+    /// The image to build; by default named after the repository and the commit
     #[arg(long)]
     pub(crate) image: Option<Image>,
-    /// A name for people
+    /// A display name for the build
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// interactive: somebody waits; background: behind all that people wait for
+    /// interactive: somebody is waiting; background: after all builds that people are waiting for
     #[arg(long, default_value = "interactive", value_name = "PRIORITY", value_parser = words(Priority::ALL, Priority::word))]
     pub(crate) priority: Priority,
-    /// An argument for repo2docker, such as --arg=--subdir=demo; may be repeated
+    /// Argument for repo2docker, such as --arg=--subdir=demo; repeatable
     #[arg(long = "arg", value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
     /// Push the image to its registry
@@ -225,10 +225,10 @@ pub(crate) struct Submit {
     /// A label, NAME=VALUE; repeatable
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Build it even if a success or failure is remembered
+    /// Build even if the image was just built, or just failed
     #[arg(long)]
     pub(crate) force: bool,
-    /// Build although a rule bans the repository; needs scope operate, and is noted in the audit
+    /// Build even if a rule bans the repository; needs scope operate and is recorded in the audit
     #[arg(long)]
     pub(crate) override_ban: bool,
     /// Credentials for the repository, as Git's credential helpers write them (or set FAIRLANE_GIT_CREDENTIALS)
@@ -237,7 +237,7 @@ pub(crate) struct Submit {
     /// A Docker configuration with the registry's credentials (or set FAIRLANE_REGISTRY_CREDENTIALS)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) registry_credentials_file: Option<PathBuf>,
-    /// Follow the build until it ends; the exit code says how
+    /// Follow the build until it ends; the exit code tells how it ended
     #[arg(long, short)]
     pub(crate) watch: bool,
     #[command(flatten)]
@@ -246,13 +246,13 @@ pub(crate) struct Submit {
 
 /// Follow a build until it ends; the exit code says how
 ///
-/// A broken connection is resumed on any dispatcher. Gives up after 5 minutes without one.
+/// If the connection breaks, it reconnects to any dispatcher, and gives up after 5 minutes without success.
 ///
 /// Example: fairlane watch 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
 #[derive(Debug, Args)]
 #[command(display_order = 2)]
 pub(crate) struct Watch {
-    /// The build: its id, or the beginning of it
+    /// The build: its id, or 6 or more characters of its beginning or end
     pub(crate) id: BuildRef,
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -268,10 +268,10 @@ pub(crate) struct Workers {
     pub(crate) reach: Reach,
 }
 
-/// Have a worker claim no more builds until this is undone
+/// Keep a worker from claiming builds until you undo this
 ///
-/// It ends nothing: what the worker runs goes on, and the process stays. A restarted worker of the same
-/// host or pod is still drained. To end a worker, send it SIGTERM.
+/// Its running builds go on, and its process stays up. If it restarts on the same host or in the same
+/// pod, it is still drained. To stop a worker, send it SIGTERM.
 ///
 /// Examples:
 ///   fairlane drain node-3-5f1c09aa
@@ -279,7 +279,7 @@ pub(crate) struct Workers {
 #[derive(Debug, Args)]
 #[command(display_order = 11, verbatim_doc_comment)]
 pub(crate) struct Drain {
-    /// The worker, or its host or pod, as `fairlane workers` names them
+    /// The worker, or its host or pod, as listed by `fairlane workers`
     pub(crate) worker: WorkerId,
     /// Let it claim builds again
     #[arg(long)]
@@ -288,7 +288,7 @@ pub(crate) struct Drain {
     pub(crate) reach: Reach,
 }
 
-/// List nodes and hosts on which builds fail and which are avoided, or clear one
+/// List nodes and hosts that are avoided because builds fail there, or clear one
 ///
 /// Examples:
 ///   fairlane nodes
@@ -305,13 +305,13 @@ pub(crate) struct Nodes {
 /// What to do with a node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodesAct {
-    /// Use a node again at once, and forget its failures
+    /// Put a node back into use at once, and forget its failures
     ///
     /// Example: fairlane nodes clear node-3
     Clear {
-        /// The node or host, as `fairlane nodes` names it
+        /// The node or host, as listed by `fairlane nodes`
         node: NodeName,
-        /// Its cluster, where nodes of several clusters have this name
+        /// Its cluster, if several clusters have a node of this name
         #[arg(long)]
         cluster: Option<String>,
         #[command(flatten)]
@@ -319,7 +319,7 @@ pub(crate) enum NodesAct {
     },
 }
 
-/// Write a script that completes commands and options in your shell
+/// Write a completion script for your shell
 ///
 /// Example: fairlane completions bash > ~/.local/share/bash-completion/completions/fairlane
 #[derive(Debug, Args)]
@@ -329,7 +329,7 @@ pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
 }
 
-/// One of these words, which a shell can complete.
+/// A parser for one of these words, which a shell can complete.
 pub(crate) fn words<T: FromStr<Err = String> + Copy + Send + Sync + 'static>(
     all: &'static [T],
     word: fn(T) -> &'static str,
@@ -345,6 +345,6 @@ pub(crate) fn states() -> impl TypedValueParser<Value = BuildState> {
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a label reads name=value".to_owned()),
+        _ => Err("a label looks like name=value".to_owned()),
     }
 }

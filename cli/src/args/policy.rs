@@ -38,11 +38,11 @@ pub(crate) enum PolicyAct {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Give fields their defaults again
+    /// Reset fields to their defaults
     ///
     /// Example: fairlane policy unset limit burst
     Unset {
-        /// A field, as `fairlane policy` names it
+        /// A field, as listed by `fairlane policy`
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         #[command(flatten)]

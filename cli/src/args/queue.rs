@@ -6,7 +6,7 @@ use fairlane_common::id::Lane;
 
 use super::{BuildRef, Reach, states};
 
-/// Show the queue: what waits, what runs, and the lanes that come next
+/// Show the queue: waiting builds, running builds, and the lanes with the next builds
 ///
 /// Examples:
 ///   fairlane queue
@@ -15,7 +15,7 @@ use super::{BuildRef, Reach, states};
 #[derive(Debug, Args)]
 #[command(display_order = 4, verbatim_doc_comment)]
 pub(crate) struct Queue {
-    /// List builds instead: those in line in their order, then those that run, then ended ones
+    /// List builds instead: waiting ones in the order of the line, then running ones, then ended ones
     #[arg(long)]
     pub(crate) builds: bool,
     /// Only builds in this state
@@ -24,23 +24,23 @@ pub(crate) struct Queue {
     /// Only builds of this lane
     #[arg(long, requires = "builds", value_name = "LANE")]
     pub(crate) lane: Option<Lane>,
-    /// Only builds that were asked for, started or ended within this time: 90s, 15m, 2h, 3d
+    /// Only builds that were requested, started or ended within this time: 90s, 15m, 2h, 3d
     #[arg(long, requires = "builds", value_name = "TIME")]
     pub(crate) since: Option<String>,
-    /// Put these builds in another order
+    /// Sort the listed builds
     #[arg(long, requires = "builds", value_name = "ORDER", value_enum, default_value_t = Sort::Line)]
     pub(crate) sort: Sort,
-    /// At most so many builds
+    /// At most this many builds
     #[arg(long, requires = "builds", value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) limit: u32,
-    /// Go on, with a look every 2 s, until Ctrl-C
+    /// Refresh every 2 s until Ctrl-C
     #[arg(long, short)]
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
-/// List lanes with builds, or show one: all builds of one repository
+/// List lanes (one per repository) that have live builds, or show one lane
 ///
 /// Example: fairlane lanes github.com/jupyterlab/jupyterlab-demo
 #[derive(Debug, Args)]
@@ -52,13 +52,13 @@ pub(crate) struct Lanes {
     pub(crate) reach: Reach,
 }
 
-/// Say in one sentence why a build is where it is
+/// Explain what a build is waiting for, or how it ended
 ///
 /// Example: fairlane why 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d
 #[derive(Debug, Args)]
 #[command(display_order = 6)]
 pub(crate) struct Why {
-    /// The build: its id, or the beginning of it
+    /// The build: its id, or 6 or more characters of its beginning or end
     pub(crate) id: BuildRef,
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -67,11 +67,11 @@ pub(crate) struct Why {
 /// In which order builds are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {
-    /// In line in their order, then running ones, then ended ones, latest first
+    /// Waiting builds in the order of the line, then running ones, then ended ones (latest first)
     Line,
-    /// Asked for first, first
+    /// Oldest request first
     Age,
-    /// Running longest first
+    /// Longest-running first
     Ran,
     /// Most people first
     People,

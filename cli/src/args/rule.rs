@@ -8,7 +8,7 @@ use super::Reach;
 /// What to do with rules.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rule {
-    /// Refuse new requests; what is queued or runs goes on
+    /// Refuse new requests; queued and running builds go on
     ///
     /// Example: fairlane rule ban github.com/owner/name --message "being repaired" --for 2h
     Ban {
@@ -16,7 +16,7 @@ pub(crate) enum Rule {
         pattern: PatternText,
         #[command(flatten)]
         stop: StopArgs,
-        /// Build the lane's HEAD now, so that --until-built has something to end with
+        /// Build the lane's HEAD now; with --until-built, its success ends the ban
         #[arg(long, requires = "until_built")]
         build: bool,
         #[command(flatten)]
@@ -31,7 +31,7 @@ pub(crate) enum Rule {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Take requests, but start nothing
+    /// Accept requests, but start no builds
     ///
     /// Example: fairlane rule hold 'github.com/owner/*' --message "registry move" --until 2026-03-24T18:00:00Z
     Hold {
@@ -51,7 +51,7 @@ pub(crate) enum Rule {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Say how many builds of a lane may run at the same time
+    /// Set how many builds of a lane may run at the same time
     ///
     /// Examples:
     ///   fairlane rule limit github.com/owner/name 4
@@ -71,7 +71,7 @@ pub(crate) enum Rule {
 /// When a ban or a hold ends, and what people are told.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
-    /// What people are told
+    /// Message for people
     #[arg(long, short)]
     pub(crate) message: Option<String>,
     /// It ends after this long: 90s, 15m, 2h, 3d
@@ -80,15 +80,15 @@ pub(crate) struct StopArgs {
     /// It ends at this time: 2026-03-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
-    /// It ends with the next success of the lane
+    /// It ends when a build of the lane succeeds
     #[arg(long)]
     pub(crate) until_built: bool,
-    /// Say which builds and lanes the rule would touch, and change nothing
+    /// Show which builds and lanes the rule would affect, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
-/// A limit, or its end.
+/// A limit, or removing it.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
     /// A lane or a pattern of lanes
@@ -96,10 +96,10 @@ pub(crate) struct LimitArgs {
     /// Builds of each lane that may run at the same time
     #[arg(required_unless_present = "clear", conflicts_with = "clear", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
-    /// Builds up to which a lane may borrow while more than half of all slots are free
+    /// Builds of a lane that may run while more than half of all slots are free
     #[arg(long, value_name = "N", conflicts_with = "clear", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) burst: Option<u32>,
-    /// Count all lanes of the pattern together
+    /// Share the limit among all lanes of the pattern
     #[arg(long, conflicts_with = "clear")]
     pub(crate) together: bool,
     /// It ends after this long: 90s, 15m, 2h, 3d
@@ -108,20 +108,20 @@ pub(crate) struct LimitArgs {
     /// It ends at this time: 2026-03-24T18:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "clear")]
     pub(crate) until: Option<String>,
-    /// Take the limit away
+    /// Remove the limit
     #[arg(long)]
     pub(crate) clear: bool,
-    /// Say which builds and lanes the limit would touch, and change nothing
+    /// Show which builds and lanes the limit would affect, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
-/// A pattern, and the text that it was typed as.
+/// A pattern, and the text as typed.
 #[derive(Debug, Clone)]
 pub(crate) struct PatternText {
-    /// As typed: a repository's address tells where to build it from.
+    /// As typed: a repository's address says where to build from.
     pub(crate) typed: String,
     /// Its normal form.
     pub(crate) pattern: Pattern,

@@ -1,4 +1,4 @@
-//! Lists of builds, and a build by the beginning of its id.
+//! Lists of builds, and finding a build by a part of its id.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use super::queue::{PAGE, PAGES_MAX, now, tone_of};
 use crate::args::{BuildRef, Queue, Sort};
 use crate::client::Client;
 
-/// Builds that are asked for one by one, so that a long list stays quick.
+/// How many builds are requested one by one, so that a long list stays fast.
 const CLOSER_MAX: usize = 50;
 /// Of those, how many at once.
 const CLOSER_AT_ONCE: usize = 8;
-/// Characters at the end of an id that are shown on a terminal: all ids begin with the time.
+/// How many characters at the end of an id a terminal shows: all ids begin with the time.
 const SHORT_ID: usize = 8;
 /// Characters of a commit that are shown.
 const COMMIT: usize = 12;
@@ -31,7 +31,7 @@ pub(super) struct Wanted {
     pub(super) state: Option<BuildState>,
     pub(super) lane: Option<Lane>,
     pub(super) limit: usize,
-    /// Only those that were asked for, started or ended since then, Unix milliseconds.
+    /// Only those requested, started or ended since then, Unix milliseconds.
     pub(super) since: u64,
 }
 
@@ -39,14 +39,14 @@ pub(super) struct Wanted {
 pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildView>, bool)> {
     let mut all: Vec<BuildView> = Vec::new();
     let mut cursor: Option<String> = None;
-    // A page may come up short of what matches: entries that do not are read too.
+    // A page may have fewer builds than asked for, because entries that do not match are read too.
     for _ in 0..PAGES_MAX {
         let mut query = vec![("limit", (wanted.limit - all.len()).min(PAGE as usize).to_string())];
         query.extend(wanted.state.map(|state| ("state", state.to_string())));
         query.extend(wanted.lane.as_ref().map(|lane| ("lane", lane.to_string())));
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let page: BuildPage = client.get("v1/builds", &query).await?;
-        // Ended ones come latest first: what is behind one that is too old is older.
+        // Ended builds come latest first: after one that is too old, the rest are older.
         let done = page.builds.iter().any(|build| build.ended_ms.is_some_and(|at| at < wanted.since));
         all.extend(page.builds.into_iter().filter(|build| latest(build) >= wanted.since));
         cursor = page.cursor.filter(|_| !done);
@@ -62,7 +62,7 @@ fn latest(build: &BuildView) -> u64 {
     build.ended_ms.or(build.claimed_ms).unwrap_or(build.asked_ms)
 }
 
-/// The build that is meant, by its id, or the beginning or end of it.
+/// The build with this id, or with an id that begins or ends like this.
 pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
     let text = build.as_str();
     if let Ok(id) = text.parse() {
@@ -74,12 +74,12 @@ pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
     match found.as_slice() {
         [one] if !is_cut => Ok(one.id),
         [] => Err(Stop::usage(format!(
-            "no build has an id that begins or ends with '{text}'; `fairlane queue --builds` lists those that are known"
+            "no build has an id that begins or ends with '{text}'; `fairlane queue --builds` lists the known builds"
         ))
         .into()),
-        [_] => Err(Stop::usage("there are too many builds to look for a part of an id; give it in full").into()),
+        [_] => Err(Stop::usage("too many builds to search by part of an id; give the full id").into()),
         [one, two, ..] => Err(Stop::usage(format!(
-            "{} builds have ids that begin or end with '{text}', such as {} and {}; give more of it",
+            "{} builds have ids that begin or end with '{text}', such as {} and {}; give more of the id",
             found.len(),
             one.id,
             two.id
@@ -107,18 +107,18 @@ pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result
             output.json(build);
         }
     } else if all.is_empty() {
-        output.talk("There are no such builds.");
+        output.talk("No builds match.");
     } else {
         look_closer(client, &mut all).await;
         output.table(&table(&all, now(client).await, output));
     }
     if more {
-        output.talk(&format!("There are more than these {}; --limit shows more.", all.len()));
+        output.talk(&format!("There are more than these {}; use --limit to see more.", all.len()));
     }
     Ok(Exit::Good)
 }
 
-/// How long ago that is, by the queue's time.
+/// The time `span` ago, by the queue's clock.
 pub(super) async fn since(client: &Client, span: Duration) -> u64 {
     now(client).await.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
@@ -136,8 +136,8 @@ fn sort(builds: &mut [BuildView], order: Sort) {
     }
 }
 
-/// Lists do not say where builds in line stand, and what running ones wrote last: the first ones are asked
-/// for again.
+/// Lists do not include positions in line or the last log line of running builds, so the first builds are
+/// requested again one by one.
 async fn look_closer(client: &Client, all: &mut [BuildView]) {
     let live = all.iter_mut().filter(|build| !build.state.is_ended()).take(CLOSER_MAX);
     let asked = live.map(|build| async move {
@@ -148,7 +148,7 @@ async fn look_closer(client: &Client, all: &mut [BuildView]) {
     futures::stream::iter(asked).buffer_unordered(CLOSER_AT_ONCE).collect::<Vec<()>>().await;
 }
 
-/// An id as tables show it: on a terminal only as much as tells it from others.
+/// An id as tables show it: a terminal only shows the part that distinguishes it.
 pub(super) fn shown(id: BuildId, output: Output) -> String {
     let id = id.to_string();
     if output.is_narrow() { id[id.len() - SHORT_ID..].to_owned() } else { id }
@@ -160,7 +160,7 @@ pub(super) fn table(builds: &[BuildView], now: u64, output: Output) -> Table {
         ("ID", Align::Left),
         ("STATE", Align::Left),
         ("PEOPLE", Align::Right),
-        ("ASKED", Align::Right),
+        ("REQUESTED", Align::Right),
         ("LANE", Align::Left),
         ("REF", Align::Left),
         ("NOW", Align::Left),
@@ -179,19 +179,19 @@ pub(super) fn table(builds: &[BuildView], now: u64, output: Output) -> Table {
     table
 }
 
-/// A commit's first characters; branches and tags are shown whole, for two may begin alike.
+/// A commit's first characters; branches and tags are shown in full, because two may begin the same way.
 fn short(reference: &str) -> &str {
     let is_commit = matches!(reference.len(), 40 | 64) && reference.chars().all(|c| c.is_ascii_hexdigit());
     if is_commit { &reference[..COMMIT] } else { reference }
 }
 
-/// What is most worth knowing of a build in its state.
+/// The most useful detail of a build in its state.
 fn details(build: &BuildView, now: u64) -> String {
     let reason = build.reason.as_deref().unwrap_or("no reason was given");
     let since = |at: Option<u64>| at.map(|at| human::span(now.saturating_sub(at)));
     match build.state {
         BuildState::Queued => {
-            let place = build.position.map(|place| format!("place {place}"));
+            let place = build.position.map(|place| format!("position {place}"));
             let eta = build.eta_seconds.map(|eta| format!("ready {}", human::about(eta * 1000)));
             let retry =
                 build.not_before_ms.map(|at| format!("attempt {} {}", build.attempt, human::ahead(at, now)));

@@ -1,4 +1,4 @@
-//! `fairlane cancel` and `retry`, of one build or of many, and what a rule would touch.
+//! `fairlane cancel` and `retry` for one build or many, and which builds a rule would affect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,7 +102,7 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// The latest build of each image: a failure that was followed by another build is over.
+/// The latest build of each image: if a failure was followed by another build, it no longer matters.
 fn latest_of_each_image(all: Vec<BuildView>) -> Vec<BuildView> {
     let mut latest: BTreeMap<String, BuildView> = BTreeMap::new();
     for build in all {
@@ -132,7 +132,7 @@ fn request(build: &BuildView) -> BuildRequest {
     }
 }
 
-/// What a rule of this pattern would touch now.
+/// Which builds and lanes a rule with this pattern would affect now.
 pub(super) async fn touched(client: &Client, pattern: &Pattern, output: Output) -> Result<Exit> {
     let lane = pattern.is_lane().then(|| pattern.as_str().parse()).transpose()?;
     let (mut found, _) =
@@ -141,7 +141,7 @@ pub(super) async fn touched(client: &Client, pattern: &Pattern, output: Output) 
     Ok(would(client, &found, "touched", output).await)
 }
 
-/// Lists what something would be done to.
+/// Lists the builds that a command would act on.
 async fn would(client: &Client, found: &[BuildView], done: &str, output: Output) -> Exit {
     if output.is_json() {
         for build in found {

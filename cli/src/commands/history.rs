@@ -1,4 +1,4 @@
-//! `fairlane events` and `audit`: what happened lately.
+//! `fairlane events` and `audit`: recent history.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
     }
 }
 
-/// Shows what comes; each change once, though two may bear one time.
+/// Shows new changes, each once, even if two have the same time.
 async fn follow(client: &Client, args: &Events, shown: Vec<ChangeView>, output: Output) -> Result<Exit> {
     let mut latest = shown.last().map_or(super::queue::now(client).await, |change| change.at_ms);
     let mut seen: HashSet<(BuildId, u64)> = shown.iter().map(|change| (change.build, change.seq)).collect();
@@ -97,7 +97,7 @@ fn page(limit: usize, have: usize) -> String {
     limit.saturating_sub(have).clamp(1, PAGE as usize).to_string()
 }
 
-/// One change on a line of its own.
+/// One change on its own line.
 fn write_change(change: &ChangeView, output: Output) {
     if output.is_json() {
         return output.json(change);

@@ -96,7 +96,7 @@ async fn prune(args: LogsPrune, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// 1.5 MB
+/// Formats bytes: 1.5 MB.
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) / (1 << 20);
     format!("{}.{} MB", tenths / 10, tenths % 10)

@@ -1,4 +1,4 @@
-//! One module a command, or a family of small ones.
+//! One module per command, or per family of small ones.
 
 pub(crate) mod bench;
 mod builds;

@@ -63,7 +63,7 @@ fn show(view: &PolicyView, output: Output) {
     }
 }
 
-/// A value as it can be typed; times as spans.
+/// A value as it can be typed, with durations such as `4h`.
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

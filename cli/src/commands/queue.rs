@@ -1,4 +1,4 @@
-//! `fairlane queue`, `lanes` and `why`: what waits, for what, and why.
+//! `fairlane queue`, `lanes` and `why`: which builds wait, for what, and why.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::progress::{lines_of, sentence};
 
 /// Entries asked for at once.
 pub(super) const PAGE: u32 = 200;
-/// Pages read of a list; whoever wants more than 10,000 lines asks the API.
+/// Most pages of a list that are read; for more than 10,000 lines, use the API.
 pub(super) const PAGES_MAX: u32 = 50;
-/// How often `queue -w` looks.
+/// How often `queue -w` refreshes.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Runs `queue`.
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
     }
 }
 
-/// Shows the queue again and again; a dispatcher that is away may come back.
+/// Shows the queue repeatedly, even while a dispatcher is away, because it may come back.
 async fn watch(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
     loop {
         output.clear();
@@ -101,7 +101,7 @@ pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
             output.json(lane);
         }
     } else if all.is_empty() {
-        output.talk("No lane has a build that waits or runs.");
+        output.talk("No lane has a waiting or running build.");
     } else {
         output.table(&lane_table(&all));
     }
@@ -127,16 +127,16 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     let mut facts = vec![
         ("lane", build.lane.to_string()),
         ("image", build.image.clone()),
-        ("asked for", human::ago(build.asked_ms, now)),
+        ("requested", human::ago(build.asked_ms, now)),
         ("people", build.people.to_string()),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     let place = |place| build.line.map_or_else(|| format!("{place}"), |line| format!("{place} of {line}"));
-    add("place in line", build.position.map(place));
+    add("position in line", build.position.map(place));
     add("ready", build.eta_seconds.map(|eta| human::about(eta * 1000)));
     add("failed attempts", (build.failed_attempts > 0).then(|| build.failed_attempts.to_string()));
     add("expected to take", (!build.state.is_ended()).then(|| human::span(build.expected_seconds * 1000)));
-    add("not before", build.not_before_ms.map(|at| human::ahead(at, now)));
+    add("next attempt", build.not_before_ms.map(|at| human::ahead(at, now)));
     add("started", build.started_ms.or(build.claimed_ms).map(|at| human::ago(at, now)));
     add("ended", build.ended_ms.map(|at| human::ago(at, now)));
     add("worker", build.worker.as_ref().map(ToString::to_string));
@@ -150,7 +150,7 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// What follows a state so that it is said once: many sentences begin with it.
+/// The reason without the state at its beginning, which many sentences repeat.
 fn after(state: &str, why: &str) -> String {
     let why = why
         .strip_prefix(&format!("{state}: {state}"))
@@ -168,7 +168,7 @@ fn last_line(line: &LastLine, now: u64) -> String {
     format!("{}: {said}", human::ago(line.at_ms, now))
 }
 
-/// The queue's time; this machine's where the token may not look at the queue.
+/// The queue's time, or this machine's if the token may not read the queue.
 pub(super) async fn now(client: &Client) -> u64 {
     match client.get::<QueueView>("v1/queue", &[]).await {
         Ok(view) => view.totals.now_ms,
@@ -190,7 +190,7 @@ fn totals(totals: &Totals, output: Output) {
             "running",
             format!("{} on {}", count(busy, "build", "builds"), count(totals.slots, "slot", "slots")),
         ),
-        ("people", count(totals.people, "person waits", "people wait")),
+        ("people", count(totals.people, "person is waiting", "people are waiting")),
         (
             "processes",
             format!(
@@ -210,12 +210,11 @@ fn totals(totals: &Totals, output: Output) {
         ));
     }
     if totals.orphaned > 0 {
-        facts
-            .push(("orphaned", format!("{}: their worker is gone, another one takes over", totals.orphaned)));
+        facts.push(("orphaned", format!("{}; the worker is gone, another one takes over", totals.orphaned)));
     }
     write_facts(&facts, output);
     let what = if totals.workers == 0 {
-        "No worker is alive: start one with `fairlane worker`.".to_owned()
+        "No worker is running: start one with `fairlane worker`.".to_owned()
     } else if let Some(why) = &totals.nobody_takes {
         format!("No worker takes builds: {}.", clean(why, Colors::Drop))
     } else {
@@ -255,7 +254,7 @@ fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
     match lane.waits_for.as_deref() {
         None => (String::new(), None),
         Some("ready") => ("a slot".to_owned(), None),
-        Some("burst") => ("a permit, or idle slots".to_owned(), Some(Tone::Faint)),
+        Some("burst") => ("a permit, or more free slots".to_owned(), Some(Tone::Faint)),
         Some("full") => ("a permit".to_owned(), Some(Tone::Warning)),
         Some("held") => {
             (lane.held.as_ref().map_or_else(|| "a rule".to_owned(), stop_words), Some(Tone::Warning))
@@ -289,7 +288,7 @@ fn lane_details(lane: &LaneView, now: u64, output: Output) {
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("waits for", lane.waits_for.is_some().then(|| waits_for(lane).0));
     add("a build takes", lane.mean_seconds.map(|mean| human::span(mean * 1000)));
-    add("it fails after", lane.failed_mean_seconds.map(|mean| human::span(mean * 1000)));
+    add("a failure takes", lane.failed_mean_seconds.map(|mean| human::span(mean * 1000)));
     let since = lane
         .holder_since_ms
         .map(|at| format!(", for {}", human::span(now.saturating_sub(at))))

@@ -1,5 +1,5 @@
-//! `fairlane rule`: bans, holds and limits. A rule has parts; each command changes one and keeps
-//! the others, by reading the rule, changing it and putting it back.
+//! `fairlane rule`: bans, holds and limits. A rule has parts; each command changes one part and keeps the
+//! others: it reads the rule, changes it and writes it back.
 
 use anyhow::Result;
 use fairlane_clikit::exit::{Exit, Stop};
@@ -54,12 +54,12 @@ impl Editor {
         let client = Client::new(reach)?;
         let mut list: RuleList = client.get("v1/rules", &[]).await?;
         let mut rule = list.rules.remove(pattern.as_str()).unwrap_or_default();
-        // Who and when are set anew by whoever changes it.
+        // The server fills in who and when.
         (rule.by, rule.at) = (None, None);
         Ok(Self { client, pattern, rule })
     }
 
-    /// Changes the rule and puts it back; an empty one goes.
+    /// Changes the rule and writes it back; an empty rule is removed.
     async fn put(&self, change: impl FnOnce(&mut Body)) -> Result<RuleAnswer> {
         let mut rule = self.rule.clone();
         change(&mut rule);
@@ -146,7 +146,7 @@ async fn ban(
     Ok(Exit::Good)
 }
 
-/// Where to build a lane from: the address that was typed, or the lane's own over https.
+/// The address to build a lane from: as typed, or the lane's own over https.
 fn repo_of(pattern: &PatternText) -> Result<Repo> {
     if !pattern.pattern.is_lane() {
         return Err(Stop::usage("--build works for one lane, not for a pattern").into());

@@ -25,7 +25,7 @@ pub(crate) async fn dispatcher(
     Ok(Exit::Good)
 }
 
-/// Says what to do about a dispatcher that cannot serve.
+/// Explains what to do if a dispatcher cannot serve.
 pub(crate) fn explain(error: ServeError) -> anyhow::Error {
     match error {
         ServeError::Open(_) => Stop::usage(error).into(),
@@ -50,7 +50,7 @@ pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: O
     Ok(Exit::Good)
 }
 
-/// Starts the log of a long-running process; `usual` is what it says unless told otherwise.
+/// Starts logging for a long-running process; `usual` is the default filter.
 pub(crate) fn start_log(log: &LogArgs, usual: &str, output: Output) -> Result<()> {
     let filter = log.filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(usual);
     Ok(telemetry::init(filter, log.log_format, output.talks_in_color()).map_err(Stop::usage)?)

@@ -1,4 +1,4 @@
-//! `fairlane submit`: ask for a build, and follow it if asked to.
+//! `fairlane submit`: request a build, and follow it with `--watch`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: Submit, output: Output) -> Result<Exit> {
     if request.secrets.is_some() && client.sends_in_the_clear() {
         output.talk(&output.paint_talk(
             Tone::Warning,
-            "warning: the credentials travel unencrypted; use an https:// address",
+            "warning: the credentials are sent unencrypted; use an https:// address",
         ));
     }
     let answer = ask(&client, &request).await?;
@@ -101,7 +101,7 @@ fn secret(file: Option<&Path>, variable: &str) -> Result<Option<SecretString>> {
     let size = file.metadata().map_err(cannot)?.len();
     if size > limits::SECRET_BYTES_MAX as u64 {
         return Err(Stop::usage(format!(
-            "{} has {size} bytes; credentials have at most {}",
+            "{} has {size} bytes; the limit for credentials is {}",
             file.display(),
             limits::SECRET_BYTES_MAX
         ))
@@ -119,13 +119,13 @@ fn sentence(answer: &BuildAnswer, request: &BuildRequest, output: Output) -> Str
             format!("build {id} of {} succeeded just now; build it again with --force", request.image)
         }
         (BuildState::Failed, _) => {
-            format!("build {id} failed just now, and would again; try all the same with --force")
+            format!("build {id} failed just now and would fail again; use --force to try anyway")
         }
         (state, true) => {
             let others = match answer.people.saturating_sub(1) {
-                0 => "nobody else waits for it".to_owned(),
-                1 => "somebody else waits for it, too".to_owned(),
-                more => format!("{more} others wait for it, too"),
+                0 => "nobody else is waiting for it".to_owned(),
+                1 => "somebody else is waiting for it, too".to_owned(),
+                more => format!("{more} others are waiting for it, too"),
             };
             format!("joined build {id}, which is {state}; {others}{eta}")
         }

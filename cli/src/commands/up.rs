@@ -1,7 +1,7 @@
 //! `fairlane up`: a dispatcher, workers and a Redis, all on this machine and for this user.
 //!
-//! It starts what `dispatcher` and `worker` start, from command lines of its own, so that all
-//! their settings from the environment and the file hold here too.
+//! It starts the same things as `dispatcher` and `worker`, through internal command lines, so that all their
+//! settings from the environment and the file apply here too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::args::{Cli, Command, Up};
 use crate::repo2docker;
 use crate::seal_key;
 
-/// A pause before events are read again that could not be.
+/// Pause after a failed read of events.
 const EVENTS_PAUSE: Duration = Duration::from_secs(2);
-/// How long streams get to tell of the builds that ended last.
+/// How long streams may take to report the builds that ended last.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 /// An address that a newcomer can build within minutes.
 const FIRST_BUILD: &str = "https://github.com/binder-examples/requirements";
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Up, line: &Line, output: Output) -> Result<Exit> {
     let folder = args.data.clone().map_or_else(default_folder, Ok)?;
     let url = |folder: &DataFolder| format!("unix://{}", socket_in(folder.path()).display());
     let folder = DataFolder::open(&folder)?;
-    // Whatever is wrong with the settings is said before anything starts.
+    // Any error in the settings is reported before anything starts.
     let plan = Plan::new(&args, line, &url(&folder), Some(&seal_key::in_folder(folder.path())?))?;
     let mut redis = RedisServer::start(folder).await?;
     let socket = redis.socket().display().to_string();
@@ -68,7 +68,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// `key` is for secrets, where the environment and the file name none.
+    /// `key` seals secrets, if the environment and the file name no key.
     fn new(args: &Up, line: &Line, url: &str, key: Option<&SecretString>) -> Result<Self> {
         let slots = args.slots.to_string();
         let words = ["fairlane", "dispatcher", "--redis-url", url, "--listen", &args.listen];
@@ -83,7 +83,7 @@ impl Plan {
         if dispatcher.serve.seal_key.is_none() && worker.seal_key.is_none() {
             (dispatcher.serve.seal_key, worker.seal_key) = (key.cloned(), key.cloned());
         }
-        // Whoever reaches a loopback address shares this machine, and its folders.
+        // Only users of this machine can reach a loopback address, and they can use its folders.
         if dispatcher.serve.listen.ip().is_loopback() {
             (dispatcher.serve.allow_local_repos, worker.allow_local_repos) = (true, true);
         }
@@ -100,8 +100,8 @@ impl Plan {
         Ok(Self { dispatcher, worker, url, prefix, has_token })
     }
 
-    /// Runs the parts until `shutdown`, workers first to end, so that their builds are followed to
-    /// the last line.
+    /// Runs the parts until `shutdown`. Workers stop first, so that their builds can be followed to the last
+    /// line.
     async fn serve(
         self,
         args: &Up,
@@ -114,7 +114,7 @@ impl Plan {
         try_command(&worker, output).await;
         let stop_dispatcher = CancellationToken::new();
         let (tell, listening) = oneshot::channel();
-        // Nobody waits for the address only if the dispatcher has failed.
+        // Nobody receives the address only if the dispatcher has failed.
         let ready = move |address| _ = tell.send(address);
         let serve = fairlane_dispatcher::serve(dispatcher, queue.clone(), stop_dispatcher.clone(), ready);
         let mut dispatcher = tokio::spawn(serve);
@@ -122,7 +122,7 @@ impl Plan {
             Ok(address) = listening => address,
             ended = &mut dispatcher => {
                 ended?.map_err(explain)?;
-                bail!("the dispatcher ended before it listened");
+                bail!("the dispatcher ended before it was ready");
             }
         };
         let stop_workers = shutdown.child_token();
@@ -189,7 +189,7 @@ impl Workers {
         let said = async {
             shutdown.cancelled().await;
             output.talk(
-                "Stopping: running builds may end. Ctrl-C again stops them and puts them back into line.",
+                "Shutting down after the running builds. Ctrl-C again stops them and puts them back in line.",
             );
             std::future::pending::<()>().await;
         };
@@ -207,12 +207,12 @@ impl Workers {
     }
 }
 
-/// Says which builds begin and end.
+/// Prints which builds start and end.
 async fn tell_builds(queue: &Queue, output: Output) -> std::convert::Infallible {
     let mut events = queue.events();
     loop {
         let Ok(batch) = events.next().await else {
-            // Whatever is wrong with Redis is said by those who need it.
+            // Tasks that need Redis report its errors.
             tokio::time::sleep(EVENTS_PAUSE).await;
             continue;
         };
@@ -231,10 +231,10 @@ async fn tell_builds(queue: &Queue, output: Output) -> std::convert::Infallible 
 fn told(event: &Event, build: &Build) -> String {
     let Build { id, spec, .. } = build;
     match event.state {
-        BuildState::Running => format!("{id}  building {} of {}", spec.image, spec.repo),
+        BuildState::Running => format!("{id}  building {} from {}", spec.image, spec.repo),
         BuildState::Queued => {
             let reason = build.reason.as_deref().unwrap_or("its worker was lost");
-            format!("{id}  is tried again: {}", clean(reason, Colors::Drop))
+            format!("{id}  will be retried: {}", clean(reason, Colors::Drop))
         }
         BuildState::Failed => {
             let reason = build.reason.as_deref().map(|reason| format!(": {}", clean(reason, Colors::Drop)));
@@ -244,7 +244,7 @@ fn told(event: &Event, build: &Build) -> String {
     }
 }
 
-/// Says before the first build what would make it fail.
+/// Reports before the first build what would make it fail.
 async fn try_command(worker: &fairlane_worker::Settings, output: Output) {
     if worker.executor != ExecutorKind::Process {
         return;
@@ -258,7 +258,7 @@ async fn try_command(worker: &fairlane_worker::Settings, output: Output) {
     }
 }
 
-/// Says clearly what is missing before anything is started.
+/// Reports clearly what is missing before anything starts.
 fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<()> {
     let path = std::env::var_os("PATH");
     match worker.command.find_program(path.as_deref()) {
@@ -279,9 +279,10 @@ fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<
 
 fn greet(args: &Up, address: SocketAddr, socket: Option<&str>, has_token: bool, output: Output) {
     let count = |number: u32, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-    let machinery = format!("{} of {}", count(args.workers, "worker"), count(args.slots, "slot"));
+    let each = if args.workers == 1 { "" } else { " each" };
+    let machinery = format!("{}, {}{each}", count(args.workers, "worker"), count(args.slots, "slot"));
     let url = format!("http://{address}");
-    output.talk(&output.paint_talk(Tone::Strong, &format!("Fairlane listens on {url}, with {machinery}.")));
+    output.talk(&output.paint_talk(Tone::Strong, &format!("Fairlane listens on {url} ({machinery}).")));
     let there =
         if url == "http://127.0.0.1:8600" { String::new() } else { format!(" --dispatcher-url {url}") };
     output.talk(&format!("  A first build:    fairlane submit{there} {FIRST_BUILD} --watch"));
@@ -292,5 +293,5 @@ fn greet(args: &Up, address: SocketAddr, socket: Option<&str>, has_token: bool, 
     if has_token {
         output.talk("  Clients need the token: set FAIRLANE_TOKEN for them too.");
     }
-    output.talk("Ctrl-C stops it and lets running builds end; the queue is kept.");
+    output.talk("Ctrl-C stops it once running builds have ended; the queue is kept.");
 }

@@ -19,7 +19,7 @@ pub(crate) async fn run(args: Watch, output: Output) -> Result<Exit> {
     follow_to_end(&client, id, output).await
 }
 
-/// Shows a build until it ends, and says how the program is to end then.
+/// Shows a build until it ends; returns the exit code.
 pub(crate) async fn follow_to_end(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
     let mut progress = Progress::new(output);
     let end = tokio::select! {
@@ -33,7 +33,7 @@ pub(crate) async fn follow_to_end(client: &Client, id: BuildId, output: Output) 
     Ok(exit_of(end.state))
 }
 
-/// How the program ends when a build stands so.
+/// The exit code for a build's final state.
 pub(crate) fn exit_of(state: Option<BuildState>) -> Exit {
     match state {
         Some(BuildState::Failed) | None => Exit::Failed,

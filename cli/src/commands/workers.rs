@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// What a worker does, in words, and whether somebody should look.
+/// A worker's state in words, and whether it needs attention.
 fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
     if worker.draining && worker.drained.is_none() {
         return ("shutting down".to_owned(), Some(Tone::Warning));
@@ -89,7 +89,7 @@ fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
     (words, Some(Tone::Warning))
 }
 
-/// Says which drained names have no worker now: it would be drained when it comes.
+/// Says which drained names have no worker now; a worker that starts there will be drained.
 fn talk_of_drained(absent: &[DrainedName], output: Output) {
     for name in absent {
         output.talk(&format!(

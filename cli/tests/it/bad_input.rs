@@ -16,7 +16,7 @@ async fn it_is_refused_before_anything_is_sent() {
         ("submit https://github.com/o/n --ref=--upload-pack=x", "must not start with '-'"),
         ("submit https://github.com/o/n --image a//b", "not an image's name"),
         ("submit https://github.com/o/n --priority urgent", "possible values: interactive, background"),
-        ("submit https://github.com/o/n --label nonsense", "a label reads name=value"),
+        ("submit https://github.com/o/n --label nonsense", "a label looks like name=value"),
         ("submit https://github.com/o/n --git-credentials-file missing", "missing cannot be read"),
         ("watch nonsense", "not a build id"),
         ("lanes plain", "a lane looks like"),

@@ -110,9 +110,9 @@ async fn workers_that_the_cluster_paused_are_not_called_drained() {
     let look = async || run(fairlane(&home, ["doctor", "--redis-url", &redis.url()])).await.expect(0, "");
     let said = look().await.data;
     let says = |said: &str, words: &str| said.lines().any(|line| line.contains(words));
-    assert!(says(&said, &format!("no worker takes builds: {FULL}")) && !says(&said, "drain"), "{said}");
+    assert!(says(&said, &format!("no worker claims builds: {FULL}")) && !says(&said, "drain"), "{said}");
     // Where an operator drained it, that is what is said.
     queue.drain_worker(&"one".parse().unwrap(), true, "ann").await.unwrap();
     let said = look().await.data;
-    assert!(says(&said, "no worker takes builds: an operator drained") && says(&said, "--undo"), "{said}");
+    assert!(says(&said, "no worker claims builds: an operator drained") && says(&said, "--undo"), "{said}");
 }

@@ -103,7 +103,7 @@ async fn kube_a_node_without_disk_a_right_that_lacks_and_an_untolerated_taint_ar
         "taints",
         &["nvidia.com/gpu=present:NoSchedule", "no build goes to gpu-1", "tolerations"],
     );
-    says(&said, "ok", "nodes", &["3 of 4 can take build pods"]);
+    says(&said, "ok", "nodes", &["3 of 4 can run build pods"]);
     // Its advice holds: a template that asks for disk keeps builds off, one with a toleration lets them there.
     let template = "spec:\n  tolerations: [{key: nvidia.com/gpu, value: present, effect: NoSchedule}]\n  \
                     containers: [{name: builder, resources: {requests: {ephemeral-storage: 1Gi}}}]\n";
@@ -126,7 +126,7 @@ async fn kube_with_binderhubs_own_role_the_worker_runs_and_is_told_what_it_lacks
     {
         says(&said, "warning", "rights", &[&format!("may not {lacking}"), "deploy/kubernetes/"]);
     }
-    says(&said, "ok", "pod", &["would take a build pod"]);
+    says(&said, "ok", "pod", &["would accept a build pod"]);
     says(&said, "ok", "builders", &["ready on node-1"]);
     for right in BINDERHUB {
         cluster.forbids(right);
@@ -187,12 +187,12 @@ async fn kube_what_the_settings_name_and_is_not_there_is_an_error() {
         look_with("spec: {serviceAccountName: nobody}", &["--push-secret", "gone"]).await.expect(1, "");
     says(&said, "error", "pod", &["serviceaccount \"nobody\" not found", "Create the service account"]);
     says(&said, "error", "secrets", &["the secret gone", "is not in builds"]);
-    says(&said, "ok", "builders", &["mount no socket"]);
+    says(&said, "ok", "builders", &["do not mount a container engine's socket"]);
     let said = look_with("spec: {priorityClassName: urgent}", &[]).await.expect(1, "");
     says(&said, "error", "pod", &["no PriorityClass with name urgent", "priorityClassName"]);
     cluster.add("scheduling.k8s.io", "priorityclasses", "", json!({ "metadata": { "name": "urgent" } }));
     let said = look_with("spec: {priorityClassName: urgent}", &[]).await.expect(0, "");
-    says(&said, "ok", "pod", &["would take"]);
+    says(&said, "ok", "pod", &["would accept"]);
     let said = look_with("spec: {imagePullSecrets: [{name: pull}]}", &[]).await.expect(0, "");
     says(&said, "warning", "secrets", &["the secret pull"]);
     // What a worker would not start with is told too, with the field.
@@ -216,7 +216,12 @@ async fn kube_a_full_quota_and_absent_daemons_are_told() {
     says(&said, "warning", "quota", &["exceeded quota"]);
     says(&scene.look(&cluster, &[]).await, "error", "builders", &["share /var/run/dind", "--docker-socket"]);
     let said = scene.look(&cluster, &["--builders", "app=none"]).await;
-    says(&said, "warning", "builders", &["no pod in builds has the labels app=none", "cannot be told"]);
+    says(
+        &said,
+        "warning",
+        "builders",
+        &["no pod in builds has the labels app=none", "it is unknown whether"],
+    );
 }
 
 #[tokio::test]
@@ -245,9 +250,9 @@ async fn kube_an_api_that_answers_some_questions_only_is_no_reason_to_give_up() 
     cluster.always("create selfsubjectaccessreviews", Fault::Fails(500));
     cluster.always("create pods", Fault::Fails(500));
     let said = scene.look(&cluster, &["--docker-socket", "none"]).await.expect(0, "");
-    says(&said, "warning", "nodes", &["cannot be looked at", "500"]);
-    says(&said, "warning", "rights", &["not all rights could be asked for"]);
-    says(&said, "warning", "pod", &["cannot be told"]);
+    says(&said, "warning", "nodes", &["cannot be checked", "500"]);
+    says(&said, "warning", "rights", &["not all rights could be checked"]);
+    says(&said, "warning", "pod", &["cannot tell whether"]);
     says(&said, "ok", "quota", &["has none"]);
 }
 
@@ -259,7 +264,7 @@ async fn kube_the_doctor_looks_at_any_cluster_and_leaves_nothing_behind() {
         ["--namespace", cluster.namespace(), "--docker-socket", "none", "--build-image", cluster.image()];
     let said = scene.look_with(cluster.kubeconfig(), &options).await;
     says(&said, "ok", "cluster", &["Kubernetes v1."]);
-    says(&said, "ok", "pod", &["would take a build pod"]);
+    says(&said, "ok", "pod", &["would accept a build pod"]);
     assert!(levels(&said, "error").iter().all(|one| one["about"] == "disks"), "{said:#?}");
     if let Some(fake) = cluster.fake() {
         assert!(fake.pods_created().is_empty() && fake.pods().is_empty());

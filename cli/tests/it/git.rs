@@ -70,7 +70,7 @@ async fn head_and_tags_are_looked_up_and_built() {
     assert_eq!(build.json()[0]["ref"], tagged);
     up.run(&home, ["submit", &repo, "--ref", "nothing"]).await.expect(2, "has no branch or tag 'nothing'");
     drop(daemon);
-    up.run(&home, ["submit", &repo, "--ref", "v1"]).await.expect(0, "'v1' is taken as it is");
+    up.run(&home, ["submit", &repo, "--ref", "v1"]).await.expect(0, "'v1' is used as is");
     up.run(&home, ["submit", &repo]).await.expect(1, "git cannot look up HEAD");
     up.stop().await;
 }

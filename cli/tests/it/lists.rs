@@ -28,9 +28,9 @@ async fn why_and_lists_say_where_a_build_stands() {
     other.expect(0, "Nothing was changed: 0 builds in 0 lanes would be touched");
     let id = submit(&up, &home, COMMIT).await;
     let why = up.run(&home, ["why", &id]).await.expect(0, "").data;
-    assert!(why.contains("place in line") && why.contains("1 of 1"), "{why}");
+    assert!(why.contains("position in line") && why.contains("1 of 1"), "{why}");
     let list = up.run(&home, ["queue", "--builds"]).await.expect(0, "").data;
-    assert!(list.contains("place 1"), "{list}");
+    assert!(list.contains("position 1"), "{list}");
     // The beginning of an id does where only one build has it.
     let short = up.run(&home, ["why", &id[..20]]).await.expect(0, "").data;
     assert!(short.contains(LANE), "{short}");

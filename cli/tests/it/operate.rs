@@ -210,7 +210,7 @@ async fn a_token_is_needed_where_one_is_set() {
     up.run(&home, ["queue"]).await.expect(0, "");
     let mut command = up.command(&home, ["queue"]);
     command.env("FAIRLANE_TOKEN", "another-token-than-that");
-    run(command).await.expect(5, "not known here");
+    run(command).await.expect(5, "unknown token");
     up.stop().await;
 }
 

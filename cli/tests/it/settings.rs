@@ -51,7 +51,7 @@ async fn a_wrong_file_is_refused_with_its_name_and_what_to_do() {
         ),
         ("[worker]\nslotz = 2", "did you mean `worker.slots`?"),
         ("dispatcher_url = 'a", "fairlane.toml, line 1"),
-        ("[queue]\nlimit = 0", "The value stands in fairlane.toml"),
+        ("[queue]\nlimit = 0", "The value comes from fairlane.toml"),
     ] {
         queue(&home(file), None, &["--builds"]).await.expect(2, says);
     }

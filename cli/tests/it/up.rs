@@ -121,7 +121,7 @@ async fn a_killed_up_leaves_no_redis_behind_and_the_next_one_goes_on() {
 async fn a_second_one_on_the_same_folder_or_address_says_so() {
     let home = TempDir::new();
     let up = Up::start(&home, ECHO).await;
-    run(fairlane(&home, ["up", "--command", ECHO])).await.expect(1, "another `fairlane up` runs on");
+    run(fairlane(&home, ["up", "--command", ECHO])).await.expect(1, "another `fairlane up` is using");
     let listen = up.url.trim_start_matches("http://").to_owned();
     let other = home.join("other");
     let line = ["up", "--command", ECHO, "--listen", &listen, "--data", other.to_str().unwrap()];
@@ -226,7 +226,7 @@ async fn a_folder_is_built_without_the_internet() {
     let said = said.expect(0, "succeeded");
     assert!(said.talk.contains(&commit), "{said:#?}");
     std::fs::write(notes.join("more"), "x").unwrap();
-    up.run(&home, ["submit", notes.to_str().unwrap()]).await.expect(0, "changes that are not committed");
+    up.run(&home, ["submit", notes.to_str().unwrap()]).await.expect(0, "uncommitted changes");
     let below = notes.join("below");
     std::fs::create_dir(&below).unwrap();
     up.run(&home, ["submit", below.to_str().unwrap()]).await.expect(2, "--arg=--subdir=below");
@@ -236,7 +236,7 @@ async fn a_folder_is_built_without_the_internet() {
     up.run(&home, ["submit", "./no-such-folder"]).await.expect(2, "no folder ./no-such-folder");
     // One that only some other host has.
     let id = up.run(&home, ["submit", "file:///no/such/folder", "--ref", COMMIT]).await.data;
-    let why = "is tried again: there is no folder /no/such/folder on the worker";
+    let why = "will be retried: there is no folder /no/such/folder on the worker";
     up.process.wait_for_line(why, LIMIT).await;
     up.run(&home, ["cancel", id.trim()]).await.expect(0, "");
     up.process.wait_for_line("cancelled", LIMIT).await;

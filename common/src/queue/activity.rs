@@ -1,4 +1,4 @@
-//! What happened lately: operators' acts and builds' changes of state, newest first.
+//! Recent history: what operators did and how builds changed state, newest first.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,8 +17,8 @@ use crate::repo::Lane;
 
 /// Entries read in one round trip.
 const READ: usize = 1000;
-/// Most entries read for one page, matching or not. A filter that matches little gives short pages
-/// with a cursor instead of a call without bound.
+/// Most entries read for one page, matching or not. A filter that matches few entries gives short pages with
+/// a cursor, instead of a call of unlimited length.
 const READ_MAX: usize = 10_000;
 
 /// How far back to look.
@@ -35,9 +35,9 @@ impl FromStr for Since {
 
     /// `10m`, `1h30m`, `2d`; or Unix milliseconds.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || "must be how far back, such as 10m, 2h or 1d, or a time in Unix milliseconds".to_owned();
+        let bad = || "must be a time span such as 10m, 2h or 1d, or a time in Unix milliseconds".to_owned();
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // Seconds would be taken for a moment of 1970, and everything would match.
+            // Seconds would be read as a moment in 1970, and everything would match.
             return match text.parse() {
                 Ok(at) if at >= 1_000_000_000_000 => Ok(Self::At(at)),
                 _ => Err(bad()),
@@ -47,7 +47,7 @@ impl FromStr for Since {
     }
 }
 
-/// An operator's act, or something that ended by itself.
+/// Something that an operator did, or that happened by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Act {
     /// When, Unix milliseconds.
@@ -79,7 +79,7 @@ pub struct Change {
     pub worker: Option<WorkerId>,
     /// The class of the failure that led here.
     pub class: Option<FailureClass>,
-    /// Why: of a failure, a cancellation, a lost run. Its first 200 bytes.
+    /// The reason for a failure, a cancellation or a lost run: its first 200 bytes.
     pub reason: Option<String>,
 }
 
@@ -92,9 +92,9 @@ pub struct ActFilter {
     pub by: Option<String>,
     /// Only those of this kind.
     pub act: Option<String>,
-    /// Only those on exactly this.
+    /// Only those about exactly this.
     pub what: Option<String>,
-    /// At most so many ([`limits::PAGE`] if 0, and at the most).
+    /// At most this many ([`limits::PAGE`] if 0, which is also the maximum).
     pub limit: usize,
     /// Where to start: the cursor of the page before.
     pub cursor: Option<String>,
@@ -113,13 +113,13 @@ pub struct ChangeFilter {
     pub state: Option<BuildState>,
     /// Only those of this build.
     pub build: Option<BuildId>,
-    /// At most so many ([`limits::PAGE`] if 0, and at the most).
+    /// At most this many ([`limits::PAGE`] if 0, which is also the maximum).
     pub limit: usize,
     /// Where to start: the cursor of the page before.
     pub cursor: Option<String>,
 }
 
-/// An entry's id in its stream, `<ms>-<number>`: also where a page starts, without the entry itself.
+/// An entry's id in its stream, `<ms>-<number>`. As a cursor, the page starts after this entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct EntryId(u64, u64);
 
@@ -130,7 +130,7 @@ impl FromStr for EntryId {
         let parsed =
             text.split_once('-').and_then(|(ms, number)| Some((ms.parse().ok()?, number.parse().ok()?)));
         let (ms, number) = parsed.ok_or_else(|| {
-            Invalid::new("cursor", "not a cursor of this list; take it from the page before")
+            Invalid::new("cursor", "not a cursor of this list; use the one from the previous page")
         })?;
         Ok(Self(ms, number))
     }
@@ -143,8 +143,8 @@ impl fmt::Display for EntryId {
 }
 
 impl Queue {
-    /// Operators' acts, newest first. A page may have fewer than it has room for, and a cursor, where
-    /// few of many acts match.
+    /// What operators did, newest first. If few of many entries match, a page may be short and still have a
+    /// cursor.
     pub async fn acts(&self, filter: &ActFilter) -> Result<Page<Act>> {
         let fits = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
         let take = |entry: &StreamId| {
@@ -172,7 +172,7 @@ impl Queue {
         self.newest_first(&key, filter.since, filter.limit, filter.cursor.as_deref(), take).await
     }
 
-    /// A page of a stream from its end, of what `take` takes.
+    /// A page of a stream from its end, of the entries that `take` accepts.
     async fn newest_first<T>(
         &self,
         key: &str,
@@ -193,7 +193,7 @@ impl Queue {
         let mut before = cursor.map(str::parse::<EntryId>).transpose()?;
         let (mut items, mut read) = (Vec::new(), 0);
         while read < READ_MAX {
-            // The first page that matches everywhere takes one round trip of its own size.
+            // If everything matches, the first page takes one round trip of the page's own size.
             let wanted = if read == 0 { limit + 1 } else { READ };
             let newest = before.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
             let mut pipe = redis::pipe();
@@ -233,7 +233,7 @@ impl Queue {
     }
 }
 
-/// A field's text; what an older release did not write is empty. A reason that was cut within a
+/// A field's text; empty if an older release did not write it. A reason that was cut in the middle of a
 /// character loses that character.
 fn text(entry: &StreamId, name: &str) -> String {
     let bytes = entry.get::<Vec<u8>>(name).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! One bad thing stops no other: builds that cannot be read, by hand or by another release's word, are told
-//! apart from those that can, and set aside.
+//! One bad record must not stop the others: builds that cannot be read, because they were edited by hand or
+//! written by another release, are separated from the rest and set aside.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::library::SET_ASIDE;
 use crate::limits;
 use crate::script::Args;
 
-/// A build whose record cannot be read: it lacks a field, or holds a word of a newer release.
+/// A build whose record cannot be read: a field is missing, or has a value that only a newer release knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The build.
@@ -28,11 +28,11 @@ pub struct Unreadable {
 pub struct Loaded {
     /// Those that can be read, in the order in which they were asked for.
     pub builds: Vec<Build>,
-    /// The others. They exist: nothing of theirs may be removed, or begun anew.
+    /// The others. They exist, so do not remove anything of theirs, and do not start them again.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A build that a claim gave, and that cannot be read.
+/// A claimed build that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableClaim {
     /// The build, as Redis names it.
@@ -50,7 +50,7 @@ pub struct UnreadableClaim {
 pub struct Aside {
     /// What: `build:<id>`, `timer:<timer>`, `rule:<pattern>`.
     pub what: String,
-    /// Since when, Unix milliseconds; `None` where nobody noted it.
+    /// Since when, Unix milliseconds; `None` if that was not recorded.
     pub at: Option<u64>,
     /// Why.
     pub why: String,
@@ -86,7 +86,7 @@ impl Queue {
         Ok(loaded)
     }
 
-    /// A build, or `None` if there is none of that id (any more).
+    /// A build, or `None` if no build has that id (any more).
     ///
     /// # Errors
     /// [`Error::Unreadable`] when there is one, and this release cannot read it.
@@ -98,8 +98,8 @@ impl Queue {
         }
     }
 
-    /// Gives back a build that cannot be read. It costs the build nothing, and it is given to nobody for a
-    /// minute. `false`: the lease was another's already.
+    /// Gives back a build that cannot be read. This does not count against the build, and nobody gets it for
+    /// a minute. `false`: another worker already has the lease.
     pub async fn set_aside(&self, worker: &WorkerId, claim: &UnreadableClaim) -> Result<bool> {
         let args = Args::new()
             .text("id", &claim.id)
@@ -115,7 +115,7 @@ impl Queue {
         }
     }
 
-    /// What was set aside, a page of it: builds and timers that could not be handled, rules that cannot be
+    /// A page of what was set aside: builds and timers that could not be processed, and rules that cannot be
     /// read.
     pub async fn aside(&self) -> Result<Vec<Aside>> {
         let mut pipe = redis::pipe();

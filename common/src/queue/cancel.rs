@@ -1,4 +1,4 @@
-//! Ending a build for everybody who waits for it.
+//! Cancelling a build for everybody who waits for it.
 
 use super::Queue;
 use crate::build::BuildState;

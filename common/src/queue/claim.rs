@@ -24,16 +24,16 @@ pub struct Claim {
     pub free: usize,
     /// How long the leases last from now.
     pub lease: Duration,
-    /// Names this request: repeated with the same value it gives the same builds again.
+    /// Identifies this request: repeated with the same value, it returns the same builds again.
     pub request: Uuid,
 }
 
 /// A build and the lease on it.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// What the holder shows from now on.
+    /// The token that the holder presents from now on.
     pub token: Token,
-    /// The build after the claim, without what earlier runs left.
+    /// The build after the claim, without leftovers of earlier runs.
     pub build: Build,
     /// Whether its run may be alive already and is to be adopted, not started.
     pub adopted: bool,
@@ -41,12 +41,13 @@ pub struct Claimed {
     pub avoided: Vec<NodeName>,
 }
 
-/// What a claim gave.
+/// The result of a claim.
 #[derive(Debug, Clone, Default)]
 pub struct Claims {
     /// The builds, adopted ones first.
     pub builds: Vec<Claimed>,
-    /// Orphans of the worker's place that still wait: it should claim again at once, full or not.
+    /// Orphans of the worker's place that are still waiting: if there are any, the worker should claim again
+    /// at once, even if it is full.
     pub orphans: u64,
     /// Builds that this release cannot read: give them back with [`Queue::set_aside`].
     pub unreadable: Vec<UnreadableClaim>,
@@ -54,7 +55,7 @@ pub struct Claims {
     pub drained: bool,
     /// Builds fail on the worker's host: it gets none for a while.
     pub avoided: bool,
-    /// The worker's heartbeat ran out, or it never had one: it gets no builds before the next one.
+    /// The worker's heartbeat expired, or it never sent one: it gets no builds until the next one.
     pub unknown: bool,
 }
 
@@ -103,7 +104,7 @@ impl Queue {
     }
 }
 
-/// A build's fields: as they were before the claim, and what it has written.
+/// Merges a build's fields from before the claim with those that the claim wrote.
 fn handed_over(mut item: Reply, epoch: u64, claim: &Claim) -> Result<HashMap<String, String>> {
     let mut fields: HashMap<String, String> = item.get("fields")?;
     for name in ["state", "seq", "claimed"] {
@@ -115,7 +116,7 @@ fn handed_over(mut item: Reply, epoch: u64, claim: &Claim) -> Result<HashMap<Str
     Ok(fields)
 }
 
-/// The nodes to avoid that a reply names. One whose name cannot be read is nobody's to avoid.
+/// The nodes to avoid in a reply. Entries that are not valid node names are skipped.
 pub(super) fn node_names(reply: &mut Reply) -> Result<Vec<NodeName>> {
     let names: Vec<String> = reply.get("avoid")?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())

@@ -12,7 +12,7 @@ use crate::library::FINISH;
 pub enum Outcome {
     /// The image is made.
     Succeeded,
-    /// The image was in its registry already, and nothing was run.
+    /// The image was already in its registry, so there was no run.
     AlreadyThere,
     /// It failed.
     Failed {
@@ -20,10 +20,10 @@ pub enum Outcome {
         class: FailureClass,
         /// One sentence for people.
         reason: String,
-        /// Whether the node that it ran on is to blame; then it is tried again on another one.
+        /// Whether the node that it ran on is to blame; if so, the build is retried on another one.
         blame: Blame,
     },
-    /// It was stopped because somebody asked for that.
+    /// It was stopped because somebody cancelled it.
     Cancelled,
 }
 
@@ -36,11 +36,11 @@ pub struct Finish {
     pub node: Option<NodeName>,
     /// The last lines of the log, for those who were not watching.
     pub log_tail: Option<String>,
-    /// The id of the last log entry: `end` is told to watchers after it.
+    /// The id of the last log entry; watchers get `end` after it.
     pub log_end: Option<String>,
     /// Bytes that the logs of all its runs take.
     pub log_bytes: Option<u64>,
-    /// How many lines the log of this run lacks, because Redis did not take them.
+    /// How many lines are missing from the log of this run because Redis refused them.
     pub log_missing: u64,
 }
 
@@ -60,12 +60,12 @@ pub enum Finished {
     Retried {
         /// Not before (Unix milliseconds).
         not_before: u64,
-        /// Which attempt follows, of those that count.
+        /// The number of the next attempt.
         attempt: u32,
     },
-    /// The lease was another's: nothing was changed.
+    /// Another worker has the lease; nothing was changed.
     Stale,
-    /// Redis has lost the build, or the claim on it: [`Queue::register`] the run, then say this again.
+    /// Redis has lost the build, or the claim on it: [`Queue::register`] the run, then report the end again.
     Unknown,
 }
 
@@ -86,7 +86,7 @@ impl Queue {
             .maybe("node", finish.node.as_ref())
             .maybe("log_tail", finish.log_tail.as_ref())
             .maybe("log_end", finish.log_end.as_ref())
-            // Scripts' own random numbers are the same each time: backoffs would come in step.
+            // Random numbers in scripts are the same each time, so backoffs would synchronize.
             .show("random", fastrand::f64())
             .text("blame", blame)
             .text("alike", cause)

@@ -1,21 +1,22 @@
-//! When builds that wait will start: the line is played forward by the rules of a claim, from how things stand.
+//! When waiting builds will start: simulates the line by the rules of a claim, from the present state.
 //!
-//! Whenever a slot is free, the first build in line starts whose lane may start one: below its limit, or below its burst
-//! while more than half of all slots are free; under a shared limit while that has a permit; a background build within
-//! the background's share; none that a rule holds, or that backs off. How long builds take is [`Spread`]'s word. What comes
-//! later is not foreseen: it may overtake, and it may join.
+//! Whenever a slot is free, the first build in line whose lane may start one is started. The lane must be
+//! below its limit, or below its burst while more than half of all slots are free; its shared limit must have
+//! a free permit; a background build must fit the background share; no rule may hold the lane, and the build
+//! must not be backing off. [`Spread`] says how long builds take. Later requests are not predicted; they may
+//! overtake or join.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use super::spread::Spread;
 
-/// How things stand. Times are milliseconds from that moment on.
+/// The state that a forecast starts from. Times are milliseconds from that moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct World {
     /// Slots of all workers.
     pub(super) slots: u64,
-    /// Nothing starts before.
+    /// Nothing starts before this time.
     pub(super) opens: u64,
     /// Most background builds at once.
     pub(super) background_max: u64,
@@ -27,12 +28,12 @@ pub(super) struct World {
     pub(super) line: Vec<Waiting>,
 }
 
-/// What a lane may do, and what its builds take.
+/// What a lane may start, and how long its builds take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneTerms {
     pub(super) limit: u64,
     pub(super) burst: u64,
-    /// The limit that it shares with others, by its place in [`World::shared`].
+    /// The limit that it shares with others: its index in [`World::shared`].
     pub(super) shared: Option<usize>,
     pub(super) held: Hold,
     pub(super) spread: Spread,
@@ -49,7 +50,7 @@ pub(super) enum Hold {
 /// A build that runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    /// By its place in [`World::lanes`].
+    /// Its index in [`World::lanes`].
     pub(super) lane: usize,
     /// For how long it has run.
     pub(super) age: u64,
@@ -61,18 +62,18 @@ pub(super) struct Run {
 /// A build that waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
-    /// By its place in [`World::lanes`].
+    /// Its index in [`World::lanes`].
     pub(super) lane: usize,
-    /// It backs off until then.
+    /// When its backoff ends.
     pub(super) not_before: u64,
     pub(super) background: bool,
 }
 
 impl World {
-    /// When each build of the line starts; `None` where nothing that is known lets it.
+    /// When each build in line starts; `None` if, as far as is known, it never can.
     pub(super) fn starts(&self) -> Vec<Option<u64>> {
         let mut play = Play::new(self);
-        // Without slots nothing ever starts, and whatever happens has happened.
+        // Without slots nothing ever starts, and the remaining events do not matter.
         while self.slots > 0 && play.left > 0 {
             play.start_all();
             if !play.go_on() {
@@ -83,7 +84,7 @@ impl World {
     }
 }
 
-/// What happens by itself. Ends come first: they make room.
+/// Events that happen by themselves. Ends come first, because they free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     End { lane: usize, shared: Option<usize>, background: bool },
@@ -101,7 +102,7 @@ struct Play<'a> {
     /// Permits in use: of shared limits, and of lanes.
     shared: Vec<u64>,
     permits: Vec<u64>,
-    /// Each lane's builds in line, by place.
+    /// Each lane's builds in line, as indexes into the line.
     queues: Vec<VecDeque<usize>>,
     held: Vec<bool>,
     /// The first build of each lane that is not held, and its lane.
@@ -148,7 +149,7 @@ impl<'a> Play<'a> {
         play
     }
 
-    /// A build takes a slot and its permits until then.
+    /// A build takes a slot and its permits until `ends`.
     fn run(&mut self, lane: usize, shared: Option<usize>, background: bool, ends: u64) {
         self.running += 1;
         self.permits[lane] += 1;
@@ -195,7 +196,7 @@ impl<'a> Play<'a> {
         permits < terms.limit || (permits < terms.burst && free * 2 > self.world.slots)
     }
 
-    /// Goes on to what happens next; `false` where nothing does.
+    /// Advances to the next event; `false` if there is none.
     fn go_on(&mut self) -> bool {
         let Some(Reverse((at, event))) = self.events.pop() else { return false };
         self.now = self.now.max(at);
@@ -247,7 +248,7 @@ mod tests {
         lanes.iter().map(|lane| Waiting { lane: *lane, not_before: 0, background: false }).collect()
     }
 
-    /// What a lane's build is planned with, in ms.
+    /// The planned duration of a lane's builds, in ms.
     fn takes(minutes: u64) -> u64 {
         lane(minutes).spread.planned(0)
     }
@@ -318,7 +319,7 @@ mod tests {
         let mut line = waits(&[0, 1, 2, 2]);
         line[2].not_before = 5 * MINUTE;
         let world = World { slots: 1, lanes, line, ..World::default() };
-        // The one in backoff is passed by the next of its lane.
+        // The next build of the lane passes the one in backoff.
         assert_eq!(world.starts(), [Some(30 * MINUTE), None, Some(5 * MINUTE), Some(0)]);
     }
 

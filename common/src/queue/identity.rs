@@ -1,7 +1,7 @@
-//! Which queue this is, for those who mark what they make outside Redis with it.
+//! The identity of this queue, for labeling things that are created outside Redis.
 //!
-//! It is kept as a Redis function of its own: `FLUSHALL` leaves functions alone, and a restart or a failover
-//! keeps them as it keeps keys. So a queue that was emptied is still the same queue.
+//! It is stored as a separate Redis function: `FLUSHALL` does not remove functions, and restarts and
+//! failovers preserve them like keys. So a queue that was emptied is still the same queue.
 
 use super::Queue;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 const BYTES_MAX: usize = 40;
 
 impl Queue {
-    /// The queue's identity; `None` where nobody has given it one yet.
+    /// The queue's identity; `None` if it has none yet.
     ///
     /// # Errors
     /// Redis does not answer, or refuses.
@@ -28,10 +28,11 @@ impl Queue {
         }
     }
 
-    /// Gives the queue an identity, unless it has one; and which it has then. Letters and digits only.
+    /// Gives the queue an identity unless it has one; returns the identity it then has. Letters and digits
+    /// only.
     ///
     /// # Errors
-    /// Redis does not answer, or refuses: a full one takes no new function.
+    /// Redis does not answer, or refuses: a full Redis accepts no new function.
     pub async fn identify(&self, id: &str) -> Result<String> {
         let plain = id.chars().all(|c| c.is_ascii_alphanumeric()) && (1..=BYTES_MAX).contains(&id.len());
         if !plain {
@@ -52,7 +53,8 @@ impl Queue {
         }
     }
 
-    /// The name of the library and of its function: the prefix is in it, for one Redis may hold several queues.
+    /// The name of the library and of its function. It contains the prefix, because one Redis may hold
+    /// several queues.
     fn identity_name(&self) -> String {
         let sign = |byte: u8| match byte {
             plain if plain.is_ascii_alphanumeric() => char::from(plain).to_string(),

@@ -1,4 +1,4 @@
-//! Looking at the queue. Nothing here changes anything, every list is a page.
+//! Read-only views of the queue. Every list is a page.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ impl Queue {
         Ok(id.map(|id| id.parse()).transpose()?)
     }
 
-    /// A build's place in line, from 1, and the length of the line; `None` once it has started.
+    /// A build's position in line, from 1, and the length of the line; `None` once it has started.
     pub async fn position(&self, id: BuildId) -> Result<Option<(u64, u64)>> {
         let mut pipe = redis::pipe();
         pipe.cmd("ZRANK").arg(self.keys().queued()).arg(id.to_string());
@@ -36,7 +36,7 @@ impl Queue {
         Ok(rank.map(|rank| (rank + 1, total)))
     }
 
-    /// The same, and how many builds of its lane stand before it.
+    /// The same, and how many builds of its lane are ahead of it.
     pub(super) async fn places(&self, build: &Build) -> Result<(Option<(u64, u64)>, u64)> {
         let id = build.id.to_string();
         let mut pipe = redis::pipe();
@@ -87,7 +87,7 @@ impl Queue {
         })
     }
 
-    /// For how long runs are still being registered because Redis was emptied, in milliseconds.
+    /// How long runs will still be registered after Redis was emptied, in milliseconds.
     pub async fn refilling(&self) -> Result<Option<u64>> {
         let left: u64 = self.call(&REFILLING, Args::new()).await?.parse("left")?;
         Ok((left > 0).then_some(left))
@@ -105,7 +105,7 @@ impl Queue {
         })
     }
 
-    /// One lane; a lane that was never asked for is there too, with nothing in it.
+    /// One lane; a lane that was never requested exists too, and is empty.
     pub async fn lane(&self, lane: &Lane) -> Result<LaneView> {
         self.lane_views(std::slice::from_ref(lane))
             .await?
@@ -113,8 +113,8 @@ impl Queue {
             .ok_or_else(|| Error::Corrupt("no lane".to_owned()))
     }
 
-    /// Lanes with builds in line, in the order in which they come next, sorted by what they wait
-    /// for: ready, burst, held, full; then lanes that have only running builds.
+    /// Lanes with builds in line, in the order of their next builds, grouped by what they wait for: ready,
+    /// burst, held, full; then lanes that only have running builds.
     pub async fn lanes(&self, limit: usize, cursor: Option<&str>) -> Result<Page<LaneView>> {
         let limit = page_size(limit);
         let keys = self.keys();
@@ -133,7 +133,7 @@ impl Queue {
             let room = limit - names.len();
             let page: Vec<String> = self.zrange(&sets[set], offset, room, false).await?;
             let read = page.len();
-            // `@name` stands for a shared limit whose lanes are listed on their own.
+            // `@name` stands for a shared limit; its lanes are listed separately.
             names.extend(
                 page.into_iter().filter(|name| !name.starts_with('@')).filter_map(|name| name.parse().ok()),
             );
@@ -171,7 +171,7 @@ impl Queue {
     /// Builds, those in line first in their order, then live ones, then ended ones, latest first.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a cursor that is none of ours.
+    /// [`Error::Invalid`] for a cursor that we did not issue.
     pub async fn builds(&self, filter: &Filter) -> Result<Page<Build>> {
         let limit = page_size(filter.limit);
         let sets = self.build_sets(filter);
@@ -227,8 +227,8 @@ impl Queue {
         }
     }
 
-    /// Compares every set with the builds' states. Reads up to `max` entries of each set in one
-    /// script; 1,000 hold Redis for a few milliseconds.
+    /// Compares every set with the builds' states. Reads up to `max` entries of each set in one script; 1,000
+    /// block Redis for a few milliseconds.
     pub async fn check(&self, max: usize) -> Result<CheckReport> {
         let mut reply = self.call(&CHECK, Args::new().show("most", max)).await?;
         Ok(CheckReport { checked: reply.parse("entries")?, problems: reply.get("problems")? })
@@ -269,7 +269,7 @@ fn parse_cursor(cursor: Option<&str>, sets: usize) -> Result<(usize, usize)> {
         Some((set, offset)) if set < sets && offset <= 10_000_000 => Ok((set, offset)),
         _ => Err(Error::Invalid(Invalid::new(
             "cursor",
-            "not a cursor of this list; take it from the page before",
+            "not a cursor of this list; use the one from the previous page",
         ))),
     }
 }

@@ -23,13 +23,12 @@ pub struct Beat {
     pub place: String,
     /// How many builds it runs at once.
     pub slots: usize,
-    /// Whether it is shutting down: it takes no more builds.
+    /// Whether it is shutting down: it claims no more builds.
     pub draining: bool,
-    /// Why it takes no builds for the time being, one sentence ("the cluster is full: …"); it claims
-    /// orphans only (with no free slots). What it runs goes on, and so much of its slots still counts.
+    /// Why it currently accepts no builds, as one sentence ("the cluster is full: …"). It then claims only
+    /// orphans (with no free slots). Its runs go on, and only they count as its slots.
     pub paused: Option<String>,
-    /// How many nodes it knows that its runs can be on; 0 where it cannot tell, and then no node is
-    /// avoided for all.
+    /// How many nodes its runs can be on; 0 if it cannot tell, and then no node is avoided for everybody.
     pub nodes: usize,
     /// How long leases last from now.
     pub lease: Duration,
@@ -37,14 +36,14 @@ pub struct Beat {
     pub held: Vec<Token>,
 }
 
-/// What became of one renewal.
+/// The result of one renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     /// The lease is good for another term.
     Kept,
-    /// The lease is good, and somebody asked for the end of the build: stop it.
+    /// The lease is good, but somebody cancelled the build: stop it.
     Cancel,
-    /// The lease is another's, or the build has ended: let go and touch nothing.
+    /// Another worker has the lease, or the build has ended: let go and touch nothing.
     Stale,
     /// Redis has lost the build, or the claim on it: [`Queue::register`] makes the run known again.
     /// The lease was not renewed.
@@ -60,7 +59,7 @@ pub struct BeatReply {
     pub drained: bool,
     /// Whether builds fail on the worker's host: it claims none for a while.
     pub host_avoided: bool,
-    /// Whether a build could start now: the net under a lost wake-up.
+    /// Whether a build could start now, in case a wake-up was lost.
     pub startable: bool,
     /// Orphans of the worker's place that wait for adoption.
     pub orphans: u64,
@@ -70,12 +69,12 @@ pub struct BeatReply {
     pub born: String,
 }
 
-/// Whether the shown token was still good.
+/// Whether the token was still valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
-    /// It was; with `cancelling` the build is to be stopped.
+    /// It was; if `cancelling`, stop the build.
     Held {
-        /// Whether somebody asked for the end of the build.
+        /// Whether somebody cancelled the build.
         cancelling: bool,
     },
     /// It was not: let go and touch nothing.
@@ -85,9 +84,9 @@ pub enum Held {
 /// How a holder lets go of a build before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Release {
-    /// The run lives on and is to be adopted at once.
+    /// The run lives on, for another worker to adopt at once.
     Handover,
-    /// There is no run any more, for no fault of the build's: back into line, no attempt used.
+    /// The run is gone, through no fault of the build: back into line, no attempt used.
     Lost {
         /// What happened, one sentence.
         reason: String,
@@ -95,7 +94,7 @@ pub enum Release {
 }
 
 impl Queue {
-    /// Renews leases and tells the queue that the worker lives.
+    /// Renews leases and tells the queue that the worker is alive.
     pub async fn renew(&self, beat: &Beat) -> Result<BeatReply> {
         let mut answer: Option<BeatReply> = None;
         let mut batches: Vec<&[Token]> = beat.held.chunks(limits::RENEW_BATCH).collect();
@@ -163,7 +162,7 @@ impl Queue {
         })
     }
 
-    /// Says that the run is alive (`running`), or only what it waits for (`note`).
+    /// Reports that the run is alive (`running`), or only what it is waiting for (`note`).
     pub async fn report(&self, token: &Token, running: bool, note: Option<&str>) -> Result<Held> {
         let args = token_words(token).flag("running", running).maybe("note", note);
         let mut reply = self.call(&REPORT, args).await?;
@@ -174,7 +173,7 @@ impl Queue {
         }
     }
 
-    /// Lets go of a build before its end. `Ok(None)`: it was no longer ours.
+    /// Lets go of a build before its end. `Ok(None)`: the lease was no longer ours.
     pub async fn release(&self, token: &Token, release: &Release) -> Result<Option<BuildState>> {
         let (mode, reason) = match release {
             Release::Handover => ("handover", ""),
@@ -189,13 +188,13 @@ impl Queue {
         }
     }
 
-    /// Says goodbye: the worker's slots count no more. What it still holds runs out by itself.
+    /// Leaves the queue: the worker's slots no longer count. Leases that it still holds expire.
     pub async fn leave(&self, worker: &WorkerId) -> Result<()> {
         self.call(&LEAVE, Args::new().text("kind", "worker").text("id", worker.as_str())).await.map(drop)
     }
 }
 
-/// What a holder shows with each call.
+/// The token as arguments; a holder presents it with each call.
 pub(super) fn token_words(token: &Token) -> Args {
     Args::new().show("id", token.build).show("epoch", token.epoch).text("worker", token.worker.as_str())
 }

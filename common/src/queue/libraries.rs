@@ -13,8 +13,8 @@ use crate::script::Args;
 const PATTERN: &str = "fairlane_*";
 
 impl Queue {
-    /// Removes libraries of other releases that nobody has called for a day; gives their names. A process that needs
-    /// one all the same loads it again.
+    /// Removes libraries of other releases that nobody has called for a day; returns their names. A process
+    /// that still needs one loads it again.
     pub async fn remove_unused_libraries(&self) -> Result<Vec<String>> {
         let answer =
             self.link().run(redis::cmd("FUNCTION").arg("LIST").arg("LIBRARYNAME").arg(PATTERN)).await?;

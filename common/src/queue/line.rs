@@ -1,4 +1,4 @@
-//! The line as it is at one moment: what runs, who waits, and the lanes of both.
+//! The line at one moment: running builds, waiting builds, and the lanes of both.
 
 use std::collections::HashMap;
 
@@ -15,10 +15,10 @@ use crate::script::Args;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     pub(super) runs: Vec<Running>,
-    /// From its beginning, [`limits::FORESEEN`] at most.
+    /// Waiting builds from the front of the line, [`limits::FORESEEN`] at most.
     pub(super) waiting: Vec<Queued>,
     pub(super) lanes: Vec<LaneFacts>,
-    /// Where a lane stands in `lanes`.
+    /// A lane's index in `lanes`.
     by_name: HashMap<Lane, usize>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Line {
 #[derive(Debug, Clone)]
 pub(super) struct Running {
     pub(super) id: BuildId,
-    /// By its place in [`Line::lanes`].
+    /// Its index in [`Line::lanes`].
     pub(super) lane: usize,
     pub(super) claimed: u64,
     /// The shared limit of which it holds a permit.
@@ -38,7 +38,7 @@ pub(super) struct Running {
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
     pub(super) id: BuildId,
-    /// By its place in [`Line::lanes`].
+    /// Its index in [`Line::lanes`].
     pub(super) lane: usize,
     pub(super) due: u64,
     pub(super) not_before: Option<u64>,
@@ -71,7 +71,7 @@ impl From<LaneView> for LaneFacts {
 }
 
 impl Line {
-    /// A lane, where one of its builds runs or is in line.
+    /// A lane, if one of its builds is running or in line.
     pub(super) fn lane(&self, name: &Lane) -> Option<&LaneFacts> {
         self.by_name.get(name).map(|at| &self.lanes[*at])
     }
@@ -106,7 +106,8 @@ impl Queue {
         let waiting: Vec<String> = reply.get("waiting")?;
         let named: Vec<String> = reply.get("lanes")?;
         let mut line = Line::default();
-        // What cannot be read is left out, with the builds of a lane that cannot: it concerns nobody else.
+        // Unreadable builds are left out, and so are all builds of an unreadable lane; the others are not
+        // affected.
         let mut numbers: Vec<Option<usize>> = Vec::with_capacity(named.len());
         for text in named {
             let facts = lane_facts(&text);
@@ -121,7 +122,8 @@ impl Queue {
     }
 }
 
-/// What a build's text begins with: its id, its lane, whether it is a background build. And what is left.
+/// Parses the start of a build's text: its id, its lane, whether it is a background build. Also returns the
+/// rest.
 fn build<'a>(text: &'a str, lanes: &[Option<usize>]) -> Option<(BuildId, usize, bool, [&'a str; 2])> {
     let mut words = text.split(' ');
     let mut word = || words.next();

@@ -1,5 +1,5 @@
-//! The logs of ended builds: how much of Redis's memory they may take, and for how long they stay. Whatever process
-//! reaps also sees to them.
+//! The logs of ended builds: how much of Redis's memory they may use, and how long they are kept. Every
+//! process that reaps also prunes them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,9 +13,9 @@ use crate::limits;
 use crate::memory::Memory;
 use crate::script::Args;
 
-/// Between two looks at the logs; the queue bounds how often they are seen to, over all processes.
+/// Pause between two checks of the logs; the queue limits how often they happen over all processes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Logs that one call takes.
+/// Logs per call.
 const BATCH: u32 = 50;
 /// Calls in a row while there is more to do.
 const BATCHES: u32 = 20;
@@ -27,7 +27,7 @@ const DRY_RUN_MAX: u32 = 100_000;
 pub enum LogBudget {
     /// A share of `maxmemory`, in percent.
     Percent(u8),
-    /// So many bytes.
+    /// This many bytes.
     Bytes(u64),
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for LogBudget {
     }
 }
 
-/// Bytes, as people write them: 500KB, 200MB, 2 GB, 1048576.
+/// Parses a size as people write it: 500KB, 200MB, 2 GB, 1048576.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_uppercase();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -85,7 +85,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     text[..digits].parse::<u64>().ok()?.checked_mul(factor)
 }
 
-/// How long the log of an ended build stays.
+/// How long the log of an ended build is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogKeep(pub Duration);
 
@@ -98,7 +98,7 @@ impl FromStr for LogKeep {
             _ => Err(Invalid::new(
                 "log keep",
                 format!(
-                    "'{text}' is not a time of up to 24h, after which ended builds are forgotten; such as 6h"
+                    "'{text}' is not a time of up to 24h, such as 6h (ended builds are forgotten after 24h)"
                 ),
             )),
         }
@@ -111,7 +111,7 @@ impl fmt::Display for LogKeep {
     }
 }
 
-/// What the logs of ended builds may take.
+/// The limits on logs of ended builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
     /// How much.
@@ -129,11 +129,11 @@ impl Default for LogLimits {
 /// Which logs an operator wants removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Prune {
-    /// Those of builds that ended longer ago.
+    /// Those of builds that ended longer ago than this.
     pub older_than: Option<Duration>,
     /// The oldest, until all logs of ended builds take no more than these bytes.
     pub to_bytes: Option<u64>,
-    /// Only says which.
+    /// Only reports what would be removed.
     pub dry_run: bool,
 }
 
@@ -146,11 +146,11 @@ pub struct Pruned {
     pub bytes: u64,
     /// Bytes that the logs of ended builds take now.
     pub left: u64,
-    /// There is more to do: ask again.
+    /// Whether there is more to do: ask again.
     pub more: bool,
 }
 
-/// Logs that make room.
+/// Logs to shorten or remove.
 struct Due {
     bytes: u64,
     entries: Vec<(bool, String)>,
@@ -166,7 +166,8 @@ struct Look {
 }
 
 impl Queue {
-    /// Makes room where logs of ended builds take more than they may, or Redis's memory is short.
+    /// Shortens and removes logs if the logs of ended builds use more than their budget, or if Redis is low
+    /// on memory.
     pub async fn tend_logs(&self, limits: &LogLimits) -> Result<Pruned> {
         let memory = self.memory().await;
         let mut pruned = Pruned::default();
@@ -191,7 +192,7 @@ impl Queue {
         Ok(pruned)
     }
 
-    /// Removes logs of ended builds because an operator wants it, a bounded number at a time.
+    /// Removes logs of ended builds at an operator's request, a limited number per call.
     pub async fn prune_logs(&self, prune: &Prune, by: &str) -> Result<Pruned> {
         let most = if prune.dry_run { DRY_RUN_MAX } else { BATCH };
         let look = Look { max: prune.to_bytes, need: 0, age: prune.older_than, most, timed: false };
@@ -222,7 +223,7 @@ impl Queue {
         Ok(pruned)
     }
 
-    /// Bytes that the log of a build takes, with those of its earlier runs.
+    /// Bytes that the logs of a build use, over all its runs.
     pub async fn log_bytes(&self, id: BuildId, runs: u32) -> Result<u64> {
         let mut pipe = redis::pipe();
         for run in 1..=runs {
@@ -290,7 +291,7 @@ impl Queue {
     }
 }
 
-/// Sees to the logs for as long as it is polled.
+/// Keeps pruning logs for as long as it is polled.
 pub async fn tend_logs_on(queue: Queue, limits: LogLimits) {
     loop {
         tokio::time::sleep(PAUSE.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
@@ -301,7 +302,7 @@ pub async fn tend_logs_on(queue: Queue, limits: LogLimits) {
                 "made room in Redis: logs of ended builds were shortened or removed"
             ),
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "could not see to the logs of ended builds"),
+            Err(error) => tracing::debug!(%error, "could not prune the logs of ended builds"),
         }
     }
 }

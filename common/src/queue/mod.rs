@@ -1,4 +1,4 @@
-//! The queue's operations: commands change state, each one Lua function; [`inspect`] only looks.
+//! The queue's operations. Those that change state are one Lua function each; [`inspect`] only reads.
 
 mod activity;
 mod aside;
@@ -60,7 +60,7 @@ use crate::memory::Gauge;
 use crate::redis_url::RedisUrl;
 use crate::script::{Args, Carrier};
 
-/// The layout that this release writes. The major changes when older releases would break on it.
+/// The layout that this release writes. The major version changes if older releases could not work with it.
 pub const SCHEMA: &str = "1.0";
 
 /// A handle on the queue, cheap to clone.
@@ -86,7 +86,7 @@ impl Queue {
         Self::open_with(Link::open(url).await?, prefix, Clock::Redis).await
     }
 
-    /// Opens a queue that goes by a simulated clock. Only for a Redis of one's own: replays, tests.
+    /// Opens a queue with a simulated clock. Only for a private Redis: replays, tests.
     pub async fn open_simulated(url: &RedisUrl, prefix: &str, clock: Clock) -> Result<Self> {
         Self::open_with(Link::open(url).await?, prefix, clock).await
     }
@@ -112,7 +112,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Makes the queue where there is none, and notes which life of Redis this is.
+    /// Creates the queue if there is none, and remembers the life id of this Redis.
     pub(crate) async fn reopen(&self) -> Result<()> {
         let simulated = matches!(self.clock, Clock::Simulated(_));
         let known = self.life();
@@ -129,7 +129,7 @@ impl Queue {
         let born: String = reply.get("born")?;
         let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.is_empty() && *known != born {
-            tracing::warn!(born, "Redis was emptied: this is another life of the queue");
+            tracing::warn!(born, "Redis was emptied: the queue starts afresh");
         }
         *known = born;
         Ok(())
@@ -139,8 +139,8 @@ impl Queue {
         self.born.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes which life of Redis an answer comes from. Another than before means that Redis was
-    /// emptied: the others are told, so that nothing begins before workers have said what runs.
+    /// Compares the life id in an answer with the one known. A different one means that Redis was emptied:
+    /// then the queue is told, so that nothing starts until workers have registered their runs.
     pub(crate) async fn note_life(&self, born: &str) -> Result<()> {
         if born.is_empty() || self.life() == born { Ok(()) } else { self.reopen().await }
     }
@@ -155,11 +155,11 @@ impl Queue {
         &self.link
     }
 
-    /// The same queue over a connection of its own, which is opened when it is first used: for calls
-    /// that must not wait behind others. It has no way to the logs of a Cluster.
+    /// The same queue over a separate connection, opened on first use, for calls that must not wait behind
+    /// others. In a Cluster it cannot reach the logs.
     ///
     /// # Errors
-    /// The URL cannot be taken.
+    /// The URL is invalid.
     pub fn apart(&self) -> Result<Self> {
         Ok(Self { link: self.link.apart(&self.keys.schema())?, ..self.clone() })
     }

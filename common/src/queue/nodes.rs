@@ -1,8 +1,8 @@
-//! Nodes that builds had better not go to; the hosts of process workers are such, too.
+//! Nodes that builds should avoid, including hosts of process workers.
 //!
-//! A node on which builds of three lanes fail within ten minutes, for causes that lie with it, is
-//! avoided for half an hour; at most a third of a cluster's nodes at once. Its only node is not
-//! avoided but probed: it gets one build a minute, and is taken back when one succeeds.
+//! A node on which builds of three lanes fail within ten minutes, for causes that lie with the node, is
+//! avoided for half an hour; at most a third of a cluster's nodes at a time. A cluster's only node is not
+//! avoided but probed: it gets one build a minute, and is used again when one succeeds.
 
 use super::Queue;
 use super::views::NodeView;
@@ -17,27 +17,27 @@ pub enum Blame {
     /// Nothing points at the node (the registry refuses, the API fails).
     #[default]
     Nobody,
-    /// Only words in the log do, which a repository may have printed itself. The build is tried on
-    /// another node: if it succeeds there, this one is counted against; if it fails of the same
-    /// cause there, the failure is put down to the repository.
+    /// Only the log text does, which a repository may have printed itself. The build is retried on another
+    /// node: if it succeeds there, the failure counts against this node; if it fails for the same cause, the
+    /// repository is to blame.
     Suspect {
-        /// What it failed of in one word or a few, the same on any node: `disk full`.
+        /// The cause in a word or a few, the same on any node: `disk full`.
         cause: String,
     },
-    /// The same of words on what no repository answers for (the container engine is away): wherever the build
-    /// fails of it, it is not put down to the repository.
+    /// The same, but for something that no repository can cause (the container engine is down). If the build
+    /// fails for it on any node, the repository is never to blame.
     Machine {
-        /// What it failed of, as in `Suspect`.
+        /// The cause, as in `Suspect`.
         cause: String,
     },
-    /// The log does not tell whether the repository or the outside is to blame: the build is tried once
-    /// more, elsewhere where that is possible. If it fails of the same cause again, that is put down to the
-    /// repository; if it succeeds, the first node is counted against.
+    /// The log does not show whether the repository or its surroundings are to blame. The build is retried
+    /// once, on another node if possible. If it fails for the same cause, the repository is to blame; if it
+    /// succeeds, the failure counts against the first node.
     Unclear {
-        /// What it failed of, as in `Suspect`.
+        /// The cause, as in `Suspect`.
         cause: String,
     },
-    /// The cluster says so itself (an eviction, a condition of the node, a mount that failed).
+    /// The cluster itself reports it (an eviction, a node condition, a failed mount).
     Certain,
 }
 
@@ -56,19 +56,19 @@ impl Blame {
 /// The cluster that the hosts of process workers are the nodes of.
 pub const HOSTS: &str = "process";
 
-/// What became of an operator's wish to have a node used again.
+/// The result of an operator's request to use a node again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cleared {
-    /// It is used again; it is a node of this cluster.
+    /// The node is in use again; it belongs to this cluster.
     Cleared(String),
     /// No such node is avoided.
     Unknown,
-    /// Avoided nodes of these clusters are called so.
+    /// Several clusters have an avoided node of that name: these.
     Ambiguous(Vec<String>),
 }
 
 impl Queue {
-    /// The nodes that are avoided, those first that will be longest.
+    /// The avoided nodes, longest remaining first.
     pub async fn nodes(&self) -> Result<Vec<NodeView>> {
         let mut reply = self.call(&NODES_VIEW, Args::new()).await?;
         if reply.tag != "nodes" {
@@ -90,7 +90,7 @@ impl Queue {
         Ok(nodes)
     }
 
-    /// Has a node used again, its failures forgotten. Its cluster need not be said where only one has an
+    /// Puts a node back into use and forgets its failures. The cluster can be left out if only one has an
     /// avoided node of that name.
     pub async fn clear_node(&self, node: &NodeName, cluster: Option<&str>, by: &str) -> Result<Cleared> {
         let args = Args::new().text("node", node.as_str()).maybe("cluster", cluster).text("by", by);

@@ -1,4 +1,4 @@
-//! When builds will be ready, computed once from the state of a moment for everybody who asks about it.
+//! When builds will be ready, computed once per snapshot of the queue and shared by everybody who asks.
 
 use std::collections::HashMap;
 
@@ -11,45 +11,45 @@ use crate::build::{Build, Priority};
 use crate::error::Result;
 use crate::id::BuildId;
 
-/// The queue at a moment, and what is foreseen from it.
+/// A snapshot of the queue, and the forecast from it.
 #[derive(Debug)]
 pub struct Outlook {
     snapshot: Snapshot,
     line: Line,
     world: World,
-    /// Where a shared limit stands in the world, by name.
+    /// A shared limit's index in the world, by name.
     shared: HashMap<String, usize>,
-    /// When each build in line starts, in ms from then on.
+    /// When each build in line starts, in ms after the snapshot.
     starts: Vec<Option<u64>>,
-    /// Where a build stands in line.
+    /// A build's index in the line.
     places: HashMap<BuildId, usize>,
 }
 
-/// Where a build stands in line.
+/// A build's position in line.
 #[derive(Debug)]
 pub(super) struct Standing {
-    /// Its place, from 1, and the length of the line.
+    /// Its position, from 1, and the length of the line.
     pub(super) position: Option<(u64, u64)>,
-    /// Builds of its lane that stand before it.
+    /// How many builds of its lane are ahead of it.
     pub(super) lane_ahead: u64,
     pub(super) lane: LaneFacts,
-    /// When it starts, in ms from now; `None` where that cannot be said.
+    /// When it starts, in ms from now; `None` if that is unknown.
     pub(super) start: Option<u64>,
 }
 
 impl Queue {
-    /// The queue as it is, and what is foreseen from it. One is good for many answers, for about a second.
+    /// A snapshot of the queue, and the forecast from it. It serves many answers, for about a second.
     pub async fn outlook(&self) -> Result<Outlook> {
         let (snapshot, line) = futures::try_join!(self.snapshot(), self.line())?;
         Ok(Outlook::new(snapshot, line))
     }
 
-    /// Where a build stands in line.
+    /// A build's position in line.
     pub(super) async fn standing(&self, build: &Build, outlook: &Outlook) -> Result<Standing> {
         if let Some(standing) = outlook.standing(build) {
             return Ok(standing);
         }
-        // It came after that moment, or stands behind those that were looked at.
+        // It was requested after the snapshot, or is behind the builds that the forecast covers.
         let ((position, lane_ahead), lane) = futures::try_join!(self.places(build), self.lane(&build.lane))?;
         let lane = lane.into();
         let start = outlook.start_of(build, &lane, position, lane_ahead);
@@ -80,7 +80,7 @@ impl Outlook {
         Spread::new(mean, self.snapshot.mean_ms)
     }
 
-    /// Whether anything is started at all.
+    /// Whether builds can start at all.
     fn is_open(&self) -> bool {
         self.snapshot.slots > 0 && self.snapshot.taking > 0
     }
@@ -98,7 +98,7 @@ impl Outlook {
         })
     }
 
-    /// When a build starts that was not looked at.
+    /// The start of a build that the forecast does not cover.
     fn start_of(
         &self,
         build: &Build,
@@ -118,7 +118,7 @@ impl Outlook {
         }
     }
 
-    /// It is put among those that were looked at.
+    /// Estimates it as if it were among the covered builds.
     fn start_among(&self, build: &Build, facts: &LaneFacts) -> Option<u64> {
         let mut world = self.world.clone();
         let known = self.line.lanes.iter().position(|lane| lane.lane == facts.lane);
@@ -134,7 +134,7 @@ impl Outlook {
         world.starts()[place]
     }
 
-    /// Behind them the line goes on at their pace, and no lane faster than its limit.
+    /// Behind the covered builds, the line continues at their pace, and no lane is faster than its limit.
     fn start_behind(&self, place: u64, lane_ahead: u64, lane: &LaneFacts, build: &Build) -> Option<u64> {
         let hold = hold_of(&self.snapshot, lane);
         let last = self.starts.iter().flatten().max()?;
@@ -175,7 +175,7 @@ fn world_of(snapshot: &Snapshot, line: &Line, names: &mut HashMap<String, usize>
     }
 }
 
-/// A lane's terms; a shared limit that is not known yet joins the others.
+/// A lane's terms; a shared limit that is not yet known is added.
 fn terms_of(
     snapshot: &Snapshot,
     facts: &LaneFacts,

@@ -17,24 +17,24 @@ const BATCH: usize = 100;
 pub struct DispatcherBeat {
     /// Who.
     pub dispatcher: DispatcherId,
-    /// Absolute counts: how many watch that build through this dispatcher now; 0 for no more.
+    /// Absolute counts: how many people now watch that build through this dispatcher; 0 if nobody does.
     pub counts: Vec<(BuildId, u64)>,
 }
 
 /// What a dispatcher learns from its heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DispatcherBeatReply {
-    /// Whether the queue had forgotten this dispatcher and its people: all counts are to be sent again.
+    /// Whether the queue had forgotten this dispatcher and its people: if so, send all counts again.
     pub forgotten: bool,
     /// Which life of Redis this is.
     pub born: String,
-    /// Whether Redis was emptied, and runs are being registered again: counts of builds that are not
-    /// known yet were passed over, and are to be sent again when this is over.
+    /// Whether Redis was emptied and runs are still being registered: counts for builds not yet known were
+    /// skipped; send them again afterwards.
     pub refilling: bool,
 }
 
 impl Queue {
-    /// Says that the dispatcher lives, and writes the counts that changed.
+    /// Reports that the dispatcher is alive, and writes the counts that changed.
     pub async fn beat_dispatcher(&self, beat: &DispatcherBeat) -> Result<DispatcherBeatReply> {
         let mut batches: Vec<&[(BuildId, u64)]> = beat.counts.chunks(BATCH).collect();
         if batches.is_empty() {
@@ -60,7 +60,7 @@ impl Queue {
         Ok(answer)
     }
 
-    /// The builds that the queue has down as watched through a dispatcher.
+    /// The builds that the queue has recorded as watched through a dispatcher.
     pub async fn watched(&self, dispatcher: &DispatcherId) -> Result<Vec<BuildId>> {
         let key = self.keys().watched(dispatcher);
         let (mut watched, mut cursor) = (Vec::new(), "0".to_owned());
@@ -78,7 +78,7 @@ impl Queue {
         }
     }
 
-    /// Says goodbye: the dispatcher's people are forgotten now, not at the end of its heartbeat.
+    /// Leaves the queue: the dispatcher's people are forgotten at once, not when its heartbeat expires.
     pub async fn leave_dispatcher(&self, dispatcher: &DispatcherId) -> Result<()> {
         self.call(&LEAVE, Args::new().text("kind", "dispatcher").text("id", dispatcher.as_str()))
             .await

@@ -1,5 +1,5 @@
-//! The numbers that decide the order of the queue. They stand in Redis, in the hash of totals, so
-//! that all processes go by the same ones and an operator can read them there.
+//! The numbers that decide the order of the queue. They are stored in Redis, in the hash of totals, so that
+//! all processes use the same ones and operators can read them there.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ use crate::id::Invalid;
 use crate::library::{CONFIGURE, POLICY};
 use crate::script::Args;
 
-/// What the audit and the policy itself call the settings of dispatchers.
+/// How the audit and the policy refer to the settings of dispatchers.
 const OF_SETTINGS: &str = "settings";
 const ORDERS: &str = "must be fair or first-come";
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
@@ -21,9 +21,9 @@ const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// What is quick, or what many people wait for, goes first, within bounds.
+    /// Quick builds, and builds that many people wait for, go first, within limits.
     Fair,
-    /// What was asked for first goes first.
+    /// The build that was requested first goes first.
     FirstCome,
 }
 
@@ -67,7 +67,7 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 604_800_000)]
     pub overtake_max_ms: Option<u64>,
-    /// Most people that count for one build's place. Default 200.
+    /// Most people that count toward one build's position. Default 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub people_max: Option<u32>,
@@ -145,7 +145,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Adds a field, as `name=value`. Times can be written as spans, and their names without `_ms`:
+    /// Sets a field from `name=value`. Durations can be written like `4h`, and their names without `_ms`:
     /// `overtake_max=4h`.
     ///
     /// # Errors
@@ -159,7 +159,7 @@ impl Policy {
             "order" => Value::from(value),
             _ if name.ends_with("_ms") && value.parse::<u64>().is_err() => {
                 let span = humantime::parse_duration(value).map_err(|_| {
-                    Invalid::new(name, format!("'{value}' must be a span such as 4h, or milliseconds"))
+                    Invalid::new(name, format!("'{value}' must be a time span such as 4h, or milliseconds"))
                 })?;
                 Value::from(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
             }
@@ -171,7 +171,7 @@ impl Policy {
         self.change(name, Some(as_json))
     }
 
-    /// Gives a field its default again.
+    /// Resets a field to its default.
     ///
     /// # Errors
     /// There is no such field.
@@ -230,14 +230,14 @@ impl Policy {
 }
 
 impl Queue {
-    /// Puts `policy` in force for everybody, replacing the one before. A build that is queued keeps
-    /// its place until people join or leave it.
+    /// Sets `policy` for everybody, replacing the previous one. A queued build keeps its position until
+    /// people join or leave it.
     pub async fn set_policy(&self, policy: &Policy, by: &str) -> Result<()> {
         self.store_policy(policy, by, false).await.map(drop)
     }
 
-    /// Puts the policy of a dispatcher's settings in force, unless an operator has set one since
-    /// Redis was last empty. Whether it was new.
+    /// Applies the policy from a dispatcher's settings, unless an operator has set one since Redis was last
+    /// empty. Returns whether anything changed.
     pub async fn default_policy(&self, policy: &Policy) -> Result<bool> {
         self.store_policy(policy, OF_SETTINGS, true).await
     }
@@ -278,7 +278,7 @@ impl Queue {
         };
         let order: String = reply.get("order")?;
         in_force.order = Some(if order == Order::FirstCome.word() { Order::FirstCome } else { Order::Fair });
-        // Fields of a later release are none of ours.
+        // Fields of a later release are ignored.
         let set: String = reply.get("set")?;
         let mut fields: Map<String, Value> = serde_json::from_str(&set).unwrap_or_default();
         fields.retain(|name, _| Policy::FIELDS.contains(&name.as_str()));

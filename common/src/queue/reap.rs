@@ -1,5 +1,5 @@
-//! Doing what has become due: leases that ran out, backoffs that are over, rules that end,
-//! processes that are gone. Any process may reap; a reap is bounded and may be repeated.
+//! Handling what is due: expired leases, backoffs that are over, rules that end, processes that are gone. Any
+//! process may reap; a reap is bounded and can be repeated.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::script::Args;
 /// What one reap did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// Leases that ran out and whose runs wait for adoption.
+    /// Expired leases whose runs now wait for adoption.
     pub orphaned: u64,
-    /// Leases that ran out and whose runs died with their worker: back in line.
+    /// Expired leases whose runs died with their worker; the builds are back in line.
     pub lost: u64,
     /// Timers that were due.
     pub timers: u64,
@@ -23,7 +23,7 @@ pub struct Reaped {
 }
 
 impl Queue {
-    /// Does what is due, a bounded amount of it.
+    /// Handles what is due, a bounded amount per call.
     pub async fn reap(&self) -> Result<Reaped> {
         let args = Args::new().show("lease", limits::LEASE.as_millis());
         let mut reply = self.call(&REAP, args).await?;

@@ -1,5 +1,4 @@
-//! Making runs known again that Redis has lost: because it was emptied, or because it failed over
-//! without its last second.
+//! Registering runs that Redis has lost, because it was emptied or because a failover lost the last second.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,13 +10,13 @@ use crate::id::{BuildId, NodeName, Token, WorkerId};
 use crate::library::REGISTER;
 use crate::script::{Args, Reply};
 
-/// A run as a worker knows it: its own, or one that it found by what is written on it.
+/// A run as a worker knows it: its own, or one that it found by its marks.
 #[derive(Debug, Clone)]
 pub struct Registration {
-    /// What the run carries: its build, and the holder who last acted on it.
+    /// The token on the run: its build, and the holder who last acted on it.
     pub token: Token,
-    /// Who registers it and holds it from now on. Another than the token's worker is told to wait
-    /// while that one may still come itself.
+    /// Who registers it and holds it from now on. A worker other than the token's must wait while that one
+    /// may still register it itself.
     pub worker: WorkerId,
     /// Where the run lives (see [`super::Claim::place`]).
     pub place: String,
@@ -29,7 +28,7 @@ pub struct Registration {
     pub attempt: u32,
     /// When the build was first asked for, Unix milliseconds.
     pub asked: u64,
-    /// When the run began, Unix milliseconds: what its duration is counted from.
+    /// When the run began, Unix milliseconds; its duration counts from here.
     pub claimed: u64,
     /// When it was seen alive, Unix milliseconds; `None` while it starts.
     pub started: Option<u64>,
@@ -37,24 +36,24 @@ pub struct Registration {
     pub node: Option<NodeName>,
 }
 
-/// What became of a registration. Said again, it gives the same.
+/// The result of a registration. A repeated call gets the same.
 #[derive(Debug, Clone)]
 pub enum Registered {
-    /// The run is held with this token, as after an adoption. If the build has another id, that one
-    /// has taken over the run: it was asked for anew while Redis did not know of this one.
+    /// The run is held with this token, as after an adoption. If the build has another id, that build has
+    /// taken over the run: the image was requested again while Redis did not know this one.
     Held(Box<Claimed>),
-    /// That build makes the same image in a run of its own: this run is to be removed.
+    /// That build makes the same image in its own run: remove this run.
     Taken(BuildId),
-    /// The build has ended: its run is to be removed.
+    /// The build has ended: remove its run.
     Ended(BuildState),
     /// Redis knows a later holder, or has put the build back into line: let go of the run.
     Stale,
-    /// Its holder may come yet: ask again after that time.
+    /// Its holder may still register it: ask again after this time.
     Wait(Duration),
 }
 
 impl Queue {
-    /// Makes a run known again. A build that Redis knows well is left as it is.
+    /// Registers a run again. If Redis already knows the build, nothing changes.
     pub async fn register(&self, run: &Registration) -> Result<Registered> {
         let args = Args::new()
             .show("id", run.token.build)

@@ -1,4 +1,4 @@
-//! An operator's acts: rules on lanes, and draining workers.
+//! What operators do: rules on lanes, and draining workers.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::script::Args;
 /// What a change of rules did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleChange {
-    /// Whether the rule is new, replaced or (when deleting) was there at all.
+    /// Whether there was a rule before: it was replaced or removed.
     pub existed: bool,
     /// For a rule on one lane: how many of its builds are queued or live now.
     pub live: u64,
@@ -26,15 +26,15 @@ pub struct RuleChange {
 pub struct Rules {
     /// Those that can be read.
     pub rules: BTreeMap<Pattern, Rule>,
-    /// The others, each with the reason: by hand, or by a newer release. What the queue cannot read of them
-    /// is not in force.
+    /// The others, each with the reason: edited by hand, or written by a newer release. The parts that the
+    /// queue cannot read have no effect.
     pub unreadable: BTreeMap<String, String>,
 }
 
-/// What draining a worker, or undoing it, has changed.
+/// The effect of draining a worker, or of undoing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainChange {
-    /// The worker's name, which is its host's or its pod's.
+    /// The name that is drained: the worker's host or pod.
     pub name: String,
     /// The live workers of that name.
     pub workers: Vec<WorkerId>,
@@ -49,11 +49,11 @@ pub struct Drained {
     pub by: String,
 }
 
-/// Drained names read at once: operators name them one by one.
+/// Most drained names read at once; operators drain them one by one, so there are few.
 const DRAINED_READ: usize = 1000;
 
 impl Queue {
-    /// Sets the rule of a pattern, replacing what was there. It holds at once, for everybody.
+    /// Sets the rule of a pattern, replacing the previous one. It takes effect at once, for everybody.
     pub async fn set_rule(&self, pattern: &Pattern, rule: &Rule, by: &str) -> Result<RuleChange> {
         rule.check(pattern)?;
         let text = serde_json::to_string(rule).map_err(|e| Error::Corrupt(e.to_string()))?;
@@ -74,7 +74,7 @@ impl Queue {
         Ok(RuleChange { existed: reply.flag("existed")?, live: reply.parse("live")? })
     }
 
-    /// All rules by pattern that can be read.
+    /// All readable rules, by pattern.
     pub async fn rules(&self) -> Result<BTreeMap<Pattern, Rule>> {
         Ok(self.all_rules().await?.rules)
     }
@@ -104,8 +104,8 @@ impl Queue {
         }
     }
 
-    /// Has a worker, or all workers of a name, claim no more builds until this is undone (`on` false).
-    /// It holds for the name: a restarted worker is still drained. `None`: no such worker.
+    /// Stops a worker, or all workers of a name, from claiming builds until this is undone (`on` false). It
+    /// applies to the name: a restarted worker is still drained. `None`: no such worker.
     pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<Option<DrainChange>> {
         let args = Args::new().text("worker", worker.as_str()).flag("drain", on).text("by", by);
         let mut reply = self.call(&DRAIN, args).await?;

@@ -1,4 +1,4 @@
-//! Limits of clients, shared by all dispatchers.
+//! Request limits per client, shared by all dispatchers.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::script::Args;
 pub struct Spend {
     /// Whose it is: `token:<name>` or `address:<address>`.
     pub whose: String,
-    /// So many requests…
+    /// This many requests…
     pub count: u32,
-    /// …come back within this time. They may come all at once.
+    /// …are allowed within this time. They may come all at once.
     pub per: Duration,
 }
 
-/// Whether a request may go on.
+/// Whether a request is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spent {
     /// It was counted.
@@ -27,7 +27,7 @@ pub enum Spent {
     Limited {
         /// Whose limit.
         whose: String,
-        /// When one more may come.
+        /// How long until the next request is allowed.
         wait: Duration,
     },
 }

@@ -1,20 +1,21 @@
-//! How long a build may take, from how long builds of its lane took: a median, and how far from it a build may end.
+//! How long a build may take, given how long builds of its lane took: a median, and a spread around it.
 
-/// How close builds lie around their median: the shape of a log-logistic distribution, which is nearly log-normal, and for
-/// which the time left at an age has a formula. Commits of one repository differ less than repositories do.
+/// How closely builds cluster around their median: the shape of a log-logistic distribution, which is nearly
+/// log-normal and has a formula for the time left at a given age. Commits of one repository differ less than
+/// repositories do.
 const SHAPE_KNOWN: f64 = 3.5;
 const SHAPE_UNKNOWN: f64 = 2.5;
-/// A new lane goes by the median of all lanes, which lies below their mean.
+/// A new lane uses the median of all lanes, which is below their mean.
 const MEDIAN_OF_MEAN: f64 = 0.75;
-/// Beyond so many times the median nothing that was learned holds: from there on a build is expected to take as long again
-/// as it has taken.
+/// Beyond this multiple of the median, nothing that was learned applies: from there, a build is expected to
+/// take as long again as it has taken so far.
 const KNEE: f64 = 3.0;
-/// The share of builds that take longer than [`Spread::planned`]. The times of many builds add up, and their sum goes by
-/// the mean, which is above the median.
+/// The share of builds that take longer than [`Spread::planned`]. The times of many builds add up, and their
+/// sum follows the mean, which is above the median.
 const PLANNED: f64 = 0.4;
-/// A build that has taken so many times its median is late.
+/// A build is late once it has taken this many times its median.
 const LATE: f64 = 1.5;
-/// What a build takes before any has ended.
+/// Expected duration before any build has ended.
 const GUESS_MS: f64 = 180_000.0;
 
 /// How long a build may take.
@@ -36,12 +37,12 @@ impl Spread {
         }
     }
 
-    /// How much longer a build takes that has run for `age` ms, as likely as not.
+    /// Median time left for a build that has run for `age` ms.
     pub(super) fn left(&self, age: u64) -> u64 {
         self.left_with(age, 0.5)
     }
 
-    /// The same, to plan with: how much longer until its slot is free.
+    /// The same for planning: the time until its slot is free.
     pub(super) fn planned(&self, age: u64) -> u64 {
         self.left_with(age, PLANNED)
     }
@@ -51,7 +52,7 @@ impl Spread {
         float(age) > LATE * self.median_ms
     }
 
-    /// What is left after `age` ms in all but `longer` (0 to 1) of the cases that get so far.
+    /// The time left after `age` ms that a share of `longer` (0 to 1) of the builds of that age exceeds.
     fn left_with(&self, age: u64, longer: f64) -> u64 {
         let age = float(age);
         whole(self.lasting(self.share_beyond(age) * longer) - age)
@@ -63,7 +64,7 @@ impl Spread {
         if times <= KNEE { 1.0 / (1.0 + times.powf(self.shape)) } else { self.share_at_knee() * KNEE / times }
     }
 
-    /// What this share of builds takes longer than.
+    /// The duration that this share of builds exceeds.
     fn lasting(&self, share: f64) -> f64 {
         let at_knee = self.share_at_knee();
         let times = if share >= at_knee {
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(lane.left(0), 10 * MINUTE);
         let planned = lane.planned(0);
         assert!(planned > 11 * MINUTE && planned < 12 * MINUTE, "the mean is above the median: {planned}");
-        // Of a new lane less is known: the median of all is below their mean.
+        // Less is known about a new lane: the median of all lanes is below their mean.
         assert_eq!(Spread::new(None, Some(8 * MINUTE)).left(0), 6 * MINUTE);
         assert_eq!(Spread::new(None, None).left(0), 3 * MINUTE);
     }

@@ -1,4 +1,4 @@
-//! Asking for a build: a new one, a live one joined, or the answer of one that just ended.
+//! Requesting a build: a new one, a live one joined, or the outcome of one that just ended.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +20,11 @@ pub struct Submit {
     pub id: BuildId,
     /// What is asked for.
     pub spec: BuildSpec,
-    /// Whether a remembered success or failure is passed over. A live build is joined all the same.
+    /// Whether to ignore a remembered success or failure. A live build is joined in any case.
     pub force: bool,
-    /// Who passes over a ban, for the audit: an operator who has said so. `None`: bans hold.
+    /// Who overrides a ban, for the audit: an operator who asked for it. `None`: bans apply.
     pub override_ban: Option<String>,
-    /// The dispatcher through which it is asked for. A request alone counts as one person.
+    /// The dispatcher that received the request. Each request counts as one person.
     pub dispatcher: Option<DispatcherId>,
 }
 
@@ -35,11 +35,11 @@ pub struct Admitted {
     pub id: BuildId,
     /// Where it stands.
     pub state: BuildState,
-    /// Its attempt, as people count them.
+    /// Its attempt, as shown to people.
     pub attempt: u32,
     /// People behind it.
     pub people: u64,
-    /// Its place in line, from 1; `None` once it has started.
+    /// Its position in line, from 1; `None` once it has started.
     pub position: Option<u64>,
     /// How long it is expected to take, in milliseconds.
     pub expected_ms: u64,
@@ -54,7 +54,7 @@ pub enum Submitted {
     Joined(Admitted),
     /// A build of the same image that ended so recently that its outcome still holds.
     Ended(Admitted),
-    /// The image is being built from something else.
+    /// The image is being built from a different repository or ref.
     Conflict {
         /// That build.
         id: BuildId,
@@ -72,7 +72,7 @@ pub enum Submitted {
         /// When the ban ends, Unix milliseconds.
         until: Option<u64>,
     },
-    /// Redis was emptied, and workers are registering what still runs: ask again after that time.
+    /// Redis was emptied, and workers are registering their runs: ask again after this time.
     Refilling {
         /// How long that takes, in milliseconds.
         wait_ms: u64,
@@ -93,7 +93,7 @@ pub(super) struct Askers(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     askers: VecDeque<Asker>,
-    /// Whether somebody sends them.
+    /// Whether a task is sending them.
     is_sent: bool,
 }
 
@@ -111,7 +111,7 @@ struct Together {
 }
 
 impl Askers {
-    /// Gives up what waits: the answer is that nobody is there to ask.
+    /// Fails all waiting requests: their callers get an error that the process is stopping.
     fn give_up(&self) {
         let mut waiting = self.lock();
         waiting.is_sent = false;
@@ -122,7 +122,7 @@ impl Askers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a request; whether somebody has to begin to send them.
+    /// Adds a request; returns whether the caller must start a task to send them.
     fn wait(&self, asker: Asker) -> bool {
         let mut waiting = self.lock();
         waiting.askers.push_back(asker);
@@ -143,7 +143,7 @@ impl Askers {
     }
 }
 
-/// Whoever sends the requests. One that dies leaves no request waiting for it.
+/// The task that sends the requests. If it dies, no request keeps waiting for it.
 struct Sender {
     askers: Arc<Askers>,
     done: bool,
@@ -158,7 +158,7 @@ impl Drop for Sender {
 }
 
 impl Submit {
-    /// The words of a request; those of the next one begin with another id.
+    /// The arguments of a request; the next request starts at the next `id`.
     fn words(&self) -> Args {
         Args::new()
             .show("id", self.id)
@@ -170,7 +170,7 @@ impl Submit {
 }
 
 impl Queue {
-    /// Asks for a build. Requests that come while others are on their way to Redis go there together.
+    /// Requests a build. Requests that arrive while others are in flight go to Redis in one call.
     pub async fn submit(&self, submit: &Submit) -> Result<Submitted> {
         let (answer, answered) = oneshot::channel();
         let asker = Asker { dispatcher: submit.dispatcher.clone(), words: submit.words(), answer };
@@ -186,10 +186,10 @@ impl Queue {
         }
     }
 
-    /// Asks for all who wait, as many at a time as may go together, until nobody waits.
+    /// Sends all waiting requests, as many per call as allowed, until none is left.
     async fn ask(self, mut sender: Sender) {
         loop {
-            // Those who have just been answered may want to ask again.
+            // Callers that just got an answer may want to send another request.
             tokio::task::yield_now().await;
             let Some(together) = sender.askers.next() else {
                 sender.done = true;
@@ -205,14 +205,14 @@ impl Queue {
                 Err(error) => vec![Err(error); answers.len()],
             };
             for (answer, result) in answers.into_iter().zip(results) {
-                // Whoever does not wait any more has no use for it.
+                // A caller that stopped waiting does not need the answer.
                 let _ = answer.send(result);
             }
         }
     }
 }
 
-/// What became of each of `count` requests.
+/// The results of `count` requests.
 fn submitted(mut reply: Reply, count: usize) -> Vec<Result<Submitted>> {
     match reply.tag.as_str() {
         "refilling" => vec![reply.parse("left").map(|wait_ms| Submitted::Refilling { wait_ms }); count],
@@ -257,8 +257,8 @@ fn admitted(reply: &mut Reply) -> Result<Admitted> {
     })
 }
 
-/// What is asked for: the whole as JSON, and what the queue's operations read of it. The last three are for processes
-/// of the release before this one, which knows no `spec`.
+/// A request as arguments: all of it as JSON, and the parts that the queue's operations read. The last three
+/// are for processes of the previous release, which does not know `spec`.
 pub(super) fn spec_words(spec: &BuildSpec) -> Args {
     Args::new()
         .text("spec", spec.to_json())

@@ -1,4 +1,4 @@
-//! What looking at the queue shows.
+//! The types of the read-only views.
 
 use serde::Serialize;
 
@@ -6,14 +6,14 @@ use crate::build::BuildState;
 use crate::id::{BuildId, NodeName, WorkerId};
 use crate::repo::Lane;
 
-/// The queue in numbers, all of one moment. Times are Unix milliseconds of Redis's clock.
+/// The queue's numbers, as one snapshot. Times are Unix milliseconds of Redis's clock.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Snapshot {
     /// When it was taken.
     pub now: u64,
-    /// Builds that wait, those in backoff among them.
+    /// Builds that wait, including those in backoff.
     pub queued: u64,
-    /// Builds that a worker holds.
+    /// Builds leased to a worker.
     pub leased: u64,
     /// Builds that wait for adoption.
     pub orphaned: u64,
@@ -21,13 +21,14 @@ pub struct Snapshot {
     pub workers: u64,
     /// Live dispatchers.
     pub dispatchers: u64,
-    /// Slots of live workers that are not shutting down; of drained and paused ones as many as they run.
+    /// Slots of live workers that are not shutting down; a drained or paused worker counts as many as it has
+    /// running builds.
     pub slots: u64,
-    /// People who wait, over all dispatchers.
+    /// People who wait, across all dispatchers.
     pub people: u64,
-    /// Background builds that hold a slot.
+    /// Background builds that occupy a slot.
     pub background: u64,
-    /// Most background builds that may hold a slot.
+    /// Maximum number of background builds at once.
     pub background_max: u64,
     /// Mean duration of the latest builds of all lanes, in milliseconds; `None` before the first.
     pub mean_ms: Option<u64>,
@@ -39,32 +40,31 @@ pub struct Snapshot {
     pub lanes_full: u64,
     /// Lanes that a rule holds.
     pub lanes_held: u64,
-    /// When the build was asked for that waits longest. (In a long line this may miss one until the queue's
-    /// own walk has come by.)
+    /// When the longest-waiting build was requested. (In a long line, this may miss one until the repair walk
+    /// has seen it.)
     pub oldest_asked: Option<u64>,
     /// Ended builds that are still known.
     pub ended: u64,
-    /// Workers that take builds. (Looked at closely only while no slot is free or a node is avoided,
-    /// else all workers.)
+    /// Workers that accept builds. (Only examined while no slot is free or a node is avoided; otherwise all
+    /// workers.)
     pub taking: u64,
-    /// Workers that take none for the time being, such as for a full cluster.
+    /// Workers that accept none for now, for example because their cluster is full.
     pub paused: u64,
-    /// Why the first of them does not.
+    /// The reason of the first of them.
     pub paused_why: Option<String>,
-    /// A node that fails builds and is the only one of its place, as `<cluster>/<node>`, and when it may have
-    /// another build.
+    /// A place's only node, if it fails builds, as `<cluster>/<node>`, and when it may get its next build.
     pub probing: Option<(String, u64)>,
     /// Nodes and hosts that are avoided.
     pub avoided: u64,
-    /// Until when nothing is begun because Redis was emptied and runs are registered again.
+    /// Until when nothing starts because Redis was emptied and runs are being registered again.
     pub refill_until: Option<u64>,
     /// Builds and timers that were set aside because they could not be handled ([`crate::Queue::aside`]).
     pub aside: u64,
-    /// How often the queue has mended something that did not fit.
+    /// How often the queue has repaired an inconsistency.
     pub repairs: u64,
     /// Bytes that the logs of ended builds take.
     pub logs_bytes: u64,
-    /// Lines that logs lack because Redis did not take them.
+    /// Lines missing from logs because Redis refused them.
     pub log_lines_missing: u64,
 }
 
@@ -75,7 +75,7 @@ pub struct LaneView {
     pub lane: Lane,
     /// The set that it is in, such as `lanes` or `lanes:full`; `None` when nothing is queued.
     pub at: Option<String>,
-    /// Its builds in line, those in backoff not counted.
+    /// Its builds in line, not counting those in backoff.
     pub queued: u64,
     /// Permits in use.
     pub permits: u64,
@@ -93,7 +93,7 @@ pub struct LaneView {
     pub banned: Option<(String, String, Option<u64>)>,
     /// Expected duration of its next build, in milliseconds; `None` before its first success.
     pub mean_ms: Option<u64>,
-    /// How long a build takes that fails by its repository's own fault, in milliseconds.
+    /// Mean duration of builds that fail because of the repository, in milliseconds.
     pub failed_mean_ms: Option<u64>,
     /// Builds ended: succeeded, failed.
     pub builds: (u64, u64),
@@ -122,9 +122,9 @@ pub struct WorkerView {
     pub drained: Option<super::rules::Drained>,
     /// Why it takes no builds for the time being.
     pub paused: Option<String>,
-    /// Builds fail on its host: until when that gets none, and why.
+    /// If builds fail on its host: until when the host gets none, and why.
     pub avoided: Option<(u64, String)>,
-    /// The nodes that it knows of.
+    /// How many nodes it knows.
     pub nodes: u64,
     /// Its latest heartbeat, Unix milliseconds.
     pub seen: u64,
@@ -141,24 +141,24 @@ pub struct NodeView {
     pub since: u64,
     /// The cluster that it is in, as `k8s:<cluster>`; `process` for the host of process workers.
     pub cluster: String,
-    /// What the latest build failed of that was counted against it.
+    /// The cause of the latest failure that counted against it.
     pub reason: String,
     /// Lanes whose builds failed on it within the time that counts.
     pub lanes: u64,
-    /// When it was last given a build to see whether it still fails, Unix milliseconds.
+    /// When it last got a test build, Unix milliseconds.
     pub probed: Option<u64>,
 }
 
-/// How many slots the queue could use, for what adds and removes workers.
+/// How many slots the queue could use, for an autoscaler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Scale {
     /// Builds that wait.
     pub queued: u64,
-    /// Those of them that nothing holds up but a free slot.
+    /// Those that wait only for a free slot.
     pub startable: u64,
-    /// Builds that run, those that wait for adoption among them.
+    /// Running builds, including those that wait for adoption.
     pub running: u64,
-    /// Slots of live workers that take builds.
+    /// Slots of live workers that accept builds.
     pub slots: u64,
     /// Slots that would start all startable builds at once.
     pub wanted_slots: u64,
@@ -182,7 +182,7 @@ pub struct Filter {
     pub state: Option<BuildState>,
     /// Only those of this lane.
     pub lane: Option<Lane>,
-    /// At most so many ([`crate::limits::PAGE`] at the most, and if 0).
+    /// At most this many ([`crate::limits::PAGE`] if 0, which is also the maximum).
     pub limit: usize,
     /// Where to start: the cursor of the page before.
     pub cursor: Option<String>,
@@ -193,6 +193,6 @@ pub struct Filter {
 pub struct CheckReport {
     /// Entries that were compared.
     pub checked: u64,
-    /// What does not fit together, one sentence each; empty when all is well.
+    /// Inconsistencies, one sentence each; empty if all is well.
     pub problems: Vec<String>,
 }

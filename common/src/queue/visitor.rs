@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::{Build, BuildState};
 
-/// What a build waits for, or is doing. Programs go by it; its word does not change.
+/// What a build waits for or is doing. Programs rely on it; the words do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -13,17 +13,17 @@ pub enum Stage {
     Line,
     /// It waits for other builds of its repository.
     Lane,
-    /// It waits for builds of other repositories with which its own shares a limit.
+    /// It waits for builds of other repositories that share a limit with its own.
     SharedLimit,
-    /// It is a background build, and people's builds have the slots.
+    /// It is a background build, and interactive builds have the slots.
     Background,
     /// Its latest run failed, and it is tried again.
     Retry,
     /// An operator holds its repository's builds.
     Held,
-    /// There is no worker that takes builds.
+    /// No worker accepts builds.
     NoWorker,
-    /// Workers take no builds at present, such as on a full cluster.
+    /// Workers accept no builds for now, for example because their cluster is full.
     Paused,
     /// Its run is being started.
     Starting,
@@ -37,14 +37,14 @@ pub enum Stage {
     Ended,
 }
 
-/// Where a build stands, for the people who wait for it.
+/// The status of a build, for the people who wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Visitor {
     /// What it waits for, or is doing.
     pub stage: Stage,
     /// One or two sentences; empty where there is nothing to say.
     pub text: String,
-    /// How many builds of the same repository stand before it in line.
+    /// How many builds of the same repository are ahead of it in line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u64>,
 }
@@ -63,18 +63,21 @@ pub(super) enum Waits {
 }
 
 impl Visitor {
-    /// What is told of a build that waits; `wait_ms` is the expected time until it starts.
+    /// The status of a waiting build; `wait_ms` is the expected time until it starts.
     pub(super) fn queued(waits: &Waits, wait_ms: Option<u64>) -> Self {
-        let about =
-            wait_ms.filter(|ms| *ms > 0).map(|ms| format!(", in about {}", spoken(ms))).unwrap_or_default();
+        let wait = wait_ms.filter(|ms| *ms > 0).map(spoken);
+        let about = wait.as_ref().map(|wait| format!(", in about {wait}")).unwrap_or_default();
+        let starts = |what: &str| {
+            wait.as_ref().map(|wait| format!(" {what} starts in about {wait}.")).unwrap_or_default()
+        };
         let (stage, text) = match waits {
             Waits::Line { place } => {
-                let place = match place {
-                    Some(1) => "Your build is next".to_owned(),
-                    Some(place) => format!("{} before yours", builds(place - 1)),
-                    None => "Your build is in line".to_owned(),
+                let text = match place {
+                    Some(1) => format!("Your build is next{about}."),
+                    Some(place) => format!("{} ahead of yours.{}", builds(place - 1), starts("Yours")),
+                    None => format!("Your build is in line.{}", starts("It")),
                 };
-                (Stage::Line, format!("{place}{about}."))
+                (Stage::Line, text)
             }
             Waits::Lane { running, ahead } => {
                 let others = match running {
@@ -90,12 +93,12 @@ impl Visitor {
             }
             Waits::SharedLimit => {
                 let text =
-                    "Only a few builds of this kind run at a time. Yours starts when one of them has ended";
+                    "Only a few builds of this kind can run at once. Yours starts when one of them ends";
                 (Stage::SharedLimit, format!("{text}{about}."))
             }
             Waits::Background => (
                 Stage::Background,
-                "Builds that people wait for go first. Yours starts after them.".to_owned(),
+                "Builds that people are waiting for go first. Yours starts after them.".to_owned(),
             ),
             Waits::Retry { attempt, reason, wait_ms } => {
                 let reason = reason.trim_end_matches('.');
@@ -108,7 +111,7 @@ impl Visitor {
                 (Stage::Retry, format!("{text}{when}."))
             }
             Waits::Held { message, left_ms } => {
-                let left = left_ms.map(|ms| format!(" for {} more", spoken(ms))).unwrap_or_default();
+                let left = left_ms.map(|ms| format!(" for another {}", spoken(ms))).unwrap_or_default();
                 let message = if message.is_empty() {
                     String::new()
                 } else {
@@ -118,30 +121,32 @@ impl Visitor {
             }
             Waits::NoWorker => (
                 Stage::NoWorker,
-                "There is no machine to build on at the moment. Your build keeps its place in line."
+                "No machine is available to build on at the moment. Your build keeps its position in line."
                     .to_owned(),
             ),
             Waits::Paused => (
                 Stage::Paused,
-                "No new builds can start at the moment. Your build keeps its place in line.".to_owned(),
+                "No new builds can start at the moment. Your build keeps its position in line.".to_owned(),
             ),
         };
         let ahead = if let Waits::Lane { ahead, .. } = waits { Some(*ahead) } else { None };
         Self { stage, text, ahead }
     }
 
-    /// What is told of a build that has started; `is_late` where it takes longer than expected.
+    /// The status of a build that has started; `is_late` if it takes longer than expected.
     pub(super) fn started(build: &Build, left_ms: Option<u64>, is_late: bool) -> Self {
         let (stage, text) = match build.state {
             _ if build.state.is_ended() => (Stage::Ended, String::new()),
             _ if build.cancelling => (Stage::Stopping, "Your build is being stopped.".to_owned()),
             BuildState::Orphaned => (
                 Stage::Orphaned,
-                "The machine that ran your build is gone. Another one takes the build over.".to_owned(),
+                "The machine running your build is gone. Another one is taking over the build.".to_owned(),
             ),
             BuildState::Running => {
-                let left = left_ms.map(|ms| format!(", ready in about {}", spoken(ms))).unwrap_or_default();
-                let what = if is_late { "takes longer than expected" } else { "is running" };
+                let left = left_ms
+                    .map(|ms| format!(" and should be ready in about {}", spoken(ms)))
+                    .unwrap_or_default();
+                let what = if is_late { "is taking longer than expected" } else { "is running" };
                 (Stage::Running, format!("Your build {what}{left}."))
             }
             _ => (Stage::Starting, "Your build is starting.".to_owned()),
@@ -160,8 +165,8 @@ pub fn spoken(ms: u64) -> String {
     let some = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     match s {
         0..90 => some(s, "second"),
-        90..5370 => some((s + 30) / 60, "minute"),
-        5370..172_800 => some((s + 1800) / 3600, "hour"),
+        90..5400 => some((s + 30) / 60, "minute"),
+        5400..172_800 => some((s + 1800) / 3600, "hour"),
         _ => some((s + 43_200) / 86_400, "day"),
     }
 }
@@ -191,8 +196,16 @@ mod tests {
                 "Another version of this repository is being built. Yours comes after 7 more, in about 2 hours.",
             ),
             (Waits::Line { place: Some(1) }, Some(0), "Your build is next."),
-            (Waits::Line { place: Some(2) }, Some(1000), "One build is before yours, in about 1 second."),
-            (Waits::Line { place: Some(13) }, minutes, "12 builds are before yours, in about 4 minutes."),
+            (
+                Waits::Line { place: Some(2) },
+                Some(1000),
+                "One build is ahead of yours. Yours starts in about 1 second.",
+            ),
+            (
+                Waits::Line { place: Some(13) },
+                minutes,
+                "12 builds are ahead of yours. Yours starts in about 4 minutes.",
+            ),
             (
                 Waits::Retry { attempt: 2, reason: "no space left on the node".to_owned(), wait_ms: 30_000 },
                 None,
@@ -206,7 +219,7 @@ mod tests {
             (
                 Waits::Held { message: String::new(), left_ms: minutes },
                 None,
-                "Builds of this repository are on hold for 4 minutes more.",
+                "Builds of this repository are on hold for another 4 minutes.",
             ),
         ] {
             assert_eq!(Visitor::queued(&waits, wait).text, text);

@@ -1,4 +1,4 @@
-//! Waiting for a hint that there is work. A lost hint costs latency, never a build.
+//! Waiting for a hint that there is work. A lost hint delays a build but never loses one.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::connection::Link;
 use crate::error::{Error, Result};
 use crate::id::{BuildId, WorkerId};
 
-/// Longest block on the server. The connection is checked at least this often.
+/// Longest blocking read on the server. The connection is checked at least this often.
 const BLOCK_MAX: Duration = Duration::from_secs(2);
 /// How much longer than the block an answer may take before the connection is given up.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Waits for wake-up tokens on a connection of its own.
+/// Waits for wake-up tokens on a dedicated connection.
 #[derive(Debug)]
 pub struct Waiter {
     link: Link,
     key: String,
-    // Taken out while a wait is under way: a wait that is dropped takes its connection with it, so
-    // that no abandoned BLPOP eats a token.
+    // Moved out during a wait: a wait that is dropped also drops its connection, so that no abandoned BLPOP
+    // takes a token.
     connection: Option<Quiet>,
 }
 
@@ -54,12 +54,12 @@ impl Waiter {
     }
 }
 
-/// What every worker hears, full ones too.
+/// What is announced to every worker, full ones too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrphanNews {
     /// There may be orphans to adopt, of this place if one is named.
     Orphans(Option<String>),
-    /// The run of this build is to be stopped by that worker.
+    /// That worker must stop the run of this build.
     Cancel(WorkerId, BuildId),
 }
 

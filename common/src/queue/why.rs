@@ -10,18 +10,18 @@ use super::visitor::{Visitor, Waits};
 use crate::build::{Build, BuildState, Priority};
 use crate::error::Result;
 
-/// Why a build is where it is.
+/// Why a build is in its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Why {
     /// One sentence for operators, with all facts.
     pub text: String,
     /// What the people who wait for it are told.
     pub visitor: Visitor,
-    /// Its place in line, from 1, and the length of the line; `None` once it has started.
+    /// Its position in line, from 1, and the length of the line; `None` once it has started.
     pub position: Option<(u64, u64)>,
-    /// Expected time until its image is ready, in milliseconds; `None` where nothing can be said.
+    /// Expected time until its image is ready, in milliseconds; `None` if unknown.
     pub eta_ms: Option<u64>,
-    /// How long its run is expected to take in all, by what is known now, in milliseconds.
+    /// How long its run is expected to take in total, as known now, in milliseconds.
     pub expected_ms: u64,
 }
 
@@ -52,7 +52,8 @@ impl Queue {
     }
 }
 
-/// A figure as it is told: an estimate changes by a little all the time, and nobody needs it to the second.
+/// Rounds a duration for display: estimates change a little all the time, and nobody needs them to the
+/// second.
 fn rounded(ms: u64) -> u64 {
     let step = match ms {
         0..90_000 => 5_000,
@@ -63,7 +64,7 @@ fn rounded(ms: u64) -> u64 {
     ((ms + step / 2) / step * step).max(step)
 }
 
-/// The same of a start, which may be now.
+/// The same for a time until start, which may be 0.
 fn rounded_wait(ms: u64) -> u64 {
     if ms == 0 { 0 } else { rounded(ms) }
 }
@@ -88,7 +89,7 @@ fn started(build: &Build, age: Option<u64>, spread: Spread) -> String {
     }
 }
 
-/// What is known of a build that waits.
+/// What is known about a waiting build.
 struct Facts<'a> {
     build: &'a Build,
     snapshot: &'a Snapshot,
@@ -100,36 +101,35 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
     let Facts { build, snapshot, standing } = facts;
     let (lane, position) = (&standing.lane, standing.position);
     if let Some(at) = build.not_before {
-        let reason = build.reason.as_deref().unwrap_or("its last attempt failed");
+        let reason = build.reason.as_deref().unwrap_or("no reason was given");
         let wait_ms = at.saturating_sub(snapshot.now);
         // Runs that were lost with their worker do not count.
         let attempt = build.failed_attempts.saturating_add(1);
-        let text =
-            format!("attempt {attempt} starts in {}, because of the last one: {reason}", span(wait_ms));
+        let text = format!("attempt {attempt} starts in {}; the last one failed: {reason}", span(wait_ms));
         return (Waits::Retry { attempt, reason: reason.to_owned(), wait_ms }, text);
     }
     if let Some((rule, message, until)) = &lane.held {
         let left_ms = until.map(|at| at.saturating_sub(snapshot.now));
         let until = left_ms.map_or_else(
             || "until an operator releases it".to_owned(),
-            |ms| format!("for {} more", span(ms)),
+            |ms| format!("for another {}", span(ms)),
         );
         let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-        let text = format!("held by the rule of {rule} {until}{said}");
+        let text = format!("held by the rule for {rule} {until}{said}");
         return (Waits::Held { message: message.clone(), left_ms }, text);
     }
     if snapshot.workers == 0 {
         return (Waits::NoWorker, "no live worker".to_owned());
     }
     if snapshot.taking == 0 && snapshot.paused == 0 && snapshot.probing.is_none() {
-        return (Waits::NoWorker, format!("no worker takes builds: {DRAINED}"));
+        return (Waits::NoWorker, format!("no worker claims builds: {DRAINED}"));
     }
     if let Some(waits) = waits_for_permit(facts) {
         return waits;
     }
     if build.spec.priority == Priority::Background && snapshot.background >= snapshot.background_max {
         let text = format!(
-            "waiting for the background's share of the slots: {} of {} in use",
+            "waiting for a slot of the background share: {} of {} in use",
             snapshot.background, snapshot.background_max
         );
         return (Waits::Background, text);
@@ -147,11 +147,11 @@ fn queued(facts: &Facts<'_>) -> (Waits, String) {
     }
 }
 
-/// What is said where no worker takes builds by somebody's will.
+/// The text if no worker accepts builds because somebody decided so.
 const DRAINED: &str = "an operator drained all of them, or they are shutting down";
 
 impl Snapshot {
-    /// Why none of the workers that live takes builds; `None` where one does, or none lives.
+    /// Why none of the live workers accepts builds; `None` if one does, or if there are no live workers.
     pub fn nobody_takes(&self) -> Option<String> {
         if self.workers == 0 || self.taking > 0 {
             return None;
@@ -162,8 +162,8 @@ impl Snapshot {
             let (cluster, name) = node.rsplit_once('/').unwrap_or(("", node));
             let what = if cluster == super::HOSTS { "host" } else { "node" };
             return Some(format!(
-                "builds fail on {name}, the only {what}: it gets one build a minute to see whether it still fails, \
-                 the next one {when}"
+                "builds fail on {name}, the only {what}: it gets one build a minute as a test; \
+                 the next one comes {when}"
             ));
         }
         Some(self.paused_why.clone().unwrap_or_else(|| DRAINED.to_owned()))
@@ -174,12 +174,8 @@ fn waits_for_permit(facts: &Facts<'_>) -> Option<(Waits, String)> {
     let (lane, snapshot) = (&facts.standing.lane, facts.snapshot);
     let at = lane.at.as_deref()?;
     if let (Some((name, limit, permits)), true) = (&lane.shared, at.starts_with("lanes:shared:")) {
-        let whose = if name == "slow" {
-            "all slow lanes together".to_owned()
-        } else {
-            format!("all of {name} together")
-        };
-        let text = format!("waiting for a permit of {whose}: {permits} of {limit} in use");
+        let whose = if name == "slow" { "all slow lanes".to_owned() } else { format!("all of {name}") };
+        let text = format!("waiting for a permit shared by {whose}: {permits} of {limit} in use");
         return (permits >= limit).then_some((Waits::SharedLimit, text));
     }
     let most = match at {
@@ -188,10 +184,10 @@ fn waits_for_permit(facts: &Facts<'_>) -> Option<(Waits, String)> {
         _ => return None,
     };
     let holder = lane.holder.as_ref().map_or_else(String::new, |(id, since)| {
-        format!(" by build {id} for {}", span(snapshot.now.saturating_sub(*since)))
+        format!("; build {id} has had one for {}", span(snapshot.now.saturating_sub(*since)))
     });
     let borrow = if at == "lanes:burst" {
-        "; it may borrow one while more than half of all slots are free"
+        "; the lane may borrow one while more than half of all slots are free"
     } else {
         ""
     };

@@ -95,25 +95,27 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
             &["github.com/o/demo c2 0", "github.com/o/ready c7 0"]
         }
         "A build" => &["state\nrunning", "worker\nw1", "image\nr.example.org/o-demo:c1"],
-        "A build's place in line" => &["1"],
+        "A build's position in line" => &["1"],
         "The build of an image" => &[&running],
         "Lanes that may start a build now" => &["github.com/o/ready"],
-        "Lanes that wait for a permit" => &["full github.com/o/demo", "held github.com/held/h"],
+        "Lanes that wait for a permit or are on hold" => {
+            &["full github.com/o/demo", "held github.com/held/h"]
+        }
         "What a lane waits for" => &["lanes:full"],
         "How long builds of a lane take" => &["1000", "1"],
-        "Who holds a lane's permits, and since when" => &[&running, "1795"],
-        "Who holds what, and until when" => &["w1 github.com/o/demo running"],
-        "Live workers, and what they are" => &["w1 w1 4 0 0 0"],
+        "Which builds have a lane's permits, and since when" => &[&running, "1795"],
+        "Which worker has which build" => &["w1 github.com/o/demo running"],
+        "Live workers and their state" => &["w1 w1 4 0 0 0"],
         "Who is drained, since when and by whom" => &["w2", "\"by\":\"ann\""],
         // The scene's clock is behind Redis's own, so its one lease looks overdue.
-        "What is stuck: leases that ran out and that nobody has reaped" => &[&running],
-        "What is stuck: orphans that nobody adopts" => &[&orphan],
+        "Stuck: expired leases that nobody has reaped" => &[&running],
+        "Stuck: orphans that nobody adopts" => &[&orphan],
         "What becomes due next" => &["worker:w1", "dispatcher:disp"],
         "Who watches a build" => &["disp\n31"],
-        "Nodes that are avoided, and until when" => &["k8s:test/n1", "1795"],
+        "Avoided nodes, and until when" => &["k8s:test/n1", "1795"],
         "Why nodes are avoided" => &["k8s:test/n1 3 it broke"],
         "Which lanes failed on a node, and when" => &["github.com/o/bad2", "1795"],
-        "Workers that take no builds for the time being, and why" => &["w2 the cluster is full"],
+        "Paused workers, and why" => &["w2 the cluster is full"],
         "Rules" => &["github.com/held/*", "\"limit\":1"],
         "The last ten events" => &["state\nqueued", "lane\ngithub.com/held/h"],
         "What operators did last" => &["by\ntest", "act\nrule set", "github.com/o/demo"],
@@ -123,7 +125,7 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
         "The beginning of a log" => &["Picked Git content provider."],
         "The end of a log" => &["Cloning"],
         "Memory" => &["used_memory_human:", "maxmemory_policy:noeviction"],
-        "How many bytes the logs of ended builds take, and those of them that were shortened" => &[],
+        "Bytes of ended builds' logs: all, and the shortened ones" => &[],
         // Cancelled after a failure: nobody has said how large its log is.
         "The oldest logs of ended builds" => &[" 2 0", "1795"],
         "Wake a worker by hand" => &["1"],
@@ -141,7 +143,7 @@ async fn every_line_of_the_cookbook_prints_what_it_promises() {
     live.scene.redis::<()>(&["DEL", "{fairlane}:wake"]).await;
     for (title, command) in recipes {
         let (id, lane) = match title.as_str() {
-            "A build's place in line" => (live.waiting, "github.com/o/demo"),
+            "A build's position in line" => (live.waiting, "github.com/o/demo"),
             "How long builds of a lane take" => (live.running, "github.com/o/fine"),
             _ => (live.running, "github.com/o/demo"),
         };

@@ -259,7 +259,7 @@ async fn what_the_log_cannot_tell_is_tried_once_more_elsewhere() {
         let finished = finish(&scene, &first.token, &unclear(first_on)).await;
         assert!(matches!(finished, Finished::Retried { attempt: 2, .. }), "{finished:?}");
         let build = scene.queue.build(first.build.id).await.unwrap().unwrap();
-        assert_eq!(build.reason.as_deref(), Some("no answer; the build is tried once more"));
+        assert_eq!(build.reason.as_deref(), Some("no answer; the build is retried once"));
         let second = again(&scene, 6).await;
         assert_eq!(second.build.avoid, Vec::from_iter(first_on));
         let finished = finish(&scene, &second.token, &unclear(then_on)).await;
@@ -268,7 +268,7 @@ async fn what_the_log_cannot_tell_is_tried_once_more_elsewhere() {
         assert_eq!(build.class, Some(FailureClass::Repository));
         assert_eq!(
             build.reason.as_deref(),
-            Some("no answer; it was the same twice: put down to the repository")
+            Some("no answer; it failed the same way twice, so this counts as the repository's failure")
         );
     }
 }

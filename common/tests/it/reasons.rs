@@ -33,7 +33,7 @@ async fn why_names_what_holds_a_build() {
     scene.pass(5000).await;
     assert_eq!(
         why(&scene, second).await,
-        format!("waiting for a permit of github.com/o/n: 1 of 1 in use by build {first} for 5 s")
+        format!("waiting for a permit of github.com/o/n: 1 of 1 in use; build {first} has had one for 5 s")
     );
     let stop = Stop {
         message: Some("moving house".to_owned()),
@@ -42,7 +42,10 @@ async fn why_names_what_holds_a_build() {
     };
     scene.rule("github.com/h/*", &Rule { hold: Some(stop), ..Rule::default() }).await;
     let held = scene.submit(&ask("h/n", 1)).await;
-    assert_eq!(why(&scene, held).await, "held by the rule of github.com/h/* for 10 min more: moving house");
+    assert_eq!(
+        why(&scene, held).await,
+        "held by the rule for github.com/h/* for another 10 min: moving house"
+    );
     scene.finish(&token, failed(FailureClass::Infrastructure)).await;
     let backing_off = why(&scene, first).await;
     assert!(
@@ -65,7 +68,7 @@ async fn why_tells_the_place_in_line_and_the_shares() {
     let left = scene.redis::<Vec<String>>(&["ZRANGE", "{fairlane}:queued", "0", "0"]).await;
     assert_eq!(
         why(&scene, left[0].parse().unwrap()).await,
-        "waiting for the background's share of the slots: 3 of 3 in use"
+        "waiting for a slot of the background share: 3 of 3 in use"
     );
     for n in 0..3 {
         scene.submit(&ask(&format!("o/n{n}"), 1)).await;

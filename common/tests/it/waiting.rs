@@ -72,7 +72,7 @@ async fn a_build_behind_its_lanes_permits_is_told_how_long_they_are_taken() {
     assert!(next.visitor.text.ends_with("Yours is next, in about 20 seconds."), "{}", next.visitor.text);
     // Another lane does not wait for it.
     let other = scene.submit(&ask("o/other", 1)).await;
-    assert_eq!(why(&scene, other).await.visitor.text, "18 builds are before yours.");
+    assert_eq!(why(&scene, other).await.visitor.text, "18 builds are ahead of yours.");
     expect(eta(&scene, other).await, 10..=30);
 }
 
@@ -113,7 +113,9 @@ async fn what_runs_counts_by_its_age_and_is_never_said_to_be_over() {
     let late = why(&scene, running).await;
     expect(late.eta_ms.map(|ms| ms / 1000), 60..=900);
     assert!(
-        late.visitor.text.starts_with("Your build takes longer than expected, ready in about "),
+        late.visitor
+            .text
+            .starts_with("Your build is taking longer than expected and should be ready in about "),
         "{late:?}"
     );
     assert_eq!(scene.state(running).await, BuildState::Running);

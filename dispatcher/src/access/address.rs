@@ -1,4 +1,4 @@
-//! Which client a request comes from, also behind proxies.
+//! Which client a request comes from, including behind proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -11,9 +11,9 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The client's address: the peer's, or, where the peer is one of the `trusted` proxies, what it
-/// says, read from the right as far as trusted proxies have written it. What stands further left
-/// anybody can have made up.
+/// The client's address. It is the peer's, unless the peer is one of the `trusted` proxies; then it is read
+/// from the peer's header, from the right for as long as trusted proxies wrote it. Anything further left can
+/// be forged.
 pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut client = peer.to_canonical();
@@ -40,8 +40,7 @@ fn parse(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// What counts as one client: an address of IPv4, or the network of 64 bits that one customer has
-/// with IPv6.
+/// What counts as one client: an IPv4 address, or an IPv6 /64 network, which is what one customer has.
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -79,11 +78,11 @@ mod tests {
         assert_eq!(seen("192.0.2.1", &["203.0.113.9"], &[]), "192.0.2.1");
         assert_eq!(seen("10.1.1.1", &["203.0.113.9"], proxies), "203.0.113.9");
         assert_eq!(seen("::ffff:10.1.1.1", &["203.0.113.9"], proxies), "203.0.113.9");
-        // A client that writes the header itself stands further left.
+        // What a client writes into the header itself is further left.
         assert_eq!(seen("10.1.1.1", &["1.1.1.1, 203.0.113.9, 10.2.2.2"], proxies), "203.0.113.9");
         assert_eq!(seen("10.1.1.1", &["1.1.1.1", "203.0.113.9:4711"], proxies), "203.0.113.9");
         assert_eq!(seen("fd00::1", &["[2001:db8::7]:99"], proxies), "2001:db8::7");
-        // What cannot be read ends the search at the last one that is known.
+        // An unreadable entry ends the search at the last known address.
         assert_eq!(seen("10.1.1.1", &["203.0.113.9, unknown"], proxies), "10.1.1.1");
         assert_eq!(seen("10.1.1.1", &[], proxies), "10.1.1.1");
     }

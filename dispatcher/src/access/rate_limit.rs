@@ -1,6 +1,6 @@
-//! How many requests a client may make, over all dispatchers together.
+//! Rate limits per client, shared by all dispatchers.
 //!
-//! Nothing is asked of Redis where no limit is set, nor for a client that was refused just now.
+//! Redis is not asked if no limit is set, or if the client was refused just now.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::problem::{Answer, Refusal, TOO_MANY_REQUESTS_FROM_HERE, TOO_MANY_REQU
 use crate::redis_wait::bounded;
 use crate::settings::{ClientLimits, Rate};
 
-/// Most clients whose refusal is remembered; beyond it Redis is asked once more.
+/// Most clients whose refusal is remembered; for any others, Redis is asked again.
 const REFUSED_MAX: usize = 10_000;
 
 /// The limits, and who has used them up.
@@ -29,11 +29,11 @@ impl RateLimits {
         Self { limits, refused: Mutex::default() }
     }
 
-    /// Counts a request of `token` (its name, where one was shown) from `address`. Without Redis
-    /// everybody passes: what they ask for finds out by itself.
+    /// Counts a request of `token` (its name, if there was one) from `address`. If Redis is away, every
+    /// request passes; its own call to Redis will fail.
     ///
     /// # Errors
-    /// 429 that says which limit is used up, and for how long.
+    /// 429, saying which limit is used up and how long to wait.
     pub(crate) async fn spend(
         &self,
         queue: &Queue,
@@ -98,8 +98,7 @@ impl RateLimits {
         let rate = rate.map_or_else(String::new, |Rate { count, per }| {
             format!("{count} requests in {}", humantime::format_duration(per))
         });
-        let detail =
-            format!("{who} may make {rate}, at all dispatchers together; the next may come in {seconds} s");
+        let detail = format!("{who} may make {rate} across all dispatchers; retry in {seconds} s");
         Refusal::new(kind, detail).retry_after(seconds)
     }
 }
@@ -108,7 +107,7 @@ fn limit(whose: String, rate: Rate) -> Spend {
     Spend { whose, count: rate.count, per: rate.per }
 }
 
-/// The time left, never too little: a client that waits for so long is not refused again for it.
+/// The time left, rounded up, so that a client that waits for it is not refused again.
 fn seconds(left: Duration) -> u64 {
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }

@@ -3,11 +3,11 @@
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Ask for builds, and see how they stand.
+    /// Request builds, and see their status.
     Submit,
     /// See everything, logs and labels too.
     Read,
-    /// End builds, set rules and the policy, drain workers, override bans.
+    /// Cancel builds, set rules and the policy, drain workers, override bans.
     Operate,
 }
 

@@ -16,13 +16,13 @@ use crate::reload::Reload;
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 8;
 
-/// Longest file of tokens, in bytes: each of them is compared at each request.
+/// Longest file of tokens, in bytes, because each token is compared at each request.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// A file that was changed is taken once it has been the same for so long: who writes it in place
-/// may have written the half of it.
+/// A changed file is used once it has stayed the same for this long: a program that writes it in place may
+/// have written only half.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// Why tokens cannot be taken.
+/// Why tokens are invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokensError {
@@ -35,12 +35,12 @@ pub enum TokensError {
         #[source]
         source: std::io::Error,
     },
-    /// A token, or a line of the file, cannot be taken.
+    /// A token, or a line of the file, is invalid.
     #[error("{0}")]
     Token(String),
 }
 
-/// The tokens that are known, as digests: comparing digests takes the same time whatever was sent.
+/// The known tokens, as digests: comparing digests takes the same time for any input.
 #[derive(Clone, Default)]
 pub struct Tokens {
     known: Vec<Token>,
@@ -55,7 +55,7 @@ pub(crate) struct Token {
     digest: Vec<u8>,
 }
 
-/// A file of tokens, as it was last taken.
+/// A file of tokens, as last read.
 #[derive(Clone)]
 struct TokensFile {
     path: PathBuf,
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Whether there is none: then everybody may do everything, on a loopback address only.
+    /// Whether there are no tokens: then everybody may do everything, but only on a loopback address.
     pub fn is_empty(&self) -> bool {
         self.all().next().is_none()
     }
@@ -90,8 +90,7 @@ impl Tokens {
         Ok(())
     }
 
-    /// Adds tokens from lines `name scope[,scope] token`; empty lines and those that begin with `#`
-    /// are passed over.
+    /// Adds tokens from lines `name scope[,scope] token`; skips empty lines and lines that begin with `#`.
     ///
     /// # Errors
     /// Names the line and what it must look like, without repeating it.
@@ -103,8 +102,8 @@ impl Tokens {
     /// Adds the tokens of a file, which is read again when it changes.
     ///
     /// # Errors
-    /// The file cannot be read, holds no token, or has a line that is none; it is named, and never
-    /// shown.
+    /// The file cannot be read, has no token, or has an invalid line. The error names the line but never
+    /// shows it.
     pub fn add_file(&mut self, path: &Path) -> Result<(), TokensError> {
         self.file = Some(TokensFile::read(path)?);
         Ok(())
@@ -116,7 +115,7 @@ impl Tokens {
 
     pub(crate) fn find(&self, token: &str) -> Option<&Token> {
         let shown = hash(token);
-        // Every token is compared, also after a match: the time says nothing about which one it was.
+        // Every token is compared, even after a match, so that the time does not reveal which one matched.
         let mut found = None;
         for token in self.all() {
             if verify_slices_are_equal(&token.digest, &shown).is_ok() {
@@ -136,14 +135,14 @@ fn from_lines(text: &SecretString) -> Result<Vec<Token>, TokensError> {
         }
         let bad = |why: &str| {
             TokensError::Token(format!(
-                "line {} of the tokens file {why}; a line reads: name scope[,scope] token, scopes are submit, read \
-                 and operate",
+                "line {} of the tokens file {why}; expected: name scope[,scope] token, with the scopes submit, \
+                 read and operate",
                 number + 1
             ))
         };
         let words: Vec<&str> = line.split_whitespace().collect();
         let [name, scopes, token] = words[..] else {
-            return Err(bad("has not three words"));
+            return Err(bad("does not have three words"));
         };
         let mut bits = 0;
         for scope in scopes.split(',') {
@@ -176,7 +175,7 @@ impl TokensFile {
         Ok(Self { path: path.to_owned(), tokens, digest: hash(text.expose_secret()) })
     }
 
-    /// What the file holds by now, if it has changed and is whole.
+    /// The file's new contents, if it has changed and is complete.
     fn read_anew(&self) -> Result<Option<Self>, TokensError> {
         let text = read_text(&self.path)?;
         if hash(text.expose_secret()) == self.digest {
@@ -190,7 +189,7 @@ impl TokensFile {
         Self::read(&self.path).map(Some)
     }
 
-    /// Names that `other` has not.
+    /// The names that are not in `other`.
     fn names_beside(&self, other: &Self) -> String {
         let names = self.tokens.iter().map(|token| token.name.as_str());
         let beside: Vec<&str> =
@@ -246,7 +245,7 @@ impl Reload for TokensReload {
         let (count, added, gone) = (new.tokens.len(), new.names_beside(old), old.names_beside(&new));
         let tokens = Tokens { known: tokens.known.clone(), file: Some(new) };
         *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
-        Ok(Some(format!("the tokens file was read again: {count} in it, new: {added}, gone: {gone}")))
+        Ok(Some(format!("the tokens file was reloaded: {count} tokens, added: {added}, removed: {gone}")))
     }
 }
 
@@ -306,7 +305,7 @@ mod tests {
         assert!(said.ends_with("2 in it, new: ops, gone: none"), "{said}");
         assert!(knows("fedcba9876543210") && knows("from-the-settings") && !knows("0123456789abcdef"));
 
-        // Whoever empties the file, or breaks it, locks nobody out, and lets nobody in.
+        // An empty or broken file neither locks anybody out nor lets anybody in.
         for (broken, why) in [("", "holds no token"), ("ops all 0f0f0f0f0f0f0f0f", "unknown scope")] {
             std::fs::write(&path, broken).unwrap();
             let said = reload.reload().unwrap_err().to_string();

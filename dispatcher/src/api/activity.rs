@@ -5,7 +5,7 @@ use fairlane_common::id::{BuildId, Lane, WorkerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A page of operators' acts.
+/// A page of what operators did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActPage {
     /// Acts, newest first.
@@ -15,7 +15,7 @@ pub struct ActPage {
     pub cursor: Option<String>,
 }
 
-/// An operator's act, or something that ended by itself.
+/// Something that an operator did, or that happened by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActView {
     /// When.
@@ -27,7 +27,7 @@ pub struct ActView {
     pub act: String,
     /// To what: a pattern, a lane, a build's id, a worker, a node.
     pub what: String,
-    /// What else there is to say, such as the rule as JSON or the reason; may be empty.
+    /// Details such as the rule as JSON or the reason; may be empty.
     pub detail: String,
 }
 
@@ -63,7 +63,7 @@ pub struct ChangeView {
     /// The class of the failure that led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
-    /// Why: of a failure, a cancellation, a lost run. Its first 200 bytes.
+    /// The reason for a failure, a cancellation or a lost run: its first 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Asking for builds, and looking at them.
+//! Requesting builds, and reading their state.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::SecretsBody;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildRequest {
-    /// What repo2docker takes: a Git URL without user or password, a DOI, or an identifier of Software Heritage.
+    /// What to build: a Git URL without user or password, a DOI, or a Software Heritage identifier.
     #[schema(
         example = "https://github.com/binder-examples/requirements",
         min_length = 1,
@@ -42,7 +42,7 @@ pub struct BuildRequest {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 255)]
     pub name: String,
-    /// Whether somebody waits, or the build is made in the background. Default `interactive`.
+    /// Whether somebody is waiting, or it is a background build. Default `interactive`.
     #[serde(default = "interactive")]
     pub priority: Priority,
     /// Extra arguments of repo2docker, each `--option=value`; only those on the dispatcher's list.
@@ -52,17 +52,17 @@ pub struct BuildRequest {
     /// Whether the image is pushed to its registry.
     #[serde(default)]
     pub push: bool,
-    /// The asker's own words about the build, shown to scope `read` only.
+    /// The requester's own labels for the build; only scope `read` sees them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Credentials for this build. They are sealed before they are stored, and never shown again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<SecretsBody>,
-    /// Whether a remembered success or failure is passed over.
+    /// Whether to ignore a remembered success or failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// Build although a rule bans the repository; needs scope `operate`, and is noted in the audit.
-    /// Without it a ban holds for every token.
+    /// Build even if a rule bans the repository; needs scope `operate`, and is recorded in the audit. Without
+    /// this, a ban applies to every token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub override_ban: bool,
 }
@@ -79,23 +79,23 @@ pub struct BuildAnswer {
     pub id: BuildId,
     /// Where it stands.
     pub state: BuildState,
-    /// Whether the build was there already: live and joined, or ended so recently that its outcome
-    /// still holds.
+    /// Whether an existing build answers the request: a live one was joined, or one ended so recently that
+    /// its outcome still applies.
     pub joined: bool,
     /// All builds of the same repository.
     #[schema(value_type = String)]
     pub lane: Lane,
-    /// Its place in line, from 1; absent once it has started.
+    /// Its position in line, from 1; absent once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// People who wait for it.
     pub people: u64,
-    /// Expected time until the image is ready, in seconds; absent where nothing can be said.
+    /// Expected time until the image is ready, in seconds; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// The attempt that is under way, or comes next: one more than have failed.
+    /// The current or next attempt: one more than have failed.
     pub attempt: u32,
-    /// How many seconds ago it ended, where a remembered outcome is the answer.
+    /// How many seconds ago it ended, if the answer is a remembered outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_seconds_ago: Option<u64>,
 }
@@ -120,29 +120,29 @@ pub struct BuildView {
     pub image: String,
     /// Interactive or background.
     pub priority: Priority,
-    /// The attempt that is under way, or comes next: one more than have failed. At most 3.
+    /// The current or next attempt: one more than have failed. At most 3.
     pub attempt: u32,
-    /// The number of its run: the one that is live, or the next. It counts runs that nothing came of, too: those that
-    /// were lost with their worker, or found the cluster full.
+    /// The number of its run: the live one, or the next. Also counts runs that led to nothing, because they
+    /// were lost with their worker or found the cluster full.
     #[serde(default)]
     pub run: u32,
-    /// Its attempts that failed for a cause outside the repository; at the third it fails.
+    /// How many of its attempts failed for a cause outside the repository; at the third, the build fails.
     #[serde(default)]
     pub failed_attempts: u32,
     /// Counts every change of the build.
     pub seq: u64,
-    /// People who wait for it now, over all dispatchers; 0 where those who asked for it have gone.
+    /// People who wait for it now, over all dispatchers; 0 if everybody who requested it has left.
     pub people: u64,
-    /// Its place in line, from 1; absent once it has started.
+    /// Its position in line, from 1; absent once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
     /// The length of the line; absent once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// Expected time until the image is ready, in seconds; absent where nothing can be said.
+    /// Expected time until the image is ready, in seconds; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
-    /// Why it is where it is, one sentence with all facts, for operators. Absent in lists.
+    /// Why it is in its state: one sentence with all facts, for operators. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The same for the people who wait for it. Absent in lists.
@@ -152,7 +152,7 @@ pub struct BuildView {
     pub asked_ms: u64,
     /// How long it is expected to take, in seconds.
     pub expected_seconds: u64,
-    /// Not to be started before, while it is backing off.
+    /// During a backoff: it must not start before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before_ms: Option<u64>,
     /// When its present run was claimed.
@@ -168,7 +168,7 @@ pub struct BuildView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub worker: Option<WorkerId>,
-    /// What its run waits for in the world outside.
+    /// What its run is waiting for outside the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// The class of its latest failure.
@@ -177,22 +177,22 @@ pub struct BuildView {
     /// The reason of its latest failure, or of its cancellation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether somebody has asked for its end.
+    /// Whether somebody has cancelled it; its run is being stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
-    /// Nodes and hosts on which it failed for causes outside the repository; as `<cluster>/<node>` where they
-    /// are of several clusters.
+    /// Nodes and hosts on which it failed for causes outside the repository; as `<cluster>/<node>` if they
+    /// are in several clusters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid_nodes: Vec<String>,
     /// The build that took over its run after Redis was emptied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     pub moved: Option<BuildId>,
-    /// Its name for people. To scope `read` only, like the fields after it: somebody who joins a
-    /// build learns nothing of it.
+    /// Its name for people. Only for scope `read`, like the fields after it: somebody who joins a build must
+    /// not see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The asker's own words about it.
+    /// The requester's own labels for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Extra arguments of repo2docker.
@@ -221,9 +221,9 @@ pub struct LastLine {
 /// A page of builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildPage {
-    /// Those in line in their order, then live ones, then ended ones, latest first.
+    /// Those in line first, in their order, then live ones, then ended ones, latest first.
     pub builds: Vec<BuildView>,
-    /// Builds that belong here, whatever the filter, and that this release cannot read.
+    /// Builds that belong on this page, whatever the filter, but that this release cannot read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<UnreadableView>,
     /// Where the next page starts; absent after the last one.
@@ -249,21 +249,21 @@ pub struct CancelAnswer {
     pub id: BuildId,
     /// Where it stands now.
     pub state: BuildState,
-    /// Whether its run is being stopped and the build ends when that is gone.
+    /// Whether its run is being stopped; the build ends when the run is gone.
     pub stopping: bool,
 }
 
-/// How many people stand behind a subscriber.
+/// How many people wait behind a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchersBody {
-    /// The subscriber, as the stream's `state` events name it.
+    /// The subscriber, as in the stream's first `state` event.
     pub subscriber: String,
     /// How many people; at most 200 count for one build.
     pub count: u64,
 }
 
-/// What counts for a build now.
+/// The count in effect for a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WatchersAnswer {
     /// People who wait for the build through this dispatcher.

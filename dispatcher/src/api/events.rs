@@ -1,5 +1,5 @@
-//! The data of server-sent events. A stream has, in this order: a `state`, then `log`s and further
-//! `state`s as they come, `notice`s among them, and one `end` or `moved`, after which it closes.
+//! The data of server-sent events. A stream has, in this order: a `state`; then `log`, `state` and `notice`
+//! events as they occur; and finally one `end` or `moved`, after which it closes.
 
 use fairlane_common::build::{BuildState, FailureClass};
 use fairlane_common::id::BuildId;
@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 
 use super::BuildView;
 
-/// Event `state`: where the build stands; sent first, and whenever that changes.
+/// Event `state`: the build's state; sent first, and at every change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StateEvent {
-    /// Names this stream to `PUT /v1/builds/{id}/watchers`. In the stream's first event only.
+    /// This stream's name for `PUT /v1/builds/{id}/watchers`. Only in the stream's first event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscriber: Option<String>,
     /// The build.
@@ -22,7 +22,7 @@ pub struct StateEvent {
 /// One line of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
-    /// When it was written, as its source said (RFC 3339); may be empty.
+    /// When it was written, according to its source (RFC 3339); may be empty.
     pub t: String,
     /// Its text, colors and carriage returns kept.
     pub text: String,
@@ -37,11 +37,11 @@ pub struct LogEvent {
     pub lines: Vec<LogLine>,
 }
 
-/// Event `notice`: something that somebody who reads the log should know.
+/// Event `notice`: something that readers of the log should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NoticeEvent {
-    /// `attempt` (its log begins anew), `dropped` (lines are missing here), `log-incomplete` (the end
-    /// of the log did not come in time), `waiting` (the build is not known at the moment).
+    /// `attempt` (the log of another run starts), `dropped` (lines are missing here), `log-incomplete` (the
+    /// end of the log did not arrive in time), `waiting` (the build is unknown at the moment).
     pub kind: String,
     /// One sentence for people.
     pub text: String,
@@ -58,14 +58,14 @@ pub struct EndEvent {
     /// The build.
     #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
-    /// `succeeded`, `failed` or `cancelled`; absent if the queue lost the build with its data: ask
-    /// for it again.
+    /// `succeeded`, `failed` or `cancelled`; absent if the queue lost the build with its data: request it
+    /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<BuildState>,
     /// The class of its failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
-    /// The reason of its failure or cancellation, or of a success without a run: `already in the registry`.
+    /// The reason for its failure or cancellation, or for a success without a run: `already in the registry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last lines of its log, when it failed.

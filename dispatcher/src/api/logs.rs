@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What was removed, or with `dry_run` would be.
+/// What was removed, or, with `dry_run`, would be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PrunedLogs {
     /// Logs that were removed or shortened.
@@ -12,8 +12,8 @@ pub struct PrunedLogs {
     pub bytes: u64,
     /// Bytes that the logs of ended builds still take.
     pub left_bytes: u64,
-    /// There is more to do: ask again.
+    /// Whether there is more to do: ask again.
     pub more: bool,
-    /// Nothing was removed.
+    /// Whether this was only a dry run: nothing was removed.
     pub dry_run: bool,
 }

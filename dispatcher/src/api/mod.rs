@@ -1,5 +1,5 @@
-//! The JSON of the HTTP API: what clients send and what they get. Clients written in Rust decode
-//! with these types; the API's document is made from them.
+//! The JSON of the HTTP API: what clients send and receive. Rust clients decode with these types; the API
+//! document is generated from them.
 //!
 //! Fields that end in `_ms` are Unix milliseconds of Redis's clock. Absent values are left out.
 
@@ -31,10 +31,10 @@ pub use queue::{
 };
 pub use secrets::SecretsBody;
 
-/// Whether this dispatcher lives, or can serve.
+/// Whether this dispatcher is alive, or ready to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`, or what is about to go wrong: that Redis's memory is nearly used up.
+    /// `ok`, or a warning that Redis's memory is nearly used up.
     pub status: String,
     /// The release that runs.
     pub version: String,
@@ -42,7 +42,7 @@ pub struct Health {
     pub dispatcher: String,
 }
 
-/// An error, as RFC 9457 has it (`application/problem+json`).
+/// An error in the format of RFC 9457 (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Names the kind of error for programs: `urn:fairlane:error:<word>`. It does not change.
@@ -55,16 +55,16 @@ pub struct Problem {
     pub status: u16,
     /// What went wrong here and what to do about it.
     pub detail: String,
-    /// What people are told: the operators' words, of a ban.
+    /// The text for people: for a ban, the operator's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The field or parameter at fault.
+    /// The field or parameter with the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Trying again makes sense after so many seconds.
+    /// Retry after this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-    /// The build that stands in the way, of a conflict.
+    /// For a conflict: the build that stands in the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     pub build: Option<BuildId>,

@@ -1,4 +1,4 @@
-//! Nodes that builds had better not go to, and how many slots the queue could use.
+//! Nodes that builds should avoid, and how many slots the queue could use.
 
 use fairlane_common::id::NodeName;
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,28 @@ use utoipa::ToSchema;
 /// The nodes that are avoided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeList {
-    /// Nodes, those first that will be avoided longest.
+    /// Nodes, longest remaining first.
     pub nodes: Vec<NodeView>,
 }
 
-/// A node, or a host of process workers, on which builds of several repositories failed for causes that lie with it. No build goes
-/// there for a while; where it is the only one it gets one a minute.
+/// A node, or a host of process workers, on which builds of several repositories failed because of the node.
+/// It gets no builds for a while, or one a minute if it is the only one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its name.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// What the latest build failed of that was counted against it.
+    /// The cause of the latest failure that counted against it.
     pub reason: String,
     /// Since when it is avoided.
     pub since_ms: u64,
-    /// When it is used again by itself.
+    /// When it will be used again.
     pub until_ms: u64,
     /// Repositories whose builds failed there within ten minutes.
     pub lanes: u64,
     /// The cluster that it is in; `process` for the host of process workers.
     pub cluster: String,
-    /// When it was last given a build to see whether it still fails, where it is the only node.
+    /// When it last got a test build, if it is the only node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probed_ms: Option<u64>,
 }
@@ -44,16 +44,16 @@ pub struct NodeAnswer {
     pub cluster: String,
 }
 
-/// How many slots the queue could use, for what adds and removes workers.
+/// How many slots the queue could use, for an autoscaler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScaleView {
     /// Builds that wait.
     pub queued: u64,
-    /// Those of them that nothing holds up but a free slot.
+    /// Those that wait only for a free slot.
     pub startable: u64,
     /// Builds that run.
     pub running: u64,
-    /// Slots of live workers that take builds.
+    /// Slots of live workers that accept builds.
     pub slots: u64,
     /// Slots that would start all startable builds at once.
     pub wanted_slots: u64,

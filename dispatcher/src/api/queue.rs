@@ -8,14 +8,14 @@ use utoipa::ToSchema;
 
 pub use fairlane_common::rule::{Rule as RuleBody, Stop};
 
-/// The queue in numbers, all of one moment.
+/// The queue's numbers, as one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
-    /// When it was looked at.
+    /// When the snapshot was taken.
     pub now_ms: u64,
-    /// Builds that wait, those in backoff among them.
+    /// Builds that wait, including those in backoff.
     pub queued: u64,
-    /// Builds that a worker holds.
+    /// Builds leased to a worker.
     pub leased: u64,
     /// Builds that wait for adoption.
     pub orphaned: u64,
@@ -23,28 +23,29 @@ pub struct Totals {
     pub workers: u64,
     /// Live dispatchers.
     pub dispatchers: u64,
-    /// Slots of live workers that are not shutting down; of drained and paused ones as many as they run.
+    /// Slots of live workers that are not shutting down; a drained or paused worker counts as many as it has
+    /// running builds.
     pub slots: u64,
-    /// Why none of the live workers takes builds, for operators; absent where one does.
+    /// Why none of the live workers accepts builds, for operators; absent if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nobody_takes: Option<String>,
-    /// People who wait, over all dispatchers.
+    /// People who wait, across all dispatchers.
     pub people: u64,
-    /// Background builds that hold a slot.
+    /// Background builds that occupy a slot.
     pub background: u64,
-    /// Most background builds that may hold a slot.
+    /// Maximum number of background builds at once.
     pub background_max: u64,
     /// Mean duration of the latest builds, in seconds; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_seconds: Option<u64>,
-    /// How long the build has waited that waits longest, in seconds; absent when none waits.
+    /// How long the longest-waiting build has waited, in seconds; absent when none waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_wait_seconds: Option<u64>,
     /// Lanes that may start a build now.
     pub lanes_ready: u64,
     /// Lanes that may start one while more than half of all slots are free.
     pub lanes_burst: u64,
-    /// Lanes that have all the permits they can have.
+    /// Lanes at their maximum number of permits.
     pub lanes_full: u64,
     /// Lanes that a rule holds.
     pub lanes_held: u64,
@@ -57,11 +58,11 @@ pub struct Totals {
 pub struct QueueView {
     /// Its numbers.
     pub totals: Totals,
-    /// The first lanes, in the order in which they come next.
+    /// The first lanes, in the order of their next builds.
     pub lanes: Vec<LaneView>,
     /// Whether there are more lanes; `GET /v1/lanes` lists them all.
     pub more_lanes: bool,
-    /// What cannot be handled and was set aside so that it holds up nothing else.
+    /// What could not be processed and was set aside, so that it does not hold up anything else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<AsideView>,
 }
@@ -81,14 +82,14 @@ pub struct AsideView {
 /// A page of lanes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LanePage {
-    /// Lanes with builds in line, in the order in which they come next, then those that only run.
+    /// Lanes with builds in line, in the order of their next builds, then those with only running builds.
     pub lanes: Vec<LaneView>,
     /// Where the next page starts; absent after the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
-/// A lane: what it waits for, and what the queue knows of it.
+/// A lane: what it waits for, and what the queue knows about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LaneView {
     /// Its name.
@@ -98,7 +99,7 @@ pub struct LaneView {
     /// is in line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Its builds in line, those in backoff not counted.
+    /// Its builds in line, not counting those in backoff.
     pub queued: u64,
     /// Permits in use.
     pub permits: u64,
@@ -125,7 +126,7 @@ pub struct LaneView {
     /// Expected duration of its next build, in seconds; absent before its first success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_seconds: Option<u64>,
-    /// How long a build takes that fails by its repository's own fault, in seconds.
+    /// Mean duration of builds that fail because of the repository, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_mean_seconds: Option<u64>,
     /// Builds that succeeded.
@@ -192,8 +193,7 @@ pub struct RuleAnswer {
 pub struct WorkerList {
     /// Workers in the order of their ids.
     pub workers: Vec<WorkerView>,
-    /// Names that are drained and have no live worker, on each page: a worker that starts there claims no
-    /// builds.
+    /// Drained names without a live worker, on each page: a worker that starts there will claim no builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drained: Vec<DrainedName>,
     /// Where the next page starts; absent after the last one.
@@ -217,7 +217,7 @@ pub struct DrainedName {
 pub struct HostAvoided {
     /// Until when.
     pub until_ms: u64,
-    /// What the latest build failed of that was counted against it.
+    /// The cause of the latest failure that counted against it.
     pub reason: String,
 }
 
@@ -248,16 +248,17 @@ pub struct WorkerView {
     pub running: u64,
     /// Whether it claims no more builds: it is drained, or shutting down.
     pub draining: bool,
-    /// Since when an operator has drained it; it claims builds again once that is undone.
+    /// Since when and by whom it is drained; it claims builds again once this is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<DrainedView>,
-    /// Why it takes no builds for the time being, such as a cluster that is full.
+    /// Why it accepts no builds for now, such as a full cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
-    /// Builds fail on its host, which gets none for a while, or one a minute where it is the only one.
+    /// Set if builds fail on its host: the host gets no builds for a while, or one a minute if it is the only
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avoided: Option<HostAvoided>,
-    /// The nodes that it knows its runs can be on; absent where it cannot tell.
+    /// How many nodes its runs can be on; absent if it cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u64>,
     /// Its latest heartbeat.
@@ -277,7 +278,7 @@ fn yes() -> bool {
     true
 }
 
-/// What was drained, or is no more.
+/// The result of draining, or of undoing it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainAnswer {
     /// The worker or the name that was given.
@@ -285,7 +286,7 @@ pub struct DrainAnswer {
     pub id: WorkerId,
     /// Whether it is drained now.
     pub drain: bool,
-    /// The name that this holds for, also after a restart: the worker's host or pod.
+    /// The name that the drain applies to, even after a restart: the worker's host or pod.
     #[serde(default)]
     pub name: String,
     /// The live workers of that name.

@@ -29,7 +29,7 @@ pub struct SecretsBody {
     pub registry_credentials: Option<SecretString>,
 }
 
-/// A client sends its own secrets; nothing else ever writes them.
+/// Serializes a secret. Only clients do this, to send their own secrets.
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn show<S: Serializer>(secret: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(ExposeSecret::expose_secret).serialize(to)
@@ -40,7 +40,7 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D::E
     match serde_json::Value::deserialize(from)? {
         serde_json::Value::Null => Ok(None),
         serde_json::Value::String(text) => Ok(Some(SecretString::from(text))),
-        _ => Err(de::Error::custom("must be text")),
+        _ => Err(de::Error::custom("must be a string")),
     }
 }
 
@@ -49,6 +49,6 @@ fn text_or_json<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretStrin
         serde_json::Value::Null => Ok(None),
         serde_json::Value::String(text) => Ok(Some(SecretString::from(text))),
         object @ serde_json::Value::Object(_) => Ok(Some(SecretString::from(object.to_string()))),
-        _ => Err(de::Error::custom("must be an object or text")),
+        _ => Err(de::Error::custom("must be an object or a string")),
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of what clients may take up: connections, streams, requests, people.
+//! Limits on clients: connections, streams, requests, people.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,16 +9,16 @@ use crate::access::address::parse_network;
 use crate::server::{Tls, TlsFiles};
 use crate::settings::{ClientLimits, ConnectionLimits, Rate, SettingError};
 
-/// How clients are served, and how much one may take up.
+/// How clients are served, and the limits for one client.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClientArgs {
-    /// Certificate to serve TLS with, PEM, its chain after it; read again when it changes and at SIGHUP
+    /// TLS certificate followed by its chain, PEM; reloaded when it changes and on SIGHUP
     #[arg(long, value_name = "FILE", env = "FAIRLANE_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
     #[arg(long, value_name = "FILE", env = "FAIRLANE_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A proxy whose X-Forwarded-For is believed: an address, or a network such as 10.0.0.0/8
+    /// Trusted proxy, whose X-Forwarded-For is used: an address, or a network such as 10.0.0.0/8
     #[arg(
         long = "trusted-proxy",
         value_name = "NETWORK",
@@ -27,23 +27,23 @@ pub struct ClientArgs {
         value_parser = parse_network
     )]
     pub trusted_proxies: Vec<IpNet>,
-    /// Connections at once; more are answered with 503
+    /// Maximum number of connections; further ones get 503
     #[arg(long, value_name = "N", env = "FAIRLANE_MAX_CONNECTIONS", default_value = "25000")]
     pub max_connections: NonZeroUsize,
-    /// Connections at once from one address (trusted proxies excepted); more are answered with 429
+    /// Maximum number of connections from one address (trusted proxies are exempt); further ones get 429
     /// [default: no limit]
     #[arg(long, value_name = "N", env = "FAIRLANE_MAX_CONNECTIONS_PER_ADDRESS")]
     pub max_connections_per_address: Option<NonZeroUsize>,
-    /// Event streams and followed logs at once; more are answered with 503
+    /// Maximum number of open event streams and followed logs; further ones get 503
     #[arg(long, value_name = "N", env = "FAIRLANE_MAX_STREAMS", default_value = "20000")]
     pub max_streams: NonZeroUsize,
-    /// Requests of one token at all dispatchers together, such as 600/1m [default: no limit]
+    /// Rate limit per token across all dispatchers, such as 600/1m [default: no limit]
     #[arg(long, value_name = "N/TIME", env = "FAIRLANE_REQUESTS_PER_TOKEN")]
     pub requests_per_token: Option<Rate>,
-    /// Requests from one address at all dispatchers together, such as 60/1m [default: no limit]
+    /// Rate limit per address across all dispatchers, such as 60/1m [default: no limit]
     #[arg(long, value_name = "N/TIME", env = "FAIRLANE_REQUESTS_PER_ADDRESS")]
     pub requests_per_address: Option<Rate>,
-    /// People who count for one token at this dispatcher, over all builds
+    /// Maximum number of people counted per token at this dispatcher, over all builds
     #[arg(long, value_name = "N", env = "FAIRLANE_PEOPLE_PER_TOKEN", default_value = "10000")]
     pub people_per_token: NonZeroU32,
 }
@@ -52,7 +52,7 @@ impl ClientArgs {
     pub(super) fn tls(&self) -> Result<Option<TlsFiles>, SettingError> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let files = TlsFiles { certificate: certificate.clone(), key: key.clone() };
-        // Whatever is wrong with them is said before anything starts.
+        // Any error is reported before anything starts.
         Tls::load(&files)?;
         Ok(Some(files))
     }

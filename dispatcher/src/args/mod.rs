@@ -16,7 +16,7 @@ mod clients;
 
 pub use clients::ClientArgs;
 
-/// Everything that a dispatcher process is told.
+/// All settings of a dispatcher process.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Where the queue is.
@@ -30,7 +30,7 @@ pub struct Args {
 /// Where the queue is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RedisArgs {
-    /// Redis's address: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
+    /// Redis URL: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
     #[arg(
         long,
         env = "FAIRLANE_REDIS_URL",
@@ -38,7 +38,7 @@ pub struct RedisArgs {
         default_value = "redis://127.0.0.1:6379/0"
     )]
     pub redis_url: String,
-    /// What the names of all keys begin with.
+    /// Prefix of all keys.
     #[arg(long, env = "FAIRLANE_PREFIX", default_value = "fairlane")]
     pub prefix: String,
 }
@@ -46,28 +46,28 @@ pub struct RedisArgs {
 /// How the queue is served over HTTP.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
-    /// Address to listen on; without a token only a loopback address
+    /// Address to listen on; must be a loopback address if no token is set
     #[arg(long, env = "FAIRLANE_LISTEN", default_value = "127.0.0.1:8600")]
     pub listen: SocketAddr,
-    /// A token that allows everything (better set in the environment: others see flags)
+    /// Token that allows everything; prefer the environment, because other users can see flags
     #[arg(long, env = "FAIRLANE_TOKEN", hide_env_values = true, value_parser = secret)]
     pub token: Option<SecretString>,
     #[expect(clippy::doc_markdown, reason = "the comment is the help")]
-    /// A token for BinderHub, which may submit and read but not operate
+    /// A token for BinderHub: may submit and read, but not operate
     #[arg(long, env = "FAIRLANE_HUB_TOKEN", hide_env_values = true, value_parser = secret)]
     pub hub_token: Option<SecretString>,
-    /// A file of tokens, one a line: name, scopes (submit,read,operate), token; read again when it
-    /// changes and at SIGHUP
+    /// Tokens file, one token per line: name, scopes (submit,read,operate), token; reloaded when it
+    /// changes and on SIGHUP
     #[arg(long, env = "FAIRLANE_TOKENS_FILE")]
     pub tokens_file: Option<PathBuf>,
     /// Keys that seal secrets, <id>:<64 hex digits>[,…]; without one, builds with secrets are refused
     #[arg(long, env = "FAIRLANE_SEAL_KEY", hide_env_values = true, value_parser = secret)]
     pub seal_key: Option<SecretString>,
-    /// An argument of repo2docker that requests may carry, a final * for all that begin so;
-    /// replaces the default list
+    /// Allowed repo2docker argument (a trailing * matches a prefix); repeatable; replaces the default
+    /// list
     #[arg(long = "allow-arg", env = "FAIRLANE_ALLOW_ARGS", value_delimiter = ',')]
     pub allow_args: Vec<String>,
-    /// The queue's policy where no operator has set one, name=value; also a table [policy] in fairlane.toml
+    /// Default policy, used until an operator sets one: name=value; also the table [policy] in fairlane.toml
     #[arg(long, env = "FAIRLANE_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
     pub policy: Vec<String>,
     /// Memory for logs of ended builds, a share of Redis's maxmemory or a size: the oldest are shortened, then removed
@@ -79,7 +79,7 @@ pub struct ServeArgs {
     /// Accept file:// repositories, which are folders on the workers' hosts
     #[arg(long, env = "FAIRLANE_ALLOW_LOCAL_REPOS")]
     pub allow_local_repos: bool,
-    /// How clients are served, and how much one may take up.
+    /// How clients are served, and the limits for one client.
     #[command(flatten)]
     pub clients: ClientArgs,
 }

@@ -44,9 +44,9 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// A cursor that no dispatcher gave.
+/// An invalid cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor of a stream; send back the id of the last event, as it came")]
+#[error("not a stream cursor; send the id of the last event unchanged")]
 pub(crate) struct BadCursor;
 
 impl FromStr for Cursor {

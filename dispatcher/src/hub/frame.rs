@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::cursor::{Cursor, EntryId};
 use crate::api::{LogEvent, LogLine, NoticeEvent};
 
-/// Text of one `log` event, in bytes, after which another one begins: a slow reader holds a few of
-/// them, and each is written at once.
+/// Bytes of text in one `log` event, after which a new one starts: a slow reader buffers a few of them, and
+/// each is sent in one write.
 const LOG_EVENT_BYTES: usize = 32 * 1024;
 
 /// One event. `data` is one line: JSON escapes its line ends.
@@ -26,7 +26,7 @@ pub(crate) fn notice(cursor: Cursor, kind: &str, text: String, dropped: Option<u
     event(cursor, "notice", &json(&NoticeEvent { kind: kind.to_owned(), text, run: cursor.run, dropped }))
 }
 
-/// The notice that another run begins, at its start; a comment where that `is_news` to nobody.
+/// The notice that another run begins, sent at its start; a comment if not `is_news`.
 pub(crate) fn new_run(run: u32, seq: u64, is_news: bool) -> Bytes {
     if !is_news {
         return Bytes::from(format!(": run {run}\n\n"));
@@ -43,7 +43,7 @@ pub(crate) struct Piece {
     pub(crate) bytes: Bytes,
 }
 
-/// The lines of a page up to the entry `until`, as events that go on from each other.
+/// The lines of a page up to the entry `until`, as consecutive events.
 pub(crate) fn pieces(
     run: u32,
     seq: u64,

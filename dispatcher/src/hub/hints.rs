@@ -11,7 +11,7 @@ use super::Hub;
 use crate::upkeep::outage::Outage;
 use crate::upkeep::reaper::jitter;
 
-/// Pause after a broken connection: streams live on the fallback meanwhile.
+/// Pause after a broken connection; meanwhile, streams rely on the periodic check.
 const RECONNECT: Duration = Duration::from_millis(700);
 /// How long Redis may take to accept a subscription.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ pub(super) async fn events(hub: &Hub) {
             Err(error) => {
                 outage.failed(&error);
                 pause(hub).await;
-                // What happened meanwhile may have fallen out of the events' stream.
+                // Events during the outage may have been trimmed from the stream.
                 hub.mark_all();
             }
         }
@@ -74,7 +74,7 @@ async fn listen(
             if !within(control.add(*id)).await {
                 return;
             }
-            // What was appended before the subscription was in force.
+            // For lines appended before the subscription took effect.
             hub.mark(*id);
         }
         for id in subscribed.difference(&wanted) {

@@ -7,8 +7,8 @@
 //!                              for all)
 //! ```
 //!
-//! Hints only mark builds; what a build is, and its log, are always read from Redis. So a lost hint
-//! costs two seconds, and a stream can go on at any dispatcher. A watcher costs a task and an offset
+//! Hints only mark builds; a build's state and log are always read from Redis. So a lost hint
+//! costs two seconds, and a stream can continue at any dispatcher. A watcher costs a task and an offset
 //! in a ring of shared frames, never a connection to Redis.
 
 pub(crate) mod cursor;
@@ -43,8 +43,8 @@ use pages::{Page, Pages};
 use ring::Ring;
 use sent::Sent;
 
-/// Reads of logs at once for streams that have fallen behind: the pool has 4 connections, and the
-/// updater needs its turn.
+/// Most concurrent log reads for streams that have fallen behind: the pool has 4 connections, and the updater
+/// needs its turn.
 const READERS_MAX: usize = 3;
 /// Lines at the end of a log that are remembered when its first stream opens.
 const LAST_LINES: usize = 20;
@@ -96,7 +96,7 @@ impl Channel {
     }
 }
 
-/// A stream's right to its channel; given back when dropped.
+/// A stream's use of its channel; released on drop.
 pub(crate) struct Seat {
     hub: Arc<Hub>,
     pub(crate) channel: Arc<Channel>,
@@ -114,7 +114,7 @@ impl Drop for Seat {
     }
 }
 
-/// The right to follow a log as text; given back when dropped.
+/// Permission to follow a log as text; released on drop.
 pub(crate) struct LogSeat(Arc<Hub>);
 
 impl Drop for LogSeat {
@@ -152,9 +152,9 @@ impl Hub {
         tokio::join!(updater::run(&self), hints::events(&self), hints::logs(&self));
     }
 
-    /// A seat at the channel of a build that others watch already: nothing is read for it, so that
-    /// ten thousand who come at once cost Redis nothing. `None` if nobody watches it here, or if
-    /// `cursor` knows of a later run than its channel.
+    /// A seat at the channel of a build that others already watch. Nothing is read for it, so ten thousand
+    /// newcomers at once cost Redis nothing. `None` if nobody watches the build here, or if `cursor` is from
+    /// a later run than the channel's.
     pub(crate) fn join(self: &Arc<Self>, id: BuildId, cursor: Option<Cursor>) -> Answer<Option<(Seat, u32)>> {
         self.check_room()?;
         let Some(channel) = self.take_seat(id) else { return Ok(None) };
@@ -178,7 +178,7 @@ impl Hub {
             return Ok(());
         }
         let detail = format!(
-            "this dispatcher serves {} streams already, as many as it may; try again in a moment or at another one",
+            "this dispatcher already serves {} streams, its maximum; retry in a moment, or use another dispatcher",
             self.bounds.streams_max
         );
         Err(Refusal::new(TOO_MANY_STREAMS, detail).retry_after(5))
@@ -233,7 +233,7 @@ impl Hub {
         Ok(channel)
     }
 
-    /// Has the build looked at soon, if somebody watches it.
+    /// Marks the build to be checked soon, if somebody watches it.
     fn mark(&self, id: BuildId) {
         if self.channels().contains_key(&id) {
             self.marked().insert(id);
@@ -241,7 +241,7 @@ impl Hub {
         }
     }
 
-    /// Has all watched builds looked at soon.
+    /// Marks all watched builds to be checked soon.
     fn mark_all(&self) {
         let ids: Vec<BuildId> = self.channels().keys().copied().collect();
         if !ids.is_empty() {
@@ -258,7 +258,8 @@ impl Hub {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page of a log for one stream, up to the entry `until`. Many who come at once read it once.
+    /// A page of a log for one stream, up to the entry `until`. Streams that need it at the same time share
+    /// one read.
     async fn read(
         &self,
         channel: &Channel,
@@ -269,7 +270,7 @@ impl Hub {
         if let Some(page) = channel.pages().get(run, after, until) {
             return Ok(page);
         }
-        // Taking one's turn has no limit of its own: those before have one each.
+        // Waiting for its turn needs no limit: the readers before it each have one.
         let _turn = self.readers.acquire().await;
         if let Some(page) = channel.pages().get(run, after, until) {
             return Ok(page);
@@ -292,11 +293,11 @@ impl Hub {
 fn last_run(build: &Build) -> u32 {
     match build.state {
         _ if build.state.is_ended() => build.log_run.unwrap_or(build.attempt),
-        // Its next run has not begun: the newest log is that of the one before.
+        // Its next run has not begun, so the newest log is the previous run's.
         BuildState::Queued => build.attempt.saturating_sub(1).max(1),
         _ => build.attempt,
     }
 }
 
-/// Pages that the updater reads are as long as the queue allows.
+/// The updater reads pages of the maximum length.
 const PAGE: usize = limits::LOG_PAGE;

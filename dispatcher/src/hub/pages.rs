@@ -1,4 +1,4 @@
-//! Pieces of a build's log that newcomers read, shared by those who come at once.
+//! Pages of a build's log for newcomers, shared by those who arrive at the same time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cursor::EntryId;
 use super::frame::Piece;
 
-/// Most bytes kept for one build: when more come, all go, and the next newcomer reads again.
+/// Most bytes kept for one build; beyond this, all pages are dropped, and the next newcomer reads again.
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// A page of a log, as events.

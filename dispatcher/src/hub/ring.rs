@@ -1,5 +1,5 @@
-//! What the streams of one build share: the latest frames, within a bound of bytes, and where the
-//! log has been read to.
+//! What the streams of one build share: the latest frames, up to a limit of bytes, and how far the log has
+//! been read.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use super::cursor::{Cursor, EntryId};
 use super::frame::{self, Piece};
 
-/// Most frames kept, whatever their size: an offset in the ring is found by walking it.
+/// Most frames kept, whatever their size, because finding an offset means walking the ring.
 const FRAMES_MAX: usize = 1024;
 
 #[derive(Debug)]
@@ -35,12 +35,12 @@ pub(crate) struct Ring {
     bytes: usize,
     bytes_max: usize,
     run: u32,
-    /// The last log entry that went into a frame, or that was there before the first frame.
+    /// The last log entry in a frame, or the last one before the first frame.
     end: EntryId,
     seq: u64,
     state: String,
     state_number: u64,
-    /// The number of the frame with which the end begins, once there is one.
+    /// The number of the frame that starts the end, once there is one.
     closing: Option<u64>,
 }
 
@@ -55,30 +55,30 @@ pub(crate) struct Offset {
 }
 
 impl Offset {
-    /// The offset after an entry of a run, having seen the state of that number.
+    /// The offset after an entry of a run, with the number of the last state seen.
     pub(crate) fn new(run: u32, entry: EntryId, state_number: u64) -> Self {
         Self { run, entry, state_number, next: None }
     }
 }
 
-/// What a stream is to do next.
+/// What a stream must do next.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Send this.
     Send(Bytes),
     /// Read the log of this run after the stream's offset, up to `until` (`None`: to its end, then
-    /// go on to the next run).
+    /// continue with the next run).
     Read { until: Option<EntryId>, seq: u64 },
     /// Wait for news.
     Wait,
     /// Everything was sent.
     Done,
-    /// The stream has not taken what it was to send for too long.
+    /// The stream has not read its data for too long.
     TooSlow,
 }
 
 impl Ring {
-    /// A ring whose log was read to `end` before. `state` is what newcomers are told first.
+    /// A ring for a log that was already read up to `end`. `state` is the first event for newcomers.
     pub(crate) fn new(run: u32, end: EntryId, seq: u64, state: String, bytes_max: usize) -> Self {
         Self {
             frames: VecDeque::new(),
@@ -102,7 +102,7 @@ impl Ring {
         self.end
     }
 
-    /// The first event for a stream that begins after an entry of a run, and its offset.
+    /// The first event for a stream that starts after an entry of a run, and the stream's offset.
     pub(crate) fn welcome(&self, run: u32, entry: EntryId, subscriber: &str) -> (Bytes, Offset) {
         // The state is an object of many fields; the subscriber's name goes in front of them.
         let fields = self.state.strip_prefix('{').unwrap_or_default();
@@ -127,7 +127,7 @@ impl Ring {
     fn push(&mut self, kind: Kind, bytes: Bytes) {
         self.bytes += bytes.len();
         self.frames.push_back(Frame { kind, bytes });
-        // The end must stay: whoever comes later is to hear it.
+        // The end must stay, for streams that join later.
         while self.closing.is_none()
             && self.frames.len() > 1
             && (self.bytes > self.bytes_max || self.frames.len() > FRAMES_MAX)
@@ -156,7 +156,7 @@ impl Ring {
         self.push(kind, bytes);
     }
 
-    /// Another run begins. That is news only where the one before it has left a log.
+    /// Another run begins. This is only announced if the previous run left a log.
     pub(crate) fn push_run(&mut self, run: u32) {
         let is_news = std::mem::replace(&mut self.end, EntryId::START) != EntryId::START;
         self.run = run;
@@ -169,7 +169,7 @@ impl Ring {
         self.push(Kind::Other, bytes);
     }
 
-    /// The last word, after a notice if there is one. Nothing may follow.
+    /// The final event, after a notice if there is one. Nothing may follow.
     pub(crate) fn close(&mut self, notice: Option<(&str, String)>, name: &str, data: &str) {
         self.closing = Some(self.first + self.frames.len() as u64);
         if let Some((kind, text)) = notice {
@@ -179,8 +179,8 @@ impl Ring {
         self.push(Kind::Other, bytes);
     }
 
-    /// What the stream at `offset`, which took nothing for `stalled`, is to do next. Who stalled and
-    /// is behind for it is let go; who is only behind, as a newcomer is, reads the log by itself.
+    /// The next step for the stream at `offset`, which has read nothing for `stalled`. A stream that stalled
+    /// and fell behind is disconnected; one that is only behind, such as a newcomer, reads the log by itself.
     pub(crate) fn step(&self, offset: &mut Offset, stalled: Duration, slow_after: Duration) -> Step {
         if let Some(next) = offset.next {
             if next >= self.first {
@@ -195,7 +195,7 @@ impl Ring {
         }
     }
 
-    /// Goes on along the frames from `next`.
+    /// Continues with the frames from `next`.
     fn follow(&self, offset: &mut Offset, mut next: u64) -> Step {
         loop {
             let frame = usize::try_from(next - self.first).ok().and_then(|at| self.frames.get(at));
@@ -224,7 +224,7 @@ impl Ring {
 
     /// Finds the frame from which a stream can go on, or says what it must read first.
     fn align(&self, offset: &mut Offset) -> Step {
-        // First: the frame of the newest state may lie before the one that is found below.
+        // First, because the frame of the newest state may come before the one found below.
         if offset.state_number < self.state_number {
             offset.state_number = self.state_number;
             let cursor = Cursor { run: offset.run, entry: offset.entry, seq: self.seq };

@@ -1,9 +1,9 @@
-//! Which lines of a log were sent, for when Redis loses the log and its worker writes it anew.
+//! Which lines of a log were already sent, in case Redis loses the log and its worker writes it again.
 
 use fairlane_common::log::LogEntry;
 use jiff::Timestamp;
 
-/// The latest moment of which lines were sent, and those lines.
+/// The latest time of the lines sent, and the lines with that time.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     last: Option<Timestamp>,
@@ -28,13 +28,12 @@ impl Sent {
         }
     }
 
-    /// The log begins anew. Sources' clocks step back now and then, so that nothing is passed over
-    /// but after this.
+    /// The log starts again. Only now may lines be skipped: sources' clocks step back now and then.
     pub(crate) fn lost(&mut self) {
         self.again = self.last.is_some();
     }
 
-    /// How many of `entries`, from the first on, were sent before.
+    /// How many of `entries`, from the start, were already sent.
     pub(crate) fn again(&mut self, entries: &[LogEntry]) -> usize {
         if !self.again {
             return 0;
@@ -66,7 +65,7 @@ mod tests {
     fn lines_that_come_again_are_told_from_new_ones() {
         let mut sent = Sent::default();
         sent.note(&entries(&[(1, "a"), (2, "b"), (2, "c")]));
-        // Nothing was lost: a clock that steps back is no reason to drop a line.
+        // Nothing was lost: a clock that steps back must not drop a line.
         assert_eq!(sent.again(&entries(&[(1, "d")])), 0);
         sent.lost();
         assert_eq!(sent.again(&entries(&[(1, "a"), (2, "b")])), 2);

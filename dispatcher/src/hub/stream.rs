@@ -1,4 +1,4 @@
-//! One watcher's stream: what it missed from Redis, then along the shared frames.
+//! One watcher's stream: first what it missed, from Redis, then the shared frames.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::{Hub, READ_ENTRIES, Seat, frame};
 use crate::upkeep::people::Subscription;
 use crate::upkeep::reaper::jitter;
 
-/// Pause before a log is asked for again that could not be read.
+/// Pause before a failed log read is retried.
 const READ_AGAIN: Duration = Duration::from_secs(1);
-/// When a client that was let go may come back, in milliseconds.
+/// Retry delay for a client that was disconnected, in milliseconds.
 const RETRY_MS: u64 = 1000;
-/// The same where all clients of a dispatcher are let go at once.
+/// The same if a dispatcher disconnects all clients at once.
 const RETRY_STOP_MS: std::ops::Range<u64> = 100..2000;
 
 struct Watcher {
@@ -30,14 +30,13 @@ struct Watcher {
     offset: Offset,
     pending: VecDeque<Bytes>,
     sent_at: Instant,
-    // The longest time that the connection did not take what it was given, since the stream was last
-    // up to date.
+    // How long the connection has not accepted data, at most, since the stream was last up to date.
     stalled: Duration,
     over: bool,
 }
 
-/// The events of a build for one watcher, after `cursor` if it has been here before. `run` is the
-/// build's newest run.
+/// The events of a build for one watcher, after `cursor` if it is reconnecting. `run` is the build's newest
+/// run.
 pub(crate) fn events(
     hub: Arc<Hub>,
     seat: Seat,
@@ -81,9 +80,9 @@ impl Watcher {
             }
             if self.hub.shutdown.is_cancelled() {
                 return Some(
-                    // Not all at once, to the dispatcher that is left.
+                    // Spread out, so that not all clients reach the remaining dispatcher at once.
                     self.farewell(
-                        "this dispatcher stops; come back with the last id, here or elsewhere",
+                        "dispatcher shutting down; reconnect with Last-Event-ID",
                         fastrand::u64(RETRY_STOP_MS),
                     ),
                 );
@@ -108,7 +107,7 @@ impl Watcher {
                 Step::TooSlow => {
                     self.hub.metrics.slow_readers.inc();
                     return Some(
-                        self.farewell("this reader is too slow; come back with the last id", RETRY_MS),
+                        self.farewell("client reads too slowly; reconnect with Last-Event-ID", RETRY_MS),
                     );
                 }
             }
@@ -120,11 +119,11 @@ impl Watcher {
         Bytes::from(format!(": {why}\nretry: {retry_ms}\n\n"))
     }
 
-    /// Waits for news; a comment to send when there was none for too long.
+    /// Waits for news; returns a keepalive comment if there was none for too long.
     async fn wait(&mut self, limit: Duration) -> Option<Bytes> {
         tokio::select! {
             changed = self.changes.changed() => {
-                // The channel cannot be gone while this stream has its seat.
+                // The channel exists as long as this stream has its seat.
                 self.over |= changed.is_err();
                 None
             }
@@ -133,7 +132,7 @@ impl Watcher {
         }
     }
 
-    /// Reads on by itself; a comment to send when Redis does not answer.
+    /// Reads the log by itself; returns a keepalive comment if Redis does not answer.
     async fn read(&mut self, until: Option<EntryId>, seq: u64) -> Option<Bytes> {
         let Offset { run, entry, .. } = self.offset;
         let page = self.hub.read(&self.seat.channel, (run, entry), until, seq).await;
@@ -150,7 +149,7 @@ impl Watcher {
             self.pending.push_back(piece.bytes.clone());
         }
         match until {
-            // What lies up to there was read, or is not kept any more.
+            // Everything up to there was read, or is no longer kept.
             Some(until) if self.offset.entry == entry || read < READ_ENTRIES => self.offset.entry = until,
             None if read < READ_ENTRIES => {
                 let next = run + 1;

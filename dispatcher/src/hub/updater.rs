@@ -1,4 +1,4 @@
-//! Brings the channels up to date: one fetch of states and logs for all builds that were marked.
+//! Updates the channels: one fetch of states and logs for all marked builds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use crate::routes::view;
 use crate::upkeep::outage::Outage;
 use crate::upkeep::reaper::jitter;
 
-/// Lines that come within this time go out in one write: ten thousand watchers at five lines a
-/// second would else be fifty thousand writes.
+/// Lines that arrive within this time are sent in one write: otherwise, ten thousand watchers at five lines a
+/// second would be fifty thousand writes a second.
 const BATCH: Duration = Duration::from_millis(150);
-/// Every watched build is looked at this often, hint or not.
+/// Every watched build is checked this often, with or without a hint.
 const FALLBACK: Duration = Duration::from_secs(2);
-/// Least time between two events for one build that only tell of its position.
+/// Shortest time between two events for one build that only change its position.
 const PLACE_GAP: Duration = Duration::from_secs(2);
 /// Most builds fetched in one round trip.
 const ROUND: usize = 64;
-/// Builds whose position is asked for at once.
+/// Builds whose position is computed at the same time.
 const WHY_AT_ONCE: usize = 4;
-/// How long the end of a log is waited for after the end of its build.
+/// How long to wait for the end of a log after its build has ended.
 const LOG_END_WAIT: Duration = Duration::from_secs(5);
-/// How long a build may be unknown before its streams are told that it is lost: workers register
-/// their runs again within a lease and 5 s after Redis was emptied.
+/// How long a build may be unknown before its streams are told that it is lost. After Redis was emptied,
+/// workers register their runs within a lease plus 5 s.
 const LOST_AFTER: Duration = Duration::from_secs(15);
 /// Pause after a failed round.
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -88,7 +88,7 @@ pub(super) async fn run(hub: &Arc<Hub>) {
     }
 }
 
-/// One round for all of `ids`, or, where something of one of them cannot be read, one for each.
+/// One round for all of `ids`; if one of them cannot be read, a separate round for each.
 async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Progress>, outage: &mut Outage) {
     match round(hub, ids, progress).await {
         Ok(()) => outage.over(),
@@ -130,7 +130,7 @@ async fn round(
             (channel.id, ring.run(), ring.end().to_string())
         })
         .collect();
-    // States first: a log that is read after the end of its build was seen has its last lines.
+    // States first: a log read after its build was seen to end has its last lines.
     let loaded = hub.queue.load(&ids).await?;
     let mut builds: HashMap<BuildId, Build> =
         loaded.builds.into_iter().map(|build| (build.id, build)).collect();
@@ -154,8 +154,8 @@ async fn round(
     Ok(())
 }
 
-/// Asks why builds wait, of those that have not been asked for a while. One that fails is left out:
-/// the position is nothing to hold up a log for.
+/// Computes why builds wait, for those not checked recently. If that fails for a build, it is left out: its
+/// position is not worth delaying a log.
 async fn look_up_whys(
     hub: &Hub,
     builds: &HashMap<BuildId, Build>,
@@ -166,7 +166,7 @@ async fn look_up_whys(
         let known = progress.get(&build.id);
         let fresh = known.and_then(|known| known.why_at).is_some_and(|at| now - at < PLACE_GAP.mul_f64(0.7));
         let changed = known.and_then(|known| known.view.as_ref()).is_none_or(|view| view.seq != build.seq);
-        // Of a build that has started, only its changes are told.
+        // For a build that has started, only changes are sent.
         changed || (build.state == BuildState::Queued && !fresh)
     };
     let mut asked = Vec::new();
@@ -205,7 +205,7 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
         missing(channel, known);
         return false;
     };
-    // A build that counts its changes anew was registered again: Redis had lost it, and its log.
+    // If a build's change counter starts over, it was registered again: Redis had lost it and its log.
     let anew = known.view.as_ref().is_some_and(|view| view.seq > build.seq);
     if known.missing.take().is_some() || anew {
         channel.sent().lost();
@@ -220,7 +220,7 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     let mut ring = channel.ring();
     let (run, after) = (ring.run(), ring.end());
     let full = news.page.entries.len() >= PAGE;
-    // That a run has failed and another one comes is told after its last lines.
+    // The notice that a run failed and another follows comes after the failed run's last lines.
     let is_retry = build.attempt > run;
     let mut changed = !is_retry && push_state(&mut ring, known, &build, &view);
     let repeated = repeated(channel, after, &mut news.page);
@@ -254,12 +254,12 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     full || switch
 }
 
-/// Tells where the build stands, if that is news.
+/// Sends the build's state, if that changed.
 fn push_state(ring: &mut Ring, known: &mut Progress, build: &Build, view: &BuildView) -> bool {
     if !known.is_news(view) {
         return false;
     }
-    // What a stream was told when it opened is not told again.
+    // The state that a stream got when it opened is not sent again.
     let first = known.view.is_none() && ring.is_state(view.seq);
     if !first {
         ring.push_state(build.seq, frame::json(view));
@@ -269,7 +269,7 @@ fn push_state(ring: &mut Ring, known: &mut Progress, build: &Build, view: &Build
     !first
 }
 
-/// Takes lines off a page that were sent before Redis lost the log: what stands in for them.
+/// Removes the lines from a page that were sent before Redis lost the log; returns what replaces them.
 fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Piece> {
     let mut sent = channel.sent();
     let count = sent.again(&page.entries);
@@ -281,7 +281,7 @@ fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Pie
     Some(Piece { from: after, to, bytes: Bytes::from_static(b": lines that were sent before\n\n") })
 }
 
-/// Closes the ring of an ended build once its log is complete, or was waited for long enough.
+/// Closes the ring of an ended build once its log is complete, or after waiting long enough.
 fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     let log_end =
         build.log_end.as_deref().and_then(|id| id.parse::<EntryId>().ok()).unwrap_or(EntryId::START);
@@ -291,7 +291,7 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     if !complete && ended.elapsed() < LOG_END_WAIT {
         return false;
     }
-    let text = "the last lines of the log did not come in time; GET …/log may have them later";
+    let text = "the last lines of the log did not arrive in time; GET …/log may have them later";
     let notice = match (gone, complete) {
         (true, _) => Some(("log-removed", GONE_TEXT.to_owned())),
         (false, false) => Some(("log-incomplete", text.to_owned())),
@@ -301,7 +301,7 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
         id: build.id,
         state: Some(build.state),
         class: build.class.filter(|_| build.state == BuildState::Failed),
-        // A success after a failed attempt keeps that one's reason, which is over.
+        // A success after a failed attempt still carries that attempt's reason, which no longer applies.
         reason: build
             .reason
             .clone()
@@ -315,7 +315,7 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     true
 }
 
-/// A watched build is not known: Redis may have been emptied, and its worker may yet register it.
+/// A watched build is unknown: Redis may have been emptied, and its worker may still register it.
 fn missing(channel: &Channel, known: &mut Progress) {
     if known.missing.is_none() {
         let text =
@@ -332,7 +332,7 @@ fn missing(channel: &Channel, known: &mut Progress) {
         id: channel.id,
         state: None,
         class: None,
-        reason: Some("the queue lost this build with its data; ask for it again".to_owned()),
+        reason: Some("the queue lost this build when Redis was emptied; request it again".to_owned()),
         log_tail: None,
         image: String::new(),
         attempt: 1,

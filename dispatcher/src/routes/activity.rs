@@ -1,4 +1,4 @@
-//! What happened lately: operators' acts and builds' changes of state.
+//! Recent history: what operators did, and how builds changed state.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::routes::input::Params;
 use crate::routes::view;
 use crate::state::App;
 
-/// Operators' acts, newest first: who did what to what, and when. Scope `read`.
+/// What operators did, newest first: who, what, to what, and when. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/audit", operation_id = "list_acts", tag = "activity",
     params(
@@ -44,7 +44,7 @@ pub(super) async fn acts(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(ActPage { acts: page.items.into_iter().map(view::act).collect(), cursor: page.cursor }))
 }
 
-/// Changes of builds' states, newest first. Redis keeps the latest fifty thousand. Scope `read`.
+/// How builds changed state, newest first. Redis keeps the latest 50,000 changes. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/activity", operation_id = "list_changes", tag = "activity",
     params(

@@ -1,4 +1,4 @@
-//! Asking for builds, looking at them, ending them.
+//! Requesting, showing and cancelling builds.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use crate::routes::input::{JsonBody, Params, PathId};
 use crate::routes::view;
 use crate::state::App;
 
-/// Ask for a build.
+/// Request a build.
 ///
-/// A live build of the same image is joined; one that ended just now answers with its outcome,
-/// unless `force` is set. Scope `submit`.
+/// A live build of the same image is joined; one that ended recently answers with its outcome, unless `force`
+/// is set. Scope `submit`.
 #[utoipa::path(
     post, path = "/v1/builds", operation_id = "ask_for_build", tag = "builds", request_body = BuildRequest,
     responses(
@@ -31,7 +31,7 @@ use crate::state::App;
         (status = 200, description = "a build that was there: joined, or ended just now", body = BuildAnswer),
         (status = 403, description = "the repository is banned", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "the image is being built from something else", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "a field cannot be taken", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid field", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "the queue is full; see Retry-After", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Redis does not answer, or was emptied and runs are being registered again; see Retry-After", body = Problem, content_type = "application/problem+json"),
     )
@@ -48,7 +48,7 @@ pub(super) async fn ask(
     let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
     let (eta_seconds, ended_seconds_ago) = times(&app, &admitted).await;
     let Admitted { id, state, attempt, people, position, .. } = admitted;
-    tracing::info!(build.id = %id, build.lane = %lane, ?outcome, "build {id} asked for");
+    tracing::info!(build.id = %id, build.lane = %lane, ?outcome, "build requested");
     let joined = outcome != Outcome::New;
     let answer =
         BuildAnswer { id, state, joined, lane, position, people, eta_seconds, attempt, ended_seconds_ago };
@@ -71,7 +71,7 @@ async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
         id,
         spec: wanted.spec,
         force: wanted.force,
-        // A ban holds for everybody who does not say otherwise, operators too.
+        // A ban applies to everybody who does not override it, operators too.
         override_ban: wanted.override_ban.then(|| caller.name.clone()),
         dispatcher: Some(app.dispatcher.clone()),
     };
@@ -87,10 +87,10 @@ async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
         Submitted::Joined(admitted) => Ok((Outcome::Joined, admitted, lane)),
         Submitted::Ended(admitted) => Ok((Outcome::Ended, admitted, lane)),
         Submitted::Conflict { id, .. } => {
-            // The other request's repository is not this caller's to know.
+            // This caller must not learn the other request's repository.
             let detail = format!(
-                "image: {image} is being built from another repository, ref or arguments, as build {id}; wait for its end, \
-                 or ask for another image"
+                "image: {image} is being built from another repository, ref or arguments by build {id}; wait until \
+                 that ends, or request another image"
             );
             Err((Outcome::Conflict, Refusal::new(CONFLICT, detail).field("image").build(id)))
         }
@@ -100,15 +100,14 @@ async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
         Submitted::Refilling { wait_ms } => Err((Outcome::Failed, Refusal::refilling(wait_ms))),
         Submitted::Full { what, max } => {
             let detail =
-                format!("the {what} holds {max} builds, as many as it may; try again when some have ended");
+                format!("the {what} already has {max} builds, its maximum; retry when some have ended");
             Err((Outcome::Full, Refusal::new(FULL, detail).retry_after(60)))
         }
     }
 }
 
-/// Hands a request to the queue, which counts who asks; from then on that is ours to take back. In a
-/// task of its own: the client may hang up, or be told that Redis takes too long, and the queue
-/// takes the request all the same.
+/// Sends a request to the queue, which counts the requester; from then on, this dispatcher must subtract it.
+/// It runs in a separate task: even if the client hangs up, or gets a timeout, the queue accepts the request.
 fn submit_and_count(
     app: &Arc<App>,
     submit: Submit,
@@ -135,7 +134,7 @@ fn banned(pattern: &str, message: &str, until: Option<u64>) -> Refusal {
     Refusal::new(BANNED, format!("{message} (rule {pattern}{end})")).message(message).field("repo")
 }
 
-/// When the image may be ready, and how long ago the build has ended, in seconds. Nothing to fail a request for.
+/// When the image may be ready, and how long ago the build ended, in seconds. Never fails the request.
 async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     let look = async {
         let Some(build) = app.queue.build(admitted.id).await? else { return Ok((None, None)) };
@@ -150,7 +149,7 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     app.ask(look).await.unwrap_or_default()
 }
 
-/// A page of builds: those in line in their order, then live ones, then ended ones, latest first.
+/// A page of builds: those in line first, in their order, then live ones, then ended ones, latest first.
 /// Scope `read`.
 #[utoipa::path(
     get, path = "/v1/builds", operation_id = "list_builds", tag = "builds",
@@ -162,7 +161,7 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     ),
     responses(
         (status = 200, description = "a page", body = BuildPage),
-        (status = 400, description = "a parameter cannot be taken", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "invalid parameter", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<BuildPage>> {
@@ -179,7 +178,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(BuildPage { builds, cursor: page.cursor, unreadable }))
 }
 
-/// A build, and why it is where it is. Scope `submit` or `read`; labels and the like with `read` only.
+/// A build, and why it is in its state. Scope `submit` or `read`; labels and similar fields only with `read`.
 #[utoipa::path(
     get, path = "/v1/builds/{id}", operation_id = "show_build", tag = "builds",
     params(("id" = String, Path, description = "the build's id")),
@@ -202,7 +201,7 @@ pub(super) async fn show(
     Ok(Json(view))
 }
 
-/// A build. While workers register what runs, nobody can say that there is none of that id.
+/// A build. While workers are registering their runs, an unknown id is not an error yet.
 pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
     match app.ask(app.queue.build(id)).await? {
         Some(build) => Ok(build),
@@ -211,7 +210,7 @@ pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
 }
 
 async fn unknown(app: &App, id: BuildId) -> Refusal {
-    // Asked anew: what is known of a second ago may be from before Redis was emptied.
+    // Asked again: the answer of a second ago may be from before Redis was emptied.
     let wait = app.ask(app.queue.refilling()).await.ok().flatten();
     wait.map_or_else(|| Refusal::unknown_build(&id.to_string()), Refusal::refilling)
 }
@@ -227,7 +226,7 @@ pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build
 /// Longest reason of a cancellation.
 pub(super) const REASON_CHARS_MAX: usize = 500;
 
-/// End a build for everybody who waits for it. Scope `operate`.
+/// Cancel a build for everybody who waits for it. Scope `operate`.
 #[utoipa::path(
     delete, path = "/v1/builds/{id}", operation_id = "cancel_build", tag = "builds",
     params(
@@ -255,7 +254,7 @@ pub(super) async fn cancel(
     let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
     let reason = if reason.is_empty() { "cancelled by an operator".to_owned() } else { reason };
     let cancelled = app.ask(app.queue.cancel(id, &caller.name, &reason)).await?;
-    tracing::info!(build.id = %id, by = caller.name, ?cancelled, "build {id} cancelled");
+    tracing::info!(build.id = %id, by = caller.name, ?cancelled, "build cancelled");
     match cancelled {
         Cancelled::Ended => {
             Ok((StatusCode::OK, Json(CancelAnswer { id, state: BuildState::Cancelled, stopping: false })))

@@ -44,7 +44,7 @@ impl Caller {
         let caller = Self::of(app, &parts.headers);
         let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0);
         let address = address::address(peer, &parts.headers, &app.settings.connections.trusted);
-        // Who shows no token, or a wrong one, counts by address alone.
+        // A request without a token, or with a wrong one, counts only by address.
         let token = caller.as_ref().ok().filter(|caller| caller.signed_in).map(|caller| caller.name.as_str());
         app.rates.spend(&app.queue, app.settings.bounds.redis_wait, token, address).await?;
         caller
@@ -64,17 +64,14 @@ impl Caller {
             _ => return Err(Refusal::new(NOT_SIGNED_IN, detail)),
         };
         let Some(Token { name, scopes, .. }) = token else {
-            return Err(Refusal::new(
-                NOT_SIGNED_IN,
-                "this token is not known here; ask the operator for one",
-            ));
+            return Err(Refusal::new(NOT_SIGNED_IN, "unknown token; ask the operator for a valid one"));
         };
         Ok(Self { name: name.clone(), scopes: *scopes, signed_in: true })
     }
 }
 
-/// Without tokens the loopback address is the only fence, and a browser on this machine is inside
-/// it: pages of other sites must not act through it, nor by a name of theirs that points here.
+/// Without tokens, only the loopback address protects us, and a browser on this machine can reach it: pages
+/// of other sites must not act through it, even if their host name resolves to this machine.
 fn not_from_a_page(headers: &HeaderMap) -> Answer<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("localhost");
@@ -88,8 +85,8 @@ fn not_from_a_page(headers: &HeaderMap) -> Answer<()> {
     if local && !foreign {
         return Ok(());
     }
-    let detail = "without a token this dispatcher serves only clients of its own machine, by the name localhost; \
-                  set FAIRLANE_TOKEN to serve others";
+    let detail = "this dispatcher has no token, so it only serves clients on its own machine that address it as \
+                  localhost; set FAIRLANE_TOKEN to serve others";
     Err(Refusal::new(FORBIDDEN, detail))
 }
 

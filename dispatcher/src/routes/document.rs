@@ -1,5 +1,5 @@
-//! What the document of the API says of all operations alike: the problems that each can answer with,
-//! and what common parameters may be.
+//! What the API's document says for all operations: the problems that each can return, and the values of
+//! common parameters.
 
 use fairlane_common::limits;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ const WITH_BODY: &[Kind] = &[
     problem::WRONG_CONTENT_TYPE,
     problem::INVALID_FIELD,
 ];
-/// Problems of operations with parameters of their own.
+/// Problems that only some operations can return.
 const BY_OPERATION: &[(&str, &[Kind])] = &[
     (
         "ask_for_build",
@@ -67,8 +67,8 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ("clear_node", &[problem::UNKNOWN_NODE]),
 ];
 
-/// One part of a lane's name, and a name of a lane. Addresses of repositories are taken, too; these are what
-/// they come to.
+/// One segment of a lane's name, and a whole name. Repository addresses are accepted, too; this is their
+/// normal form.
 const SEGMENT: &str = r"[!#$%&()+,.0-9:;=?@A-Z_a-z~][!#$%&()+,.0-9:;=?@A-Z_a-z~-]*";
 const LANE: &str = r"[0-9A-Za-z][0-9A-Za-z.-]*(/[0-9A-Z_a-z.~-]+)+";
 
@@ -102,7 +102,7 @@ pub(super) fn complete(document: &mut Value) {
     }
 }
 
-/// A field that need not be there may as well be null.
+/// An optional field may also be null.
 fn allow_null(schema: &mut Value) {
     let needed = schema["required"].clone();
     let is_needed = |name: &str| needed.as_array().is_some_and(|names| names.iter().any(|one| one == name));
@@ -118,7 +118,7 @@ fn allow_null(schema: &mut Value) {
     }
 }
 
-/// What a client that has an answer already is told.
+/// The response to a client that already has the answer.
 fn add_unchanged(operation: &mut Value) {
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     let Some(good) = responses.get_mut("200") else { return };
@@ -162,9 +162,9 @@ fn add_problems(operation: &mut Value) {
     }
 }
 
-/// Says of a parameter that many operations have what it may be.
+/// Describes the values of a common parameter.
 fn describe(parameter: &mut Value) {
-    // An empty parameter is as good as none.
+    // An empty parameter means the same as an absent one.
     let text = |max: usize, pattern: &str| json!({ "type": "string", "maxLength": max, "pattern": format!("^({pattern})?$") });
     let schema = match (parameter["name"].as_str(), parameter["in"].as_str()) {
         (Some("limit"), _) => {

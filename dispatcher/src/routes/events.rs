@@ -1,4 +1,4 @@
-//! Following a build: server-sent events, and how many people stand behind a stream.
+//! Following a build: server-sent events, and how many people a stream stands for.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Follow a build.
 ///
-/// Events: `state` (first, and at every change), `log`, `notice`, and last `end` or `moved`. Every
-/// `id` is a cursor that any dispatcher understands: send it back as `Last-Event-ID`, and the
-/// stream goes on after it. Scope `read`.
+/// Events: `state` (first, and at every change), `log`, `notice`, and finally `end` or `moved`. Every `id` is
+/// a cursor that any dispatcher understands: send it back as `Last-Event-ID`, and the stream continues after
+/// it. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/builds/{id}/events", operation_id = "follow_build", tag = "builds",
     params(
@@ -66,7 +66,7 @@ pub(super) async fn follow(
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-cache"),
-        // Proxies of the nginx family would hold events back.
+        // Proxies such as nginx would buffer events.
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, Body::from_stream(events)).into_response())
@@ -77,7 +77,7 @@ fn cursor(text: &str) -> Answer<Cursor> {
         .map_err(|why| Refusal::new(BAD_CURSOR, format!("last_event_id: {why}")).field("last_event_id"))
 }
 
-/// Say how many people stand behind a stream. Scope `submit` or `read`.
+/// Set how many people a stream stands for. Scope `submit` or `read`.
 #[utoipa::path(
     put, path = "/v1/builds/{id}/watchers", operation_id = "set_watchers", tag = "builds", request_body = WatchersBody,
     params(("id" = String, Path, description = "the build's id")),
@@ -95,8 +95,8 @@ pub(super) async fn watchers(
 ) -> Answer<Json<WatchersAnswer>> {
     let mut fields = body.object()?;
     fields.nothing_else(&["subscriber", "count"])?;
-    let subscriber: String = fields.need("subscriber", "the name that the stream's first event told")?;
-    let count: u64 = fields.need("count", "a whole number from 0")?;
+    let subscriber: String = fields.need("subscriber", "the subscriber from the stream's first event")?;
+    let count: u64 = fields.need("count", "a whole number, 0 or more")?;
     let Some(serial) = app.people.serial(&subscriber) else {
         let detail = "subscriber: not a stream of this dispatcher; send this to the dispatcher that serves the stream, \
                       or open the stream anew with ?watchers=";

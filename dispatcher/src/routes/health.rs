@@ -1,4 +1,4 @@
-//! For machines that watch over this one. Open to everybody: they show no build.
+//! For monitoring. Open to everybody: these routes show no builds.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         .into_response()
 }
 
-/// Whether this dispatcher lives.
+/// Whether this dispatcher is alive.
 #[utoipa::path(
     get, path = "/healthz", operation_id = "is_alive", security(()), tag = "health",
     responses((status = 200, description = "it lives", body = Health))
@@ -32,13 +32,13 @@ pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
     Json(health(&app))
 }
 
-/// Whether this dispatcher can serve: Redis answers, takes changes, and holds a queue that it knows. Where Redis's memory
-/// is nearly used up it can, and the status says so.
+/// Whether this dispatcher is ready: Redis answers, accepts writes, and holds a queue of a known layout. It
+/// stays ready when Redis's memory is nearly used up, but the status says so.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "is_ready", security(()), tag = "health",
     responses(
         (status = 200, description = "it can", body = Health),
-        (status = 503, description = "Redis does not answer, or takes no changes", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Redis does not answer or rejects writes", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Answer<Json<Health>> {

@@ -1,4 +1,4 @@
-//! Bodies and parameters of requests, each with a clear answer when it cannot be taken.
+//! Bodies and parameters of requests; each error says clearly what is invalid.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -21,10 +21,10 @@ use crate::routes::unique_json::Unique;
 /// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and
 /// room for JSON's escapes.
 pub(crate) const BODY_BYTES_MAX: usize = 512 * 1024;
-/// How long a body may take to come.
+/// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
-/// A body that claims to be JSON, within its bounds, not parsed yet.
+/// A body declared as JSON and within its size limit, not parsed yet.
 pub(crate) struct JsonBody(Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
@@ -55,7 +55,7 @@ async fn read(request: Request) -> Answer<Bytes> {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => Err(too_large()),
         Err(_) => {
-            Err(Refusal::new(TOO_SLOW, format!("the body did not come within {} s", BODY_WAIT.as_secs())))
+            Err(Refusal::new(TOO_SLOW, format!("the body did not arrive within {} s", BODY_WAIT.as_secs())))
         }
     }
 }
@@ -69,7 +69,7 @@ impl JsonBody {
     /// The body as an object, field by field.
     pub(crate) fn object(&self) -> Answer<Fields> {
         let Unique(value) = serde_json::from_slice(&self.0).map_err(|error| {
-            // Ours alone: the others repeat what stands there, which may be a secret.
+            // Only our own messages: others repeat the input, which may be a secret.
             let text = error.to_string();
             let ours = text.split(" at line ").next().filter(|_| error.is_data());
             let why = ours.unwrap_or("this is not JSON");
@@ -83,7 +83,7 @@ impl JsonBody {
     }
 }
 
-/// The body of a request that may have none.
+/// The body of a request for which a body is optional.
 pub(crate) struct OptionalBody(pub(crate) Option<JsonBody>);
 
 impl<S: Send + Sync> FromRequest<S> for OptionalBody {
@@ -101,7 +101,7 @@ impl<S: Send + Sync> FromRequest<S> for OptionalBody {
     }
 }
 
-/// The fields of a body, taken one by one so that an error can name the one at fault.
+/// The fields of a body, taken one by one so that an error can name the invalid one.
 pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -109,7 +109,7 @@ impl Fields {
     pub(crate) fn maybe<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Answer<Option<T>> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            // Not serde's message: it repeats the value, which may be a secret in the wrong place.
+            // Not serde's message: it repeats the value, which may be a misplaced secret.
             Some(value) => serde_json::from_value(value)
                 .map(Some)
                 .map_err(|_| Refusal::invalid(name, format!("must be {what}"))),
@@ -122,26 +122,26 @@ impl Fields {
             .ok_or_else(|| Refusal::invalid(name, format!("is missing; it must be {what}")))
     }
 
-    /// A field as it stands.
+    /// A field's raw value.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
     /// # Errors
-    /// Names the first field that nobody took.
+    /// Names the first field that was not read.
     pub(crate) fn nothing_else(&self, known: &[&str]) -> Answer<()> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
             Some(name) => {
                 let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
-                Err(Refusal::invalid(&shown, format!("is not a field here; known are {}", known.join(", "))))
+                Err(Refusal::invalid(&shown, format!("unknown field; known fields: {}", known.join(", "))))
             }
         }
     }
 
-    /// All fields as one value, for types that say themselves what is wrong and hold no secret.
+    /// All fields as one value, for types that have good error messages and hold no secret.
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Answer<T> {
-        // serde takes a list for an object, its entries for the fields in their order.
+        // serde accepts a list for a struct, with its entries as the fields in order.
         if let Some((name, _)) = self.0.iter().find(|(_, value)| value.is_array()) {
             return Err(Refusal::invalid(name, "must not be a list"));
         }
@@ -156,13 +156,13 @@ impl Fields {
     }
 }
 
-/// A kind of value in plain words; those of ours explain themselves.
+/// A kind of value in plain words; our own types describe themselves.
 fn in_words(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "u32" | "u64" => "a whole number from 0",
+        "u32" | "u64" => "a whole number, 0 or more",
         "f64" => "a number",
         "a boolean" => "true or false",
-        "a string" => "text",
+        "a string" => "a string",
         _ if kind.starts_with("struct ") || kind == "a map" => "an object",
         _ => return None,
     })
@@ -200,7 +200,7 @@ impl Params {
             Some(name) => {
                 let shown: String = name.chars().take(60).flat_map(char::escape_default).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let detail = format!("'{shown}' is not a parameter here; known are: {known}");
+                let detail = format!("'{shown}' is not a known parameter; known parameters: {known}");
                 Err(Refusal::new(BAD_PARAMETER, detail).field(&shown))
             }
         }
@@ -216,7 +216,7 @@ impl Params {
         let parsed = self.text(name).map(str::parse).transpose();
         parsed.map_err(|error: T::Err| {
             let why = error.to_string();
-            // Some say themselves what they are.
+            // Some types describe themselves.
             let why = why.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&why);
             Refusal::new(BAD_PARAMETER, format!("{name}: {why}")).field(name)
         })
@@ -226,7 +226,7 @@ impl Params {
     pub(crate) fn whole(&self, name: &str) -> Answer<Option<u64>> {
         let parsed = self.text(name).map(str::parse).transpose();
         parsed.map_err(|_| {
-            Refusal::new(BAD_PARAMETER, format!("{name}: must be a whole number from 0")).field(name)
+            Refusal::new(BAD_PARAMETER, format!("{name}: must be a whole number, 0 or more")).field(name)
         })
     }
 
@@ -239,13 +239,13 @@ impl Params {
         }
     }
 
-    /// How many entries a page of a list is to have.
+    /// How many entries a page of a list should have.
     pub(crate) fn limit(&self) -> Answer<usize> {
         Ok(self.parse::<PageSize>("limit")?.map_or(limits::PAGE, |size| size.0))
     }
 }
 
-/// A page's size: from 1 to the most that one page has.
+/// A page's size: from 1 to the maximum.
 struct PageSize(usize);
 
 impl FromStr for PageSize {
@@ -255,7 +255,7 @@ impl FromStr for PageSize {
         match text.parse() {
             Ok(size) if (1..=limits::PAGE).contains(&size) => Ok(Self(size)),
             _ => Err(format!(
-                "must be a number from 1 to {}; a page's cursor leads to the next one",
+                "must be a number from 1 to {}; use the cursor to get the next page",
                 limits::PAGE
             )),
         }

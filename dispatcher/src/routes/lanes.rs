@@ -1,4 +1,4 @@
-//! Lanes: what they wait for, and what the queue knows of them.
+//! Lanes: what they wait for, and what the queue knows about them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::routes::input::{Params, PathText};
 use crate::routes::view;
 use crate::state::App;
 
-/// A page of lanes, in the order in which they come next. Scope `read`.
+/// A page of lanes, in the order of their next builds. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/lanes", operation_id = "list_lanes", tag = "queue",
     params(
@@ -54,7 +54,7 @@ pub(super) async fn show(
         || found.banned.is_some();
     if !known {
         return Err(unknown(&format!(
-            "nothing was ever asked for in {lane}; GET /v1/lanes lists those with builds"
+            "no build was ever requested in {lane}; GET /v1/lanes lists the lanes with builds"
         )));
     }
     Ok(Json(view::lane(found)))

@@ -23,13 +23,13 @@ use crate::routes::responses::AsItComes;
 use crate::state::App;
 use crate::upkeep::reaper::jitter;
 
-/// How often a log that is followed is looked at. Streams of events hear at once; this is for people
-/// with curl, and must not cost a subscription each.
+/// How often a followed log is read. Event streams get lines at once; this is for people with curl, and must
+/// not cost a subscription each.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long the end of a log is waited for after the end of its build.
+/// How long to wait for the end of a log after its build has ended.
 const LOG_END_WAIT: u32 = 5;
 
-/// What is said of a log that is gone.
+/// The message for a log that is gone.
 pub(crate) const GONE_TEXT: &str =
     "the log of this build was removed to free memory in Redis; build it again to see it";
 
@@ -68,17 +68,17 @@ pub(super) async fn read(
         match reader.next().await {
             Ok(Some(bytes)) => Some((Ok(bytes), Some(reader))),
             Ok(None) => None,
-            // The connection breaks off, so that nobody takes half a log for the whole.
+            // The connection is aborted, so that nobody mistakes half a log for all of it.
             Err(_) => Some((Err(std::io::Error::other("Redis does not answer")), None)),
         }
     });
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
         ("x-accel-buffering", "no"),
-        // A log may hold anything: no browser is to make a page of it.
+        // A log may contain anything: a browser must not render it as a page.
         ("x-content-type-options", "nosniff"),
     ];
-    // A compressor asks once more after the end.
+    // A compressor polls once more after the end.
     let mut response = (headers, Body::from_stream(body.fuse())).into_response();
     if follow {
         response.extensions_mut().insert(AsItComes);
@@ -86,7 +86,7 @@ pub(super) async fn read(
     Ok(response)
 }
 
-/// The run whose log is the newest: a build that waits for its next run has that of the last one.
+/// The run with the newest log: for a build that waits for its next run, the previous one.
 async fn newest_run(app: &App, build: &Build) -> Answer<u32> {
     let run = build.log_run.unwrap_or(build.attempt);
     if run > 1 && app.ask(app.queue.log_end(build.id, run, 1)).await?.1.is_empty() {
@@ -96,14 +96,14 @@ async fn newest_run(app: &App, build: &Build) -> Answer<u32> {
 }
 
 struct Reading {
-    // A log that is followed is a stream like others.
+    // A followed log counts as a stream.
     _seat: Option<LogSeat>,
     app: Arc<App>,
     build: Build,
     run: u32,
     after: String,
     follow: bool,
-    // Looks in vain since the build was seen to have ended.
+    // How many reads found nothing since the build was seen to have ended.
     waits: u32,
 }
 

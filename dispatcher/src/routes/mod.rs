@@ -1,13 +1,13 @@
 //! The HTTP API.
 //!
-//! A request goes through here from the outside in: `service` counts it, compresses its answer and says what a
-//! client may keep of it (`responses`); the route's arguments say who may call (`caller`) and read what was
-//! sent (`input`, `request`); the route asks the queue within the time that Redis gets (`App::ask`); and `view`
-//! turns the queue's types into those of [`api`]. Whatever goes wrong on the way is a `problem`, with a stable
-//! type, and words that say what to do.
+//! The path of a request, from the outside in: `service` counts it, compresses the response and sets its
+//! caching headers (`responses`). The route's arguments check who may call (`caller`) and parse the request
+//! (`input`, `request`). The route calls the queue with a time limit for Redis (`App::ask`), and `view`
+//! converts the queue's types to those of [`api`]. Every error is a `problem`, with a stable type and a text
+//! that says what to do.
 //!
-//! Each route stands beside its documentation, and neither can be without the other: the document at
-//! `/openapi.json` is made from the same lines that route requests.
+//! Each route is defined next to its documentation; neither can exist without the other: the document at
+//! `/openapi.json` is generated from the same lines that route requests.
 
 mod activity;
 mod builds;
@@ -108,12 +108,9 @@ pub(crate) fn service(app: Arc<App>) -> axum::Router {
                 ([(axum::http::header::CONTENT_TYPE, "application/json")], document.as_str().to_owned())
             }),
         )
-        .fallback(async || Refusal::new(UNKNOWN_PATH, "nothing is at this path; /openapi.json lists what is"))
+        .fallback(async || Refusal::new(UNKNOWN_PATH, "no such path; /openapi.json lists all paths"))
         .method_not_allowed_fallback(async || {
-            Refusal::new(
-                WRONG_METHOD,
-                "this path does not take that method; /openapi.json lists what it takes",
-            )
+            Refusal::new(WRONG_METHOD, "this path does not support that method; see /openapi.json")
         })
         .layer(middleware::from_fn(responses::revalidate))
         .layer(responses::compression())
@@ -121,10 +118,10 @@ pub(crate) fn service(app: Arc<App>) -> axum::Router {
         .with_state(app)
 }
 
-/// Counts a request and how long its answer took to begin. No path is logged: it may hold anything.
+/// Counts a request and its response time. The path is not logged, because it may contain anything.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    // A method can be any word: each would be a series of its own for ever.
+    // A method can be any word; each would create a new time series that is kept forever.
     let method = match request.method().as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
         _ => "OTHER",
@@ -150,7 +147,7 @@ pub fn openapi() -> String {
     openapi_text(router().into_openapi())
 }
 
-/// Finishes the document: the kinds of errors, and paths as such documents write them.
+/// Finishes the document: the kinds of errors, and paths in the syntax of such documents.
 fn openapi_text(mut document: OpenApi) -> String {
     use std::fmt::Write as _;
     let mut text = document.info.description.take().unwrap_or_default();

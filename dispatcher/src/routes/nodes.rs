@@ -1,4 +1,4 @@
-//! Nodes that builds had better not go to.
+//! Nodes that builds should avoid.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::routes::input::{Params, PathText};
 use crate::routes::view;
 use crate::state::App;
 
-/// The nodes, and hosts of process workers, that are avoided, and why. Scope `read`.
+/// The avoided nodes and hosts of process workers, and why. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/nodes", operation_id = "list_nodes", tag = "workers",
     responses((status = 200, description = "the nodes that are avoided", body = NodeList))
@@ -25,7 +25,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(NodeList { nodes: nodes.into_iter().map(view::node).collect() }))
 }
 
-/// Have a node or a host used again, its failures forgotten. Scope `operate`.
+/// Put a node or a host back into use, and forget its failures. Scope `operate`.
 #[utoipa::path(
     delete, path = "/v1/nodes/{node}", operation_id = "clear_node", tag = "workers",
     params(
@@ -58,7 +58,7 @@ pub(super) async fn clear(
         Cleared::Unknown => Err(unknown()),
         Cleared::Ambiguous(clusters) => {
             let detail = format!(
-                "cluster: avoided nodes of these clusters are called {node}: {}; say which with ?cluster=",
+                "cluster: several clusters have an avoided node named {node}: {}; choose one with ?cluster=",
                 clusters.join(", ")
             );
             Err(Refusal::new(AMBIGUOUS_NODE, detail).field("cluster"))

@@ -22,8 +22,8 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(view::policy(app.ask(app.queue.policy()).await?)))
 }
 
-/// Set the policy, replacing the one before: a field that is absent has its default again. It holds
-/// at once for claims; a queued build keeps its place until people join or leave it. Scope `operate`.
+/// Set the policy, replacing the previous one: absent fields get their defaults again. It takes effect at
+/// once for claims; a queued build keeps its position until people join or leave it. Scope `operate`.
 #[utoipa::path(
     put, path = "/v1/policy", operation_id = "set_policy", tag = "policy", request_body = PolicyBody,
     responses(

@@ -1,4 +1,4 @@
-//! Removing logs of ended builds, where Redis's memory is wanted for something else.
+//! Removing logs of ended builds, to free Redis's memory.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use crate::routes::caller::Operator;
 use crate::routes::input::Params;
 use crate::state::App;
 
-/// Remove logs of ended builds, the oldest first: those older than a time, or as many as it takes until all take no more
-/// than a size (they are shortened first). A bounded number at a time: where `more` is true, ask again. Scope `operate`;
-/// noted in the audit.
+/// Remove logs of ended builds, oldest first: those older than a given age, or until all of them use no more
+/// than a given size (they are shortened first). Each call removes a limited number: while `more` is true,
+/// ask again. Scope `operate`; recorded in the audit.
 #[utoipa::path(
     delete, path = "/v1/logs", operation_id = "prune_logs", tag = "builds",
     params(
@@ -45,7 +45,7 @@ pub(super) async fn prune(
     if prune.older_than.is_none() && prune.to_bytes.is_none() {
         return Err(bad(
             "older_than",
-            "say which logs: older_than=6h, or to=200MB for the oldest beyond that",
+            "choose which logs: older_than=6h, or to=200MB to remove the oldest until that much is left",
         ));
     }
     let pruned = app.queue.prune_logs(&prune, &caller.name).await?;

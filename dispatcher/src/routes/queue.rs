@@ -15,7 +15,7 @@ use crate::state::App;
 /// Lanes that are shown with the totals: a screenful.
 const LANES: usize = 50;
 
-/// The queue: its numbers, and the lanes that come next. Scope `read`.
+/// The queue's numbers, and the lanes with the next builds. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/queue", operation_id = "show_queue", tag = "queue",
     responses(
@@ -36,8 +36,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes, aside }))
 }
 
-/// Numbers for what adds and removes workers: have `wanted_slots` slots, within your limits. Scope
-/// `read`.
+/// Numbers for an autoscaler: provide `wanted_slots` slots, within your limits. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/scale", operation_id = "show_scale", tag = "queue",
     responses(

@@ -1,4 +1,4 @@
-//! Reading a request for a build: every field checked, every error naming its field.
+//! Parsing a request for a build: every field is checked, and every error names its field.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const FIELDS: &[&str] = &[
 /// Longest name and longest label key, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 255;
 
-/// A request for a build whose fields are all good.
+/// A checked request for a build.
 pub(super) struct Wanted {
     pub(super) spec: BuildSpec,
     pub(super) force: bool,
@@ -40,25 +40,27 @@ pub(super) struct Wanted {
 /// Reads a request. Secrets are sealed for the build `id`.
 pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answer<Wanted> {
     fields.nothing_else(FIELDS)?;
-    let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as text")?.parse()?;
+    let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as a string")?.parse()?;
     if repo.folder().is_some() && !settings.allow_local_repos {
         let detail = "folders (file://) are not accepted here: name a Git URL or a DOI. The operator can allow them \
-                      with --allow-local-repos on dispatchers and workers; `fairlane up` does on one machine";
+                      with --allow-local-repos on dispatchers and workers; `fairlane up` allows them";
         return Err(Refusal::invalid("repo", detail));
     }
-    let reference: GitRef = fields.need::<String>("ref", "a commit or a record's id, as text")?.parse()?;
-    let image: Image = fields.need::<String>("image", "an image's name, as text")?.parse()?;
+    let reference: GitRef =
+        fields.need::<String>("ref", "a commit or a record's id, as a string")?.parse()?;
+    let image: Image = fields.need::<String>("image", "an image's name, as a string")?.parse()?;
     let name: String = fields.maybe("name", "text")?.unwrap_or_default();
     check_text("name", &name, NAME_BYTES_MAX)?;
     let priority = match fields.maybe::<String>("priority", "'interactive' or 'background'")? {
         Some(word) => word.parse().map_err(|why| Refusal::invalid("priority", why))?,
         None => Priority::Interactive,
     };
-    let args: Vec<String> = fields.maybe("repo2docker_args", "a list of texts")?.unwrap_or_default();
+    let args: Vec<String> = fields.maybe("repo2docker_args", "a list of strings")?.unwrap_or_default();
     check_args(&args)?;
     check_allowed(&args, &settings.allowed_args)?;
     let push = fields.maybe("push", "true or false")?.unwrap_or(false);
-    let labels: BTreeMap<String, String> = fields.maybe("labels", "an object of texts")?.unwrap_or_default();
+    let labels: BTreeMap<String, String> =
+        fields.maybe("labels", "an object of strings")?.unwrap_or_default();
     check_labels(&labels)?;
     let force = fields.maybe("force", "true or false")?.unwrap_or(false);
     let override_ban = fields.maybe("override_ban", "true or false")?.unwrap_or(false);
@@ -90,7 +92,7 @@ fn check_text(field: &str, text: &str, bytes_max: usize) -> Answer<()> {
         ));
     }
     if text.chars().any(char::is_control) {
-        return Err(Refusal::invalid(field, "must not hold control characters"));
+        return Err(Refusal::invalid(field, "must not contain control characters"));
     }
     Ok(())
 }
@@ -107,7 +109,10 @@ fn check_args(args: &[String]) -> Answer<()> {
         }
         // An appendix has several lines.
         if arg.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
-            return Err(Refusal::invalid(field, "must not hold control characters but line ends and tabs"));
+            return Err(Refusal::invalid(
+                field,
+                "must contain no control characters but line breaks and tabs",
+            ));
         }
     }
     Ok(())
@@ -127,7 +132,7 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Answer<()> {
     Ok(())
 }
 
-/// The secrets, by hand: no message may repeat what they hold.
+/// Parses the secrets by hand, because no error message may repeat them.
 fn read_secrets(fields: &mut Fields) -> Answer<Secrets> {
     let mut secrets = Secrets::new();
     let given = match fields.value("secrets") {
@@ -149,13 +154,16 @@ fn read_secrets(fields: &mut Fields) -> Answer<Secrets> {
                 ("secrets.registry_credentials", object.to_string())
             }
             ("git_credentials", _) => {
-                return Err(Refusal::invalid("secrets.git_credentials", "must be text"));
+                return Err(Refusal::invalid("secrets.git_credentials", "must be a string"));
             }
             ("registry_credentials", _) => {
-                return Err(Refusal::invalid("secrets.registry_credentials", "must be an object or text"));
+                return Err(Refusal::invalid(
+                    "secrets.registry_credentials",
+                    "must be an object or a string",
+                ));
             }
             _ => {
-                let why = "has a field that is not known; known are git_credentials and registry_credentials";
+                let why = "has an unknown field; known fields: git_credentials, registry_credentials";
                 return Err(Refusal::invalid("secrets", why));
             }
         };
@@ -173,8 +181,8 @@ fn read_secrets(fields: &mut Fields) -> Answer<Secrets> {
 fn sealed(secrets: &Secrets, id: BuildId, image: &Image, seal: Option<&SealKeys>) -> Answer<String> {
     debug_assert!(secrets.values().all(|secret| !secret.expose_secret().is_empty()));
     let Some(seal) = seal else {
-        let detail = "secrets: this dispatcher has no seal key, and secrets are never stored in the clear; \
-                      have an operator set FAIRLANE_SEAL_KEY, or leave the secrets out";
+        let detail = "secrets: this dispatcher has no seal key, and secrets are never stored unencrypted; \
+                      ask the operator to set FAIRLANE_SEAL_KEY, or leave the secrets out";
         return Err(Refusal::new(NO_SEAL_KEY, detail).field("secrets"));
     };
     Ok(seal.seal(secrets, id, image)?)

@@ -1,5 +1,5 @@
-//! What answers have in common beyond their routes: whether a client may keep one, whether it has it
-//! already, and whether it travels compressed.
+//! What all responses have in common: whether a client may cache them, whether it has one already, and
+//! compression.
 
 use std::fmt::Write as _;
 
@@ -14,14 +14,14 @@ use tower_http::compression::{CompressionLayer, Predicate};
 
 use crate::problem::{INTERNAL, Refusal};
 
-/// Smaller answers fit one packet as they are.
+/// Smaller responses fit into one packet uncompressed.
 const COMPRESSED_MIN: u64 = 1024;
 
-/// Marks an answer whose parts are wanted as they come, which a compressor would hold back.
+/// Marks a response that is streamed; a compressor would delay its parts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsItComes;
 
-/// Compresses with gzip what is worth it, for clients that ask for that.
+/// Compresses responses with gzip if it is worth it and the client accepts gzip.
 pub(crate) fn compression() -> CompressionLayer<Worth> {
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(Worth)
 }
@@ -39,19 +39,19 @@ impl Predicate for Worth {
     }
 }
 
-/// What a client may do with a copy of an answer.
+/// The `Cache-Control` of a response.
 fn keeping(route: &str) -> HeaderValue {
     HeaderValue::from_static(match route {
         "/openapi.json" => "public, max-age=300",
-        // The client's own copy, if it asks each time whether that still holds.
+        // The client may keep a copy if it revalidates it each time.
         "/v1/queue" | "/v1/scale" | "/v1/lanes" | "/v1/lanes/{*lane}" | "/v1/rules" | "/v1/policy"
         | "/v1/workers" | "/v1/nodes" => "private, no-cache",
-        // Logs, labels, and who did what are not to lie about on any disk.
+        // Logs, labels, and who did what must not be stored on any disk.
         _ => "no-store",
     })
 }
 
-/// Says of each answer what may be done with it, and sends none to a client that has it.
+/// Sets the caching headers of each response, and answers 304 if the client already has it.
 pub(crate) async fn revalidate(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let (keeping, is_get) = (keeping(route), request.method() == Method::GET);
@@ -61,7 +61,7 @@ pub(crate) async fn revalidate(request: Request, next: Next) -> Response {
     let (mut head, mut body) = response.into_parts();
     if is_get && head.status == StatusCode::OK && is_json(&head.headers) {
         let Ok(bytes) = body::to_bytes(body, usize::MAX).await else {
-            return Refusal::new(INTERNAL, "the answer could not be written").into_response();
+            return Refusal::new(INTERNAL, "the response could not be encoded").into_response();
         };
         let tag = tag_of(&bytes);
         body = Body::from(bytes);
@@ -83,7 +83,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
 }
 
-/// A name for these bytes; weak, because they may travel compressed.
+/// An entity tag for these bytes; weak, because they may be compressed.
 fn tag_of(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     let mut tag = "W/\"".to_owned();

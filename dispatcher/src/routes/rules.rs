@@ -1,4 +1,4 @@
-//! Rules: an operator's word on lanes.
+//! Rules: what operators set for lanes.
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     }))
 }
 
-/// Set the rule of a pattern, replacing what was there. It holds at once. Scope `operate`.
+/// Set the rule of a pattern, replacing the previous one. It takes effect at once. Scope `operate`.
 #[utoipa::path(
     put, path = "/v1/rules", operation_id = "set_rule", tag = "rules", request_body = RuleBody,
     params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
     responses(
         (status = 200, description = "what that did", body = RuleAnswer),
-        (status = 422, description = "a field cannot be taken", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "invalid field", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn set(
@@ -46,11 +46,11 @@ pub(super) async fn set(
     (rule.by, rule.at) = (None, None);
     rule.check(&pattern)?;
     let change = app.ask(app.queue.set_rule(&pattern, &rule, &caller.name)).await?;
-    tracing::info!(rule.pattern = %pattern, by = caller.name, "rule of {pattern} set");
+    tracing::info!(rule.pattern = %pattern, by = caller.name, "rule set");
     let until_built = [&rule.ban, &rule.hold].into_iter().flatten().any(|stop| stop.until_built);
     let warning = (until_built && change.live == 0).then(|| {
-        "the rule ends with the lane's next success, but nothing of the lane is queued or running; ask for a build \
-         with override_ban"
+        "the rule ends when a build of the lane succeeds, but none is queued or running; request one with \
+         override_ban"
             .to_owned()
     });
     Ok(Json(RuleAnswer { pattern: pattern.to_string(), existed: change.existed, live: change.live, warning }))
@@ -73,10 +73,10 @@ pub(super) async fn delete(
     let pattern = pattern(params)?;
     let change = app.ask(app.queue.delete_rule(&pattern, &caller.name)).await?;
     if !change.existed {
-        let detail = format!("pattern: there is no rule of {pattern}; GET /v1/rules lists them");
+        let detail = format!("pattern: there is no rule for {pattern}; GET /v1/rules lists the rules");
         return Err(Refusal::new(UNKNOWN_RULE, detail).field("pattern"));
     }
-    tracing::info!(rule.pattern = %pattern, by = caller.name, "rule of {pattern} removed");
+    tracing::info!(rule.pattern = %pattern, by = caller.name, "rule removed");
     Ok(Json(RuleAnswer { pattern: pattern.to_string(), existed: true, live: change.live, warning: None }))
 }
 

@@ -1,4 +1,4 @@
-//! JSON in which no object has a key twice: of two values one would silently win.
+//! JSON in which no object has a duplicate key; otherwise one of the two values would silently win.
 
 use std::fmt;
 

@@ -17,7 +17,7 @@ pub(crate) fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
 
-/// A build, with what only scope `read` sees if `private`.
+/// A build; if `private`, with the fields for scope `read`.
 pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildView {
     let position = why.and_then(|why| why.position);
     BuildView {
@@ -105,7 +105,7 @@ pub(crate) fn lane(of: inspect::LaneView) -> LaneView {
     let stop = |stop: Option<(String, String, Option<u64>)>| {
         stop.map(|(pattern, message, until_ms)| StopView { pattern, message, until_ms })
     };
-    // The name of the set, less what all of them begin with.
+    // The name of the set, without the common prefix.
     let waits_for = of.at.map(|set| match set.strip_prefix("lanes") {
         Some("") => "ready".to_owned(),
         Some(rest) => rest.trim_start_matches(':').to_owned(),

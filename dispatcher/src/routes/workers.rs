@@ -29,7 +29,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
         app.ask(async { tokio::try_join!(app.queue.workers(), app.queue.drained()) }).await?;
     drained.retain(|name, _| workers.iter().all(|worker| worker.host != *name));
     let drained = drained.into_iter().map(|(name, of)| DrainedName { name, since_ms: of.at, by: of.by });
-    // Workers come and go: a page starts behind a name, and not at a number.
+    // Workers come and go, so a page starts after a name, not at a number.
     workers.retain(|worker| after.as_ref().is_none_or(|after| worker.id > *after));
     let more = workers.len() > limit;
     workers.truncate(limit);
@@ -43,13 +43,13 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
 
 fn parse_cursor(text: &str) -> Answer<WorkerId> {
     text.parse().map_err(|_| {
-        Refusal::new(BAD_CURSOR, "cursor: not a cursor of this list; take it from the page before")
+        Refusal::new(BAD_CURSOR, "cursor: not a cursor of this list; use the one from the previous page")
             .field("cursor")
     })
 }
 
-/// Have a worker claim no more builds until `{"drain": false}` undoes it. What it runs goes on. It holds for the name
-/// of its host or pod, and so also after a restart. Scope `operate`.
+/// Stop a worker from claiming builds until `{"drain": false}` undoes it. Its running builds go on. This
+/// applies to the name of its host or pod, and so survives a restart. Scope `operate`.
 #[utoipa::path(
     post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "workers", request_body = Option<DrainBody>,
     params(("id" = String, Path, description = "the worker's id, or the name of its host or pod")),
@@ -78,6 +78,6 @@ pub(super) async fn drain(
         None => true,
     };
     let change = app.ask(app.queue.drain_worker(&id, drain, &caller.name)).await?.ok_or_else(unknown)?;
-    tracing::info!(name = change.name, by = caller.name, drain, "drain of a worker changed");
+    tracing::info!(name = change.name, by = caller.name, drain, "worker drained or undrained");
     Ok(Json(DrainAnswer { id, drain, name: change.name, workers: change.workers }))
 }

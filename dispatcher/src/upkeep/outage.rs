@@ -1,8 +1,8 @@
-//! Saying once that something fails, and once that it works again.
+//! Logs once that something fails, and once that it works again.
 
 use fairlane_common::Error;
 
-/// The state of one thing that is tried again and again.
+/// The state of one thing that is retried repeatedly.
 #[derive(Debug)]
 pub(crate) struct Outage {
     what: &'static str,
@@ -10,7 +10,7 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
-    /// `what` fails or works: "the heartbeat".
+    /// `what` is the thing that fails or works: "the heartbeat".
     pub(crate) fn new(what: &'static str) -> Self {
         Self { what, failures: 0 }
     }
@@ -23,7 +23,7 @@ impl Outage {
         self.failures = 0;
     }
 
-    /// It failed: how often it has, in a row.
+    /// It failed; returns how many times in a row.
     pub(crate) fn failed(&mut self, error: &Error) -> u32 {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {

@@ -1,8 +1,8 @@
 //! How many people wait for which build through this dispatcher, and its heartbeat.
 //!
-//! Counts are absolute and live in memory; they are written at most four times a second, and again
-//! in full whenever the queue has forgotten them, and twice a minute. For the queue counts a request
-//! when it takes it, and nobody here may have heard of that: the answer was lost, or Redis's client
+//! Counts are absolute and kept in memory. They are written at most four times a second, in full whenever the
+//! queue has forgotten them, and in full twice a minute. The last is necessary because the queue counts a
+//! request when it accepts it, and this dispatcher may not know: the answer was lost, or the Redis client
 //! repeated the call.
 
 use std::collections::{HashMap, HashSet};
@@ -21,9 +21,9 @@ use crate::upkeep::outage::Outage;
 const FLUSH_GAP: Duration = Duration::from_millis(250);
 /// Longest time between two heartbeats; a dispatcher is forgotten after 10 s without one.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// Most people that one build can have through one dispatcher: more would not move it further.
+/// Most people that one build can have through one dispatcher; more would not change its position.
 pub(crate) const PEOPLE_MAX: u64 = 200;
-/// How long saying goodbye may take; without it the queue forgets us after 10 s.
+/// How long leaving the queue may take at shutdown; otherwise the queue forgets us after 10 s.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 
 /// The people behind this dispatcher's streams and requests.
@@ -50,7 +50,7 @@ impl Counts {
         self.tokens.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
     }
 
-    /// Takes out a build's requests that `over` holds for; how many they were.
+    /// Removes the requests for a build that match `over`; returns how many there were.
     fn forget_requests(&mut self, id: BuildId, over: impl Fn(&Request) -> bool) -> usize {
         let Some(build) = self.builds.get_mut(&id) else { return 0 };
         let over: Vec<Request> = build.requests.extract_if(.., |request| over(request)).collect();
@@ -83,7 +83,7 @@ struct Subscriber {
 struct Request {
     /// When it stops counting.
     until: Instant,
-    /// 1, or 0 where its token stands for as many people as it may.
+    /// 1, or 0 if its token already stands for as many people as allowed.
     count: u64,
     token: Arc<str>,
 }
@@ -97,7 +97,7 @@ struct BuildCount {
 }
 
 impl BuildCount {
-    /// Streams know how many stand behind them; requests count only where there is none.
+    /// Streams know how many people they stand for; requests only count if there is no stream.
     fn count(&self) -> u64 {
         let people: u64 = if self.subscribers.is_empty() {
             self.requests.iter().map(|request| request.count).sum()
@@ -121,7 +121,7 @@ impl People {
         })
     }
 
-    /// A request for a build came in with `token`; the queue has counted it as one.
+    /// A request for a build came in with `token`; the queue has counted it as one person.
     pub(crate) fn asked(&self, id: BuildId, token: &str) {
         let mut counted = self.counted();
         let build = counted.builds.entry(id).or_default();
@@ -134,7 +134,7 @@ impl People {
         let counts = is_alone && request.as_ref().is_some_and(|request| request.count > 0);
         let build = counted.builds.entry(id).or_default();
         build.requests.extend(request);
-        // The queue added one to a count that is ours to say: it is said again where it does not count.
+        // The queue added one to a count that we own; if it should not count, we write the count again.
         build.dirty |= !counts;
         drop(counted);
         if !counts {
@@ -158,8 +158,8 @@ impl People {
         Subscription { people: Arc::clone(self), build: id, serial }
     }
 
-    /// Sets how many people stand behind a stream: the build's count, or `None` if there is no such
-    /// stream here.
+    /// Sets how many people a stream stands for; returns the build's count, or `None` if this dispatcher has
+    /// no such stream.
     pub(crate) fn set(&self, id: BuildId, serial: u64, count: u64) -> Option<u64> {
         let mut counted = self.counted();
         let subscriber = counted.builds.get(&id)?.subscribers.get(&serial)?;
@@ -197,7 +197,7 @@ impl People {
         (dispatcher == self.dispatcher.as_str()).then(|| serial.parse().ok())?
     }
 
-    /// Takes what is to be written, and forgets builds that nobody waits for any more.
+    /// Returns the counts to write, and forgets builds that nobody waits for any more.
     fn take(&self, all: bool, now: Instant) -> Vec<(BuildId, u64)> {
         let mut counted = self.counted();
         let waiting = counted.builds.iter().filter(|(_, build)| !build.requests.is_empty());
@@ -220,13 +220,13 @@ impl People {
         counts
     }
 
-    /// Those of `watched`, which the queue has down as watched through us, of which nobody here knows.
+    /// Those of `watched`, the queue's list for this dispatcher, that nobody here knows.
     fn strangers(&self, watched: Vec<BuildId>) -> HashSet<BuildId> {
         let counted = self.counted();
         watched.into_iter().filter(|id| !counted.builds.contains_key(id)).collect()
     }
 
-    /// Puts counts back whose writing failed.
+    /// Restores counts that could not be written.
     fn put_back(&self, counts: &[(BuildId, u64)]) {
         let mut counted = self.counted();
         for (id, _) in counts {
@@ -238,7 +238,7 @@ impl People {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes counts and heartbeats until `shutdown`, then says goodbye.
+    /// Writes counts and heartbeats until `shutdown`, then leaves the queue.
     pub(crate) async fn run(
         self: Arc<Self>,
         queue: Queue,
@@ -258,7 +258,7 @@ impl People {
             {
                 recount_at = Instant::now() + self.post_counts;
                 let now = self.strangers(watched);
-                // At the first look a request's answer may be on its way still.
+                // At the first check, the answer to a request may still be on its way.
                 counts.extend(now.intersection(&strangers).map(|id| (*id, 0)));
                 strangers = now;
                 all = true;
@@ -268,12 +268,12 @@ impl People {
             match queue.beat_dispatcher(&beat).await {
                 Ok(reply) => {
                     outage.over();
-                    // The first beat of all is "forgotten" too, and has sent everything already.
+                    // The first heartbeat is also answered "forgotten", and has already sent everything.
                     if policy_of != reply.born && put_in_force(&queue, policy.as_ref()).await {
                         policy_of.clone_from(&reply.born);
                     }
                     let again = reply.forgotten || (!born.is_empty() && reply.born != born);
-                    // Of builds that were not registered yet nobody has taken the counts.
+                    // Counts for builds not yet registered were not accepted.
                     let again = again || (refilling && !reply.refilling);
                     refilling = reply.refilling;
                     let news = again && !all;
@@ -301,24 +301,25 @@ impl People {
         }
         let goodbye = queue.leave_dispatcher(&self.dispatcher);
         if !matches!(tokio::time::timeout(GOODBYE_WAIT, goodbye).await, Ok(Ok(()))) {
-            tracing::info!("could not say goodbye; the queue forgets this dispatcher by itself");
+            tracing::info!("could not deregister this dispatcher; the queue will remove it after a timeout");
         }
     }
 }
 
-/// A Redis that is new to us has no policy yet, or had one and was emptied. Whether that is done.
+/// Applies the policy: a Redis that is new to us has none yet, or had one and was emptied. Returns whether it
+/// succeeded.
 async fn put_in_force(queue: &Queue, policy: Option<&Policy>) -> bool {
     let Some(policy) = policy else { return true };
     let done = queue.default_policy(policy).await;
     match &done {
-        Ok(true) => tracing::info!(?policy, "the policy of the settings is in force"),
+        Ok(true) => tracing::info!(?policy, "applied the configured policy"),
         Ok(false) => {}
-        Err(error) => tracing::debug!(error = %error, "the policy of the settings could not be put in force"),
+        Err(error) => tracing::debug!(error = %error, "could not apply the configured policy"),
     }
     done.is_ok()
 }
 
-/// A stream's place among the people; gives it back when dropped.
+/// A stream's people; dropping it removes them.
 pub(crate) struct Subscription {
     people: Arc<People>,
     build: BuildId,

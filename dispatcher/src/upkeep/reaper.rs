@@ -1,4 +1,4 @@
-//! Does what has become due in the queue. Every dispatcher may: a reap is bounded and repeatable.
+//! Handles what is due in the queue. Every dispatcher may: a reap is bounded and can be repeated.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::upkeep::outage::Outage;
 
-/// Shortest pause: what is due comes in batches, and requests want their turn too.
+/// Shortest pause: due items come in batches, and requests need their turn.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Longest pause: what another process makes due earlier is not heard of here.
+/// Longest pause: this process is not told if another one makes something due earlier.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause while Redis is away.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Between two looks for function libraries of earlier releases that nobody calls any more.
+/// Interval between checks for function libraries of earlier releases that nobody calls any more.
 const LIBRARIES_EVERY: Duration = Duration::from_hours(1);
 
-/// Whether Redis takes changes, as reaping finds out every second.
+/// Whether Redis accepts writes, as reaping finds out every second.
 #[derive(Debug, Default)]
 pub(crate) struct Writes(Mutex<Option<&'static str>>);
 
@@ -26,7 +26,7 @@ impl Writes {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
-    /// Why it takes none, where it says so.
+    /// Why it accepts none, if it says so.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,7 +56,7 @@ pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: Cancellatio
             look_at_libraries = Instant::now() + jitter(LIBRARIES_EVERY);
             remove_unused_libraries(&queue).await;
         }
-        // Reapers of many processes must not come in step.
+        // Reapers of many processes must not run in lockstep.
         tokio::select! {
             () = tokio::time::sleep(jitter(pause)) => {}
             () = shutdown.cancelled() => {}

@@ -96,7 +96,7 @@ async fn a_redis_that_takes_no_changes_is_named_so() {
     redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     let (status, word, body) = problem(send(dispatcher.post("/v1/builds").json(&request("one"))).await).await;
     assert_eq!((status, word.as_str()), (503, "redis-refuses"), "{body}");
-    assert!(body["detail"].as_str().unwrap().contains("without enough replicas"), "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("too few replicas"), "{body}");
     wait_for("readyz to tell", SOON, async || send(dispatcher.get("/readyz")).await.status().as_u16() == 503)
         .await;
     let (_, word, _) = problem(send(dispatcher.get("/readyz")).await).await;

@@ -38,12 +38,12 @@ impl Finding {
 pub(super) struct Findings(pub(super) Vec<Finding>);
 
 impl Findings {
-    /// All is well with something.
+    /// Reports that something is fine.
     pub(super) fn ok(&mut self, about: &'static str, text: impl Into<String>) {
         self.0.push(Finding { level: Level::Ok, about, text: text.into(), advice: None });
     }
 
-    /// Something should be looked at; `advice` says how.
+    /// Reports a warning; `advice` says what to do.
     pub(super) fn warning(
         &mut self,
         about: &'static str,
@@ -53,12 +53,12 @@ impl Findings {
         self.0.push(Finding { level: Level::Warning, about, text: text.into(), advice: Some(advice.into()) });
     }
 
-    /// Something does not work; `advice` says what to do.
+    /// Reports an error; `advice` says what to do.
     pub(super) fn error(&mut self, about: &'static str, text: impl Into<String>, advice: impl Into<String>) {
         self.0.push(Finding { level: Level::Error, about, text: text.into(), advice: Some(advice.into()) });
     }
 
-    /// Whether anything is that bad.
+    /// Whether there is a finding of that level.
     pub(super) fn has(&self, level: Level) -> bool {
         self.0.iter().any(|finding| finding.level == level)
     }

@@ -21,7 +21,7 @@ use crate::client::Client;
 use crate::repo2docker;
 use findings::{Findings, Level};
 
-/// Entries of each set that the check reads: they hold Redis for a few milliseconds.
+/// How many entries of each set the check reads; this blocks Redis for a few milliseconds.
 const CHECK_MAX: usize = 1000;
 
 /// Runs the command.
@@ -68,7 +68,7 @@ fn redis_url(args: &Doctor) -> Result<Option<RedisUrl>> {
     Ok(Some(format!("unix://{}", socket.display()).parse()?))
 }
 
-/// Looks at Redis and the queue in it; returns the workers that are alive.
+/// Checks Redis and the queue in it; returns the live workers.
 async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) -> Result<Vec<WorkerView>> {
     let keys = Keys::new(prefix)?;
     let looked = async {
@@ -96,7 +96,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     };
     match Queue::open(url, prefix).await {
         Ok(queue) => {
-            findings.ok("schema", format!("the queue has layout {schema}"));
+            findings.ok("schema", format!("the queue has schema {schema}"));
             match queue_itself(&queue, findings).await {
                 Ok(workers) => return Ok(workers),
                 Err(error) => findings.error(
@@ -134,13 +134,13 @@ async fn avoided_nodes(queue: &Queue, findings: &mut Findings) -> fairlane_commo
 async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<Vec<WorkerView>> {
     let report = queue.check(CHECK_MAX).await?;
     if report.problems.is_empty() {
-        findings.ok("queue", format!("{} entries compared, all fit together", report.checked));
+        findings.ok("queue", format!("{} entries compared, all consistent", report.checked));
     }
     for problem in report.problems {
         findings.error(
             "queue",
             problem,
-            "This should never be: please report it, with the output of `fairlane doctor --json`.",
+            "This should never happen: please report it, with the output of `fairlane doctor --json`.",
         );
     }
     set_aside(queue, findings).await?;
@@ -153,11 +153,11 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
         );
     } else if let Some(why) = snapshot.nobody_takes() {
         let advice = if workers.iter().any(|worker| worker.drained.is_some()) {
-            "`fairlane drain WORKER --undo` lets one that is drained take builds again."
+            "`fairlane drain WORKER --undo` lets a drained worker claim builds again."
         } else {
             "`fairlane workers` shows what each of them waits for."
         };
-        findings.warning("workers", format!("no worker takes builds: {why}"), advice);
+        findings.warning("workers", format!("no worker claims builds: {why}"), advice);
     } else {
         findings.ok(
             "workers",
@@ -169,8 +169,8 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
         if let Some(why) = &worker.paused {
             findings.warning(
                 "workers",
-                format!("{} takes no builds at present: {why}", worker.id),
-                "What it runs goes on; it tries again by itself.",
+                format!("{} claims no builds at present: {why}", worker.id),
+                "Its running builds continue, and it resumes by itself.",
             );
         }
     }
@@ -180,7 +180,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
     if releases.len() > 1 {
         findings.warning(
             "workers",
-            format!("they are of different releases: {}", releases.join(", ")),
+            format!("they run different releases: {}", releases.join(", ")),
             "Finish the upgrade.",
         );
     }
@@ -188,7 +188,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
         findings.warning(
             "orphans",
             format!("{} builds have lost their worker and wait for another", snapshot.orphaned),
-            "This passes within seconds; if it stays, no worker of the same place is alive.",
+            "This resolves itself within seconds; if not, no worker of the same place is alive.",
         );
     }
     if snapshot.dispatchers == 0 {
@@ -199,14 +199,14 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
     Ok(workers)
 }
 
-/// Builds, timers and rules that nobody could handle.
+/// Builds, timers and rules that could not be processed.
 async fn set_aside(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {
     for one in queue.aside().await? {
         findings.warning(
             "set aside",
             format!("{}: {}", clean(&one.what, Colors::Drop), clean(&one.why, Colors::Drop)),
-            "It holds up nothing else. A process of a newer release handles what that release wrote; what was \
-             changed by hand must be mended or removed by hand.",
+            "It blocks nothing else. A process of a newer release handles what that release wrote; what was \
+             changed by hand must be repaired or removed by hand.",
         );
     }
     Ok(())
@@ -238,14 +238,14 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
     if !redis_is_known {
         findings.warning(
             "redis",
-            "not looked at: none is named, and no `fairlane up` runs here",
+            "not checked: none is configured, and no `fairlane up` runs here",
             "Name it with --redis-url or FAIRLANE_REDIS_URL.",
         );
     }
     Ok(())
 }
 
-/// The command that builds, on this machine. It may well be on the workers' machines only.
+/// The build command, if it is on this machine. It may only be on the workers' machines.
 async fn command(template: Option<&str>, findings: &mut Findings) {
     let is_default = template.is_none();
     let path = std::env::var_os("PATH");
@@ -264,7 +264,7 @@ async fn command(template: Option<&str>, findings: &mut Findings) {
         Ok(program) => {
             let shown = program.display();
             let Some(program) = repo2docker else {
-                return findings.ok("command", format!("{shown} is there"));
+                return findings.ok("command", format!("found {shown}"));
             };
             match repo2docker::check(&program).await {
                 Ok(version) => {

@@ -1,13 +1,13 @@
-//! What a Redis says of itself, judged.
+//! Checks what Redis reports about itself.
 
 use fairlane_common::redis_info::{Persistence, VERSION_MIN};
 use fairlane_common::{RedisInfo, RedisUrl, limits};
 
 use super::findings::Findings;
 
-/// Judges the Redis at `url` by what it says of itself.
+/// Checks the Redis at `url` by what it reports about itself.
 pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
-    // Valkey also says which release of Redis it is like.
+    // Valkey also reports the Redis version it is compatible with.
     let (name, version) = match info.get("valkey_version") {
         Some(version) => ("Valkey", version),
         None => ("Redis", info.get("redis_version").unwrap_or("of an unknown release")),
@@ -23,7 +23,7 @@ pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
     if info.get("role") == Some("slave") {
         findings.error(
             "redis",
-            "this is a replica, which takes no writes",
+            "this is a replica, which rejects writes",
             "Name the primary, or use a redis+sentinel:// address.",
         );
     }
@@ -51,11 +51,11 @@ pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
             };
             findings.error(
                 "memory",
-                format!("{percent} % of maxmemory are in use: {what}"),
+                format!("{percent} % of maxmemory is in use: {what}"),
                 "Raise maxmemory, or remove logs: `fairlane logs prune --to 100MB`.",
             );
         } else {
-            findings.ok("memory", format!("{percent} % of maxmemory are in use"));
+            findings.ok("memory", format!("{percent} % of maxmemory is in use"));
         }
     }
 }
@@ -77,7 +77,7 @@ fn persistence(info: &RedisInfo, findings: &mut Findings) {
         Persistence::Unknown => {
             findings.warning(
                 "persistence",
-                "the append-only file is off, and this Redis does not say what else it keeps",
+                "the append-only file is off, and this Redis does not say whether it writes snapshots",
                 advice,
             );
         }
@@ -86,7 +86,7 @@ fn persistence(info: &RedisInfo, findings: &mut Findings) {
         findings.error(
             "persistence",
             "the last write to the append-only file failed",
-            "Look at Redis's log and at the space on its disk.",
+            "Check Redis's log and its free disk space.",
         );
     }
 }

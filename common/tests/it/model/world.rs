@@ -79,7 +79,7 @@ impl Worker {
         self.place.starts_with("k8s")
     }
 
-    /// The nodes that it knows of.
+    /// How many nodes it knows.
     fn nodes(&self) -> usize {
         if self.is_in_cluster() { 3 } else { 0 }
     }

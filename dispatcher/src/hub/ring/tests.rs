@@ -51,7 +51,7 @@ fn a_place_between_two_pieces_is_read_from_the_log() {
     offset.entry = id(9);
     ring.push_log(piece(9, 12));
     assert_eq!(sent(ring.step(&mut offset, SOON, SLOW)), "9>12");
-    // A client that has seen more than this dispatcher skips what it has.
+    // A client that is ahead of this dispatcher skips what it already has.
     let mut ahead = Offset::new(1, id(12), 1);
     assert!(matches!(ring.step(&mut ahead, SOON, SLOW), Step::Wait));
     ring.push_log(piece(12, 13));

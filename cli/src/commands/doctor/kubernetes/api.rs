@@ -1,4 +1,4 @@
-//! What is asked of the cluster: each call has a limit, and none changes anything.
+//! The questions to the cluster: each call has a time limit, and none changes anything.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -16,34 +16,34 @@ use serde::de::DeserializeOwned;
 
 use super::rights::{RIGHTS, Review, Right, Scope};
 
-/// How long one call may take; a person waits.
+/// Timeout of one call; a person is waiting.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls at the same time: few, for the cluster may be ill.
+/// Concurrent calls: few, because the cluster may be in trouble.
 const AT_ONCE: usize = 8;
 /// Objects of one page: 500 nodes are some megabytes.
 const PAGE: u32 = 500;
-/// Pages of one list: Kubernetes is made for 5,000 nodes.
+/// Most pages of one list: Kubernetes supports up to 5,000 nodes.
 const PAGES_MAX: usize = 20;
 
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer<T> {
     /// It was answered.
     Known(T),
-    /// The right to ask lacks, which is told elsewhere.
+    /// The right to ask is missing, which is reported elsewhere.
     Denied,
     /// It was not, and why.
     Failed(String),
 }
 
-/// What the cluster says of a build pod that it was asked to take, and did not have to keep.
+/// The cluster's answer to a dry run of creating a build pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Trial {
-    /// It would take it, and makes this of it: defaults and webhooks have had their way.
+    /// It would accept the pod; this is the pod after defaults and webhooks.
     Taken(Box<Pod>),
     /// It would not, with its HTTP code and its own words.
     Refused(u16, String),
-    /// It cannot be told, and why.
+    /// Unknown, and why.
     Failed(String),
 }
 
@@ -107,7 +107,7 @@ impl<'a> Asker<'a> {
         self.list(&self.namespaced(), ListParams::default()).await
     }
 
-    /// Whether there is a Secret of that name; what is in it is not asked for.
+    /// Whether a Secret of that name exists; its contents are not requested.
     pub(super) async fn has_secret(&self, name: &str) -> Answer<bool> {
         let secrets: Api<Secret> = Api::namespaced(self.cluster.client.clone(), &self.cluster.namespace);
         let only = ListParams::default().fields(&format!("metadata.name={name}")).limit(1);
@@ -118,7 +118,7 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Whether the cluster would take a pod: it goes through every check and is not kept.
+    /// Whether the cluster would accept a pod: a dry run, with every check.
     pub(super) async fn try_pod(&self, pod: &Pod) -> Trial {
         let params = PostParams { dry_run: true, ..PostParams::default() };
         let pods: Api<Pod> = self.namespaced();

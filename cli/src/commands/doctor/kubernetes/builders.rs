@@ -1,4 +1,4 @@
-//! Whether the container engine whose socket build pods mount is where they go.
+//! Whether the container engine whose socket build pods mount runs on the nodes they go to.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,9 @@ use super::api::Answer;
 use super::nodes::names;
 use crate::commands::doctor::findings::Findings;
 
-/// Where the node's own Docker has its socket.
+/// The socket of the node's own Docker.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
-/// How its runtime is called where that is Docker's.
+/// The prefix of a Docker runtime's name.
 const DOCKER_RUNTIME: &str = "docker://";
 
 /// What the settings say of the engine.
@@ -22,7 +22,7 @@ pub(super) struct Engine<'a> {
     pub(super) namespace: &'a str,
 }
 
-/// Judges the daemons by the nodes that build pods go to; nothing where these are not known.
+/// Checks the daemons against the nodes that build pods go to; does nothing if these are unknown.
 pub(super) fn judge(
     engine: &Engine<'_>,
     daemons: &Answer<Vec<Pod>>,
@@ -34,7 +34,7 @@ pub(super) fn judge(
         Answer::Known(daemons) => daemons,
         Answer::Denied => return,
         Answer::Failed(why) => {
-            let text = format!("whether something listens on {socket} of the nodes cannot be told: {why}");
+            let text = format!("cannot tell whether anything listens on {socket} on the nodes: {why}");
             findings.warning("builders", text, "Try again.");
             return;
         }
@@ -49,8 +49,8 @@ pub(super) fn judge(
         findings.warning(
             "builders",
             format!(
-                "no pod in {namespace} has the labels {selector}: whether something else listens on {socket} of the nodes \
-                 cannot be told"
+                "no pod in {namespace} has the labels {selector}, so it is unknown whether anything listens on {socket} \
+                 on the nodes"
             ),
             "Name the labels of your daemons (dind, pink, docker-api) with --builders, or set --docker-socket to none for \
              build images that need no socket.",
@@ -63,7 +63,7 @@ pub(super) fn judge(
         findings.error(
             "builders",
             format!(
-                "the daemons ({selector}) share {folders} with their nodes, and none of that holds {socket}"
+                "the daemons ({selector}) share {folders} with their nodes, but {socket} is not in there"
             ),
             "Set --docker-socket to the daemons' socket on the nodes, such as /var/run/dind/docker.sock.",
         );
@@ -71,7 +71,7 @@ pub(super) fn judge(
     ready(engine, daemons, nodes, findings);
 }
 
-/// Judges where daemons are ready.
+/// Checks on which nodes daemons are ready.
 fn ready(engine: &Engine<'_>, daemons: &[Pod], nodes: Option<&[&Node]>, findings: &mut Findings) {
     let Engine { socket, selector, .. } = engine;
     let ready: BTreeSet<&str> =
@@ -86,7 +86,7 @@ fn ready(engine: &Engine<'_>, daemons: &[Pod], nodes: Option<&[&Node]>, findings
         return;
     };
     if nodes.is_empty() {
-        // That none is for builds is told with the nodes.
+        // If no node is for builds, that is reported with the nodes.
         return;
     }
     let wanted = nodes.iter().filter_map(|node| node.metadata.name.as_deref());
@@ -100,14 +100,14 @@ fn ready(engine: &Engine<'_>, daemons: &[Pod], nodes: Option<&[&Node]>, findings
     findings.error(
         "builders",
         format!(
-            "no daemon with the labels {selector} is ready on {}: builds that go there fail for want of {socket}{why}",
+            "no daemon with the labels {selector} is ready on {}: builds that go there fail without {socket}{why}",
             names(missing)
         ),
         ADVICE,
     );
 }
 
-const ADVICE: &str = "`kubectl describe` their pods. Where no daemon is meant to be, keep builds off by the node selector \
+const ADVICE: &str = "`kubectl describe` their pods. If a node should have none, keep builds off it with the node selector \
                       of the pod template.";
 
 fn runs_docker(node: &Node) -> bool {
@@ -137,14 +137,14 @@ fn why_not_ready(pod: &Pod) -> Option<String> {
     Some(format!("{}: {reason}", pod.metadata.name.as_deref().unwrap_or_default()))
 }
 
-/// The folders of their nodes that the daemons share.
+/// The host folders that the daemons mount.
 fn host_folders(daemons: &[Pod]) -> BTreeSet<&str> {
     let volumes = daemons.iter().filter_map(|pod| pod.spec.as_ref()?.volumes.as_deref()).flatten();
     volumes.filter_map(|volume| Some(volume.host_path.as_ref()?.path.as_str())).collect()
 }
 
 fn lies_in(path: &str, folder: &str) -> bool {
-    // Nodes have /var/run as a link to /run.
+    // On nodes, /var/run is a link to /run.
     let plain = |path: &str| {
         path.strip_prefix("/var/run/").map_or_else(|| path.to_owned(), |rest| format!("/run/{rest}"))
     };
@@ -243,11 +243,11 @@ mod tests {
         says(
             &said(DOCKER_SOCKET, &daemons, Some(&nodes)),
             Level::Error,
-            "none of that holds /var/run/docker.sock",
+            "but /var/run/docker.sock is not in there",
         );
         let linked = said("/run/dind/docker.sock", &daemons, Some(&nodes));
         assert!(linked.iter().all(|(level, _)| *level == Level::Ok), "{linked:?}");
-        says(&said("/var/run/dind2/docker.sock", &daemons, Some(&nodes)), Level::Error, "none of that holds");
+        says(&said("/var/run/dind2/docker.sock", &daemons, Some(&nodes)), Level::Error, "is not in there");
     }
 
     #[test]
@@ -255,9 +255,9 @@ mod tests {
         let none = Answer::Known(Vec::new());
         let docker = [node("a", "1Gi", &runtime("docker://20.10"))];
         says(&said(DOCKER_SOCKET, &none, Some(&docker)), Level::Ok, "the nodes run Docker");
-        says(&said(DIND, &none, Some(&docker)), Level::Warning, "cannot be told");
+        says(&said(DIND, &none, Some(&docker)), Level::Warning, "it is unknown whether");
         let containerd = [node("a", "1Gi", &runtime("containerd://2.1"))];
-        says(&said(DOCKER_SOCKET, &none, Some(&containerd)), Level::Warning, "cannot be told");
+        says(&said(DOCKER_SOCKET, &none, Some(&containerd)), Level::Warning, "it is unknown whether");
         says(
             &said(DOCKER_SOCKET, &Answer::Failed("timed out".to_owned()), None),
             Level::Warning,

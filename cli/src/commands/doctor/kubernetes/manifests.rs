@@ -1,5 +1,5 @@
-//! What lies in `deploy/` is taken by Kubernetes, by this program, and gives the rights that
-//! [`super::rights`] lists.
+//! Tests that Kubernetes and this program accept what is in `deploy/`, and that it grants the rights in
+//! [`super::rights`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -54,11 +54,11 @@ fn objects() -> Vec<(String, Value)> {
 
 fn of_kind(kind: &str) -> Vec<Value> {
     let objects = objects().into_iter().map(|(_, object)| object);
-    // The patch of a Deployment is a piece of one.
+    // A Deployment patch is only a part of a Deployment.
     objects.filter(|object| object["kind"] == kind && patched(object) == *object).collect()
 }
 
-/// What keeps an object from being of a type: what it does not take, or a field that it does not have.
+/// Why an object does not fit a type: the parse error, or a field that the type does not have.
 fn misfit<T: DeserializeOwned + Serialize>(object: &Value) -> Option<String> {
     match serde_json::from_value::<T>(object.clone()) {
         Ok(typed) => lost(object, &serde_json::to_value(typed).unwrap(), String::new()),
@@ -108,7 +108,7 @@ fn every_object_is_what_kubernetes_takes() {
     let objects = objects();
     assert!(objects.len() >= 18, "{}", objects.len());
     for (file, object) in &objects {
-        // A patch names its containers and nothing else of them: only what it says can be compared.
+        // A patch names its containers and few of their fields, so only the fields it has can be compared.
         let misfit = misfit_of_its_kind(&patched(object));
         assert_eq!(misfit, None, "{file}: {} {}", object["kind"], object["metadata"]["name"]);
     }
@@ -122,7 +122,7 @@ fn every_object_is_what_kubernetes_takes() {
     assert_eq!(deep.as_deref(), Some(".spec.template.spec.containers[0].resources.limit"));
 }
 
-/// A patch of a Deployment with what every one must have.
+/// A Deployment patch, completed with the required fields.
 fn patched(object: &Value) -> Value {
     let mut object = object.clone();
     if object["kind"] == "Deployment" && object["spec"]["selector"].is_null() {
@@ -226,7 +226,7 @@ fn the_program_takes_the_commands_and_settings_of_its_containers() {
             }
             let option =
                 options.get_arguments().find(|option| option.get_env().is_some_and(|of| of == variable_name));
-            // The worker's is for `doctor`, which is run beside it.
+            // The worker's is for `doctor`, which runs in the same container.
             let of_doctor = || {
                 command
                     .find_subcommand("doctor")?
@@ -316,7 +316,7 @@ fn selectors_ports_and_images_fit_together() {
     }
 }
 
-/// The table of settings in the docs, as the program knows them.
+/// The table of settings in the docs, generated from the program.
 fn settings() -> String {
     let command = Cli::command();
     let worker = command.find_subcommand("worker").unwrap();
@@ -347,7 +347,7 @@ fn rights() -> String {
     table
 }
 
-/// `text` with what stands between `<!-- name -->` and the next `<!-- end -->` replaced.
+/// `text` with the section between `<!-- name -->` and the next `<!-- end -->` replaced.
 fn with_section(text: &str, name: &str, section: &str) -> String {
     let start = format!("<!-- {name} -->\n");
     let (before, rest) = text.split_once(&start).expect(name);

@@ -1,4 +1,4 @@
-//! The cluster that build pods go to: what is asked of it is in [`api`], the rest judges answers.
+//! The cluster that build pods run in: [`api`] asks it questions; the other modules check the answers.
 
 mod api;
 mod builders;
@@ -56,7 +56,7 @@ pub(super) async fn look(args: &Doctor, workers: &[WorkerView], findings: &mut F
             findings.error(
                 "cluster",
                 exit::in_full(&error),
-                "Without a cluster the kubernetes executor builds nothing.",
+                "The kubernetes executor cannot build without a cluster.",
             );
             return;
         }
@@ -111,7 +111,7 @@ fn judge(settings: &PodSettings, pod: &Pod, namespace: &str, answers: &Answers, 
     rights::judge(&answers.reviews, namespace, findings);
     trial::judge(&answers.trial, namespace, findings);
     trial::judge_secrets(&answers.secrets, namespace, findings);
-    // What the cluster makes of it is what its scheduler and its quotas see.
+    // The scheduler and the quotas see the pod as the cluster completed it.
     let pod = if let Trial::Taken(pod) = &answers.trial { pod } else { pod };
     let nodes = known("nodes", &answers.nodes, findings);
     if let Some(nodes) = nodes {
@@ -123,31 +123,31 @@ fn judge(settings: &PodSettings, pod: &Pod, namespace: &str, answers: &Answers, 
             let engine = builders::Engine { socket, selector: &settings.builders, namespace };
             builders::judge(&engine, &answers.daemons, for_builds.as_deref(), findings);
         }
-        None => findings.ok("builders", "build pods mount no socket of a container engine"),
+        None => findings.ok("builders", "build pods do not mount a container engine's socket"),
     }
     if let Some(quotas) = known("quota", &answers.quotas, findings) {
         quota::judge(pod, quotas, findings);
     }
 }
 
-/// What was answered; says so where it was not for another cause than a right that lacks.
+/// The answer, if there is one; reports a failure, except for a missing right.
 fn known<'a, T>(about: &'static str, answer: &'a Answer<T>, findings: &mut Findings) -> Option<&'a T> {
     match answer {
         Answer::Known(known) => Some(known),
         Answer::Denied => None,
         Answer::Failed(why) => {
-            findings.warning(about, format!("cannot be looked at: {why}"), "Try again.");
+            findings.warning(about, format!("cannot be checked: {why}"), "Try again.");
             None
         }
     }
 }
 
-/// Names workers that build elsewhere: so a kubeconfig of another cluster than last time looks.
+/// Names workers that build elsewhere: this is how a kubeconfig for the wrong cluster shows.
 fn places(cluster: &Cluster, workers: &[WorkerView], findings: &mut Findings) {
     for worker in workers {
         if let Some(why) = cluster.stranger(&worker.place) {
-            let text = format!("the worker {} is none of this cluster and namespace: {why}", worker.id);
-            let advice = "Builds are taken over only by workers of the same cluster and namespace. Leave it so if it is meant.";
+            let text = format!("the worker {} belongs to another cluster or namespace: {why}", worker.id);
+            let advice = "Only workers of the same cluster and namespace take over each other's builds. If this is intended, ignore it.";
             findings.warning("cluster", text, advice);
         }
     }

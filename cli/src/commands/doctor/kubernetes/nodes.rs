@@ -1,4 +1,4 @@
-//! Which nodes take build pods, and which of them will fail them.
+//! Which nodes accept build pods, and on which of them builds would fail.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use crate::commands::doctor::findings::Findings;
 
 /// Names in one finding; a cluster may have thousands.
 const NAMES_MAX: usize = 6;
-/// A node with less than this share of what is usual has next to no disk: the boot disk instead of
-/// a local one, in the incident that this was made for.
+/// A node with less than this share of the usual disk size has almost no disk: in the incident that led to
+/// this check, builds used the boot disk instead of a local one.
 const DISK_SHARE_BAD: f64 = 0.25;
-/// A node with less than this share is worth a look.
+/// A node with less than this share gets a warning.
 const DISK_SHARE_LOW: f64 = 0.5;
-/// The taint of nodes that are nobody's business but the cluster's own.
+/// The taint of nodes that are reserved for the cluster itself.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const DISK: &str = "ephemeral-storage";
 /// Conditions of a node that is short of something.
 const PRESSURES: [(&str, &str); 3] =
     [("DiskPressure", "disk"), ("MemoryPressure", "memory"), ("PIDPressure", "process ids")];
 
-/// A node, and what stands between it and a build pod.
+/// A node, and what keeps build pods off it.
 struct Judged<'a> {
     node: &'a Node,
     name: &'a str,
@@ -30,7 +30,7 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Whether builds are meant to go there, whatever it is like at the moment.
+    /// Whether builds are meant to run there, whatever its current condition.
     fn is_for_builds(&self) -> bool {
         !self.obstacles.iter().any(Obstacle::is_meant)
     }
@@ -40,7 +40,7 @@ impl Judged<'_> {
     }
 }
 
-/// The nodes that take this pod, or would if they were well.
+/// The nodes that accept this pod, or would if they were healthy.
 pub(super) fn for_builds<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<&'a Node> {
     judged(pod, nodes).into_iter().filter(Judged::is_for_builds).map(|judged| judged.node).collect()
 }
@@ -63,7 +63,7 @@ fn judged<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<Judged<'a>> {
     nodes.iter().map(judge).collect()
 }
 
-/// A few names, and how many more.
+/// A few names, and how many others there are.
 pub(super) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     let mut all: Vec<&str> = all.into_iter().collect();
     all.sort_unstable();
@@ -84,22 +84,22 @@ fn able(nodes: &[Judged<'_>], findings: &mut Findings) {
         let left_out = if not_selected.is_empty() {
             String::new()
         } else {
-            format!("; the pod template selects not {}", names(not_selected))
+            format!("; the pod template does not select {}", names(not_selected))
         };
-        findings.ok("nodes", format!("{able} of {} can take build pods{left_out}", nodes.len()));
+        findings.ok("nodes", format!("{able} of {} can run build pods{left_out}", nodes.len()));
         return;
     }
     let why = counted(nodes);
     let text = if nodes.is_empty() {
         "the cluster has no node".to_owned()
     } else {
-        format!("none of the {} can take a build pod: {why}", nodes.len())
+        format!("none of the {} can run a build pod: {why}", nodes.len())
     };
     findings.error(
         "nodes",
         text,
-        "Correct node selector, tolerations and requests in the pod template, or add nodes; those that an autoscaler \
-         would add are not seen here.",
+        "Correct node selector, tolerations and requests in the pod template, or add nodes. Nodes that an autoscaler \
+         would add are not counted here.",
     );
 }
 
@@ -112,7 +112,7 @@ fn counted(nodes: &[Judged<'_>]) -> String {
             Obstacle::Cordoned => "cordoned".to_owned(),
             Obstacle::Taint(taint) => format!("with the taint {}", written(taint)),
             Obstacle::NotSelected => "not selected by the pod template".to_owned(),
-            Obstacle::TooSmall { resource, .. } => format!("with less {resource} than a build pod asks for"),
+            Obstacle::TooSmall { resource, .. } => format!("with less {resource} than a build pod requests"),
         };
         *counts.entry(why).or_default() += 1;
     }
@@ -128,7 +128,7 @@ fn ill(nodes: &[Judged<'_>], findings: &mut Findings) {
         findings.warning(
             "nodes",
             format!("not ready: {}", names(away)),
-            "`kubectl describe node` says why; builds that ran there are tried again elsewhere.",
+            "`kubectl describe node` says why; builds that ran there are retried elsewhere.",
         );
     }
     let cordoned = with(&|node| node.obstacles.contains(&Obstacle::Cordoned));
@@ -136,7 +136,7 @@ fn ill(nodes: &[Judged<'_>], findings: &mut Findings) {
         findings.warning(
             "nodes",
             format!("cordoned: {}", names(cordoned)),
-            "`kubectl uncordon` opens them again, if nobody is at work on them.",
+            "When nobody is working on them any more, `kubectl uncordon` makes them available again.",
         );
     }
     for (kind, of_what) in PRESSURES {
@@ -145,11 +145,11 @@ fn ill(nodes: &[Judged<'_>], findings: &mut Findings) {
             findings.warning(
                 "nodes",
                 format!("short of {of_what}: {}", names(short)),
-                "Their kubelets evict pods. Give build pods requests for what runs short, or the nodes more of it.",
+                "Their kubelets evict pods. Set requests for what runs short on the build pods, or give the nodes more of it.",
             );
         }
     }
-    for (resource, about) in [("cpu", "CPUs"), ("memory", "memory")] {
+    for (resource, about) in [("cpu", "CPU"), ("memory", "memory")] {
         let small = |node: &Judged<'_>| {
             let too_small =
                 |one: &Obstacle| matches!(one, Obstacle::TooSmall { resource: of, .. } if *of == resource);
@@ -160,10 +160,10 @@ fn ill(nodes: &[Judged<'_>], findings: &mut Findings) {
             findings.warning(
                 "nodes",
                 format!(
-                    "fewer {about} than a build pod asks for, even when nothing else runs: {}",
+                    "less {about} than a build pod requests, even with nothing else running: {}",
                     names(small)
                 ),
-                "No build goes there: lower the requests in the pod template, or leave it so.",
+                "No build goes there: lower the requests in the pod template, or ignore this.",
             );
         }
     }
@@ -179,7 +179,7 @@ fn taints(nodes: &[Judged<'_>], findings: &mut Findings) {
         }
     }
     for (written, (taint, on)) in tainted {
-        let text = format!("nothing in a build pod tolerates {written}: no build goes to {}", names(on));
+        let text = format!("build pods do not tolerate {written}: no build goes to {}", names(on));
         if taint.key == CONTROL_PLANE {
             findings.ok("taints", text);
             continue;
@@ -208,13 +208,13 @@ fn written(taint: &Taint) -> String {
 fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
     let mut sizes: Vec<f64> = nodes.iter().map(Judged::disk).filter(|size| *size > 0.0).collect();
     sizes.sort_by(f64::total_cmp);
-    // The upper one of two in the middle: of a good and a bad node the good one is usual.
+    // The larger of the two in the middle: of a good and a bad node, the good one counts as usual.
     let Some(&usual) = sizes.get(sizes.len() / 2) else {
         if !nodes.is_empty() {
             findings.warning(
                 "disks",
-                "no node says how much disk it has for pods",
-                "Nodes without disk cannot be told from others; their kubelets leave out ephemeral-storage.",
+                "no node reports how much disk it has for pods",
+                "Nodes without enough disk cannot be detected, because their kubelets do not report ephemeral-storage.",
             );
         }
         return;
@@ -230,7 +230,7 @@ fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
                       request in the pod template that it cannot meet keeps them off as well.";
         if size < usual * DISK_SHARE_BAD || size < asked {
             if !node.is_for_builds() {
-                let about = "no build goes there at present, for a taint or by the pod template";
+                let about = "no build goes there at present, because of a taint or the pod template";
                 if !node.is_control_plane() {
                     findings.warning("disks", format!("{text}; {about}"), advice);
                 }
@@ -238,7 +238,7 @@ fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
                 let asked = shown(DISK, asked);
                 findings.warning(
                     "disks",
-                    format!("{text}; build pods ask for {asked}, so none goes there"),
+                    format!("{text}; build pods request {asked}, so none goes there"),
                     advice,
                 );
             } else {
@@ -316,7 +316,7 @@ mod tests {
         let found = said(&json!({}), &away);
         says(&found, Level::Warning, &["disks", "bare", "no build goes there"]);
         let none = said(&json!({}), &[node("a", "0", &json!({}))]);
-        says(&none, Level::Warning, &["no node says how much disk"]);
+        says(&none, Level::Warning, &["no node reports how much disk"]);
     }
 
     #[test]
@@ -359,7 +359,7 @@ mod tests {
         says(&found, Level::Warning, &["short of disk: pressed"]);
         says(&found, Level::Warning, &["not ready: away"]);
         says(&found, Level::Warning, &["cordoned: closed"]);
-        says(&found, Level::Warning, &["fewer CPUs", "small"]);
+        says(&found, Level::Warning, &["less CPU", "small"]);
         says(&said(&json!({}), &[]), Level::Error, &["no node"]);
     }
 

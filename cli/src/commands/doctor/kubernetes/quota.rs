@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ScopedResourceSelectorRequi
 
 use crate::commands::doctor::findings::Findings;
 
-/// What one build takes of a quota's resource.
+/// How much of a quota's resource one build uses.
 enum Share {
-    /// So much.
+    /// This much.
     Takes(f64),
-    /// It must name an amount, and does not.
+    /// It must request an amount, but does not.
     Unnamed(&'static str),
     /// Nothing.
     Nothing,
@@ -42,8 +42,8 @@ fn one(pod: &Pod, quota: &ResourceQuota, findings: &mut Findings) {
             Share::Unnamed(kind) => {
                 findings.error(
                     "quota",
-                    format!("{name} counts {resource}, and build pods name no {kind} of it: they are refused unless something gives them one"),
-                    "Give the container `builder` resources in the pod template, or the namespace a LimitRange.",
+                    format!("{name} limits {resource}, but build pods set no {kind} for it: they are refused unless something else sets one"),
+                    "Set resources for the container `builder` in the pod template, or add a LimitRange to the namespace.",
                 );
                 continue;
             }
@@ -68,7 +68,7 @@ fn one(pod: &Pod, quota: &ResourceQuota, findings: &mut Findings) {
         Some((fits, about)) => {
             findings.ok("quota", format!("{name} has room for {fits} more builds ({about})"));
         }
-        None => findings.ok("quota", format!("{name} counts nothing that builds take")),
+        None => findings.ok("quota", format!("{name} limits nothing that builds use")),
     }
 }
 
@@ -77,7 +77,7 @@ fn share(pod: &Pod, resource: &str) -> Share {
     let must = |amount: Option<f64>, kind| amount.map_or(Share::Unnamed(kind), named);
     match resource {
         "pods" | "count/pods" => Share::Takes(1.0),
-        // Quotas of CPUs and memory refuse pods that name none of them.
+        // Quotas on CPU and memory reject pods that do not request any.
         "cpu" | "requests.cpu" => must(asked(pod, "cpu", false), "request"),
         "memory" | "requests.memory" => must(asked(pod, "memory", false), "request"),
         "limits.cpu" => must(limited(pod, "cpu"), "limit"),
@@ -165,8 +165,8 @@ mod tests {
                 Level::Warning,
                 "5 GiB left of 15 GiB, one build takes 10 GiB",
             ),
-            (json!({ "limits.cpu": "8" }), json!({}), Level::Error, "build pods name no limit of it"),
-            (json!({ "services": "1" }), json!({ "services": "1" }), Level::Ok, "nothing that builds take"),
+            (json!({ "limits.cpu": "8" }), json!({}), Level::Error, "build pods set no limit for it"),
+            (json!({ "services": "1" }), json!({ "services": "1" }), Level::Ok, "nothing that builds use"),
         ] {
             let found = said(&sized(), &[quota(&hard, &used, &json!({}))]);
             assert!(found.iter().any(|(of, text)| *of == level && text.contains(words)), "{hard}: {found:?}");

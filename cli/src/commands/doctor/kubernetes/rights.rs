@@ -1,5 +1,5 @@
-//! The rights that a worker has use for: the only list of them. `deploy/kubernetes/` gives exactly
-//! these, as a test compares.
+//! The only list of the rights that a worker uses. A test checks that `deploy/kubernetes/` grants exactly
+//! these.
 
 use super::api::Answer;
 use crate::commands::doctor::findings::Findings;
@@ -16,7 +16,7 @@ pub(super) enum Scope {
 /// A line of a Role, and what is lost without it.
 #[derive(Debug)]
 pub(super) struct Right {
-    /// What it is given on; `pods/log` is a part of pods.
+    /// The resource it is granted on; `pods/log` is a part of pods.
     pub(super) resource: &'static str,
     pub(super) verbs: &'static [&'static str],
     pub(super) scope: Scope,
@@ -26,7 +26,7 @@ pub(super) struct Right {
     pub(super) cost: &'static str,
 }
 
-/// Every right. All of them lie in the API group that has no name.
+/// Every right. All are in the core API group, whose name is empty.
 pub(super) static RIGHTS: &[Right] = &[
     Right {
         resource: "pods",
@@ -40,50 +40,50 @@ pub(super) static RIGHTS: &[Right] = &[
         verbs: &["get"],
         scope: Scope::Namespace,
         needed: true,
-        cost: "nobody sees a line of any build's log, and failures are judged without it",
+        cost: "no build log is shown, and failures are classified without it",
     },
     Right {
         resource: "pods",
         verbs: &["patch"],
         scope: Scope::Namespace,
         needed: false,
-        cost: "a worker cannot take over the pods of one that ended: their builds begin again",
+        cost: "a worker cannot take over the pods of another one that is gone: their builds restart",
     },
     Right {
         resource: "events",
         verbs: &["list"],
         scope: Scope::Namespace,
         needed: false,
-        cost: "nobody is told why a pod waits for a mount or an image, and nodes that fail to mount or to make \
-               sandboxes are not told apart from slow ones",
+        cost: "nobody can see why a pod waits for a mount or an image, and nodes that fail to mount or to create \
+               sandboxes look merely slow",
     },
     Right {
         resource: "secrets",
         verbs: &["create", "list", "patch", "delete"],
         scope: Scope::Namespace,
         needed: false,
-        cost: "builds with credentials of their own (private repositories, registries by user) fail, or their Secrets \
-               are left behind",
+        cost: "builds that bring credentials (private repositories, per-user registries) fail, or their \
+               Secrets are left behind",
     },
     Right {
         resource: "resourcequotas",
         verbs: &["list"],
         scope: Scope::Namespace,
         needed: false,
-        cost: "`fairlane doctor` cannot say how much of the namespace's quota is left; workers do without",
+        cost: "`fairlane doctor` cannot say how much of the namespace's quota is left; workers do not need it",
     },
     Right {
         resource: "nodes",
         verbs: &["list"],
         scope: Scope::Cluster,
         needed: false,
-        cost: "of the nodes only those count that build pods were seen on, and `fairlane doctor` sees neither their disks \
-               nor their taints",
+        cost: "only nodes on which build pods were seen count, and `fairlane doctor` sees neither their disks nor \
+               their taints",
     },
 ];
 
 impl Right {
-    /// The rule that gives it, as it stands in a Role.
+    /// The rule that grants it, as written in a Role.
     pub(super) fn rule(&self) -> String {
         format!(
             "- {{apiGroups: [\"\"], resources: [\"{}\"], verbs: [\"{}\"]}}",
@@ -124,7 +124,7 @@ pub(super) fn judge(reviews: &[Review], namespace: &str, findings: &mut Findings
         };
         if !denied.is_empty() {
             let text = format!("may not {} {} {place}: {}", denied.join(", "), right.resource, right.cost);
-            let advice = format!("The rule that gives it, in {}: {}", right.file(), right.rule());
+            let advice = format!("The rule that grants it, in {}: {}", right.file(), right.rule());
             if right.needed {
                 findings.error("rights", text, advice);
             } else {
@@ -134,17 +134,17 @@ pub(super) fn judge(reviews: &[Review], namespace: &str, findings: &mut Findings
     }
     let unknown = reviews.iter().find_map(|review| match &review.allowed {
         Answer::Failed(why) => Some(why.as_str()),
-        Answer::Denied => Some("this account may not ask what it may do"),
+        Answer::Denied => Some("this account may not query its own rights"),
         Answer::Known(_) => None,
     });
     if let Some(why) = unknown {
         findings.warning(
             "rights",
-            format!("not all rights could be asked for: {why}"),
+            format!("not all rights could be checked: {why}"),
             "`kubectl auth can-i --list` shows them.",
         );
     } else if given == reviews.len() {
-        findings.ok("rights", format!("all {given} that a worker has use for are there, in {namespace}"));
+        findings.ok("rights", format!("all {given} that a worker can use are granted, in {namespace}"));
     }
 }
 

@@ -1,5 +1,4 @@
-//! A build's pod that nobody has asked for: whether the cluster takes it, and whether what it refers to is
-//! there.
+//! A sample build pod: whether the cluster would accept it, and whether what it refers to exists.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +7,22 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::api::{Answer, Trial};
 use crate::commands::doctor::findings::Findings;
 
-/// Judges what the cluster said of the pod.
+/// Checks the cluster's answer to the pod.
 pub(super) fn judge(trial: &Trial, namespace: &str, findings: &mut Findings) {
     let (code, message) = match trial {
-        Trial::Taken(_) => return findings.ok("pod", "the cluster would take a build pod"),
+        Trial::Taken(_) => return findings.ok("pod", "the cluster would accept a build pod"),
         Trial::Failed(why) => {
-            let text = format!("whether the cluster takes a build pod cannot be told: {why}");
+            let text = format!("cannot tell whether the cluster accepts a build pod: {why}");
             return findings.warning("pod", text, "Try again.");
         }
         Trial::Refused(code, message) => (*code, plain(message)),
     };
     let has = |words: &[&str]| words.iter().any(|word| message.to_lowercase().contains(word));
     if has(&["does not support dry run"]) {
-        let text = format!("whether the cluster takes a build pod cannot be told: {message}");
-        findings.warning("pod", text, "Only a build will show it: `fairlane submit`.");
+        let text = format!("cannot tell whether the cluster accepts a build pod: {message}");
+        findings.warning("pod", text, "Only a real build will show: `fairlane submit`.");
     } else if code == 403 && has(&["cannot create resource"]) {
-        // A right that lacks, which is told with the others.
+        // A missing right, which is reported with the others.
     } else if code == 403 && has(&["exceeded quota"]) {
         findings.warning(
             "quota",
@@ -44,7 +43,7 @@ fn advice(code: u16, has: &impl Fn(&[&str]) -> bool, namespace: &str) -> String 
         format!("Create the namespace {namespace}, or name another one with --namespace.")
     } else if has(&["violates podsecurity"]) {
         format!(
-            "Let the namespace take pods with a host path: `kubectl label namespace {namespace} \
+            "Allow pods with a host path in the namespace: `kubectl label namespace {namespace} \
              pod-security.kubernetes.io/enforce=privileged`, or change the pod template."
         )
     } else if has(&["serviceaccount", "service account"]) {
@@ -56,22 +55,22 @@ fn advice(code: u16, has: &impl Fn(&[&str]) -> bool, namespace: &str) -> String 
     } else if has(&["runtimeclass"]) {
         "Create the runtime class, or correct runtimeClassName in the pod template.".to_owned()
     } else if has(&["must specify"]) {
-        "Give the container `builder` resources in the pod template, or the namespace a LimitRange."
+        "Set resources for the container `builder` in the pod template, or add a LimitRange to the namespace."
             .to_owned()
     } else if has(&["terminat"]) {
         format!("The namespace {namespace} is being deleted: name another one with --namespace.")
     } else {
-        "Correct the pod template, or what in the cluster refuses it.".to_owned()
+        "Correct the pod template, or the policy in the cluster that refuses it.".to_owned()
     }
 }
 
-/// The message without the name of the pod that was made up.
+/// The message without the made-up name of the pod.
 fn plain(message: &str) -> String {
     let words = message.split_once("is forbidden: ").map_or(message, |(_, why)| why);
     words.to_owned()
 }
 
-/// A Secret that a pod refers to, and for what.
+/// What a pod uses a Secret for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// The pod does not start without it.
@@ -109,7 +108,7 @@ pub(super) fn secrets(pod: &Pod) -> BTreeMap<String, Use> {
     pulls.chain(containers.chain(volumes).map(|name| (name, Use::Needed))).collect()
 }
 
-/// Judges whether the Secrets are there.
+/// Checks whether the Secrets exist.
 pub(super) fn judge_secrets(
     secrets: &[(String, Use, Answer<bool>)],
     namespace: &str,
@@ -131,13 +130,13 @@ pub(super) fn judge_secrets(
             }
             Answer::Denied => findings.warning(
                 "secrets",
-                format!("whether the secret {name} is in {namespace} cannot be told"),
-                "Look with an account that may list secrets.",
+                format!("cannot tell whether the secret {name} is in {namespace}"),
+                "Check with an account that may list secrets.",
             ),
             Answer::Failed(why) => {
                 findings.warning(
                     "secrets",
-                    format!("whether the secret {name} is there cannot be told: {why}"),
+                    format!("cannot tell whether the secret {name} is there: {why}"),
                     "Try again.",
                 );
             }
@@ -190,14 +189,14 @@ mod tests {
                 403,
                 "failed quota: q: must specify limits.cpu for: builder",
                 Level::Error,
-                "resources in the pod template",
+                "in the pod template, or add a LimitRange",
             ),
             (404, "namespaces \"builds\" not found", Level::Error, "Create the namespace builds"),
             (
                 400,
                 "admission webhook \"a.b\" does not support dry run",
                 Level::Warning,
-                "Only a build will show it",
+                "Only a real build will show",
             ),
             (
                 422,
@@ -261,7 +260,7 @@ mod tests {
             (Level::Ok, "there in builds"),
             (Level::Error, "secret gone"),
             (Level::Warning, "secret pull"),
-            (Level::Warning, "secret hidden in builds cannot be told"),
+            (Level::Warning, "cannot tell whether the secret hidden in builds"),
         ] {
             let words = words.replace("hidden in", "hidden is in");
             assert!(
