@@ -13,7 +13,7 @@ operation('cancel', ALWAYS, function()
   if b.state == 'queued' then
     leave_line(id, b)
     end_build(id, b, 'cancelled', { 'reason', reason })
-    place(b.lane)
+    sort_lane(b.lane)
     wake()
     return { 'cancelled' }
   end

@@ -9,7 +9,7 @@ local REPLACED_MAX = 16 -- stale heads repaired by one call; the next claim does
 local ADOPT_MAX = 100   -- orphans that one call returns; the worker calls again at once
 local WORKERS_LOOKED_AT = '200'
 local KEPT_MAX = 8      -- how many builds of a lane are kept for other hosts
-local worker, where_runs, expiry -- who claims, the place of its runs, until when
+local worker, place, expiry -- who claims, the place of its runs, until when
 local builds, taken, count       -- the claimed builds; the same as stored with the worker; how many
 local host, passed               -- the claiming host, if it can fail builds; lanes kept for other hosts
 
@@ -49,16 +49,16 @@ end
 local function adopt_one(id)
   local b = load(id)
   if not is_whole(b) then return forget(id, b.lane, GONE) end
-  if b.state ~= 'orphaned' or b.place ~= where_runs then
+  if b.state ~= 'orphaned' or b.place ~= place then
     -- An older release, which does not know places, has adopted it.
-    call('ZREM', base .. 'orphans:' .. where_runs, id)
+    call('ZREM', base .. 'orphans:' .. place, id)
     return
   end
   -- A late worker that takes its own run back has not died, nor has one that handed it over.
   local died = b.orphaned_by == 'reap' and b.worker ~= worker
   if died then count_death(b) end
   if died and is_killer(b) then return lose(id, b, 'claim', '') end
-  leave_orphans(id, where_runs)
+  leave_orphans(id, place)
   local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
   lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
     'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
@@ -67,10 +67,10 @@ end
 
 -- Adopts the worker's share of the orphans of its place, even if it is full. Returns how many are left.
 local function adopt(want)
-  local mine = base .. 'orphans:' .. where_runs
+  local mine = base .. 'orphans:' .. place
   local waiting = call('ZCOUNT', mine, '-inf', NOW)
   if waiting == 0 then return 0 end
-  local share = math.ceil(waiting / max(1, workers_at(where_runs)))
+  local share = math.ceil(waiting / max(1, workers_at(place)))
   local most = min(max(want, share), ADOPT_MAX)
   for _, id in ipairs(call('ZRANGEBYSCORE', mine, '-inf', NOW, 'LIMIT', '0', ms(most))) do adopt_one(id) end
   return call('ZCOUNT', mine, '-inf', NOW)
@@ -78,7 +78,7 @@ end
 
 -- Whether another worker of this place can adopt orphans.
 local function another_adopts()
-  for _, id in ipairs(call('ZRANGE', base .. 'place:' .. where_runs, '0', WORKERS_LOOKED_AT)) do
+  for _, id in ipairs(call('ZRANGE', base .. 'place:' .. place, '0', WORKERS_LOOKED_AT)) do
     local v = id ~= worker and call('HMGET', base .. 'worker:' .. id, 'slots', 'drain', 'draining')
     if v and v[1] and v[2] ~= '1' and v[3] ~= '1' then return true end
   end
@@ -121,13 +121,13 @@ local function take(lane, from)
   if not id then
     -- Even if no record says that the lane is in this set: it must not block those behind it.
     call('ZREM', base .. from, lane)
-    place(lane, stats, permits)
+    sort_lane(lane, stats, permits)
     return false
   end
   if not is_whole(b) or b.lane ~= lane or b.state ~= 'queued' then
     -- Its record is gone, or it is not a queued build of this lane.
     if not is_whole(b) then forget(id, lane, GONE) end
-    place(lane, stats, permits)
+    sort_lane(lane, stats, permits)
     return false
   end
   local shared, background = shared_name(from), b.priority == 'background'
@@ -139,11 +139,11 @@ local function take(lane, from)
     T.background = T.background + 1
     call('HINCRBY', K.totals, 'background', '1')
   end
-  lease_to(id, lane, 'starting', epoch, seq, 'place', where_runs, 'claimed', NOW)
+  lease_to(id, lane, 'starting', epoch, seq, 'place', place, 'claimed', NOW)
   if shared or background then
     call('HSET', base .. 'build:' .. id, 'shared', shared or '', 'bg', background and '1' or '')
   end
-  place(lane, stats, permits + 1)
+  sort_lane(lane, stats, permits + 1)
   hand_over(id, epoch, '0', 'starting', seq, NOW, fields)
   return true
 end
@@ -171,12 +171,12 @@ local function take_next(room, free)
 end
 
 operation('claim', ALWAYS, function()
-  worker, where_runs, expiry = W.worker, W.place, ms(now + tonumber(W.lease))
+  worker, place, expiry = W.worker, W.place, ms(now + tonumber(W.lease))
   builds, taken, count = {}, {}, 0
   local want, request, orphans = tonumber(W.free), W.request, 0
   local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes', 'host')
-  host, passed = is_process(where_runs) and me[6], {}
-  local shut, avoided, only, probe_at = nodes.for_worker(where_runs, tonumber(me[5]) or 0, me[6])
+  host, passed = is_process(place) and me[6], {}
+  local shut, avoided, only, probe_at = nodes.for_worker(place, tonumber(me[5]) or 0, me[6])
   local noted, drained, ending = me[1], me[2] == '1', me[3] == '1'
   -- A worker whose heartbeat expired may have been drained since; its next heartbeat will tell.
   local known = me[4]
@@ -204,7 +204,7 @@ operation('claim', ALWAYS, function()
     if not only then wake(free) end
     -- After wake(): a token for these lanes would come back to this host. Others see them at their next
     -- heartbeat.
-    for _, lane in ipairs(passed) do place(lane) end
+    for _, lane in ipairs(passed) do sort_lane(lane) end
   end
   return { 'claimed', 'orphans', ms(orphans), 'standing', standing, 'builds', builds, 'avoid', avoided }
 end)

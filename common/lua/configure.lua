@@ -20,7 +20,7 @@ operation('configure', ALWAYS, function()
   audit(by, 'policy set', 'policy', policy)
   forget_totals()
   refresh_shared('slow')
-  replace_later('*')
+  sort_later('*')
   wake()
   return { 'configured' }
 end, 'field')

@@ -134,7 +134,7 @@ local function lose(id, b, by, reason)
     requeue(id, b, by, nil, { 'reason', reason, 'adoptions', ms(b.adoptions),
       'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '' })
   end
-  place(b.lane)
+  sort_lane(b.lane)
 end
 
 -- Marks a run for adoption; `by` is 'reap' or 'release'.
@@ -158,7 +158,7 @@ local function rescore(id, b)
   call('ZADD', K.queued, due, id)
   if not b.not_before then
     call('ZADD', base .. 'lane:' .. b.lane, due, id)
-    place(b.lane)
+    sort_lane(b.lane)
   end
 end
 
@@ -258,9 +258,9 @@ end
 local function rule_changed(pattern)
   if string.sub(pattern, -1) == '*' then
     refresh_shared(pattern)
-    replace_later(pattern)
+    sort_later(pattern)
   else
-    place(pattern)
+    sort_lane(pattern)
   end
 end
 

@@ -74,7 +74,7 @@ local function succeed(id, b, worker, reason, node)
   -- set.
   if moves or lane.at and lane.at ~= 'lanes' or resolve(b.lane).own then
     built(id, b)
-    place(b.lane, lane)
+    sort_lane(b.lane, lane)
   end
   return { 'ended', 'state', 'succeeded' }
 end
@@ -144,7 +144,7 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
       reply = fail(id, b, worker, class, reason, node)
     end
   end
-  place(b.lane)
+  sort_lane(b.lane)
   return reply
 end
 

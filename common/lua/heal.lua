@@ -64,7 +64,7 @@ do
   local function permit(id, b)
     if call('ZADD', base .. 'permits:' .. b.lane, 'NX', b.claimed or NOW, id) == 1 then
       mended(id, 'it ran without a permit of ' .. b.lane)
-      place(b.lane)
+      sort_lane(b.lane)
     end
     if call('ZCARD', base .. 'permits:' .. b.lane) > 1 then permits(b.lane) end
   end
@@ -86,7 +86,7 @@ do
       end
     elseif call('ZADD', base .. 'lane:' .. b.lane, 'NX', b.due or NOW, id) == 1 then
       mended(id, 'it waited and did not stand in ' .. b.lane)
-      place(b.lane)
+      sort_lane(b.lane)
     end
   end
 
@@ -106,9 +106,9 @@ do
   end
 
   -- Whether lanes are being moved after a change: until that is done, some are still in their old set.
-  local function being_placed()
+  local function being_sorted()
     for _, timer in ipairs(call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BUILDS)) do
-      if string.match(timer, '^place:') or string.match(timer, '^replace:') then return true end
+      if string.match(timer, '^sort:') or string.match(timer, '^place:') then return true end
     end
     return false
   end
@@ -136,7 +136,7 @@ do
         mended(id, 'it stood in ' .. name .. ' and is ' .. state)
       end
     end
-    if place(name) and not being_placed() then mended(name, 'it stood in the wrong set') end
+    if sort_lane(name) and not being_sorted() then mended(name, 'it stood in the wrong set') end
   end
 
   local function shared(name)
@@ -193,7 +193,7 @@ do
     slots = function()
       local before = T.limit
       recount('slots', { 'workers' }, 'worker:', slots_of)
-      if T.limit ~= before then replace_later('*') end
+      if T.limit ~= before then sort_later('*') end
     end,
     people = function() recount('people', { 'queued', 'leases', 'orphans' }, 'build:', people_of) end,
     background = function() recount('background', { 'leases', 'orphans' }, 'build:', background_of) end,

@@ -138,7 +138,7 @@ local function shared_name(set) return set and string.match(set, '^lanes:shared:
 -- THE step: puts a lane into the set it belongs in. Only this writes the `lanes…` sets. The caller passes on
 -- what it has just read or written: the lane's stats, how many permits it holds. Returns whether the lane
 -- moved.
-local function place(lane, known, taken)
+local function sort_lane(lane, known, taken)
   local head = call('ZRANGE', base .. 'lane:' .. lane, '0', '0', 'WITHSCORES')
   local stats = base .. 'stats:' .. lane
   known = known or stats_of(lane)
@@ -199,8 +199,8 @@ end
 
 -- Lanes under a pattern are moved in batches, during reaps. The timer records the progress: the name of the
 -- set and the cursor in it. (Names contain no spaces.)
-local function replace_later(pattern, set, cursor)
-  call('ZADD', K.timers, NOW, 'place:' .. (cursor or '0') .. ':' .. (set or 'lanes') .. ' ' .. pattern)
+local function sort_later(pattern, set, cursor)
+  call('ZADD', K.timers, NOW, 'sort:' .. (cursor or '0') .. ':' .. (set or 'lanes') .. ' ' .. pattern)
 end
 
 local function slots_changed(by)
@@ -208,7 +208,7 @@ local function slots_changed(by)
   local before = T.limit
   call('HINCRBY', K.totals, 'slots', by)
   forget_totals()
-  if T.limit ~= before then replace_later('*') end
+  if T.limit ~= before then sort_later('*') end
   refresh_shared('slow')
 end
 

@@ -93,7 +93,7 @@ operation('reap', ALWAYS, function()
     if b.state == 'queued' and b.not_before then
       call('HDEL', base .. 'build:' .. id, 'not_before')
       call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
-      place(b.lane)
+      sort_lane(b.lane)
     end
   end
 
@@ -135,7 +135,7 @@ operation('reap', ALWAYS, function()
   end
 
   -- Continues moving the lanes under a pattern: `rest` is the cursor, the set and the pattern.
-  function due.place(rest)
+  function due.sort(rest)
     local cursor, set, pattern = string.match(rest, '^(%d+):(%S+) (.*)$')
     local lead = string.sub(pattern, 1, -2)
     local page = call('ZSCAN', base .. set, cursor, 'COUNT', BATCH)
@@ -144,25 +144,26 @@ operation('reap', ALWAYS, function()
       if string.sub(lane, 1, 1) == '@' then
         refresh_shared(string.sub(lane, 2))
       elseif string.sub(lane, 1, #lead) == lead then
-        place(lane)
+        sort_lane(lane)
       end
     end
-    if page[1] ~= '0' then return replace_later(pattern, set, page[1]) end
+    if page[1] ~= '0' then return sort_later(pattern, set, page[1]) end
     local sets = sets_of(pattern)
     for at, name in ipairs(sets) do
-      if name == set and sets[at + 1] then return replace_later(pattern, sets[at + 1]) end
+      if name == set and sets[at + 1] then return sort_later(pattern, sets[at + 1]) end
     end
   end
 
-  -- An older release counted the sets.
-  function due.replace(rest) replace_later(string.match(rest, '^%d+:%d+:(.*)$')) end
+  -- Older releases call this timer `place`, or count the sets.
+  due.place = due.sort
+  function due.replace(rest) sort_later(string.match(rest, '^%d+:%d+:(.*)$')) end
 
   -- Its only purpose is that a reap happens at this time.
   function due.refill() end
 
   local timers = call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BATCH)
   -- Each of these is a whole batch: one per call, so that a reap stays bounded.
-  local BATCHES, batched, handled = { place = true, dispatcher = true }, false, 0
+  local BATCHES, batched, handled = { sort = true, place = true, dispatcher = true }, false, 0
   for _, timer in ipairs(timers) do
     local kind, rest = string.match(timer, '^([%w-]+):(.*)$')
     if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then

@@ -7,7 +7,7 @@
 --   | {'taken': id} (that build has a run of its own) | {'ended': state} | {'stale'} | {'wait': left ms}
 -- Invariants: I1, I3, I4, I12
 operation('register', ALWAYS, function()
-  local id, epoch, holder, worker, where_runs = W.id, tonumber(W.epoch), W.holder, W.worker, W.place
+  local id, epoch, holder, worker, place = W.id, tonumber(W.epoch), W.holder, W.worker, W.place
   local lease, attempt, claimed, started, image = tonumber(W.lease), tonumber(W.attempt), W.claimed, W.started, W.image
   -- Until this long before the window's end only the holder may register its runs; after that, other workers
   -- may.
@@ -28,7 +28,7 @@ operation('register', ALWAYS, function()
     b.seq = b.seq + 1
     if b.state == 'orphaned' then leave_orphans(build, b.place) end
     call('ZADD', K.leases, ms(now + lease), build)
-    call('HSET', base .. 'build:' .. build, 'state', state, 'epoch', ms(token), 'worker', worker, 'place', where_runs,
+    call('HSET', base .. 'build:' .. build, 'state', state, 'epoch', ms(token), 'worker', worker, 'place', place,
       'seq', ms(b.seq), 'attempt', ms(attempt), 'claimed', claimed, 'started', started, 'node', W.node,
       'registered', mark(ms(token)))
     tell(build, b.lane, state, b.seq, worker)
@@ -49,7 +49,7 @@ operation('register', ALWAYS, function()
     call('HSET', base .. 'build:' .. build, 'shared', shared or '',
       'bg', background and '1' or '', 'not_before', '', 'note', '')
     local reply = lease_to(build, b, token)
-    place(b.lane, stats, permits + 1)
+    sort_lane(b.lane, stats, permits + 1)
     if shared then refresh_shared(shared) end
     wake()
     return reply

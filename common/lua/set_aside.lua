@@ -19,7 +19,7 @@ operation('set_aside', ALWAYS, function()
     -- No run was started, so the next run has the same number.
     b.attempt = b.attempt - 1
     requeue(id, b, 'aside', now + AGAIN_MS, {})
-    place(b.lane)
+    sort_lane(b.lane)
   end
   wake()
   return { 'aside' }

@@ -12,7 +12,7 @@ local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
 local dispatcher, watched -- the dispatcher of these requests, and the builds that it watches from now on
 
 -- A build's position in line, from 1.
-local function place_of(id)
+local function position_of(id)
   local rank = call('ZRANK', K.queued, id)
   return rank and ms(rank + 1) or ''
 end
@@ -37,7 +37,7 @@ local function expected_of(stats) return floor(stats.mean or T.mean or MEAN_UNKN
 
 local function answer(tag, id, b)
   return { tag, 'id', id, 'state', b.state, 'attempt', ms(b.failures + b.stuck + 1), 'people', ms(b.people),
-    'position', place_of(id), 'expected', ms(b.expected) }
+    'position', position_of(id), 'expected', ms(b.expected) }
 end
 
 local function join(known, b, asked, stats)
@@ -117,10 +117,10 @@ local function ask(asked)
       check_permits(lane)
       taken = nil
     end
-    place(lane, stats, taken)
+    sort_lane(lane, stats, taken)
   end
   tell(id, lane, 'queued', '1')
-  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', crowd, 'position', place_of(id),
+  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', crowd, 'position', position_of(id),
     'expected', expected }
 end
 
