@@ -341,7 +341,7 @@ impl Build {
 /// The cluster that the runs of a place are in.
 fn cluster_of(place: &str) -> &str {
     if place.starts_with("process:") {
-        return crate::queue::HOSTS;
+        return crate::id::HOSTS;
     }
     place.rsplit_once('/').map_or(place, |(cluster, _)| cluster)
 }

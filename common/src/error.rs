@@ -3,7 +3,7 @@
 
 use redis::ErrorKind;
 
-use crate::id::Invalid;
+use crate::invalid::Invalid;
 
 /// The result of an operation on the queue.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -6,24 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::invalid::Invalid;
 pub use crate::repo::{GitRef, Image, Lane, Repo};
 
-/// An invalid value from outside: which field it was in, and what is allowed there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {why}")]
-pub struct Invalid {
-    /// The field's name as the HTTP API and the command line spell it.
-    pub field: &'static str,
-    /// One sentence: what is wrong and what is allowed.
-    pub why: String,
-}
-
-impl Invalid {
-    /// An error for `field`; `why` says what is wrong and what is allowed.
-    pub fn new(field: &'static str, why: impl Into<String>) -> Self {
-        Self { field, why: why.into() }
-    }
-}
+/// The cluster that the hosts of process workers are the nodes of.
+pub const HOSTS: &str = "process";
 
 /// A build's id: a version 7 UUID, so ids sort by the time they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

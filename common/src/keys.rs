@@ -4,7 +4,8 @@
 //! All keys of the queue carry one hash tag, `{prefix}`, so that a Redis Cluster keeps them in one
 //! slot; logs carry their build's own tag, so that they spread.
 
-use crate::id::{BuildId, DispatcherId, Invalid, NodeName, WorkerId};
+use crate::id::{BuildId, DispatcherId, NodeName, WorkerId};
+use crate::invalid::Invalid;
 use crate::repo::{Image, Lane};
 
 /// The names of all keys under one prefix.

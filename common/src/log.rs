@@ -10,7 +10,7 @@ use crate::id::{BuildId, Token};
 use crate::library::{APPEND, FENCE, Operation};
 use crate::limits;
 use crate::queue::Queue;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// A line to be written to a log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Invalid;
+use crate::invalid::Invalid;
 use crate::limits;
 
 /// Whether `c` is allowed in a repository, a lane or an image: printable ASCII without spaces, quotes, braces

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Invalid;
+use crate::invalid::Invalid;
 use crate::limits;
 use crate::repo::{Lane, normal_lane};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fairlane_common::build::Build;
 use fairlane_common::limits;
-use fairlane_common::memory::Memory;
+use fairlane_common::queue::memory::Memory;
 use fairlane_common::queue::{Outlook, Queue, Why};
 use tokio::sync::Mutex;
 use tokio::time::Instant;

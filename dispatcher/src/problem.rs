@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fairlane_common::id::{BuildId, Invalid};
+use fairlane_common::Invalid;
+use fairlane_common::id::BuildId;
 
 use crate::api::Problem;
 

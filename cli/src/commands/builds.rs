@@ -12,7 +12,7 @@ use fairlane_common::id::{BuildId, Lane};
 use fairlane_dispatcher::api::{BuildPage, BuildView};
 use futures::StreamExt;
 
-use super::queue::{PAGE, PAGES_MAX, now, tone_of};
+use super::lists::{PAGE, PAGES_MAX, now, tone_of};
 use crate::args::{BuildRef, Queue, Sort};
 use crate::client::Client;
 

@@ -13,7 +13,7 @@ use fairlane_dispatcher::api::{BuildRequest, BuildView, CancelAnswer};
 use reqwest::Method;
 
 use super::builds::{self, Wanted};
-use super::queue::{PAGE, PAGES_MAX, now};
+use super::lists::{PAGE, PAGES_MAX, now};
 use super::submit;
 use crate::args::{Cancel, Retry};
 use crate::client::Client;

@@ -11,7 +11,7 @@ use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
 
 use super::builds;
-use super::queue::{PAGE, tone_of};
+use super::lists::{PAGE, tone_of};
 use crate::args::{Audit, Events};
 use crate::client::Client;
 
@@ -48,7 +48,7 @@ pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
 
 /// Shows new changes, each once, even if two have the same time.
 async fn follow(client: &Client, args: &Events, shown: Vec<ChangeView>, output: Output) -> Result<Exit> {
-    let mut latest = shown.last().map_or(super::queue::now(client).await, |change| change.at_ms);
+    let mut latest = shown.last().map_or(super::lists::now(client).await, |change| change.at_ms);
     let mut seen: HashSet<(BuildId, u64)> = shown.iter().map(|change| (change.build, change.seq)).collect();
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;

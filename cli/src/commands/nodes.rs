@@ -4,8 +4,8 @@ use anyhow::Result;
 use fairlane_clikit::exit::Exit;
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Output, Table};
+use fairlane_common::id::HOSTS;
 use fairlane_common::id::NodeName;
-use fairlane_common::queue::HOSTS;
 use fairlane_dispatcher::api::{NodeAnswer, NodeList, QueueView};
 use reqwest::Method;
 

@@ -6,18 +6,14 @@ use anyhow::Result;
 use fairlane_clikit::exit::{self, Exit};
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean};
-use fairlane_common::build::BuildState;
 use fairlane_dispatcher::api::{BuildView, LanePage, LaneView, LastLine, QueueView, StopView, Totals};
 
 use super::builds;
+use super::lists::{PAGE, PAGES_MAX, now, tone_of};
 use crate::args::{Lanes, Queue, Why};
 use crate::client::Client;
 use crate::progress::{lines_of, sentence};
 
-/// Entries asked for at once.
-pub(super) const PAGE: u32 = 200;
-/// Most pages of a list that are read; for more than 10,000 lines, use the API.
-pub(super) const PAGES_MAX: u32 = 50;
 /// How often `queue -w` refreshes.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -168,14 +164,6 @@ fn last_line(line: &LastLine, now: u64) -> String {
     format!("{}: {said}", human::ago(line.at_ms, now))
 }
 
-/// The queue's time, or this machine's if the token may not read the queue.
-pub(super) async fn now(client: &Client) -> u64 {
-    match client.get::<QueueView>("v1/queue", &[]).await {
-        Ok(view) => view.totals.now_ms,
-        Err(_) => u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0),
-    }
-}
-
 fn totals(totals: &Totals, output: Output) {
     let oldest = totals
         .oldest_wait_seconds
@@ -312,16 +300,6 @@ fn write_facts(facts: &[(&str, String)], output: Output) {
     for (name, value) in facts {
         let room = " ".repeat(width - name.len());
         output.data(&format!("{}{room}  {}", output.paint(Tone::Faint, name), clean(value, Colors::Drop)));
-    }
-}
-
-pub(super) fn tone_of(state: BuildState) -> Option<Tone> {
-    match state {
-        BuildState::Succeeded => Some(Tone::Good),
-        BuildState::Failed => Some(Tone::Bad),
-        BuildState::Cancelled | BuildState::Orphaned => Some(Tone::Warning),
-        BuildState::Starting | BuildState::Running => Some(Tone::Strong),
-        BuildState::Queued => None,
     }
 }
 

@@ -39,7 +39,7 @@ async fn it_is_refused_before_anything_is_sent() {
         ("worker --redis-url http://:secret@a", "unknown scheme"),
         ("doctor --redis-url nonsense", "has no scheme"),
         ("doctor --data missing", "no `fairlane up` runs on"),
-        ("up --command /bin/true --data DEEP", "choose a shorter one with --data"),
+        ("up --command /bin/true --data DEEP", "Choose a shorter one with --data"),
         ("sumbit", "similar"),
     ] {
         let mut words: Vec<String> = line

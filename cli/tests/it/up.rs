@@ -157,7 +157,7 @@ async fn the_second_interrupt_ends_it_at_once() {
     let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
     watch.wait_for_line("running", LIMIT).await;
     up.process.terminate();
-    up.process.wait_for_line("running builds may end", LIMIT).await;
+    up.process.wait_for_line("Shutting down after the running builds", LIMIT).await;
     assert!(up.process.is_running());
     up.process.terminate();
     assert!(!up.process.wait(LIMIT).await.success());
@@ -173,7 +173,7 @@ async fn a_build_that_ends_while_it_stops_is_followed_to_its_end() {
     let watch = Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &id]));
     watch.wait_for_line("running", LIMIT).await;
     up.process.terminate();
-    up.process.wait_for_line("running builds may end", LIMIT).await;
+    up.process.wait_for_line("Shutting down after the running builds", LIMIT).await;
     gate.open("the last line").await;
     assert_eq!(watch.wait(LIMIT).await.code(), Some(0), "{}", watch.stderr());
     assert_eq!(watch.stdout(), "the last line\n");

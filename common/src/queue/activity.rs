@@ -11,7 +11,8 @@ use super::Queue;
 use super::views::Page;
 use crate::build::{BuildState, FailureClass};
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Invalid, WorkerId};
+use crate::id::{BuildId, WorkerId};
+use crate::invalid::Invalid;
 use crate::limits;
 use crate::repo::Lane;
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::{BuildId, WorkerId};
 use crate::library::SET_ASIDE;
 use crate::limits;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// A build whose record cannot be read: a field is missing, or has a value that only a newer release knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use crate::build::BuildState;
 use crate::error::Result;
 use crate::id::BuildId;
 use crate::library::CANCEL;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// What a cancellation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

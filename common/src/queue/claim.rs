@@ -10,7 +10,7 @@ use crate::build::Build;
 use crate::error::Result;
 use crate::id::{BuildId, NodeName, Token, WorkerId};
 use crate::library::CLAIM;
-use crate::script::{Args, Reply};
+use crate::queue::script::{Args, Reply};
 
 /// A worker's request for work.
 #[derive(Debug, Clone)]

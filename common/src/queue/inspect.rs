@@ -6,11 +6,12 @@ pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Scale, Sna
 use super::{Queue, Unreadable};
 use crate::build::{Build, BuildState};
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Invalid};
+use crate::id::BuildId;
+use crate::invalid::Invalid;
 use crate::library::{CHECK, LANE, REFILLING, SCALE, SNAPSHOT};
 use crate::limits;
+use crate::queue::script::{Args, Reply};
 use crate::repo::Lane;
-use crate::script::{Args, Reply};
 use redis::Value;
 
 /// Most entries read for one page, matching or not.

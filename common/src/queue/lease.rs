@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::id::{NodeName, Token, WorkerId};
 use crate::library::{LEAVE, RELEASE, RENEW, REPORT};
 use crate::limits;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// A worker's heartbeat: what it is, and the leases that it renews.
 #[derive(Debug, Clone)]

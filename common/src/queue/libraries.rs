@@ -7,7 +7,7 @@ use redis::Value;
 use super::Queue;
 use crate::error::{Error, Result};
 use crate::library::{LIBRARIES, LIBRARY};
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// The names of our libraries, of all releases.
 const PATTERN: &str = "fairlane_*";

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::id::BuildId;
 use crate::library::LINE;
 use crate::limits;
+use crate::queue::script::Args;
 use crate::repo::Lane;
-use crate::script::Args;
 
 /// The line.
 #[derive(Debug, Clone, Default)]

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::Queue;
 use crate::error::{Error, Result};
-use crate::id::{BuildId, Invalid};
+use crate::id::BuildId;
+use crate::invalid::Invalid;
 use crate::library::{LOGS_DONE, LOGS_DUE, SHORTEN};
 use crate::limits;
-use crate::memory::Memory;
-use crate::script::Args;
+use crate::queue::memory::Memory;
+use crate::queue::script::Args;
 
 /// Pause between two checks of the logs; the queue limits how often they happen over all processes.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use super::views::NodeView;
 use crate::error::Result;
 use crate::id::NodeName;
 use crate::library::{CLEAR_NODE, NODES_VIEW};
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// How far a failure is the fault of the node that it happened on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,9 +52,6 @@ impl Blame {
         }
     }
 }
-
-/// The cluster that the hosts of process workers are the nodes of.
-pub const HOSTS: &str = "process";
 
 /// The result of an operator's request to use a node again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{BuildId, DispatcherId};
 use crate::library::{LEAVE, PEOPLE};
 use crate::limits;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// Most counts written in one call.
 const BATCH: usize = 100;

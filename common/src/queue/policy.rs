@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::Queue;
 use crate::error::{Error, Result};
-use crate::id::Invalid;
+use crate::invalid::Invalid;
 use crate::library::{CONFIGURE, POLICY};
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// How the audit and the policy refer to the settings of dispatchers.
 const OF_SETTINGS: &str = "settings";

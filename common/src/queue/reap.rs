@@ -7,7 +7,7 @@ use super::Queue;
 use crate::error::Result;
 use crate::library::REAP;
 use crate::limits;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// What one reap did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

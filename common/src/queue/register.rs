@@ -8,7 +8,7 @@ use crate::build::{Build, BuildSpec, BuildState};
 use crate::error::Result;
 use crate::id::{BuildId, NodeName, Token, WorkerId};
 use crate::library::REGISTER;
-use crate::script::{Args, Reply};
+use crate::queue::script::{Args, Reply};
 
 /// A run as a worker knows it: its own, or one that it found by its marks.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use super::Queue;
 use crate::error::{Error, Result};
 use crate::id::WorkerId;
 use crate::library::{DRAIN, SET_RULE};
+use crate::queue::script::Args;
 use crate::rule::{Pattern, Rule};
-use crate::script::Args;
 
 /// What a change of rules did.
 #[derive(Debug, Clone, PartialEq, Eq)]

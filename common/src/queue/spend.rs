@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Queue;
 use crate::error::Result;
 use crate::library::SPEND;
-use crate::script::Args;
+use crate::queue::script::Args;
 
 /// A limit that a request counts against.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::{BuildId, DispatcherId};
 use crate::library::SUBMIT;
 use crate::limits;
-use crate::script::{Args, Reply};
+use crate::queue::script::{Args, Reply};
 
 /// A request for a build.
 #[derive(Debug, Clone)]

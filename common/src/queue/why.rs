@@ -160,7 +160,7 @@ impl Snapshot {
             let next = at.saturating_sub(self.now);
             let when = if next == 0 { "now".to_owned() } else { format!("in {}", span(next)) };
             let (cluster, name) = node.rsplit_once('/').unwrap_or(("", node));
-            let what = if cluster == super::HOSTS { "host" } else { "node" };
+            let what = if cluster == crate::id::HOSTS { "host" } else { "node" };
             return Some(format!(
                 "builds fail on {name}, the only {what}: it gets one build a minute as a test; \
                  the next one comes {when}"

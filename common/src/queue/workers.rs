@@ -26,7 +26,7 @@ impl Queue {
         }
         ids.sort_by(|(one, _), (other, _)| one.cmp(other));
         let (drained, mut hosts) = futures::try_join!(self.drained(), self.nodes())?;
-        hosts.retain(|host| host.cluster == super::HOSTS);
+        hosts.retain(|host| host.cluster == crate::id::HOSTS);
         let mut workers = Vec::with_capacity(ids.len());
         for batch in ids.chunks(BATCH) {
             let mut pipe = redis::pipe();

@@ -91,7 +91,7 @@ async fn lanes_that_share_a_limit_wait_for_each_other() {
     assert_eq!(scene.claim_ids("w", 8).await, [first]);
     let told = why(&scene, second).await;
     expect(told.eta_ms.map(|ms| ms / 1000), 200..=230);
-    assert!(told.visitor.text.ends_with("when one of them has ended, in about 2 minutes."), "{told:?}");
+    assert!(told.visitor.text.ends_with("when one of them ends, in about 2 minutes."), "{told:?}");
 }
 
 #[tokio::test]

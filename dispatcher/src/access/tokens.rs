@@ -302,7 +302,7 @@ mod tests {
 
         std::fs::write(&path, "hub submit fedcba9876543210\nops operate 0f0f0f0f0f0f0f0f\n").unwrap();
         let said = reload.reload().unwrap().unwrap();
-        assert!(said.ends_with("2 in it, new: ops, gone: none"), "{said}");
+        assert!(said.ends_with("2 tokens, added: ops, removed: none"), "{said}");
         assert!(knows("fedcba9876543210") && knows("from-the-settings") && !knows("0123456789abcdef"));
 
         // An empty or broken file neither locks anybody out nor lets anybody in.

@@ -176,7 +176,7 @@ async fn builds_in(redis_mb: u64, builds: usize, log_mb: u32) -> Figures {
             "{} have not ended",
             open.len()
         );
-        let percent = scene.queue.memory().await.map_or(0, fairlane_common::memory::Memory::percent);
+        let percent = scene.queue.memory().await.map_or(0, fairlane_common::queue::memory::Memory::percent);
         peak_percent = peak_percent.max(percent);
         // As dispatchers do it: beyond 85 % a request is refused, and comes again.
         if percent >= 85 {

@@ -14,6 +14,7 @@ use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde::de::DeserializeOwned;
 
+use super::answer::Answer;
 use super::rights::{RIGHTS, Review, Right, Scope};
 
 /// Timeout of one call; a person is waiting.
@@ -24,17 +25,6 @@ const AT_ONCE: usize = 8;
 const PAGE: u32 = 500;
 /// Most pages of one list: Kubernetes supports up to 5,000 nodes.
 const PAGES_MAX: usize = 20;
-
-/// The result of a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer<T> {
-    /// It was answered.
-    Known(T),
-    /// The right to ask is missing, which is reported elsewhere.
-    Denied,
-    /// It was not, and why.
-    Failed(String),
-}
 
 /// The cluster's answer to a dry run of creating a build pod.
 #[derive(Debug, Clone, PartialEq)]

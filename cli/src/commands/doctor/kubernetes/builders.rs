@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
-use super::api::Answer;
+use super::answer::Answer;
 use super::nodes::names;
 use crate::commands::doctor::findings::Findings;
 

@@ -1,5 +1,6 @@
 //! The cluster that build pods run in: [`api`] asks it questions; the other modules check the answers.
 
+mod answer;
 mod api;
 mod builders;
 #[cfg(test)]
@@ -17,7 +18,8 @@ use futures::StreamExt;
 use futures::stream;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 
-use self::api::{Answer, Asker, Trial};
+use self::answer::Answer;
+use self::api::{Asker, Trial};
 use self::rights::Review;
 use self::trial::Use;
 use fairlane_clikit::exit;

@@ -1,7 +1,7 @@
 //! The only list of the rights that a worker uses. A test checks that `deploy/kubernetes/` grants exactly
 //! these.
 
-use super::api::Answer;
+use super::answer::Answer;
 use crate::commands::doctor::findings::Findings;
 
 /// Where a right is given.

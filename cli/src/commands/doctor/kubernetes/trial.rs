@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::api::{Answer, Trial};
+use super::answer::Answer;
+use super::api::Trial;
 use crate::commands::doctor::findings::Findings;
 
 /// Checks the cluster's answer to the pod.
