@@ -7,7 +7,7 @@
 //!
 //! - [`serve()`] starts and stops the dispatcher; `args` and `settings` configure it; `state` is what its
 //!   routes share.
-//! - `server` accepts connections; `access` decides who may do what, and how often.
+//! - `connections` limits what the crate `http` accepts; `access` decides who may do what, and how often.
 //! - `routes` answer requests with the types of [`api`], and errors with those of `problem`.
 //! - `hub` reads Redis once for all event streams.
 //! - `upkeep` runs in the background: counting people, and reaping.
@@ -15,15 +15,14 @@
 mod access;
 pub mod api;
 pub mod args;
+mod connections;
 mod hub;
 mod metrics;
 mod outlook;
 mod problem;
 mod redis_wait;
-mod reload;
 mod routes;
 mod serve;
-mod server;
 mod settings;
 mod state;
 mod upkeep;
@@ -32,7 +31,7 @@ pub use access::scope::Scope;
 pub use access::tokens::{Tokens, TokensError};
 pub use args::{Args, ClientArgs, RedisArgs, ServeArgs};
 pub use fairlane_common::AllowedArgs;
+pub use fairlane_http::{TlsError, TlsFiles};
 pub use routes::openapi;
 pub use serve::{ServeError, serve};
-pub use server::{TlsError, TlsFiles};
 pub use settings::{Bounds, ClientLimits, ConnectionLimits, Rate, SettingError, Settings};

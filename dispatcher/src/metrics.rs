@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use fairlane_common::queue::Queue;
 use fairlane_common::queue::inspect::Snapshot;
-use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -63,8 +62,8 @@ impl Default for Latency {
 }
 
 impl Metrics {
-    /// All metrics in the text format. `wait` limits each read of the queue.
-    pub(crate) async fn text(&self, queue: &Queue, wait: Duration) -> String {
+    /// All metrics. `wait` limits each read of the queue.
+    pub(crate) async fn registry(&self, queue: &Queue, wait: Duration) -> Registry {
         let mut registry = Registry::with_prefix("fairlane");
         self.register(&mut registry);
         let snapshot = bounded(wait, queue.snapshot()).await.ok();
@@ -80,11 +79,7 @@ impl Metrics {
             gauge(&mut registry, "redis_memory_used_bytes", help, memory.used);
             gauge(&mut registry, "redis_memory_max_bytes", "Redis's maxmemory; 0 if unset", memory.max);
         }
-        let mut text = String::new();
-        if encode(&mut text, &registry).is_err() {
-            tracing::error!("could not encode the metrics");
-        }
-        text
+        registry
     }
 
     fn register(&self, registry: &mut Registry) {

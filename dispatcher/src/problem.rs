@@ -44,7 +44,6 @@ kinds! {
     UNKNOWN_SUBSCRIBER = "unknown-subscriber", NOT_FOUND, "No such subscriber";
     UNKNOWN_PATH = "unknown-path", NOT_FOUND, "No such path";
     WRONG_METHOD = "wrong-method", METHOD_NOT_ALLOWED, "The method is not allowed here";
-    MALFORMED_REQUEST = "malformed-request", BAD_REQUEST, "Malformed HTTP request";
     TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The request took too long to arrive";
     CONFLICT = "conflict", CONFLICT, "The image is being built from something else";
     TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "The body is too large";
@@ -53,7 +52,6 @@ kinds! {
     INVALID_FIELD = "invalid-field", UNPROCESSABLE_ENTITY, "Invalid field";
     ARGUMENT_NOT_ALLOWED = "argument-not-allowed", UNPROCESSABLE_ENTITY, "The argument is not allowed";
     NO_SEAL_KEY = "no-seal-key", UNPROCESSABLE_ENTITY, "Secrets cannot be sealed";
-    HEAD_TOO_LARGE = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request header is too large";
     TOO_MANY_REQUESTS_OF_TOKEN = "token-limit", TOO_MANY_REQUESTS, "Rate limit reached for this token";
     TOO_MANY_REQUESTS_FROM_HERE = "address-limit", TOO_MANY_REQUESTS, "Rate limit reached for your address";
     TOO_MANY_FROM_HERE = "address-connections", TOO_MANY_REQUESTS, "Too many connections from your address";
@@ -211,26 +209,10 @@ impl Refusal {
     }
 }
 
-impl Refusal {
-    /// The HTTP status.
-    pub(crate) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-    }
-
-    /// The problem as JSON.
-    pub(crate) fn body(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.0).unwrap_or_default()
-    }
-
-    /// After how many seconds to retry.
-    pub(crate) fn seconds(&self) -> Option<u64> {
-        self.0.retry_after
-    }
-}
-
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, body) = (self.status(), self.body());
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         let headers = response.headers_mut();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use fairlane_common::queue::tend_logs_on;
 use fairlane_common::{Duties, DutyFailed, Queue};
+use fairlane_http::{Server, Tls, TlsError, keep_fresh};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::tokens::TokensReload;
-use crate::server::{Server, Tls, TlsError};
 use crate::settings::Settings;
 use crate::state::App;
 use crate::upkeep::reaper;
-use crate::{reload, routes};
+use crate::{connections, routes};
 
 /// How long open requests may finish after a shutdown signal.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -61,11 +61,10 @@ pub async fn serve(
         return Err(ServeError::Open(address));
     }
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
-    let (bounds, limits) = (settings.bounds.clone(), settings.connections.clone());
+    let limits = connections::limits(&settings.connections, &settings.bounds);
     let app = App::new(settings, queue, shutdown.clone());
     let failed = |source| ServeError::Listen { address, source };
-    let server = Server::bind(address, routes::service(Arc::clone(&app)), tls.as_ref(), &bounds, &limits)
-        .map_err(failed)?;
+    let server = Server::bind(address, tls.clone(), limits).map_err(failed)?;
     let local = server.local_addr().map_err(failed)?;
 
     let mut duties = Duties::default();
@@ -83,14 +82,21 @@ pub async fn serve(
         }
     });
     if let Some(tls) = tls {
-        duties.spawn("reading certificates", reload::keep_fresh(tls, shutdown.clone()));
+        let read = move || {
+            let is_other = tls.reload()?;
+            Ok::<_, TlsError>(is_other.then(|| "another certificate is served from now on".to_owned()))
+        };
+        duties
+            .spawn("reading certificates", keep_fresh("the certificate and its key", read, shutdown.clone()));
     }
     if let Some(tokens) = TokensReload::new(&app.tokens) {
-        duties.spawn("reading tokens", reload::keep_fresh(tokens, shutdown.clone()));
+        let read = move || tokens.reload();
+        duties.spawn("reading tokens", keep_fresh("the tokens", read, shutdown.clone()));
     }
     tracing::info!(address = %local, dispatcher.id = %app.dispatcher, "dispatcher {} listens on {local}", app.dispatcher);
     ready(local);
-    attend(server.run(shutdown.clone()), duties, shutdown).await
+    let serving = server.run(routes::service(app), connections::refuse, shutdown.clone());
+    attend(serving, duties, shutdown).await
 }
 
 /// Serves until `shutdown`, or until a background task has died: without it, streams would stall or people

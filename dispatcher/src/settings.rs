@@ -1,7 +1,7 @@
 //! The checked settings of a dispatcher, which everything else reads. `args` makes them from flags and
 //! the environment; tests construct them directly.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use fairlane_common::AllowedArgs;
 use fairlane_common::queue::{LogLimits, Policy};
 use fairlane_common::seal::SealKeys;
+use fairlane_http::{TlsError, TlsFiles};
 use ipnet::IpNet;
 
 use crate::access::tokens::{Tokens, TokensError};
-use crate::server::{TlsError, TlsFiles};
 
 /// Checked settings.
 #[derive(Debug, Clone)]
@@ -134,13 +134,6 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { total: 25_000, per_address: None, trusted: Vec::new() }
-    }
-}
-
-impl ConnectionLimits {
-    /// Whether `address` is that of a trusted proxy.
-    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(&address))
     }
 }
 

@@ -49,7 +49,8 @@ async fn why_names_what_holds_a_build() {
     scene.finish(&token, failed(FailureClass::Infrastructure)).await;
     let backing_off = why(&scene, first).await;
     assert!(
-        backing_off.starts_with("attempt 2 starts in ") && backing_off.ends_with("the last one failed: it broke"),
+        backing_off.starts_with("attempt 2 starts in ")
+            && backing_off.ends_with("the last one failed: it broke"),
         "{backing_off}"
     );
 }

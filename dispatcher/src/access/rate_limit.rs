@@ -8,9 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fairlane_common::queue::{Queue, Spend, Spent};
+use fairlane_http::network_of;
 use tokio::time::Instant;
 
-use crate::access::address::network_of;
 use crate::problem::{Answer, Refusal, TOO_MANY_REQUESTS_FROM_HERE, TOO_MANY_REQUESTS_OF_TOKEN};
 use crate::redis_wait::bounded;
 use crate::settings::{ClientLimits, Rate};

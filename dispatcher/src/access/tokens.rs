@@ -11,7 +11,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::scope::Scope;
-use crate::reload::Reload;
 
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 8;
@@ -232,13 +231,9 @@ impl TokensReload {
     pub(crate) fn new(current: &Arc<Current>) -> Option<Self> {
         current.now().file.is_some().then(|| Self(Arc::clone(current)))
     }
-}
 
-impl Reload for TokensReload {
-    const WHAT: &str = "the tokens";
-    type Error = TokensError;
-
-    fn reload(&mut self) -> Result<Option<String>, TokensError> {
+    /// What has changed, if anything has.
+    pub(crate) fn reload(&self) -> Result<Option<String>, TokensError> {
         let tokens = self.0.now();
         let Some(old) = &tokens.file else { return Ok(None) };
         let Some(new) = old.read_anew()? else { return Ok(None) };
@@ -296,7 +291,7 @@ mod tests {
         tokens.add("token", &Scope::ALL, &SecretString::from("from-the-settings")).unwrap();
         tokens.add_file(&path).unwrap();
         let current = Current::new(tokens);
-        let mut reload = TokensReload::new(&current).unwrap();
+        let reload = TokensReload::new(&current).unwrap();
         let knows = |token: &str| current.now().find(token).is_some();
         assert_eq!(reload.reload().unwrap(), None, "it is as it was");
 

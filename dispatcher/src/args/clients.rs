@@ -3,10 +3,10 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
+use fairlane_http::{Tls, TlsFiles};
 use ipnet::IpNet;
 
 use crate::access::address::parse_network;
-use crate::server::{Tls, TlsFiles};
 use crate::settings::{ClientLimits, ConnectionLimits, Rate, SettingError};
 
 /// How clients are served, and the limits for one client.

@@ -1,13 +1,13 @@
 //! Who may do what: callers, by the scopes of their tokens.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
-use crate::access::address::{self, Peer};
+use crate::access::address;
 use crate::access::scope::{self, Scope};
 use crate::access::tokens::Token;
 use crate::problem::{Answer, FORBIDDEN, NOT_SIGNED_IN, Refusal};
@@ -42,7 +42,8 @@ impl Caller {
     /// Who makes a request, if it is within its client's limits.
     async fn admitted(parts: &Parts, app: &App) -> Answer<Self> {
         let caller = Self::of(app, &parts.headers);
-        let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0);
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip());
         let address = address::address(peer, &parts.headers, &app.settings.connections.trusted);
         // A request without a token, or with a wrong one, counts only by address.
         let token = caller.as_ref().ok().filter(|caller| caller.signed_in).map(|caller| caller.name.as_str());

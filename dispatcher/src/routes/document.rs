@@ -16,7 +16,6 @@ const EVERYWHERE: &[Kind] = &[
     problem::TOO_MANY_REQUESTS_OF_TOKEN,
     problem::TOO_MANY_REQUESTS_FROM_HERE,
     problem::TOO_MANY_FROM_HERE,
-    problem::HEAD_TOO_LARGE,
     problem::INTERNAL,
     problem::REDIS_AWAY,
     problem::REDIS_REFUSES,

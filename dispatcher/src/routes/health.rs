@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use fairlane_common::limits;
+use fairlane_http::metrics_response;
 
 use crate::api::{Health, Problem};
 use crate::problem::{Answer, Refusal};
@@ -18,9 +18,7 @@ use crate::state::App;
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.text(&app.queue, app.settings.bounds.redis_wait).await;
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-        .into_response()
+    metrics_response(&app.metrics.registry(&app.queue, app.settings.bounds.redis_wait).await)
 }
 
 /// Whether this dispatcher is alive.

@@ -184,6 +184,7 @@ async fn connections_beyond_a_limit_hear_why_over_tls_too() {
     .await;
     let first = connect(&dispatcher, &trusted, "h2").await.unwrap();
     let mut second = connect(&dispatcher, &trusted, "http/1.1").await.unwrap();
+    second.write_all(b"GET /v1/queue HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut said = String::new();
     tokio::time::timeout(SOON, second.read_to_string(&mut said)).await.expect("in time").unwrap();
     assert!(said.starts_with("HTTP/1.1 429 ") && said.contains("address-connections"), "{said}");

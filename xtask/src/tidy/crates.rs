@@ -6,10 +6,23 @@ use super::{Finding, Source};
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "common",
-        &["fairlane-dispatcher", "fairlane-worker", "fairlane-clikit", "fairlane"],
+        &["fairlane-http", "fairlane-dispatcher", "fairlane-worker", "fairlane-clikit", "fairlane"],
         "everybody stands on common",
     ),
     ("common", &["axum", "kube", "k8s-openapi", "reqwest"], "common knows no HTTP and no Kubernetes"),
+    (
+        "http",
+        &[
+            "fairlane-common",
+            "fairlane-dispatcher",
+            "fairlane-worker",
+            "fairlane-clikit",
+            "fairlane",
+            "kube",
+            "k8s-openapi",
+        ],
+        "any process can use http: it knows nothing of the queue",
+    ),
     (
         "dispatcher",
         &["fairlane-worker", "fairlane-clikit", "fairlane"],
@@ -27,7 +40,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "testkit",
-        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
+        &["fairlane-http", "fairlane-dispatcher", "fairlane-worker", "fairlane"],
         "the test helpers stand below what they test",
     ),
 ];

@@ -1,0 +1,95 @@
+//! What machines ask a process: whether it lives, whether it can do its work, and its metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Excess;
+use crate::server::{Limits, Server};
+
+/// The media type of [`metrics_response`].
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A process that can be asked.
+pub trait Probe: Send + Sync + 'static {
+    /// Its name among its kind.
+    fn name(&self) -> String;
+
+    /// Whether it can do its work, and in words how it does. It must not wait for anything.
+    ///
+    /// # Errors
+    /// It cannot, and why.
+    fn ready(&self) -> Result<String, String>;
+
+    /// What it counts.
+    fn metrics(&self) -> Registry;
+}
+
+/// What `/healthz` and `/readyz` say.
+#[derive(Serialize)]
+struct Health {
+    status: String,
+    name: String,
+    version: &'static str,
+}
+
+/// Metrics as text of `OpenMetrics`.
+pub fn metrics_response(registry: &Registry) -> Response {
+    let mut text = String::new();
+    if encode(&mut text, registry).is_err() {
+        tracing::error!("cannot write the metrics");
+    }
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
+}
+
+impl Server {
+    /// Listens on `address` for whoever asks about this process: few, and without TLS.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn bind_probe(address: SocketAddr) -> std::io::Result<Self> {
+        let limits = Limits {
+            total: 64,
+            per_address: None,
+            exempt: Vec::new(),
+            first_request: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            stall: Duration::from_secs(30),
+            send_buffer: 128 * 1024,
+        };
+        Self::bind(address, None, limits)
+    }
+
+    /// Answers `/healthz`, `/readyz` and `/metrics` until `shutdown`.
+    pub async fn run_probe(self, probe: Arc<impl Probe>, shutdown: CancellationToken) {
+        let refuse = |_: Excess| StatusCode::SERVICE_UNAVAILABLE.into_response();
+        self.run(routes(probe), refuse, shutdown).await;
+    }
+}
+
+fn routes<P: Probe>(probe: Arc<P>) -> Router {
+    let health = |probe: &P, status: String| {
+        Json(Health { status, name: probe.name(), version: env!("CARGO_PKG_VERSION") })
+    };
+    Router::new()
+        .route("/healthz", get(async move |State(probe): State<Arc<P>>| health(&probe, "ok".to_owned())))
+        .route(
+            "/readyz",
+            get(async move |State(probe): State<Arc<P>>| match probe.ready() {
+                Ok(status) => health(&probe, status).into_response(),
+                Err(why) => (StatusCode::SERVICE_UNAVAILABLE, health(&probe, why)).into_response(),
+            }),
+        )
+        .route("/metrics", get(async move |State(probe): State<Arc<P>>| metrics_response(&probe.metrics())))
+        .with_state(probe)
+}

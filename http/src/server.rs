@@ -1,0 +1,224 @@
+//! The listener, and what becomes of each connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::header;
+use axum::response::Response;
+use axum::serve::Listener;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_io_timeout::TimeoutWriter;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::admission::{Admission, Excess};
+use crate::tls::Tls;
+
+/// Longest head of a request of HTTP/1, in bytes, and most that is read ahead. Proxies take 8 to 32
+/// KiB; ours need one.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// The same for HTTP/2, whose heads are counted after decompression.
+const HTTP2_HEAD_BYTES_MAX: u32 = 32 * 1024;
+/// Streams of one connection with HTTP/2: a replica of a hub follows its builds over one.
+const HTTP2_STREAMS_MAX: u32 = 256;
+/// Most bytes kept for one stream of HTTP/2 that its client does not read.
+const HTTP2_SEND_BYTES: usize = 64 * 1024;
+/// How often a client of HTTP/2 is asked whether it is there, and how long it may take to say so.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long a connection beyond a limit stays to ask and to read why it is refused.
+const REFUSAL: Duration = Duration::from_secs(2);
+
+/// What connections may take up.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at once; the limit of open files bounds them, too.
+    pub total: usize,
+    /// Connections at once from one address, or from one network of 64 bits with IPv6.
+    pub per_address: Option<usize>,
+    /// Whose connections do not count for `per_address`: proxies.
+    pub exempt: Vec<IpNet>,
+    /// How long a TLS handshake may take, and then the head of a connection's first request.
+    pub first_request: Duration,
+    /// How long a connection of HTTP/1 may wait for its next request, head included.
+    pub idle: Duration,
+    /// How long a connection may read nothing of what is sent to it.
+    pub stall: Duration,
+    /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
+    /// up to 4 MB for each client that stops reading.
+    pub send_buffer: u32,
+}
+
+/// A listener whose connections are served within limits.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    limits: Limits,
+    admission: Admission,
+}
+
+impl Server {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub fn bind(address: SocketAddr, tls: Option<Tls>, limits: Limits) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(limits.send_buffer)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let admission = Admission::new(limits.total, limits.per_address, limits.exempt.clone());
+        Ok(Self { listener, tls, limits, admission })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves `router` until `shutdown`, then until the last request has been answered. Requests carry
+    /// their peer as [`ConnectInfo<SocketAddr>`]. Connections beyond a limit get what `refuse` says.
+    pub async fn run(self, router: Router, refuse: fn(Excess) -> Response, shutdown: CancellationToken) {
+        let Self { mut listener, tls, limits, admission } = self;
+        let http = protocols(limits.idle);
+        let shared = Arc::new(Shared { http, tls, limits, shutdown: shutdown.clone() });
+        let graceful = GracefulShutdown::new();
+        loop {
+            let (stream, peer) = tokio::select! {
+                accepted = Listener::accept(&mut listener) => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            let (shared, watcher) = (Arc::clone(&shared), graceful.watcher());
+            match admission.admit(peer.ip()) {
+                Ok(permit) => {
+                    let router = router.clone();
+                    tokio::spawn(async move {
+                        converse(stream, peer, router, &shared, watcher).await;
+                        drop(permit);
+                    });
+                }
+                Err(excess) => {
+                    tracing::debug!(?excess, %peer, "connection refused");
+                    let Some(permit) = admission.refuse() else { continue };
+                    let router = Router::new()
+                        .fallback(async move || ([(header::CONNECTION, "close")], refuse(excess)));
+                    tokio::spawn(async move {
+                        let _ = timeout(REFUSAL, converse(stream, peer, router, &shared, watcher)).await;
+                        drop(permit);
+                    });
+                }
+            }
+        }
+        drop(listener);
+        graceful.shutdown().await;
+    }
+}
+
+/// How HTTP is spoken.
+fn protocols(idle: Duration) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        // It runs from the end of the last answer.
+        .header_read_timeout(idle)
+        .max_buf_size(HEAD_BYTES_MAX);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_send_buf_size(HTTP2_SEND_BYTES)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PING);
+    http
+}
+
+struct Shared {
+    http: auto::Builder<TokioExecutor>,
+    tls: Option<Tls>,
+    limits: Limits,
+    shutdown: CancellationToken,
+}
+
+/// Serves one connection to its end.
+async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &Shared, watcher: Watcher) {
+    // Lines are small and wanted at once.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(shared.limits.stall));
+    let stream = Box::pin(stream);
+    let Some(tls) = &shared.tls else {
+        return exchange(stream, peer, router, shared, watcher).await;
+    };
+    // Boxed: what the handshake needs is large, and is not needed any more.
+    let handshake = Box::pin(tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        shaken = timeout(shared.limits.first_request, handshake) => shaken,
+        () = shared.shutdown.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => Box::pin(exchange(Box::new(stream), peer, router, shared, watcher)).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Answers the requests of one connection.
+async fn exchange<I>(io: I, peer: SocketAddr, router: Router, shared: &Shared, watcher: Watcher)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let asked = Arc::new(Notify::new());
+    let service = hyper::service::service_fn({
+        let asked = Arc::clone(&asked);
+        move |mut request: Request<Incoming>| {
+            asked.notify_one();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            // Boxed: hyper keeps a future's room for as long as the connection lives.
+            Box::pin(router.clone().oneshot(request.map(Body::new)))
+        }
+    });
+    let mut serving = pin!(watcher.watch(shared.http.serve_connection(TokioIo::new(io), service)));
+    let first = Box::pin(timeout(shared.limits.first_request, asked.notified()));
+    // hyper tells HTTP/1 from HTTP/2 without a time limit, and has none for the first request of the
+    // latter. Who has not asked yet is owed nothing.
+    let early = tokio::select! {
+        biased;
+        ended = serving.as_mut() => Some(ended),
+        asked = first => match asked {
+            Ok(()) => None,
+            Err(_) => return,
+        },
+        () = shared.shutdown.cancelled() => return,
+    };
+    let ended = match early {
+        Some(ended) => ended,
+        None => serving.await,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "a connection broke off");
+    }
+}

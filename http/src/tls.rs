@@ -1,0 +1,113 @@
+//! TLS: a certificate and its key from two files, read again when they change.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// Where the certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead to its authority, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+/// Why there is no TLS with these files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("the file {path} cannot be read: {why}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why; never a part of the file.
+        why: String,
+    },
+    /// The two do not make a certificate that can be served.
+    #[error("the certificate {certificate} cannot be served: {source}")]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// TLS with the certificate that two files held when they were last read.
+#[derive(Clone)]
+pub struct Tls {
+    files: TlsFiles,
+    current: Arc<RwLock<Current>>,
+}
+
+struct Current {
+    acceptor: TlsAcceptor,
+    /// Of what the files held.
+    hash: u64,
+}
+
+impl Tls {
+    /// # Errors
+    /// Names the file, and never shows what is in it.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        let current = Arc::new(RwLock::new(read(files)?));
+        Ok(Self { files: files.clone(), current })
+    }
+
+    /// Reads the files again; whether they hold another certificate, which is served from now on.
+    ///
+    /// # Errors
+    /// As those of [`Tls::load`]; the certificate in use stays.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let new = read(&self.files)?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = new.hash != current.hash;
+        if is_other {
+            *current = new;
+        }
+        Ok(is_other)
+    }
+
+    /// For one more connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).acceptor.clone()
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Current, TlsError> {
+    let bad = |path: &Path, why: &dyn std::fmt::Display| TlsError::File {
+        path: path.to_owned(),
+        why: why.to_string(),
+    };
+    let text = |path: &Path| std::fs::read(path).map_err(|error| bad(path, &error));
+    let (certificate, key) = (text(&files.certificate)?, text(&files.key)?);
+    let mut hasher = DefaultHasher::new();
+    (&certificate, &key).hash(&mut hasher);
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|_| bad(&files.certificate, &"it is not PEM"))?;
+    if chain.is_empty() {
+        return Err(bad(&files.certificate, &"it contains no certificate"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_| bad(&files.key, &"it contains no private key (PEM, without a password)"))?;
+    let pair = |source| TlsError::Pair { certificate: files.certificate.clone(), source };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(pair)?
+        .with_no_client_auth()
+        // It also compares the two.
+        .with_single_cert(chain, key)
+        .map_err(pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Current { acceptor: TlsAcceptor::from(Arc::new(config)), hash: hasher.finish() })
+}
