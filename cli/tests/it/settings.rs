@@ -65,7 +65,7 @@ async fn a_worker_does_not_start_with_a_pod_template_that_is_none() {
             "spec: { nodeSelectr: { a: b } }",
             "the pod template pod.yaml: spec.nodeSelectr: no pod has such a field",
         ),
-        ("kind: Deployment", "it is no pod"),
+        ("kind: Deployment", "it is not a pod"),
         ("spec: { restartPolicy: Always }", "spec.restartPolicy is Fairlane's own"),
         ("spec: { volumes: [{ name: docker-socket, emptyDir: {} }] }", "spec.volumes[0]"),
     ] {

@@ -70,7 +70,8 @@ pub struct ServeArgs {
     /// Default policy, used until an operator sets one: name=value; also the table [policy] in fairlane.toml
     #[arg(long, env = "FAIRLANE_POLICY", value_delimiter = ',', value_name = "NAME=VALUE")]
     pub policy: Vec<String>,
-    /// Memory for logs of ended builds, a share of Redis's maxmemory or a size: the oldest are shortened, then removed
+    /// Memory for logs of ended builds, as a share of Redis's maxmemory or a size; beyond it, the oldest logs are
+    /// shortened, then removed
     #[arg(long, env = "FAIRLANE_LOG_BUDGET", value_name = "SHARE|SIZE", default_value = "50%")]
     pub log_budget: LogBudget,
     /// How long logs of ended builds are kept, up to 24h

@@ -42,7 +42,7 @@ pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: Cancellatio
                 outage.over();
                 writes.note(None);
                 if reaped.orphaned > 0 || reaped.lost > 0 {
-                    tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases ran out");
+                    tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases expired");
                 }
                 reaped.sleep.clamp(PAUSE_MIN, PAUSE_MAX)
             }

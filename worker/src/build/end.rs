@@ -64,7 +64,7 @@ impl EndedBuild {
         let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log);
         tokio::select! {
             () = telling => {}
-            () = self.lease.let_go() => tracing::info!("the lease is another's: the end of the run is not told"),
+            () = self.lease.let_go() => tracing::info!("another worker has the lease: the run's end is not reported"),
         }
         self.lease.settle();
     }
@@ -119,7 +119,7 @@ async fn tell_end(
             Err(error) if error.is_transient() => {}
             Err(error) => {
                 refusals += 1;
-                tracing::error!(%error, "the queue does not take the end of the build");
+                tracing::error!(%error, "could not report the build's end");
                 if refusals >= REFUSALS_MAX {
                     return;
                 }
@@ -144,17 +144,17 @@ impl End {
                 },
                 Finished::Retried { attempt, .. } => match &finish.outcome {
                     Outcome::Failed { class, reason, .. } => {
-                        format!("attempt {attempt} follows ({class}): {reason}")
+                        format!("retrying as attempt {attempt} ({class}): {reason}")
                     }
-                    _ => format!("attempt {attempt} follows"),
+                    _ => format!("retrying as attempt {attempt}"),
                 },
-                Finished::Stale => "the lease is another's: nothing was changed".to_owned(),
+                Finished::Stale => "another worker has the lease: nothing was changed".to_owned(),
                 Finished::Unknown => "Redis has lost the build: nothing was changed".to_owned(),
             },
             Self::Release(release) => match (queue.release(token, release).await?, release) {
                 (Some(state), Release::Lost { reason }) => format!("{state} again: {reason}"),
                 (Some(state), Release::Handover) => format!("{state}: handed over"),
-                (None, _) => "the lease is another's: nothing was changed".to_owned(),
+                (None, _) => "another worker has the lease: nothing was changed".to_owned(),
             },
         })
     }

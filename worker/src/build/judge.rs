@@ -147,7 +147,8 @@ pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
         (Some(Cause::Stuck(reason)), _) => return failed(FailureClass::Stuck, reason.clone()),
         (_, Some(StopCause::Expired)) => {
             return Verdict::Lost(
-                "the worker was frozen or cut off from Redis, and its run was killed in time".to_owned(),
+                "the worker was frozen or cut off from Redis, so its run was killed before its lease expired"
+                    .to_owned(),
             );
         }
         (_, Some(StopCause::SupervisorGone)) => {

@@ -56,54 +56,54 @@ causes! {
     /// A disk is full.
     DiskFull = "disk-full", Infrastructure, Node,
         "no space left on the disk of the build host",
-        "Free disk on the node, or let the engine's images be cleaned up sooner.";
+        "Free disk space on the node, or have the engine's images cleaned up sooner.";
     /// The container engine does not answer.
     NoEngine = "no-engine", Infrastructure, Machine,
         "the container engine of the build host cannot be reached",
-        "See that the engine (Docker, or the DaemonSet of dind or pink) is up on the node.";
+        "Make sure that the engine (Docker, or the DaemonSet of dind or pink) is running on the node.";
     /// Names are not resolved.
     NoNames = "no-names", Infrastructure, Machine,
-        "names could not be resolved on the build host",
-        "Look at the DNS of the node and of the cluster.";
+        "host names could not be resolved on the build host",
+        "Check the DNS of the node and of the cluster.";
     /// The registry does not take the image.
     PushFailed = "push-failed", Infrastructure, Elsewhere,
-        "the registry did not take the image; a push is tried again",
-        "Look at the registry.";
+        "the registry did not accept the image; the push is retried",
+        "Check the registry.";
     /// The registry does not let us push.
     PushDenied = "push-denied", Infrastructure, Elsewhere,
-        "the registry refused the push: the operator must check its credentials and name",
+        "the registry refused the push: the operator must check the registry credentials and the image name",
         "Check --push-secret or the build's registry credentials, and the image's name.";
     /// A base image cannot be had.
     BaseImage = "base-image", Infrastructure, Elsewhere,
         "a base image could not be pulled",
-        "Look at the registry of the base image and its rate limits; a mirror helps.";
+        "Check the registry of the base image and its rate limits; a mirror helps.";
     /// The repository's host does not answer.
     GitNetwork = "git-network", Infrastructure, Elsewhere,
         "the host of the repository could not be reached",
-        "Look at the way from the build pods to that host.";
+        "Check the network from the build pods to that host.";
     /// The base image does not exist.
     NoBaseImage = "no-base-image", Repository, Elsewhere,
         "the base image does not exist or is private: check the FROM line of the Dockerfile",
         "Correct the base image, or log the engine in to its registry.";
     /// A well-known server of packages does not answer, or any server says that it is out of order.
     Download = "download", Infrastructure, Elsewhere,
-        "a server that the build downloads from could not be reached or was out of order",
-        "Look at the way from the build containers to that server; a mirror or a proxy with a cache helps.";
+        "a server that the build downloads from could not be reached or failed",
+        "Check the network from the build containers to that server; a mirror or a caching proxy helps.";
     /// An address that the repository may have chosen does not answer.
     Unreachable = "unreachable", Infrastructure, Unclear,
-        "an address that the build downloads from could not be reached; the log does not tell whether the address is wrong or the network failed",
-        "Check the address in the repository, and the way there from the build containers.";
+        "an address that the build downloads from could not be reached; the log does not show whether the address is wrong or the network failed",
+        "Check the address in the repository, and the network from the build containers to it.";
     /// A package index knows no version of a package, or could not be asked.
     NoVersion = "no-version", Infrastructure, Unclear,
-        "no version of a package was found; the log does not tell whether its name is wrong or the package index failed",
-        "Check the name of the package, and the way to the package index.";
+        "no version of a package was found; the log does not show whether its name is wrong or the package index failed",
+        "Check the name of the package, and the network to the package index.";
     /// The repository lies in a folder that is not on this host.
     NoFolder = "no-folder", Infrastructure, Elsewhere,
         "the folder of the repository cannot be read on the build host",
         "A file:// repository must be at the same path on each worker's host, and its owner must be the worker's user (or `git config --global safe.directory`).";
     /// The build tool lacks what it needs.
     Incomplete = "incomplete", Infrastructure, Elsewhere,
-        "the installation of the build tool is incomplete: the operator must mend it",
+        "the build tool's installation is incomplete: the operator must repair it",
         "Run `fairlane doctor` on the build host: it says what is missing and how to install it.";
     /// The build tool does not know an option.
     NoSuchOption = "no-such-option", Infrastructure, Elsewhere,
@@ -123,7 +123,7 @@ causes! {
         "Correct the repository's requirements.";
     /// A step of the build was killed.
     StepKilled = "step-killed", Repository, Elsewhere,
-        "a step of the build was killed, most likely because it needs more memory than it may have",
+        "a step of the build was killed, most likely because it ran out of memory",
         "Make the step need less memory, or raise the build's memory limit.";
     /// The build command was killed.
     Killed = "killed", Infrastructure, Node,
@@ -140,7 +140,7 @@ causes! {
     /// The build failed.
     BuildFailed = "build-failed", Repository, Elsewhere,
         "the build failed (exit code …); see its log",
-        "Read the log: what the repository does there fails.";
+        "Read the log: one of the repository's own steps fails there.";
     /// Nothing is known of its end.
     UnknownEnd = "unknown-end", Infrastructure, Elsewhere,
         "the build command ended in an unknown way",

@@ -39,8 +39,8 @@ const HUB_IN_FILES: &str = "https://index.docker.io/v1/";
 /// Options of the check.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RegistryCheckArgs {
-    /// A registry that is asked before a build whether the image is there already: its name in images,
-    /// such as docker.io, or NAME=URL if it is reached elsewhere
+    /// Registry to check for the image before a build: as image names spell it, such as docker.io, or
+    /// NAME=URL if its API has another address
     #[arg(
         long = "registry-check",
         value_name = "REGISTRY",
@@ -48,10 +48,10 @@ pub struct RegistryCheckArgs {
         value_delimiter = ','
     )]
     registries: Vec<String>,
-    /// Docker's file of credentials (config.json), for registries that builds bring none for
+    /// Docker credentials file (config.json), for registries that a build has no credentials for
     #[arg(long, value_name = "FILE", env = "FAIRLANE_REGISTRY_CONFIG")]
     registry_config: Option<PathBuf>,
-    /// How long a registry may take to answer; after that the image is built
+    /// Time limit for the registry check; after that the image is built
     #[arg(long, value_name = "TIME", env = "FAIRLANE_REGISTRY_CHECK_TIMEOUT", default_value = "5s")]
     registry_check_timeout: humantime::Duration,
 }
@@ -152,7 +152,7 @@ impl Check {
         let authorization = match (find(&challenges, "bearer"), login) {
             (Some(bearer), login) => self.token(&bearer, place, login.as_ref()).await?,
             (None, Some(login)) if find(&challenges, "basic").is_some() => login.header(),
-            _ => return Err("it wants credentials, and there are none".to_owned()),
+            _ => return Err("it requires credentials, and there are none for it".to_owned()),
         };
         told(place, self.head(&manifest, Some(&authorization)).await?.status())
     }
@@ -176,12 +176,12 @@ impl Check {
         place: &Place<'_>,
         login: Option<&Login>,
     ) -> Result<SecretString, String> {
-        let realm = challenge.get("realm").ok_or("it does not say where tokens are")?;
+        let realm = challenge.get("realm").ok_or("it does not name its token service")?;
         let mut url =
-            reqwest::Url::parse(realm).map_err(|_| "it says nonsense of where tokens are".to_owned())?;
+            reqwest::Url::parse(realm).map_err(|_| "the URL of its token service is invalid".to_owned())?;
         let own = self.registries.get(place.registry).is_some_and(|own| own.starts_with("http:"));
         if url.scheme() != "https" && !(own && url.scheme() == "http") {
-            return Err("it wants tokens to be fetched in the clear".to_owned());
+            return Err("its token service does not use TLS".to_owned());
         }
         let scope = challenge.get("scope").cloned();
         let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", place.name()));
@@ -195,20 +195,21 @@ impl Check {
         }
         let mut response = request.send().await.map_err(reason)?;
         if !response.status().is_success() {
-            return Err(format!("it gives no token: {}", response.status()));
+            return Err(format!("its token service answers {}", response.status()));
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reason)? {
             body.extend_from_slice(&chunk);
             if body.len() > TOKEN_BYTES_MAX {
-                return Err("its token is too long".to_owned());
+                return Err("its token service's answer is too long".to_owned());
             }
         }
-        let body: Value = serde_json::from_slice(&body).map_err(|_| "its token is not JSON".to_owned())?;
+        let body: Value =
+            serde_json::from_slice(&body).map_err(|_| "its token service's answer is not JSON".to_owned())?;
         let token = ["token", "access_token"].iter().find_map(|name| body[name].as_str());
         token
             .map(|token| SecretString::from(format!("Bearer {token}")))
-            .ok_or("there is no token in its answer".into())
+            .ok_or("its token service's answer has no token".into())
     }
 
     /// The credentials for a registry: those that the build brought, else those of the file.
@@ -219,7 +220,7 @@ impl Check {
             match read_config(config) {
                 Ok(value) => Login::find(&value, registry),
                 Err(why) => {
-                    tracing::warn!("the file of credentials {} cannot be used: {why}", config.display());
+                    tracing::warn!("the credentials file {} cannot be used: {why}", config.display());
                     None
                 }
             }

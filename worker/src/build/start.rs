@@ -63,8 +63,8 @@ impl ClaimedBuild {
         if let Some(arg) = settings.allowed_args.first_forbidden(&self.build.spec.args) {
             let allowed = settings.allowed_args.names().join(", ");
             let reason = format!(
-                "the argument '{arg}' is allowed by the dispatcher and not by this worker: the operator must give \
-                 both the same --allow-arg (FAIRLANE_ALLOW_ARGS); allowed here are {allowed}"
+                "the dispatcher allows the argument '{arg}', but this worker does not: the operator must give both \
+                 the same --allow-arg (FAIRLANE_ALLOW_ARGS); this worker allows {allowed}"
             );
             return Err(failed(FailureClass::Infrastructure, reason));
         }
@@ -82,7 +82,7 @@ impl ClaimedBuild {
         let spec = RunSpec { build: &self.build, token, env, deadline, avoided: &self.avoided, stored };
         self.worker.executor.start(spec).await.map_err(|error| {
             if deadline.has_passed() {
-                return Verdict::Lost("its lease was over before its run had started".to_owned());
+                return Verdict::Lost("its lease expired before its run started".to_owned());
             }
             // Where runs are processes it is their host that cannot start them.
             let blame = if self.worker.executor.host().is_some() { Blame::Certain } else { Blame::Nobody };
@@ -96,7 +96,7 @@ impl ClaimedBuild {
         let shown = folder.display();
         if !settings.allow_local_repos {
             return Err(format!(
-                "this worker builds no folders such as {shown}: the operator can allow them with --allow-local-repos"
+                "this worker does not build folders such as {shown}: the operator can allow it with --allow-local-repos"
             ));
         }
         if executor.outlives() {
@@ -158,7 +158,7 @@ impl ClaimedBuild {
                 wanted = Lease::wanted_anew(wanted) => if wanted == Wanted::LetGo { break },
                 _ = Lease::renewed(deadline) => {}
                 () = tokio::time::sleep_until(give_up) => {
-                    return Err(self.without_run("its lease was over before its run could start"));
+                    return Err(self.without_run("its lease expired before its run could start"));
                 }
             }
         }
@@ -169,7 +169,7 @@ impl ClaimedBuild {
     fn heed(&mut self) -> Result<(), Verdict> {
         match self.lease.wanted() {
             Wanted::Run => Ok(()),
-            Wanted::Drained => Err(self.without_run("its worker ended")),
+            Wanted::Drained => Err(self.without_run("its worker shut down")),
             // An adopted run has to be stopped first.
             Wanted::Cancelled if self.adopted => Ok(()),
             Wanted::Cancelled => Err(Verdict::Finish(Outcome::Cancelled)),
@@ -192,10 +192,10 @@ impl ClaimedBuild {
             () = self.worker.leases.older_gone(&token) => {}
             wanted = self.lease.leaving() => return Err(match wanted {
                 Wanted::LetGo => Verdict::LetGo,
-                _ => self.without_run("its worker ended"),
+                _ => self.without_run("its worker shut down"),
             }),
             () = tokio::time::sleep(OLDER_TIMEOUT) => {
-                return Err(self.without_run("an earlier run of it on the same worker did not end"));
+                return Err(self.without_run("an earlier run of this build on the same worker did not end"));
             }
         }
         let deadline = self.lease.deadline();

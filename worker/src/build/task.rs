@@ -144,7 +144,7 @@ impl RunningBuild {
             deadline = Lease::renewed(renewals) => self.run.renewed(deadline),
             // What outlives this worker is not ended because Redis is away.
             () = lease_end.reached(), if watched && !self.outlives => {
-                let reason = "its lease could not be renewed, and its run was killed in time".to_owned();
+                let reason = "its lease could not be renewed, so its run was killed before the lease expired".to_owned();
                 // The supervisor does the same at the same moment.
                 self.stop(Cause::Lost(reason), KILL_GRACE);
             }
@@ -237,14 +237,14 @@ impl RunningBuild {
                 self.leaving = true;
                 self.run.hand_over();
             }
-            Wanted::Drained => self.stop(Cause::Lost("its worker ended".to_owned()), GRACE),
+            Wanted::Drained => self.stop(Cause::Lost("its worker shut down".to_owned()), GRACE),
             Wanted::Cancelled => self.stop(Cause::Cancelled, GRACE),
             Wanted::LetGo if self.outlives => {
-                tracing::info!("the lease is another's: the run is left to it");
+                tracing::info!("another worker has the lease: leaving the run to it");
                 return Step::Over(Verdict::LetGo);
             }
             Wanted::LetGo => {
-                tracing::info!("the lease is another's: the run is killed, and nothing else is touched");
+                tracing::info!("another worker has the lease: killing this worker's run");
                 self.stop(Cause::Stale, Duration::ZERO);
             }
         }

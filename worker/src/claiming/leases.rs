@@ -237,7 +237,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.settled {
-            tracing::warn!(build.id = %self.token.build, "a build was dropped before its end: its lease runs out");
+            tracing::warn!(build.id = %self.token.build, "a build was dropped before its end; its lease will expire");
         }
         self.leases.entries().remove(&self.token);
         self.leases.busy.send_modify(|busy| *busy = busy.saturating_sub(1));

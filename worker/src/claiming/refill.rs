@@ -45,7 +45,7 @@ pub(crate) async fn register(worker: &Worker, build: &Build, token: &Token) -> R
             Ok(registered) => return registered,
             Err(error) if error.is_transient() => backoff.pause().await,
             Err(error) => {
-                tracing::error!(%error, "the queue does not take a run that it had lost");
+                tracing::error!(%error, "the queue does not accept a run that it had lost");
                 return Registered::Stale;
             }
         }
@@ -59,7 +59,7 @@ pub(crate) async fn take_over(worker: &Arc<Worker>, claimed: Claimed, outlives: 
         // What is left of the lease is not known: it is renewed before anything is done.
         return take_on(worker, claimed, BootTime::now());
     }
-    let reason = "its run was begun for a build that Redis has lost".to_owned();
+    let reason = "its run was started for a build that Redis has since lost".to_owned();
     if let Err(error) = worker.queue.release(&claimed.token, &Release::Lost { reason }).await {
         // Its lease runs out by itself.
         tracing::warn!(%error, "a build could not be given back");

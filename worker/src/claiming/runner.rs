@@ -55,7 +55,7 @@ pub async fn run(
         failed = duties.failed() => Some(failed),
     };
     if let Some(failed) = &failed {
-        tracing::error!(error = %failed, "a duty of the worker failed");
+        tracing::error!(error = %failed, "a background task of the worker failed; shutting down");
     }
     worker.draining.cancel();
     shutdown::drain(&worker).await;
@@ -84,7 +84,7 @@ fn duties(worker: &Arc<Worker>) -> Duties {
     duties.spawn("heartbeat", heartbeat::beat_on(Arc::clone(worker)));
     duties.spawn("hearing news", hear_news(Arc::clone(worker)));
     duties.spawn("reaping", reap_on(worker.queue.clone()));
-    duties.spawn("seeing to logs", tend_logs_on(worker.queue.clone(), worker.settings.log_limits));
+    duties.spawn("pruning logs", tend_logs_on(worker.queue.clone(), worker.settings.log_limits));
     duties.spawn("watching memory", memory::watch_on(Arc::clone(worker)));
     let executor = Arc::clone(&worker.executor);
     duties.spawn("tending the executor", async move { executor.tend().await });
@@ -224,7 +224,7 @@ async fn reap_on(queue: Queue) {
             Ok(reaped) => {
                 backoff.reset();
                 if reaped.orphaned + reaped.lost > 0 {
-                    tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases ran out");
+                    tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases expired");
                 }
                 tokio::time::sleep(jittered(reaped.sleep).max(REAP_PAUSE_MIN)).await;
             }

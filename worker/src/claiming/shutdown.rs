@@ -28,18 +28,22 @@ pub(crate) async fn drain(worker: &Arc<Worker>) {
     }
     let timeout = worker.settings.drain_timeout;
     if !builds.is_empty() {
-        tracing::info!(builds = builds.len(), seconds = timeout.as_secs(), "shutting down: builds may end");
+        tracing::info!(
+            builds = builds.len(),
+            seconds = timeout.as_secs(),
+            "shutting down: waiting for running builds to finish"
+        );
     }
     if tokio::time::timeout(timeout, builds.wait()).await.is_err() {
         tracing::warn!(
             builds = builds.len(),
-            "shutting down: the builds that still run are killed and go back into line"
+            "shutting down: killing the builds that still run; they go back to the queue"
         );
         worker.leases.want_all(Wanted::Drained);
         if tokio::time::timeout(SETTLE_TIMEOUT, builds.wait()).await.is_err() {
             tracing::error!(
                 builds = builds.len(),
-                "the queue could not be told of all builds: their leases run out"
+                "could not report all builds to the queue; their leases will expire"
             );
         }
     }
@@ -55,7 +59,7 @@ async fn hand_over(worker: &Arc<Worker>) {
     if tokio::time::timeout(HAND_OVER_TIMEOUT, builds.wait()).await.is_err() {
         tracing::warn!(
             builds = builds.len(),
-            "not all builds could be handed over: others adopt them when their leases run out"
+            "could not hand over all builds; other workers adopt them when their leases expire"
         );
     }
 }
@@ -64,8 +68,8 @@ async fn hand_over(worker: &Arc<Worker>) {
 pub(crate) async fn leave(worker: &Worker) {
     match tokio::time::timeout(LEAVE_TIMEOUT, worker.queue.leave(&worker.id)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the queue was not told that this worker ends"),
-        Err(_) => tracing::warn!("the queue was not told in time that this worker ends"),
+        Ok(Err(error)) => tracing::warn!(%error, "could not deregister this worker"),
+        Err(_) => tracing::warn!("could not deregister this worker in time"),
     }
 }
 
@@ -92,7 +96,7 @@ pub fn shutdown_on_signals() -> Result<CancellationToken> {
             }
             // Before anything else, whatever becomes of this task.
             shutdown.cancel();
-            tracing::info!("ending; once more to end at once");
+            tracing::info!("shutting down; send the signal again to exit immediately");
         }
     });
     Ok(token)

@@ -85,7 +85,7 @@ impl Worker {
         if !known.is_empty() && *known != born {
             tracing::error!(
                 born,
-                "Redis was emptied: builds that waited are gone and must be asked for again; what runs is registered again"
+                "Redis was emptied: queued builds are lost and must be requested again; running builds are registered again"
             );
             self.refill.notify_one();
         }
@@ -112,7 +112,7 @@ impl Worker {
         }
         if avoided {
             tracing::error!(
-                "builds fail on this host: it gets none for a while (`fairlane nodes` shows why)"
+                "builds fail on this host, so it gets no builds for a while (`fairlane nodes` shows why)"
             );
         } else {
             tracing::info!("this host gets builds again");

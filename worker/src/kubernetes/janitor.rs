@@ -99,7 +99,7 @@ async fn keep_for(cluster: &Cluster, pod: &Pod, identity: &PodIdentity, build: &
 async fn remove(cluster: &Cluster, pod: &Pod) {
     let name = name_of(pod);
     match cluster.api.delete_pod(name, &Version::of(pod), None).await {
-        Ok(()) => tracing::info!(pod = name, "removed a pod that is needed no more"),
+        Ok(()) => tracing::info!(pod = name, "removed a pod that is no longer needed"),
         // Somebody changed it meanwhile: it is looked at again.
         Err(error) => tracing::debug!(%error, pod = name, "a pod could not be removed"),
     }
@@ -131,10 +131,10 @@ pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
                 said = true;
                 tracing::warn!(
                     %error,
-                    "this worker may not list secrets: those of builds that ended before their pod was there stay. The Role in deploy/ gives that right"
+                    "this worker may not list Secrets, so those whose pod was never created are left behind; the Role in deploy/ grants that right"
                 );
             }
-            Err(error) => tracing::debug!(%error, "the secrets cannot be looked through"),
+            Err(error) => tracing::debug!(%error, "the Secrets cannot be listed"),
         }
     }
 }
@@ -167,7 +167,7 @@ async fn sweep(
         let done = match cluster.api.pod(pod_name).await {
             Ok(Some(pod)) if refers(cluster, &pod, &name) => {
                 let owned = cluster.api.own_secret((&name, &version.uid), &pod).await;
-                owned.map(|()| "gave a Secret its pod as owner")
+                owned.map(|()| "set a pod as the owner of its Secret")
             }
             Ok(_) => {
                 let removed = cluster.api.delete_secret(&name, &version).await;

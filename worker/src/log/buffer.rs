@@ -117,7 +117,7 @@ pub(crate) fn is_gap(text: &str) -> bool {
     text.starts_with("[fairlane] ") && text.contains(LEFT_OUT)
 }
 
-pub(super) const AWAY: &str = "Redis could not be reached, and too many waited";
+pub(super) const AWAY: &str = "Redis could not be reached, and too many lines were waiting";
 
 impl Buffer {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -255,7 +255,7 @@ impl State {
     pub(super) fn note_unread(&mut self) {
         if self.full_at.is_some_and(|at| at.elapsed() < UNREAD_AFTER) {
             let text =
-                "[fairlane] the end of the log may be missing: Redis took no lines when the build ended";
+                "[fairlane] the end of the log may be missing: Redis accepted no lines when the build ended";
             self.note(LogLine { t: String::new(), text: text.to_owned() });
         }
     }

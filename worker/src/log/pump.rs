@@ -170,7 +170,7 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                     let mut state = buffer.state();
                     state.end = Some(end);
                     if state.accept() {
-                        tracing::info!(lines_left_out = state.missing, "Redis takes the log again");
+                        tracing::info!(lines_left_out = state.missing, "Redis accepts the log again");
                     }
                     break;
                 }
@@ -214,7 +214,7 @@ async fn retry(buffer: &Buffer, backoff: &mut Backoff, error: &Error) {
         why.is_some_and(|why| state.refuse(why))
     };
     if is_news {
-        tracing::warn!(%error, "Redis refuses the log of a build: the build goes on, lines are left out");
+        tracing::warn!(%error, "Redis rejects the log of a build; the build continues, lines are dropped");
         buffer.room.notify_waiters();
     } else {
         tracing::debug!(%error, "a log waits for Redis");
@@ -235,7 +235,7 @@ async fn say_missing(buffer: &Buffer, mut writer: LogWriter, batch: &[LogLine]) 
         Ok(Appended::Done(end)) => buffer.state().end = Some(end),
         Ok(_) => {}
         Err(error) => {
-            tracing::warn!(%error, note = note.text, "the log does not say that its end is missing");
+            tracing::warn!(%error, note = note.text, "could not note in the log that its end is missing");
         }
     }
 }

@@ -125,7 +125,7 @@ impl Executor for ProcessExecutor {
         let mut run =
             ProcessRun { orders, news, up: false, leader: None, folder, _pipe: kill.clone().drop_guard() };
         let starting = async {
-            stdin.write_all(&line).await.context("the supervisor does not take its job")?;
+            stdin.write_all(&line).await.context("the supervisor does not accept its job")?;
             tokio::spawn(write_orders(stdin, orders_out, kill));
             match run.news.recv().await {
                 Some(News::Started(leader)) => Ok(leader),

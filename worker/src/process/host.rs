@@ -170,8 +170,8 @@ impl Host {
         let reason = match fault {
             Some(fault) => fault,
             None if state.lanes.len() >= LANES_MAX => format!(
-                "builds of {} repositories in a row failed on this host, the latest because {why}; \
-                 one at a time is tried",
+                "builds of {} repositories in a row failed on this host (the latest: {why}); one build at a \
+                 time is tried",
                 state.lanes.len()
             ),
             None => return,
@@ -246,7 +246,7 @@ impl Host {
                 if reason.ends_with("is tried") {
                     reason.clone()
                 } else {
-                    "builds failed on this host; it looks well again, and one build at a time is tried"
+                    "builds failed on this host; it looks healthy again, and one build at a time is tried"
                         .to_owned()
                 }
             }
@@ -290,7 +290,7 @@ impl Host {
                 Some(format!("{name} --version fails on this host: {last}"))
             }
             Ok(Err(error)) => Some(format!("{name} cannot be started on this host: {error}")),
-            Err(_) => Some(format!("{name} --version does not end on this host")),
+            Err(_) => Some(format!("{name} --version hangs on this host")),
         }
     }
 
@@ -302,7 +302,7 @@ impl Host {
 fn disk_fault(folder: &Path) -> Option<String> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    (free < DISK_MIN).then(|| format!("the disk of {} has {} MiB left", folder.display(), free >> 20))
+    (free < DISK_MIN).then(|| format!("the disk of {} has only {} MiB free", folder.display(), free >> 20))
 }
 
 /// Why the container engine that Docker's clients use does not answer.

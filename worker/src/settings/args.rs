@@ -30,20 +30,20 @@ pub struct Args {
     /// Prefix of all keys
     #[arg(long, env = "FAIRLANE_PREFIX", default_value = "fairlane")]
     pub prefix: String,
-    /// Name of this host: what `fairlane drain` and `fairlane nodes` remember [default: the host's own name]
+    /// Name of this host, by which `fairlane drain` and `fairlane nodes` know it [default: its hostname]
     #[arg(long, env = "FAIRLANE_HOST")]
     pub host: Option<String>,
-    /// Builds run at once
+    /// Number of builds to run at once
     #[arg(long, env = "FAIRLANE_SLOTS", default_value = "2")]
     pub slots: NonZeroUsize,
     /// Where builds run
     #[arg(long, env = "FAIRLANE_EXECUTOR", value_enum, default_value_t)]
     pub executor: ExecutorKind,
-    /// Command that builds, with {repo} {ref} {image} {push} {args} filled in, without a shell; {{ and }} for braces
+    /// Build command, run without a shell; {repo} {ref} {image} {push} {args} are filled in, {{ and }} are braces
     #[arg(long, env = "FAIRLANE_COMMAND", default_value = TEMPLATE_DEFAULT, hide_default_value = true)]
     pub command: String,
-    /// An argument of repo2docker that builds may bring along, a final * for all that begin so;
-    /// replaces the default list
+    /// Allowed repo2docker argument (a trailing * matches a prefix); repeatable; replaces the default
+    /// list
     #[arg(
         long = "allow-arg",
         value_name = "ARG",
@@ -64,25 +64,26 @@ pub struct Args {
     /// How often leases are renewed [default: 1s for processes, 3s on Kubernetes]
     #[arg(long, env = "FAIRLANE_HEARTBEAT")]
     pub heartbeat: Option<humantime::Duration>,
-    /// A build whose pod has not started for so long is stuck
+    /// A build whose pod has not started within this time is stuck
     #[arg(long, env = "FAIRLANE_PENDING_TIMEOUT", default_value = "15min")]
     pub pending_timeout: humantime::Duration,
-    /// A build without a first line for so long is stuck
+    /// A build that has logged nothing within this time of its start is stuck
     #[arg(long, env = "FAIRLANE_START_TIMEOUT", default_value = "5min")]
     pub start_timeout: humantime::Duration,
-    /// A build without a line for so long is stuck
+    /// A build that logs nothing for this long is stuck
     #[arg(long, env = "FAIRLANE_SILENCE_TIMEOUT", default_value = "30min")]
     pub silence_timeout: humantime::Duration,
-    /// A build that takes longer is stuck
+    /// A build that takes longer than this is stuck
     #[arg(long, env = "FAIRLANE_TIMEOUT", default_value = "12h")]
     pub timeout: humantime::Duration,
     /// How long running builds may finish when the worker shuts down
     #[arg(long, env = "FAIRLANE_DRAIN_TIMEOUT", default_value = "5min")]
     pub drain_timeout: humantime::Duration,
-    /// How long the pods of ended builds stay
+    /// How long to keep the pods of ended builds
     #[arg(long, env = "FAIRLANE_KEEP_PODS", default_value = "60s")]
     pub keep_pods: humantime::Duration,
-    /// Memory for logs of ended builds, a share of Redis's maxmemory or a size: the oldest are shortened, then removed
+    /// Memory for logs of ended builds, as a share of Redis's maxmemory or a size; beyond it, the oldest logs are
+    /// shortened, then removed
     #[arg(long, env = "FAIRLANE_LOG_BUDGET", value_name = "SHARE|SIZE", default_value = "50%")]
     pub log_budget: LogBudget,
     /// How long logs of ended builds are kept, up to 24h
@@ -185,7 +186,7 @@ impl Default for Settings {
 fn checked_host(name: String) -> Result<String> {
     ensure!(
         name.len() <= HOST_MAX && name.chars().all(is_host_char),
-        "--host (FAIRLANE_HOST): '{name}' is no name of a host: it has at most {HOST_MAX} letters, digits, '-', '.' or '_'"
+        "--host (FAIRLANE_HOST): '{name}' is not a host name: use at most {HOST_MAX} letters, digits, '-', '.' or '_'"
     );
     Ok(name)
 }
@@ -241,7 +242,7 @@ mod tests {
             (&["--slots=0"], "--slots"),
             (&["--log-budget=lots"], "such as 50%"),
             (&["--log-keep=2d"], "up to 24h"),
-            (&["--host=a host"], "'a host' is no name of a host"),
+            (&["--host=a host"], "'a host' is not a host name"),
         ] {
             let error = format!("{:#}", settings(line).unwrap_err());
             assert!(error.contains(says), "{line:?}: {error}");

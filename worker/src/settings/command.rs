@@ -210,7 +210,7 @@ fn pieces(word: &str) -> Result<Vec<Piece>> {
         }
         let name = rest.split_once('}').filter(|_| brace == "{");
         let Some((name, more)) = name else {
-            bail!("the build command has a lone {brace} in '{word}'; write {brace}{brace} for a plain one");
+            bail!("the build command has a lone {brace} in '{word}'; write {brace}{brace} for a literal one");
         };
         if !text.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -236,13 +236,13 @@ fn placeholder(name: &str, word: &str) -> Result<Piece> {
         "push" => Piece::Push,
         "args" => Piece::Args,
         _ => bail!(
-            "the build command has the unknown placeholder {{{name}}} in '{word}'; there are {PLACEHOLDERS}. \
-             Write {{{{ and }}}} for braces that are meant as such, and quote JSON as a whole: \
+            "the build command has the unknown placeholder {{{name}}} in '{word}'; known are {PLACEHOLDERS}. \
+             Write {{{{ and }}}} for literal braces, and quote JSON as a whole: \
              '--option={{{{\"key\":1}}}}'"
         ),
     };
     if matches!(piece, Piece::Push | Piece::Args) && word.len() != name.len() + 2 {
-        bail!("{{{name}}} in the build command must be a word of its own");
+        bail!("{{{name}}} in the build command must be a separate word");
     }
     Ok(piece)
 }
@@ -308,12 +308,12 @@ mod tests {
             ("", "empty"),
             ("{repo} x", "begin with a program"),
             ("x {nothing}", "unknown placeholder {nothing}"),
-            ("x --a={timeout:1200}", "Write {{ and }} for braces"),
+            ("x --a={timeout:1200}", "Write {{ and }} for literal braces"),
             ("x 'a", "never closed"),
             ("x a\\", "backslash"),
             ("x {repo", "lone {"),
             ("x repo}", "lone }"),
-            ("x --a={args}", "a word of its own"),
+            ("x --a={args}", "a separate word"),
         ] {
             let error = CommandTemplate::parse(template).unwrap_err().to_string();
             assert!(error.contains(says), "{template}: {error}");

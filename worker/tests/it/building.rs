@@ -63,7 +63,7 @@ async fn arguments_that_are_not_allowed_fail_the_build() {
     // Another worker may allow it: it is tried again, and never the repository's fault.
     let build = scene.build_that(id, "the first attempt to fail", |build| build.class.is_some()).await;
     assert_eq!((build.class, build.attempt), (Some(FailureClass::Infrastructure), 2));
-    let says = "'--volume=/:/host' is allowed by the dispatcher and not by this worker";
+    let says = "the dispatcher allows the argument '--volume=/:/host', but this worker does not";
     assert!(build.reason.is_some_and(|reason| reason.contains(says)));
     worker.end().await.unwrap();
 }

@@ -60,7 +60,7 @@ async fn a_frozen_worker_has_no_run_when_its_lease_ends_and_touches_nothing_afte
 
     let seq = scene.build(id).await.seq;
     first.thaw();
-    first.wait_for_line("the lease is another's", SOON).await;
+    first.wait_for_line("another worker has the lease", SOON).await;
     assert_eq!(scene.build(id).await.seq, seq);
     assert_eq!(scene.log(id, 1).await, [format!("first {run}")]);
     // It is as good as new: with the other one gone, it builds.

@@ -163,7 +163,7 @@ impl Cluster {
                 }
                 _ => format!(
                     "the Kubernetes API at {url} does not know the credentials of {source}: they were \
-                     revoked, have expired, or are of another cluster; get new ones"
+                     revoked, have expired, or belong to another cluster; get new ones"
                 ),
             },
             kube::Error::Api(status) if status.code == 403 => {
@@ -173,7 +173,7 @@ impl Cluster {
                 format!("the Kubernetes API at {url} answers {}: {}", status.code, status.message)
             }
             kube::Error::Auth(error) => {
-                format!("the credentials of {source} cannot be had: {}", in_full(error))
+                format!("the credentials of {source} cannot be obtained: {}", in_full(error))
             }
             error => self.explain_connection(&in_full(error)),
         }
@@ -195,11 +195,11 @@ impl Cluster {
             )
         } else if has(&["unknownissuer", "unknown issuer", "badsignature", "invalid peer certificate"]) {
             format!(
-                "the Kubernetes API at {url} shows a certificate that {source} does not trust: it is of \
-                 another cluster, or the cluster was made anew; get a new kubeconfig ({text})"
+                "the Kubernetes API at {url} presents a certificate that {source} does not trust: it \
+                 belongs to another cluster, or the cluster was recreated; get a new kubeconfig ({text})"
             )
         } else if has(&["dns error", "failed to lookup"]) {
-            format!("the host of the Kubernetes API at {url} ({source}) is not known: {text}")
+            format!("the host of the Kubernetes API at {url} ({source}) cannot be resolved: {text}")
         } else if has(&["connection refused", "timed out", "deadline", "elapsed", "unreachable", "reset"]) {
             format!("the Kubernetes API at {url} ({source}) cannot be reached: is the cluster up? ({text})")
         } else {
@@ -271,7 +271,7 @@ mod tests {
             (good.replace("current-context: c\n", ""), "no current context"),
             (good.replace("current-context: c", "current-context: x"), "no context 'x'"),
             (good.replace("cluster: k,", "cluster: x,"), "no cluster 'x'"),
-            ("{".to_owned(), "cannot be taken"),
+            ("{".to_owned(), "is not a valid kubeconfig"),
         ] {
             let error = cluster_of(&text).await.err().unwrap().to_string();
             assert!(error.contains(says), "{says}: {error}");
@@ -284,7 +284,7 @@ mod tests {
         let old = "e30.eyJleHAiOjEwMDAwMDAwMDB9.c2ln";
         for (user, says) in [
             (format!("{{ token: {old} }}"), "has expired: its token ended at 2001-09-09"),
-            ("{ token: opaque }".to_owned(), "or are of another cluster"),
+            ("{ token: opaque }".to_owned(), "or belong to another cluster"),
             ("{}".to_owned(), "does not know the credentials"),
         ] {
             let cluster = cluster_of(&kubeconfig(&user, "http://127.0.0.1:1")).await.unwrap();

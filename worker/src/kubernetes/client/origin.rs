@@ -32,7 +32,7 @@ impl Origin {
             Ok(Self::Pod)
         } else {
             bail!(
-                "no way to a Kubernetes cluster is configured: KUBECONFIG is not set, there is no \
+                "no Kubernetes cluster is configured: KUBECONFIG is not set, there is no \
                  ~/.kube/config, and this process is not a pod; set KUBECONFIG to the path of a kubeconfig"
             )
         }
@@ -129,6 +129,6 @@ fn unreadable(error: KubeconfigError, source: &str) -> anyhow::Error {
             anyhow!("{source} has no context '{name}', which it names as the current one")
         }
         KubeconfigError::LoadClusterOfContext(name) => anyhow!("{source} has no cluster '{name}'"),
-        _ => anyhow!("{source} cannot be taken: {}", in_full(&error)),
+        _ => anyhow!("{source} is not a valid kubeconfig: {}", in_full(&error)),
     }
 }

@@ -29,12 +29,12 @@ pub(crate) async fn keep_on(cluster: &Cluster) {
         match way.again().await {
             Ok(again) => {
                 if changed {
-                    tracing::info!(source = again.source(), "read the changed credentials");
+                    tracing::info!(source = again.source(), "reloaded the changed credentials");
                 }
                 cluster.set_way(again);
             }
-            Err(error) if changed => tracing::warn!("the credentials cannot be read again: {error:#}"),
-            Err(error) => tracing::debug!("the credentials cannot be read again: {error:#}"),
+            Err(error) if changed => tracing::warn!("could not reload the credentials: {error:#}"),
+            Err(error) => tracing::debug!("could not reload the credentials: {error:#}"),
         }
     }
 }

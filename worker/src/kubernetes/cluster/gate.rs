@@ -135,7 +135,7 @@ impl Gate {
         state.strangers.clone_from(&words);
         drop(state);
         match words {
-            Some(reason) if news && second => tracing::error!(reason, "no build is claimed"),
+            Some(reason) if news && second => tracing::error!(reason, "claiming is paused"),
             Some(reason) if news => tracing::error!(reason, "two queues share one installation"),
             _ => {}
         }
@@ -196,7 +196,7 @@ impl Gate {
         if let Some(shut) = state.shut.take() {
             drop(state);
             if shut.logged {
-                tracing::info!(reason = shut.reason, "the cluster takes pods again");
+                tracing::info!(reason = shut.reason, "the cluster accepts pods again");
             }
             self.changed.send_replace(());
         }
@@ -216,9 +216,9 @@ impl Gate {
         let news = !state.logged.as_ref().is_some_and(known);
         if news {
             if trouble.is_error() {
-                tracing::error!(reason, "no build is claimed until the cluster takes pods");
+                tracing::error!(reason, "claiming is paused until the cluster accepts pods");
             } else {
-                tracing::warn!(reason, "no build is claimed until the cluster takes pods");
+                tracing::warn!(reason, "claiming is paused until the cluster accepts pods");
             }
             state.logged = Some((trouble, Instant::now()));
         }

@@ -244,7 +244,7 @@ impl Cluster {
                 "the namespace {namespace} does not exist: create it, or name another one with --namespace ({message})"
             ),
             _ => format!(
-                "the cluster refuses the build pod: correct the pod template or the options of its worker ({message})"
+                "the cluster refuses the build pod: correct the pod template or the worker's options ({message})"
             ),
         }
     }

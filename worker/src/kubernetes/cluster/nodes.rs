@@ -84,7 +84,7 @@ async fn look(cluster: &Cluster) -> bool {
             if cluster.nodes.right.refused().1 {
                 tracing::warn!(
                     %error,
-                    "this worker may not list nodes: those count that build pods were seen on. The ClusterRole in deploy/ gives that right"
+                    "this worker may not list nodes, so it counts only nodes where it has seen build pods; the ClusterRole in deploy/ grants that right"
                 );
             }
             let mut known = cluster.nodes.known();

@@ -75,7 +75,7 @@ impl Cluster {
         let words = stranger.map(|(queue, name)| {
             format!(
                 "another queue, with another Redis, has pods in the namespace {} under the same installation '{}', \
-                 such as {name}: give one of the two a name of its own with --installation \
+                 such as {name}: give one of the two another name with --installation \
                  (FAIRLANE_INSTALLATION). If that queue is gone for good, delete its pods: kubectl delete pods -l \
                  fairlane/queue={queue}",
                 self.namespace(),
@@ -112,7 +112,7 @@ pub(crate) async fn keep_on(cluster: &Cluster) {
             Ok(Some(queue)) if known.as_ref() != Some(&queue) => {
                 tracing::warn!(
                     queue,
-                    "the queue was given another identity: what had the old one stays its own"
+                    "the queue has another identity now; pods marked with the old one remain its own"
                 );
                 cluster.owner().set_queue(&queue);
             }

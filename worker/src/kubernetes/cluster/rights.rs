@@ -12,7 +12,8 @@ use crate::time::backoff::jittered;
 /// How long a refusal has to last: an API server has read the roles within seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What is said of a refusal before that.
-pub(crate) const FOR_A_MOMENT: &str = "the cluster refuses this worker; one that starts does so for a moment";
+pub(crate) const FOR_A_MOMENT: &str =
+    "the cluster refuses this worker; a cluster that is just starting does so briefly";
 /// How soon a right that is missing is asked for again: a call a minute burdens nobody.
 const AGAIN: Duration = Duration::from_mins(1);
 /// A refusal that was not repeated for so long is over.

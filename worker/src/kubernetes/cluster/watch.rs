@@ -59,7 +59,7 @@ pub(crate) async fn watch_on(cluster: &Cluster) {
                 Over::Ended if began.elapsed() >= GOOD => {}
                 Over::Ended => tokio::time::sleep(next_pause(&mut pause)).await,
                 Over::Expired => {
-                    tracing::debug!("the watch of the build pods is too old: listing anew");
+                    tracing::debug!("the watch of the build pods has expired; listing the pods again");
                     tokio::time::sleep(next_pause(&mut pause)).await;
                     break;
                 }

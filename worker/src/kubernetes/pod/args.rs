@@ -18,23 +18,23 @@ pub struct KubernetesArgs {
     /// Namespace of the build pods [default: the kubeconfig's, or the worker's own]
     #[arg(long, env = "FAIRLANE_NAMESPACE")]
     pub namespace: Option<String>,
-    /// Name of the cluster, where runs are looked for [default: made from its certificate authority]
+    /// Name of the cluster; runs are only adopted within it [default: derived from its certificate authority]
     #[arg(long, value_name = "NAME", env = "FAIRLANE_CLUSTER")]
     pub cluster: Option<String>,
-    /// Whose the build pods are: others in the namespace are left alone [default: the prefix]
+    /// Name that marks this installation's build pods; other pods are left alone [default: the prefix]
     #[arg(long, value_name = "NAME", env = "FAIRLANE_INSTALLATION")]
     pub installation: Option<String>,
-    /// Image that builds
+    /// Image of the build container
     #[arg(long, value_name = "IMAGE", env = "FAIRLANE_BUILD_IMAGE", default_value = BUILD_IMAGE_DEFAULT)]
     pub build_image: String,
     /// Run the command in place of the build image's entry point, not through it
     #[arg(long, value_name = "BOOL", env = "FAIRLANE_REPLACE_ENTRYPOINT", default_value_t = false, default_missing_value = "true",
         num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub replace_entrypoint: bool,
-    /// The container engine's socket on the nodes; none for images that need none
+    /// The container engine's socket on the nodes; 'none' for build images that need no socket
     #[arg(long, value_name = "PATH", env = "FAIRLANE_DOCKER_SOCKET", default_value = DOCKER_SOCKET_DEFAULT)]
     pub docker_socket: String,
-    /// Secret with a config.json for pushing, unless a build brings credentials
+    /// Secret with a config.json for pushing; not used by builds with registry credentials of their own
     #[arg(long, value_name = "SECRET", env = "FAIRLANE_PUSH_SECRET")]
     pub push_secret: Option<String>,
     /// Let builds of a repository go to the same node, for its cache
@@ -44,7 +44,7 @@ pub struct KubernetesArgs {
     /// Label selector of the pods that run a container engine on each node
     #[arg(long, value_name = "SELECTOR", env = "FAIRLANE_BUILDERS", default_value = BUILDERS_DEFAULT)]
     pub builders: String,
-    /// File with a pod, in YAML, that is merged into each build pod
+    /// YAML file with a pod that is merged into each build pod
     #[arg(long, value_name = "FILE", env = "FAIRLANE_POD_TEMPLATE")]
     pub pod_template: Option<PathBuf>,
 }
@@ -74,15 +74,15 @@ impl KubernetesArgs {
         for (option, name) in [("--installation", Some(&installation)), ("--cluster", cluster.as_ref())] {
             ensure!(
                 name.is_none_or(|name| !name.is_empty() && label_value(name) == *name),
-                "{option}: '{}' cannot be taken: at most 63 letters, digits, '-', '_' and '.', a letter or digit \
-                 at both ends",
+                "{option}: '{}' is invalid: use at most 63 letters, digits, '-', '_' and '.', with a letter or \
+                 digit at both ends",
                 name.map_or("", String::as_str),
             );
         }
         ensure!(!build_image.trim().is_empty(), "--build-image: name the image that builds");
         ensure!(
             builders.split(',').all(|term| !term.trim().is_empty()),
-            "--builders: '{builders}' is no label selector such as {BUILDERS_DEFAULT}"
+            "--builders: '{builders}' is not a label selector such as {BUILDERS_DEFAULT}"
         );
         for (option, name) in [("--namespace", &namespace), ("--push-secret", &push_secret)] {
             if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
@@ -119,7 +119,7 @@ fn socket(text: &str) -> Result<Option<String>> {
     let path = text.strip_prefix("unix://").unwrap_or(text);
     ensure!(
         path.starts_with('/') && path.len() > 1 && !path.split('/').any(|part| part == ".."),
-        "--docker-socket: '{text}' is no absolute path on the nodes; 'none' for images that need no socket"
+        "--docker-socket: '{text}' is not an absolute path; use 'none' for build images that need no socket"
     );
     Ok(Some(path.to_owned()))
 }
@@ -133,7 +133,7 @@ fn check_name(name: &str) -> Result<()> {
         && name.chars().all(|c| edge(c) || matches!(c, '-' | '.'));
     ensure!(
         fits,
-        "'{name}' is no name of Kubernetes: small letters, digits, '-' and '.', a letter or digit at both ends"
+        "'{name}' is not a Kubernetes name: use lowercase letters, digits, '-' and '.', with a letter or digit at both ends"
     );
     Ok(())
 }
@@ -184,15 +184,15 @@ mod tests {
     #[test]
     fn bad_options_say_what_is_allowed() {
         for (option, says) in [
-            ("--docker-socket=docker.sock", "--docker-socket: 'docker.sock' is no absolute path"),
+            ("--docker-socket=docker.sock", "--docker-socket: 'docker.sock' is not an absolute path"),
             ("--docker-socket=/var/../sock", "--docker-socket"),
             ("--docker-socket=tcp://h:1", "--docker-socket"),
-            ("--namespace=Builds", "--namespace: 'Builds' is no name of Kubernetes"),
+            ("--namespace=Builds", "--namespace: 'Builds' is not a Kubernetes name"),
             ("--push-secret=a_b", "--push-secret"),
-            ("--installation=-a", "--installation: '-a' cannot be taken"),
-            ("--cluster=a/b", "--cluster: 'a/b' cannot be taken"),
+            ("--installation=-a", "--installation: '-a' is invalid"),
+            ("--cluster=a/b", "--cluster: 'a/b' is invalid"),
             ("--build-image= ", "--build-image"),
-            ("--builders=", "--builders: '' is no label selector"),
+            ("--builders=", "--builders: '' is not a label selector"),
             ("--pod-template=/no/such/file", "the pod template /no/such/file"),
         ] {
             let error = format!("{:#}", settings(&[option]).unwrap_err());

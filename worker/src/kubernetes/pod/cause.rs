@@ -51,7 +51,7 @@ struct Row {
 causes! {
     /// It used more disk than it may.
     OwnDisk = "own-disk", Repository, false, None,
-        "the build pod used more disk than it may: {detail}",
+        "the build pod exceeded its disk limit: {detail}",
         "Raise its ephemeral-storage limit in the pod template, or make the repository smaller.";
     /// It used more memory than it may.
     OwnMemory = "own-memory", Repository, false, None,
@@ -59,8 +59,8 @@ causes! {
         "Raise its memory limit in the pod template, or make the build need less.";
     /// Its node ran short of something.
     NodePressure = "node-pressure", Infrastructure, true, None,
-        "{node} ran short and evicted the build pod: {detail}",
-        "Give the build pods requests for what ran short (ephemeral-storage, memory), or the node more of it.";
+        "{node} ran short of resources and evicted the build pod: {detail}",
+        "Set requests for what ran short (ephemeral-storage, memory) on the build pods, or give the node more of it.";
     /// Its node ran out of memory.
     NodeMemory = "node-memory", Infrastructure, true, None,
         "{node} ran out of memory and killed the build",
@@ -68,35 +68,35 @@ causes! {
     /// Its node does not answer any more, or is gone.
     NodeLost = "node-lost", Infrastructure, true, None,
         "{node} was lost with the build pod on it: {detail}",
-        "Look at the node; builds are tried again elsewhere.";
+        "Check the node; builds are retried elsewhere.";
     /// Its node was shut down.
     NodeShutdown = "node-shutdown", Infrastructure, false, None,
         "{node} was shut down with the build pod on it: {detail}",
-        "Nothing, if it was meant: drain a node before it is shut down.";
+        "Nothing, if it was intended; next time, drain the node before you shut it down.";
     /// Somebody drained its node.
     Drained = "drained", Infrastructure, false, None,
         "the build pod was moved off {node}, which is being drained: {detail}",
-        "Nothing: the build is tried again elsewhere.";
+        "Nothing: the build is retried elsewhere.";
     /// Its node got a taint.
     Tainted = "tainted", Infrastructure, false, None,
-        "the build pod was taken off {node} because of a taint: {detail}",
-        "Nothing, if the taint was meant.";
+        "the build pod was evicted from {node} because of a taint: {detail}",
+        "Nothing, if the taint is intended.";
     /// A pod of a higher priority needed its place.
     Preempted = "preempted", Infrastructure, false, None,
         "the build pod on {node} had to make room for pods of a higher priority: {detail}",
-        "Give build pods a priority class in the pod template, or the cluster more room.";
+        "Give build pods a priority class in the pod template, or add nodes.";
     /// Somebody deleted it.
     Deleted = "deleted", Infrastructure, false, None,
         "somebody deleted the build pod on {node}",
-        "Cancel builds with `fairlane cancel`; see to it that no cleaner deletes pods with component=fairlane-build.";
+        "Cancel builds with `fairlane cancel`; make sure that no cleanup job deletes pods with component=fairlane-build.";
     /// Its node would not take it.
     Rejected = "rejected", Infrastructure, false, None,
-        "{node} did not take the build pod: {detail}",
-        "Nothing, if it is rare: the node was filled in the same moment.";
+        "{node} rejected the build pod: {detail}",
+        "Nothing, if it is rare: the node had just filled up.";
     /// It was active for too long.
     Deadline = "deadline", Stuck, false, None,
         "the build pod was ended at its deadline: {detail}",
-        "Raise --timeout, if builds may take so long.";
+        "Raise --timeout if builds may take this long.";
     /// An init container of the operator's failed.
     InitFailed = "init-failed", Infrastructure, false, None,
         "an init container of the build pod failed: {detail}",
@@ -107,7 +107,7 @@ causes! {
         "Check --build-image and --command: the command must be in the image.";
     /// The container could not be made.
     CannotCreate = "cannot-create", Infrastructure, false, Some(60),
-        "the build container cannot be made on {node}: {detail}",
+        "the build container cannot be created on {node}: {detail}",
         "See `kubectl describe pod`, and the node's container runtime.";
     /// The build image is not on the node, and may not be pulled.
     ImageAbsent = "image-absent", Infrastructure, false, Some(0),
@@ -119,7 +119,7 @@ causes! {
         "Check --build-image, the registry, and imagePullSecrets in the pod template.";
     /// The build image's name is none.
     ImageName = "image-name", Infrastructure, false, Some(0),
-        "the name of the build image cannot be taken: {detail}",
+        "the name of the build image is invalid: {detail}",
         "Correct --build-image.";
     /// What the container refers to does not exist.
     MissingObject = "missing-object", Infrastructure, false, Some(60),
@@ -128,27 +128,27 @@ causes! {
     /// The container engine's socket is not on the node.
     NoSocket = "no-socket", Infrastructure, true, Some(60),
         "the container engine's socket is not on {node}: {detail}",
-        "See that its daemon (Docker, or the DaemonSet of dind or pink) runs there, or correct --docker-socket. A folder of that name on the node must be removed by hand.";
+        "Make sure that its daemon (Docker, or the DaemonSet of dind or pink) runs there, or correct --docker-socket. If the node has a folder of that name, remove it by hand.";
     /// A volume cannot be mounted.
     MountFailed = "mount-failed", Infrastructure, true, Some(150),
         "a volume of the build pod cannot be mounted on {node}: {detail}",
         "See `kubectl describe pod`, and the node.";
     /// The node cannot make a sandbox.
     NoSandbox = "no-sandbox", Infrastructure, true, Some(150),
-        "{node} cannot make the build pod's sandbox: {detail}",
+        "{node} cannot create the build pod's sandbox: {detail}",
         "Look at the node's network plugin and container runtime.";
     /// No node fits it.
     Unschedulable = "unschedulable", Stuck, false, None,
-        "no node takes the build pod: {detail}",
-        "Add nodes or free some, or correct node selector, tolerations and requests in the pod template; `fairlane doctor` says what stands against each node.";
+        "no node can run the build pod: {detail}",
+        "Add nodes or free some, or correct node selector, tolerations and requests in the pod template; `fairlane doctor` says why each node is ruled out.";
     /// It never got further, and nothing says why.
     Pending = "pending", Stuck, false, None,
         "the build pod did not start: {detail}",
-        "See `kubectl describe pod`. Without the right to list events the worker does not see why.";
+        "See `kubectl describe pod`. Without the right to list events, the worker cannot tell why.";
     /// It failed and nothing says why.
     Unexplained = "unexplained", Infrastructure, false, None,
-        "the build pod on {node} failed without a word: {detail}",
-        "See `kubectl describe pod` while it is there.";
+        "the build pod on {node} failed without an explanation: {detail}",
+        "Run `kubectl describe pod` while the pod still exists.";
 }
 
 impl PodCause {

@@ -30,7 +30,7 @@ fn check(pod: &Pod) -> Result<()> {
         for (key, value) in pairs.iter().flatten() {
             ensure!(
                 value.len() <= NAME_BYTES_MAX && label_value(value) == *value,
-                "metadata.{kind}.{key}: '{value}' is no label value: at most 63 letters, digits, '-', '_' and '.'"
+                "metadata.{kind}.{key}: '{value}' is not a label value: use at most 63 letters, digits, '-', '_' and '.'"
             );
         }
     }
@@ -49,7 +49,7 @@ fn volumes(spec: &PodSpec) -> Result<()> {
         let sources = value.as_object().map_or(0, |fields| fields.len().saturating_sub(1));
         ensure!(
             sources == 1,
-            "{path}: the volume '{}' has {sources} sources, and needs exactly one; one of Fairlane's own cannot \
+            "{path}: the volume '{}' has {sources} sources, and needs exactly one; Fairlane's own volumes cannot \
              become another kind",
             volume.name
         );
@@ -99,7 +99,7 @@ fn resources(container: &Container, path: &str) -> Result<()> {
         for (name, amount) in amounts.iter().flatten() {
             ensure!(
                 quantity::parse(&amount.0).is_some_and(|number| number >= 0.0),
-                "{path}.resources.{kind}.{name}: '{}' is no amount; one looks like 500m, 2, 2Gi",
+                "{path}.resources.{kind}.{name}: '{}' is not a quantity such as 500m, 2 or 2Gi",
                 amount.0
             );
         }
@@ -113,6 +113,6 @@ fn is_dns_label(name: &str, path: &str) -> Result<()> {
         && name.chars().all(plain)
         && !name.starts_with('-')
         && !name.ends_with('-');
-    ensure!(fits, "{path}: '{name}' cannot be taken: small letters, digits and '-', at most 63");
+    ensure!(fits, "{path}: '{name}' is invalid: use at most 63 lowercase letters, digits and '-'");
     Ok(())
 }

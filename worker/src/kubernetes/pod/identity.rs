@@ -219,7 +219,7 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
         meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).map(String::as_str)
     };
     let need = |key: &'static str| annotation(key).with_context(|| format!("it has no annotation {key}"));
-    ensure!(label("component").is_some_and(|component| component == COMPONENT), "it is no build pod");
+    ensure!(label("component").is_some_and(|component| component == COMPONENT), "it is not a build pod");
     let token = Token {
         build: need(BUILD)?.parse().context(BUILD)?,
         epoch: need(EPOCH)?.parse().context(EPOCH)?,

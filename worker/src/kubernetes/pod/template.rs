@@ -57,7 +57,7 @@ impl PodTemplate {
     pub fn read(file: &Path) -> Result<Self> {
         let read = || {
             let size = std::fs::metadata(file)?.len();
-            ensure!(size <= FILE_BYTES_MAX, "it has {size} bytes: that is no pod");
+            ensure!(size <= FILE_BYTES_MAX, "it has {size} bytes: too many for a pod");
             Self::parse(&std::fs::read_to_string(file)?)
         };
         read().with_context(|| format!("the pod template {}", file.display()))
@@ -71,19 +71,19 @@ impl PodTemplate {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| {
             // Its later lines show the text around the place, which may hold what is nobody's business.
             let text = error.to_string();
-            anyhow::anyhow!("it is no YAML: {}", text.lines().next().unwrap_or_default())
+            anyhow::anyhow!("it is not YAML: {}", text.lines().next().unwrap_or_default())
         })?;
         let Value::Object(fields) = &value else {
-            bail!("it is no pod: it must be a mapping with `metadata` and `spec`");
+            bail!("it is not a pod: it must be a mapping with `metadata` and `spec`");
         };
         for (field, expected) in [("kind", "Pod"), ("apiVersion", "v1")] {
             if let Some(found) = fields.get(field) {
-                ensure!(found == expected, "it is no pod: its {field} is {found}, not {expected}");
+                ensure!(found == expected, "it is not a pod: its {field} is {found}, not {expected}");
             }
         }
         ensure!(
             fields.contains_key("spec") || fields.contains_key("metadata"),
-            "it is no pod: it has neither `metadata` nor `spec`"
+            "it is not a pod: it has neither `metadata` nor `spec`"
         );
         for (path, why) in OWNED {
             if let Some(place) = find(&value, path) {
@@ -145,7 +145,10 @@ fn nameless(value: &Value, path: &str) -> Result<()> {
             (Value::Array(entries), None) => {
                 for (i, entry) in entries.iter().enumerate() {
                     let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
-                    ensure!(!name.is_empty(), "{place}[{i}].name: it needs one, to be merged by");
+                    ensure!(
+                        !name.is_empty(),
+                        "{place}[{i}].name: it is missing; list entries are merged by name"
+                    );
                 }
             }
             (Value::Array(entries), Some((&"*", rest))) => {
@@ -184,7 +187,7 @@ fn differs(written: &Value, kept: &Value, place: &str) -> Result<()> {
         }
         (Value::Array(written), Value::Array(kept)) => {
             for (i, value) in written.iter().enumerate() {
-                let Some(kept) = kept.get(i) else { bail!("{place}[{i}] cannot be taken") };
+                let Some(kept) = kept.get(i) else { bail!("{place}[{i}] is invalid") };
                 differs(value, kept, &format!("{place}[{i}]"))?;
             }
         }
@@ -192,7 +195,7 @@ fn differs(written: &Value, kept: &Value, place: &str) -> Result<()> {
             // Quantities may be written as numbers and are kept as text.
             let text = written.to_string();
             let same = written == kept || kept.as_str() == Some(text.as_str());
-            ensure!(same, "{place}: {written} cannot be taken; a pod would have {kept}");
+            ensure!(same, "{place}: {written} is invalid; a pod would have {kept}");
         }
     }
     Ok(())

@@ -135,7 +135,7 @@ impl Driver {
             }
             self.say("waiting for an earlier pod of that name to end").await?;
             if !own && since.elapsed() >= OTHER_PATIENCE {
-                let reason = format!("the pod of the build {} stands in the way", identity.token.build);
+                let reason = format!("the pod of the build {} is in the way", identity.token.build);
                 return Err(RunEvent::Lost(reason));
             }
             if own || self.is_over(&identity).await {
@@ -153,7 +153,7 @@ impl Driver {
             Ok(Some(build)) => build.state.is_ended() || build.attempt > identity.run,
             Ok(None) => false,
             Err(error) => {
-                tracing::debug!(%error, "it cannot be told whether a pod is still needed");
+                tracing::debug!(%error, "cannot tell whether a pod is still needed");
                 false
             }
         }
@@ -209,7 +209,7 @@ impl Driver {
             uid.clone_from(&pod.metadata.uid);
             if pod.metadata.deletion_timestamp.is_none() {
                 match self.cluster.api.delete_pod(name, &Version::of(&pod), None).await {
-                    Ok(()) => tracing::info!(pod = name, "deleted a pod that is needed no more"),
+                    Ok(()) => tracing::info!(pod = name, "deleted a pod that is no longer needed"),
                     Err(error) if error.code() == 409 => {}
                     Err(error) => self.failed(&error).await?,
                 }
@@ -217,10 +217,10 @@ impl Driver {
             }
             let over = *give_up.get_or_insert_with(|| Instant::now() + GRACE_MAX + GONE_TIMEOUT);
             if over <= Instant::now() {
-                tracing::warn!(pod = name, "a deleted pod does not go: its node is lost");
+                tracing::warn!(pod = name, "a deleted pod does not terminate; taking its node for lost");
                 return Ok(());
             }
-            self.say("waiting for the pod of the earlier attempt to end").await?;
+            self.say("waiting for the pod of the earlier run to end").await?;
             tokio::select! {
                 _ = seen.changed() => {}
                 () = self.look_again() => {}
@@ -296,7 +296,7 @@ impl Driver {
                 ApiError::Refused(refusal) if is_of_cluster(refusal) => return Err(self.refused(refusal)),
                 // Builds without credentials need no such right: they are not held up for it.
                 ApiError::Refused(refusal) if refusal.code == 403 && began.elapsed() < FORBIDDEN_PATIENCE => {
-                    let note = format!("waiting for the right to hand its credentials over: {refusal}");
+                    let note = format!("waiting for the right to create its Secret: {refusal}");
                     self.say(&note).await?;
                     self.wait(LOOK_EVERY).await;
                 }
@@ -316,7 +316,7 @@ impl Driver {
                 Err(error) if matches!(error.code(), 404 | 409 | 422) => return,
                 Err(error) if error.passes() => self.wait(LOOK_EVERY.max(error.wait())).await,
                 Err(error) => {
-                    return tracing::warn!(%error, secret = name, "a Secret could not be given its pod as owner");
+                    return tracing::warn!(%error, secret = name, "could not set a pod as the owner of its Secret");
                 }
             }
         }

@@ -89,7 +89,7 @@ impl Driver {
             }
             following.phase.send_replace(if started { Phase::Ended } else { Phase::NeverStarted });
             if tokio::time::timeout(LOG_TIMEOUT, log).await.is_err() {
-                tracing::warn!("the log's last lines took too long");
+                tracing::warn!("the log's last lines did not arrive in time");
             }
         }
         last
@@ -104,7 +104,7 @@ impl Driver {
         }
         self.take_in(following).await?;
         if following.stopping.as_ref().is_some_and(|stopping| stopping.give_up <= Instant::now()) {
-            tracing::error!(pod = self.name, "a deleted pod does not end: its node is lost");
+            tracing::error!(pod = self.name, "a deleted pod does not terminate; taking its node for lost");
             return Err(Self::ended(following, Exit::default(), None));
         }
         if let Some(grace) = orders.stop {
@@ -238,7 +238,7 @@ impl Driver {
                 if missing {
                     tracing::warn!(
                         %error,
-                        "this worker may not list events: people are not told why a pod waits for a mount or an image. The Role in deploy/ gives that right"
+                        "this worker may not list events, so people cannot see why a pod waits for a mount or an image; the Role in deploy/ grants that right"
                     );
                 }
             }
@@ -252,7 +252,7 @@ impl Driver {
         let Some(node) = node_of(&following.pod) else { return };
         match self.cluster.api.node(&node).await {
             Ok(found) => following.silent_node = found.is_none_or(|node| pod::fit::is_silent(&node)),
-            Err(error) => tracing::debug!(%error, node, "the pod's node cannot be looked at"),
+            Err(error) => tracing::debug!(%error, node, "the pod's node cannot be read"),
         }
     }
 

@@ -172,7 +172,7 @@ impl LogFollower {
                 Ok(Read::Unwanted | Read::Whole { settled: true }) => return,
                 Ok(Read::Whole { .. }) => self.whole = true,
                 Ok(Read::Unfollowed(why)) => self.unfollowed(&why),
-                Ok(Read::Cut(why)) => tracing::debug!(why, "the log was cut and is resumed"),
+                Ok(Read::Cut(why)) => tracing::debug!(why, "the log stream broke off; resuming it"),
                 Ok(Read::Failed(error)) if error.code() == 404 && (ended || self.whole) => return,
                 Ok(Read::Failed(error)) => self.failed(&error).await,
                 Err(_) => {
@@ -290,7 +290,7 @@ impl LogFollower {
             tracing::warn!(
                 pod = self.name,
                 why,
-                "the kubelet cannot follow this log: its lines come up to 10 s late. Raise fs.inotify.max_user_instances on the node"
+                "the kubelet cannot follow this log: its lines arrive up to 10 s late; raise fs.inotify.max_user_instances on the node"
             );
         }
     }
@@ -306,7 +306,7 @@ impl LogFollower {
         if self.failures >= FAILURES_TOLD && !self.told && self.cluster.pods.away().borrow().is_none() {
             self.told = true;
             let hint = if error.code() == 403 { "; the worker needs the right to get pods/log" } else { "" };
-            self.say(&format!("the log cannot be read at present, the build goes on ({error}{hint})")).await;
+            self.say(&format!("the log cannot be read right now; the build continues ({error}{hint})")).await;
         }
     }
 

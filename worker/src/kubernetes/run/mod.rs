@@ -209,7 +209,7 @@ impl Driver {
                     return Ok(Some(pod));
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!(pod = name, "left alone a pod of another's: {error:#}"),
+                Err(error) => tracing::warn!(pod = name, "left a foreign pod alone: {error:#}"),
             }
         }
         Ok(None)
@@ -254,7 +254,7 @@ impl Driver {
         if since.elapsed() < patience {
             if allowed {
                 let why = self.cluster.explain(error);
-                self.say(&format!("waiting to take its pod over, which the cluster refuses: {why}")).await?;
+                self.say(&format!("waiting to take over its pod; the cluster still refuses: {why}")).await?;
             }
             let wait = jittered(self.pause);
             self.pause = (self.pause * 2).min(PAUSE_MAX);

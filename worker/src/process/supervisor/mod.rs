@@ -140,7 +140,7 @@ enum Event {
 
 fn start(job: &Job, folder: Option<&PathBuf>, news: &SyncSender<News>) -> Result<Run> {
     use std::os::unix::process::CommandExt;
-    anyhow::ensure!(!job.deadline.has_passed(), "the lease was over before the command could start");
+    anyhow::ensure!(!job.deadline.has_passed(), "the lease expired before the command could start");
     let mut command = Command::new(&job.program);
     command.args(&job.args).envs(&job.env).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

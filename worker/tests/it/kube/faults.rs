@@ -93,7 +93,7 @@ async fn a_pod_outlives_an_api_server_that_lets_nobody_mark_it_for_a_while() {
     kube.fake().next_times(7, "patch pods", Fault::Forbidden);
     first.kill();
     kube.build_that(id, "a note", |build| {
-        build.note.as_deref().is_some_and(|note| note.contains("waiting to take its pod over"))
+        build.note.as_deref().is_some_and(|note| note.contains("waiting to take over its pod"))
     })
     .await;
     kube.all_whole(&[id], 100).await;
@@ -169,7 +169,7 @@ async fn a_missing_right_pauses_the_worker_and_fails_no_build() {
         workers[0].paused.clone().ok_or_else(|| format!("{workers:?}"))
     })
     .await;
-    assert!(paused.contains("one that starts does so for a moment"), "{paused}");
+    assert!(paused.contains("just starting does so briefly"), "{paused}");
     kube.paused("one", Some("give it the Role in deploy/")).await;
     kube.fake().permits("create pods");
     kube.build_in(id, BuildState::Succeeded).await;
@@ -184,7 +184,7 @@ async fn refusals_of_an_api_server_that_starts_are_not_called_missing_rights() {
         kube.fake().forbids(right);
     }
     let id = kube.scene.submit().await;
-    kube.paused("one", Some("one that starts does so for a moment")).await;
+    kube.paused("one", Some("just starting does so briefly")).await;
     kube.fake().permits("create pods");
     wait_for("events to be asked for", SOON, async || kube.fake().requests("list events") > 0).await;
     kube.fake().permits("list events");
@@ -205,7 +205,7 @@ async fn pods_that_are_refused_again_and_again_are_logged_once() {
     kube.submit_many(3).await;
     kube.paused("one", Some("the build pods' service account cannot be used")).await;
     wait_for("more tries", SOON, async || kube.fake().requests("create pods") >= 6).await;
-    let said = worker.stderr().matches("no build is claimed until").count();
+    let said = worker.stderr().matches("claiming is paused until").count();
     assert_eq!(said, 1, "{}", worker.stderr());
 }
 
@@ -274,7 +274,7 @@ async fn without_logs_the_outcome_comes_from_the_pod_and_people_are_told() {
     let build = kube.build_in(id, BuildState::Failed).await;
     assert_eq!(build.class, Some(FailureClass::Repository));
     let lines = kube.scene.log(id, 1).await;
-    assert!(lines.iter().any(|line| line.contains("the log cannot be read at present")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("the log cannot be read right now")), "{lines:?}");
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ async fn a_full_worker_that_may_start_nothing_takes_no_processor_time() {
     kube.fake().forbids("get pods");
     let second = kube.worker("second", "exit 0", &["--slots=1"]).await;
     first.kill();
-    second.wait_for_line("no build is claimed until the cluster takes pods", SOON).await;
+    second.wait_for_line("claiming is paused until the cluster accepts pods", SOON).await;
     kube.fake().permits("get pods");
     second.wait_for_line("adopted the pod", SOON).await;
     rests(&second).await;

@@ -66,7 +66,7 @@ async fn twenty_kube_builds_of_a_frozen_worker_go_on_and_it_changes_nothing_when
         .await;
     }
     first.thaw();
-    first.wait_for_line("the lease is another's", SOON).await;
+    first.wait_for_line("another worker has the lease", SOON).await;
     the_same_pods_made_all_whole(&kube, &ids, &before).await;
     // It is as good as new: with the other one gone, it builds.
     second.terminate();

@@ -56,7 +56,7 @@ async fn refusals_of_a_secret_that_pass_cost_no_attempt() {
     let _worker = worker(&kube, "one", "exit 0").await;
     let id = submit(&kube).await;
     kube.build_that(id, "a note", |build| {
-        build.note.as_deref().is_some_and(|note| note.contains("the right to hand its credentials over"))
+        build.note.as_deref().is_some_and(|note| note.contains("the right to create its Secret"))
     })
     .await;
     let build = kube.build_in(id, BuildState::Succeeded).await;

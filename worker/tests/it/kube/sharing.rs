@@ -92,11 +92,11 @@ async fn the_second_queue_of_one_installation_is_refused_and_told_what_to_set() 
     })
     .await;
     assert!(paused.contains("another queue") && paused.contains("--installation"), "{paused}");
-    second.wait_for_line("no build is claimed", SOON).await;
+    second.wait_for_line("claiming is paused", SOON).await;
     one.all_whole(&[mine], 40).await;
     assert_eq!(one.fake().pods_created().len(), 1, "one pod, which nobody took");
     assert_eq!(uid(&one.fake().pods_created()[0]), pod[0]);
-    assert!(!first.stderr().contains("is another's"), "{}", first.stderr());
+    assert!(!first.stderr().contains("another worker has the lease"), "{}", first.stderr());
     // With the pods of the first one gone it builds; and the first one, which was there before, goes on as well.
     two.line(theirs, 1, "line 2").await;
     let next = one.scene.submit().await;

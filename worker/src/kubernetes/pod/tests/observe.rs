@@ -122,7 +122,7 @@ fn the_pods_own_reason_outranks_its_container() {
         (for_reason("DeadlineExceeded", active, &killed), Deadline, "deadline"),
         (for_reason("DeadlineExceeded", active, &absent), Deadline, "not present"),
         (for_reason("OutOfcpu", "Pod was rejected", &Value::Null), Rejected, "OutOfcpu"),
-        (for_reason("NodeAffinity", "Pod was rejected", &Value::Null), Rejected, "node n1 did not take"),
+        (for_reason("NodeAffinity", "Pod was rejected", &Value::Null), Rejected, "node n1 rejected"),
         (
             for_reason("Terminated", "imminent node shutdown", &ended_with(143, "Error")),
             NodeShutdown,

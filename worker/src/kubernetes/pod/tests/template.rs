@@ -15,15 +15,15 @@ fn merged(text: &str) -> Result<Pod> {
 #[test]
 fn what_is_no_pod_is_refused() {
     for (text, says) in [
-        ("", "no pod"),
-        ("- a", "no pod"),
-        ("just text", "no pod"),
+        ("", "not a pod"),
+        ("- a", "not a pod"),
+        ("just text", "not a pod"),
         ("kind: Deployment\nspec: {}", "kind is \"Deployment\", not Pod"),
         ("apiVersion: v2\nspec: {}", "apiVersion is \"v2\", not v1"),
         ("kind: Pod", "neither `metadata` nor `spec`"),
-        ("spec: {}\nspec: {}", "no YAML"),
-        ("spec: {}\n---\nspec: {}", "no YAML"),
-        ("spec: [", "no YAML"),
+        ("spec: {}\nspec: {}", "not YAML"),
+        ("spec: {}\n---\nspec: {}", "not YAML"),
+        ("spec: [", "not YAML"),
         ("spec: {}\nstatus: {}", "status is Fairlane's own"),
     ] {
         assert!(refused(text).contains(says), "{text}: {}", refused(text));
@@ -67,11 +67,11 @@ fn a_wrong_type_is_told_by_its_place() {
         ("spec: { nodeSelector: }", "spec.nodeSelector is empty"),
         (
             "spec: { containers: [{ resources: { limits: { cpu: 1 } } }] }",
-            "spec.containers[0].name: it needs one",
+            "spec.containers[0].name: it is missing",
         ),
         (
             "spec: { containers: [{ name: builder, env: [{ value: a }] }] }",
-            "spec.containers[0].env[0].name: it needs",
+            "spec.containers[0].env[0].name: it is missing",
         ),
     ] {
         assert!(refused(text).contains(place), "{text}: {}", refused(text));
@@ -121,10 +121,7 @@ fn what_does_not_merge_is_refused() {
             "spec: { containers: [{ name: side }] }",
             "spec.containers[1].image: the container 'side' needs one",
         ),
-        (
-            "spec: { containers: [{ name: Side, image: i }] }",
-            "spec.containers[1].name: 'Side' cannot be taken",
-        ),
+        ("spec: { containers: [{ name: Side, image: i }] }", "spec.containers[1].name: 'Side' is invalid"),
         (
             "spec: { volumes: [{ name: docker-socket, emptyDir: {} }] }",
             "spec.volumes[0]: the volume 'docker-socket' has 2 sources",
@@ -136,9 +133,9 @@ fn what_does_not_merge_is_refused() {
         ),
         (
             "spec: { containers: [{ name: builder, resources: { limits: { memory: 2 GB } } }] }",
-            "spec.containers[0].resources.limits.memory: '2 GB' is no amount",
+            "spec.containers[0].resources.limits.memory: '2 GB' is not a quantity",
         ),
-        ("metadata: { labels: { team: a b } }", "metadata.labels.team: 'a b' is no label value"),
+        ("metadata: { labels: { team: a b } }", "metadata.labels.team: 'a b' is not a label value"),
         (
             "spec: { initContainers: [{ name: builder, image: i }] }",
             "spec.containers[0]: there are two containers 'builder'",
