@@ -1,6 +1,7 @@
-# One program, `fairlane`, in two images:
+# `fairlane` in two images, and one for benchmarks and replays:
 #   docker build -t fairlane .                               dispatchers, and workers that build in pods
 #   docker build -t fairlane-repo2docker --target repo2docker .   workers that run repo2docker themselves
+#   docker build -t fairlane-bench --target bench .               `fairlane replay` and `fairlane bench`, with a redis-server
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -8,6 +9,17 @@ COPY . .
 # Debug symbols are most of the binary, and nobody needs line numbers in a production backtrace.
 RUN cargo build --release --locked --package fairlane \
  && strip --strip-debug -o /usr/local/bin/fairlane target/release/fairlane
+
+FROM build AS build-bench
+RUN cargo build --release --locked --package fairlane-bench \
+ && strip --strip-debug -o /usr/local/bin/fairlane-bench target/release/fairlane-bench
+
+FROM redis:7.4-bookworm AS bench
+COPY --from=build /usr/local/bin/fairlane /usr/local/bin/fairlane
+COPY --from=build-bench /usr/local/bin/fairlane-bench /usr/local/bin/fairlane-bench
+USER redis
+ENTRYPOINT ["fairlane"]
+CMD ["replay", "--help"]
 
 FROM debian:bookworm-slim AS base
 RUN apt-get update \

@@ -51,12 +51,15 @@ fn helped(mut arguments: Vec<OsString>) -> Vec<OsString> {
 fn run(arguments: &[OsString]) -> Result<Exit> {
     let line = Line::new(arguments)?;
     let cli: Cli = line.parse(arguments)?;
-    let output = Output::new(cli.json, cli.wide);
+    let output = cli.everywhere.output();
     if let Command::RedisGuard { parent, program, folder } = &cli.command {
         redis_server::guard(*parent, program, folder)?;
     }
     if let Command::Completions(args) = &cli.command {
         return commands::completions::run(args, output);
+    }
+    if let Command::Bench(_) | Command::Replay(_) = &cli.command {
+        return commands::passed_on::run(arguments);
     }
     let serves = matches!(cli.command, Command::Up(_) | Command::Dispatcher { .. } | Command::Worker { .. });
     let mut builder = if serves {
@@ -91,8 +94,8 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Retry(args) => Box::pin(commands::bulk::retry(args, output)).await,
         Command::Policy(args) => commands::policy::run(args, output).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
-        Command::Replay(args) => Box::pin(commands::replay::run(*args, output)).await,
-        Command::Bench(args) => Box::pin(commands::bench::run(*args, output)).await,
-        Command::Completions(_) | Command::RedisGuard { .. } => Ok(Exit::Good),
+        Command::Completions(_) | Command::RedisGuard { .. } | Command::Bench(_) | Command::Replay(_) => {
+            Ok(Exit::Good)
+        }
     }
 }

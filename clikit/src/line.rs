@@ -1,13 +1,36 @@
 //! Parsing the command line, with defaults from the settings file.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Args, CommandFactory, FromArgMatches, ValueHint};
 
 use crate::exit::Stop;
+use crate::output::Output;
 use crate::settings::Settings;
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Everywhere {
+    /// Write data as JSON, one object a line
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
+    json: bool,
+    /// Show tables at full width, even if they do not fit the terminal
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
+    wide: bool,
+    /// The settings file, instead of ./fairlane.toml
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 901, env = "FAIRLANE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+}
+
+impl Everywhere {
+    /// How to write, as these options have it.
+    pub fn output(&self) -> Output {
+        Output::new(self.json, self.wide)
+    }
+}
 
 /// Reads command lines.
 #[derive(Debug)]
@@ -51,6 +74,11 @@ impl Line {
     pub fn new(arguments: &[OsString]) -> Result<Self> {
         let settings = Settings::load(arguments).map_err(|error| Stop::usage(format!("{error:#}")))?;
         Ok(Self { settings })
+    }
+
+    /// The same for a program that reads only a part of the settings.
+    pub fn of_part(arguments: &[OsString]) -> Result<Self> {
+        Self::new(arguments).map(|line| Self { settings: line.settings.in_part() })
     }
 
     /// Parses a command line. `--help` and usage errors are returned as clap errors.

@@ -131,6 +131,11 @@ impl RedisServer {
         self.folder.socket()
     }
 
+    /// The same as a URL.
+    pub fn url(&self) -> &RedisUrl {
+        &self.url
+    }
+
     /// Restarts it when it exits by itself, until `stop`.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Settings {
     path: PathBuf,
     table: Table,
+    /// Whether the program knows a part of the settings only, and others read the rest.
+    in_part: bool,
 }
 
 impl Settings {
@@ -52,7 +54,13 @@ impl Settings {
                 error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
             anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message())
         })?;
-        Ok(Self { path, table: policy_as_option(table) })
+        Ok(Self { path, table: policy_as_option(table), in_part: false })
+    }
+
+    /// The same for a program that knows some of the settings; `fairlane` refuses those that nobody knows.
+    #[must_use]
+    pub fn in_part(self) -> Self {
+        Self { in_part: true, ..self }
     }
 
     /// Where it was read from; `None` without a file.
@@ -81,6 +89,9 @@ impl Settings {
         for (key, value) in &self.table {
             let name = key.replace('_', "-");
             if let Value::Table(table) = value {
+                if self.is_for_another(&command, &name) {
+                    continue;
+                }
                 let options =
                     known.by_command.get(name.as_str()).ok_or_else(|| self.unknown(key, known.commands()))?;
                 for (key, value) in table {
@@ -99,6 +110,9 @@ impl Settings {
             }
             let fits: Vec<(&String, &Opt)> = known.everywhere(&name).collect();
             if fits.is_empty() {
+                if self.in_part {
+                    continue;
+                }
                 return Err(self.unknown(key, known.shared_names()));
             }
             let values = self.values(key, value)?;
@@ -111,6 +125,13 @@ impl Settings {
             }
         }
         Ok(command)
+    }
+
+    /// Whether another program reads the settings of this command.
+    fn is_for_another(&self, program: &Command, command: &str) -> bool {
+        let command = program.find_subcommand(command);
+        command
+            .map_or(self.in_part, |command| command.get_arguments().any(clap::Arg::is_trailing_var_arg_set))
     }
 
     fn values(&self, key: &str, value: &Value) -> Result<Vec<String>> {
@@ -271,7 +292,7 @@ mod tests {
     use super::*;
 
     fn settings(text: &str) -> Settings {
-        Settings { path: "fairlane.toml".into(), table: text.parse().unwrap() }
+        Settings { path: "fairlane.toml".into(), table: text.parse().unwrap(), in_part: false }
     }
 
     fn command() -> Command {
@@ -344,6 +365,21 @@ mod tests {
             let error = settings(text).apply(command()).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_another_program_reads_is_left_to_it() {
+        let bench = || {
+            let words = Arg::new("words").num_args(0..).trailing_var_arg(true);
+            command().subcommand(Command::new("bench").arg(words))
+        };
+        assert!(settings("[bench]\nrounds = 3").apply(bench()).is_ok());
+        assert!(settings("[bench]\nrounds = 3").apply(command()).is_err());
+        let others = settings("listen = ':1'\n[dispatcher]\nlisten = ':1'\n[worker]\nslots = 4").in_part();
+        let matches = others.apply(command()).unwrap().try_get_matches_from(["fairlane", "worker"]).unwrap();
+        assert_eq!(matches.subcommand().unwrap().1.get_one("slots").copied(), Some(4_u32));
+        let own = settings("[worker]\nslotz = 1").in_part();
+        assert!(own.apply(command()).unwrap_err().to_string().contains("worker.slots"));
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl Link {
     }
 
     /// Every command that this Redis receives (`MONITOR`). It slows Redis down: only for benchmarks.
-    pub(crate) async fn monitor(&self) -> Result<redis::aio::Monitor> {
+    pub async fn monitor(&self) -> Result<redis::aio::Monitor> {
         let client = Dialer::new(&self.url)?.client().await?;
         Ok(client.get_async_monitor().await?)
     }

@@ -201,13 +201,8 @@ impl Keys {
         format!("{}:log:{{{id}}}", self.prefix)
     }
 
-    /// The prefix of the keys of a benchmark's bare queue.
-    pub(crate) fn bare(&self) -> String {
-        self.tagged("bare:")
-    }
-
     /// Globs that match every key under the prefix.
-    pub(crate) fn patterns(&self) -> [String; 2] {
+    pub fn patterns(&self) -> [String; 2] {
         [self.tagged("*"), format!("{}:log:*", self.prefix)]
     }
 

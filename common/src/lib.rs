@@ -12,7 +12,6 @@
 //! - [`memory`]: what happens when Redis is low on memory.
 //! - [`seal`]: secrets on their way through Redis.
 //! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
-//! - [`yardstick`], [`trace`]: what operations cost, for benchmarks.
 
 pub mod allow;
 pub mod build;
@@ -35,8 +34,6 @@ pub mod repo;
 pub mod rule;
 pub mod seal;
 pub mod telemetry;
-pub mod trace;
-pub mod yardstick;
 
 pub use allow::AllowedArgs;
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};

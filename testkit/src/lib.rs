@@ -3,6 +3,7 @@
 //! - [`RedisServer`]: a redis-server of its own for each test; [`RedisCluster`] and [`SentinelSet`] beside it.
 //! - [`FaultProxy`]: stands before any server and cuts, stalls, delays, slows down, or loses a reply.
 //! - [`wait_for`] and [`wait_for_eq`]: wait until something holds; a time-out names what was waited for.
+//! - [`run_within`]: a command that is run to its end, in a folder of its own, and what it [`Said`].
 //! - [`Process`]: a program of ours with its output in a file, to be signalled and killed.
 //! - [`FakeRegistry`]: a registry of images that can be asked whether one is there.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
@@ -17,6 +18,7 @@ mod redis_builder;
 mod redis_group;
 mod redis_server;
 mod registry;
+mod said;
 mod temp_dir;
 mod wait;
 
@@ -26,5 +28,6 @@ pub use redis_builder::{AppendOnly, RedisServerBuilder};
 pub use redis_group::{RedisCluster, SentinelSet};
 pub use redis_server::RedisServer;
 pub use registry::{Access, Asked, FakeRegistry};
+pub use said::{Said, command_in, run_within};
 pub use temp_dir::TempDir;
 pub use wait::{Observation, wait_for, wait_for_eq};

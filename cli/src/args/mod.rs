@@ -2,7 +2,6 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
 
-mod bench;
 mod builds;
 mod doctor;
 mod history;
@@ -11,17 +10,18 @@ mod policy;
 mod queue;
 mod rule;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
+use fairlane_clikit::line::Everywhere;
 use fairlane_common::build::{BuildState, Priority};
 use fairlane_common::id::{GitRef, Image, NodeName, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
-pub(crate) use bench::{Bench, Measure};
 pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
@@ -29,8 +29,6 @@ pub(crate) use logs::{Logs, LogsAct, LogsPrune};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
-
-pub(crate) use crate::commands::replay::Replay;
 
 /// The exit codes, as `--help` shows them.
 const EXIT_CODES: &str = "\
@@ -54,15 +52,8 @@ the option, `[worker]` and the like for one command.";
 #[derive(Debug, Parser)]
 #[command(name = "fairlane", version, after_help = EXIT_CODES, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Write data as JSON, one object a line
-    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
-    pub(crate) json: bool,
-    /// Show tables at full width, even if they do not fit the terminal
-    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
-    pub(crate) wide: bool,
-    /// The settings file, instead of ./fairlane.toml
-    #[arg(long, global = true, help_heading = "Everywhere", display_order = 901, env = "FAIRLANE_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) everywhere: Everywhere,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -115,8 +106,12 @@ pub(crate) enum Command {
     Cancel(Cancel),
     Retry(Retry),
     Doctor(Doctor),
-    Replay(Box<Replay>),
-    Bench(Box<Bench>),
+    /// Play a day of launches through the queue, in virtual time
+    #[command(display_order = 22, disable_help_flag = true)]
+    Replay(Passed),
+    /// Measure what the queue costs, beside a bare queue in the same run
+    #[command(display_order = 14, disable_help_flag = true)]
+    Bench(Passed),
     Completions(Completions),
     /// Turn into the redis-server of `up` (internal)
     #[command(hide = true)]
@@ -125,6 +120,13 @@ pub(crate) enum Command {
         program: PathBuf,
         folder: PathBuf,
     },
+}
+
+/// Whatever is passed on to the program that reads it: see [`crate::commands::passed_on`].
+#[derive(Debug, Args)]
+pub(crate) struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS", value_hint = ValueHint::AnyPath)]
+    _arguments: Vec<OsString>,
 }
 
 /// How to reach the dispatchers.

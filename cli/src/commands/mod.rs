@@ -1,6 +1,5 @@
 //! One module per command, or per family of small ones.
 
-pub(crate) mod bench;
 mod builds;
 pub(crate) mod bulk;
 pub(crate) mod completions;
@@ -9,9 +8,9 @@ pub(crate) mod history;
 mod lists;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod passed_on;
 pub(crate) mod policy;
 pub(crate) mod queue;
-pub(crate) mod replay;
 pub(crate) mod rule;
 pub(crate) mod serve;
 pub(crate) mod submit;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use fairlane_testkit::kube::{Cluster, Fault, Node, TestCluster};
-use fairlane_testkit::{RedisServer, TempDir};
+use fairlane_testkit::{RedisServer, Said, TempDir};
 use serde_json::{Value, json};
 
-use crate::setup::{Said, fairlane, run};
+use crate::setup::{fairlane, run};
 
 /// What `BinderHub`'s chart lets it do.
 const BINDERHUB: [&str; 6] =

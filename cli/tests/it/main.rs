@@ -4,7 +4,6 @@
 
 mod authority;
 mod bad_input;
-mod bench;
 mod compose;
 mod crowd;
 mod doctor;
@@ -17,7 +16,7 @@ mod kube_rights;
 mod kubernetes;
 mod lists;
 mod operate;
-mod replay;
+mod passed_on;
 mod secrets;
 mod seeing;
 mod semaphore;

@@ -1,8 +1,8 @@
 //! A flag wins over the environment, which wins over the file.
 
-use fairlane_testkit::TempDir;
+use fairlane_testkit::{Said, TempDir};
 
-use crate::setup::{Said, fairlane, run};
+use crate::setup::{fairlane, run};
 
 // Nothing listens on these ports of the loopback interface: the error says which one was asked.
 const FILE: &str = "http://127.0.0.1:1";

@@ -1,10 +1,9 @@
 //! The program in a folder of its own, away from this machine's settings.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use fairlane_testkit::{Process, TempDir};
-use serde_json::Value;
+use fairlane_testkit::{Process, Said, TempDir, command_in, run_within};
 
 /// Generous: these machines do much else at the time.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
@@ -13,63 +12,12 @@ pub(crate) const COMMIT: &str = "3f2a91c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6";
 
 /// `fairlane` with these arguments, run in `home`.
 pub(crate) fn fairlane<'a>(home: &TempDir, arguments: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fairlane"));
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if name_text.starts_with("FAIRLANE_") || name_text.to_ascii_lowercase().ends_with("_proxy") {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments).current_dir(home.path()).env("HOME", home.path()).env_remove("XDG_DATA_HOME");
-    command.env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
-
-/// How a command ended and what it wrote.
-#[derive(Debug)]
-pub(crate) struct Said {
-    /// The exit code.
-    pub(crate) code: i32,
-    /// Standard output.
-    pub(crate) data: String,
-    /// Standard error.
-    pub(crate) talk: String,
-}
-
-impl Said {
-    /// Standard output as JSON, one object a line.
-    pub(crate) fn json(&self) -> Vec<Value> {
-        self.data
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-            .collect()
-    }
-
-    /// The exit code must be this one, and standard error must say this.
-    #[track_caller]
-    pub(crate) fn expect(self, code: i32, talk: &str) -> Self {
-        assert_eq!(self.code, code, "{self:#?}");
-        assert!(self.talk.contains(talk), "no {talk:?} in {self:#?}");
-        self
-    }
+    command_in(home, env!("CARGO_BIN_EXE_fairlane"), arguments)
 }
 
 /// Runs a command to its end.
 pub(crate) async fn run(command: Command) -> Said {
     run_within(LIMIT, command).await
-}
-
-/// The same, of a command that has a lot to do.
-pub(crate) async fn run_within(limit: Duration, mut command: Command) -> Said {
-    command.stdin(Stdio::null());
-    let mut command = tokio::process::Command::from(command);
-    let output = tokio::time::timeout(limit, command.kill_on_drop(true).output());
-    let output = output.await.expect("the command ends in time").expect("the command starts");
-    Said {
-        code: output.status.code().unwrap_or(-1),
-        data: String::from_utf8(output.stdout).expect("UTF-8"),
-        talk: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
 }
 
 /// The address of a dispatcher that was started, once it listens.

@@ -243,7 +243,12 @@ async fn no_client_costs_a_connection_to_redis() {
     let id = dispatcher.build("one").await;
     let mut stream = dispatcher.follow(id, "").await;
     stream.state(|_| true).await;
-    let connections = async || dispatcher.queue.link().redis_cost().await.unwrap().connections;
+    let connections = async || {
+        let info = dispatcher.queue.link().run(redis::cmd("INFO").arg("clients")).await.unwrap();
+        let info: String = redis::from_redis_value(info).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("connected_clients:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
     let before = connections().await;
     let mut open = Vec::new();
     for n in 0..150 {

@@ -39,13 +39,19 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "clikit knows the terminal and the queue, not what the programs do",
     ),
     (
+        "bench",
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
+        "measurements know the queue; a dispatcher that is measured is a process",
+    ),
+    ("cli", &["fairlane-bench"], "no measurement is in what serves builds"),
+    (
         "testkit",
         &["fairlane-http", "fairlane-dispatcher", "fairlane-worker", "fairlane"],
         "the test helpers stand below what they test",
     ),
 ];
-/// Only these open connections to Redis.
-const REDIS_USERS: &[&str] = &["common", "testkit"];
+/// Only these speak to Redis themselves; `bench` measures it.
+const REDIS_USERS: &[&str] = &["common", "testkit", "bench"];
 const TESTKIT: &str = "fairlane-testkit";
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {

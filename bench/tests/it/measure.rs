@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use fairlane_testkit::TempDir;
+use fairlane_testkit::{Said, TempDir};
 use serde_json::Value;
 
-use crate::setup::{Said, fairlane, run};
+use crate::setup::{fairlane, run};
 
 /// Runs a measurement, which must print one line of JSON; that, and what it said besides.
 async fn bench(home: &TempDir, words: &[&str]) -> (Value, Said) {

@@ -9,7 +9,9 @@ mod profile;
 mod rival;
 mod scene;
 mod skewed;
+mod trace;
 mod watchers;
+mod yardstick;
 
 use std::io::Write;
 use std::path::Path;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use fairlane_clikit::program;
 use fairlane_common::id::{BuildId, Token};
 use fairlane_common::log::{Appended, LogLine, LogWriter};
 use futures::StreamExt;
@@ -19,11 +20,16 @@ use super::Report;
 use super::drain::claim;
 use super::meter::{as_f64, own_cpu, quantile, round};
 use super::scene::Scene;
+use crate::raw::RedisCost;
 
+/// The program whose dispatcher is measured.
+const PROGRAM: &str = "fairlane";
 /// Lines a second, as a lively build writes.
 const LINES_PER_SECOND: u32 = 5;
 /// How long the dispatcher may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last lines may take to come.
 const LAST_LINE_LIMIT: Duration = Duration::from_secs(30);
 /// Streams opened at a time.
@@ -72,12 +78,12 @@ async fn watch(scene: &Scene, n: u32, seconds: u32, child: &Child, address: Sock
     let opened = opened.elapsed();
     let full = resident(pid)?;
 
-    let (cpu, own, cost) = (cpu_of(pid)?, own_cpu(), scene.queue.link().redis_cost().await?);
+    let (cpu, own, cost) = (cpu_of(pid)?, own_cpu(), RedisCost::of(scene.queue.link()).await?);
     let writing = Instant::now();
     write_lines(scene, &claimed.token, lines).await?;
     lines.wait_for_last(n).await;
     let wall = writing.elapsed().as_secs_f64();
-    let after = scene.queue.link().redis_cost().await?;
+    let after = RedisCost::of(scene.queue.link()).await?;
     let (cpu, own) = (cpu_of(pid)? - cpu, own_cpu() - own);
     let streaming = resident(pid)?;
     readers.iter().for_each(tokio::task::JoinHandle::abort);
@@ -219,7 +225,9 @@ async fn read(mut stream: TcpStream, lines: &'static Lines) -> Result<()> {
 /// A dispatcher as a process of its own, and where it listens.
 async fn start_dispatcher(scene: &Scene) -> Result<(Child, SocketAddr)> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let child = Command::new("/proc/self/exe")
+    let program = program::of_ours(PROGRAM)
+        .with_context(|| format!("the program {PROGRAM} is neither beside this one nor in PATH"))?;
+    let child = Command::new(program)
         .args(["dispatcher", "--log", "warn", "--listen", &address.to_string(), "--prefix", &scene.prefix])
         .env("FAIRLANE_REDIS_URL", &scene.url)
         .env_remove("FAIRLANE_TOKEN")
@@ -238,10 +246,19 @@ async fn start_dispatcher(scene: &Scene) -> Result<(Child, SocketAddr)> {
     Ok((child, address))
 }
 
-/// The answer to a GET, if it is a good one.
+/// The body of the answer to a GET, if it is a good one.
 async fn ask(address: SocketAddr, path: &str) -> Result<String> {
-    let answer = reqwest::get(format!("http://{address}{path}")).await?.error_for_status()?;
-    Ok(answer.text().await?)
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    tokio::time::timeout(ANSWER_LIMIT, stream.read_to_string(&mut answer)).await??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has no end of its head")?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status != "200" {
+        bail!("{path} is answered with {status}");
+    }
+    Ok(body.to_owned())
 }
 
 /// Waits until the dispatcher serves so many streams.

@@ -17,11 +17,14 @@ mod told;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::output::{Output, Tone};
 use fairlane_common::clock::{Clock, SimulatedClock};
 use fairlane_common::queue::Policy;
 use fairlane_common::{Queue, RedisUrl};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use args::Replay;
 
@@ -30,14 +33,7 @@ use self::events::{BadLines, Events, Launch};
 use self::outcome::Outcome;
 use self::player::Played;
 use self::report::Report;
-use fairlane_clikit::exit::{Exit, Stop};
-use fairlane_clikit::output::{Output, Tone};
-use fairlane_clikit::redis_server::{DataFolder, RedisServer};
-
-/// A unix socket's path is short; where the folder for temporary files has a long one this is used.
-const SHORT_FOLDER: &str = "/tmp";
-/// Bytes of a folder's path beyond which it is too long.
-const FOLDER_BYTES_MAX: usize = 50;
+use crate::server::OwnServer;
 
 /// Runs the command.
 pub(crate) async fn run(args: Replay, output: Output) -> Result<Exit> {
@@ -48,10 +44,12 @@ pub(crate) async fn run(args: Replay, output: Output) -> Result<Exit> {
     for warning in &day.warnings {
         output.talk(&format!("{} {warning}", output.paint_talk(Tone::Warning, "warning:")));
     }
-    let stop = fairlane_worker::shutdown_on_signals()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let played = tokio::select! {
         played = play(&args, &day) => played?,
-        () = stop.cancelled() => return Ok(Exit::Interrupted),
+        _ = terminate.recv() => return Ok(Exit::Interrupted),
+        _ = interrupt.recv() => return Ok(Exit::Interrupted),
     };
     let unlimited = Outcome::unlimited(&day);
     let baseline = args.baseline.map(|pool| thread_pool::play(&day, pool, args.seed));
@@ -88,17 +86,8 @@ fn read(args: &Replay) -> Result<(Day, Vec<BadLines>)> {
 
 /// Plays the day through a redis-server of its own, which ends with it.
 async fn play(args: &Replay, day: &Day) -> Result<Played> {
-    let mut parent = std::env::temp_dir();
-    if parent.as_os_str().len() > FOLDER_BYTES_MAX {
-        parent = SHORT_FOLDER.into();
-    }
-    let folder = tempfile::Builder::new().prefix("fairlane-replay-").tempdir_in(&parent);
-    let folder = folder.with_context(|| {
-        format!("no folder can be made in {}; name another with TMPDIR", parent.display())
-    })?;
-    let redis = RedisServer::start(DataFolder::open(folder.path())?).await?;
-    let url: RedisUrl = format!("unix://{}", redis.socket().display()).parse()?;
-    let played = play_on(&url, args, day).await;
+    let redis = OwnServer::start(false).await?;
+    let played = play_on(redis.url(), args, day).await;
     redis.stop().await;
     played
 }
@@ -106,7 +95,6 @@ async fn play(args: &Replay, day: &Day) -> Result<Played> {
 async fn play_on(url: &RedisUrl, args: &Replay, day: &Day) -> Result<Played> {
     let clock = SimulatedClock::new(day.wipe);
     let queue = Queue::open_simulated(url, "fairlane", Clock::Simulated(clock.clone())).await?;
-    queue.link().keep_nothing_on_disk().await?;
     let overtake_max_ms = args.overtake_max.map(|span| u64::try_from(span.as_millis())).transpose();
     let policy = Policy {
         order: args.order,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use fairlane_clikit::human;
-
 use fairlane_common::queue::Order;
 
 /// No build of a replay takes longer, nor does anything else: 30 days.
@@ -25,7 +24,6 @@ const SECONDS_MAX: u64 = 30 * 86_400;
 ///
 /// Example: fairlane replay events-2019-03-24.jsonl.gz --wipe-at 07:54 --slots 4
 #[derive(Debug, Args)]
-#[command(display_order = 22)]
 pub(crate) struct Replay {
     /// The day: launch events, one JSON object a line, plain or gzip
     #[arg(value_name = "EVENTS", value_hint = ValueHint::FilePath)]

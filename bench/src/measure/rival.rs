@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use super::yardstick::{Bare, BareQueue};
 use anyhow::{Context, Result, bail};
 use fairlane_clikit::program;
-use fairlane_common::yardstick::Bare;
 use tokio::process::Command;
 
 use super::meter::{Sample, at_once};
-use super::scene::Scene;
 
 /// What it is called, by who makes the server.
 const PROGRAMS: [&str; 2] = ["redis-benchmark", "valkey-benchmark"];
@@ -66,14 +65,14 @@ impl Rival {
     /// One turn: `count` times each of `operations`, so many requests on their way at a time.
     pub(super) async fn turn(
         &self,
-        scene: &Scene,
+        bare: &BareQueue,
         operations: &[Bare],
         count: u32,
         at_a_time: u32,
         payload: &str,
     ) -> Result<Sample> {
         let Self::Program { program, socket, .. } = self else {
-            return Sample::of(scene, own(scene, operations, count, at_a_time, payload)).await;
+            return Sample::of(bare.link(), own(bare, operations, count, at_a_time, payload)).await;
         };
         let work = async {
             let mut quantiles = (0.0, 0.0);
@@ -81,19 +80,19 @@ impl Rival {
                 let mut command = Command::new(program);
                 command.arg("-s").arg(socket).args(["-c", "1", "--csv"]);
                 command.args(["-n", &count.to_string(), "-P", &at_a_time.to_string()]);
-                command.args(scene.bare.words(*operation, 1, payload));
+                command.args(bare.words(*operation, 1, payload));
                 let (p50, p99) = measured(&mut command).await?;
                 quantiles = (quantiles.0 + p50, quantiles.1 + p99);
             }
             Ok(quantiles)
         };
-        Sample::of_program(scene, count, work).await
+        Sample::of_program(bare.link(), count, work).await
     }
 }
 
 /// The yardstick's turn by our own client.
 pub(super) async fn own(
-    scene: &Scene,
+    bare: &BareQueue,
     operations: &[Bare],
     count: u32,
     at_a_time: u32,
@@ -102,9 +101,9 @@ pub(super) async fn own(
     at_once(0..count, at_a_time, |i| async move {
         for operation in operations {
             let there = match operation {
-                Bare::Enqueue => scene.bare.enqueue(u64::from(i), payload).await.map(|()| true),
-                Bare::Take => scene.bare.take(u64::from(i)).await,
-                Bare::Acknowledge => scene.bare.acknowledge(u64::from(i)).await,
+                Bare::Enqueue => bare.enqueue(u64::from(i), payload).await.map(|()| true),
+                Bare::Take => bare.take(u64::from(i)).await,
+                Bare::Acknowledge => bare.acknowledge(u64::from(i)).await,
             };
             if !there? {
                 bail!("the bare queue is empty");

@@ -31,7 +31,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
             }
             Ok(took)
         };
-        let ours = Box::pin(Sample::of(scene, ours)).await?;
+        let ours = Box::pin(Sample::of(scene.queue.link(), ours)).await?;
         let bare = async {
             let mut took = Vec::new();
             for i in numbers.clone() {
@@ -45,7 +45,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
             }
             Ok(took)
         };
-        let bare = Box::pin(Sample::of(scene, bare)).await?;
+        let bare = Box::pin(Sample::of(scene.queue.link(), bare)).await?;
         if round > 0 {
             pair.add(ours, bare);
         }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use fairlane_common::yardstick::RedisCost;
+use fairlane_common::Link;
 use futures::{StreamExt, TryStreamExt};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use super::scene::Scene;
+use crate::raw::RedisCost;
 
 /// What a number of operations took.
 #[derive(Debug, Default)]
@@ -25,12 +25,12 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Runs `work` and counts what it takes. It gives how long each of its operations took.
-    pub(super) async fn of(scene: &Scene, work: impl Future<Output = Result<Vec<Duration>>>) -> Result<Self> {
-        let before = scene.queue.link().redis_cost().await?;
+    pub(super) async fn of(link: &Link, work: impl Future<Output = Result<Vec<Duration>>>) -> Result<Self> {
+        let before = RedisCost::of(link).await?;
         let (own, begun) = (own_cpu(), Instant::now());
         let took = work.await?;
         let (wall, own) = (begun.elapsed(), own_cpu() - own);
-        let after = scene.queue.link().redis_cost().await?;
+        let after = RedisCost::of(link).await?;
         Ok(Self {
             operations: u32::try_from(took.len())?,
             wall,
@@ -45,15 +45,15 @@ impl Sample {
     /// Counts what `count` operations of another program cost Redis. `work` runs it, and gives what it
     /// says: the median and the 99th percentile of its requests, in milliseconds.
     pub(super) async fn of_program(
-        scene: &Scene,
+        link: &Link,
         count: u32,
         work: impl Future<Output = Result<(f64, f64)>>,
     ) -> Result<Self> {
-        let before = scene.queue.link().redis_cost().await?;
+        let before = RedisCost::of(link).await?;
         let begun = Instant::now();
         let told = work.await?;
         let wall = begun.elapsed();
-        let after = scene.queue.link().redis_cost().await?;
+        let after = RedisCost::of(link).await?;
         Ok(Self {
             operations: count,
             wall,

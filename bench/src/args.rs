@@ -1,8 +1,41 @@
-//! The commands of `fairlane bench`.
+//! The command line, as a tree of types. Its texts are the help.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueHint};
+use fairlane_clikit::line::Everywhere;
+
+use crate::replay::Replay;
+
+/// Measure the queue, and replay days of launches; people call it as `fairlane bench` and `fairlane replay`
+#[derive(Debug, Parser)]
+#[command(
+    name = "fairlane-bench",
+    bin_name = "fairlane",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) everywhere: Everywhere,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Bench(Box<Bench>),
+    Replay(Box<Replay>),
+    /// Become the redis-server of a measurement (internal)
+    #[command(hide = true)]
+    RedisGuard {
+        parent: u32,
+        program: PathBuf,
+        folder: PathBuf,
+    },
+}
 
 /// Measure what the queue costs, beside a bare queue in the same run
 ///
@@ -12,7 +45,6 @@ use clap::{Args, Subcommand, ValueHint};
 ///
 /// Example: fairlane bench enqueue 100000 --json
 #[derive(Debug, Args)]
-#[command(display_order = 14)]
 pub(crate) struct Bench {
     /// What to measure
     #[command(subcommand)]

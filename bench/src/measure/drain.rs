@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::yardstick::Bare;
 use anyhow::{Result, bail};
 use fairlane_common::id::Token;
 use fairlane_common::limits;
 use fairlane_common::queue::{Claim, Claimed, Finish, Finished, Outcome};
-use fairlane_common::yardstick::Bare;
 use futures::{StreamExt, TryStreamExt};
 
 use super::Report;
@@ -22,17 +22,19 @@ pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) ->
     at_once(0..turn * rounds, FILL_AT_ONCE, |i| async move { scene.submit(i, i % lanes).await.map(drop) })
         .await?;
     let payload = &"x".repeat(PAYLOAD_BYTES);
-    at_once(0..turn * rounds, FILL_AT_ONCE, |i| async move {
-        Ok(scene.bare.enqueue(u64::from(i), payload).await?)
-    })
+    at_once(
+        0..turn * rounds,
+        FILL_AT_ONCE,
+        |i| async move { scene.bare.enqueue(u64::from(i), payload).await },
+    )
     .await?;
     let mut pair = Pair::default();
     for _ in 0..rounds {
         // As in life the worker's heartbeat renews nothing that has ended.
         scene.queue.renew(&scene.beat(&scene.worker, concurrency)).await?;
-        let ours = Sample::of(scene, drain(scene, turn, concurrency)).await?;
+        let ours = Sample::of(scene.queue.link(), drain(scene, turn, concurrency)).await?;
         let bare = [Bare::Take, Bare::Acknowledge];
-        pair.add(ours, scene.rival.turn(scene, &bare, turn, concurrency, "").await?);
+        pair.add(ours, scene.rival.turn(&scene.bare, &bare, turn, concurrency, "").await?);
     }
     Ok(Report { line: pair.line("drain"), facts: pair.facts("drain", &scene.rival.name()) })
 }

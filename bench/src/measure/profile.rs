@@ -1,8 +1,8 @@
 //! How many Redis commands each operation of the queue runs.
 
+use super::trace::Recorder;
 use anyhow::Result;
 use fairlane_common::queue::DispatcherBeat;
-use fairlane_common::trace::Recorder;
 use serde_json::{Map, Value, json};
 
 use super::drain::{claim, finish};

@@ -64,7 +64,7 @@ pub(super) async fn run(scene: &Scene, plan: Plan) -> Result<Report> {
         let took: Vec<Vec<Duration>> = work.try_collect().await?;
         Ok(took.into_iter().flatten().collect())
     };
-    let sample = Sample::of(scene, work).await?;
+    let sample = Sample::of(scene.queue.link(), work).await?;
     let makespan = begun.elapsed().as_secs_f64();
     let ideal = ideal(plan, counts.iter().copied().max().unwrap_or(0));
     let over = watch.over_limit.load(Ordering::Relaxed);

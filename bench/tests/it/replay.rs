@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fairlane_testkit::TempDir;
+use fairlane_testkit::{TempDir, run_within};
 use serde_json::Value;
 
-use crate::setup::{fairlane, run, run_within};
+use crate::setup::{fairlane, run};
 
 /// Days of mybinder.org, where somebody has put them beside the project.
 const LAUNCHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/launches");

@@ -1,16 +1,15 @@
 //! Where a measurement takes place: a Redis, and a queue under a prefix of its own.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, bail};
-use fairlane_clikit::redis_server::{DataFolder, RedisServer};
 use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
 use fairlane_common::queue::{Beat, Submit, Submitted};
-use fairlane_common::yardstick::BareQueue;
-use fairlane_common::{BuildSpec, Link, Queue, RedisUrl, limits};
+use fairlane_common::{BuildSpec, Queue, RedisUrl, limits};
 use serde_json::{Value, json};
 
 use super::rival::Rival;
+use super::yardstick::BareQueue;
+use crate::raw;
+use crate::server::OwnServer;
 
 /// The first builds of a lane are this many places apart in line: as on a busy day, most lanes have
 /// several builds and none has most of them.
@@ -18,7 +17,7 @@ pub(super) const BUILDS_PER_LANE: u32 = 10;
 
 /// A queue to measure.
 pub(super) struct Scene {
-    server: Option<(RedisServer, PathBuf)>,
+    server: Option<OwnServer>,
     pub(super) url: String,
     pub(super) prefix: String,
     pub(super) queue: Queue,
@@ -35,30 +34,23 @@ impl Scene {
         let (server, url) = if let Some(url) = redis_url {
             (None, url.to_owned())
         } else {
-            let folder = std::env::temp_dir().join(format!("fairlane-{name}"));
-            let server = RedisServer::start(DataFolder::open(&folder)?).await?;
+            let server = OwnServer::start(append_only).await?;
             let url = format!("unix://{}", server.socket().display());
-            (Some((server, folder)), url)
+            (Some(server), url)
         };
         let address: RedisUrl = url.parse()?;
-        if server.is_some() && !append_only {
-            Link::open(&address).await?.keep_nothing_on_disk().await?;
-        }
         let queue = Queue::open(&address, &name).await.with_context(|| format!("the queue in {address}"))?;
         let bare = BareQueue::open(queue.link(), queue.keys()).await?;
-        let rival = Rival::find(server.as_ref().map(|(server, _)| server.socket())).await;
+        let rival = Rival::find(server.as_ref().map(OwnServer::socket)).await;
         let (worker, dispatcher) = (WorkerId::new("bench"), DispatcherId::new("bench"));
         Ok(Self { server, url, prefix: name, queue, bare, rival, worker, dispatcher })
     }
 
     /// Removes what the measurement left.
     pub(super) async fn close(self) -> Result<()> {
-        if let Some((server, folder)) = self.server {
-            server.stop().await;
-            std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("{} cannot be removed", folder.display()))?;
-        } else {
-            self.queue.link().wipe(self.queue.keys()).await?;
+        match self.server {
+            Some(server) => server.stop().await,
+            None => raw::wipe(self.queue.link(), self.queue.keys()).await?,
         }
         Ok(())
     }
@@ -73,7 +65,7 @@ impl Scene {
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
             "cpu": model,
             "load": load.split(' ').next().and_then(|load| load.parse::<f64>().ok()),
-            "redis": self.queue.link().redis_release().await?,
+            "redis": raw::release(self.queue.link()).await?,
             "own_server": self.server.is_some(),
             "release_build": !cfg!(debug_assertions),
         }))

@@ -1,7 +1,7 @@
 //! `fairlane bench enqueue`: asking for builds.
 
+use super::yardstick::Bare;
 use anyhow::Result;
-use fairlane_common::yardstick::Bare;
 
 use super::Report;
 use super::meter::{Pair, Sample, at_once};
@@ -21,8 +21,8 @@ pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) ->
         let numbers = round * turn..(round + 1) * turn;
         let ours =
             at_once(numbers, concurrency, |i| async move { scene.submit(i, i % lanes).await.map(drop) });
-        let ours = Sample::of(scene, ours).await?;
-        let bare = scene.rival.turn(scene, &[Bare::Enqueue], turn, concurrency, &payload).await?;
+        let ours = Sample::of(scene.queue.link(), ours).await?;
+        let bare = scene.rival.turn(&scene.bare, &[Bare::Enqueue], turn, concurrency, &payload).await?;
         pair.add(ours, bare);
     }
     Ok(Report { line: pair.line("enqueue"), facts: pair.facts("enqueue", &scene.rival.name()) })

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+use fairlane_common::id::Lane;
+use fairlane_common::{Link, Queue};
 use futures::StreamExt;
 use redis::aio::Monitor;
+use redis::cmd;
 
-use crate::connection::Link;
-use crate::error::{Error, Result};
-use crate::queue::Queue;
-use crate::repo::Lane;
+use crate::raw::ask;
 
 /// How long commands may take to show up in the record.
 const RECORD_LIMIT: Duration = Duration::from_secs(2);
@@ -22,20 +23,20 @@ const TIME_DIGITS: usize = 13;
 const MARK: &str = "end of the recorded call";
 
 /// A record of everything that a Redis is told.
-pub struct Recorder {
+pub(super) struct Recorder {
     link: Link,
     monitor: Monitor,
 }
 
 impl Recorder {
     /// Begins to record. Only for a Redis of one's own: others would be slowed down by it.
-    pub async fn start(link: &Link) -> Result<Self> {
+    pub(super) async fn start(link: &Link) -> Result<Self> {
         Ok(Self { link: link.clone(), monitor: link.monitor().await? })
     }
 
     /// The commands that scripts have run since the last call.
-    pub async fn commands(&mut self) -> Result<Vec<Vec<String>>> {
-        self.link.run(redis::cmd("ECHO").arg(MARK)).await?;
+    pub(super) async fn commands(&mut self) -> Result<Vec<Vec<String>>> {
+        ask::<String>(&self.link, cmd("ECHO").arg(MARK)).await?;
         let mut commands = Vec::new();
         let mut lines = self.monitor.on_message::<String>();
         let read = async {
@@ -48,9 +49,7 @@ impl Recorder {
                 }
             }
         };
-        tokio::time::timeout(RECORD_LIMIT, read)
-            .await
-            .map_err(|_| Error::Corrupt("Redis does not show what it is told".to_owned()))?;
+        tokio::time::timeout(RECORD_LIMIT, read).await.context("Redis does not show what it is told")?;
         Ok(commands)
     }
 }
@@ -86,54 +85,43 @@ fn words(line: &str) -> Vec<String> {
 
 /// The first builds of a lane, as the sets have them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LaneHead {
+pub(super) struct LaneHead {
     /// The lane.
-    pub lane: String,
+    pub(super) lane: String,
     /// Its first build and that build's due.
-    pub first: (String, String),
+    pub(super) first: (String, String),
     /// The due of the build behind it, or empty.
-    pub then_due: String,
+    pub(super) then_due: String,
 }
 
-impl Queue {
-    /// The lane that is next and its first builds: what a flat script must be told and a claim
-    /// finds out by itself.
-    pub async fn lane_heads(&self, count: usize) -> Result<Vec<LaneHead>> {
-        let mut lanes = redis::cmd("ZRANGE");
-        lanes.arg(self.keys().lanes()).arg(0).arg(count.saturating_sub(1));
-        let lanes: Vec<String> =
-            redis::from_redis_value(self.link().run(&lanes).await?).map_err(Error::reply)?;
-        let mut heads = Vec::with_capacity(lanes.len());
-        for lane in lanes.into_iter().filter_map(|lane| lane.parse().ok()) {
-            heads.push(self.lane_head(&lane).await?);
-        }
-        Ok(heads)
+/// The lanes that are next and their first builds: what a flat script must be told and a claim finds
+/// out by itself.
+pub(super) async fn lane_heads(queue: &Queue, count: usize) -> Result<Vec<LaneHead>> {
+    let mut range = cmd("ZRANGE");
+    range.arg(queue.keys().lanes()).arg(0).arg(count.saturating_sub(1));
+    let lanes: Vec<String> = ask(queue.link(), &range).await?;
+    let mut heads = Vec::with_capacity(lanes.len());
+    for lane in lanes.into_iter().filter_map(|lane| lane.parse().ok()) {
+        heads.push(lane_head(queue, &lane).await?);
     }
+    Ok(heads)
+}
 
-    /// The first builds of one lane.
-    pub async fn lane_head(&self, lane: &Lane) -> Result<LaneHead> {
-        let mut range = redis::cmd("ZRANGE");
-        range.arg(self.keys().lane(lane)).arg(0).arg(1).arg("WITHSCORES");
-        let found: Vec<String> =
-            redis::from_redis_value(self.link().run(&range).await?).map_err(Error::reply)?;
-        let mut found = found.into_iter();
-        let mut next = || found.next().unwrap_or_default();
-        let first = (next(), next());
-        next();
-        Ok(LaneHead { lane: lane.to_string(), first, then_due: next() })
-    }
-
-    /// Redis's time in Unix milliseconds.
-    pub async fn now_ms(&self) -> Result<u64> {
-        let answer = self.link().run(&redis::cmd("TIME")).await?;
-        let (seconds, micros): (u64, u64) = redis::from_redis_value(answer).map_err(Error::reply)?;
-        Ok(seconds * 1000 + micros / 1000)
-    }
+/// The first builds of one lane.
+pub(super) async fn lane_head(queue: &Queue, lane: &Lane) -> Result<LaneHead> {
+    let mut range = cmd("ZRANGE");
+    range.arg(queue.keys().lane(lane)).arg(0).arg(1).arg("WITHSCORES");
+    let found: Vec<String> = ask(queue.link(), &range).await?;
+    let mut found = found.into_iter();
+    let mut next = || found.next().unwrap_or_default();
+    let first = (next(), next());
+    next();
+    Ok(LaneHead { lane: lane.to_string(), first, then_due: next() })
 }
 
 /// A script that repeats recorded commands for other builds.
 #[derive(Debug)]
-pub struct Flat {
+pub(super) struct Flat {
     script: redis::Script,
     /// The recorded words that change from call to call.
     arguments: Vec<String>,
@@ -145,7 +133,7 @@ pub struct Flat {
 impl Flat {
     /// Makes one. `names` are the recorded build's id, lane, image and whatever else differs from
     /// build to build; `recorded_ms` is when it was recorded.
-    pub async fn of(
+    pub(super) async fn of(
         link: &Link,
         key: String,
         commands: &[Vec<String>],
@@ -175,19 +163,19 @@ impl Flat {
             code.extend([lead, "call(", &parts.join(", "), ")\n"]);
         }
         code.push_str("return reply\n");
-        link.run(redis::cmd("SCRIPT").arg("LOAD").arg(&code)).await?;
+        ask::<()>(link, cmd("SCRIPT").arg("LOAD").arg(&code)).await?;
         Ok(Self { script: redis::Script::new(&code), arguments, key, recorded_ms, commands: commands.len() })
     }
 
     /// How many commands it runs.
-    pub fn commands(&self) -> usize {
+    pub(super) fn commands(&self) -> usize {
         self.commands
     }
 
     /// Runs it with other names, (recorded, now) each, and times moved on to `now_ms`.
-    pub async fn run(&self, link: &Link, names: &[(String, String)], now_ms: u64) -> Result<()> {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(self.script.get_hash()).arg(1).arg(&self.key);
+    pub(super) async fn run(&self, link: &Link, names: &[(String, String)], now_ms: u64) -> Result<()> {
+        let mut command = cmd("EVALSHA");
+        command.arg(self.script.get_hash()).arg(1).arg(&self.key);
         for argument in &self.arguments {
             let known = names.iter().find(|(recorded, _)| recorded == argument);
             let word = match (known, is_time(argument), argument.parse::<u64>()) {
@@ -197,10 +185,9 @@ impl Flat {
                     .iter()
                     .fold(argument.clone(), |text, (recorded, now)| text.replace(recorded.as_str(), now)),
             };
-            cmd.arg(word);
+            command.arg(word);
         }
-        link.run(&cmd).await?;
-        Ok(())
+        ask(link, &command).await
     }
 }
 

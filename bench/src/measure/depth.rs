@@ -5,12 +5,13 @@
 //! itself. It leaves the queue as the real one would, so both take turns on one queue. The bare queue's
 //! scripts take turns with them, to tell what of our distance to it are commands and what is Lua.
 
+use super::trace::{Flat, LaneHead, Recorder, lane_head, lane_heads};
+use super::yardstick::Bare;
+use crate::raw::{RedisCost, now_ms};
 use anyhow::{Context, Result, bail};
 use fairlane_common::Queue;
 use fairlane_common::id::{BuildId, Lane, Token};
 use fairlane_common::queue::{Order, Policy};
-use fairlane_common::trace::{Flat, LaneHead, Recorder};
-use fairlane_common::yardstick::{Bare, RedisCost};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
@@ -48,7 +49,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
     scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
     let lanes = lanes_for(n).max(8 * CALLS);
     at_once(0..n, FILL_AT_ONCE, |i| async move { scene.submit(i, i % lanes).await.map(drop) }).await?;
-    let memory = scene.queue.link().redis_cost().await?.memory_bytes;
+    let memory = RedisCost::of(scene.queue.link()).await?.memory_bytes;
     let profile = profile::run(scene, n, lanes).await?;
     // Requests of one process go to Redis together: here each is to be a call of its own.
     let askers = try_join_all((0..CALLS).map(|_| scene.another_queue())).await?;
@@ -123,7 +124,7 @@ impl Bench<'_> {
 
     async fn head(&self, lane: u32) -> Result<LaneHead> {
         let lane: Lane = format!("github.com/bench/{}", leaf(lane)).parse()?;
-        Ok(self.scene.queue.lane_head(&lane).await?)
+        lane_head(&self.scene.queue, &lane).await
     }
 
     /// Records a submit, a claim and a finish.
@@ -133,14 +134,14 @@ impl Bench<'_> {
         let (number, lane) = self.new_build();
         let head = self.head(lane).await?;
         recorder.commands().await?;
-        let at = scene.queue.now_ms().await?;
+        let at = now_ms(scene.queue.link()).await?;
         let id = scene.submit(number, lane).await?;
         let names = names(&id.to_string(), number, lane, &head.first.1);
         let submit = self.recorded(&mut recorder, names, at).await?;
 
-        let head = scene.queue.lane_heads(1).await?.pop().context("no lane can start")?;
+        let head = lane_heads(&scene.queue, 1).await?.pop().context("no lane can start")?;
         recorder.commands().await?;
-        let at = scene.queue.now_ms().await?;
+        let at = now_ms(scene.queue.link()).await?;
         let claimed = claim(scene, 1).await?.pop().context("nothing was claimed")?;
         if claimed.token.build.to_string() != head.first.0 {
             bail!("another build than the first of the first lane was claimed");
@@ -149,7 +150,7 @@ impl Bench<'_> {
         let names = names_of_head(&head, number, self.lanes);
         let claim = self.recorded(&mut recorder, names.clone(), at).await?;
 
-        let at = scene.queue.now_ms().await?;
+        let at = now_ms(scene.queue.link()).await?;
         finish(scene, &claimed.token).await?;
         let finish = self.recorded(&mut recorder, names, at).await?;
         Ok([submit, claim, finish])
@@ -199,7 +200,7 @@ impl Bench<'_> {
     /// What a script of the bare queue costs.
     async fn bare(&self, operation: Bare) -> Result<f64> {
         let start = self.cost().await?;
-        rival::own(self.scene, &[operation], CALLS, CALLS, &"x".repeat(PAYLOAD_BYTES)).await?;
+        rival::own(&self.scene.bare, &[operation], CALLS, CALLS, &"x".repeat(PAYLOAD_BYTES)).await?;
         Ok(script_us(&start, &self.cost().await?))
     }
 
@@ -218,7 +219,7 @@ impl Bench<'_> {
     async fn names_of_next(&self) -> Result<Vec<Vec<String>>> {
         let queue = &self.scene.queue;
         let mut all = Vec::new();
-        for head in queue.lane_heads(CALLS as usize).await? {
+        for head in lane_heads(queue, CALLS as usize).await? {
             let build = queue.build(head.first.0.parse()?).await?.context("a build in line is unknown")?;
             let number = number_of(build.spec.reference.as_str())?;
             all.push(names_of_head(&head, number, self.lanes));
@@ -228,7 +229,7 @@ impl Bench<'_> {
 
     async fn replay(&self, recorded: &Recorded, calls: &[Vec<String>]) -> Result<()> {
         let queue = &self.scene.queue;
-        let now = queue.now_ms().await?;
+        let now = now_ms(queue.link()).await?;
         let pairs = |call: &Vec<String>| -> Vec<(String, String)> {
             recorded.names.iter().cloned().zip(call.iter().cloned()).collect()
         };
@@ -238,7 +239,7 @@ impl Bench<'_> {
     }
 
     async fn cost(&self) -> Result<RedisCost> {
-        Ok(self.scene.queue.link().redis_cost().await?)
+        RedisCost::of(self.scene.queue.link()).await
     }
 }
 

@@ -1,0 +1,98 @@
+//! Commands straight to Redis, which the queue has no use for: what work costs it, and keeping its disk out of it.
+
+use anyhow::{Context, Result};
+use fairlane_common::keys::Keys;
+use fairlane_common::{Error, Link};
+use redis::{Cmd, FromRedisValue, cmd};
+
+/// Keys removed in one round trip.
+const WIPE_BATCH: usize = 1000;
+
+/// Runs a command. Its error says whether Redis can be reached.
+pub(crate) async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result<T> {
+    let answer = link.run(command).await.map_err(Error::from)?;
+    redis::from_redis_value(answer).context("a reply of Redis cannot be read")
+}
+
+/// What a Redis has used so far, as it says itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RedisCost {
+    /// Processor seconds of the server, its own and the kernel's for it.
+    pub(crate) cpu_seconds: f64,
+    /// Bytes of data and buffers.
+    pub(crate) memory_bytes: u64,
+    /// Scripts and functions run.
+    pub(crate) script_calls: u64,
+    /// Microseconds spent in them.
+    pub(crate) script_us: u64,
+    /// Connections that are open.
+    pub(crate) connections: u64,
+}
+
+impl RedisCost {
+    /// Asks for it.
+    pub(crate) async fn of(link: &Link) -> Result<Self> {
+        let text: String =
+            ask(link, cmd("INFO").arg("cpu").arg("memory").arg("clients").arg("commandstats")).await?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_default()
+        };
+        // Ours are functions, the yardsticks are scripts.
+        let script = |name: &str| -> u64 {
+            let stats =
+                ["cmdstat_fcall", "cmdstat_evalsha"].map(field).into_iter().flat_map(|line| line.split(','));
+            let values = stats.filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
+            values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+        };
+        let seconds = |name: &str| field(name).parse().unwrap_or(0.0_f64);
+        Ok(Self {
+            cpu_seconds: seconds("used_cpu_sys") + seconds("used_cpu_user"),
+            memory_bytes: field("used_memory").parse().unwrap_or(0),
+            script_calls: script("calls"),
+            script_us: script("usec"),
+            connections: field("connected_clients").parse().unwrap_or(0),
+        })
+    }
+}
+
+/// The release of this Redis.
+pub(crate) async fn release(link: &Link) -> Result<String> {
+    let text: String = ask(link, cmd("INFO").arg("server")).await?;
+    let release = text.lines().find_map(|line| line.strip_prefix("redis_version:"));
+    Ok(release.unwrap_or("unknown").to_owned())
+}
+
+/// Redis's time in Unix milliseconds.
+pub(crate) async fn now_ms(link: &Link) -> Result<u64> {
+    let (seconds, micros): (u64, u64) = ask(link, &cmd("TIME")).await?;
+    Ok(seconds * 1000 + micros / 1000)
+}
+
+/// Stops Redis from writing its data to disk, for what is not to include that.
+pub(crate) async fn keep_nothing_on_disk(link: &Link) -> Result<()> {
+    for (setting, value) in [("appendonly", "no"), ("save", "")] {
+        ask::<()>(link, cmd("CONFIG").arg("SET").arg(setting).arg(value)).await?;
+    }
+    Ok(())
+}
+
+/// Removes every key under a prefix, logs too.
+pub(crate) async fn wipe(link: &Link, keys: &Keys) -> Result<()> {
+    for pattern in keys.patterns() {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut scan = cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(WIPE_BATCH);
+            let (next, found): (String, Vec<String>) = ask(link, &scan).await?;
+            if !found.is_empty() {
+                ask::<()>(link, cmd("UNLINK").arg(found)).await?;
+            }
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
