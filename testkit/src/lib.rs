@@ -1,7 +1,7 @@
 //! What Fairlane's tests stand on: real servers, real faults, and waiting without sleeping.
 //!
 //! - [`RedisServer`]: a redis-server of its own for each test; [`RedisCluster`] and [`SentinelSet`] beside it.
-//! - [`FaultProxy`]: stands before any server and cuts, stalls, delays, slows down, or loses a reply.
+//! - [`FaultProxy`]: stands before any server and stalls, or loses a reply.
 //! - [`wait_for`] and [`wait_for_eq`]: wait until something holds; a time-out names what was waited for.
 //! - [`run_within`]: a command that is run to its end, in a folder of its own, and what it [`Said`].
 //! - [`Process`]: a program of ours with its output in a file, to be signalled and killed.

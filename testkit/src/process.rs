@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,17 +51,12 @@ impl Process {
 
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
-        read_lossy(&self.stdout_path())
+        read_lossy(&self.output.join("stdout"))
     }
 
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         read_lossy(&self.output.join("stderr"))
-    }
-
-    /// The file that holds its standard output.
-    pub fn stdout_path(&self) -> PathBuf {
-        self.output.join("stdout")
     }
 
     /// Whether it has not ended yet.

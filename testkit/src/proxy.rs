@@ -4,20 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 /// Bytes taken from one side before they are given to the other: also the bound of what a stall holds back, beside
 /// the sockets' own buffers.
 const CHUNK_BYTES_MAX: usize = 16 * 1024;
-/// How often a slowed-down direction gives bytes.
-const CHUNKS_PER_SECOND: u64 = 20;
-
 /// The server behind a [`FaultProxy`].
 #[derive(Debug, Clone)]
 pub enum Upstream {
@@ -30,22 +25,8 @@ pub enum Upstream {
 /// What is wrong with the network just now.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weather {
-    /// Connections made at an earlier count are cut.
-    cuts: u64,
-    refuses: bool,
     stalled: bool,
-    delay: Duration,
-    bytes_per_second: Option<u64>,
     closed: bool,
-}
-
-impl Weather {
-    /// How long a chunk of so many bytes is on its way.
-    fn lateness(&self, bytes: usize) -> Duration {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let micros = self.bytes_per_second.map_or(0, |rate| bytes.saturating_mul(1_000_000) / rate);
-        self.delay + Duration::from_micros(micros)
-    }
 }
 
 #[derive(Debug)]
@@ -55,7 +36,6 @@ struct Shared {
     /// The reply to the next request that holds these bytes is lost.
     lose_reply_to: Mutex<Option<Vec<u8>>>,
     replies_lost: AtomicUsize,
-    connections: AtomicUsize,
 }
 
 /// A proxy on a loopback port before any server, TCP or unix socket.
@@ -87,7 +67,6 @@ impl FaultProxy {
             weather: watch::Sender::new(Weather::default()),
             lose_reply_to: Mutex::new(None),
             replies_lost: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
         });
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { shared, address, acceptor }
@@ -103,42 +82,15 @@ impl FaultProxy {
         format!("redis://{}", self.address)
     }
 
-    /// How many connections are open through the proxy.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
-    }
-
-    /// Cuts all connections there are; new ones are welcome.
-    pub fn cut(&self) {
-        self.shared.weather.send_modify(|weather| weather.cuts += 1);
-    }
-
-    /// Cuts each new connection as soon as it is made; existing ones go on.
-    pub fn refuse(&self) {
-        self.shared.weather.send_modify(|weather| weather.refuses = true);
-    }
-
     /// Holds all bytes back, in both directions, until [`FaultProxy::resume`]; connections stay open.
     pub fn stall(&self) {
         self.shared.weather.send_modify(|weather| weather.stalled = true);
     }
 
-    /// Gives every chunk of bytes, in both directions, this much later.
-    pub fn delay(&self, delay: Duration) {
-        self.shared.weather.send_modify(|weather| weather.delay = delay);
-    }
-
-    /// Lets through no more than this many bytes per second, in each direction of each connection.
-    pub fn throttle(&self, bytes_per_second: u64) {
-        self.shared.weather.send_modify(|weather| weather.bytes_per_second = Some(bytes_per_second.max(1)));
-    }
-
-    /// Ends refusal, stall, delay and throttle, and forgets a reply to be lost.
+    /// Ends a stall, and forgets a reply to be lost.
     pub fn resume(&self) {
         *self.lose_reply_to() = None;
-        self.shared.weather.send_modify(|weather| {
-            *weather = Weather { cuts: weather.cuts, ..Weather::default() };
-        });
+        self.shared.weather.send_modify(|weather| weather.stalled = false);
     }
 
     /// Loses the next reply: the next request reaches the server and is carried out, then its connection is cut
@@ -171,16 +123,8 @@ impl Drop for FaultProxy {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
-        let weather = shared.weather.subscribe();
-        if weather.borrow().refuses {
-            continue;
-        }
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            shared.connections.fetch_add(1, Ordering::SeqCst);
-            connect(client, &shared, weather).await;
-            shared.connections.fetch_sub(1, Ordering::SeqCst);
-        });
+        tokio::spawn(async move { connect(client, &shared, shared.weather.subscribe()).await });
     }
 }
 
@@ -217,10 +161,9 @@ async fn serve<CR, CW, SR, SW>(
         let requests =
             pump(&mut client_reader, &mut server_writer, weather.clone(), |bytes| shared.is_to_lose(bytes));
         let replies = pump(&mut server_reader, &mut client_writer, weather.clone(), |_| false);
-        let cuts = weather.borrow_and_update().cuts;
         let cut = async {
-            // An error says that the proxy is gone, which is a cut too.
-            let _ = weather.wait_for(|now| now.cuts != cuts || now.closed).await;
+            // An error says that the proxy is gone, too.
+            let _ = weather.wait_for(|now| now.closed).await;
         };
         tokio::pin!(cut, replies);
         tokio::select! {
@@ -279,18 +222,13 @@ async fn pump(
 ) -> End {
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     loop {
-        let share = weather.borrow().bytes_per_second.map_or(CHUNK_BYTES_MAX, bytes_per_chunk);
-        let bytes = match reader.read(&mut chunk[..share]).await {
+        let bytes = match reader.read(&mut chunk).await {
             Ok(bytes) if bytes > 0 => &chunk[..bytes],
             _ => {
                 let _ = writer.shutdown().await;
                 return End::Closed;
             }
         };
-        let late = weather.borrow().lateness(bytes.len());
-        if !late.is_zero() {
-            sleep(late).await;
-        }
         if weather.wait_for(|now| !now.stalled).await.is_err() {
             return End::Closed;
         }
@@ -302,8 +240,4 @@ async fn pump(
             return End::ReplyLost;
         }
     }
-}
-
-fn bytes_per_chunk(rate: u64) -> usize {
-    usize::try_from(rate / CHUNKS_PER_SECOND).map_or(CHUNK_BYTES_MAX, |bytes| bytes.clamp(1, CHUNK_BYTES_MAX))
 }

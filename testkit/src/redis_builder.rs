@@ -31,6 +31,21 @@ pub struct RedisServerBuilder {
     sentinel: bool,
 }
 
+impl RedisServer {
+    /// Starts a server on a unix socket that keeps nothing over a restart.
+    ///
+    /// # Panics
+    /// Where the program is missing or does not come up; the message says what to do.
+    pub async fn start_default() -> Self {
+        Self::builder().start().await
+    }
+
+    /// Says what the server is to be like.
+    pub fn builder() -> RedisServerBuilder {
+        RedisServerBuilder::default()
+    }
+}
+
 impl RedisServerBuilder {
     /// Listens on a port of the loopback interface too.
     #[must_use]
@@ -67,12 +82,6 @@ impl RedisServerBuilder {
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.config_line(&format!("requirepass {password}"))
-    }
-
-    /// Adds an ACL user, for example `acl_user("worker", "on >secret ~* +@all")`.
-    #[must_use]
-    pub fn acl_user(self, name: &str, rules: &str) -> Self {
-        self.config_line(&format!("user {name} {rules}"))
     }
 
     /// Any other line of the server's configuration file; a later line wins.

@@ -10,7 +10,6 @@ use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
 
 use crate::process::{create, read_lossy, send, show};
-use crate::redis_builder::RedisServerBuilder;
 use crate::temp_dir::TempDir;
 use crate::wait::wait_for;
 
@@ -33,19 +32,6 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server on a unix socket that keeps nothing over a restart.
-    ///
-    /// # Panics
-    /// Where the program is missing or does not come up; the message says what to do.
-    pub async fn start_default() -> Self {
-        Self::builder().start().await
-    }
-
-    /// Says what the server is to be like.
-    pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder::default()
-    }
-
     /// A server whose folder holds its configuration, not started yet.
     pub(crate) fn prepared(
         dir: TempDir,
@@ -66,7 +52,7 @@ impl RedisServer {
     /// The URL of its TCP port, password included.
     ///
     /// # Panics
-    /// Where it was started without [`RedisServerBuilder::tcp`].
+    /// Where it was started without [`tcp`](crate::RedisServerBuilder::tcp).
     pub fn tcp_url(&self) -> String {
         let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("redis://{password}127.0.0.1:{}", self.port())
@@ -75,7 +61,7 @@ impl RedisServer {
     /// Its TCP port.
     ///
     /// # Panics
-    /// Where it was started without [`RedisServerBuilder::tcp`].
+    /// Where it was started without [`tcp`](crate::RedisServerBuilder::tcp).
     pub fn port(&self) -> u16 {
         match self.port {
             Some(port) => port,

@@ -234,11 +234,6 @@ impl Cluster {
         self.shared.images().insert(image.to_owned(), why.to_owned());
     }
 
-    /// The image can be had again.
-    pub fn can_pull(&self, image: &str) {
-        self.shared.images().remove(image);
-    }
-
     // --- the API server
 
     /// The next request of this kind (`create pods`, `watch *`, `get pods/log`) meets the fault.

@@ -122,12 +122,7 @@ impl<'a> NodeScript<'a> {
 
     /// Its disk is full: each container that starts there from now on says so and exits with 1.
     pub fn has_no_space_left(&self) {
-        self.containers_die_saying("write /var/lib/docker/tmp/layer: no space left on device");
-    }
-
-    /// Each container that starts there from now on prints this and exits with 1.
-    pub fn containers_die_saying(&self, last_words: &str) {
-        self.trouble(|trouble| trouble.dies_saying = Some(last_words.replace('\'', " ")));
+        self.trouble(|trouble| trouble.no_space = true);
     }
 
     /// No volume can be mounted there: pods stay `ContainerCreating`, only events tell.
@@ -173,14 +168,6 @@ impl<'a> NodeScript<'a> {
             }
             self.event(&pod, (true, "NodeNotReady"), "Node is not ready", "node-controller");
             self.shared.store().update(&key, |pod| set_pod_ready(pod, "False"));
-        }
-    }
-
-    /// It is without power: as cut off, and everything that ran there is dead.
-    pub fn loses_power(&self) {
-        self.is_cut_off();
-        for (_, pod) in self.pods() {
-            self.shared.order(text(&pod, "/metadata/uid"), Order::PowerLoss);
         }
     }
 

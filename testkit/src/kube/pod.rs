@@ -1,6 +1,6 @@
 //! What happens to single pods.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -52,11 +52,6 @@ impl<'a> PodScript<'a> {
         disruption::delete(self.shared, &self.key, "PreemptionByScheduler", message);
     }
 
-    /// A drain takes it away through the eviction API.
-    pub fn is_evicted_by_a_drain(&self) {
-        disruption::delete(self.shared, &self.key, disruption::EVICTED, "Eviction API: evicting");
-    }
-
     /// Somebody deletes it, with its own grace.
     pub fn is_deleted(&self) {
         super::deletion::delete(self.shared, &self.key, None);
@@ -65,15 +60,6 @@ impl<'a> PodScript<'a> {
     /// Somebody sets a label of it.
     pub fn is_relabelled(&self, label: &str, value: &str) {
         self.shared.store().update(&self.key, |pod| pod["metadata"]["labels"][label] = json!(value));
-    }
-
-    /// Its logs are rotated away: whoever asks from now on does not get what was written until now.
-    pub fn loses_its_log(&self) {
-        let handle = self.uid().and_then(|uid| self.shared.pods().get(&uid).cloned());
-        if let Some(handle) = handle {
-            let logs = handle.logs.lock().unwrap_or_else(PoisonError::into_inner);
-            logs.values().flatten().for_each(|log| log.lose_all());
-        }
     }
 
     fn order(&self, order: Order) {

@@ -1,12 +1,13 @@
 //! Quantities such as `500m`, `16Mi` and `1e3`.
 
 /// The suffixes and what they multiply by.
-const SUFFIXES: [(&str, f64); 14] = [
+const SUFFIXES: [(&str, f64); 15] = [
     ("Ki", 1_024.0),
     ("Mi", 1_048_576.0),
     ("Gi", 1_073_741_824.0),
     ("Ti", 1_099_511_627_776.0),
     ("Pi", 1_125_899_906_842_624.0),
+    ("Ei", 1_152_921_504_606_846_976.0),
     ("n", 1e-9),
     ("u", 1e-6),
     ("m", 1e-3),
@@ -37,6 +38,7 @@ mod tests {
     fn quantities_are_numbers_with_suffixes() {
         assert_eq!(parse("500m"), Some(0.5));
         assert_eq!(parse("16Mi"), Some(16_777_216.0));
+        assert_eq!(parse("2Ei"), Some(2_305_843_009_213_693_952.0));
         assert_eq!(parse("1e3"), Some(1_000.0));
         assert_eq!(parse("ten"), None);
         assert_eq!(parse(""), None);

@@ -44,8 +44,8 @@ pub(super) struct NodeState {
 /// What a test told of a node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trouble {
-    /// What each container prints before it exits with 1.
-    pub(super) dies_saying: Option<String>,
+    /// Its disk is full.
+    pub(super) no_space: bool,
     /// Why volumes cannot be mounted.
     pub(super) mounts_fail: Option<String>,
     /// Its kubelet can watch no file: it gives what a log holds, and ends each one that is followed with an error.

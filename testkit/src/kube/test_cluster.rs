@@ -62,11 +62,6 @@ impl TestCluster {
         &self.image
     }
 
-    /// Whether it is a real one.
-    pub fn is_real(&self) -> bool {
-        self.fake.is_none()
-    }
-
     /// The fake, where it is one: for faults and counters.
     pub fn fake(&self) -> Option<&Cluster> {
         self.fake.as_deref()

@@ -32,18 +32,13 @@ async fn what_a_restart_keeps_is_what_the_append_only_file_keeps() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn tcp_password_and_acl_users_are_in_force() -> anyhow::Result<()> {
-    let server =
-        RedisServer::builder().tcp().password("secret").acl_user("reader", "on >word ~* +get").start().await;
+async fn tcp_and_a_password_are_in_force() -> anyhow::Result<()> {
+    let server = RedisServer::builder().tcp().password("secret").start().await;
     let client = redis::Client::open(server.tcp_url())?;
     client.get_multiplexed_async_connection().await?.set::<_, _, ()>("key", "value").await?;
     let open = redis::Client::open(format!("redis://127.0.0.1:{}", server.port()))?;
     let refused = async { open.get_multiplexed_async_connection().await?.get::<_, String>("key").await };
     assert!(refused.await.is_err(), "no password, yet an answer");
-    let reader = redis::Client::open(format!("redis://reader:word@127.0.0.1:{}", server.port()))?;
-    let mut reader = reader.get_multiplexed_async_connection().await?;
-    assert_eq!(reader.get::<_, String>("key").await?, "value");
-    assert!(reader.set::<_, _, ()>("key", "other").await.is_err());
     Ok(())
 }
 

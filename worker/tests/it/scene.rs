@@ -14,7 +14,7 @@ use fairlane_worker::{Settings, SupervisorCommand};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_fairlane-worker");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_fairlane-test-worker");
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// As short as the margin of 2 s lets it be.
 pub(crate) const LEASE: Duration = Duration::from_secs(4);

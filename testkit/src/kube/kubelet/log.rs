@@ -67,13 +67,6 @@ impl ContainerLog {
         self.tell();
     }
 
-    /// All that was written so far is lost to whoever asks from now on.
-    pub(in crate::kube) fn lose_all(&self) {
-        let mut inner = self.lock();
-        inner.rotate();
-        inner.rotate();
-    }
-
     /// The pieces from number `from` on, the number after them, and whether nothing more will come.
     pub(in crate::kube) fn read(&self, from: usize) -> (Vec<Piece>, usize, bool) {
         let inner = self.lock();

@@ -2,12 +2,14 @@
 
 mod containers;
 mod log;
-mod places;
+mod mounts;
+mod order;
 mod pod;
 mod prepare;
 mod process;
 mod view;
 
 pub(super) use log::{ContainerLog, Piece};
-pub(super) use pod::{Order, run};
+pub(super) use order::Order;
+pub(super) use pod::run;
 pub(super) use process::Groups;

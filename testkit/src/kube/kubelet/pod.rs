@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::sleep;
 
 use super::log::ContainerLog;
+use super::order::Order;
 use super::process::Container;
 use super::view::{ContainerView, PodView, State};
 use crate::kube::deletion;
@@ -25,23 +26,6 @@ const FORCED_KILL_LAG: Duration = Duration::from_millis(300);
 const OWN_GRACE: Duration = Duration::from_millis(200);
 /// How often a kubelet looks again whether what holds a pod up is gone.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What a kubelet is told about one of its pods.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::kube) enum Order {
-    /// The pod is being deleted, with this grace.
-    Delete(Duration),
-    /// The pod's object is gone already.
-    Vanish,
-    /// The node is short of something.
-    Evict(String),
-    /// The kernel killed it for its memory.
-    OomKill,
-    /// Somebody sent it SIGKILL.
-    Kill,
-    /// The node has no power any more: everything is dead and nobody says so.
-    PowerLoss,
-}
 
 /// Why a pod's containers end.
 enum Ending {

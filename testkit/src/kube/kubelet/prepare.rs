@@ -15,6 +15,9 @@ pub(super) struct Obstacle {
     pub(super) events: Vec<(bool, &'static str, String)>,
 }
 
+/// What a container does on a node whose disk is full.
+const NO_SPACE: &str = "echo 'write /var/lib/docker/tmp/layer: no space left on device' >&2; exit 1";
+
 /// Command and environment.
 type Prepared = (Vec<String>, Vec<(String, String)>);
 
@@ -66,21 +69,20 @@ impl PodRun {
     pub(super) fn prepare(&self, index: usize) -> Result<Prepared, Obstacle> {
         let container = self.container_spec(index);
         self.look_for_image(container)?;
-        let places = self.places(container);
+        let mounts = self.mounts(container);
         let mut environment = self.environment(container)?;
         for (_, value) in &mut environment {
-            *value = places.moved(value);
+            *value = mounts.moved(value);
         }
-        let words = match self.trouble().dies_saying {
-            Some(last_words) => {
-                vec!["sh".to_owned(), "-c".to_owned(), format!("echo '{last_words}' >&2; exit 1")]
-            }
-            None => ["/command", "/args"]
+        let words = if self.trouble().no_space {
+            ["sh", "-c", NO_SPACE].map(str::to_owned).to_vec()
+        } else {
+            ["/command", "/args"]
                 .into_iter()
                 .flat_map(|pointer| list(container, pointer))
                 .filter_map(Value::as_str)
-                .map(|word| places.moved(&expand(word, &environment)))
-                .collect(),
+                .map(|word| mounts.moved(&expand(word, &environment)))
+                .collect()
         };
         Ok((words, environment))
     }

@@ -165,21 +165,6 @@ async fn kube_processes_die_with_their_pod_and_with_their_cluster() -> anyhow::R
 }
 
 #[tokio::test]
-async fn kube_pods_of_a_node_without_power_are_dead_and_nobody_says_so_until_it_is_back() -> anyhow::Result<()>
-{
-    let cluster = Cluster::start();
-    let pid = pid_of(&cluster).await?;
-    cluster.node("node-1").loses_power();
-    wait_for_eq("the process to be dead", DEADLINE, false, async || is_alive(&pid)).await;
-    assert_eq!(cluster.pod("a").phase(), "Running");
-    assert_eq!(Plain::of(&cluster).get("pods/a/log").await?.status(), 500);
-    cluster.node("node-1").kubelet_starts();
-    wait_for_eq("the pod to have failed", DEADLINE, "Failed".to_owned(), async || cluster.pod("a").phase())
-        .await;
-    Ok(())
-}
-
-#[tokio::test]
 async fn kube_processes_die_with_a_test_that_is_killed() -> anyhow::Result<()> {
     let folder = TempDir::new();
     let file = folder.join("pid");

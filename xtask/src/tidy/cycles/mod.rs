@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use super::{Finding, Source};
 
 /// Crates and packages that still have cycles.
-const EXCEPTIONS: &[&str] = &["binderhub/fairlane_binderhub", "cli", "common", "dispatcher", "testkit"];
+const EXCEPTIONS: &[&str] = &["cli"];
 
 /// Who names whom in one crate or package.
 struct Graph<'a> {

@@ -18,9 +18,9 @@ const LOG_LINES_MAX: usize = 80;
 
 /// Paths in a container, and where they are in truth.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<(String, String)>);
+pub(super) struct Mounts(Vec<(String, String)>);
 
-impl Places {
+impl Mounts {
     /// The text with every such path changed.
     pub(super) fn moved(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (from, to)| replace_path(&text, from, to))
@@ -29,8 +29,8 @@ impl Places {
 
 impl PodRun {
     /// Lays out a container's volumes, and says where they are.
-    pub(super) fn places(&self, container: &Value) -> Places {
-        let mut places =
+    pub(super) fn mounts(&self, container: &Value) -> Mounts {
+        let mut mounts =
             vec![(termination_path(container).to_owned(), shown(&self.termination_file(container)))];
         for mount in list(container, "/volumeMounts") {
             let name = text(mount, "/name");
@@ -38,15 +38,15 @@ impl PodRun {
             let Some(volume) = volume.filter(|volume| volume.get("hostPath").is_none()) else { continue };
             let folder = self.folder.join("volumes").join(name);
             self.lay_out(volume, &folder);
-            let place = match text(mount, "/subPath") {
+            let path = match text(mount, "/subPath") {
                 "" => folder,
-                path => folder.join(path),
+                inner => folder.join(inner),
             };
-            places.push((text(mount, "/mountPath").trim_end_matches('/').to_owned(), shown(&place)));
+            mounts.push((text(mount, "/mountPath").trim_end_matches('/').to_owned(), shown(&path)));
         }
         // The longest first: one may lie in another.
-        places.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
-        Places(places)
+        mounts.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
+        Mounts(mounts)
     }
 
     fn lay_out(&self, volume: &Value, folder: &Path) {

@@ -1,4 +1,4 @@
-//! A worker by itself, for the tests; people run `fairlane worker`.
+//! A worker by itself, in a process that tests can kill and freeze.
 
 use std::io::Write;
 use std::process::ExitCode;
