@@ -14,13 +14,8 @@ use std::fmt::Write as _;
 
 use super::{Finding, Source};
 
-/// Crates and packages that still have cycles.
-const EXCEPTIONS: &[&str] = &["cli"];
-
 /// Who names whom in one crate or package.
 struct Graph<'a> {
-    /// The crate's folder.
-    folder: &'a str,
     modules: Vec<Module<'a>>,
     /// From, to, and the line of `from` that names `to`, counted from 0: the first such line.
     edges: BTreeMap<(usize, usize), usize>,
@@ -45,7 +40,7 @@ impl Module<'_> {
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let graphs = rust::graphs(sources).into_iter().chain(python::graphs(sources));
-    graphs.filter(|graph| !EXCEPTIONS.contains(&graph.folder)).flat_map(|graph| cycles(&graph)).collect()
+    graphs.flat_map(|graph| cycles(&graph)).collect()
 }
 
 /// One finding for each set of modules that all reach each other.

@@ -27,7 +27,7 @@ fn graph<'a>(folder: &'a str, sources: &'a [Source]) -> Graph<'a> {
             }
         }
     }
-    Graph { folder, modules, edges }
+    Graph { modules, edges }
 }
 
 /// A file of the package's own folder; the package itself has no path.

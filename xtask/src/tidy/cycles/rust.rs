@@ -36,7 +36,7 @@ fn graph<'a>(folder: &'a str, root: &'a Source, sources: &'a [Source]) -> Graph<
             }
         }
     }
-    Graph { folder, modules: reader.modules, edges }
+    Graph { modules: reader.modules, edges }
 }
 
 /// A module, in a file of its own or in braces.
