@@ -14,9 +14,9 @@ use axum::response::Response;
 use axum::serve::Listener;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown, Watcher};
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -29,11 +29,12 @@ use tower::ServiceExt;
 use crate::admission::{Admission, Excess};
 use crate::tls::Tls;
 
-/// Longest head of a request of HTTP/1, in bytes, and most that is read ahead. Proxies take 8 to 32
-/// KiB; ours need one.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// The same for HTTP/2, whose heads are counted after decompression.
-const HTTP2_HEAD_BYTES_MAX: u32 = 32 * 1024;
+/// Longest head of a request, in bytes. Proxies accept 8 to 32 KiB; our clients need one.
+const HEAD_BYTES_MAX: u32 = 32 * 1024;
+/// Most bytes read ahead from one connection of HTTP/1.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// How a connection of HTTP/2 begins, and no method of HTTP/1 that is served here.
+const HTTP2_START: &[u8; 2] = b"PR";
 /// Streams of one connection with HTTP/2: a replica of a hub follows its builds over one.
 const HTTP2_STREAMS_MAX: u32 = 256;
 /// Most bytes kept for one stream of HTTP/2 that its client does not read.
@@ -101,8 +102,8 @@ impl Server {
     /// their peer as [`ConnectInfo<SocketAddr>`]. Connections beyond a limit get what `refuse` says.
     pub async fn run(self, router: Router, refuse: fn(Excess) -> Response, shutdown: CancellationToken) {
         let Self { mut listener, tls, limits, admission } = self;
-        let http = protocols(limits.idle);
-        let shared = Arc::new(Shared { http, tls, limits, shutdown: shutdown.clone() });
+        let (http1, http2) = protocols(limits.idle);
+        let shared = Arc::new(Shared { http1, http2, tls, limits, shutdown: shutdown.clone() });
         let graceful = GracefulShutdown::new();
         loop {
             let (stream, peer) = tokio::select! {
@@ -136,29 +137,49 @@ impl Server {
     }
 }
 
-/// How HTTP is spoken.
-fn protocols(idle: Duration) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
+/// How HTTP is spoken. hyper-util can tell the versions apart, but not within a time limit, and its
+/// reading ahead costs each connection 9 KB: hyper's read buffer grows to twice its size.
+fn protocols(idle: Duration) -> (http1::Builder, http2::Builder<TokioExecutor>) {
+    let mut http1 = http1::Builder::new();
+    http1
         .timer(TokioTimer::new())
         // It runs from the end of the last answer.
         .header_read_timeout(idle)
-        .max_buf_size(HEAD_BYTES_MAX);
-    http.http2()
+        .max_header_size(HEAD_BYTES_MAX as usize)
+        .max_buf_size(READ_BYTES_MAX);
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
         .timer(TokioTimer::new())
-        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_send_buf_size(HTTP2_SEND_BYTES)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING);
-    http
+    (http1, http2)
 }
 
 struct Shared {
-    http: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     tls: Option<Tls>,
     limits: Limits,
     shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Does a step that comes before the first request; `None` if there is no time for it any more.
+    async fn prepare<T>(&self, step: impl Future<Output = io::Result<T>>) -> Option<T> {
+        let done = tokio::select! {
+            done = timeout(self.limits.first_request, step) => done,
+            () = self.shutdown.cancelled() => return None,
+        };
+        match done {
+            Ok(Ok(done)) => return Some(done),
+            Ok(Err(error)) => tracing::debug!(%error, "a connection ended before its first request"),
+            Err(_) => tracing::debug!("a connection took too long before its first request"),
+        }
+        None
+    }
 }
 
 /// Serves one connection to its end.
@@ -167,28 +188,32 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
     }
+    let mut start = [0; HTTP2_START.len()];
+    if shared.tls.is_none() && shared.prepare(stream.peek(&mut start)).await.is_none() {
+        return;
+    }
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(shared.limits.stall));
     let stream = Box::pin(stream);
     let Some(tls) = &shared.tls else {
-        return exchange(stream, peer, router, shared, watcher).await;
+        return exchange(stream, start == *HTTP2_START, peer, router, shared, watcher).await;
     };
     // Boxed: what the handshake needs is large, and is not needed any more.
-    let handshake = Box::pin(tls.acceptor().accept(stream));
-    let shaken = tokio::select! {
-        shaken = timeout(shared.limits.first_request, handshake) => shaken,
-        () = shared.shutdown.cancelled() => return,
-    };
-    match shaken {
-        Ok(Ok(stream)) => Box::pin(exchange(Box::new(stream), peer, router, shared, watcher)).await,
-        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    if let Some(stream) = shared.prepare(Box::pin(tls.acceptor().accept(stream))).await {
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Box::pin(exchange(Box::new(stream), is_http2, peer, router, shared, watcher)).await;
     }
 }
 
 /// Answers the requests of one connection.
-async fn exchange<I>(io: I, peer: SocketAddr, router: Router, shared: &Shared, watcher: Watcher)
-where
+async fn exchange<I>(
+    io: I,
+    is_http2: bool,
+    peer: SocketAddr,
+    router: Router,
+    shared: &Shared,
+    watcher: Watcher,
+) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let asked = Arc::new(Notify::new());
@@ -201,10 +226,22 @@ where
             Box::pin(router.clone().oneshot(request.map(Body::new)))
         }
     });
-    let mut serving = pin!(watcher.watch(shared.http.serve_connection(TokioIo::new(io), service)));
+    let io = TokioIo::new(io);
+    if is_http2 {
+        // Boxed: it is large.
+        Box::pin(drive(shared.http2.serve_connection(io, service), &asked, shared, watcher)).await;
+    } else {
+        drive(shared.http1.serve_connection(io, service), &asked, shared, watcher).await;
+    }
+}
+
+/// Drives a connection to its end. hyper does not limit the time of HTTP/2's first request.
+async fn drive<C>(connection: C, asked: &Notify, shared: &Shared, watcher: Watcher)
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut serving = pin!(watcher.watch(connection));
     let first = Box::pin(timeout(shared.limits.first_request, asked.notified()));
-    // hyper tells HTTP/1 from HTTP/2 without a time limit, and has none for the first request of the
-    // latter. Who has not asked yet is owed nothing.
     let early = tokio::select! {
         biased;
         ended = serving.as_mut() => Some(ended),
@@ -212,6 +249,7 @@ where
             Ok(()) => None,
             Err(_) => return,
         },
+        // A client that has not sent a request is owed nothing.
         () = shared.shutdown.cancelled() => return,
     };
     let ended = match early {
@@ -219,6 +257,6 @@ where
         None => serving.await,
     };
     if let Err(error) = ended {
-        tracing::debug!(error, "a connection broke off");
+        tracing::debug!(%error, "a connection broke off");
     }
 }
