@@ -10,31 +10,31 @@ use fairlane_common::queue::Blame;
 use fairlane_common::{Build, BuildSpec, FailureClass, Lane, NodeName, Token, WorkerId};
 
 use crate::build::judge::Verdict;
-pub use crate::process::supervisor::{Exit, StopCause};
+pub(crate) use crate::process::supervisor::{Exit, StopCause};
 use crate::time::boot_time::BootTime;
 
 /// How the reason of a pause begins where the runs cannot be seen.
 pub(crate) const BLIND: &str = "it cannot see its pods: ";
 
 /// What a run is made from.
-pub struct RunSpec<'a> {
+pub(crate) struct RunSpec<'a> {
     /// The build.
-    pub build: &'a Build,
+    pub(crate) build: &'a Build,
     /// The lease that it is run under.
-    pub token: &'a Token,
+    pub(crate) token: &'a Token,
     /// Variables for the command, secrets among them; never shown.
-    pub env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
     /// When the lease has to be given up unless it is renewed.
-    pub deadline: BootTime,
+    pub(crate) deadline: BootTime,
     /// Nodes that no build should go to at the moment.
-    pub avoided: &'a [NodeName],
+    pub(crate) avoided: &'a [NodeName],
     /// The end of the run's log, as an earlier holder left it.
-    pub stored: Vec<LogEntry>,
+    pub(crate) stored: Vec<LogEntry>,
 }
 
 /// What happens to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunEvent {
+pub(crate) enum RunEvent {
     /// What it waits for before it is up, in words for people; empty when it waits no more.
     Note(String),
     /// It is up.
@@ -55,50 +55,50 @@ pub enum RunEvent {
 
 /// How a run ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// What its command left.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// What those who ran it know of the failure: they are asked before the log is.
-    pub failure: Option<RunFailure>,
+    pub(crate) failure: Option<RunFailure>,
     /// The node that it ran on.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
     /// Its last lines, where they are known beside its log: that may not have come to its end.
-    pub last_words: Option<String>,
+    pub(crate) last_words: Option<String>,
 }
 
 /// Why a run failed, for reasons that its log cannot tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunFailure {
+pub(crate) struct RunFailure {
     /// What it is put down to.
-    pub class: FailureClass,
+    pub(crate) class: FailureClass,
     /// One sentence for people.
-    pub reason: String,
+    pub(crate) reason: String,
     /// How far the node is to blame.
-    pub blame: Blame,
+    pub(crate) blame: Blame,
 }
 
 /// A run that is there, and that nobody of this worker sees to.
 #[derive(Debug, Clone)]
-pub struct FoundRun {
+pub(crate) struct FoundRun {
     /// The lease that its latest holder wrote on it.
-    pub token: Token,
+    pub(crate) token: Token,
     /// Its number.
-    pub number: u32,
+    pub(crate) number: u32,
     /// When its build was first asked for, Unix milliseconds.
-    pub asked: u64,
+    pub(crate) asked: u64,
     /// When it was begun, Unix milliseconds.
-    pub claimed: u64,
+    pub(crate) claimed: u64,
     /// When it was up, Unix milliseconds.
-    pub started: Option<u64>,
+    pub(crate) started: Option<u64>,
     /// What was asked for.
-    pub spec: BuildSpec,
+    pub(crate) spec: BuildSpec,
     /// The node that it is on.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 /// Makes runs.
 #[async_trait]
-pub trait Executor: Send + Sync {
+pub(crate) trait Executor: Send + Sync {
     /// Where the runs live: only workers of the same place can adopt them.
     fn place(&self, worker: &WorkerId) -> String;
 
@@ -170,7 +170,7 @@ pub trait Executor: Send + Sync {
 
 /// A run. Dropped, it is killed or left to others, as its place has it.
 #[async_trait]
-pub trait Run: Send {
+pub(crate) trait Run: Send {
     /// The next event; may be dropped and asked again. After one that says that it is over nothing
     /// comes.
     async fn follow(&mut self) -> RunEvent;
@@ -186,7 +186,4 @@ pub trait Run: Send {
 
     /// Leaves the run to another worker; [`RunEvent::HandedOver`] follows once nothing is under way.
     fn hand_over(&mut self) {}
-
-    /// The log that was kept of it is gone: gives its lines again from the first one, where it can.
-    fn rewind(&mut self) {}
 }

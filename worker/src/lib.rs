@@ -1,9 +1,8 @@
 //! Fairlane's worker: claims builds, runs them, and tells the queue how they ended.
 //!
-//! - [`run`]: a worker, from its first heartbeat to its goodbye. [`Args`] and [`Settings`] say how.
-//! - [`executor`]: where runs live. [`supervise_main`] is the small process over each local run.
-//! - [`command`], [`lines`], [`judge`]: what is run, what it says, how it ended.
-//! - [`kubernetes::client`]: the way to a Kubernetes cluster. [`pod`]: a build as a pod of a Kubernetes cluster, and what a pod's status means.
+//! - [`run`]: a worker, from its first heartbeat to its goodbye. [`Args`] and [`Settings`] say how, [`command`] what
+//!   is run. [`supervise_main`] is the small process over each local run.
+//! - [`kubernetes::client`]: the way to a Kubernetes cluster. [`pod`]: a build as a pod, and what a pod's status means.
 //!
 //! A build goes through three values, each moved into the next: claimed, running, ended. Its lease
 //! is renewed by one heartbeat for all builds, and is given up 1 s before it ends unless a renewal
@@ -17,7 +16,7 @@ mod build;
 mod claiming;
 #[cfg(test)]
 mod docs_tests;
-pub mod executor;
+mod executor;
 #[cfg(test)]
 mod fixtures;
 pub mod kubernetes;
@@ -26,14 +25,11 @@ mod process;
 mod settings;
 mod time;
 
-pub use build::judge;
 pub use build::log_cause::LogCause;
 pub use build::registry_check::{RegistryCheck, RegistryCheckArgs};
 pub use claiming::runner::run;
 pub use claiming::shutdown::shutdown_on_signals;
 pub use kubernetes::pod;
-pub use log::lines;
-pub use process::supervisor::{supervise, supervise_main};
+pub use process::supervisor::supervise_main;
 pub use settings::args::Args;
 pub use settings::{ExecutorKind, Settings, SupervisorCommand, command};
-pub use time::boot_time::BootTime;

@@ -31,7 +31,7 @@ const CODE_KILLED: i32 = 137;
 
 /// Why the worker stopped a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Somebody asked for the end of the build.
     Cancelled,
     /// A deadline of the run has passed; the sentence says which.
@@ -44,7 +44,7 @@ pub enum Cause {
 
 /// What is to be told to the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The attempt has ended.
     Finish(Outcome),
     /// The attempt was lost; the sentence says how. Back into line.
@@ -57,7 +57,7 @@ pub enum Verdict {
 
 /// What the lines of a run have shown so far.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     phase: Phase,
     before_failure: Phase,
     count: usize,
@@ -69,7 +69,7 @@ pub struct Facts {
 
 impl Facts {
     /// Takes note of a line.
-    pub fn note(&mut self, text: &str) {
+    pub(crate) fn note(&mut self, text: &str) {
         self.count += 1;
         let parsed = lines::parse(text);
         if let Some(phase) = parsed.phase {
@@ -109,7 +109,7 @@ impl Facts {
 
     /// Takes note of the last lines as another source has them, unless the last of them has come
     /// already. (The first of them may be cut.)
-    pub fn note_last_words(&mut self, words: &str) {
+    pub(crate) fn note_last_words(&mut self, words: &str) {
         let Some(last) = words.lines().rfind(|line| !line.trim().is_empty()) else { return };
         let last = shortened(lines::parse(last).message.trim_end(), TAIL_LINE_BYTES_MAX);
         if !self.tail.iter().rev().any(|known| *known == last) {
@@ -118,12 +118,12 @@ impl Facts {
     }
 
     /// Whether any line has come.
-    pub fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.count == 0
     }
 
     /// The last lines, as people read them; `None` when there was none.
-    pub fn tail(&self) -> Option<String> {
+    pub(crate) fn tail(&self) -> Option<String> {
         (!self.is_silent()).then(|| self.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
     }
 }
@@ -133,7 +133,7 @@ static STEP_FAILED: &[&str] =
     &["returned a non-zero code:", "did not complete successfully: exit code:", "executor failed running"];
 
 /// Says how a run ended that the worker stopped for `cause`, or did not stop.
-pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
+pub(crate) fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
     if cause == Some(&Cause::Stale) {
         return Verdict::LetGo;
     }
@@ -161,12 +161,12 @@ pub fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
 }
 
 /// A failed attempt that says nothing of its node.
-pub fn failed(class: FailureClass, reason: String) -> Verdict {
+pub(crate) fn failed(class: FailureClass, reason: String) -> Verdict {
     failed_with(class, reason, Blame::Nobody)
 }
 
 /// A failed attempt, and how far its node is to blame.
-pub fn failed_with(class: FailureClass, reason: String, blame: Blame) -> Verdict {
+pub(crate) fn failed_with(class: FailureClass, reason: String, blame: Blame) -> Verdict {
     Verdict::Finish(Outcome::Failed { class, reason, blame })
 }
 

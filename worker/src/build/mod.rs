@@ -31,7 +31,7 @@
 
 pub(crate) mod deadlines;
 pub(crate) mod end;
-pub mod judge;
+pub(crate) mod judge;
 pub(crate) mod log_cause;
 pub(crate) mod log_rules;
 pub(crate) mod registry_check;

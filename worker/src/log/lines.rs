@@ -11,19 +11,19 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Cuts bytes into lines of at most [`LINE_BYTES_MAX`] bytes of valid UTF-8.
 #[derive(Debug)]
-pub struct Splitter {
+pub(crate) struct Splitter {
     pending: Vec<u8>,
     emitted: Instant,
 }
 
 impl Splitter {
     /// A splitter that starts at `now`.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { pending: Vec::new(), emitted: now }
     }
 
     /// The lines that `bytes` complete.
-    pub fn push(&mut self, bytes: &[u8], now: Instant) -> Vec<String> {
+    pub(crate) fn push(&mut self, bytes: &[u8], now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         for &byte in bytes {
             if byte == b'\n' {
@@ -47,7 +47,7 @@ impl Splitter {
     }
 
     /// The last line, where no end of line came after it.
-    pub fn finish(mut self, now: Instant) -> Vec<String> {
+    pub(crate) fn finish(mut self, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.pending.is_empty() {
             self.emit(&mut lines, now);
@@ -89,7 +89,7 @@ fn is_char_end(bytes: &[u8]) -> bool {
 
 /// What repo2docker does at a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Nothing was said yet.
     #[default]
     Starting,
@@ -105,13 +105,13 @@ pub enum Phase {
 
 /// A line as repo2docker means it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Parsed<'a> {
+pub(crate) struct Parsed<'a> {
     /// The phase that it names or shows.
-    pub phase: Option<Phase>,
+    pub(crate) phase: Option<Phase>,
     /// What it says to people.
-    pub message: Cow<'a, str>,
+    pub(crate) message: Cow<'a, str>,
     /// Whether it came from repo2docker's JSON log.
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Deserialize)]
@@ -122,7 +122,7 @@ struct Json {
 }
 
 /// Reads a line: an object of repo2docker's JSON log, of any release, or plain text.
-pub fn parse(text: &str) -> Parsed<'_> {
+pub(crate) fn parse(text: &str) -> Parsed<'_> {
     if text.starts_with('{')
         && let Ok(Json { message: Some(message), phase, exc_info }) = serde_json::from_str(text)
     {

@@ -9,5 +9,5 @@
 //! holder, which first takes the log over: from then on Redis refuses lines of an earlier one.
 
 mod buffer;
-pub mod lines;
+pub(crate) mod lines;
 pub(crate) mod pump;

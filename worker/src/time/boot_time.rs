@@ -13,11 +13,11 @@ const SLICE: Duration = Duration::from_millis(500);
 /// host share it, so a deadline may be handed over as it is, however late it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct BootTime(Duration);
+pub(crate) struct BootTime(Duration);
 
 impl BootTime {
     /// This moment.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0)))
@@ -25,22 +25,22 @@ impl BootTime {
 
     /// The moment `later` after this one.
     #[must_use]
-    pub fn plus(self, later: Duration) -> Self {
+    pub(crate) fn plus(self, later: Duration) -> Self {
         Self(self.0.saturating_add(later))
     }
 
     /// How long until then; zero when it has passed.
-    pub fn remaining(self) -> Duration {
+    pub(crate) fn remaining(self) -> Duration {
         self.0.saturating_sub(Self::now().0)
     }
 
     /// Whether it has come.
-    pub fn has_passed(self) -> bool {
+    pub(crate) fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }
 
     /// Waits until then.
-    pub async fn reached(self) {
+    pub(crate) async fn reached(self) {
         while !self.has_passed() {
             tokio::time::sleep(self.remaining().min(SLICE)).await;
         }

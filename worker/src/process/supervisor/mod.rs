@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use fairlane_common::limits::KILL_GRACE;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-pub use self::protocol::{Exit, StopCause};
+pub(crate) use self::protocol::{Exit, StopCause};
 use self::protocol::{Job, News, Order};
 use crate::time::boot_time::BootTime;
 
@@ -56,7 +56,7 @@ pub fn supervise_main() -> ExitCode {
 /// # Errors
 /// The job cannot be read, or the system refuses what a supervisor needs. A command that cannot be
 /// started is no error here: the worker is told.
-pub fn supervise(
+fn supervise(
     mut orders: impl BufRead + Send + 'static,
     news: impl std::io::Write + Send + 'static,
 ) -> Result<()> {

@@ -83,7 +83,7 @@ async fn a_server_that_asks_for_time_is_given_it_though_leases_are_renewed() {
 }
 
 #[tokio::test]
-async fn a_pod_outlives_an_api_server_that_lets_nobody_mark_it_for_a_while() {
+async fn a_pod_outlives_an_api_server_that_lets_nobody_patch_it_for_a_while() {
     let kube = KubeScene::faked(Cluster::start()).await;
     let script = counting(100, "0.25");
     let first = kube.worker("first", &script, &[]).await;
