@@ -165,9 +165,9 @@ pub(crate) fn sentence(build: &BuildView) -> String {
     let again = if failed > 0 { format!(", attempt {}", failed + 1) } else { String::new() };
     match build.state {
         BuildState::Queued => {
-            let place = match (build.position, build.line) {
-                (Some(place), Some(line)) => format!(": {} of {line} in line", ordinal(place)),
-                (Some(place), None) => format!(": {} in line", ordinal(place)),
+            let position = match (build.position, build.line) {
+                (Some(position), Some(line)) => format!(": {} of {line} in line", ordinal(position)),
+                (Some(position), None) => format!(": {} in line", ordinal(position)),
                 _ => String::new(),
             };
             let why = build
@@ -180,7 +180,7 @@ pub(crate) fn sentence(build: &BuildView) -> String {
                 .eta_seconds
                 .map(|eta| format!(", ready {}", human::about(eta * 1000)))
                 .unwrap_or_default();
-            format!("queued{place}{why}{eta}{again}")
+            format!("queued{position}{why}{eta}{again}")
         }
         BuildState::Orphaned => format!("its worker is gone, another one is taking over{again}"),
         state => format!("{state}{again}{note}"),

@@ -105,9 +105,9 @@ impl Line {
             return error.into();
         };
         let words = std::error::Error::source(&error).and_then(|why| plain(&why.to_string()));
-        let place = self.settings.path().filter(|_| self.settings.has_value(value));
-        let place =
-            place.map(|path| format!("\nThe value comes from {}.", path.display())).unwrap_or_default();
+        let file = self.settings.path().filter(|_| self.settings.has_value(value));
+        let origin =
+            file.map(|path| format!("\nThe value comes from {}.", path.display())).unwrap_or_default();
         let said = match (error.get(ContextKind::InvalidArg), std::error::Error::source(&error), words) {
             (Some(ContextValue::String(option)), _, Some(words)) => {
                 format!("invalid value '{value}' for '{option}': {words}")
@@ -115,13 +115,13 @@ impl Line {
             (Some(ContextValue::String(option)), Some(why), None) if value.contains("://") => {
                 format!("{option}: {why}")
             }
-            _ if place.is_empty() => return error.into(),
+            _ if origin.is_empty() => return error.into(),
             _ => {
                 error.to_string().trim_start_matches("error: ").lines().next().unwrap_or_default().to_owned()
             }
         };
         // The queue names its field; here it is an option.
         let said = said.replace("send credentials in secrets.git_credentials", "use --git-credentials-file");
-        Stop::usage(format!("{said}{place}")).into()
+        Stop::usage(format!("{said}{origin}")).into()
     }
 }

@@ -151,7 +151,8 @@ impl Settings {
 
     fn unknown(&self, key: &str, known: impl Iterator<Item = String>) -> anyhow::Error {
         let wanted = key.replace('_', "-");
-        let mut near: Vec<(usize, String)> = known.map(|name| (distance(&wanted, &name), name)).collect();
+        let mut near: Vec<(usize, String)> =
+            known.map(|name| (strsim::levenshtein(&wanted, &name), name)).collect();
         near.sort();
         near.dedup();
         let hint = match near.first() {
@@ -267,22 +268,6 @@ fn named_file(arguments: &[OsString]) -> Option<OsString> {
         }
     }
     None
-}
-
-/// The edit distance of two words: how many letters to change, add or drop.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let change = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

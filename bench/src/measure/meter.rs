@@ -201,7 +201,7 @@ pub(super) fn own_cpu() -> f64 {
 pub(super) fn quantile(times: &[Duration], part: f64) -> f64 {
     let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
     sorted.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a list")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into a list")]
     let at = (part * as_f64(sorted.len().saturating_sub(1) as u64)).round() as usize;
     sorted.get(at).copied().unwrap_or(0.0)
 }

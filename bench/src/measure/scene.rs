@@ -1,4 +1,4 @@
-//! Where a measurement takes place: a Redis, and a queue under a prefix of its own.
+//! What a measurement runs on: a Redis, and a queue under a prefix of its own.
 
 use anyhow::{Context, Result, bail};
 use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
@@ -11,7 +11,7 @@ use super::yardstick::BareQueue;
 use crate::raw;
 use crate::server::OwnServer;
 
-/// The first builds of a lane are this many places apart in line: as on a busy day, most lanes have
+/// The first builds of a lane are this many positions apart in line: as on a busy day, most lanes have
 /// several builds and none has most of them.
 pub(super) const BUILDS_PER_LANE: u32 = 10;
 

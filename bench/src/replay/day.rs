@@ -18,7 +18,7 @@ const NEAREST: usize = 3;
 pub(super) struct Spec {
     /// `Provider:spec`.
     pub(super) name: String,
-    /// Its lane, by place in [`Day::lanes`].
+    /// Its lane: an index into [`Day::lanes`].
     pub(super) lane: usize,
     /// How long its build takes, in milliseconds.
     pub(super) build_ms: u64,
@@ -38,7 +38,7 @@ pub(super) struct Lane {
 pub(super) struct Ask {
     /// When, in Unix milliseconds.
     pub(super) at: u64,
-    /// For which, by place in [`Day::specs`].
+    /// For which: an index into [`Day::specs`].
     pub(super) spec: usize,
 }
 

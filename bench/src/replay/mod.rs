@@ -38,7 +38,7 @@ use crate::server::OwnServer;
 /// Runs the command.
 pub(crate) async fn run(args: Replay, output: Output) -> Result<Exit> {
     if let Some(plot) = &args.plot {
-        plot::check_place(plot)?;
+        plot::check_folder(plot)?;
     }
     let (day, bad) = read(&args)?;
     for warning in &day.warnings {

@@ -48,11 +48,11 @@ struct Span {
     to: u64,
 }
 
-/// Says before the day is played when there is no place for its plot.
+/// Says before the day is played when its plot cannot be written.
 ///
 /// # Errors
 /// When the folder does not exist, or the name is a folder's.
-pub(super) fn check_place(path: &Path) -> Result<()> {
+pub(super) fn check_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(Stop::usage(format!("--plot: there is no folder {}", folder.display())).into());
@@ -291,10 +291,10 @@ mod tests {
     #[test]
     fn places_that_cannot_be_written() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(check_place(folder.path()).unwrap_err().to_string().contains("is a folder"));
+        assert!(check_folder(folder.path()).unwrap_err().to_string().contains("is a folder"));
         let missing = folder.path().join("missing/day.svg");
-        assert!(check_place(&missing).unwrap_err().to_string().contains("there is no folder"));
-        assert!(check_place(Path::new("day.svg")).is_ok());
+        assert!(check_folder(&missing).unwrap_err().to_string().contains("there is no folder"));
+        assert!(check_folder(Path::new("day.svg")).is_ok());
         assert_eq!([clock_time(7.9), clock_time(24.0), clock_time(25.5)], ["07:54", "00:00", "01:30"]);
     }
 }

@@ -132,7 +132,7 @@ impl Promises {
         }
     }
 
-    /// A claim gave these builds, each with its place in line, in this order.
+    /// A claim gave these builds, each with its position in line, in this order.
     pub(super) fn claimed(&mut self, builds: &[(BuildId, u64)]) {
         for (id, due) in builds {
             self.started(*id, *due);

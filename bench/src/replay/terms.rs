@@ -30,7 +30,7 @@ impl Terms {
         }
     }
 
-    /// A build's place in line: what is quick or popular goes first, the more so the longer the line is
+    /// A build's due, which decides its position in line: what is quick or popular goes first, the more so the longer the line is
     /// (`in_line` builds), and nobody waits without bound.
     pub(super) fn due(&self, asked: u64, expected_ms: u64, people: u64, mean_ms: u64, in_line: usize) -> u64 {
         if self.order == Order::FirstCome {

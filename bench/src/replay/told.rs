@@ -13,7 +13,7 @@ const LAUNCHES_MAX: usize = 6000;
 /// What one launch was told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
-    /// By its place in [`Day::asks`].
+    /// An index into [`Day::asks`].
     pub(super) launch: usize,
     /// A minute after it asked, not when it asked.
     pub(super) later: bool,

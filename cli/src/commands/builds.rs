@@ -191,11 +191,11 @@ fn details(build: &BuildView, now: u64) -> String {
     let since = |at: Option<u64>| at.map(|at| human::span(now.saturating_sub(at)));
     match build.state {
         BuildState::Queued => {
-            let place = build.position.map(|place| format!("position {place}"));
+            let position = build.position.map(|position| format!("position {position}"));
             let eta = build.eta_seconds.map(|eta| format!("ready {}", human::about(eta * 1000)));
             let retry =
                 build.not_before_ms.map(|at| format!("attempt {} {}", build.attempt, human::ahead(at, now)));
-            place.into_iter().chain(retry).chain(eta).collect::<Vec<_>>().join(", ")
+            position.into_iter().chain(retry).chain(eta).collect::<Vec<_>>().join(", ")
         }
         BuildState::Starting | BuildState::Running | BuildState::Orphaned => {
             let worker = build.worker.as_ref().map_or_else(String::new, |worker| format!("on {worker}"));

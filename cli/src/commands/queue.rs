@@ -127,8 +127,9 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
         ("people", build.people.to_string()),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
-    let place = |place| build.line.map_or_else(|| format!("{place}"), |line| format!("{place} of {line}"));
-    add("position in line", build.position.map(place));
+    let in_line =
+        |position| build.line.map_or_else(|| format!("{position}"), |line| format!("{position} of {line}"));
+    add("position in line", build.position.map(in_line));
     add("ready", build.eta_seconds.map(|eta| human::about(eta * 1000)));
     add("failed attempts", (build.failed_attempts > 0).then(|| build.failed_attempts.to_string()));
     add("expected to take", (!build.state.is_ended()).then(|| human::span(build.expected_seconds * 1000)));

@@ -130,9 +130,11 @@ fn sentence(answer: &BuildAnswer, request: &BuildRequest, output: Output) -> Str
             format!("joined build {id}, which is {state}; {others}{eta}")
         }
         (_, false) => {
-            let place =
-                answer.position.map(|place| format!(", {} in line", ordinal(place))).unwrap_or_default();
-            format!("build {id} of {}{place}{eta}", answer.lane)
+            let position = answer
+                .position
+                .map(|position| format!(", {} in line", ordinal(position)))
+                .unwrap_or_default();
+            format!("build {id} of {}{position}{eta}", answer.lane)
         }
     }
 }

@@ -118,12 +118,12 @@ pub(super) fn judge(reviews: &[Review], namespace: &str, findings: &mut Findings
             .map(|review| review.verb)
             .collect();
         given += of_right().filter(|review| review.allowed == Answer::Known(true)).count();
-        let place = match right.scope {
+        let scope = match right.scope {
             Scope::Namespace => format!("in the namespace {namespace}"),
             Scope::Cluster => "in the cluster".to_owned(),
         };
         if !denied.is_empty() {
-            let text = format!("may not {} {} {place}: {}", denied.join(", "), right.resource, right.cost);
+            let text = format!("may not {} {} {scope}: {}", denied.join(", "), right.resource, right.cost);
             let advice = format!("The rule that grants it, in {}: {}", right.file(), right.rule());
             if right.needed {
                 findings.error("rights", text, advice);
