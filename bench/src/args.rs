@@ -39,9 +39,9 @@ pub(crate) enum Command {
 
 /// Measure what the queue costs, beside a bare queue in the same run
 ///
-/// Starts a redis-server of its own, or takes one that runs (with keys of its own, removed at the
-/// end). Ours and the bare queue take turns, so that a busy machine harms both alike: look at the
-/// ratios rather than at the rates.
+/// Starts a private redis-server, or uses a running one (with its own keys, which are removed at the
+/// end). Fairlane and the bare queue take turns, so that other load on the machine affects both alike:
+/// compare the ratios, not the rates.
 ///
 /// Example: fairlane bench enqueue 100000 --json
 #[derive(Debug, Args)]
@@ -49,16 +49,16 @@ pub(crate) struct Bench {
     /// What to measure
     #[command(subcommand)]
     pub(crate) measure: Measure,
-    /// A Redis that runs already, instead of one of its own
+    /// A running Redis, to be used instead of a private one
     #[arg(long, global = true, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
-    /// Let the server of its own write its append-only file
+    /// Let the private server write its append-only file
     #[arg(long, global = true)]
     pub(crate) append_only: bool,
-    /// How many turns ours and the yardstick take
+    /// How many turns each side takes
     #[arg(long, global = true, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
-    /// Add the result, as a line of JSON, to this file
+    /// Append the result to this file, as a line of JSON
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) keep: Option<PathBuf>,
 }
@@ -73,11 +73,11 @@ impl Measure {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Measure {
-    /// Ask for N builds; the yardstick is a script of five commands, sent by redis-benchmark
+    /// Request N builds; the yardstick is a script of five commands, sent by redis-benchmark
     Enqueue {
         /// Builds
         n: u32,
-        /// Requests on their way at a time
+        /// Requests in flight
         #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
         concurrency: u32,
     },
@@ -86,11 +86,11 @@ pub(crate) enum Measure {
     Drain {
         /// Builds
         n: u32,
-        /// Slots, and finishes on their way at a time
+        /// Slots, and finishes in flight
         #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=64))]
         concurrency: u32,
     },
-    /// From the request for a build to its claim by an idle worker, N times
+    /// Measure the time from a request to its claim by an idle worker, N times
     Latency {
         /// Builds
         n: u32,
@@ -114,7 +114,7 @@ pub(crate) enum Measure {
     },
     /// What submit, claim and finish cost with N builds queued, against flat scripts of the same commands
     Depth {
-        /// Builds in line; a queue takes a million, and a few more are asked for here
+        /// Queued builds; a queue holds a million at most, and a few more are requested here
         #[arg(value_parser = clap::value_parser!(u32).range(1..=990_000))]
         n: u32,
     },

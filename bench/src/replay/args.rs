@@ -15,35 +15,34 @@ const SECONDS_MAX: u64 = 30 * 86_400;
 
 /// Play a day of launches through the queue, in virtual time
 ///
-/// Reads launch events as the archive of mybinder.org has them, wipes the cache of images at a time of
-/// that day (UTC), and plays what people asked for from then on through the queue's own scripts in a
-/// redis-server of its own, with simulated workers. How long builds take is drawn from their names, so
-/// that every replay of a day is the same. Tells how long people waited, beside a cluster without a
-/// limit of slots, and beside BinderHub's pool of threads if asked to; and how near what they were told of
-/// their waiting came.
+/// Reads launch events in the format of mybinder.org's archive, wipes the image cache at a given time of that
+/// day (UTC), and plays all later launches through the queue's own scripts, with simulated workers and a
+/// private redis-server. Build times are derived from names, so every replay of a day is the same. Reports how
+/// long people waited: with Fairlane, with unlimited slots, and on request with BinderHub's thread pool.
+/// Compares the waiting times that people were shown with what happened.
 ///
 /// Example: fairlane replay events-2019-03-24.jsonl.gz --wipe-at 07:54 --slots 4
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// The day: launch events, one JSON object a line, plain or gzip
+    /// Launch events of the day, one JSON object a line, plain or gzipped
     #[arg(value_name = "EVENTS", value_hint = ValueHint::FilePath)]
     pub(crate) events: PathBuf,
-    /// When the cache is wiped, UTC; earlier launches do not count
+    /// When the cache is wiped (UTC); earlier launches are ignored
     #[arg(long, value_name = "HH:MM")]
     pub(crate) wipe_at: TimeOfDay,
-    /// Builds that run at the same time
+    /// Builds that can run at the same time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) slots: u32,
-    /// How long the builds of this spec take, such as GitHub:owner/name/ref=28800; may be repeated
+    /// Build time of one spec, such as GitHub:owner/name/ref=28800; repeatable
     #[arg(long, value_name = "SPEC=SECONDS")]
     pub(crate) slow: Vec<Slow>,
-    /// Earlier days, from whose builds the queue learns how long builds take; earliest first
+    /// Launch events of earlier days, from which the queue learns build times
     #[arg(long, value_name = "EVENTS", num_args = 1.., value_hint = ValueHint::FilePath)]
     pub(crate) history: Vec<PathBuf>,
-    /// How the line is ordered: fair (quick and popular builds first) or first-come [default: fair]
+    /// Order of the line: fair (quick and popular builds first) or first-come [default: fair]
     #[arg(long, value_name = "ORDER")]
     pub(crate) order: Option<Order>,
-    /// Nothing asked for more than this later can overtake [default: 4h]
+    /// A build cannot be overtaken by one requested more than this much later [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) overtake_max: Option<Duration>,
     /// Builds of one repository at the same time [default: 2, and 1 with fewer than 4 slots]
@@ -52,14 +51,14 @@ pub(crate) struct Replay {
     /// The same while more than half of all slots are free [default: 3]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) burst: Option<u32>,
-    /// Play the day with BinderHub's own way to build, too: thread-pool:2x64 for 2 replicas of 64
-    /// threads, of which each request holds one until its build ends, and a second one for its log
+    /// Also play the day with BinderHub's thread pool: thread-pool:2x64 is 2 replicas with 64 threads
+    /// each. A request holds one thread until its build ends, and a second one for the log
     #[arg(long, value_name = "thread-pool:REPLICASxTHREADS")]
     pub(crate) baseline: Option<ThreadPool>,
-    /// Decides which replica of the baseline gets which request
+    /// Seed for the random choice of the baseline's replicas
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Draw the day: launches that wait, builds asked for and builds running
+    /// Plot the day: waiting launches, queued builds and running builds
     #[arg(long, value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
     pub(crate) plot: Option<PathBuf>,
 }
