@@ -34,6 +34,7 @@ impl EndedBuild {
     /// Writes the rest of the log, and tells the queue how it ended, until it has heard it.
     pub(crate) async fn settle(mut self) {
         if self.verdict == Verdict::LetGo {
+            self.worker.counts.ended(&Verdict::LetGo);
             return self.lease.settle();
         }
         let log = self.log.take();
@@ -63,8 +64,11 @@ impl EndedBuild {
         let log = self.measured(flushed).await;
         let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log);
         tokio::select! {
-            () = telling => {}
-            () = self.lease.let_go() => tracing::info!("another worker has the lease: the run's end is not reported"),
+            () = telling => self.worker.counts.ended(&self.verdict),
+            () = self.lease.let_go() => {
+                tracing::info!("another worker has the lease: the run's end is not reported");
+                self.worker.counts.ended(&Verdict::LetGo);
+            }
         }
         self.lease.settle();
     }

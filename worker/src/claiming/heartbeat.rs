@@ -29,6 +29,7 @@ pub(crate) async fn beat_on(worker: Arc<Worker>) {
     loop {
         let renewed = renew(&worker, queue.take()).await;
         let next = renewed.began + worker.settings.heartbeat;
+        worker.counts.heartbeat(renewed.began);
         take_in(&worker, &renewed.beat, renewed.deadline, &renewed.reply);
         queue = Some(renewed.queue);
         tokio::select! {

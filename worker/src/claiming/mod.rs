@@ -30,10 +30,12 @@
 //! the same place sees them.
 
 pub(crate) mod blind;
+pub(crate) mod counts;
 pub(crate) mod heartbeat;
 pub(crate) mod hint;
 pub(crate) mod leases;
 pub(crate) mod memory;
+pub(crate) mod probe;
 pub(crate) mod refill;
 pub(crate) mod runner;
 pub(crate) mod shutdown;

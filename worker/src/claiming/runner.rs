@@ -6,12 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use fairlane_common::queue::{Claim, OrphanNews, UnreadableClaim, tend_logs_on};
 use fairlane_common::{Duties, Queue};
+use fairlane_http::Server;
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::hint::Hint;
 use super::leases::Wanted;
+use super::probe::WorkerProbe;
 use super::state::Worker;
 use super::{blind, heartbeat, memory, refill, shutdown};
 use crate::build;
@@ -40,6 +42,8 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Result<()> {
     settings.check()?;
+    let probe = settings.metrics_listen.map(Server::bind_probe).transpose();
+    let probe = probe.context("--metrics-listen (FAIRLANE_METRICS_LISTEN): cannot listen on this address")?;
     let executor = executor(&settings, &queue).await?;
     let worker = Arc::new(Worker::new(settings, queue, executor, shutdown.child_token()));
     heartbeat::join(&worker).await.context("the worker cannot join the queue")?;
@@ -49,6 +53,11 @@ pub async fn run(
     ready();
 
     let mut duties = duties(&worker);
+    if let Some(probe) = probe {
+        // Builds that end during a shutdown are still counted, so it ends with the worker.
+        let serving = probe.run_probe(Arc::new(WorkerProbe(Arc::clone(&worker))), CancellationToken::new());
+        duties.spawn("serving metrics", serving);
+    }
     let failed = tokio::select! {
         () = claim_on(&worker) => None,
         // Without one of them no lease is safe.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::counts::Counts;
 use super::leases::Leases;
 use crate::executor::Executor;
 use crate::settings::Settings;
@@ -34,6 +35,7 @@ pub(crate) struct Worker {
     pub(crate) builds: TaskTracker,
     /// When this process stalled.
     pub(crate) stalls: Arc<Stalls>,
+    pub(crate) counts: Counts,
     /// It is shutting down: no more claims.
     pub(crate) draining: CancellationToken,
     /// An operator has drained it: no claims until that is undone.
@@ -65,6 +67,7 @@ impl Worker {
             refill: Notify::new(),
             builds: TaskTracker::new(),
             stalls: Arc::default(),
+            counts: Counts::new(),
             draining,
             drained: AtomicBool::new(false),
             avoided: AtomicBool::new(false),
@@ -125,10 +128,17 @@ impl Worker {
         self.queue.memory_pause().or_else(|| self.executor.paused())
     }
 
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_avoided(&self) -> bool {
+        self.avoided.load(Ordering::Relaxed)
+    }
+
     /// Free slots that builds may be claimed for.
     pub(crate) fn room(&self) -> usize {
-        let none = self.drained.load(Ordering::Relaxed) || self.avoided.load(Ordering::Relaxed);
-        if none { 0 } else { self.leases.free() }
+        if self.is_drained() || self.is_avoided() { 0 } else { self.leases.free() }
     }
 
     /// Claims soon, also without a free slot: orphans come first.

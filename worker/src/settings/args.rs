@@ -1,5 +1,6 @@
 //! The worker's command line and environment.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -89,6 +90,9 @@ pub struct Args {
     /// How long logs of ended builds are kept, up to 24h
     #[arg(long, env = "FAIRLANE_LOG_KEEP", value_name = "TIME", default_value = "24h")]
     pub log_keep: LogKeep,
+    /// Address for /healthz, /readyz and /metrics, without TLS or a token, such as 0.0.0.0:8601 [default: none]
+    #[arg(long, value_name = "ADDRESS", env = "FAIRLANE_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Whether an image is there already.
     #[command(flatten)]
     pub registry_check: RegistryCheckArgs,
@@ -124,6 +128,7 @@ impl Args {
             keep_pods,
             log_budget,
             log_keep,
+            metrics_listen,
             registry_check,
             kubernetes,
         } = self;
@@ -146,6 +151,7 @@ impl Args {
             drain_timeout: *drain_timeout,
             keep_pods: *keep_pods,
             log_limits: LogLimits { budget: log_budget, keep: log_keep },
+            metrics_listen,
             registry_check: registry_check.check()?,
             supervisor: SupervisorCommand::default(),
         };
@@ -176,6 +182,7 @@ impl Default for Settings {
             drain_timeout: minutes(5),
             keep_pods: minutes(1),
             log_limits: LogLimits::default(),
+            metrics_listen: None,
             registry_check: RegistryCheck::default(),
             supervisor: SupervisorCommand::default(),
         }

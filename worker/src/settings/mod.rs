@@ -7,6 +7,7 @@
 pub(crate) mod args;
 pub mod command;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub keep_pods: Duration,
     /// What logs of ended builds may take.
     pub log_limits: LogLimits,
+    /// Where it answers for its health and metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// Whether an image is there already, asked before it would be built.
     pub registry_check: RegistryCheck,
     /// How the process executor starts a supervisor.
