@@ -42,7 +42,7 @@ operations! {
     REPORT = "report",
     RENEW = "renew",
     FINISH = "finish",
-    RELEASE = "release",
+    GIVE_BACK = "give_back",
     LEAVE = "leave",
     CANCEL = "cancel",
     PEOPLE = "people",

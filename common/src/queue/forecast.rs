@@ -89,8 +89,8 @@ impl World {
 enum Event {
     End { lane: usize, shared: Option<usize>, background: bool },
     Open,
-    Release { lane: usize },
-    Ready { place: usize },
+    HoldEnds { lane: usize },
+    BackoffEnds { index: usize },
 }
 
 struct Play<'a> {
@@ -132,16 +132,16 @@ impl<'a> Play<'a> {
             let ends = world.lanes[run.lane].spread.planned(run.age);
             play.run(run.lane, run.shared, run.background, ends);
         }
-        for (place, waiting) in world.line.iter().enumerate() {
+        for (index, waiting) in world.line.iter().enumerate() {
             if waiting.not_before > 0 {
-                play.events.push(Reverse((waiting.not_before, Event::Ready { place })));
+                play.events.push(Reverse((waiting.not_before, Event::BackoffEnds { index })));
             } else {
-                play.queues[waiting.lane].push_back(place);
+                play.queues[waiting.lane].push_back(index);
             }
         }
         for (lane, terms) in world.lanes.iter().enumerate() {
             if let Hold::Until(at) = terms.held {
-                play.events.push(Reverse((at, Event::Release { lane })));
+                play.events.push(Reverse((at, Event::HoldEnds { lane })));
             }
             play.show_head(lane);
         }
@@ -162,30 +162,30 @@ impl<'a> Play<'a> {
 
     /// Puts the lane's first build among the heads.
     fn show_head(&mut self, lane: usize) {
-        if let Some(place) = self.queues[lane].front().filter(|_| !self.held[lane]) {
-            self.heads.insert((*place, lane));
+        if let Some(index) = self.queues[lane].front().filter(|_| !self.held[lane]) {
+            self.heads.insert((*index, lane));
         }
     }
 
     /// Starts what may start now.
     fn start_all(&mut self) {
         while self.now >= self.world.opens && self.running < self.world.slots {
-            let next = self.heads.iter().copied().find(|(place, lane)| self.may_start(*place, *lane));
-            let Some((place, lane)) = next else { return };
-            self.heads.remove(&(place, lane));
+            let next = self.heads.iter().copied().find(|(index, lane)| self.may_start(*index, *lane));
+            let Some((index, lane)) = next else { return };
+            self.heads.remove(&(index, lane));
             self.queues[lane].pop_front();
             self.show_head(lane);
-            self.starts[place] = Some(self.now);
+            self.starts[index] = Some(self.now);
             self.left -= 1;
             let terms = &self.world.lanes[lane];
             let ends = self.now + terms.spread.planned(0);
-            self.run(lane, terms.shared, self.world.line[place].background, ends);
+            self.run(lane, terms.shared, self.world.line[index].background, ends);
         }
     }
 
-    fn may_start(&self, place: usize, lane: usize) -> bool {
+    fn may_start(&self, index: usize, lane: usize) -> bool {
         let terms = &self.world.lanes[lane];
-        if self.world.line[place].background && self.background >= self.world.background_max {
+        if self.world.line[index].background && self.background >= self.world.background_max {
             return false;
         }
         let permits = self.permits[lane];
@@ -210,18 +210,18 @@ impl<'a> Play<'a> {
                 }
             }
             Event::Open => {}
-            Event::Release { lane } => {
+            Event::HoldEnds { lane } => {
                 self.held[lane] = false;
                 self.show_head(lane);
             }
-            Event::Ready { place } => {
-                let lane = self.world.line[place].lane;
+            Event::BackoffEnds { index } => {
+                let lane = self.world.line[index].lane;
                 let queue = &mut self.queues[lane];
                 if let Some(head) = queue.front() {
                     self.heads.remove(&(*head, lane));
                 }
-                let at = queue.partition_point(|other| *other < place);
-                queue.insert(at, place);
+                let at = queue.partition_point(|other| *other < index);
+                queue.insert(at, index);
                 self.show_head(lane);
             }
         }

@@ -6,7 +6,7 @@ use super::Queue;
 use crate::build::BuildState;
 use crate::error::Result;
 use crate::id::{NodeName, Token, WorkerId};
-use crate::library::{LEAVE, RELEASE, RENEW, REPORT};
+use crate::library::{GIVE_BACK, LEAVE, RENEW, REPORT};
 use crate::limits;
 use crate::queue::script::Args;
 
@@ -71,9 +71,9 @@ pub struct BeatReply {
 
 /// Whether the token was still valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum Reported {
     /// It was; if `cancelling`, stop the build.
-    Held {
+    Taken {
         /// Whether somebody cancelled the build.
         cancelling: bool,
     },
@@ -83,7 +83,7 @@ pub enum Held {
 
 /// How a holder lets go of a build before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Release {
+pub enum GiveBack {
     /// The run lives on, for another worker to adopt at once.
     Handover,
     /// The run is gone, through no fault of the build: back into line, no attempt used.
@@ -163,26 +163,26 @@ impl Queue {
     }
 
     /// Reports that the run is alive (`running`), or only what it is waiting for (`note`).
-    pub async fn report(&self, token: &Token, running: bool, note: Option<&str>) -> Result<Held> {
+    pub async fn report(&self, token: &Token, running: bool, note: Option<&str>) -> Result<Reported> {
         let args = token_words(token).flag("running", running).maybe("note", note);
         let mut reply = self.call(&REPORT, args).await?;
         match reply.tag.as_str() {
-            "held" => Ok(Held::Held { cancelling: reply.flag("cancelling")? }),
-            "stale" => Ok(Held::Stale),
+            "held" => Ok(Reported::Taken { cancelling: reply.flag("cancelling")? }),
+            "stale" => Ok(Reported::Stale),
             _ => Err(reply.unknown()),
         }
     }
 
     /// Lets go of a build before its end. `Ok(None)`: the lease was no longer ours.
-    pub async fn release(&self, token: &Token, release: &Release) -> Result<Option<BuildState>> {
-        let (mode, reason) = match release {
-            Release::Handover => ("handover", ""),
-            Release::Lost { reason } => ("lost", reason.as_str()),
+    pub async fn give_back(&self, token: &Token, how: &GiveBack) -> Result<Option<BuildState>> {
+        let (mode, reason) = match how {
+            GiveBack::Handover => ("handover", ""),
+            GiveBack::Lost { reason } => ("lost", reason.as_str()),
         };
         let args = token_words(token).text("mode", mode).text("reason", reason);
-        let mut reply = self.call(&RELEASE, args).await?;
+        let mut reply = self.call(&GIVE_BACK, args).await?;
         match reply.tag.as_str() {
-            "released" => Ok(Some(reply.parse("state")?)),
+            "given_back" => Ok(Some(reply.parse("state")?)),
             "stale" => Ok(None),
             _ => Err(reply.unknown()),
         }

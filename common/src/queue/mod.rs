@@ -37,7 +37,7 @@ pub use aside::{Aside, Loaded, Unreadable, UnreadableClaim};
 pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Claims};
 pub use finish::{Finish, Finished, Outcome};
-pub use lease::{Beat, BeatReply, Held, Release, Renewal};
+pub use lease::{Beat, BeatReply, GiveBack, Renewal, Reported};
 pub use logs::{LogBudget, LogKeep, LogLimits, Prune, Pruned, parse_size, tend_logs_on};
 pub use nodes::{Blame, Cleared};
 pub use outlook::Outlook;

@@ -41,7 +41,7 @@ pub struct Registration {
 pub enum Registered {
     /// The run is held with this token, as after an adoption. If the build has another id, that build has
     /// taken over the run: the image was requested again while Redis did not know this one.
-    Held(Box<Claimed>),
+    Leased(Box<Claimed>),
     /// That build makes the same image in its own run: remove this run.
     Taken(BuildId),
     /// The build has ended: remove its run.
@@ -70,7 +70,7 @@ impl Queue {
             .with(super::submit::spec_words(&run.spec));
         let mut reply = self.call(&REGISTER, args).await?;
         match reply.tag.as_str() {
-            "held" => Ok(Registered::Held(Box::new(held(&mut reply, &run.worker)?))),
+            "held" => Ok(Registered::Leased(Box::new(held(&mut reply, &run.worker)?))),
             "taken" => Ok(Registered::Taken(reply.parse("id")?)),
             "ended" => Ok(Registered::Ended(reply.parse("state")?)),
             "stale" => Ok(Registered::Stale),

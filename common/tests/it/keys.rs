@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{DispatcherBeat, Release, SCHEMA, Spend};
+use fairlane_common::queue::{DispatcherBeat, GiveBack, SCHEMA, Spend};
 use fairlane_common::rule::Stop;
 use fairlane_common::{DispatcherId, Error, Queue, Rule};
 
@@ -26,7 +26,7 @@ async fn scripts_write_only_keys_that_are_named() {
     scene.reap().await;
     scene.submit(&ask("h/h", 1)).await;
     let handed = scene.claim("w", 2).await.remove(0);
-    scene.queue.release(&handed.token, &Release::Handover).await.unwrap();
+    scene.queue.give_back(&handed.token, &GiveBack::Handover).await.unwrap();
     let limit = Spend { whose: "token:hub".to_owned(), count: 2, per: Duration::from_mins(1) };
     scene.queue.spend(&[limit]).await.unwrap();
     let lane = |name: &str| format!("github.com/{name}").parse().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{Claim, Finished, Held, Outcome, Release, Renewal};
+use fairlane_common::queue::{Claim, Finished, GiveBack, Outcome, Renewal, Reported};
 use fairlane_common::{BuildState, FailureClass};
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ async fn a_dead_workers_run_is_adopted_and_its_old_holder_fenced_off() {
     scene.beat("old", 1, &[]).await;
     let id = scene.submit(&ask("o/n", 1)).await;
     let old = scene.claim("old", 1).await.remove(0).token;
-    assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Held::Held { cancelling: false });
+    assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Reported::Taken { cancelling: false });
     assert_eq!(scene.state(id).await, BuildState::Running);
     scene.pass(9000).await;
     assert_eq!(scene.state(id).await, BuildState::Running, "the lease is not over");
@@ -86,8 +86,8 @@ async fn a_dead_workers_run_is_adopted_and_its_old_holder_fenced_off() {
     // The old holder can change nothing any more.
     assert_eq!(scene.beat("old", 1, std::slice::from_ref(&old)).await.renewals, [Renewal::Stale]);
     assert_eq!(scene.finish(&old, failed(FailureClass::Repository)).await, Finished::Stale);
-    assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Held::Stale);
-    assert_eq!(scene.queue.release(&old, &Release::Handover).await.unwrap(), None);
+    assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Reported::Stale);
+    assert_eq!(scene.queue.give_back(&old, &GiveBack::Handover).await.unwrap(), None);
     assert_eq!(
         scene.finish(&adopted[0].token, Outcome::Succeeded).await,
         Finished::Ended(BuildState::Succeeded)
@@ -171,7 +171,7 @@ async fn letting_go_in_order_is_no_death() {
     let id = scene.submit(&ask("o/n", 1)).await;
     for _ in 0..8 {
         let token = scene.claim("w", 1).await.remove(0).token;
-        scene.queue.release(&token, &Release::Lost { reason: "drained".to_owned() }).await.unwrap();
+        scene.queue.give_back(&token, &GiveBack::Lost { reason: "drained".to_owned() }).await.unwrap();
     }
     assert_eq!(scene.state(id).await, BuildState::Queued);
     // A run that can be adopted and takes worker after worker with it is stuck all the same.
@@ -286,10 +286,10 @@ async fn handing_over_and_letting_go() {
     let held = scene.claim("w", 2).await;
     let token = |id| held.iter().find(|c| c.build.id == id).unwrap().token.clone();
     for _ in 0..2 {
-        let state = scene.queue.release(&token(a), &Release::Handover).await.unwrap();
+        let state = scene.queue.give_back(&token(a), &GiveBack::Handover).await.unwrap();
         assert_eq!(state, Some(BuildState::Orphaned));
-        let lost = Release::Lost { reason: "its worker drained".to_owned() };
-        assert_eq!(scene.queue.release(&token(b), &lost).await.unwrap(), Some(BuildState::Queued));
+        let lost = GiveBack::Lost { reason: "its worker drained".to_owned() };
+        assert_eq!(scene.queue.give_back(&token(b), &lost).await.unwrap(), Some(BuildState::Queued));
     }
     assert_eq!(scene.build(b).await.reason.as_deref(), Some("its worker drained"));
     scene.queue.leave(&worker("w")).await.unwrap();

@@ -74,7 +74,7 @@ async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     assert_eq!(wait_ms(&scene.queue).await, Some(window));
     assert!(scene.claim("w", 4).await.is_empty());
     scene.check().await;
-    assert!(matches!(scene.queue.register(&registration(&mine, "w")).await.unwrap(), Registered::Held(_)));
+    assert!(matches!(scene.queue.register(&registration(&mine, "w")).await.unwrap(), Registered::Leased(_)));
 
     // What a holder that died has left may be registered once that one had its lease to come.
     let found = registration(&orphan, "w");
@@ -84,7 +84,7 @@ async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     assert_eq!(wait.as_secs(), 10);
     scene.pass(10_000).await;
     scene.beat("w", 4, std::slice::from_ref(&mine.token)).await;
-    assert!(matches!(scene.queue.register(&found).await.unwrap(), Registered::Held(_)));
+    assert!(matches!(scene.queue.register(&found).await.unwrap(), Registered::Leased(_)));
     scene.check().await;
 
     scene.pass(4999).await;
@@ -106,11 +106,11 @@ async fn workers_are_woken_when_the_window_is_over() {
     scene.redis::<()>(&["FLUSHALL"]).await;
     scene.beat("w", 4, &[]).await;
     // Its run is lost while runs are being registered: it waits in line, and nobody is woken for it.
-    let Registered::Held(held) = scene.queue.register(&registration(&claimed, "w")).await.unwrap() else {
+    let Registered::Leased(held) = scene.queue.register(&registration(&claimed, "w")).await.unwrap() else {
         panic!("it was not held")
     };
-    let lost = fairlane_common::queue::Release::Lost { reason: "gone".to_owned() };
-    scene.queue.release(&held.token, &lost).await.unwrap();
+    let lost = fairlane_common::queue::GiveBack::Lost { reason: "gone".to_owned() };
+    scene.queue.give_back(&held.token, &lost).await.unwrap();
     let tokens = || scene.redis::<u64>(&["LLEN", "{fairlane}:wake"]);
     assert_eq!(tokens().await, 0);
     scene.beat("w", 4, &[]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fairlane_common::queue::{
-    Claimed, Finish, Finished, Outcome, Registered, Registration, Release, Renewal,
+    Claimed, Finish, Finished, GiveBack, Outcome, Registered, Registration, Renewal,
 };
 use fairlane_common::{BuildState, FailureClass, Priority, Token};
 
@@ -35,14 +35,14 @@ async fn register(scene: &Scene, run: &Registration) -> Registered {
 
 fn short(registered: &Registered) -> String {
     match registered {
-        Registered::Held(claimed) => format!("held {:?}", claimed.token),
+        Registered::Leased(claimed) => format!("held {:?}", claimed.token),
         other => format!("{other:?}"),
     }
 }
 
 fn held(registered: Registered) -> Claimed {
     match registered {
-        Registered::Held(claimed) => *claimed,
+        Registered::Leased(claimed) => *claimed,
         other => panic!("not held: {other:?}"),
     }
 }
@@ -216,7 +216,7 @@ async fn a_build_that_a_failover_lost_is_made_good() {
 async fn an_adoption_that_a_failover_lost_is_made_good() {
     let scene = Scene::new().await;
     let first = running(&scene, "o/n").await;
-    scene.queue.release(&first.token, &Release::Handover).await.unwrap();
+    scene.queue.give_back(&first.token, &GiveBack::Handover).await.unwrap();
     let saved = scene.save().await;
     scene.beat("heir", 4, &[]).await;
     let adopted = scene.claim("heir", 1).await.remove(0);
@@ -238,21 +238,21 @@ async fn what_redis_knows_better_stays() {
     // Nothing was lost: it is what it was, and an orphan is taken back.
     let epoch = held(register(&scene, &run_of(&first, "w")).await).token.epoch;
     assert_eq!(epoch, first.token.epoch);
-    scene.queue.release(&first.token, &Release::Handover).await.unwrap();
+    scene.queue.give_back(&first.token, &GiveBack::Handover).await.unwrap();
     held(register(&scene, &run_of(&first, "w")).await);
     assert_eq!(scene.state(id).await, BuildState::Running);
     assert_eq!(scene.queue.snapshot().await.unwrap().orphaned, 0);
     // A live lease is not taken by whoever found the pod.
     assert!(matches!(register(&scene, &run_of(&first, "thief")).await, Registered::Stale));
     // Nor does an older run get the token of a later one of the same worker.
-    scene.queue.release(&first.token, &Release::Handover).await.unwrap();
+    scene.queue.give_back(&first.token, &GiveBack::Handover).await.unwrap();
     let first_run = run_of(&first, "w");
     let first = scene.claim("w", 1).await.remove(0);
     assert!(first.adopted && first.token.epoch > first_run.token.epoch);
     assert!(matches!(register(&scene, &first_run).await, Registered::Stale));
     // Given up for lost and back in line: the run must not go on.
-    let lost = Release::Lost { reason: "gone".to_owned() };
-    scene.queue.release(&first.token, &lost).await.unwrap();
+    let lost = GiveBack::Lost { reason: "gone".to_owned() };
+    scene.queue.give_back(&first.token, &lost).await.unwrap();
     assert!(matches!(register(&scene, &run_of(&first, "w")).await, Registered::Stale));
     assert_eq!(scene.state(id).await, BuildState::Queued);
     let seq = scene.build(id).await.seq;

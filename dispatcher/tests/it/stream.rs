@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fairlane_common::build::{BuildState, FailureClass};
-use fairlane_common::queue::{Blame, Outcome, Release};
+use fairlane_common::queue::{Blame, GiveBack, Outcome};
 use fairlane_dispatcher::api::BuildView;
 use fairlane_testkit::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -211,10 +211,10 @@ async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
     let mut stream = dispatcher.follow(id, "").await;
     stream.state(|_| true).await;
     let cursor = stream.cursor.clone();
-    let full = || Release::Lost { reason: "the cluster is full: exceeded quota: builds".to_owned() };
+    let full = || GiveBack::Lost { reason: "the cluster is full: exceeded quota: builds".to_owned() };
     for _ in 0..4 {
         let run = worker.claim().await;
-        dispatcher.queue.release(&run.claimed.token, &full()).await.unwrap();
+        dispatcher.queue.give_back(&run.claimed.token, &full()).await.unwrap();
     }
     let view: BuildView = send(dispatcher.get(&format!("/v1/builds/{id}"))).await.json().await.unwrap();
     assert_eq!((view.state, view.attempt, view.failed_attempts, view.run), (BuildState::Queued, 1, 0, 5));
@@ -222,7 +222,7 @@ async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
     let mut run = worker.claim().await;
     run.write(3).await;
     // One that left a log is told of.
-    dispatcher.queue.release(&run.claimed.token, &full()).await.unwrap();
+    dispatcher.queue.give_back(&run.claimed.token, &full()).await.unwrap();
     let mut run = worker.claim().await;
     run.write(2).await;
     run.finish(Outcome::Succeeded).await;

@@ -369,7 +369,7 @@ impl Run {
             started: build.claimed,
             node: None,
         };
-        let Registered::Held(held) = self.queue.register(&registration).await.unwrap() else {
+        let Registered::Leased(held) = self.queue.register(&registration).await.unwrap() else {
             panic!("the run was not taken")
         };
         self.claimed = *held;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fairlane_common::queue::{Finish, Finished, Outcome, Release};
+use fairlane_common::queue::{Finish, Finished, GiveBack, Outcome};
 use fairlane_common::{NodeName, Queue, Token};
 
 use crate::build::judge::Verdict;
@@ -113,8 +113,8 @@ async fn tell_end(
             log_bytes: log.bytes,
             log_missing: log.missing,
         }),
-        Verdict::HandOver => End::Release(Release::Handover),
-        Verdict::Lost(reason) => End::Release(Release::Lost { reason: reason.clone() }),
+        Verdict::HandOver => End::GiveBack(GiveBack::Handover),
+        Verdict::Lost(reason) => End::GiveBack(GiveBack::Lost { reason: reason.clone() }),
         Verdict::LetGo => return,
     };
     loop {
@@ -135,7 +135,7 @@ async fn tell_end(
 
 enum End {
     Finish(Finish),
-    Release(Release),
+    GiveBack(GiveBack),
 }
 
 impl End {
@@ -155,9 +155,9 @@ impl End {
                 Finished::Stale => "another worker has the lease: nothing was changed".to_owned(),
                 Finished::Unknown => "Redis has lost the build: nothing was changed".to_owned(),
             },
-            Self::Release(release) => match (queue.release(token, release).await?, release) {
-                (Some(state), Release::Lost { reason }) => format!("{state} again: {reason}"),
-                (Some(state), Release::Handover) => format!("{state}: handed over"),
+            Self::GiveBack(how) => match (queue.give_back(token, how).await?, how) {
+                (Some(state), GiveBack::Lost { reason }) => format!("{state} again: {reason}"),
+                (Some(state), GiveBack::Handover) => format!("{state}: handed over"),
                 (None, _) => "another worker has the lease: nothing was changed".to_owned(),
             },
         })

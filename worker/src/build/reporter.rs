@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fairlane_common::queue::Held;
+use fairlane_common::queue::Reported;
 use fairlane_common::{Queue, Token};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -62,12 +62,12 @@ async fn report_on(queue: Queue, leases: Arc<Leases>, token: Token, mut heard: w
         loop {
             let word = heard.borrow_and_update().clone();
             match queue.report(&token, word.up, Some(word.note.as_str())).await {
-                Ok(Held::Held { cancelling: true }) => {
+                Ok(Reported::Taken { cancelling: true }) => {
                     leases.want(&token, Wanted::Cancelled);
                     break;
                 }
                 // Of a stale one the next heartbeat tells whether it is another's, or Redis was emptied.
-                Ok(Held::Held { cancelling: false } | Held::Stale) => break,
+                Ok(Reported::Taken { cancelling: false } | Reported::Stale) => break,
                 Err(error) if error.is_transient() => backoff.pause().await,
                 Err(error) => {
                     tracing::error!(%error, "could not report the run's state");

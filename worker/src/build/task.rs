@@ -176,12 +176,12 @@ impl RunningBuild {
             () = self.lease.let_go() => return self.want(Wanted::LetGo),
         };
         match registered {
-            Registered::Held(claimed) if claimed.token == token => {
+            Registered::Leased(claimed) if claimed.token == token => {
                 tracing::info!("Redis had lost this build; its run is registered again");
                 self.worker.beat_now.notify_one();
                 if self.outlives { Step::Again } else { Step::On }
             }
-            Registered::Held(claimed) => {
+            Registered::Leased(claimed) => {
                 tracing::info!(to = %claimed.token.build, "another build has taken over the run");
                 refill::take_over(&self.worker, *claimed, self.outlives).await;
                 self.want(Wanted::LetGo)

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlane_common::queue::{Claimed, Registered, Registration, Release};
+use fairlane_common::queue::{Claimed, GiveBack, Registered, Registration};
 use fairlane_common::{Build, BuildId, Token};
 use tokio::time::Instant;
 
@@ -60,7 +60,7 @@ pub(crate) async fn take_over(worker: &Arc<Worker>, claimed: Claimed, outlives: 
         return take_on(worker, claimed, BootTime::now());
     }
     let reason = "its run was started for a build that Redis has since lost".to_owned();
-    if let Err(error) = worker.queue.release(&claimed.token, &Release::Lost { reason }).await {
+    if let Err(error) = worker.queue.give_back(&claimed.token, &GiveBack::Lost { reason }).await {
         // Its lease runs out by itself.
         tracing::warn!(%error, "a build could not be given back");
     }
@@ -118,7 +118,7 @@ async fn register_found(worker: &Arc<Worker>, run: &FoundRun) -> Option<Duration
     };
     let deadline = worker.deadline();
     match worker.queue.register(&registration).await {
-        Ok(Registered::Held(claimed)) => {
+        Ok(Registered::Leased(claimed)) => {
             tracing::info!(build.id = %run.token.build, "found a run that Redis had lost");
             take_on(worker, *claimed, deadline);
             None

@@ -142,7 +142,8 @@ impl Call {
     /// `None` for any other command.
     fn of(words: &[Vec<u8>]) -> Option<Self> {
         let name = std::str::from_utf8(words.get(1)?).ok()?;
-        let operation = name.strip_prefix("fairlane_")?.rsplit_once('_')?.0.to_owned();
+        let operation = name.strip_prefix("fairlane_")?.rsplit_once('_')?.0;
+        let operation = if operation == "give_back" { "release" } else { operation }.to_owned();
         if words[0] != b"FCALL" {
             return None;
         }
@@ -215,7 +216,7 @@ fn named_reply(call: &Call, reply: Value) -> Value {
     let Value::Array(values) = reply else { return reply };
     let tag = text(&values[0]);
     let mut rest = values.into_iter().skip(1);
-    let mut named = vec![value(&tag)];
+    let mut named = vec![value(if tag == "released" { "given_back" } else { &tag })];
     let mut put = |name: &str, of: Value| named.extend([value(name), of]);
     match (call.operation.as_str(), tag.as_str()) {
         ("submit", "asked") => {

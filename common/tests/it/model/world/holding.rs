@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{Blame, Claim, Finish, Finished, Held, Outcome, Release, Renewal};
+use fairlane_common::queue::{Blame, Claim, Finish, Finished, GiveBack, Outcome, Renewal, Reported};
 use fairlane_common::{Build, BuildId, BuildState, FailureClass, Token};
 use uuid::Uuid;
 
@@ -135,7 +135,7 @@ impl World<'_> {
         };
         let good = self.before.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
         let held = self.scene.turn().report(&token, true, None).await.unwrap();
-        ensure(good == (held != Held::Stale), || format!("a report of {token:?} gave {held:?}"))
+        ensure(good == (held != Reported::Stale), || format!("a report of {token:?} gave {held:?}"))
     }
 
     pub(super) async fn finish(&mut self, number: u8, outcome_number: u8, again: bool) -> Result<(), Broken> {
@@ -184,14 +184,14 @@ impl World<'_> {
         // A local process cannot be handed over: it ends with its worker.
         let handover = handover && self.workers[at].is_in_cluster();
         let release =
-            if handover { Release::Handover } else { Release::Lost { reason: "drained".to_owned() } };
+            if handover { GiveBack::Handover } else { GiveBack::Lost { reason: "drained".to_owned() } };
         let build = self.before.builds.get(&token.build).cloned();
-        let state = self.scene.turn().release(&token, &release).await.unwrap();
+        let state = self.scene.turn().give_back(&token, &release).await.unwrap();
         let current = build.as_ref().is_some_and(|build| is_current(build, &token));
         if current {
             ensure(state.is_some(), || format!("{token:?} could not be released: {build:?}"))?;
             if again {
-                let repeated = self.scene.turn().release(&token, &release).await.unwrap();
+                let repeated = self.scene.turn().give_back(&token, &release).await.unwrap();
                 ensure(repeated == state, || format!("a repeated release gave {repeated:?}, not {state:?}"))?;
             }
             if !handover {
@@ -222,12 +222,12 @@ impl World<'_> {
                 let finish = Finish::of(Outcome::Succeeded);
                 self.scene.turn().finish(&token, &finish).await.unwrap() == Finished::Stale
             }
-            1 => self.scene.turn().report(&token, true, Some("a ghost")).await.unwrap() == Held::Stale,
-            2 => self.scene.turn().release(&token, &Release::Handover).await.unwrap().is_none(),
+            1 => self.scene.turn().report(&token, true, Some("a ghost")).await.unwrap() == Reported::Stale,
+            2 => self.scene.turn().give_back(&token, &GiveBack::Handover).await.unwrap().is_none(),
             3 => self.renew_ghost(&token).await == Renewal::Stale,
             _ => {
-                let lost = Release::Lost { reason: "a ghost".to_owned() };
-                self.scene.turn().release(&token, &lost).await.unwrap().is_none()
+                let lost = GiveBack::Lost { reason: "a ghost".to_owned() };
+                self.scene.turn().give_back(&token, &lost).await.unwrap().is_none()
             }
         };
         let after = self.scene.build(token.build).await;

@@ -93,7 +93,7 @@ impl World<'_> {
         })?;
         let (id, now) = (run.token.build, self.now());
         match answer {
-            Registered::Held(claimed) => {
+            Registered::Leased(claimed) => {
                 let held = claimed.token.clone();
                 ensure(held.epoch >= run.token.epoch, || format!("{run:?} was held with {held:?}"))?;
                 for one in self.runs.iter_mut().filter(|one| one.build == id) {

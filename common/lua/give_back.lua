@@ -1,15 +1,15 @@
 -- Purpose: the holder lets go of a build before its end.
 -- KEYS[1] {prefix}:schema
 -- W: id, epoch, worker, mode handover|lost, reason
--- Returns: {'released': state} | {'stale'}
+-- Returns: {'given_back': state} | {'stale'}
 -- Invariants: I1, I3, I4
-operation('release', ALWAYS, function()
+operation('give_back', ALWAYS, function()
   local id, epoch, worker, mode = W.id, W.epoch, W.worker, W.mode
   local b = load(id)
   if not holds(b, epoch, worker) then
     -- A repeated call: the answer was lost.
-    if b.state == 'queued' and b.epoch == epoch and b.last_worker == worker then return { 'released', 'state', 'queued' } end
-    if b.state and is_ended(b.state) and b.epoch == epoch and b.worker == worker then return { 'released', 'state', b.state } end
+    if b.state == 'queued' and b.epoch == epoch and b.last_worker == worker then return { 'given_back', 'state', 'queued' } end
+    if b.state and is_ended(b.state) and b.epoch == epoch and b.worker == worker then return { 'given_back', 'state', b.state } end
     return { 'stale' }
   end
   if mode == 'handover' then
@@ -21,5 +21,5 @@ operation('release', ALWAYS, function()
     lose(id, b, 'release', W.reason)
     wake()
   end
-  return { 'released', 'state', call('HGET', base .. 'build:' .. id, 'state') }
+  return { 'given_back', 'state', call('HGET', base .. 'build:' .. id, 'state') }
 end)
