@@ -95,7 +95,7 @@ pub(crate) enum Measure {
         /// Builds
         n: u32,
     },
-    /// N builds over lanes of which few are popular (Zipf 1.1), against the ideal schedule
+    /// Run N builds in lanes of which few are popular (Zipf 1.1), compared with the ideal schedule
     Skewed {
         /// Builds
         n: u32,
@@ -112,13 +112,13 @@ pub(crate) enum Measure {
         #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=60_000))]
         build_ms: u32,
     },
-    /// What submit, claim and finish cost with N builds queued, against flat scripts of the same commands
+    /// Measure submit, claim and finish with N builds queued, compared with flat scripts of the same commands
     Depth {
         /// Queued builds; a queue holds a million at most, and a few more are requested here
         #[arg(value_parser = clap::value_parser!(u32).range(1..=990_000))]
         n: u32,
     },
-    /// N event streams of one build on one dispatcher, with five lines a second
+    /// Serve N event streams of one build from one dispatcher, at five lines a second
     Watchers {
         /// Streams
         n: u32,

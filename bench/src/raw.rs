@@ -14,10 +14,10 @@ pub(crate) async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result
     redis::from_redis_value(answer).context("a reply of Redis cannot be read")
 }
 
-/// What a Redis has used so far, as it says itself.
+/// Resources that Redis has used so far, as it reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RedisCost {
-    /// Processor seconds of the server, its own and the kernel's for it.
+    /// CPU seconds of the server, user and system.
     pub(crate) cpu_seconds: f64,
     /// Bytes of data and buffers.
     pub(crate) memory_bytes: u64,

@@ -84,7 +84,7 @@ pub async fn serve(
     if let Some(tls) = tls {
         let read = move || {
             let is_other = tls.reload()?;
-            Ok::<_, TlsError>(is_other.then(|| "another certificate is served from now on".to_owned()))
+            Ok::<_, TlsError>(is_other.then(|| "the certificate was reloaded".to_owned()))
         };
         duties
             .spawn("reading certificates", keep_fresh("the certificate and its key", read, shutdown.clone()));

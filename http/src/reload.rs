@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are looked at: certificates are renewed days before their end, and who
-/// cannot wait for a token sends SIGHUP.
+/// How often the files are checked: certificates are renewed days before they expire, and whoever cannot wait
+/// for a new token sends SIGHUP.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Looks at files until `shutdown`: `read` takes what they hold by now, and says so if that is

@@ -186,7 +186,7 @@ impl Shared {
 async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &Shared, watcher: Watcher) {
     // Lines are small and wanted at once.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay");
+        tracing::debug!(%error, "could not set TCP_NODELAY");
     }
     let mut start = [0; HTTP2_START.len()];
     if shared.tls.is_none() && shared.prepare(stream.peek(&mut start)).await.is_none() {

@@ -32,7 +32,7 @@ pub enum TlsError {
         why: String,
     },
     /// The two do not make a certificate that can be served.
-    #[error("the certificate {certificate} cannot be served: {source}")]
+    #[error("the certificate {certificate} cannot be used: {source}")]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,

@@ -144,7 +144,7 @@ impl Bench<'_> {
         let at = now_ms(scene.queue.link()).await?;
         let claimed = claim(scene, 1).await?.pop().context("nothing was claimed")?;
         if claimed.token.build.to_string() != head.first.0 {
-            bail!("another build than the first of the first lane was claimed");
+            bail!("the claimed build is not the first one of the first lane");
         }
         let number = number_of(claimed.build.spec.reference.as_str())?;
         let names = names_of_head(&head, number, self.lanes);

@@ -151,7 +151,7 @@ impl Pair {
         let one = |sample: &Sample| {
             let (p50, p99) = sample.quantiles();
             format!(
-                "{:.0} a second, p50 {p50:.2} ms, p99 {p99:.2} ms, {:.0} a second of Redis's processor",
+                "{:.0} per second, p50 {p50:.2} ms, p99 {p99:.2} ms, {:.0} per CPU second of Redis",
                 sample.rate(),
                 sample.per_redis_cpu()
             )

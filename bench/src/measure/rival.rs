@@ -34,7 +34,7 @@ impl Rival {
     /// password, and what a command is told everybody can read.
     pub(super) async fn find(socket: Option<PathBuf>) -> Self {
         let Some(socket) = socket else {
-            return Self::Own("redis-benchmark is used with a server of the measurement's own only");
+            return Self::Own("redis-benchmark is only used with the benchmark's own server");
         };
         let Some(program) = PROGRAMS.iter().find_map(|name| program::find(name)) else {
             return Self::Own(
@@ -58,7 +58,7 @@ impl Rival {
     pub(super) fn warning(&self) -> Option<String> {
         match self {
             Self::Program { .. } => None,
-            Self::Own(why) => Some(format!("the yardstick's requests are sent by our own client: {why}")),
+            Self::Own(why) => Some(format!("the built-in client sends the yardstick's requests: {why}")),
         }
     }
 

@@ -1,8 +1,7 @@
-//! The commands that a script runs, and a flat script of the very same ones.
+//! The commands that a script runs, and a flat script that runs the same ones.
 //!
-//! A flat script does what ours did, command by command, without deciding anything: what it costs
-//! is what Redis must do at the least, at whatever size the queue has. It is made from a recorded
-//! call, so it can never fall behind the scripts.
+//! A flat script runs our commands one by one without deciding anything, so its cost is the least that Redis
+//! must spend, at any queue size. It is generated from a recorded call, so it cannot get out of date.
 
 use std::time::Duration;
 
@@ -15,21 +14,21 @@ use redis::cmd;
 
 use crate::raw::ask;
 
-/// How long commands may take to show up in the record.
+/// How long to wait for commands to appear in the recording.
 const RECORD_LIMIT: Duration = Duration::from_secs(2);
-/// Times in Unix milliseconds have so many digits.
+/// Times in Unix milliseconds have this many digits.
 const TIME_DIGITS: usize = 13;
 /// Marks the end of a recorded call.
 const MARK: &str = "end of the recorded call";
 
-/// A record of everything that a Redis is told.
+/// A recording of every command that a Redis receives.
 pub(super) struct Recorder {
     link: Link,
     monitor: Monitor,
 }
 
 impl Recorder {
-    /// Begins to record. Only for a Redis of one's own: others would be slowed down by it.
+    /// Starts recording. Only for a private Redis, because it slows others down.
     pub(super) async fn start(link: &Link) -> Result<Self> {
         Ok(Self { link: link.clone(), monitor: link.monitor().await? })
     }
@@ -83,7 +82,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The first builds of a lane, as the sets have them.
+/// The first builds of a lane, according to the sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LaneHead {
     /// The lane.
@@ -123,7 +122,7 @@ pub(super) async fn lane_head(queue: &Queue, lane: &Lane) -> Result<LaneHead> {
 #[derive(Debug)]
 pub(super) struct Flat {
     script: redis::Script,
-    /// The recorded words that change from call to call.
+    /// The parts of the recording that change from call to call.
     arguments: Vec<String>,
     key: String,
     recorded_ms: u64,
@@ -157,7 +156,7 @@ impl Flat {
                 });
                 parts.push(format!("ARGV[{}]", at + 1));
             }
-            // What ours hands on to its caller must be handed on here as well.
+            // It must return what our script returns to its caller.
             let hand_on = command.first().is_some_and(|name| name.eq_ignore_ascii_case("HGETALL"));
             let lead = if hand_on { "reply[#reply + 1] = " } else { "" };
             code.extend([lead, "call(", &parts.join(", "), ")\n"]);
@@ -172,7 +171,7 @@ impl Flat {
         self.commands
     }
 
-    /// Runs it with other names, (recorded, now) each, and times moved on to `now_ms`.
+    /// Runs it with other names, (recorded, now) each, and with times shifted to `now_ms`.
     pub(super) async fn run(&self, link: &Link, names: &[(String, String)], now_ms: u64) -> Result<()> {
         let mut command = cmd("EVALSHA");
         command.arg(self.script.get_hash()).arg(1).arg(&self.key);
@@ -195,7 +194,7 @@ fn is_time(word: &str) -> bool {
     word.len() == TIME_DIGITS && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A word as Lua spells it.
+/// A string as a Lua literal.
 fn literal(word: &str) -> String {
     let escaped: String = word
         .bytes()

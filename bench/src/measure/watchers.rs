@@ -286,7 +286,7 @@ fn raise_files(streams: u64) -> Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     if limit.maximum.is_some_and(|most| most < streams + OTHER_FILES) {
         bail!(
-            "{streams} streams need as many open files, and the limit is {}; raise it (ulimit -Hn) or ask for fewer",
+            "{streams} streams need that many open files, but the limit is {}; raise it (ulimit -Hn) or use fewer",
             limit.maximum.unwrap_or(0)
         );
     }

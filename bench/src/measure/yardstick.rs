@@ -33,7 +33,7 @@ impl Bare {
     }
 }
 
-/// A bare queue: scripts of as few commands as a queue can do with.
+/// A bare queue: scripts with as few commands as a queue needs.
 #[derive(Debug, Clone)]
 pub(super) struct BareQueue {
     link: Link,
@@ -58,8 +58,8 @@ impl BareQueue {
         &self.link
     }
 
-    /// The words of the command that does it, for whoever else is to send it: `number` is a score,
-    /// an expiry or a time, `payload` what a job carries.
+    /// The command line of an operation, for another client to send: `number` is a score, an expiry or a
+    /// time; `payload` is the content of a job.
     pub(super) fn words(&self, operation: Bare, number: u64, payload: &str) -> Vec<String> {
         let hash = &self.hashes[operation as usize];
         let mut words = vec!["EVALSHA".to_owned(), hash.clone(), "1".to_owned(), self.base.clone()];

@@ -127,7 +127,7 @@ fn files_that_make_no_certificate_are_named() {
     let other = TempDir::new();
     make_certificate(&files_in(other.path()));
     std::fs::copy(other.join("tls.key"), &files.key).unwrap();
-    assert!(settings().unwrap_err().contains("cannot be served"), "the key is another's");
+    assert!(settings().unwrap_err().contains("cannot be used"), "the key is another's");
     std::fs::write(&files.key, "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n").unwrap();
     let said = settings().unwrap_err();
     assert!(said.contains("tls") && !said.contains("c2VjcmV0"), "{said}");
