@@ -1,4 +1,5 @@
-//! Each invariant names the test that would fail without it.
+//! ARCHITECTURE.md is true to the code: each invariant names the test that would fail without it, and the tests
+//! of the failure tables and the files of the stories exist.
 
 use std::collections::HashSet;
 
@@ -20,7 +21,49 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
         !paragraph.flat_map(|line| quoted(line)).any(|name| tests.contains(name))
     });
     let advice = "this invariant names no test that exists: write `name_of_the_test` in backticks beside it";
-    unproven.map(|(_, start)| Finding::at_line(document, *start, advice)).collect()
+    let unproven = unproven.map(|(_, start)| Finding::at_line(document, *start, advice));
+    unproven
+        .chain(unknown_tests(document, &lines, &tests))
+        .chain(unknown_files(document, &lines, sources))
+        .collect()
+}
+
+/// The last column of the failure tables has only names of tests.
+fn unknown_tests(document: &Source, lines: &[&str], tests: &HashSet<&str>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut is_table = false;
+    for (number, line) in lines.iter().enumerate() {
+        is_table = line.starts_with('|') && (is_table || line.ends_with("| test |"));
+        let Some(cell) = line.trim_end_matches(['|', ' ']).rsplit("| ").next().filter(|_| is_table) else {
+            continue;
+        };
+        findings.extend(
+            quoted(cell)
+                .filter(|name| !tests.contains(name))
+                .map(|name| Finding::at_line(document, number, format!("no test is called `{name}`"))),
+        );
+    }
+    findings
+}
+
+/// Files in backticks, by their whole path or its end.
+fn unknown_files(document: &Source, lines: &[&str], sources: &[Source]) -> Vec<Finding> {
+    let is_known = |path: &str| {
+        sources.iter().any(|source| {
+            source.path.strip_suffix(path).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+        })
+    };
+    let mut findings = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let files = quoted(line)
+            .filter(|name| name.ends_with(".rs") || name.ends_with(".lua") || name.ends_with(".py"));
+        findings.extend(
+            files
+                .filter(|path| !is_known(path))
+                .map(|path| Finding::at_line(document, number, format!("there is no file `{path}`"))),
+        );
+    }
+    findings
 }
 
 /// A line with `**I7**`.
@@ -36,9 +79,12 @@ fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2).map(|text| text.rsplit("::").next().unwrap_or(text))
 }
 
-/// The functions below a `#[test]`, a `#[tokio::test]` or inside `proptest!`.
+/// The functions below a `#[test]`, a `#[tokio::test]` or inside `proptest!`, and the adapter's.
 fn tests(sources: &[Source]) -> HashSet<&str> {
-    let mut tests = HashSet::new();
+    let python =
+        sources.iter().filter(|source| source.has_extension(".py")).flat_map(|source| source.text.lines());
+    let names = python.filter_map(|line| line.split("def ").nth(1)?.split('(').next());
+    let mut tests: HashSet<&str> = names.filter(|name| name.starts_with("test_")).collect();
     for source in sources.iter().filter(|source| source.has_extension(".rs")) {
         let mut is_next = false;
         for line in source.text.lines().map(str::trim) {

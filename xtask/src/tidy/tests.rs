@@ -59,6 +59,18 @@ fn an_invariant_that_names_no_test_is_found() {
 }
 
 #[test]
+fn a_test_or_a_file_that_does_not_exist_is_found() {
+    let document = "`start` (`common/src/main.rs`, `main.rs`) and `gone.rs`\n\n| what | test |\n|---|---|\n\
+                    | a `thing` | `it_holds`, `test_of_python` |\n| another | `it_is_gone` |\n\n| `x` | `y` |\n";
+    let sources = [
+        source("ARCHITECTURE.md", document),
+        source("common/src/main.rs", "#[test]\nfn it_holds() {}\n"),
+        source("binderhub/tests/test_it.py", "async def test_of_python(place):\n    pass\n"),
+    ];
+    assert_eq!(places(&invariants::check(&sources)), ["ARCHITECTURE.md:6", "ARCHITECTURE.md:1"]);
+}
+
+#[test]
 fn a_note_to_oneself_is_found() {
     let text = concat!("// TO", "DO: later\n// TO", "DOS is another word\n");
     assert_eq!(places(&words::check(&[source("a.rs", text)])), ["a.rs:1"]);
