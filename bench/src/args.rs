@@ -37,7 +37,7 @@ pub(crate) enum Command {
     },
 }
 
-/// Measure what the queue costs, beside a bare queue in the same run
+/// Measure what the queue costs, compared with a bare queue in the same run
 ///
 /// Starts a private redis-server, or uses a running one (with its own keys, which are removed at the
 /// end). Fairlane and the bare queue take turns, so that other load on the machine affects both alike:

@@ -110,7 +110,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         15.0,
         min=0.1,
         max=25.0,
-        help="Longest time without a message to people, in seconds; only sending shows BinderHub who has left.",
+        help="Most seconds between messages to people; BinderHub notices that somebody left only when it sends one.",
     ).tag(config=True)
     failure_linger = Float(
         25.0,

@@ -325,7 +325,7 @@ class Follow:
             return Outcome(messages.failure(data.get("class"), reason, tail, ago))
         if state == "cancelled":
             self._log.info("build %s of %s was cancelled", self.id, self.ask.repo)
-            return Outcome(messages.cancelled(data.get("reason") or "No reason was given"))
+            return Outcome(messages.cancelled(data.get("reason") or "no reason was given"))
         raise Nonsense(f"the build ended in an unexpected way: state {state!r}, image {data.get('image')!r}")
 
     def _tell_trouble(self, text: str) -> None:

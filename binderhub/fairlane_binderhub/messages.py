@@ -216,9 +216,9 @@ def failure(class_word: object, reason: object, log_tail: object = None, seconds
     """Why a build failed, with advice. The tail of the log is for people who saw no log; ``seconds_ago`` is set if the
     build failed before they requested it."""
     said = sentence(reason)
-    when = "" if seconds_ago is None else f"This failed {spoken(seconds_ago)} ago. "
+    when = "" if seconds_ago is None else f" That was {spoken(seconds_ago)} ago."
     said = said if said.startswith("The build") else f"The build failed: {clean(reason).rstrip('.')}."
-    text = f"\n{when}{said}\n"
+    text = f"\n{said}{when}\n"
     if log_tail:
         text = f"\nThe last lines of its log:\n{clean(log_tail, 4 * TEXT_MAX)}\n{text}"
     advice = _ADVICE.get(str(class_word))

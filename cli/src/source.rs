@@ -156,7 +156,9 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
         if name.is_empty() { "image" } else { name.trim_end_matches('-') },
         tag.trim_matches('-')
     );
-    image.parse().map_err(|_| Stop::usage("no image name can be made up; give one with --image").into())
+    image.parse().map_err(|_| {
+        Stop::usage("no image name can be derived from the repository and ref; give one with --image").into()
+    })
 }
 
 /// A tag for a commit, or for a name that could not be resolved to one: two branches must not get the same

@@ -21,12 +21,12 @@ pub(crate) fn about(cause: &str) -> Option<&'static str> {
     [
         (
             "CaUsedAsEndEntity",
-            "its certificate says that it is an authority, as `openssl req -x509` makes it, so it is refused.\n\
+            "its certificate is marked as that of an authority (`openssl req -x509` does this), so it is refused.\n\
              Make it again with `-addext basicConstraints=critical,CA:FALSE`, and name it with --ca (docs/http.md).",
         ),
         (
             "UnknownIssuer",
-            "its certificate is of an authority that is not known here.\nName the authority's certificate with --ca or FAIRLANE_CA.",
+            "its certificate was issued by an unknown authority.\nName the authority's certificate with --ca or FAIRLANE_CA.",
         ),
         ("certificate expired", "its certificate has expired."),
         ("certificate not valid yet", "its certificate is not valid yet; is this machine's clock right?"),

@@ -42,7 +42,7 @@ impl Settings {
                     .with_context(|| format!("the settings file {} cannot be read", path.display()));
             }
             Ok(file) if file.len() > FILE_BYTES_MAX => {
-                bail!("{} has {} bytes: that is no settings file", path.display(), file.len())
+                bail!("{} has {} bytes, which is too large for a settings file", path.display(), file.len())
             }
             Ok(_) => {}
         }
@@ -160,7 +160,7 @@ impl Settings {
                 format!("; did you mean `{}`?", name.replace('-', "_"))
             }
             _ => format!(
-                "; known are {}",
+                "; known settings: {}",
                 near.iter().map(|(_, name)| name.replace('-', "_")).collect::<Vec<_>>().join(", ")
             ),
         };

@@ -43,6 +43,7 @@ local lazily = {
       T.slots = slots
       T.background = tonumber(v[2]) or 0
       local share = tonumber(v[11]) or 3 / 4
+      T.background_share = share
       T.background_max = share > 0 and max(1, floor(slots * share)) or 0
       T.limit = tonumber(v[3]) or (slots < 4 and 1 or 2)
       T.burst = max(tonumber(v[4]) or 3, T.limit)
@@ -61,7 +62,7 @@ local lazily = {
 local function forget_totals()
   T.order, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
   T.slots, T.background, T.background_max, T.limit, T.burst = nil, nil, nil, nil, nil
-  T.slow_after, T.slow_limit, T.mean_of, T.avoided = nil, nil, nil, nil
+  T.slow_after, T.slow_limit, T.mean_of, T.avoided, T.background_share = nil, nil, nil, nil, nil
 end
 
 local function keys_under(prefix)

@@ -61,7 +61,7 @@ operation('reap', ALWAYS, function()
     elseif b.state ~= 'orphaned' then
       call('ZREM', base .. 'orphans:' .. where, id)
     else
-      lose(id, b, 'release', 'no worker of its place came to take the run over')
+      lose(id, b, 'release', 'no other worker of its cluster and namespace took over the run')
       lost = lost + 1
     end
   end

@@ -37,9 +37,11 @@ operation('scale', READS, function()
   end
   people = people + max(0, call('ZCARD', K.lanes) - most)
 
-  local running = call('ZCARD', K.leases) + call('ZCARD', K.orphans)
-  -- Background builds get three quarters of the slots.
-  local wanted = max(running + people + background, math.ceil((T.background + background) * 4 / 3))
+  local running, share = call('ZCARD', K.leases) + call('ZCARD', K.orphans), T.background_share
+  if share == 0 then background = 0 end
+  local wanted = running + people + background
+  -- Background builds get only their share of the slots.
+  if background > 0 then wanted = max(wanted, math.ceil((T.background + background) / share)) end
   return { 'scale', 'queued', ms(call('ZCARD', K.queued)), 'startable', ms(people + background),
     'running', ms(running), 'slots', ms(T.slots), 'wanted', ms(wanted) }
 end)

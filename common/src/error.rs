@@ -14,13 +14,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// Redis is unreachable, did not answer in time, or refuses for a temporary reason. The operation may
     /// have been applied: repeat it; a repeated script gives the same answer.
-    #[error("{how}: {0}", how = if answered(.0) { "Redis refuses for now" } else { "Redis does not answer" })]
+    #[error("{how}: {0}", how = if answered(.0) { "Redis rejects requests for now" } else { "Redis does not answer" })]
     Unavailable(#[source] redis::RedisError),
     /// Redis refuses writes because its memory is used up.
     #[error("Redis is out of memory: {0}")]
     OutOfMemory(#[source] redis::RedisError),
     /// Redis answers with an error that a retry will not fix.
-    #[error("Redis refuses: {0}")]
+    #[error("Redis rejects the request: {0}")]
     Refused(#[source] redis::RedisError),
     /// The data in Redis has a layout that this release does not know.
     #[error(
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_from_silence() {
-        assert!(answer("MISCONF disk full").to_string().starts_with("Redis refuses for now: "));
+        assert!(answer("MISCONF disk full").to_string().starts_with("Redis rejects requests for now: "));
         assert!(answer("MISCONF disk full").refusal().unwrap().contains("free disk space"));
         assert!(answer("READONLY a replica").refusal().unwrap().contains("is a replica"));
         assert_eq!(answer("OOM full").refusal(), None);

@@ -97,7 +97,8 @@ pub struct Stop {
     #[schema(minimum = 1_000_000_000_000_u64, maximum = 9_999_999_999_999_u64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// Whether it ends with the lane's first success that was requested with or after the rule.
+    /// Whether it ends when a build of the lane succeeds that was requested with or after the rule. Only
+    /// for a ban of one lane.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub until_built: bool,
 }
@@ -110,15 +111,15 @@ pub struct Rule {
     #[schema(minimum = 1)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Permits up to which a lane may borrow while more than half of all slots are free. Where a
-    /// rule sets a limit and no burst, the limit is also the burst.
+    /// Permits that a lane may have while more than half of all slots are free. If a rule sets a limit
+    /// and no burst, the limit is also the burst.
     #[schema(minimum = 1)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// Whether `limit` counts all lanes of the pattern together, in addition to each lane's own limit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub together: bool,
-    /// New requests are refused; what is queued or runs goes on.
+    /// New requests are refused; queued and running builds go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ban: Option<Stop>,
     /// Builds are queued and not started.
@@ -131,7 +132,7 @@ pub struct Rule {
     /// Who set it; filled in by Fairlane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// When, Unix milliseconds. Set by Fairlane.
+    /// When it was set, Unix milliseconds; filled in by Fairlane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
 }

@@ -1,15 +1,15 @@
-//! What Fairlane's tests stand on: real servers, real faults, and waiting without sleeping.
+//! The base of Fairlane's tests: real servers, real faults, and waiting without fixed sleeps.
 //!
-//! - [`RedisServer`]: a redis-server of its own for each test; [`RedisCluster`] and [`SentinelSet`] beside it.
+//! - [`RedisServer`]: a separate redis-server for each test; also [`RedisCluster`] and [`SentinelSet`].
 //! - [`FaultProxy`]: stands before any server and stalls, or loses a reply.
-//! - [`wait_for`] and [`wait_for_eq`]: wait until something holds; a time-out names what was waited for.
+//! - [`wait_for`] and [`wait_for_eq`]: wait until a condition is true; a timeout names the condition.
 //! - [`run_within`]: a command that is run to its end, in a folder of its own, and what it [`Said`].
-//! - [`Process`]: a program of ours with its output in a file, to be signalled and killed.
-//! - [`FakeRegistry`]: a registry of images that can be asked whether one is there.
+//! - [`Process`]: one of our programs, with its output in a file; tests can signal and kill it.
+//! - [`FakeRegistry`]: a container registry that says whether an image exists.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
-//! These helpers panic with a plain sentence where a test cannot go on: a test has nothing better to do with an error.
-//! Everything that is started here is killed by its own process id when it is dropped.
+//! These helpers panic with a plain sentence if a test cannot continue: a test can do nothing better with an
+//! error. Every process that is started here is killed by its own process id when its handle is dropped.
 
 pub mod kube;
 mod process;

@@ -24,8 +24,8 @@ const FROM_DEBIAN: Package =
 pub(crate) fn test(root: &Path) -> Result<()> {
     let Some(python) = python(root) else {
         println!(
-            "\nSKIPPED: the tests of binderhub/, because neither PyPI nor Debian gives {}; \
-             `pip install {}` brings them.",
+            "\nSKIPPED: the tests of binderhub/, because {} could not be installed from PyPI or Debian; \
+             install them with `pip install {}`.",
             REQUIREMENTS.join(", "),
             REQUIREMENTS.join(" ")
         );

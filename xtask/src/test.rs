@@ -67,7 +67,7 @@ fn tests(root: &Path) -> Result<()> {
         run(&mut cargo(root, &["nextest", "run", "--workspace"]))
     } else {
         println!(
-            "\nNOTE: cargo-nextest is not installed, so that a test that hangs is not ended. Running them with \
+            "\nNOTE: cargo-nextest is not installed, so a test that hangs is not stopped. Running them with \
              `cargo test`; `cargo install --locked cargo-nextest` brings it.\n"
         );
         run(&mut cargo(root, &["test", "--workspace"]))

@@ -97,7 +97,7 @@ fn picture(day: &Day, shown: &[Shown<'_>]) -> Result<String, Box<dyn Error>> {
         let (head, body) = root.split_vertically(HEAD_HEIGHT);
         heading(&head, day, shown)?;
         let panels = body.split_evenly((3, 1));
-        let titles = ["People who wait for an image", "Builds asked for and not ended", "Builds that run"];
+        let titles = ["People who wait for an image", "Builds requested and not ended", "Builds that run"];
         for ((panel, title), what) in panels.iter().zip(titles).zip([waiting, asked_for, running]) {
             let curves: Vec<Vec<(f64, i64)>> =
                 shown.iter().map(|shown| thinned(&curve(span, day, &what(day, shown.outcome)))).collect();

@@ -98,7 +98,7 @@ impl Report {
         }
         output.table(&table);
         if *one_in > 1 {
-            output.talk(&format!("One launch in {one_in} was asked what it is told."));
+            output.talk(&format!("Expected times were compared for one launch in {one_in}."));
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct Cancel {
     /// Only builds of the lane in this state
     #[arg(long, requires = "lane", value_name = "STATE", value_parser = states())]
     pub(crate) state: Option<BuildState>,
-    /// The reason that people who watch it are shown
+    /// Reason to show to the people who watch it
     #[arg(long)]
     pub(crate) reason: Option<String>,
     /// List what would be cancelled, without cancelling it
@@ -74,7 +74,8 @@ pub(crate) struct Cancel {
 /// Retry failed builds
 ///
 /// Each image is built once, with the arguments of its latest failed build; images that were built
-/// since are skipped. Credentials were deleted with the failed build: builds that need any fail again.
+/// since are skipped. Credentials were deleted with the failed build, so builds that
+/// need them fail again.
 ///
 /// Examples:
 ///   fairlane retry 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d

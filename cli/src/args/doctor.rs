@@ -10,11 +10,11 @@ use fairlane_worker::pod::KubernetesArgs;
 
 use super::Reach;
 
-/// Check Redis, the queue, dispatchers, workers and the cluster that builds for problems
+/// Look for problems in Redis, the queue, dispatchers, workers and the build cluster
 ///
-/// Checks the Redis of --redis-url, or else that of `fairlane up` on this machine, the dispatchers,
-/// and with --executor kubernetes the cluster that a worker with the same options and environment
-/// would use. It changes nothing there. Each finding says what to do. Exit code 1 if there is an
+/// Checks the Redis given by --redis-url (by default that of `fairlane up` on this machine) and the
+/// dispatchers. With --executor kubernetes, also checks the cluster that a worker with the same options
+/// and environment would use. Changes nothing. Each finding says what to do. Exit code 1 if there is an
 /// error.
 ///
 /// Examples:
@@ -23,7 +23,7 @@ use super::Reach;
 #[derive(Debug, Args)]
 #[command(display_order = 12, verbatim_doc_comment)]
 pub(crate) struct Doctor {
-    /// Redis URL URL URL, as for workers
+    /// Redis URL, as for `fairlane worker`
     #[arg(long, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
     /// The prefix of the queue's keys

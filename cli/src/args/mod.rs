@@ -42,7 +42,7 @@ Exit codes:
   130  interrupted; a watched build goes on
 
 Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml
-in the current folder or the file of --config: `redis_url = \"…\"` for every command that has
+in the current folder or the file that --config names: `redis_url = \"…\"` for every command that has
 the option, `[worker]` and the like for one command.";
 
 /// A build queue for BinderHub: no repository can hold up the builds of the others.
@@ -90,8 +90,9 @@ pub(crate) enum Command {
     Why(Why),
     /// Ban, hold or limit repositories
     ///
-    /// A pattern is a lane (github.com/owner/name), a repository's address, or the first parts of a
-    /// lane and * ('github.com/owner/*', in quotes). The most specific rule wins. Rules take effect at once.
+    /// A pattern is a lane (github.com/owner/name), a repository's address, or leading segments of a
+    /// lane and a final * ('github.com/owner/*', in quotes). The most specific rule wins. Rules take
+    /// effect at once.
     #[command(display_order = 9, subcommand_required = true, arg_required_else_help = true)]
     Rule {
         #[command(subcommand)]
@@ -109,7 +110,7 @@ pub(crate) enum Command {
     /// Play a day of launches through the queue, in virtual time
     #[command(display_order = 22, disable_help_flag = true)]
     Replay(Passed),
-    /// Measure what the queue costs, beside a bare queue in the same run
+    /// Measure what the queue costs, compared with a bare queue in the same run
     #[command(display_order = 14, disable_help_flag = true)]
     Bench(Passed),
     Completions(Completions),
@@ -230,7 +231,7 @@ pub(crate) struct Submit {
     /// Build even if the image was just built, or just failed
     #[arg(long)]
     pub(crate) force: bool,
-    /// Build even if a rule bans the repository; needs scope operate and is recorded in the audit
+    /// Build even if a rule bans the repository; needs scope operate and is recorded in the audit log
     #[arg(long)]
     pub(crate) override_ban: bool,
     /// Credentials for the repository, as Git's credential helpers write them (or set FAIRLANE_GIT_CREDENTIALS)

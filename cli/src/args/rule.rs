@@ -16,7 +16,7 @@ pub(crate) enum Rule {
         pattern: PatternText,
         #[command(flatten)]
         stop: StopArgs,
-        /// Build the lane's HEAD now; with --until-built, its success ends the ban
+        /// Build the repository's HEAD now; if it succeeds, the ban ends (needs --until-built)
         #[arg(long, requires = "until_built")]
         build: bool,
         #[command(flatten)]
@@ -80,7 +80,7 @@ pub(crate) struct StopArgs {
     /// It ends at this time: 2026-03-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
-    /// It ends when a build of the lane succeeds
+    /// It ends when a build of the lane succeeds (only for a ban)
     #[arg(long)]
     pub(crate) until_built: bool,
     /// Show which builds and lanes the rule would affect, and change nothing

@@ -55,7 +55,7 @@ async fn cancel_one(client: &Client, id: BuildId, query: &[(&str, String)], outp
     } else if answer.state == BuildState::Cancelled {
         output.talk(&format!("Build {id} is cancelled."));
     } else {
-        output.talk(&format!("Build {id} had ended before: it {}.", answer.state));
+        output.talk(&format!("Build {id} had already ended: it {}.", answer.state));
     }
     Ok(())
 }
@@ -94,11 +94,13 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
         if output.is_json() {
             output.json(&answer);
         } else {
-            output
-                .talk(&format!("Build {} of {} is asked for again, as {}.", build.id, build.lane, answer.id));
+            output.talk(&format!(
+                "Build {} of {} was requested again, as {}.",
+                build.id, build.lane, answer.id
+            ));
         }
     }
-    summary(found.len(), "asked for again", more, output);
+    summary(found.len(), "requested again", more, output);
     Ok(Exit::Good)
 }
 
@@ -138,7 +140,7 @@ pub(super) async fn touched(client: &Client, pattern: &Pattern, output: Output) 
     let (mut found, _) =
         builds::list(client, &Wanted { lane, limit: LOOKED_AT, ..Wanted::default() }).await?;
     found.retain(|build| !build.state.is_ended() && pattern.matches(&build.lane));
-    Ok(would(client, &found, "touched", output).await)
+    Ok(would(client, &found, "affected", output).await)
 }
 
 /// Lists the builds that a command would act on.
@@ -169,7 +171,7 @@ fn summary(count: usize, done: &str, more: bool, output: Output) {
     let builds = if count == 1 { "1 build was".to_owned() } else { format!("{count} builds were") };
     output.talk(&format!("{builds} {done}."));
     if more {
-        let text = "There are more builds than one command looks at: run it again.";
-        output.talk(&output.paint_talk(Tone::Warning, text));
+        let text = format!("Only the first {LOOKED_AT} builds were looked at; there may be more that match.");
+        output.talk(&output.paint_talk(Tone::Warning, &text));
     }
 }

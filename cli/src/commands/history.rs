@@ -33,7 +33,7 @@ pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
             write_change(change, output);
         }
     } else if all.is_empty() {
-        output.talk(&format!("Nothing happened within {}.", args.since));
+        output.talk(&format!("No changes match in the last {}.", args.since));
     } else {
         output.table(&change_table(&all, output));
     }
@@ -170,7 +170,7 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     if all.is_empty() {
-        output.talk(&format!("No operator did anything within {}.", args.since));
+        output.talk(&format!("Nothing in the audit log matches in the last {}.", args.since));
         return Ok(Exit::Good);
     }
     let mut table = Table::new([

@@ -60,7 +60,9 @@ async fn whole(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
         })
         .await?;
     if !any {
-        output.talk(&format!("Build {id} has written nothing yet; `fairlane logs -f {id}` waits for it."));
+        output.talk(&format!(
+            "Build {id} has no log (yet); `fairlane logs -f {id}` waits for one until the build ends."
+        ));
     }
     Ok(Exit::Good)
 }
@@ -88,7 +90,7 @@ async fn prune(args: LogsPrune, output: Output) -> Result<Exit> {
             "removed or shortened, which freed"
         };
         output.talk(&format!(
-            "{logs} {act} {}; {} are left.",
+            "{logs} {act} {}; {} of logs remain.",
             megabytes(all.bytes),
             megabytes(all.left_bytes)
         ));

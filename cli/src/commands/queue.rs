@@ -205,7 +205,7 @@ fn totals(totals: &Totals, output: Output) {
     let what = if totals.workers == 0 {
         "No worker is running: start one with `fairlane worker`.".to_owned()
     } else if let Some(why) = &totals.nobody_takes {
-        format!("No worker takes builds: {}.", clean(why, Colors::Drop))
+        format!("No worker claims builds: {}.", clean(why, Colors::Drop))
     } else {
         return;
     };

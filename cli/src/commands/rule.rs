@@ -29,7 +29,7 @@ pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
             }
             let stop = editor.stop(stop).await?;
             let said =
-                editor.said("takes requests, but starts nothing", &[("", stop.until)], stop.until_built);
+                editor.said("accepts requests, but starts no builds", &[("", stop.until)], stop.until_built);
             let answer = editor.put(|rule| rule.hold = Some(stop)).await?;
             report(&answer, &said, output);
             Ok(Exit::Good)
@@ -115,8 +115,11 @@ async fn ban(
     }
     let stop = editor.stop(stop).await?;
     let until_built = stop.until_built;
-    let said =
-        editor.said("refuses new requests; what is queued or runs goes on", &[("", stop.until)], until_built);
+    let said = editor.said(
+        "refuses new requests; queued and running builds go on",
+        &[("", stop.until)],
+        until_built,
+    );
     let answer = editor.put(|rule| rule.ban = Some(stop)).await?;
     report(&answer, &said, output);
     if let Some(repo) = repo {
@@ -140,7 +143,7 @@ async fn ban(
     } else if until_built && answer.live == 0 {
         output.talk(&output.paint_talk(
             Tone::Warning,
-            "Nothing of this lane is queued or runs, so nothing will end the ban: --build starts a build of its HEAD.",
+            "No build of this lane is queued or running, so nothing will end the ban: --build starts a build of its HEAD.",
         ));
     }
     Ok(Exit::Good)
@@ -158,7 +161,7 @@ fn repo_of(pattern: &PatternText) -> Result<Repo> {
     };
     if pattern.pattern.as_str().starts_with("doi/") {
         return Err(Stop::usage(
-            "--build cannot tell what to build of a record; use `fairlane submit` with its --ref",
+            "--build works only for Git repositories; build a record with `fairlane submit DOI --override-ban`",
         )
         .into());
     }
@@ -200,11 +203,11 @@ async fn limit(args: LimitArgs, output: Output) -> Result<Exit> {
     }
     let until = editor.until(args.lasts.as_deref(), args.until.as_deref()).await?;
     let each = if args.together {
-        "together"
+        "in total"
     } else if editor.pattern.is_lane() {
         "at the same time"
     } else {
-        "for each lane"
+        "per lane"
     };
     let builds = if limit == 1 { "build" } else { "builds" };
     let burst = args

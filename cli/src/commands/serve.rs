@@ -62,7 +62,7 @@ pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
         let (passes, answers) = (error.is_transient(), error.is_answer());
         let why = exit::in_full(&error.into());
         let advice = if answers && (why.contains("NOAUTH") || why.contains("authentication")) {
-            "\nThe password belongs into the address: redis://:PASSWORD@HOST:6379, or redis://USER:PASSWORD@HOST:6379."
+            "\nThe password belongs in the address: redis://:PASSWORD@HOST:6379, or redis://USER:PASSWORD@HOST:6379."
         } else if answers {
             ""
         } else {

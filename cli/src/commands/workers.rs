@@ -84,7 +84,7 @@ fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
     } else if let Some(avoided) = &worker.avoided {
         format!("builds fail here; used again {}: {}", human::ahead(avoided.until_ms, now), avoided.reason)
     } else {
-        return ("taking builds".to_owned(), None);
+        return ("claiming builds".to_owned(), None);
     };
     (words, Some(Tone::Warning))
 }
@@ -109,8 +109,8 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
         output.json(&answer);
     } else if answer.drain {
         output.talk(&format!(
-            "{name} is drained: {} no more builds, also after a restart, until `fairlane drain {name} --undo`. \
-             What runs there goes on.",
+            "{name} is drained: {} no more builds, even after a restart, until `fairlane drain {name} --undo`. \
+             Running builds go on.",
             who(&answer, "claims", "claim"),
             name = answer.name
         ));
@@ -123,7 +123,7 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
 /// The workers that an answer is about, and what they do.
 fn who(answer: &DrainAnswer, one: &str, many: &str) -> String {
     match answer.workers.as_slice() {
-        [] => format!("whoever runs there {one}"),
+        [] => format!("workers there {many}"),
         [worker] => format!("worker {worker} {one}"),
         workers => {
             let names: Vec<&str> = workers.iter().map(WorkerId::as_str).collect();

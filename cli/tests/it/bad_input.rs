@@ -38,7 +38,7 @@ async fn it_is_refused_before_anything_is_sent() {
         ("up --redis-url nonsense", "has no scheme"),
         ("worker --redis-url http://:secret@a", "unknown scheme"),
         ("doctor --redis-url nonsense", "has no scheme"),
-        ("doctor --data missing", "no `fairlane up` runs on"),
+        ("doctor --data missing", "no `fairlane up` is using"),
         ("up --command /bin/true --data DEEP", "Choose a shorter one with --data"),
         ("sumbit", "similar"),
     ] {

@@ -48,5 +48,5 @@ async fn kube_without_the_right_to_patch_pods_a_killed_workers_build_begins_agai
     assert_eq!(cluster.pods_created().len(), 2);
     assert!(second.stderr().contains("cannot adopt this one"), "{}", second.stderr());
     let workers = up.run(&home, ["workers"]).await.expect(0, "");
-    assert!(workers.data.contains("taking builds"), "{workers:#?}");
+    assert!(workers.data.contains("claiming builds"), "{workers:#?}");
 }

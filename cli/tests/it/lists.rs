@@ -12,7 +12,7 @@ const LANE: &str = "git.example.org/owner/name";
 
 async fn held(home: &TempDir) -> Up {
     let up = Up::start(home, "/bin/echo {repo}").await;
-    up.run(home, ["rule", "hold", LANE, "--message", "registry moves"]).await.expect(0, "starts nothing");
+    up.run(home, ["rule", "hold", LANE, "--message", "registry moves"]).await.expect(0, "starts no builds");
     up
 }
 
@@ -25,7 +25,7 @@ async fn why_and_lists_say_where_a_build_stands() {
     let home = TempDir::new();
     let up = held(&home).await;
     let other = up.run(&home, ["rule", "limit", "git.example.org/*", "1", "--dry-run"]).await;
-    other.expect(0, "Nothing was changed: 0 builds in 0 lanes would be touched");
+    other.expect(0, "Nothing was changed: 0 builds in 0 lanes would be affected");
     let id = submit(&up, &home, COMMIT).await;
     let why = up.run(&home, ["why", &id]).await.expect(0, "").data;
     assert!(why.contains("position in line") && why.contains("1 of 1"), "{why}");
@@ -52,7 +52,7 @@ async fn all_builds_of_a_lane_are_cancelled_at_once_and_a_dry_run_cancels_none()
     let other = COMMIT.replace('3', "4");
     let ids = [submit(&up, &home, COMMIT).await, submit(&up, &home, &other).await];
     let ban = up.run(&home, ["rule", "ban", "git.example.org/*", "--dry-run"]).await;
-    let ban = ban.expect(0, "Nothing was changed: 2 builds in 1 lane would be touched.");
+    let ban = ban.expect(0, "Nothing was changed: 2 builds in 1 lane would be affected.");
     assert!(ids.iter().all(|id| ban.data.contains(id)), "{ban:?}");
     up.run(&home, ["cancel", "--lane", LANE, "--state", "queued", "--dry-run"])
         .await
@@ -82,7 +82,7 @@ async fn failed_builds_are_listed_with_their_reason_and_built_again_together() {
     up.run(&home, retry(&["--class", "repository", "--dry-run"]))
         .await
         .expect(0, "1 build in 1 lane would be built again");
-    up.run(&home, retry(&["--class", "repository"])).await.expect(0, "1 build was asked for again.");
+    up.run(&home, retry(&["--class", "repository"])).await.expect(0, "1 build was requested again.");
     let list = up.run(&home, ["queue", "--builds", "--json"]).await.json();
     assert_eq!(list.len(), 2, "{list:?}");
     assert_ne!(list[0]["id"], list[1]["id"]);
@@ -103,10 +103,12 @@ async fn what_happened_and_who_did_it_can_be_read() {
     assert_eq!((failed.len(), failed[0]["build"].as_str()), (1, Some(id.as_str())));
     up.run(&home, ["events", "--lane", "git.example.org/no/body"])
         .await
-        .expect(0, "Nothing happened within 10m");
+        .expect(0, "No changes match in the last 10m");
     let audit = up.run(&home, ["audit"]).await.expect(0, "").data;
     assert!(audit.contains("rule set") && audit.contains(LANE), "{audit}");
-    up.run(&home, ["audit", "--act", "drain"]).await.expect(0, "No operator did anything within 7d");
+    up.run(&home, ["audit", "--act", "drain"])
+        .await
+        .expect(0, "Nothing in the audit log matches in the last 7d");
     let mut command = up.command(&home, ["events", "-f", "--state", "queued"]);
     let follower = fairlane_testkit::Process::spawn("fairlane events", &mut command);
     let other = submit(&up, &home, &COMMIT.replace('3', "4")).await;

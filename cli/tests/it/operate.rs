@@ -55,7 +55,7 @@ async fn a_held_lane_waits_until_it_is_released() {
     let up = Up::start(&home, "/bin/echo {repo}").await;
     up.run(&home, ["rule", "hold", "git.example.org/o/*", "--message", "registry moves"])
         .await
-        .expect(0, "starts nothing");
+        .expect(0, "starts no builds");
     let id = up.run(&home, ["submit", REPO, "--ref", COMMIT]).await.expect(0, "").data.trim().to_owned();
     let why = up.run(&home, ["why", &id]).await.expect(0, "");
     assert!(why.data.contains("registry moves"), "{}", why.data);
@@ -108,7 +108,7 @@ async fn the_queue_the_lanes_and_the_workers() {
     let workers = up.run(&home, ["workers", "--json"]).await.json();
     let worker = workers[0]["id"].as_str().unwrap();
     assert_eq!((&workers[0]["slots"], &workers[0]["draining"]), (&1.into(), &false.into()));
-    up.run(&home, ["drain", worker]).await.expect(0, "no more builds, also after a restart");
+    up.run(&home, ["drain", worker]).await.expect(0, "no more builds, even after a restart");
     let shown = up.run(&home, ["workers"]).await.expect(0, "").data;
     assert!(shown.contains("drained by "), "{shown}");
     up.run(&home, ["nodes"]).await.expect(0, "No node and no host is avoided");
@@ -223,7 +223,7 @@ async fn the_policy_is_shown_set_and_unset() {
     let set = up.run(&home, ["policy", "set", "limit=7", "overtake_max=2h"]).await.expect(0, "Set by local");
     assert!(set.data.contains('7') && set.data.contains("2h"), "{}", set.data);
     up.run(&home, ["policy", "set", "limit=0"]).await.expect(2, "from 1 to 10000");
-    up.run(&home, ["policy", "set", "limits=3"]).await.expect(2, "known are limit");
+    up.run(&home, ["policy", "set", "limits=3"]).await.expect(2, "known fields: limit");
     let left = up.run(&home, ["policy", "unset", "limit", "--json"]).await.expect(0, "").data;
     assert!(left.contains(r#""set":{"overtake_max_ms":7200000}"#), "{left}");
     up.stop().await;

@@ -55,28 +55,29 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub limit: Option<u32>,
-    /// Permits up to which a lane without a rule may borrow while more than half of all slots are
-    /// free. Default 3.
+    /// Permits that a lane without a rule may have while more than half of all slots are free.
+    /// Default 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub burst: Option<u32>,
     /// Which build is next. Default `fair`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// Nothing asked for more than this later can overtake, in milliseconds. Default 4 h.
+    /// A build never overtakes one that was requested earlier by more than this, in milliseconds.
+    /// Default 4 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 604_800_000)]
     pub overtake_max_ms: Option<u64>,
-    /// Most people that count toward one build's position. Default 200.
+    /// Maximum number of people that count toward one build's position. Default 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub people_max: Option<u32>,
-    /// Lanes whose mean build takes longer share one limit, in milliseconds; 0 for never.
-    /// Default 60 min.
+    /// Lanes whose builds take longer than this on average, in milliseconds, share one limit; 0 turns
+    /// this off. Default 60 min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 604_800_000)]
     pub slow_after_ms: Option<u64>,
-    /// That shared limit. Default half of all slots.
+    /// The limit that slow lanes share. Default half of all slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub slow_limit: Option<u32>,
@@ -182,7 +183,7 @@ impl Policy {
 
     fn field(name: &str) -> Result<&'static str, Invalid> {
         let fits = |field: &&&str| **field == name || field.strip_suffix("_ms") == Some(name);
-        let known = || format!("there is no field '{name}'; known are {}", Self::FIELDS.join(", "));
+        let known = || format!("there is no field '{name}'; known fields: {}", Self::FIELDS.join(", "));
         Self::FIELDS.iter().find(fits).copied().ok_or_else(|| Invalid::new("policy", known()))
     }
 
@@ -315,7 +316,7 @@ mod tests {
             ("background_share=1.1", "background_share", "from 0 to 1"),
             ("overtake_max=soon", "overtake_max_ms", "4h"),
             ("order=random", "order", "first-come"),
-            ("limits=3", "policy", "known are limit"),
+            ("limits=3", "policy", "known fields: limit"),
             ("limit", "policy", "name=value"),
         ] {
             let refused = policy.clone().set(word).unwrap_err();

@@ -131,8 +131,9 @@ impl Queue {
         names
             .into_iter()
             .map(|(name, text)| {
-                let drained = serde_json::from_str(&text)
-                    .map_err(|e| Error::Corrupt(format!("who drained {name} cannot be read: {e}")))?;
+                let drained = serde_json::from_str(&text).map_err(|e| {
+                    Error::Corrupt(format!("the entry of the drained name {name} cannot be read: {e}"))
+                })?;
                 Ok((name, drained))
             })
             .collect()

@@ -160,7 +160,8 @@ pub struct Scale {
     pub running: u64,
     /// Slots of live workers that accept builds.
     pub slots: u64,
-    /// Slots that would start all startable builds at once.
+    /// Slots needed to start all of these at once, next to the running builds; higher if there are background
+    /// builds, because these may hold only a share of the slots.
     pub wanted_slots: u64,
 }
 

@@ -195,7 +195,7 @@ async fn what_a_server_says_before_it_hangs_up_is_heard() {
         let error = Queue::open(&url, "fairlane").await.unwrap_err();
         assert!(error.is_transient() && error.is_answer(), "{error}");
         let error = error.to_string();
-        assert!(error.starts_with("Redis refuses for now: ") && error.contains(says), "{error}");
+        assert!(error.starts_with("Redis rejects requests for now: ") && error.contains(says), "{error}");
     }
     let url = hangs_up_with("").await.parse().unwrap();
     let error = Queue::open(&url, "fairlane").await.unwrap_err().to_string();

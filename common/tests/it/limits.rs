@@ -213,4 +213,10 @@ async fn the_slots_that_could_be_used_are_told() {
         scene.submit(&background(ask(&format!("bg/r{repo}"), 1))).await;
     }
     assert_eq!(scale().await, (6, 6, 0, 0, 8));
+    // As many as the policy says: half of the slots want twelve, and without a share none may start.
+    for (share, startable, wanted) in [("0.5", 6, 12), ("0", 0, 0)] {
+        let policy = Policy::of_words(&[format!("background_share={share}")]).unwrap();
+        scene.queue.set_policy(&policy, "ops").await.unwrap();
+        assert_eq!(scale().await, (6, startable, 0, 0, wanted), "{share}");
+    }
 }

@@ -23,15 +23,16 @@ pub struct ActView {
     /// The name of the token; `fairlane` for what happened by itself.
     pub by: String,
     /// What was done: `rule set`, `rule removed`, `rule ended`, `ban overridden`, `cancel`, `drain`,
-    /// `undrain`, `policy set`, `node avoided`, `node taken back`, `node cleared`, and others to come.
+    /// `undrain`, `policy set`, `logs pruned`, `node avoided`, `node taken back`, `node cleared`,
+    /// `build forgotten`, `repaired`; later releases may add others.
     pub act: String,
-    /// To what: a pattern, a lane, a build's id, a worker, a node.
+    /// What it was done to: a pattern, a lane, a build's id, a worker, a node.
     pub what: String,
     /// Details such as the rule as JSON or the reason; may be empty.
     pub detail: String,
 }
 
-/// A page of changes of builds' states.
+/// A page of changes to the states of builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangePage {
     /// Changes, newest first.

@@ -38,7 +38,7 @@ pub struct BuildRequest {
         pattern = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$"
     )]
     pub image: String,
-    /// A name for people.
+    /// A display name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 255)]
     pub name: String,
@@ -61,8 +61,8 @@ pub struct BuildRequest {
     /// Whether to ignore a remembered success or failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// Build even if a rule bans the repository; needs scope `operate`, and is recorded in the audit. Without
-    /// this, a ban applies to every token.
+    /// Build even if a rule bans the repository; needs scope `operate`, and is recorded in the audit log.
+    /// Without this, a ban applies to every token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub override_ban: bool,
 }
@@ -148,17 +148,17 @@ pub struct BuildView {
     /// The same for the people who wait for it. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visitor: Option<Visitor>,
-    /// When it was first asked for.
+    /// When it was first requested.
     pub asked_ms: u64,
     /// How long it is expected to take, in seconds.
     pub expected_seconds: u64,
     /// During a backoff: it must not start before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before_ms: Option<u64>,
-    /// When its present run was claimed.
+    /// When its current run was claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_ms: Option<u64>,
-    /// When its present run was seen alive.
+    /// When its current run was first seen alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<u64>,
     /// When it ended.
@@ -188,8 +188,8 @@ pub struct BuildView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     pub moved: Option<BuildId>,
-    /// Its name for people. Only for scope `read`, like the fields after it: somebody who joins a build must
-    /// not see them.
+    /// Its display name. Only for scope `read`, like `labels`, `repo2docker_args`, `push`, `log_tail` and
+    /// `last_line`: somebody who joins a build must not see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The requester's own labels for it.
@@ -204,7 +204,7 @@ pub struct BuildView {
     /// The last lines of its log, when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
-    /// The last line that its present run has written. Absent in lists and streams.
+    /// The last line that its current run has written. Absent in lists and streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_line: Option<LastLine>,
 }
@@ -253,7 +253,7 @@ pub struct CancelAnswer {
     pub stopping: bool,
 }
 
-/// How many people wait behind a stream.
+/// How many people a stream stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchersBody {

@@ -47,7 +47,7 @@ pub struct NoticeEvent {
     pub text: String,
     /// The run that it is about.
     pub run: u32,
-    /// How many lines are missing, of `dropped`.
+    /// For `dropped`: how many lines are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
 }

@@ -12,7 +12,7 @@ pub struct PrunedLogs {
     pub bytes: u64,
     /// Bytes that the logs of ended builds still take.
     pub left_bytes: u64,
-    /// Whether there is more to do: ask again.
+    /// Whether there is more to remove; if so, send the request again.
     pub more: bool,
     /// Whether this was only a dry run: nothing was removed.
     pub dry_run: bool,

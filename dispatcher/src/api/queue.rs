@@ -43,7 +43,7 @@ pub struct Totals {
     pub oldest_wait_seconds: Option<u64>,
     /// Lanes that may start a build now.
     pub lanes_ready: u64,
-    /// Lanes that may start one while more than half of all slots are free.
+    /// Lanes that may start a build only while more than half of all slots are free.
     pub lanes_burst: u64,
     /// Lanes at their maximum number of permits.
     pub lanes_full: u64,
@@ -111,7 +111,7 @@ pub struct LaneView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     pub holder: Option<BuildId>,
-    /// Since when that build holds it.
+    /// Since when `holder` has held a permit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder_since_ms: Option<u64>,
     /// The limit that it shares with other lanes.
@@ -133,10 +133,10 @@ pub struct LaneView {
     pub succeeded: u64,
     /// Builds that failed.
     pub failed: u64,
-    /// When its latest build failed.
+    /// When a build of the lane last failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure_ms: Option<u64>,
-    /// Why that one failed.
+    /// Why a build of the lane last failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
 }
@@ -258,7 +258,7 @@ pub struct WorkerView {
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avoided: Option<HostAvoided>,
-    /// How many nodes its runs can be on; absent if it cannot tell.
+    /// Number of nodes that its builds can run on; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u64>,
     /// Its latest heartbeat.

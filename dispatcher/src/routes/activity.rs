@@ -17,12 +17,12 @@ use crate::state::App;
 #[utoipa::path(
     get, path = "/v1/audit", operation_id = "list_acts", tag = "activity",
     params(
-        ("since" = Option<String>, Query, description = "only later ones: how far back, such as 10m or 1d, or Unix milliseconds"),
-        ("by" = Option<String>, Query, description = "only those of the token of this name"),
-        ("act" = Option<String>, Query, description = "only those of this kind, such as 'rule set'"),
-        ("what" = Option<String>, Query, description = "only those on exactly this pattern, build, worker or node"),
-        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
-        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+        ("since" = Option<String>, Query, description = "only later ones: a time span back from now, such as 10m or 1d, or a time in Unix milliseconds"),
+        ("by" = Option<String>, Query, description = "only acts by the token with this name"),
+        ("act" = Option<String>, Query, description = "only acts of this kind, such as 'rule set'"),
+        ("what" = Option<String>, Query, description = "only acts on exactly this pattern, lane, build, worker or node"),
+        ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
     responses(
         (status = 200, description = "a page", body = ActPage),
@@ -48,13 +48,13 @@ pub(super) async fn acts(State(app): State<Arc<App>>, _: Reader, params: Params)
 #[utoipa::path(
     get, path = "/v1/activity", operation_id = "list_changes", tag = "activity",
     params(
-        ("since" = Option<String>, Query, description = "only later ones: how far back, such as 10m or 1d, or Unix milliseconds"),
-        ("lane" = Option<String>, Query, description = "only those of this lane (or repository)"),
-        ("worker" = Option<String>, Query, description = "only those in which this worker had a hand"),
-        ("state" = Option<String>, Query, description = "only those into this state"),
-        ("build" = Option<String>, Query, description = "only those of the build of this id"),
-        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
-        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+        ("since" = Option<String>, Query, description = "only later ones: a time span back from now, such as 10m or 1d, or a time in Unix milliseconds"),
+        ("lane" = Option<String>, Query, description = "only changes to builds of this lane (or repository)"),
+        ("worker" = Option<String>, Query, description = "only changes that involve this worker"),
+        ("state" = Option<String>, Query, description = "only changes into this state"),
+        ("build" = Option<String>, Query, description = "only changes to the build with this id"),
+        ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
     responses(
         (status = 200, description = "a page", body = ChangePage),

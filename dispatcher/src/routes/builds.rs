@@ -28,7 +28,7 @@ use crate::state::App;
     post, path = "/v1/builds", operation_id = "ask_for_build", tag = "builds", request_body = BuildRequest,
     responses(
         (status = 202, description = "a new build", body = BuildAnswer),
-        (status = 200, description = "a build that was there: joined, or ended just now", body = BuildAnswer),
+        (status = 200, description = "an existing build: one that was joined, or one that has just ended", body = BuildAnswer),
         (status = 403, description = "the repository is banned", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "the image is being built from something else", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "invalid field", body = Problem, content_type = "application/problem+json"),
@@ -156,8 +156,8 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     params(
         ("state" = Option<String>, Query, description = "only those in this state"),
         ("lane" = Option<String>, Query, description = "only those of this lane (or repository)"),
-        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
-        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+        ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
     responses(
         (status = 200, description = "a page", body = BuildPage),
@@ -231,11 +231,11 @@ pub(super) const REASON_CHARS_MAX: usize = 500;
     delete, path = "/v1/builds/{id}", operation_id = "cancel_build", tag = "builds",
     params(
         ("id" = String, Path, description = "the build's id"),
-        ("reason" = Option<String>, Query, description = "told to its watchers"),
+        ("reason" = Option<String>, Query, description = "reason to show to the people who watch it"),
     ),
     responses(
-        (status = 200, description = "it has ended, now or before", body = CancelAnswer),
-        (status = 202, description = "its run is being stopped", body = CancelAnswer),
+        (status = 200, description = "the build has ended, through this request or earlier", body = CancelAnswer),
+        (status = 202, description = "the build's run is being stopped", body = CancelAnswer),
         (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
     )
 )]

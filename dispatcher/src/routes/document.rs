@@ -125,10 +125,9 @@ fn add_unchanged(operation: &mut Value) {
         return;
     }
     good["headers"] = json!({ "ETag": {
-        "description": "names what was answered; send it back as If-None-Match", "schema": { "type": "string" },
+        "description": "identifies this version of the response; send it back as If-None-Match", "schema": { "type": "string" },
     } });
-    let unchanged =
-        json!({ "description": "nothing has changed since the response that If-None-Match names" });
+    let unchanged = json!({ "description": "nothing has changed since the response with this ETag" });
     responses.insert("304".to_owned(), unchanged);
 }
 

@@ -28,7 +28,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
     get, path = "/v1/builds/{id}/events", operation_id = "follow_build", tag = "builds",
     params(
         ("id" = String, Path, description = "the build's id"),
-        ("watchers" = Option<u64>, Query, description = "how many people stand behind this stream; 1 if absent"),
+        ("watchers" = Option<u64>, Query, description = "how many people this stream stands for; 1 if absent"),
         ("last_event_id" = Option<String>, Query, description = "for clients that cannot set Last-Event-ID"),
         ("Last-Event-ID" = Option<String>, Header, description = "the id of the last event that was received"),
     ),
@@ -82,7 +82,7 @@ fn cursor(text: &str) -> Answer<Cursor> {
     put, path = "/v1/builds/{id}/watchers", operation_id = "set_watchers", tag = "builds", request_body = WatchersBody,
     params(("id" = String, Path, description = "the build's id")),
     responses(
-        (status = 200, description = "what counts now", body = WatchersAnswer),
+        (status = 200, description = "the count in effect", body = WatchersAnswer),
         (status = 404, description = "no such stream", body = Problem, content_type = "application/problem+json"),
         (status = 421, description = "another dispatcher has that stream", body = Problem, content_type = "application/problem+json"),
     )

@@ -24,7 +24,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
 /// Whether this dispatcher is alive.
 #[utoipa::path(
     get, path = "/healthz", operation_id = "is_alive", security(()), tag = "health",
-    responses((status = 200, description = "it lives", body = Health))
+    responses((status = 200, description = "the dispatcher is alive", body = Health))
 )]
 pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
     Json(health(&app))
@@ -35,7 +35,7 @@ pub(super) async fn live(State(app): State<Arc<App>>) -> Json<Health> {
 #[utoipa::path(
     get, path = "/readyz", operation_id = "is_ready", security(()), tag = "health",
     responses(
-        (status = 200, description = "it can", body = Health),
+        (status = 200, description = "the dispatcher is ready", body = Health),
         (status = 503, description = "Redis does not answer or rejects writes", body = Problem, content_type = "application/problem+json"),
     )
 )]

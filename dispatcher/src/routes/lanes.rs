@@ -17,8 +17,8 @@ use crate::state::App;
 #[utoipa::path(
     get, path = "/v1/lanes", operation_id = "list_lanes", tag = "queue",
     params(
-        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
-        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+        ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
     responses(
         (status = 200, description = "a page", body = LanePage),

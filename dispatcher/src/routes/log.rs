@@ -39,7 +39,7 @@ pub(crate) const GONE_TEXT: &str =
     get, path = "/v1/builds/{id}/log", operation_id = "read_log", tag = "builds",
     params(
         ("id" = String, Path, description = "the build's id"),
-        ("follow" = Option<bool>, Query, description = "whether to go on until the build has ended"),
+        ("follow" = Option<bool>, Query, description = "whether to keep sending new lines until the build has ended"),
     ),
     responses(
         (status = 200, description = "the log", body = String, content_type = "text/plain"),

@@ -30,12 +30,12 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     delete, path = "/v1/nodes/{node}", operation_id = "clear_node", tag = "workers",
     params(
         ("node" = String, Path, description = "the node's name"),
-        ("cluster" = Option<String>, Query, description = "the cluster that it is in, where nodes of several are called so"),
+        ("cluster" = Option<String>, Query, description = "the node's cluster; needed if nodes of several clusters have this name"),
     ),
     responses(
-        (status = 200, description = "builds go there again", body = NodeAnswer),
+        (status = 200, description = "builds go to the node again", body = NodeAnswer),
         (status = 404, description = "no such node is avoided", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "avoided nodes of several clusters are called so", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "avoided nodes of several clusters have this name", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn clear(
@@ -58,7 +58,7 @@ pub(super) async fn clear(
         Cleared::Unknown => Err(unknown()),
         Cleared::Ambiguous(clusters) => {
             let detail = format!(
-                "cluster: several clusters have an avoided node named {node}: {}; choose one with ?cluster=",
+                "cluster: several clusters have an avoided node named {node}: {}; choose one with ?cluster= (`fairlane nodes clear --cluster`)",
                 clusters.join(", ")
             );
             Err(Refusal::new(AMBIGUOUS_NODE, detail).field("cluster"))

@@ -14,13 +14,13 @@ use crate::state::App;
 
 /// Remove logs of ended builds, oldest first: those older than a given age, or until all of them use no more
 /// than a given size (they are shortened first). Each call removes a limited number: while `more` is true,
-/// ask again. Scope `operate`; recorded in the audit.
+/// send the request again. Scope `operate`; recorded in the audit log.
 #[utoipa::path(
     delete, path = "/v1/logs", operation_id = "prune_logs", tag = "builds",
     params(
-        ("older_than" = Option<String>, Query, description = "logs of builds that ended longer ago: 90s, 15m, 6h"),
-        ("to" = Option<String>, Query, description = "the size that is to be left: 500KB, 200MB, 2GB"),
-        ("dry_run" = Option<bool>, Query, description = "only says how much that would be"),
+        ("older_than" = Option<String>, Query, description = "remove logs of builds that ended longer ago than this: 90s, 15m, 6h"),
+        ("to" = Option<String>, Query, description = "remove the oldest logs until this much is left: 500KB, 200MB, 2GB"),
+        ("dry_run" = Option<bool>, Query, description = "only report how much would be removed"),
     ),
     responses((status = 200, description = "what was removed", body = PrunedLogs))
 )]

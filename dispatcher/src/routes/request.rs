@@ -77,7 +77,7 @@ fn check_allowed(args: &[String], allowed: &AllowedArgs) -> Answer<()> {
     let option = bad.split('=').next().unwrap_or(bad);
     let shown: String = option.chars().take(60).flat_map(char::escape_default).collect();
     let detail = format!(
-        "repo2docker_args: '{shown}' is not allowed here; allowed are {}, written --option=value. \
+        "repo2docker_args: '{shown}' is not allowed here; allowed arguments: {}, written --option=value. \
          The operator sets the list with --allow-arg",
         allowed.names().join(", ")
     );

@@ -31,7 +31,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     put, path = "/v1/rules", operation_id = "set_rule", tag = "rules", request_body = RuleBody,
     params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
     responses(
-        (status = 200, description = "what that did", body = RuleAnswer),
+        (status = 200, description = "what the change did", body = RuleAnswer),
         (status = 422, description = "invalid field", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -61,7 +61,7 @@ pub(super) async fn set(
     delete, path = "/v1/rules", operation_id = "delete_rule", tag = "rules",
     params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
     responses(
-        (status = 200, description = "it is gone", body = RuleAnswer),
+        (status = 200, description = "the rule was removed", body = RuleAnswer),
         (status = 404, description = "there was none", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -17,8 +17,8 @@ use crate::state::App;
 #[utoipa::path(
     get, path = "/v1/workers", operation_id = "list_workers", tag = "workers",
     params(
-        ("limit" = Option<usize>, Query, description = "at most so many; 200 if absent"),
-        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+        ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
     responses((status = 200, description = "a page", body = WorkerList))
 )]
@@ -54,7 +54,7 @@ fn parse_cursor(text: &str) -> Answer<WorkerId> {
     post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "workers", request_body = Option<DrainBody>,
     params(("id" = String, Path, description = "the worker's id, or the name of its host or pod")),
     responses(
-        (status = 200, description = "it is drained, or not any more", body = DrainAnswer),
+        (status = 200, description = "the worker is drained, or no longer drained", body = DrainAnswer),
         (status = 404, description = "no such worker", body = Problem, content_type = "application/problem+json"),
     )
 )]

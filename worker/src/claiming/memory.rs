@@ -19,7 +19,7 @@ pub(crate) async fn watch_on(worker: Arc<Worker>) {
             if let Some(reason) = pause {
                 tracing::warn!(reason, "claiming is paused: Redis has no memory left");
             } else {
-                tracing::info!("Redis has memory again: this worker claims builds");
+                tracing::info!("Redis has memory again: this worker claims builds again");
             }
             worker.wake.notify_one();
             worker.beat_now.notify_one();

@@ -158,7 +158,7 @@ impl Host {
         if !matches!(state.stage, Stage::Open) {
             state.stage = Stage::Open;
             drop(state);
-            tracing::info!("a build succeeded on this host: it claims builds as before");
+            tracing::info!("a build succeeded on this host: this worker claims builds normally again");
             self.changed.send_replace(());
         }
     }
@@ -170,8 +170,8 @@ impl Host {
         let reason = match fault {
             Some(fault) => fault,
             None if state.lanes.len() >= LANES_MAX => format!(
-                "builds of {} repositories in a row failed on this host (the latest: {why}); one build at a \
-                 time is tried",
+                "builds of {} repositories in a row failed on this host (the latest: {why}); trying one \
+                 build at a time",
                 state.lanes.len()
             ),
             None => return,
@@ -183,7 +183,7 @@ impl Host {
             Stage::Trying { pause, .. } => (*pause * 2).min(PAUSE_MAX),
         };
         if matches!(state.stage, Stage::Open) {
-            tracing::error!(reason, "this worker pauses: builds fail on its host");
+            tracing::error!(reason, "claiming is paused: builds fail on this host");
         }
         state.stage = Stage::Resting { reason, pause, until: Instant::now() + jittered(pause) };
         drop(state);
@@ -243,10 +243,10 @@ impl Host {
     fn words_of(&self, stage: &Stage) -> String {
         match stage {
             Stage::Resting { reason, .. } | Stage::Ready { reason, .. } | Stage::Trying { reason, .. } => {
-                if reason.ends_with("is tried") {
+                if reason.ends_with("trying one build at a time") {
                     reason.clone()
                 } else {
-                    "builds failed on this host; it looks healthy again, and one build at a time is tried"
+                    "builds failed on this host; it looks healthy again: trying one build at a time"
                         .to_owned()
                 }
             }

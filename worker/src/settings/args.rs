@@ -77,7 +77,7 @@ pub struct Args {
     /// A build that takes longer than this is stuck
     #[arg(long, env = "FAIRLANE_TIMEOUT", default_value = "12h")]
     pub timeout: humantime::Duration,
-    /// How long running builds may finish when the worker shuts down
+    /// How long running builds may take to finish when the worker shuts down
     #[arg(long, env = "FAIRLANE_DRAIN_TIMEOUT", default_value = "5min")]
     pub drain_timeout: humantime::Duration,
     /// How long to keep the pods of ended builds

@@ -236,7 +236,7 @@ fn placeholder(name: &str, word: &str) -> Result<Piece> {
         "push" => Piece::Push,
         "args" => Piece::Args,
         _ => bail!(
-            "the build command has the unknown placeholder {{{name}}} in '{word}'; known are {PLACEHOLDERS}. \
+            "the build command has the unknown placeholder {{{name}}} in '{word}'; known placeholders: {PLACEHOLDERS}. \
              Write {{{{ and }}}} for literal braces, and quote JSON as a whole: \
              '--option={{{{\"key\":1}}}}'"
         ),

@@ -98,5 +98,5 @@ async fn a_host_whose_builds_fail_though_all_looks_well_costs_no_build() {
         }
     });
     let sick = all_succeed_beside_a_sick_host(&scene, &socket).await;
-    assert!(sick.stderr().contains("this worker pauses"), "{}", sick.stderr());
+    assert!(sick.stderr().contains("claiming is paused: builds fail on this host"), "{}", sick.stderr());
 }

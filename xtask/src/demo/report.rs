@@ -190,7 +190,7 @@ pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
         complaints.push(format!("the queue counted {people} people at most, and {watchers} were there"));
     }
     if audience.told != watchers {
-        complaints.push(format!("{} of {watchers} watchers were told the end", audience.told));
+        complaints.push(format!("{} of {watchers} watchers received the end event", audience.told));
     }
     let (least, most) = (audience.lines.iter().min(), audience.lines.iter().max());
     if least != most || most == Some(&0) {

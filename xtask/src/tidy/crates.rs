@@ -7,7 +7,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "common",
         &["fairlane-http", "fairlane-dispatcher", "fairlane-worker", "fairlane-clikit", "fairlane"],
-        "everybody stands on common",
+        "everything else depends on common",
     ),
     ("common", &["axum", "kube", "k8s-openapi", "reqwest"], "common knows no HTTP and no Kubernetes"),
     (
@@ -43,11 +43,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
         "measurements know the queue; a dispatcher that is measured is a process",
     ),
-    ("cli", &["fairlane-bench"], "no measurement is in what serves builds"),
+    ("cli", &["fairlane-bench"], "programs that serve builds contain no benchmarks"),
     (
         "testkit",
         &["fairlane-http", "fairlane-dispatcher", "fairlane-worker", "fairlane"],
-        "the test helpers stand below what they test",
+        "what is tested depends on the test helpers, not the other way around",
     ),
 ];
 /// Only these speak to Redis themselves; `bench` measures it.

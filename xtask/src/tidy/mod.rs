@@ -70,7 +70,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     match findings.len() {
         0 => Ok(()),
-        count => bail!("tidy: {count} to mend"),
+        count => bail!("tidy: {count} problems to fix"),
     }
 }
 

@@ -57,7 +57,7 @@ fn redis_url(args: &Doctor) -> Result<Option<RedisUrl>> {
     if !socket.exists() {
         if args.data.is_some() {
             return Err(Stop::usage(format!(
-                "no `fairlane up` runs on {}: there is no {}",
+                "no `fairlane up` is using {}: there is no {}",
                 folder.display(),
                 socket.display()
             ))
@@ -80,7 +80,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
         Ok(looked) => looked,
         Err(error) => {
             let why = clean(&exit::in_full(&error), Colors::Drop);
-            let advice = "Is it running, and are address and password right?";
+            let advice = "Is it running, and are its address and password correct?";
             findings.error("redis", format!("{url}: {why}"), advice);
             return Ok(Vec::new());
         }
@@ -109,7 +109,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
         Err(error) => findings.error(
             "schema",
             error.to_string(),
-            "All processes on one queue must be of neighboring releases.",
+            "All processes of one queue must run the same release or neighboring ones.",
         ),
     }
     Ok(Vec::new())
@@ -188,7 +188,7 @@ async fn queue_itself(queue: &Queue, findings: &mut Findings) -> fairlane_common
         findings.warning(
             "orphans",
             format!("{} builds have lost their worker and wait for another", snapshot.orphaned),
-            "This resolves itself within seconds; if not, no worker of the same place is alive.",
+            "This resolves itself within seconds; if not, no worker with the same PLACE is alive (see `fairlane workers`).",
         );
     }
     if snapshot.dispatchers == 0 {

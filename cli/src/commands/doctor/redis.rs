@@ -10,7 +10,7 @@ pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
     // Valkey also reports the Redis version it is compatible with.
     let (name, version) = match info.get("valkey_version") {
         Some(version) => ("Valkey", version),
-        None => ("Redis", info.get("redis_version").unwrap_or("of an unknown release")),
+        None => ("Redis", info.get("redis_version").unwrap_or("(unknown version)")),
     };
     match info.version() {
         Some(found) if found < VERSION_MIN => findings.error(

@@ -148,7 +148,8 @@ impl Cluster {
         } else {
             format!(
                 "it runs in another cluster ({cluster}) than that of {source} ({id}): is this the right \
-                 kubeconfig? (FAIRLANE_CLUSTER names a cluster whose authority was renewed)"
+                 kubeconfig? (If the certificate authority of this cluster was renewed, set FAIRLANE_CLUSTER to \
+                 the same name on all workers)"
             )
         })
     }

@@ -202,7 +202,7 @@ impl Cluster {
         let denied = !self.api.may("patch", "pods").await.unwrap_or(true);
         if denied && !self.patch_denied.swap(denied, Ordering::Relaxed) {
             tracing::warn!(
-                "this worker lacks the right to patch pods, so it cannot adopt the pods of a dead worker: their builds start again. The Role in deploy/ gives that right"
+                "this worker lacks the right to patch pods, so it cannot adopt the pods of a dead worker: their builds start again. The Role in deploy/ grants that right"
             );
         }
         self.patch_denied.store(denied, Ordering::Relaxed);

@@ -140,7 +140,7 @@ causes! {
     /// No node fits it.
     Unschedulable = "unschedulable", Stuck, false, None,
         "no node can run the build pod: {detail}",
-        "Add nodes or free some, or correct node selector, tolerations and requests in the pod template; `fairlane doctor` says why each node is ruled out.";
+        "Add nodes or free some, or correct the node selector, tolerations and requests in the pod template; `fairlane doctor` says why each node is ruled out.";
     /// It never got further, and nothing says why.
     Pending = "pending", Stuck, false, None,
         "the build pod did not start: {detail}",

@@ -81,7 +81,9 @@ pub fn observe_on(pod: &Pod, events: &[Event], silent: bool) -> Observed {
             return view.lost("it does not answer");
         }
         let node = view.node_shown();
-        return Observed::Running { note: Some(format!("{node} does not answer; the build may still run")) };
+        return Observed::Running {
+            note: Some(format!("{node} does not answer; the build may still be running")),
+        };
     }
     Observed::Running { note: None }
 }
@@ -329,10 +331,10 @@ impl<'a> View<'a> {
             _ => match told {
                 Some(Told::Failed(cause, detail)) => return (format!("{node}: {detail}"), cause, detail),
                 Some(Told::Pulling(image)) => {
-                    return pending(format!("{node} pulls the build image {image}"));
+                    return pending(format!("{node} is pulling the build image {image}"));
                 }
                 None if reason == "PodInitializing" => {
-                    return pending(format!("its init containers run on {node}"));
+                    return pending(format!("its init containers are running on {node}"));
                 }
                 None => return pending(format!("being set up on {node}")),
             },

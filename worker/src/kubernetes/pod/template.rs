@@ -20,7 +20,7 @@ const OWNED: &[(&str, &str)] = &[
     ("metadata.generateName", "each pod is named after its build"),
     ("metadata.namespace", "use --namespace"),
     ("metadata.ownerReferences", "pods outlive their worker"),
-    ("metadata.labels.component", "it keys build pods"),
+    ("metadata.labels.component", "Fairlane finds build pods by it"),
     ("metadata.labels.name", "it is the pod's own name"),
     ("metadata.annotations.binder-repo", "it is the build's repository"),
     ("spec.restartPolicy", "a build is tried again by the queue, as another pod"),

@@ -217,7 +217,7 @@ impl Driver {
             }
             let over = *give_up.get_or_insert_with(|| Instant::now() + GRACE_MAX + GONE_TIMEOUT);
             if over <= Instant::now() {
-                tracing::warn!(pod = name, "a deleted pod does not terminate; taking its node for lost");
+                tracing::warn!(pod = name, "a deleted pod does not terminate; treating its node as lost");
                 return Ok(());
             }
             self.say("waiting for the pod of the earlier run to end").await?;

@@ -104,7 +104,7 @@ impl Driver {
         }
         self.take_in(following).await?;
         if following.stopping.as_ref().is_some_and(|stopping| stopping.give_up <= Instant::now()) {
-            tracing::error!(pod = self.name, "a deleted pod does not terminate; taking its node for lost");
+            tracing::error!(pod = self.name, "a deleted pod does not terminate; treating its node as lost");
             return Err(Self::ended(following, Exit::default(), None));
         }
         if let Some(grace) = orders.stop {

@@ -264,7 +264,7 @@ impl Driver {
         tracing::warn!(
             %error,
             pod = self.name,
-            "this worker lacks the right to patch pods, so it cannot adopt this one: the pod is deleted and its build starts again. The Role in deploy/ gives that right"
+            "this worker lacks the right to patch pods, so it cannot adopt this one: the pod is deleted and its build starts again. The Role in deploy/ grants that right"
         );
         self.patch_refused = None;
         let (name, epoch) = (self.name.clone(), self.token.epoch);

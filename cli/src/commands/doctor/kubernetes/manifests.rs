@@ -265,7 +265,7 @@ fn secrets_are_referred_to_and_named_in_the_docs() {
     let mut used = BTreeSet::new();
     for (file, object) in objects() {
         let text = object.to_string();
-        assert_ne!(object["kind"], "Secret", "{file}: a secret does not belong into a repository");
+        assert_ne!(object["kind"], "Secret", "{file}: a secret does not belong in a repository");
         for part in text.split("\"secretKeyRef\":").skip(1) {
             let reference: Value =
                 serde_json::Deserializer::from_str(part).into_iter().next().unwrap().unwrap();

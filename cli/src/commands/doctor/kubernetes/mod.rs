@@ -65,7 +65,11 @@ pub(super) async fn look(args: &Doctor, workers: &[WorkerView], findings: &mut F
     };
     match cluster.version().await {
         Ok(version) => {
-            let text = format!("{} answers, Kubernetes {version}, as in {}", cluster.url(), cluster.source());
+            let text = format!(
+                "{} answers, Kubernetes {version} (configured by {})",
+                cluster.url(),
+                cluster.source()
+            );
             findings.ok("cluster", text);
         }
         Err(error) => {

@@ -98,7 +98,7 @@ fn able(nodes: &[Judged<'_>], findings: &mut Findings) {
     findings.error(
         "nodes",
         text,
-        "Correct node selector, tolerations and requests in the pod template, or add nodes. Nodes that an autoscaler \
+        "Correct the node selector, tolerations and requests in the pod template, or add nodes. Nodes that an autoscaler \
          would add are not counted here.",
     );
 }
@@ -145,7 +145,7 @@ fn ill(nodes: &[Judged<'_>], findings: &mut Findings) {
             findings.warning(
                 "nodes",
                 format!("short of {of_what}: {}", names(short)),
-                "Their kubelets evict pods. Set requests for what runs short on the build pods, or give the nodes more of it.",
+                "Their kubelets evict pods. Set requests in the pod template for what runs short, or give the nodes more of it.",
             );
         }
     }

@@ -10,7 +10,7 @@ use super::{Broken, LEASE_MS, Run, State, World, ensure, invariants, pick};
 use crate::scene::{K8S, beat_of, failed};
 
 /// Why a run is begun anew whose place has no worker.
-const GIVEN_UP: &str = "no worker of its place came to take the run over";
+const GIVEN_UP: &str = "no other worker of its cluster and namespace took over the run";
 
 fn blamed(blame: Blame) -> Outcome {
     Outcome::Failed { class: FailureClass::Infrastructure, reason: "it broke".to_owned(), blame }

@@ -234,7 +234,7 @@ fn waiting_says_what_for() {
             "waiting for a node: 0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory",
         ),
         (on_node("ContainerCreating", ""), PodCause::Pending, "being set up on node n1"),
-        (on_node("PodInitializing", ""), PodCause::Pending, "its init containers run on node n1"),
+        (on_node("PodInitializing", ""), PodCause::Pending, "its init containers are running on node n1"),
         (
             on_node("ErrImageNeverPull", "Container image \"i\" is not present with pull policy of Never"),
             PodCause::ImageAbsent,
@@ -317,7 +317,7 @@ fn events_say_why_a_container_is_not_made() {
         (
             vec![event("Pulling", "Pulling image \"r/i:1\"", 9)],
             PodCause::Pending,
-            "pulls the build image r/i:1",
+            "is pulling the build image r/i:1",
         ),
         // What came later has got past it.
         (
