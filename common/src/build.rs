@@ -204,9 +204,9 @@ pub struct Build {
     pub worker: Option<WorkerId>,
     /// Where its run lives, such as `process:<worker>` or `k8s:<cluster>/<namespace>`.
     pub place: Option<String>,
-    /// When its present run was claimed.
+    /// When its current run was claimed.
     pub claimed: Option<u64>,
-    /// When its present run was seen alive.
+    /// When its current run was first seen alive.
     pub started: Option<u64>,
     /// When it ended.
     pub ended: Option<u64>,

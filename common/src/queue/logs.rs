@@ -147,7 +147,7 @@ pub struct Pruned {
     pub bytes: u64,
     /// Bytes that the logs of ended builds take now.
     pub left: u64,
-    /// Whether there is more to do: ask again.
+    /// Whether there is more to remove; if so, send the request again.
     pub more: bool,
 }
 

@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub mean_ms: Option<u64>,
     /// Lanes that may start a build now.
     pub lanes_ready: u64,
-    /// Lanes that may start one while more than half of all slots are free.
+    /// Lanes that may start a build only while more than half of all slots are free.
     pub lanes_burst: u64,
     /// Lanes at their burst.
     pub lanes_full: u64,
