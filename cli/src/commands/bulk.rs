@@ -90,7 +90,7 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
         return Ok(would(&client, &found, "built again", output).await);
     }
     for build in &found {
-        let answer = submit::ask(&client, &request(build)).await?;
+        let answer = submit::ask(&client, &BuildRequest::again(build)).await?;
         if output.is_json() {
             output.json(&answer);
         } else {
@@ -116,22 +116,6 @@ fn latest_of_each_image(all: Vec<BuildView>) -> Vec<BuildView> {
     let mut builds: Vec<BuildView> = latest.into_values().collect();
     builds.sort_by_key(|build| build.id);
     builds
-}
-
-fn request(build: &BuildView) -> BuildRequest {
-    BuildRequest {
-        repo: build.repo.clone(),
-        reference: build.reference.clone(),
-        image: build.image.clone(),
-        name: build.name.clone().unwrap_or_default(),
-        priority: build.priority,
-        repo2docker_args: build.repo2docker_args.clone().unwrap_or_default(),
-        push: build.push.unwrap_or_default(),
-        labels: build.labels.clone().unwrap_or_default(),
-        secrets: None,
-        force: true,
-        override_ban: false,
-    }
 }
 
 /// Which builds and lanes a rule with this pattern would affect now.

@@ -5,8 +5,8 @@ use anyhow::Result;
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Output, Table, Tone};
+use fairlane_common::Repo;
 use fairlane_common::rule::{Pattern, Rule as Body, Stop as StopRule};
-use fairlane_common::{Priority, Repo};
 use fairlane_dispatcher::api::{BuildRequest, QueueView, RuleAnswer, RuleList};
 use reqwest::Method;
 
@@ -126,17 +126,9 @@ async fn ban(
         let reference = source::resolve(&repo, None, output).await?;
         let image = source::image_for(&repo, &reference)?;
         let request = BuildRequest {
-            repo: repo.to_string(),
-            reference: reference.to_string(),
-            image: image.to_string(),
-            name: String::new(),
-            priority: Priority::Interactive,
-            repo2docker_args: Vec::new(),
-            push: false,
-            labels: std::collections::BTreeMap::new(),
-            secrets: None,
             force: true,
             override_ban: true,
+            ..BuildRequest::new(repo.to_string(), reference.to_string(), image.to_string())
         };
         let answer = submit::ask(&editor.client, &request).await?;
         output.talk(&format!("Build {} of {image} ends the ban when it succeeds.", answer.id));

@@ -71,6 +71,38 @@ fn interactive() -> Priority {
     Priority::Interactive
 }
 
+impl BuildRequest {
+    /// A plain request for an image of a repository at a ref: interactive, without extras.
+    pub fn new(repo: String, reference: String, image: String) -> Self {
+        Self {
+            repo,
+            reference,
+            image,
+            name: String::new(),
+            priority: interactive(),
+            repo2docker_args: Vec::new(),
+            push: false,
+            labels: BTreeMap::new(),
+            secrets: None,
+            force: false,
+            override_ban: false,
+        }
+    }
+
+    /// A request for what `build` was, whatever became of it. Its credentials are gone.
+    pub fn again(build: &BuildView) -> Self {
+        Self {
+            name: build.name.clone().unwrap_or_default(),
+            priority: build.priority,
+            repo2docker_args: build.repo2docker_args.clone().unwrap_or_default(),
+            push: build.push.unwrap_or_default(),
+            labels: build.labels.clone().unwrap_or_default(),
+            force: true,
+            ..Self::new(build.repo.clone(), build.reference.clone(), build.image.clone())
+        }
+    }
+}
+
 /// The answer to a request for a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BuildAnswer {
