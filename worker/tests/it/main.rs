@@ -10,5 +10,6 @@ mod hosts;
 mod killing;
 mod kube;
 mod pods;
+mod probe;
 mod registry;
 mod scene;

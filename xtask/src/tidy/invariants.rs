@@ -56,7 +56,7 @@ fn unknown_files(document: &Source, lines: &[&str], sources: &[Source]) -> Vec<F
     let mut findings = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let files = quoted(line)
-            .filter(|name| name.ends_with(".rs") || name.ends_with(".lua") || name.ends_with(".py"));
+            .filter(|name| [".rs", ".lua", ".py"].iter().any(|extension| name.ends_with(extension)));
         findings.extend(
             files
                 .filter(|path| !is_known(path))
