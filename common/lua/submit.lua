@@ -100,8 +100,8 @@ local function ask(asked)
   if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
   note_override(rule, overrides, lane, id)
   local people, expects = watch(id), expected_of(stats)
-  local due, expected, crowd = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
-  call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', crowd,
+  local due, expected, waiting = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
+  call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', waiting,
     'attempt', '1', 'seq', '1', unpack(spec_fields(asked)))
   if asked.secrets ~= '' then call('HSET', build, 'secrets', asked.secrets) end
   if asked.force == '1' then call('HSET', build, 'forced', '1') end
@@ -120,7 +120,7 @@ local function ask(asked)
     sort_lane(lane, stats, taken)
   end
   tell(id, lane, 'queued', '1')
-  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', crowd, 'position', position_of(id),
+  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', waiting, 'position', position_of(id),
     'expected', expected }
 end
 

@@ -81,7 +81,7 @@ impl Watcher {
             if self.hub.shutdown.is_cancelled() {
                 return Some(
                     // Spread out, so that not all clients reach the remaining dispatcher at once.
-                    self.farewell(
+                    self.closing_comment(
                         "dispatcher shutting down; reconnect with Last-Event-ID",
                         fastrand::u64(RETRY_STOP_MS),
                     ),
@@ -107,14 +107,17 @@ impl Watcher {
                 Step::TooSlow => {
                     self.hub.metrics.slow_readers.inc();
                     return Some(
-                        self.farewell("client reads too slowly; reconnect with Last-Event-ID", RETRY_MS),
+                        self.closing_comment(
+                            "client reads too slowly; reconnect with Last-Event-ID",
+                            RETRY_MS,
+                        ),
                     );
                 }
             }
         }
     }
 
-    fn farewell(&mut self, why: &str, retry_ms: u64) -> Bytes {
+    fn closing_comment(&mut self, why: &str, retry_ms: u64) -> Bytes {
         self.over = true;
         Bytes::from(format!(": {why}\nretry: {retry_ms}\n\n"))
     }
