@@ -23,7 +23,7 @@ pub(crate) struct State {
     ghosts: HashMap<Lane, usize>,
     /// Workers of each place that others can take over from, as the queue counts them.
     places: HashMap<String, usize>,
-    placing: bool,
+    sorting: bool,
     /// Whether runs are being registered after Redis was emptied.
     pub(crate) refilling: bool,
     pub(crate) avoided: usize,
@@ -58,7 +58,7 @@ impl State {
             refilling: snapshot.refill_until.is_some(),
             avoided: scene.queue.nodes().await.unwrap().len(),
             shared_permits,
-            placing: timers.iter().any(|timer| timer.starts_with("place:")),
+            sorting: timers.iter().any(|timer| timer.starts_with("sort:") || timer.starts_with("place:")),
         }
     }
 
@@ -243,7 +243,7 @@ pub(crate) fn check_claim(
         .filter(|build| build.state == BuildState::Queued && build.not_before.is_none())
         .map(|build| (build.id, build))
         .collect();
-    let settled = !before.placing && !after.placing;
+    let settled = !before.sorting && !after.sorting;
     for one in fresh {
         let Some(build) = waiting.get(&one.build.id).copied() else {
             return Err(format!("{} was not in line", one.build.id));
@@ -280,7 +280,7 @@ pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
     let waiting = state.builds.values().filter(|b| b.state == BuildState::Queued && b.not_before.is_none());
     let startable = waiting.filter(|build| permits.may_start(state, build)).min_by_key(|build| build.due);
     match startable {
-        Some(build) if tokens == 0 && state.workers > 0 && !state.placing && !state.refilling => {
+        Some(build) if tokens == 0 && state.workers > 0 && !state.sorting && !state.refilling => {
             Err(format!("nobody is told that {} of {} could start", build.id, build.lane))
         }
         _ => Ok(()),
