@@ -108,7 +108,7 @@ do
   -- Whether lanes are being moved after a change: until that is done, some are still in their old set.
   local function being_sorted()
     for _, timer in ipairs(call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BUILDS)) do
-      if string.match(timer, '^sort:') or string.match(timer, '^place:') then return true end
+      if string.match(timer, '^place:') then return true end
     end
     return false
   end

@@ -198,9 +198,10 @@ local function wake(free)
 end
 
 -- Lanes under a pattern are moved in batches, during reaps. The timer records the progress: the name of the
--- set and the cursor in it. (Names contain no spaces.)
+-- set and the cursor in it. (Names contain no spaces.) It is called `place`, as in earlier releases, whose
+-- reapers would not serve another name.
 local function sort_later(pattern, set, cursor)
-  call('ZADD', K.timers, NOW, 'sort:' .. (cursor or '0') .. ':' .. (set or 'lanes') .. ' ' .. pattern)
+  call('ZADD', K.timers, NOW, 'place:' .. (cursor or '0') .. ':' .. (set or 'lanes') .. ' ' .. pattern)
 end
 
 local function slots_changed(by)

@@ -135,7 +135,7 @@ operation('reap', ALWAYS, function()
   end
 
   -- Continues moving the lanes under a pattern: `rest` is the cursor, the set and the pattern.
-  function due.sort(rest)
+  function due.place(rest)
     local cursor, set, pattern = string.match(rest, '^(%d+):(%S+) (.*)$')
     local lead = string.sub(pattern, 1, -2)
     local page = call('ZSCAN', base .. set, cursor, 'COUNT', BATCH)
@@ -154,8 +154,7 @@ operation('reap', ALWAYS, function()
     end
   end
 
-  -- Older releases call this timer `place`, or count the sets.
-  due.place = due.sort
+  -- An older release counts the sets.
   function due.replace(rest) sort_later(string.match(rest, '^%d+:%d+:(.*)$')) end
 
   -- Its only purpose is that a reap happens at this time.
@@ -163,7 +162,7 @@ operation('reap', ALWAYS, function()
 
   local timers = call('ZRANGEBYSCORE', K.timers, '-inf', NOW, 'LIMIT', 0, BATCH)
   -- Each of these is a whole batch: one per call, so that a reap stays bounded.
-  local BATCHES, batched, handled = { sort = true, place = true, dispatcher = true }, false, 0
+  local BATCHES, batched, handled = { place = true, dispatcher = true }, false, 0
   for _, timer in ipairs(timers) do
     local kind, rest = string.match(timer, '^([%w-]+):(.*)$')
     if now < quiet_until and (kind == 'worker' or kind == 'dispatcher') then

@@ -58,7 +58,7 @@ impl State {
             refilling: snapshot.refill_until.is_some(),
             avoided: scene.queue.nodes().await.unwrap().len(),
             shared_permits,
-            sorting: timers.iter().any(|timer| timer.starts_with("sort:") || timer.starts_with("place:")),
+            sorting: timers.iter().any(|timer| timer.starts_with("place:")),
         }
     }
 
