@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use fairlane_common::keys::Keys;
-use fairlane_common::{Error, Link};
+use fairlane_common::{Error, Link, RedisInfo};
 use redis::{Cmd, FromRedisValue, cmd};
 
 /// Keys removed in one round trip.
@@ -32,35 +32,34 @@ pub(crate) struct RedisCost {
 impl RedisCost {
     /// Asks for it.
     pub(crate) async fn of(link: &Link) -> Result<Self> {
-        let text: String =
-            ask(link, cmd("INFO").arg("cpu").arg("memory").arg("clients").arg("commandstats")).await?;
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.unwrap_or_default()
-        };
+        let info = info(link, &["cpu", "memory", "clients", "commandstats"]).await?;
         // Ours are functions, the yardsticks are scripts.
         let script = |name: &str| -> u64 {
-            let stats =
-                ["cmdstat_fcall", "cmdstat_evalsha"].map(field).into_iter().flat_map(|line| line.split(','));
+            let lines = ["cmdstat_fcall", "cmdstat_evalsha"].into_iter().filter_map(|name| info.get(name));
+            let stats = lines.flat_map(|line| line.split(','));
             let values = stats.filter_map(|part| part.split_once('=')).filter(|(key, _)| *key == name);
             values.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
         };
-        let seconds = |name: &str| field(name).parse().unwrap_or(0.0_f64);
+        let seconds = |name: &str| info.get(name).and_then(|text| text.parse().ok()).unwrap_or(0.0_f64);
         Ok(Self {
             cpu_seconds: seconds("used_cpu_sys") + seconds("used_cpu_user"),
-            memory_bytes: field("used_memory").parse().unwrap_or(0),
+            memory_bytes: info.number("used_memory").unwrap_or(0),
             script_calls: script("calls"),
             script_us: script("usec"),
-            connections: field("connected_clients").parse().unwrap_or(0),
+            connections: info.number("connected_clients").unwrap_or(0),
         })
     }
 }
 
 /// The release of this Redis.
 pub(crate) async fn release(link: &Link) -> Result<String> {
-    let text: String = ask(link, cmd("INFO").arg("server")).await?;
-    let release = text.lines().find_map(|line| line.strip_prefix("redis_version:"));
-    Ok(release.unwrap_or("unknown").to_owned())
+    Ok(info(link, &["server"]).await?.get("redis_version").unwrap_or("unknown").to_owned())
+}
+
+/// These sections of what Redis reports about itself.
+async fn info(link: &Link, sections: &[&str]) -> Result<RedisInfo> {
+    let text: String = ask(link, cmd("INFO").arg(sections)).await?;
+    Ok(RedisInfo::of(&text, None))
 }
 
 /// Redis's time in Unix milliseconds.
