@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use fairlane_clikit::line::Everywhere;
+use fairlane_clikit::redis_server::Guard;
 
 use crate::replay::Replay;
 
@@ -30,11 +31,7 @@ pub(crate) enum Command {
     Replay(Box<Replay>),
     /// Become the redis-server of a measurement (internal)
     #[command(hide = true)]
-    RedisGuard {
-        parent: u32,
-        program: PathBuf,
-        folder: PathBuf,
-    },
+    RedisGuard(Guard),
 }
 
 /// Measure what the queue costs, compared with a bare queue in the same run

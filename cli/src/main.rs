@@ -19,7 +19,6 @@ use args::{Cli, Command};
 use fairlane_clikit::exit::{self, Exit};
 use fairlane_clikit::line::Line;
 use fairlane_clikit::output::Output;
-use fairlane_clikit::redis_server;
 use fairlane_common::telemetry::{self, LogFormat};
 
 /// How long remaining tasks may take once the work is done.
@@ -52,8 +51,8 @@ fn run(arguments: &[OsString]) -> Result<Exit> {
     let line = Line::new(arguments)?;
     let cli: Cli = line.parse(arguments)?;
     let output = cli.everywhere.output();
-    if let Command::RedisGuard { parent, program, folder } = &cli.command {
-        redis_server::guard(*parent, program, folder)?;
+    if let Command::RedisGuard(guard) = &cli.command {
+        guard.run()?;
     }
     if let Command::Completions(args) = &cli.command {
         return commands::completions::run(args, output);
@@ -94,7 +93,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Retry(args) => Box::pin(commands::bulk::retry(args, output)).await,
         Command::Policy(args) => commands::policy::run(args, output).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
-        Command::Completions(_) | Command::RedisGuard { .. } | Command::Bench(_) | Command::Replay(_) => {
+        Command::Completions(_) | Command::RedisGuard(_) | Command::Bench(_) | Command::Replay(_) => {
             Ok(Exit::Good)
         }
     }

@@ -213,38 +213,51 @@ fn spawn(program: &Path, folder: &Path) -> Result<Child> {
     command.spawn().context("redis-server cannot be started")
 }
 
-/// Turns this process into the redis-server of `folder`, which ends with its parent.
-///
-/// # Errors
-/// Always returns an error: on success, this process becomes another program.
-pub fn guard(parent: u32, program: &Path, folder: &Path) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::TERM)).context("the parent's death cannot be noticed")?;
-    let parent_lives = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(parent));
-    if !parent_lives {
-        bail!("`fairlane up` has ended meanwhile");
-    }
-    let lock = open_lock(&folder.join("redis.lock"))?;
-    wait_for(&lock).with_context(|| format!("{} cannot be locked", folder.display()))?;
-    // An inherited lock lasts exactly as long as the server, however it ends.
-    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
-    let socket = socket_in(folder);
-    match std::fs::remove_file(&socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error)
-                .with_context(|| format!("the old socket {} cannot be removed", socket.display()));
+/// What the process that becomes the redis-server of a folder is told, as a hidden command of each program
+/// that starts one.
+#[derive(Debug, clap::Args)]
+pub struct Guard {
+    parent: u32,
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Guard {
+    /// Turns this process into that redis-server, which ends with its parent.
+    ///
+    /// # Errors
+    /// Always returns an error: on success, this process becomes another program.
+    pub fn run(&self) -> Result<()> {
+        let Self { parent, program, folder } = self;
+        set_parent_process_death_signal(Some(Signal::TERM))
+            .context("the parent's death cannot be noticed")?;
+        let parent_lives = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(*parent));
+        if !parent_lives {
+            bail!("`fairlane up` has ended meanwhile");
         }
-        _ => {}
+        let lock = open_lock(&folder.join("redis.lock"))?;
+        wait_for(&lock).with_context(|| format!("{} cannot be locked", folder.display()))?;
+        // An inherited lock lasts exactly as long as the server, however it ends.
+        rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty())?;
+        let socket = socket_in(folder);
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error)
+                    .with_context(|| format!("the old socket {} cannot be removed", socket.display()));
+            }
+            _ => {}
+        }
+        let mut command = Command::new(program);
+        command
+            .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(folder)
+            .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
+            .args(["--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile"])
+            .arg(folder.join("redis.log"));
+        Err(command.exec()).with_context(|| format!("{} cannot be started", program.display()))
     }
-    let mut command = Command::new(program);
-    command
-        .args(["--port", "0", "--unixsocketperm", "700", "--unixsocket"])
-        .arg(&socket)
-        .arg("--dir")
-        .arg(folder)
-        .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
-        .args(["--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile"])
-        .arg(folder.join("redis.log"));
-    Err(command.exec()).with_context(|| format!("{} cannot be started", program.display()))
 }
 
 fn wait_for(lock: &File) -> Result<()> {

@@ -17,6 +17,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use fairlane_clikit::line::Everywhere;
+use fairlane_clikit::redis_server::Guard;
 use fairlane_common::build::{BuildState, Priority};
 use fairlane_common::id::{GitRef, Image, NodeName, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
@@ -116,11 +117,7 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Turn into the redis-server of `up` (internal)
     #[command(hide = true)]
-    RedisGuard {
-        parent: u32,
-        program: PathBuf,
-        folder: PathBuf,
-    },
+    RedisGuard(Guard),
 }
 
 /// Whatever is passed on to the program that reads it: see [`crate::commands::passed_on`].
