@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fairlane_common::queue::Queue;
 use fairlane_common::queue::inspect::Snapshot;
+use fairlane_http::gauge;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -96,12 +97,6 @@ impl Metrics {
         let help = "Log read from Redis for streams";
         registry.register_with_unit("log_read", help, Unit::Bytes, self.log_bytes.clone());
     }
-}
-
-fn gauge(registry: &mut Registry, name: &'static str, help: &'static str, value: u64) {
-    let gauge = Gauge::<i64>::default();
-    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    registry.register(name, help, gauge);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -27,7 +27,7 @@ mod server;
 mod tls;
 
 pub use admission::{Excess, network_of};
-pub use probe::{Probe, metrics_response};
+pub use probe::{Probe, gauge, metrics_response};
 pub use reload::keep_fresh;
 pub use server::{Limits, Server};
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,13 @@ pub fn metrics_response(registry: &Registry) -> Response {
         tracing::error!("cannot write the metrics");
     }
     ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
+}
+
+/// Adds a gauge with this value.
+pub fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
 }
 
 impl Server {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use fairlane_http::Probe;
+use fairlane_http::{Probe, gauge};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -62,13 +62,10 @@ impl Probe for WorkerProbe {
     fn metrics(&self) -> Registry {
         let worker = &self.0;
         let mut registry = Registry::with_prefix("fairlane_worker");
-        let mut gauge = |name: &str, help: &str, value: usize| {
-            let gauge = Gauge::<i64>::default();
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-            registry.register(name, help, gauge);
-        };
-        gauge("slots", "Builds that this worker may run at once", worker.settings.slots.get());
-        gauge("running_builds", "Builds that this worker works on", worker.builds.len());
+        let slots = worker.settings.slots.get() as u64;
+        gauge(&mut registry, "slots", "Builds that this worker may run at once", slots);
+        let running = worker.builds.len() as u64;
+        gauge(&mut registry, "running_builds", "Builds that this worker works on", running);
         let age = Gauge::<f64, AtomicU64>::default();
         age.set(worker.counts.heartbeat_age().as_secs_f64());
         let help = "Time since the heartbeat that Redis acknowledged last; leases end after --lease";
