@@ -22,48 +22,37 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     });
     let advice = "this invariant names no test that exists: write `name_of_the_test` in backticks beside it";
     let unproven = unproven.map(|(_, start)| Finding::at_line(document, *start, advice));
-    unproven
-        .chain(unknown_tests(document, &lines, &tests))
-        .chain(unknown_files(document, &lines, sources))
-        .collect()
-}
-
-/// The last column of the failure tables has only names of tests.
-fn unknown_tests(document: &Source, lines: &[&str], tests: &HashSet<&str>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut is_table = false;
-    for (number, line) in lines.iter().enumerate() {
-        is_table = line.starts_with('|') && (is_table || line.ends_with("| test |"));
-        let Some(cell) = line.trim_end_matches(['|', ' ']).rsplit("| ").next().filter(|_| is_table) else {
-            continue;
-        };
-        findings.extend(
-            quoted(cell)
-                .filter(|name| !tests.contains(name))
-                .map(|name| Finding::at_line(document, number, format!("no test is called `{name}`"))),
-        );
-    }
-    findings
-}
-
-/// Files in backticks, by their whole path or its end.
-fn unknown_files(document: &Source, lines: &[&str], sources: &[Source]) -> Vec<Finding> {
-    let is_known = |path: &str| {
+    let is_file = |path: &str| {
         sources.iter().any(|source| {
             source.path.strip_suffix(path).is_some_and(|before| before.is_empty() || before.ends_with('/'))
         })
     };
-    let mut findings = Vec::new();
-    for (number, line) in lines.iter().enumerate() {
-        let files = quoted(line)
-            .filter(|name| [".rs", ".lua", ".py"].iter().any(|extension| name.ends_with(extension)));
-        findings.extend(
-            files
-                .filter(|path| !is_known(path))
-                .map(|path| Finding::at_line(document, number, format!("there is no file `{path}`"))),
-        );
-    }
-    findings
+    let no_test = named_tests(&lines).into_iter().filter(|(_, name)| !tests.contains(name));
+    let no_file = named_files(&lines).into_iter().filter(|(_, name)| !is_file(name));
+    let missing = no_test.map(|found| ("test", found)).chain(no_file.map(|found| ("file", found)));
+    let missing = missing
+        .map(|(what, (line, name))| Finding::at_line(document, line, format!("there is no {what} `{name}`")));
+    unproven.chain(missing).collect()
+}
+
+/// The tests in the last column of the failure tables, each with its line.
+fn named_tests<'a>(lines: &[&'a str]) -> Vec<(usize, &'a str)> {
+    let mut is_table = false;
+    let cells = lines.iter().enumerate().filter_map(|(number, line)| {
+        is_table = line.starts_with('|') && (is_table || line.ends_with("| test |"));
+        let cell = line.trim_end_matches(['|', ' ']).rsplit("| ").next()?;
+        is_table.then_some((number, cell))
+    });
+    cells.flat_map(|(number, cell)| quoted(cell).map(move |name| (number, name))).collect()
+}
+
+/// Files in backticks, each with its line: by their whole path or its end.
+fn named_files<'a>(lines: &[&'a str]) -> Vec<(usize, &'a str)> {
+    let names =
+        lines.iter().enumerate().flat_map(|(number, line)| quoted(line).map(move |name| (number, name)));
+    names
+        .filter(|(_, name)| [".rs", ".lua", ".py"].iter().any(|extension| name.ends_with(extension)))
+        .collect()
 }
 
 /// A line with `**I7**`.
