@@ -19,7 +19,7 @@ use crate::settings::{ExecutorKind, Settings, SupervisorCommand};
 /// Options of a worker.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
+    /// Redis URL: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://
     #[arg(
         long,
         value_name = "URL",
