@@ -1,5 +1,5 @@
 -- Purpose: the yardstick for a finish: four commands that end the job that has been leased longest.
---   It takes no id, so redis-benchmark can send it.
+--   It needs no id, so redis-benchmark can send it.
 -- KEYS[1] base of the bare queue's keys
 -- ARGV[1] when
 -- Returns: the job's id | nil

@@ -1,4 +1,4 @@
-//! What a measurement runs on: a Redis, and a queue under a prefix of its own.
+//! What a measurement runs on: a Redis, and in it a queue with a separate prefix.
 
 use anyhow::{Context, Result, bail};
 use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
