@@ -124,14 +124,27 @@ operation('reap', ALWAYS, function()
     rule_changed(pattern)
   end
 
-  -- The sets that lanes under a pattern may be in.
-  local function sets_of(pattern)
-    local sets = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
+  -- The set after this one, of those that lanes under a pattern may be in; nil after the last. Which rules have
+  -- a shared limit may change on the way, so their sets come in the order of their names. Earlier releases know
+  -- only the first ones.
+  local function set_after(set, pattern)
+    local first = { 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held', 'lanes:shared:slow' }
     for i, name in ipairs(rule_names(pattern)) do
       -- The first is the pattern itself, which comes again as the most specific of its own.
-      if i > 1 then sets[#sets + 1] = 'lanes:shared:' .. name end
+      if i > 1 then first[#first + 1] = 'lanes:shared:' .. name end
     end
-    return sets
+    for at, name in ipairs(first) do
+      if name == set and first[at + 1] then return first[at + 1] end
+    end
+    local last, lead, found = first[#first], string.sub(pattern, 1, -2), nil
+    for _, name in ipairs(call('HKEYS', K.rules)) do
+      local shared = 'lanes:shared:' .. name
+      if #name > #pattern and string.sub(name, 1, #lead) == lead and (set == last or shared > set)
+        and (not found or shared < found) and call('EXISTS', base .. shared) == 1 then
+        found = shared
+      end
+    end
+    return found
   end
 
   -- Continues moving the lanes under a pattern: `rest` is the cursor, the set and the pattern.
@@ -148,10 +161,8 @@ operation('reap', ALWAYS, function()
       end
     end
     if page[1] ~= '0' then return sort_later(pattern, set, page[1]) end
-    local sets = sets_of(pattern)
-    for at, name in ipairs(sets) do
-      if name == set and sets[at + 1] then return sort_later(pattern, sets[at + 1]) end
-    end
+    local following = set_after(set, pattern)
+    if following then sort_later(pattern, following) end
   end
 
   -- An older release counts the sets.

@@ -102,6 +102,35 @@ async fn a_limit_together_counts_all_lanes_of_a_pattern() {
     scene.check().await;
 }
 
+/// A general rule moves also the lanes under a more specific shared limit, and nothing is left to be repaired.
+#[tokio::test]
+async fn a_general_rule_reaches_lanes_that_share_a_limit() {
+    let scene = Scene::new().await;
+    scene.beat("w", 20, &[]).await;
+    scene.rule("*", &Rule { limit: Some(3), ..Rule::default() }).await;
+    for (pattern, limit) in [("github.com/o/*", 5), ("github.com/p/*", 5)] {
+        scene.rule(pattern, &Rule { limit: Some(limit), together: true, ..Rule::default() }).await;
+    }
+    for repo in ["o/a", "p/b"] {
+        ask_many(&scene, repo, 1..=1).await;
+    }
+    assert_eq!(scene.claim("w", 2).await.len(), 2);
+    for repo in ["o/a", "p/b"] {
+        ask_many(&scene, repo, 2..=2).await;
+    }
+    scene.reap().await;
+    scene.rule("*", &Rule { limit: Some(1), ..Rule::default() }).await;
+    scene.reap().await;
+    let keys = scene.queue.keys();
+    for lane in ["o/a", "p/b"] {
+        let at: String = scene.redis(&["HGET", &keys.stats(&format!("github.com/{lane}").parse().unwrap()), "at"]).await;
+        assert_eq!(at, "lanes:full", "{lane}");
+    }
+    scene.pass(5000).await;
+    assert_eq!(scene.queue.snapshot().await.unwrap().repairs, 0);
+    scene.check().await;
+}
+
 #[tokio::test]
 async fn slow_lanes_share_half_of_the_slots() {
     let scene = Scene::new().await;
