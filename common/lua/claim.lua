@@ -62,6 +62,7 @@ local function adopt_one(id)
   local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
   lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
     'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
+  tally('adopted')
   hand_over(id, epoch, '1', state, seq, b.claimed or '', fields_of(id))
 end
 
@@ -144,6 +145,7 @@ local function take(lane, from)
     call('HSET', base .. 'build:' .. id, 'shared', shared or '', 'bg', background and '1' or '')
   end
   sort_lane(lane, stats, permits + 1)
+  tally('started:' .. (background and 'background' or 'interactive'))
   hand_over(id, epoch, '0', 'starting', seq, NOW, fields)
   return true
 end

@@ -90,7 +90,9 @@ local function end_build(id, b, state, fields)
   call('DEL', base .. 'people:' .. id)
   -- Whoever cancelled it gave the reason, maybe long before the run was gone.
   local reason = among(fields, 'reason') or state == 'cancelled' and call('HGET', build, 'reason')
-  tell(id, b.lane, state, seq, among(fields, 'worker') or b.worker, state == 'failed' and b.class, reason)
+  local cause = state == 'failed' and among(fields, 'cause')
+  tell(id, b.lane, state, seq, among(fields, 'worker') or b.worker, state == 'failed' and b.class, reason, cause)
+  if state == 'failed' then tally_failure('ended:failed', b.class, cause) else tally('ended:' .. state) end
 end
 
 -- Puts a build back into line for its next run. It must not hold a permit any more.
@@ -107,7 +109,7 @@ local function requeue(id, b, by, not_before, fields)
   else
     call('ZADD', base .. 'lane:' .. b.lane, b.due, id)
   end
-  tell(id, b.lane, 'queued', seq, b.worker, among(fields, 'class'), among(fields, 'reason'))
+  tell(id, b.lane, 'queued', seq, b.worker, among(fields, 'class'), among(fields, 'reason'), among(fields, 'cause'))
 end
 
 -- Counts the deaths of a run's workers within the hour, and notes which worker died: if that worker turns out
@@ -128,7 +130,7 @@ local function lose(id, b, by, reason)
     end_build(id, b, 'cancelled', {})
   elseif is_killer(b) then
     b.class = 'stuck'
-    end_build(id, b, 'failed', { 'class', 'stuck', 'reason',
+    end_build(id, b, 'failed', { 'class', 'stuck', 'cause', 'workers-died', 'reason',
       'its run was lost ' .. b.adoptions .. ' times within an hour: it may be killing its workers' })
   else
     requeue(id, b, by, nil, { 'reason', reason, 'adoptions', ms(b.adoptions),

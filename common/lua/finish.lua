@@ -5,8 +5,8 @@
 --   last
 --   entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine (as suspect, but
 --   never the repository's fault), unclear (tried once more, then it is the repository's fault) or empty,
---   alike (the cause of a suspect failure, the same text on any node), log_bytes of the logs of all runs or
---   empty, log_missing (how many lines the log lacks) or empty
+--   alike (the cause of a suspect failure, the same text on any node), cause of a failure (a word of CAUSES; `other` if
+--   empty or unknown), log_bytes of the logs of all runs or empty, log_missing (how many lines the log lacks) or empty
 -- Returns: {'ended': state} | {'retried': not_before, attempt} | {'stale'} | {'unknown'}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
@@ -81,7 +81,7 @@ end
 
 -- A failure: another attempt if the cause lies outside the repository.
 local function fail(id, b, worker, class, reason, node)
-  local kept = {}
+  local kept, cause = {}, known_cause(W.cause)
   if (node ~= '' or W.blame == 'unclear') and class ~= 'repository' then
     kept, class, reason = nodes.blame(id, b, node, W.blame, W.alike, class, reason)
   end
@@ -92,9 +92,10 @@ local function fail(id, b, worker, class, reason, node)
   if class ~= 'repository' and spent < ATTEMPTS_MAX and b.stuck < 2 then
     local wait = min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(W.random) / 2)
     local not_before = now + floor(wait)
-    for _, field in ipairs({ 'class', class, 'reason', reason, 'log_tail', W.log_tail, 'failures', ms(b.failures),
-      'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
+    for _, field in ipairs({ 'class', class, 'cause', cause, 'reason', reason, 'log_tail', W.log_tail,
+      'failures', ms(b.failures), 'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
     requeue(id, b, 'finish', not_before, kept)
+    tally_failure('retried', class, cause)
     return { 'retried', 'not_before', ms(not_before), 'attempt', ms(spent + 1) }
   end
   local stats = base .. 'stats:' .. b.lane
@@ -106,7 +107,8 @@ local function fail(id, b, worker, class, reason, node)
   end
   call('HINCRBY', stats, 'failed', '1')
   call('EXPIRE', stats, STATS_KEEP_S)
-  end_build(id, b, 'failed', log_fields(b, worker, 'class', class, 'reason', reason, 'log_tail', W.log_tail))
+  end_build(id, b, 'failed', log_fields(b, worker, 'class', class, 'cause', cause, 'reason', reason, 'log_tail',
+    W.log_tail))
   return { 'ended', 'state', 'failed' }
 end
 

@@ -1,6 +1,6 @@
 -- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, publishing
---   changes. The library is this file, lanes.lua, ends.lua, nodes.lua and heal.lua, then one file for each
---   operation. Redis compiles it once; begin() resets what belongs to one call.
+--   changes. The library is this file, lanes.lua, history.lua, ends.lua, nodes.lua and heal.lua, then one file for
+--   each operation. Redis compiles it once; begin() resets what belongs to one call.
 local format, floor, min, max
 local call                   -- this call's way to Redis
 local W, items               -- this call's arguments by name, and those of each item of its list
@@ -205,12 +205,12 @@ local function next_seq(b)
   return ms(b.seq)
 end
 
--- Publishes a build's new state: who caused it, and for a failure its class and reason. All entries have the
+-- Publishes a build's new state: who caused it, and for a failure its class, reason and cause. All entries have the
 -- same fields, so that the stream stores their names once.
-local function tell(id, lane, state, seq, worker, class, reason)
+local function tell(id, lane, state, seq, worker, class, reason, cause)
   local EVENTS_MAX = '50000' -- as text, because passing a number to Redis takes longer
   call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'build', id, 'lane', lane, 'state', state, 'seq', seq,
-    'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '')
+    'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '', 'cause', cause or '')
 end
 
 -- Whether a build's record has everything the queue needs: it may have been deleted by hand or evicted, or be

@@ -45,9 +45,11 @@ operation('reap', ALWAYS, function()
       error('it is ' .. b.state .. ', a state that this release does not know')
     elseif is_process(b.place) then
       -- The supervisor ended the run before its lease ended; no other worker could adopt it.
+      tally('leases_lost')
       lose(id, b, 'reap', 'its worker ' .. (b.worker or '') .. ' was lost, and its run with it')
       lost = lost + 1
     else
+      tally('leases_lost')
       orphan(id, b, 'reap')
       orphaned = orphaned + 1
       called[b.place or ''] = true

@@ -109,6 +109,7 @@ operation('register', ALWAYS, function()
     call('EXPIRE', build, KEEP_S)
     call('ZADD', K.ended, NOW, id)
     tell(id, lane, 'cancelled', 1, holder, nil, reason .. other)
+    tally('ended:cancelled')
   end
   if o.state ~= 'queued' or not same then
     move('Redis had lost it; its image is being built by ')

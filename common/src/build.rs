@@ -214,6 +214,8 @@ pub struct Build {
     pub note: Option<String>,
     /// The class of its (latest) failure.
     pub class: Option<FailureClass>,
+    /// The cause of its (latest) failure, one of [`crate::cause::CAUSES`] or of a newer release's.
+    pub cause: Option<String>,
     /// The reason of its (latest) failure or cancellation, one sentence; or [`ALREADY_THERE`].
     pub reason: Option<String>,
     /// The last lines of its log, when it failed.
@@ -290,6 +292,7 @@ impl Build {
             ended: maybe(id, "ended", take("ended"))?,
             note: take("note"),
             class: maybe(id, "class", take("class"))?,
+            cause: take("cause"),
             reason: take("reason"),
             log_tail: take("log_tail"),
             log_run: maybe(id, "log_run", take("log_run"))?,

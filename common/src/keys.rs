@@ -84,6 +84,8 @@ impl Keys {
         nodes = "nodes";
         /// zset: ended builds by time.
         ended = "ended";
+        /// hash: counters of what happened: started, ended, retried, lost and adopted runs.
+        counts = "counts";
         /// zset: logs of ended builds as `<id> <run> <bytes>`, by when the build ended.
         logs = "logs";
         /// zset: the same for logs that were shortened.

@@ -7,7 +7,7 @@
 //! workers can die at any moment without losing or duplicating a build.
 //!
 //! - [`queue`]: the operations. Commands change state, [`queue::inspect`] only looks.
-//! - [`build`], [`id`], [`rule`]: the types.
+//! - [`build`], [`cause`], [`id`], [`rule`]: the types.
 //! - [`log`], [`events`]: what watchers see.
 //! - [`memory`]: what happens when Redis is low on memory.
 //! - [`seal`]: secrets on their way through Redis.
@@ -15,6 +15,7 @@
 
 pub mod allow;
 pub mod build;
+pub mod cause;
 pub mod clock;
 pub mod connection;
 mod dialer;
@@ -37,6 +38,7 @@ pub mod telemetry;
 
 pub use allow::AllowedArgs;
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};
+pub use cause::FailureCause;
 pub use connection::Link;
 pub use duties::{Duties, DutyFailed};
 pub use error::{Error, Result};

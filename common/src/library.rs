@@ -6,10 +6,13 @@
 
 use std::sync::LazyLock;
 
+use crate::cause::CAUSES;
+
 /// The shared files, in the order in which they depend on one another.
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 6] = [
     include_str!("../lua/prelude.lua"),
     include_str!("../lua/lanes.lua"),
+    include_str!("../lua/history.lua"),
     include_str!("../lua/ends.lua"),
     include_str!("../lua/nodes.lua"),
     include_str!("../lua/heal.lua"),
@@ -82,7 +85,8 @@ pub(crate) struct Library {
 
 /// The library of this release.
 pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-    let mut body: String = SHARED.concat();
+    let causes: Vec<String> = CAUSES.iter().map(|word| format!("['{word}'] = true")).collect();
+    let mut body = format!("local CAUSES = {{ {} }}\n{}", causes.join(", "), SHARED.concat());
     for operation in OPERATIONS {
         // A file's local names do not reach the others.
         body.extend(["do\n", operation.text, "end\n"]);

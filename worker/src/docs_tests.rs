@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use fairlane_common::FailureClass;
+use fairlane_common::cause::CAUSES;
 use fairlane_common::queue::Blame;
 
 use crate::LogCause;
@@ -54,6 +56,26 @@ fn the_docs_have_every_cause() {
         found == expected,
         "docs/failures.md differs from the tables of causes: UPDATE_DOCS=1 cargo nextest run -p fairlane-worker docs"
     );
+}
+
+/// What the queue counts by cause is in the docs, and the other way round.
+#[test]
+fn the_queue_knows_every_cause_of_the_docs() {
+    let docs = include_str!("../../docs/failures.md");
+    let row = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    let documented: Vec<String> = docs
+        .lines()
+        .filter_map(row)
+        .filter(|word| word.parse::<FailureClass>().is_err() && word != "cancelled")
+        .collect();
+    assert_eq!(documented, CAUSES);
+    for (word, cause) in PodCause::ALL
+        .iter()
+        .map(|cause| (cause.word(), cause.cause()))
+        .chain(LogCause::ALL.iter().map(|cause| (cause.word(), cause.cause())))
+    {
+        assert_eq!(word, cause.word());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use fairlane_common::log::{LogEntry, LogLine};
 use fairlane_common::queue::Blame;
-use fairlane_common::{Build, BuildSpec, FailureClass, Lane, NodeName, Token, WorkerId};
+use fairlane_common::{Build, BuildSpec, FailureCause, FailureClass, Lane, NodeName, Token, WorkerId};
 
 use crate::build::judge::Verdict;
 pub(crate) use crate::process::supervisor::{Exit, StopCause};
@@ -62,6 +62,8 @@ pub(crate) struct Ended {
     pub(crate) failure: Option<RunFailure>,
     /// The node that it ran on.
     pub(crate) node: Option<String>,
+    /// What kept it from starting, where it was stopped before it ran.
+    pub(crate) kept_by: Option<FailureCause>,
     /// Its last lines, where they are known beside its log: that may not have come to its end.
     pub(crate) last_words: Option<String>,
 }
@@ -71,6 +73,8 @@ pub(crate) struct Ended {
 pub(crate) struct RunFailure {
     /// What it is put down to.
     pub(crate) class: FailureClass,
+    /// What it failed of.
+    pub(crate) cause: FailureCause,
     /// One sentence for people.
     pub(crate) reason: String,
     /// How far the node is to blame.

@@ -134,7 +134,10 @@ fn change_table(all: &[ChangeView], output: Output) -> Table {
 
 fn about(change: &ChangeView) -> String {
     let worker = change.worker.as_ref().map(|worker| format!("on {worker}"));
-    let class = change.class.map(|class| class.to_string());
+    let class = change.class.map(|class| match &change.cause {
+        Some(cause) => format!("{class} ({cause})"),
+        None => class.to_string(),
+    });
     let reason = change.reason.as_ref().map(|reason| clean(reason, Colors::Drop));
     worker.into_iter().chain(class).chain(reason).collect::<Vec<_>>().join(", ")
 }

@@ -140,6 +140,7 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     add("note", build.note.clone());
     add("last line", build.last_line.as_ref().map(|line| last_line(line, now)));
     add("class", build.class.map(|class| class.to_string()));
+    add("cause", build.cause.clone());
     add("reason", build.reason.clone());
     add("avoids nodes", (!build.avoid_nodes.is_empty()).then(|| build.avoid_nodes.join(", ")));
     add("moved to", build.moved.map(|id| id.to_string()));

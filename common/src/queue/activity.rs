@@ -80,6 +80,8 @@ pub struct Change {
     pub worker: Option<WorkerId>,
     /// The class of the failure that led here.
     pub class: Option<FailureClass>,
+    /// The cause of that failure.
+    pub cause: Option<String>,
     /// The reason for a failure, a cancellation or a lost run: its first 200 bytes.
     pub reason: Option<String>,
 }
@@ -261,6 +263,7 @@ fn change(entry: &StreamId) -> Option<Change> {
         seq: text(entry, "seq").parse().ok()?,
         worker: text(entry, "worker").parse().ok(),
         class: text(entry, "class").parse().ok(),
+        cause: Some(text(entry, "cause")).filter(|cause| !cause.is_empty()),
         reason: Some(text(entry, "reason")).filter(|reason| !reason.is_empty()),
     })
 }

@@ -3,6 +3,7 @@
 use super::lease::token_words;
 use super::{Blame, Queue};
 use crate::build::{ALREADY_THERE, BuildState, FailureClass};
+use crate::cause::FailureCause;
 use crate::error::Result;
 use crate::id::{NodeName, Token};
 use crate::library::FINISH;
@@ -18,6 +19,8 @@ pub enum Outcome {
     Failed {
         /// Decides whether it is tried again.
         class: FailureClass,
+        /// What it failed of.
+        cause: FailureCause,
         /// One sentence for people.
         reason: String,
         /// Whether the node that it ran on is to blame; if so, the build is retried on another one.
@@ -72,13 +75,15 @@ pub enum Finished {
 impl Queue {
     /// Reports the end of a run.
     pub async fn finish(&self, token: &Token, finish: &Finish) -> Result<Finished> {
-        let (outcome, class, reason, blame) = match &finish.outcome {
-            Outcome::Succeeded => ("succeeded", "", "", &Blame::Nobody),
-            Outcome::AlreadyThere => ("succeeded", "", ALREADY_THERE, &Blame::Nobody),
-            Outcome::Cancelled => ("cancelled", "", "", &Blame::Nobody),
-            Outcome::Failed { class, reason, blame } => ("failed", class.word(), reason.as_str(), blame),
+        let (outcome, class, cause, reason, blame) = match &finish.outcome {
+            Outcome::Succeeded => ("succeeded", "", "", "", &Blame::Nobody),
+            Outcome::AlreadyThere => ("succeeded", "", "", ALREADY_THERE, &Blame::Nobody),
+            Outcome::Cancelled => ("cancelled", "", "", "", &Blame::Nobody),
+            Outcome::Failed { class, cause, reason, blame } => {
+                ("failed", class.word(), cause.word(), reason.as_str(), blame)
+            }
         };
-        let (blame, cause) = blame.words();
+        let (blame, alike) = blame.words();
         let args = token_words(token)
             .text("outcome", outcome)
             .text("class", class)
@@ -89,7 +94,8 @@ impl Queue {
             // Random numbers in scripts are the same each time, so backoffs would synchronize.
             .show("random", fastrand::f64())
             .text("blame", blame)
-            .text("alike", cause)
+            .text("alike", alike)
+            .text("cause", cause)
             .maybe("log_bytes", finish.log_bytes.filter(|bytes| *bytes > 0))
             .maybe("log_missing", Some(finish.log_missing).filter(|lines| *lines > 0));
         let mut reply = self.call(&FINISH, args).await?;

@@ -39,6 +39,7 @@ pub(crate) async fn bad_node(scene: &Scene) {
         let token = scene.claim_at("w2", "k8s:test/elsewhere", 1).await.remove(0).token;
         let outcome = Outcome::Failed {
             class: FailureClass::Infrastructure,
+            cause: fairlane_common::FailureCause::OTHER,
             reason: "it broke".to_owned(),
             blame: Blame::Certain,
         };

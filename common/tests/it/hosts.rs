@@ -40,8 +40,12 @@ async fn start(scene: &Scene, repo: &str, name: &str, place: &str) -> Claimed {
 }
 
 async fn fail(scene: &Scene, token: &Token, node: &str, blame: Blame) {
-    let outcome =
-        Outcome::Failed { class: FailureClass::Infrastructure, reason: "it broke".to_owned(), blame };
+    let outcome = Outcome::Failed {
+        class: FailureClass::Infrastructure,
+        cause: fairlane_common::FailureCause::OTHER,
+        reason: "it broke".to_owned(),
+        blame,
+    };
     let finish = Finish { node: Some(node.parse().unwrap()), ..Finish::of(outcome) };
     scene.queue.finish(token, &finish).await.unwrap();
     scene.check().await;

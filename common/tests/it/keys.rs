@@ -66,6 +66,7 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.place(K8S),
         keys.ended(),
         keys.libraries(),
+        keys.counts(),
         keys.lanes_burst(),
         keys.lanes_full(),
     ];

@@ -123,7 +123,8 @@ async fn a_general_rule_reaches_lanes_that_share_a_limit() {
     scene.reap().await;
     let keys = scene.queue.keys();
     for lane in ["o/a", "p/b"] {
-        let at: String = scene.redis(&["HGET", &keys.stats(&format!("github.com/{lane}").parse().unwrap()), "at"]).await;
+        let at: String =
+            scene.redis(&["HGET", &keys.stats(&format!("github.com/{lane}").parse().unwrap()), "at"]).await;
         assert_eq!(at, "lanes:full", "{lane}");
     }
     scene.pass(5000).await;

@@ -5,6 +5,7 @@
 mod carrier;
 mod connections;
 mod cookbook;
+mod counts;
 mod drained;
 mod former;
 mod hosts;

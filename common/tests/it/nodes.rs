@@ -29,7 +29,12 @@ fn suspect() -> Blame {
 }
 
 fn failure(node: &str, blame: Blame) -> Finish {
-    let outcome = Outcome::Failed { class: FailureClass::Infrastructure, reason: DISK.to_owned(), blame };
+    let outcome = Outcome::Failed {
+        class: FailureClass::Infrastructure,
+        cause: fairlane_common::FailureCause::OTHER,
+        reason: DISK.to_owned(),
+        blame,
+    };
     Finish { node: Some(node.parse().unwrap()), ..Finish::of(outcome) }
 }
 
@@ -245,8 +250,12 @@ async fn a_suspect_counts_once_the_build_has_succeeded_elsewhere() {
 /// The log of a build does not tell whose fault it is.
 fn unclear(node: Option<&str>) -> Finish {
     let blame = Blame::Unclear { cause: "unreachable".to_owned() };
-    let outcome =
-        Outcome::Failed { class: FailureClass::Infrastructure, reason: "no answer".to_owned(), blame };
+    let outcome = Outcome::Failed {
+        class: FailureClass::Infrastructure,
+        cause: fairlane_common::FailureCause::OTHER,
+        reason: "no answer".to_owned(),
+        blame,
+    };
     Finish { node: node.map(|node| node.parse().unwrap()), ..Finish::of(outcome) }
 }
 
@@ -340,6 +349,7 @@ async fn the_repositorys_own_failure_and_an_old_token_count_against_nobody() {
         let claimed = start(&scene, repo).await;
         let outcome = Outcome::Failed {
             class: FailureClass::Repository,
+            cause: fairlane_common::FailureCause::OTHER,
             reason: "killed".to_owned(),
             blame: Blame::Certain,
         };

@@ -17,6 +17,7 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
         assert_eq!(claimed.build.attempt, attempt);
         let outcome = Outcome::Failed {
             class: FailureClass::Infrastructure,
+            cause: fairlane_common::FailureCause::OTHER,
             reason: "no space left".to_owned(),
             blame: Blame::Certain,
         };

@@ -71,7 +71,12 @@ pub(crate) fn beat_of(name: &str, place: &str, slots: usize, held: &[Token]) -> 
 }
 
 pub(crate) fn failed(class: FailureClass) -> Outcome {
-    Outcome::Failed { class, reason: "it broke".to_owned(), blame: Blame::Nobody }
+    Outcome::Failed {
+        class,
+        cause: fairlane_common::FailureCause::OTHER,
+        reason: "it broke".to_owned(),
+        blame: Blame::Nobody,
+    }
 }
 
 impl Scene {
@@ -92,6 +97,20 @@ impl Scene {
         let queue = Queue::open_simulated(&url, "fairlane", clock).await.unwrap();
         scene.former = Some((former, queue));
         scene
+    }
+
+    /// What the names of this release's functions end in.
+    pub(crate) async fn library(&self) -> String {
+        let found: Vec<Vec<redis::Value>> =
+            self.redis(&["FUNCTION", "LIST", "LIBRARYNAME", "fairlane_*"]).await;
+        // First the word `library_name`, then the name.
+        let name: String = redis::from_redis_value_ref(&found[0][1]).unwrap();
+        name.rsplit('_').next().unwrap().to_owned()
+    }
+
+    /// Whether the former release makes some of the changes.
+    pub(crate) fn is_of_two_releases(&self) -> bool {
+        self.former.is_some()
     }
 
     /// Whose turn it is to change something. The turns of a history are the same each time.

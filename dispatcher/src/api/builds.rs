@@ -206,6 +206,9 @@ pub struct BuildView {
     /// The class of its latest failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
+    /// The cause of its latest failure, a word of `docs/failures.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The reason of its latest failure, or of its cancellation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

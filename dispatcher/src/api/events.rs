@@ -65,6 +65,9 @@ pub struct EndEvent {
     /// The class of its failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<FailureClass>,
+    /// The cause of its failure, a word of `docs/failures.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The reason for its failure or cancellation, or for a success without a run: `already in the registry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

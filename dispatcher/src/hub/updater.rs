@@ -301,6 +301,7 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
         id: build.id,
         state: Some(build.state),
         class: build.class.filter(|_| build.state == BuildState::Failed),
+        cause: build.cause.clone().filter(|_| build.state == BuildState::Failed),
         // A success after a failed attempt still carries that attempt's reason, which no longer applies.
         reason: build
             .reason
@@ -332,6 +333,7 @@ fn missing(channel: &Channel, known: &mut Progress) {
         id: channel.id,
         state: None,
         class: None,
+        cause: None,
         reason: Some("the queue lost this build when Redis was emptied; request it again".to_owned()),
         log_tail: None,
         image: String::new(),

@@ -47,6 +47,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         worker: build.worker.clone(),
         note: build.note.clone(),
         class: build.class,
+        cause: build.cause.clone(),
         reason: build.reason.clone(),
         cancelling: build.cancelling,
         avoid_nodes: build.avoided_names(),
@@ -182,8 +183,8 @@ pub(crate) fn act(of: Act) -> ActView {
 
 /// A change of a build's state.
 pub(crate) fn change(of: Change) -> ChangeView {
-    let Change { at, build, lane, state, seq, worker, class, reason } = of;
-    ChangeView { at_ms: at, build, lane, state, seq, worker, class, reason }
+    let Change { at, build, lane, state, seq, worker, class, cause, reason } = of;
+    ChangeView { at_ms: at, build, lane, state, seq, worker, class, cause, reason }
 }
 
 /// The policy in force.

@@ -56,7 +56,12 @@ async fn every_change_of_a_build_is_told_with_worker_and_reason() {
     let worker = Worker::start(&dispatcher.queue, 4).await;
     let failing = dispatcher.build("one").await;
     let reason = "no Docker daemon".to_owned();
-    let failure = |class| Outcome::Failed { class, reason: reason.clone(), blame: Blame::Nobody };
+    let failure = |class| Outcome::Failed {
+        class,
+        cause: fairlane_common::FailureCause::OTHER,
+        reason: reason.clone(),
+        blame: Blame::Nobody,
+    };
     worker.claim().await.finish(failure(FailureClass::Infrastructure)).await;
     let good = dispatcher.build("two").await;
     worker.claim().await.finish(Outcome::Succeeded).await;

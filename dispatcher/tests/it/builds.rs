@@ -55,6 +55,7 @@ async fn a_failure_is_told_with_class_reason_and_tail() {
     let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
     let outcome = Outcome::Failed {
         class: FailureClass::Repository,
+        cause: fairlane_common::FailureCause::OTHER,
         reason: "no such package".to_owned(),
         blame: Blame::Nobody,
     };

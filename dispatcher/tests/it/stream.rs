@@ -71,6 +71,7 @@ async fn another_attempt_begins_after_the_last_line_of_the_one_before() {
     run.write(5).await;
     let failed = Outcome::Failed {
         class: FailureClass::Infrastructure,
+        cause: fairlane_common::FailureCause::OTHER,
         reason: "the node was lost".to_owned(),
         blame: Blame::Nobody,
     };

@@ -349,7 +349,12 @@ impl Run {
     /// Ends the run for a cause that certainly lies with that node.
     pub(crate) async fn fail_on(self, node: &str) {
         let reason = "no space left on device".to_owned();
-        let outcome = Outcome::Failed { class: FailureClass::Infrastructure, reason, blame: Blame::Certain };
+        let outcome = Outcome::Failed {
+            class: FailureClass::Infrastructure,
+            cause: fairlane_common::FailureCause::OTHER,
+            reason,
+            blame: Blame::Certain,
+        };
         let finish = Finish { node: Some(node.parse().unwrap()), ..Finish::of(outcome) };
         self.queue.finish(&self.claimed.token, &finish).await.unwrap();
     }

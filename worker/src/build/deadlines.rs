@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlane_common::FailureCause;
 use tokio::time::Instant;
 
 use crate::settings::Settings;
@@ -110,22 +111,22 @@ impl Deadlines {
         now + self.total.saturating_sub(self.ran().unwrap_or_default())
     }
 
-    /// What to say when [`Self::next`] has come.
-    pub(crate) fn passed(&self) -> String {
+    /// What to say when [`Self::next`] has come, and what the run has failed of.
+    pub(crate) fn passed(&self) -> (FailureCause, String) {
         let seconds = |time: Duration| humantime::format_duration(time).to_string();
-        match self.last_line {
-            _ if !self.up && self.note.is_empty() => {
-                format!("the build did not start within {}", seconds(self.pending))
-            }
-            _ if !self.up => {
-                format!("the build did not start within {}: {}", seconds(self.pending), self.note)
-            }
-            _ if self.ran().is_some_and(|ran| ran >= self.total) => {
-                format!("the build took longer than {}", seconds(self.total))
-            }
+        if !self.up {
+            let note = if self.note.is_empty() { String::new() } else { format!(": {}", self.note) };
+            let reason = format!("the build did not start within {}{note}", seconds(self.pending));
+            return (FailureCause::PENDING, reason);
+        }
+        if self.ran().is_some_and(|ran| ran >= self.total) {
+            return (FailureCause::TOO_LONG, format!("the build took longer than {}", seconds(self.total)));
+        }
+        let reason = match self.last_line {
             None => format!("the build wrote nothing within {} of its start", seconds(self.start)),
             Some(_) => format!("the build wrote nothing for {}", seconds(self.silence)),
-        }
+        };
+        (FailureCause::SILENT, reason)
     }
 }
 
@@ -183,7 +184,7 @@ mod tests {
         // Of the whole time only half a second between two ticks is put down to the run.
         assert_eq!(left(&run), 2500 * SECOND / 1000);
         live(&clock, 3 * SECOND).await;
-        assert_eq!(run.passed(), "the build took longer than 1m 40s");
+        assert_eq!(run.passed().1, "the build took longer than 1m 40s");
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,7 +198,7 @@ mod tests {
         let mut late = deadlines(&clock, Some(500 * SECOND));
         late.up();
         assert_eq!(left(&late), Duration::ZERO);
-        assert_eq!(late.passed(), "the build took longer than 1m 40s");
+        assert_eq!(late.passed().1, "the build took longer than 1m 40s");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use fairlane_common::FailureClass;
 use fairlane_common::queue::{Blame, Outcome};
+use fairlane_common::{FailureCause, FailureClass};
 
 use crate::build::log_cause::LogCause::{
     self, BuildFailed, Killed, NotRunnable, PushFailed, Signal, StepKilled, UnknownEnd,
@@ -34,8 +34,8 @@ const CODE_KILLED: i32 = 137;
 pub(crate) enum Cause {
     /// Somebody asked for the end of the build.
     Cancelled,
-    /// A deadline of the run has passed; the sentence says which.
-    Stuck(String),
+    /// A deadline of the run has passed: what it failed of, and the sentence that says so.
+    Stuck(FailureCause, String),
     /// The run has to go for no fault of the build's; the sentence says why.
     Lost(String),
     /// The lease is another's.
@@ -144,7 +144,7 @@ pub(crate) fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict
     match (cause, exit.stopped) {
         (Some(Cause::Cancelled), _) => return Verdict::Finish(Outcome::Cancelled),
         (Some(Cause::Lost(reason)), _) => return Verdict::Lost(reason.clone()),
-        (Some(Cause::Stuck(reason)), _) => return failed(FailureClass::Stuck, reason.clone()),
+        (Some(Cause::Stuck(cause, reason)), _) => return failed(FailureClass::Stuck, *cause, reason.clone()),
         (_, Some(StopCause::Expired)) => {
             return Verdict::Lost(
                 "the worker was frozen or cut off from Redis, so its run was killed before its lease expired"
@@ -157,17 +157,17 @@ pub(crate) fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict
         _ => {}
     }
     let (cause, reason) = failure(exit, facts);
-    failed_with(cause.class(), reason, cause.blame())
+    failed_with(cause.class(), cause.cause(), reason, cause.blame())
 }
 
 /// A failed attempt that says nothing of its node.
-pub(crate) fn failed(class: FailureClass, reason: String) -> Verdict {
-    failed_with(class, reason, Blame::Nobody)
+pub(crate) fn failed(class: FailureClass, cause: FailureCause, reason: String) -> Verdict {
+    failed_with(class, cause, reason, Blame::Nobody)
 }
 
 /// A failed attempt, and how far its node is to blame.
-pub(crate) fn failed_with(class: FailureClass, reason: String, blame: Blame) -> Verdict {
-    Verdict::Finish(Outcome::Failed { class, reason, blame })
+pub(crate) fn failed_with(class: FailureClass, cause: FailureCause, reason: String, blame: Blame) -> Verdict {
+    Verdict::Finish(Outcome::Failed { class, cause, reason, blame })
 }
 
 fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {

@@ -107,7 +107,7 @@ fn a_stop_decides_unless_the_run_had_succeeded() {
     let stopped = Exit { signal: Some(15), stopped: Some(StopCause::Ordered), ..Exit::default() };
     let late = Exit { code: Some(0), stopped: Some(StopCause::Ordered), ..Exit::default() };
     let expired = Exit { signal: Some(9), stopped: Some(StopCause::Expired), ..Exit::default() };
-    let stuck = Cause::Stuck("no output for 30 min".to_owned());
+    let stuck = Cause::Stuck(FailureCause::SILENT, "no output for 30 min".to_owned());
     let lost = Cause::Lost("drained".to_owned());
     let judged = |exit, cause: Option<&Cause>| judge(exit, cause, &Facts::default());
     assert_eq!(judged(done, None), Verdict::Finish(Outcome::Succeeded));
@@ -116,7 +116,10 @@ fn a_stop_decides_unless_the_run_had_succeeded() {
     assert_eq!(judged(stopped, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Cancelled));
     assert_eq!(judged(late, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Cancelled));
     assert_eq!(judged(stopped, Some(&lost)), Verdict::Lost("drained".to_owned()));
-    assert_eq!(judged(stopped, Some(&stuck)), failed(FailureClass::Stuck, "no output for 30 min".to_owned()));
+    assert_eq!(
+        judged(stopped, Some(&stuck)),
+        failed(FailureClass::Stuck, FailureCause::SILENT, "no output for 30 min".to_owned())
+    );
     assert!(matches!(judged(expired, None), Verdict::Lost(_)));
     assert_eq!(judged(expired, Some(&Cause::Cancelled)), Verdict::Finish(Outcome::Cancelled));
 }

@@ -1,8 +1,8 @@
 //! What a run's log and exit can tell of its failure: the other half of the table of causes (the
 //! first is [`crate::kubernetes::pod::PodCause`]).
 
-use fairlane_common::FailureClass;
 use fairlane_common::queue::Blame;
+use fairlane_common::{FailureCause, FailureClass};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $class:ident, $blame:ident, $says:literal, $advice:literal;)+) => {
@@ -151,6 +151,11 @@ impl LogCause {
     /// The word for it in the docs, and between nodes.
     pub fn word(self) -> &'static str {
         self.row().word
+    }
+
+    /// The same word as the queue knows it.
+    pub fn cause(self) -> FailureCause {
+        FailureCause::of(self.word())
     }
 
     /// What it is put down to.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fairlane_common::log::{LogEntry, LogWriter};
 use fairlane_common::queue::{Blame, Outcome};
-use fairlane_common::{Build, FailureClass};
+use fairlane_common::{Build, FailureCause, FailureClass};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
@@ -66,13 +66,15 @@ impl ClaimedBuild {
                 "the dispatcher allows the argument '{arg}', but this worker does not: the operator must give both \
                  the same --allow-arg (FAIRLANE_ALLOW_ARGS); this worker allows {allowed}"
             );
-            return Err(failed(FailureClass::Infrastructure, reason));
+            return Err(failed(FailureClass::Infrastructure, FailureCause::NOT_ALLOWED, reason));
         }
         if let Some(folder) = self.build.spec.repo.folder() {
-            self.check_folder(&folder).map_err(|reason| failed(FailureClass::Infrastructure, reason))?;
+            self.check_folder(&folder)
+                .map_err(|reason| failed(FailureClass::Infrastructure, FailureCause::NO_FOLDER, reason))?;
         }
         let env = secret_variables(settings, &self.build).map_err(|error| {
-            failed(FailureClass::Infrastructure, format!("the build's secrets cannot be used: {error}"))
+            let reason = format!("the build's secrets cannot be used: {error}");
+            failed(FailureClass::Infrastructure, FailureCause::SECRETS, reason)
         })?;
         if settings.registry_check.skips(&self.build, &env).await {
             return Err(Verdict::Finish(Outcome::AlreadyThere));
@@ -86,7 +88,8 @@ impl ClaimedBuild {
             }
             // Where runs are processes it is their host that cannot start them.
             let blame = if self.worker.executor.host().is_some() { Blame::Certain } else { Blame::Nobody };
-            failed_with(FailureClass::Infrastructure, format!("the run cannot be started: {error:#}"), blame)
+            let reason = format!("the run cannot be started: {error:#}");
+            failed_with(FailureClass::Infrastructure, FailureCause::CANNOT_RUN, reason, blame)
         })
     }
 

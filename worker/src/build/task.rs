@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlane_common::Build;
 use fairlane_common::limits::KILL_GRACE;
 use fairlane_common::queue::{Outcome, Registered};
+use fairlane_common::{Build, FailureCause};
 use tokio::time::Instant;
 
 use crate::build::ClaimedBuild;
@@ -151,7 +151,8 @@ impl RunningBuild {
             () = tokio::time::sleep_until(run_end), if watched => {
                 // After a stall, its end is another one by now.
                 if self.deadlines.next() <= Instant::now() {
-                    self.stop(Cause::Stuck(self.deadlines.passed()), GRACE);
+                    let (cause, reason) = self.deadlines.passed();
+                    self.stop(Cause::Stuck(cause, reason), GRACE);
                 }
             }
             () = tokio::time::sleep_until(give_up.unwrap_or(run_end)), if give_up.is_some() => {
@@ -271,9 +272,16 @@ impl RunningBuild {
 /// it was stopped for, nor its success.
 fn judge_run(ended: &Ended, cause: Option<&Cause>, facts: &Facts) -> Verdict {
     match &ended.failure {
-        Some(RunFailure { class, reason, blame }) if cause.is_none() => {
+        Some(RunFailure { class, cause: of, reason, blame }) if cause.is_none() => {
             let (reason, blame) = (reason.clone(), blame.clone());
-            Verdict::Finish(Outcome::Failed { class: *class, reason, blame })
+            return Verdict::Finish(Outcome::Failed { class: *class, cause: *of, reason, blame });
+        }
+        _ => {}
+    }
+    match (cause, ended.kept_by) {
+        // What kept it from starting says more than that it did not start.
+        (Some(Cause::Stuck(FailureCause::PENDING, reason)), Some(kept_by)) => {
+            judge(ended.exit, Some(&Cause::Stuck(kept_by, reason.clone())), facts)
         }
         _ => judge(ended.exit, cause, facts),
     }

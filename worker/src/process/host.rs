@@ -131,7 +131,12 @@ impl Host {
                 self.succeeded();
                 Verdict::Finish(Outcome::Succeeded)
             }
-            Verdict::Finish(Outcome::Failed { class: FailureClass::Infrastructure, reason, mut blame }) => {
+            Verdict::Finish(Outcome::Failed {
+                class: FailureClass::Infrastructure,
+                cause,
+                reason,
+                mut blame,
+            }) => {
                 let engine = blame == Blame::Machine { cause: ENGINE_CAUSE.to_owned() };
                 let fault = self.fault(engine).await;
                 if fault.is_some() {
@@ -141,11 +146,11 @@ impl Host {
                     blame = Blame::Suspect { cause: ENGINE_CAUSE.to_owned() };
                 }
                 self.failed(lane, fault, &reason, engine);
-                Verdict::Finish(Outcome::Failed { class: FailureClass::Infrastructure, reason, blame })
+                Verdict::Finish(Outcome::Failed { class: FailureClass::Infrastructure, cause, reason, blame })
             }
-            Verdict::Finish(Outcome::Failed { class: FailureClass::Stuck, reason, blame }) => {
+            Verdict::Finish(Outcome::Failed { class: FailureClass::Stuck, cause, reason, blame }) => {
                 self.failed(lane, None, &reason, false);
-                Verdict::Finish(Outcome::Failed { class: FailureClass::Stuck, reason, blame })
+                Verdict::Finish(Outcome::Failed { class: FailureClass::Stuck, cause, reason, blame })
             }
             other => other,
         }

@@ -1,10 +1,17 @@
 //! When a host rests, and what failures are put down to it.
 
+use fairlane_common::FailureCause;
+
 use super::*;
 
 fn failure(cause: &str) -> Verdict {
     let (class, reason) = (FailureClass::Infrastructure, "it broke".to_owned());
-    Verdict::Finish(Outcome::Failed { class, reason, blame: Blame::Suspect { cause: cause.to_owned() } })
+    Verdict::Finish(Outcome::Failed {
+        class,
+        cause: FailureCause::OTHER,
+        reason,
+        blame: Blame::Suspect { cause: cause.to_owned() },
+    })
 }
 
 fn lane(number: usize) -> Lane {
@@ -72,7 +79,7 @@ async fn words_of_an_engine_that_answers_may_be_the_repositorys() {
     let host = Host::new("h", &"/bin/true {repo}".parse().unwrap());
     let blame = Blame::Machine { cause: ENGINE_CAUSE.to_owned() };
     let (class, reason) = (FailureClass::Infrastructure, "it broke".to_owned());
-    let verdict = Verdict::Finish(Outcome::Failed { class, reason, blame });
+    let verdict = Verdict::Finish(Outcome::Failed { class, cause: FailureCause::OTHER, reason, blame });
     let judged = host.examine(&lane(1), true, verdict).await;
     let Verdict::Finish(Outcome::Failed { blame, .. }) = judged else { panic!("{judged:?}") };
     let engine = host.fault(true).await;

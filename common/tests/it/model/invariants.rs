@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use fairlane_common::queue::{Claim, Claimed};
+use fairlane_common::queue::{Claim, Claimed, Counts};
 use fairlane_common::{Build, BuildId, BuildState, FailureClass, Lane, Pattern, Priority, Rule};
 
 use crate::scene::Scene;
@@ -28,6 +28,7 @@ pub(crate) struct State {
     pub(crate) refilling: bool,
     pub(crate) avoided: usize,
     shared_permits: HashMap<Pattern, HashSet<BuildId>>,
+    counts: Counts,
 }
 
 impl State {
@@ -58,6 +59,7 @@ impl State {
             refilling: snapshot.refill_until.is_some(),
             avoided: scene.queue.nodes().await.unwrap().len(),
             shared_permits,
+            counts: scene.queue.counts().await.unwrap(),
             sorting: timers.iter().any(|timer| timer.starts_with("place:")),
         }
     }
@@ -272,6 +274,36 @@ pub(crate) fn check_claim(
         }
     }
     Ok(())
+}
+
+/// Each end is counted once, however often it was reported.
+pub(crate) fn check_counts(before: &State, after: &State) -> Result<(), Broken> {
+    let has_ended =
+        |id: &BuildId, state: &State| state.builds.get(id).is_some_and(|build| build.state.is_ended());
+    let ended = after.builds.keys().filter(|id| has_ended(id, after) && !has_ended(id, before)).count();
+    let (known, now) = (before.counts.ended(), after.counts.ended());
+    // Emptied with everything else.
+    let is_emptied = now < known;
+    if is_emptied || now - known == ended as u64 {
+        return Ok(());
+    }
+    Err(format!("{ended} builds ended, and {} were counted: {:?}", now - known, after.counts))
+}
+
+/// Each start and each adoption is counted once, also if the claim was repeated.
+pub(crate) fn check_counted_claim(
+    counted: &Counts,
+    after: &State,
+    claimed: &[Claimed],
+) -> Result<(), Broken> {
+    let started = |counts: &Counts| counts.started.values().sum::<u64>();
+    let now = &after.counts;
+    let (new, adopted) = (started(now) - started(counted), now.adopted - counted.adopted);
+    let expected = claimed.iter().filter(|one| one.adopted).count();
+    if adopted == expected as u64 && new == (claimed.len() - expected) as u64 {
+        return Ok(());
+    }
+    Err(format!("{new} starts and {adopted} adoptions were counted: {claimed:?}"))
 }
 
 /// What can start has somebody who is told so.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fairlane_common::FailureClass;
 use fairlane_common::queue::Blame;
+use fairlane_common::{FailureCause, FailureClass};
 
 /// Longest text of Kubernetes' own in a reason, in bytes.
 const DETAIL_BYTES_MAX: usize = 300;
@@ -155,6 +155,11 @@ impl PodCause {
     /// The word for it in the docs.
     pub fn word(self) -> &'static str {
         self.row().word
+    }
+
+    /// The same word as the queue knows it.
+    pub fn cause(self) -> FailureCause {
+        FailureCause::of(self.word())
     }
 
     /// What it is put down to.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fairlane_common::FailureClass;
 use fairlane_common::queue::Blame;
+use fairlane_common::{FailureCause, FailureClass};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use tokio::time::Instant;
 
@@ -248,7 +248,12 @@ impl Driver {
             return RunEvent::Lost(reason);
         }
         RunEvent::Exited(Ended {
-            failure: Some(RunFailure { class: FailureClass::Repository, reason, blame: Blame::Nobody }),
+            failure: Some(RunFailure {
+                class: FailureClass::Repository,
+                cause: FailureCause::POD_REFUSED,
+                reason,
+                blame: Blame::Nobody,
+            }),
             ..Ended::default()
         })
     }
@@ -261,7 +266,12 @@ impl Driver {
             self.name
         );
         RunEvent::Exited(Ended {
-            failure: Some(RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody }),
+            failure: Some(RunFailure {
+                class: FailureClass::Infrastructure,
+                cause: FailureCause::POD_EXISTS,
+                reason,
+                blame: Blame::Nobody,
+            }),
             ..Ended::default()
         })
     }
@@ -341,7 +351,8 @@ fn secret_refused(refusal: &Refusal) -> RunEvent {
         ""
     };
     let reason = format!("the build's credentials cannot be handed to its pod: {refusal}{hint}");
-    let failure = RunFailure { class: FailureClass::Infrastructure, reason, blame: Blame::Nobody };
+    let (class, cause) = (FailureClass::Infrastructure, FailureCause::SECRETS);
+    let failure = RunFailure { class, cause, reason, blame: Blame::Nobody };
     RunEvent::Exited(Ended { failure: Some(failure), ..Ended::default() })
 }
 

@@ -167,7 +167,8 @@ impl Driver {
             }
         }
         let last_words = pod::last_words(&following.pod).map(str::to_owned);
-        RunEvent::Exited(Ended { exit, failure, node: node_of(&following.pod), last_words })
+        let kept_by = following.hopeless.as_ref().map(|(hopeless, _)| hopeless.failure.cause.cause());
+        RunEvent::Exited(Ended { exit, failure, node: node_of(&following.pod), kept_by, last_words })
     }
 
     /// Draws the conclusions from the pod's status.
@@ -356,7 +357,8 @@ fn note_stopping(following: &mut Following, grace: Duration, failure: Option<Run
 }
 
 fn failed(failure: pod::Failure) -> RunFailure {
-    RunFailure { class: failure.class(), blame: failure.blame(), reason: failure.reason }
+    let (class, cause, blame) = (failure.class(), failure.cause.cause(), failure.blame());
+    RunFailure { class, cause, reason: failure.reason, blame }
 }
 
 fn node_of(pod: &Pod) -> Option<String> {

@@ -13,7 +13,12 @@ use crate::scene::{K8S, beat_of, failed};
 const GIVEN_UP: &str = "no other worker of its cluster and namespace took over the run";
 
 fn blamed(blame: Blame) -> Outcome {
-    Outcome::Failed { class: FailureClass::Infrastructure, reason: "it broke".to_owned(), blame }
+    Outcome::Failed {
+        class: FailureClass::Infrastructure,
+        cause: fairlane_common::FailureCause::OTHER,
+        reason: "it broke".to_owned(),
+        blame,
+    }
 }
 
 impl World<'_> {
@@ -69,6 +74,7 @@ impl World<'_> {
         };
         // It was woken: the token is gone, and whatever is left to start must leave another.
         self.scene.redis::<Option<String>>(&["LPOP", &self.scene.queue.keys().wake()]).await;
+        let counted = self.scene.queue.counts().await.unwrap();
         let claims = self.scene.turn().claim(&claim).await.unwrap();
         for bad in &claims.unreadable {
             assert!(self.scene.turn().set_aside(&claim.worker, bad).await.unwrap());
@@ -84,6 +90,9 @@ impl World<'_> {
         if all_read {
             // Else one held its lane's permit for a moment.
             invariants::check_claim(&before, &after, &claimed, &claim, worker_draining)?;
+            if !self.scene.is_of_two_releases() {
+                invariants::check_counted_claim(&counted, &after, &claimed)?;
+            }
         }
         for one in claimed {
             let process = self.workers[at].place.starts_with("process:");
