@@ -1,6 +1,6 @@
 -- Purpose: an operator puts a node back into use; its failures are forgotten.
 -- KEYS[1] {prefix}:schema
--- W: node, its cluster (may be empty if only one cluster has an avoided node of that name), by whom
+-- W: node, its cluster (may be empty if only one cluster has an avoided node of that name), by whom, because (why, for the audit) or absent
 -- Returns: {'cleared': cluster} | {'unknown'} | {'ambiguous': clusters}
 operation('clear_node', ALWAYS, function()
   local node, wanted, by = W.node, W.cluster, W.by

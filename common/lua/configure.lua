@@ -1,6 +1,6 @@
 -- Purpose: sets the policy for everybody, replacing the previous one.
 -- KEYS[1] {prefix}:schema
--- W: by whom, yields 0/1 (whether an operator's policy stays), the policy as JSON
+-- W: by whom, because (why, for the audit) or absent, yields 0/1 (whether an operator's policy stays), the policy as JSON
 -- items: field, its value or empty for the default
 -- Returns: {'configured'} | {'kept'}
 operation('configure', ALWAYS, function()

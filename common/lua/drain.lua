@@ -1,7 +1,7 @@
 -- Purpose: an operator stops a worker from claiming builds, or undoes that. The drain applies to the name of
 --   the worker's host or pod: so it survives a restart, and applies to all workers with that name.
 -- KEYS[1] {prefix}:schema
--- W: worker (a worker's id or such a name), drain 1/0, by whom
+-- W: worker (a worker's id or such a name), drain 1/0, by whom, because (why, for the audit) or absent
 -- Returns: {'drain': name, live workers of that name} | {'unknown'}
 local WORKERS_LAST, NAMES_READ = '999', '1000'
 

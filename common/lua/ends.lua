@@ -164,6 +164,18 @@ local function rescore(id, b)
   end
 end
 
+-- A background build is now one that somebody waits for; the caller moves it in line.
+local function make_interactive(id, b)
+  b.priority = 'interactive'
+  call('HSET', base .. 'build:' .. id, 'priority', 'interactive')
+  if b.bg then
+    b.bg = nil
+    call('HINCRBY', K.totals, 'background', -1)
+    T.background = T.background - 1
+    call('HSET', base .. 'build:' .. id, 'bg', '')
+  end
+end
+
 -- Takes a queued build out of line; the caller places its lane.
 local function leave_line(id, b)
   call('ZREM', K.queued, id)

@@ -217,9 +217,10 @@ end
 -- incomplete.
 local function is_whole(b) return b.state and b.lane and b.image end
 
+-- Records an act; W.because is the operator's reason.
 local function audit(by, act, what, detail)
   local AUDIT_MAX = '100000'
   call('XADD', K.audit, 'MAXLEN', '~', AUDIT_MAX, '*',
-    'at', NOW, 'by', by, 'act', act, 'what', what, 'detail', detail)
+    'at', NOW, 'by', by, 'act', act, 'what', what, 'detail', detail, 'reason', W.because)
 end
 

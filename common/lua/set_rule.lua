@@ -1,6 +1,6 @@
 -- Purpose: sets, replaces or removes the rule of a lane or pattern.
 -- KEYS[1] {prefix}:schema
--- W: pattern, rule JSON or empty to remove it, by whom
+-- W: pattern, rule JSON or empty to remove it, by whom, because (why, for the audit) or absent
 -- Returns: {'changed': existed 0/1, live (builds of the lane, queued ones too)}
 -- Invariants: I2, I5
 operation('set_rule', ALWAYS, function()

@@ -44,15 +44,7 @@ local function join(known, b, asked, stats)
   b.people = b.people + watch(known)
   b.expected = expected_of(stats)
   local fields = { 'people', ms(b.people), 'expected', ms(b.expected) }
-  if asked.priority == 'interactive' and b.priority == 'background' then
-    b.priority = 'interactive'
-    fields[#fields + 1], fields[#fields + 2] = 'priority', 'interactive'
-    if b.bg then
-      call('HINCRBY', K.totals, 'background', -1)
-      T.background = T.background - 1
-      fields[#fields + 1], fields[#fields + 2] = 'bg', ''
-    end
-  end
+  if asked.priority == 'interactive' and b.priority == 'background' then make_interactive(known, b) end
   if asked.force == '1' then fields[#fields + 1], fields[#fields + 2] = 'forced', '1' end
   if b.state == 'queued' and asked.secrets ~= '' then
     -- New secrets replace the old; they can be opened with the id of the request that brought them.

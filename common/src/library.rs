@@ -48,6 +48,7 @@ operations! {
     GIVE_BACK = "give_back",
     LEAVE = "leave",
     CANCEL = "cancel",
+    PROMOTE = "promote",
     PEOPLE = "people",
     REAP = "reap",
     SET_RULE = "set_rule",

@@ -24,6 +24,7 @@ mod redis_wait;
 mod routes;
 mod serve;
 mod settings;
+mod shared;
 mod state;
 mod upkeep;
 
@@ -34,4 +35,4 @@ pub use fairlane_common::AllowedArgs;
 pub use fairlane_http::{TlsError, TlsFiles};
 pub use routes::openapi;
 pub use serve::{ServeError, serve};
-pub use settings::{Bounds, ClientLimits, ConnectionLimits, Rate, SettingError, Settings};
+pub use settings::{BasePath, Bounds, ClientLimits, ConnectionLimits, Rate, SettingError, Settings};

@@ -36,6 +36,7 @@ kinds! {
     BANNED = "banned", FORBIDDEN, "The repository is banned";
     UNKNOWN_BUILD = "unknown-build", NOT_FOUND, "No such build";
     LOG_REMOVED = "log-removed", GONE, "The log was removed to free memory";
+    ENDED_BUILD = "ended-build", CONFLICT, "The build has ended";
     UNKNOWN_LANE = "unknown-lane", NOT_FOUND, "No such lane";
     UNKNOWN_RULE = "unknown-rule", NOT_FOUND, "No such rule";
     UNKNOWN_WORKER = "unknown-worker", NOT_FOUND, "No such worker";

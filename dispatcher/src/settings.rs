@@ -19,6 +19,8 @@ use crate::access::tokens::{Tokens, TokensError};
 pub struct Settings {
     /// Address to listen on; with port 0, any free port.
     pub listen: SocketAddr,
+    /// The path below which everything is served, too.
+    pub base_path: Option<BasePath>,
     /// Who may do what. If empty, everybody who can reach the loopback address may do everything.
     pub tokens: Tokens,
     /// Keys that seal secrets.
@@ -168,9 +170,77 @@ impl FromStr for Rate {
     }
 }
 
+/// The path below which a reverse proxy shows a dispatcher: begins with a slash and ends without one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BasePath(String);
+
+impl BasePath {
+    /// The path's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The request as it would be without the base path. Others are left as they are.
+    pub(crate) fn strip<B>(&self, mut request: axum::http::Request<B>) -> axum::http::Request<B> {
+        let rest = request.uri().path_and_query().and_then(|path| path.as_str().strip_prefix(&self.0));
+        let rest = rest.filter(|rest| rest.starts_with('/')).and_then(|rest| rest.parse().ok());
+        if let Some(rest) = rest {
+            let mut parts = request.uri().clone().into_parts();
+            parts.path_and_query = Some(rest);
+            if let Ok(uri) = axum::http::Uri::from_parts(parts) {
+                *request.uri_mut() = uri;
+            }
+        }
+        request
+    }
+}
+
+impl std::fmt::Display for BasePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for BasePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = text.strip_suffix('/').unwrap_or(text);
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '@');
+        let is_good = bare.strip_prefix('/').is_some_and(|rest| {
+            rest.split('/').all(|part| !matches!(part, "" | "." | "..") && part.chars().all(plain))
+        });
+        if !is_good || bare == "/v1" || bare == "/page" {
+            return Err("must be a path such as /services/fairlane".to_owned());
+        }
+        Ok(Self(bare.to_owned()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base_paths() {
+        let base = |text: &str| text.parse::<BasePath>();
+        for good in ["/services/fairlane", "/services/fairlane/", "/f", "/user/a@b.org/x_1~"] {
+            assert_eq!(base(good).unwrap().as_str(), good.trim_end_matches('/'));
+        }
+        for wrong in ["", "/", "//", "f", "/a//b", "/a/../b", "/a b", "/{a}", "/a?b", "/v1", "https://h/a"] {
+            assert!(base(wrong).is_err(), "{wrong}");
+        }
+        let stripped = |path: &str| {
+            let request = axum::http::Request::get(path).body(()).unwrap();
+            base("/f").unwrap().strip(request).uri().to_string()
+        };
+        assert_eq!(stripped("/f/v1/queue?a=b"), "/v1/queue?a=b");
+        assert_eq!(stripped("/f/"), "/");
+        assert_eq!(stripped("http://h/f/x"), "http://h/x");
+        for other in ["/v1/queue", "/fx/v1", "/f"] {
+            assert_eq!(stripped(other), other);
+        }
+    }
 
     #[test]
     fn rates() {

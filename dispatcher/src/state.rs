@@ -14,6 +14,7 @@ use crate::outlook::OutlookCache;
 use crate::problem::Answer;
 use crate::redis_wait::bounded;
 use crate::settings::Settings;
+use crate::shared::Shared;
 use crate::upkeep::people::People;
 use crate::upkeep::reaper::Writes;
 
@@ -28,6 +29,8 @@ pub(crate) struct App {
     pub(crate) outlook: Arc<OutlookCache>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rates: RateLimits,
+    /// Answers for callers that accept one of a moment ago.
+    pub(crate) shared: Shared,
     /// Whether Redis accepts writes.
     pub(crate) writes: Arc<Writes>,
 }
@@ -58,6 +61,7 @@ impl App {
             outlook,
             metrics,
             rates,
+            shared: Shared::default(),
             writes: Arc::default(),
         })
     }

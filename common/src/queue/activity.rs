@@ -61,6 +61,8 @@ pub struct Act {
     pub what: String,
     /// What else there is to say: a rule, a reason. May be empty.
     pub detail: String,
+    /// Why, in the operator's words. May be empty.
+    pub reason: String,
 }
 
 /// A change of a build's state.
@@ -250,6 +252,7 @@ fn act(entry: &StreamId) -> Option<Act> {
         act: text(entry, "act"),
         what: text(entry, "what"),
         detail: text(entry, "detail"),
+        reason: text(entry, "reason"),
     })
 }
 

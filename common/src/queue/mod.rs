@@ -2,6 +2,7 @@
 
 mod activity;
 mod aside;
+mod by;
 mod cancel;
 mod claim;
 mod counts;
@@ -35,7 +36,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use activity::{Act, ActFilter, Change, ChangeFilter, Since};
 pub use aside::{Aside, Loaded, Unreadable, UnreadableClaim};
-pub use cancel::Cancelled;
+pub use by::By;
+pub use cancel::{Cancelled, Promoted};
 pub use claim::{Claim, Claimed, Claims};
 pub use counts::Counts;
 pub use finish::{Finish, Finished, Outcome};

@@ -4,8 +4,8 @@
 //! avoided for half an hour; at most a third of a cluster's nodes at a time. A cluster's only node is not
 //! avoided but probed: it gets one build a minute, and is used again when one succeeds.
 
-use super::Queue;
 use super::views::NodeView;
+use super::{By, Queue};
 use crate::error::Result;
 use crate::id::NodeName;
 use crate::library::{CLEAR_NODE, NODES_VIEW};
@@ -89,8 +89,13 @@ impl Queue {
 
     /// Puts a node back into use and forgets its failures. The cluster can be left out if only one has an
     /// avoided node of that name.
-    pub async fn clear_node(&self, node: &NodeName, cluster: Option<&str>, by: &str) -> Result<Cleared> {
-        let args = Args::new().text("node", node.as_str()).maybe("cluster", cluster).text("by", by);
+    pub async fn clear_node<'a>(
+        &self,
+        node: &NodeName,
+        cluster: Option<&str>,
+        by: impl Into<By<'a>>,
+    ) -> Result<Cleared> {
+        let args = Args::new().text("node", node.as_str()).maybe("cluster", cluster).by(by.into());
         let mut reply = self.call(&CLEAR_NODE, args).await?;
         match reply.tag.as_str() {
             "cleared" => Ok(Cleared::Cleared(reply.get("cluster")?)),

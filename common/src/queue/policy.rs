@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Queue;
+use super::{By, Queue};
 use crate::error::{Error, Result};
 use crate::invalid::Invalid;
 use crate::library::{CONFIGURE, POLICY};
@@ -233,14 +233,14 @@ impl Policy {
 impl Queue {
     /// Sets `policy` for everybody, replacing the previous one. A queued build keeps its position until
     /// people join or leave it.
-    pub async fn set_policy(&self, policy: &Policy, by: &str) -> Result<()> {
-        self.store_policy(policy, by, false).await.map(drop)
+    pub async fn set_policy<'a>(&self, policy: &Policy, by: impl Into<By<'a>>) -> Result<()> {
+        self.store_policy(policy, by.into(), false).await.map(drop)
     }
 
     /// Applies the policy from a dispatcher's settings, unless an operator has set one since Redis was last
     /// empty. Returns whether anything changed.
     pub async fn default_policy(&self, policy: &Policy) -> Result<bool> {
-        self.store_policy(policy, OF_SETTINGS, true).await
+        self.store_policy(policy, OF_SETTINGS.into(), true).await
     }
 
     /// As [`Self::set_policy`], for replays and benchmarks.
@@ -248,10 +248,10 @@ impl Queue {
         self.set_policy(policy, "fairlane").await
     }
 
-    async fn store_policy(&self, policy: &Policy, by: &str, yields: bool) -> Result<bool> {
+    async fn store_policy(&self, policy: &Policy, by: By<'_>, yields: bool) -> Result<bool> {
         policy.check()?;
         let text = serde_json::to_string(policy).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let args = Args::new().text("by", by).flag("yields", yields).text("policy", text);
+        let args = Args::new().by(by).flag("yields", yields).text("policy", text);
         let args = policy
             .stored()
             .into_iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use super::Queue;
+use super::{By, Queue};
 use crate::error::{Error, Result};
 use crate::id::WorkerId;
 use crate::library::{DRAIN, SET_RULE};
@@ -54,19 +54,24 @@ const DRAINED_READ: usize = 1000;
 
 impl Queue {
     /// Sets the rule of a pattern, replacing the previous one. It takes effect at once, for everybody.
-    pub async fn set_rule(&self, pattern: &Pattern, rule: &Rule, by: &str) -> Result<RuleChange> {
+    pub async fn set_rule<'a>(
+        &self,
+        pattern: &Pattern,
+        rule: &Rule,
+        by: impl Into<By<'a>>,
+    ) -> Result<RuleChange> {
         rule.check(pattern)?;
         let text = serde_json::to_string(rule).map_err(|e| Error::Corrupt(e.to_string()))?;
-        self.change_rule(pattern, &text, by).await
+        self.change_rule(pattern, &text, by.into()).await
     }
 
     /// Removes the rule of a pattern.
-    pub async fn delete_rule(&self, pattern: &Pattern, by: &str) -> Result<RuleChange> {
-        self.change_rule(pattern, "", by).await
+    pub async fn delete_rule<'a>(&self, pattern: &Pattern, by: impl Into<By<'a>>) -> Result<RuleChange> {
+        self.change_rule(pattern, "", by.into()).await
     }
 
-    async fn change_rule(&self, pattern: &Pattern, rule: &str, by: &str) -> Result<RuleChange> {
-        let args = Args::new().text("pattern", pattern.as_str()).text("rule", rule).text("by", by);
+    async fn change_rule(&self, pattern: &Pattern, rule: &str, by: By<'_>) -> Result<RuleChange> {
+        let args = Args::new().text("pattern", pattern.as_str()).text("rule", rule).by(by);
         let mut reply = self.call(&SET_RULE, args).await?;
         if reply.tag != "changed" {
             return Err(reply.unknown());
@@ -106,8 +111,13 @@ impl Queue {
 
     /// Stops a worker, or all workers of a name, from claiming builds until this is undone (`on` false). It
     /// applies to the name: a restarted worker is still drained. `None`: no such worker.
-    pub async fn drain_worker(&self, worker: &WorkerId, on: bool, by: &str) -> Result<Option<DrainChange>> {
-        let args = Args::new().text("worker", worker.as_str()).flag("drain", on).text("by", by);
+    pub async fn drain_worker<'a>(
+        &self,
+        worker: &WorkerId,
+        on: bool,
+        by: impl Into<By<'a>>,
+    ) -> Result<Option<DrainChange>> {
+        let args = Args::new().text("worker", worker.as_str()).flag("drain", on).by(by.into());
         let mut reply = self.call(&DRAIN, args).await?;
         match reply.tag.as_str() {
             "drain" => {

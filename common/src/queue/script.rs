@@ -10,7 +10,7 @@ use redis::Value;
 
 use crate::error::{Error, Result};
 use crate::library::{LIBRARY, Operation};
-use crate::queue::Queue;
+use crate::queue::{By, Queue};
 
 /// The arguments of a call: names and values, in any order. List items come last.
 #[derive(Debug, Default)]
@@ -32,6 +32,11 @@ impl Args {
 
     pub(crate) fn flag(self, name: &'static str, flag: bool) -> Self {
         self.text(name, if flag { "1" } else { "0" })
+    }
+
+    /// Who acts, and why.
+    pub(crate) fn by(self, by: By<'_>) -> Self {
+        self.text("by", by.name).text("because", by.reason)
     }
 
     /// Leaves out an absent value; the script reads it as the empty text.

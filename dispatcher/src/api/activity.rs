@@ -22,14 +22,17 @@ pub struct ActView {
     pub at_ms: u64,
     /// The name of the token; `fairlane` for what happened by itself.
     pub by: String,
-    /// What was done: `rule set`, `rule removed`, `rule ended`, `ban overridden`, `cancel`, `drain`,
-    /// `undrain`, `policy set`, `logs pruned`, `node avoided`, `node taken back`, `node cleared`,
+    /// What was done: `rule set`, `rule removed`, `rule ended`, `ban overridden`, `cancel`, `promote`,
+    /// `drain`, `undrain`, `policy set`, `logs pruned`, `node avoided`, `node taken back`, `node cleared`,
     /// `build forgotten`, `repaired`; later releases may add others.
     pub act: String,
     /// What it was done to: a pattern, a lane, a build's id, a worker, a node.
     pub what: String,
     /// Details such as the rule as JSON or the reason; may be empty.
     pub detail: String,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A page of changes to the states of builds.

@@ -288,6 +288,16 @@ pub struct CancelAnswer {
     pub stopping: bool,
 }
 
+/// What a promotion did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PromoteAnswer {
+    /// The build.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: BuildId,
+    /// Whether it was a background build until now.
+    pub was_background: bool,
+}
+
 /// How many people a stream stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

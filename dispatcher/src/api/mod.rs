@@ -18,16 +18,16 @@ use utoipa::ToSchema;
 
 pub use activity::{ActPage, ActView, ChangePage, ChangeView};
 pub use builds::{
-    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, LastLine, UnreadableView, WatchersAnswer,
-    WatchersBody,
+    BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, LastLine, PromoteAnswer, UnreadableView,
+    WatchersAnswer, WatchersBody,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
 pub use logs::PrunedLogs;
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use policy::{PolicyBody, PolicyView};
 pub use queue::{
-    AsideView, DrainAnswer, DrainBody, DrainedName, DrainedView, HostAvoided, LanePage, LaneView, QueueView,
-    RuleAnswer, RuleBody, RuleList, SharedLimit, Stop, StopView, Totals, WorkerList, WorkerView,
+    AsideView, DrainAnswer, DrainBody, DrainedName, DrainedView, HostAvoided, LanePage, LaneView, MemoryView,
+    QueueView, RuleAnswer, RuleBody, RuleList, SharedLimit, Stop, StopView, Totals, WorkerList, WorkerView,
 };
 pub use secrets::SecretsBody;
 
@@ -40,6 +40,17 @@ pub struct Health {
     pub version: String,
     /// This dispatcher's id.
     pub dispatcher: String,
+}
+
+/// Who a caller is, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhoAmI {
+    /// The token's name; `local` without a token.
+    pub name: String,
+    /// Its scopes: `submit`, `read`, `operate`.
+    pub scopes: Vec<String>,
+    /// Whether a token was sent. Without tokens, a dispatcher on a loopback address allows everything.
+    pub signed_in: bool,
 }
 
 /// An error in the format of RFC 9457 (`application/problem+json`).

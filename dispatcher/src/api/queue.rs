@@ -62,9 +62,21 @@ pub struct QueueView {
     pub lanes: Vec<LaneView>,
     /// Whether there are more lanes; `GET /v1/lanes` lists them all.
     pub more_lanes: bool,
+    /// Redis's memory; absent if Redis does not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryView>,
     /// What could not be processed and was set aside, so that it does not hold up anything else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<AsideView>,
+}
+
+/// Redis's memory; in a Cluster, that of its fullest node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryView {
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// The limit, `maxmemory`; 0 if there is none.
+    pub max_bytes: u64,
 }
 
 /// A build, a rule or a timer that this release cannot handle: changed by hand, or written by a newer release.

@@ -7,7 +7,7 @@ use fairlane_http::{Tls, TlsFiles};
 use ipnet::IpNet;
 
 use crate::access::address::parse_network;
-use crate::settings::{ClientLimits, ConnectionLimits, Rate, SettingError};
+use crate::settings::{BasePath, ClientLimits, ConnectionLimits, Rate, SettingError};
 
 /// How clients are served, and the limits for one client.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,6 +27,9 @@ pub struct ClientArgs {
         value_parser = parse_network
     )]
     pub trusted_proxies: Vec<IpNet>,
+    /// Path below which everything is served, too, such as /services/fairlane
+    #[arg(long, value_name = "PATH", env = "FAIRLANE_BASE_PATH")]
+    pub base_path: Option<BasePath>,
     /// Maximum number of connections; further ones get 503
     #[arg(long, value_name = "N", env = "FAIRLANE_MAX_CONNECTIONS", default_value = "25000")]
     pub max_connections: NonZeroUsize,

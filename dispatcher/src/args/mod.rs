@@ -121,6 +121,7 @@ impl ServeArgs {
         }
         Ok(Settings {
             listen: *listen,
+            base_path: clients.base_path.clone(),
             tokens,
             seal: seal_key.as_ref().map(SealKeys::parse).transpose()?,
             allowed_args: AllowedArgs::new(allow_args),

@@ -8,13 +8,13 @@ use axum::http::StatusCode;
 use fairlane_common::build::{Build, BuildState};
 use fairlane_common::id::{BuildId, Lane};
 use fairlane_common::queue::inspect::Filter;
-use fairlane_common::queue::{Admitted, Cancelled, Submit, Submitted};
+use fairlane_common::queue::{Admitted, By, Cancelled, Promoted, Submit, Submitted};
 
 use super::request;
 use crate::access::scope::Scope;
-use crate::api::{BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, Problem};
+use crate::api::{BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, Problem, PromoteAnswer};
 use crate::metrics::{Asked, Outcome};
-use crate::problem::{Answer, BAD_PARAMETER, BANNED, CONFLICT, FULL, Refusal};
+use crate::problem::{Answer, BANNED, CONFLICT, ENDED_BUILD, FULL, Refusal};
 use crate::routes::caller::{Caller, Operator, Reader, Submitter, Watcher};
 use crate::routes::input::{JsonBody, Params, PathId};
 use crate::routes::view;
@@ -223,9 +223,6 @@ pub(super) async fn look(app: &App, id: BuildId, private: bool) -> Answer<(Build
     Ok((build, view))
 }
 
-/// Longest reason of a cancellation.
-pub(super) const REASON_CHARS_MAX: usize = 500;
-
 /// Cancel a build for everybody who waits for it. Scope `operate`.
 #[utoipa::path(
     delete, path = "/v1/builds/{id}", operation_id = "cancel_build", tag = "builds",
@@ -246,12 +243,7 @@ pub(super) async fn cancel(
     params: Params,
 ) -> Answer<(StatusCode, Json<CancelAnswer>)> {
     let params = params.only(&["reason"])?;
-    let reason = params.text("reason").unwrap_or_default();
-    if reason.chars().count() > REASON_CHARS_MAX {
-        let detail = format!("reason: at most {REASON_CHARS_MAX} characters are allowed");
-        return Err(Refusal::new(BAD_PARAMETER, detail).field("reason"));
-    }
-    let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+    let reason = params.reason()?;
     let reason = if reason.is_empty() { "cancelled by an operator".to_owned() } else { reason };
     let cancelled = app.ask(app.queue.cancel(id, &caller.name, &reason)).await?;
     tracing::info!(build.id = %id, by = caller.name, ?cancelled, "build cancelled");
@@ -266,5 +258,39 @@ pub(super) async fn cancel(
             Ok((StatusCode::ACCEPTED, Json(CancelAnswer { id, state, stopping: true })))
         }
         Cancelled::Unknown => Err(unknown(&app, id).await),
+    }
+}
+
+/// Make a background build interactive, as if somebody who waits had asked for it. Scope `operate`.
+#[utoipa::path(
+    post, path = "/v1/builds/{id}/promote", operation_id = "promote_build", tag = "builds",
+    params(
+        ("id" = String, Path, description = "the build's id"),
+        ("reason" = Option<String>, Query, description = "why, for the audit log"),
+    ),
+    responses(
+        (status = 200, description = "the build is interactive, through this request or earlier", body = PromoteAnswer),
+        (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "the build has ended", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn promote(
+    State(app): State<Arc<App>>,
+    Operator(caller): Operator,
+    PathId(id): PathId,
+    params: Params,
+) -> Answer<Json<PromoteAnswer>> {
+    let reason = params.only(&["reason"])?.reason()?;
+    let by = By { name: &caller.name, reason: &reason };
+    let promoted = app.ask(app.queue.promote(id, by)).await?;
+    tracing::info!(build.id = %id, by = caller.name, ?promoted, "build promoted");
+    match promoted {
+        Promoted::Done => Ok(Json(PromoteAnswer { id, was_background: true })),
+        Promoted::Before => Ok(Json(PromoteAnswer { id, was_background: false })),
+        Promoted::Ended(state) => {
+            let detail = format!("id: the build has ended as {state}; request it again");
+            Err(Refusal::new(ENDED_BUILD, detail).field("id"))
+        }
+        Promoted::Unknown => Err(unknown(&app, id).await),
     }
 }

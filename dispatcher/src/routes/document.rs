@@ -4,7 +4,7 @@
 use fairlane_common::limits;
 use serde_json::{Value, json};
 
-use super::builds::REASON_CHARS_MAX;
+use super::input::REASON_CHARS_MAX;
 use super::request::NAME_BYTES_MAX;
 use crate::problem::{self, Kind};
 
@@ -46,6 +46,7 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ),
     ("show_build", &[problem::UNKNOWN_BUILD, problem::REFILLING]),
     ("cancel_build", &[problem::UNKNOWN_BUILD, problem::REFILLING]),
+    ("promote_build", &[problem::UNKNOWN_BUILD, problem::ENDED_BUILD, problem::REFILLING]),
     (
         "follow_build",
         &[problem::BAD_CURSOR, problem::UNKNOWN_BUILD, problem::TOO_MANY_STREAMS, problem::REFILLING],

@@ -21,6 +21,8 @@ use crate::routes::unique_json::Unique;
 /// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and
 /// room for JSON's escapes.
 pub(crate) const BODY_BYTES_MAX: usize = 512 * 1024;
+/// Longest reason of an act.
+pub(crate) const REASON_CHARS_MAX: usize = 500;
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
@@ -237,6 +239,16 @@ impl Params {
             Some("true") => Ok(true),
             Some(_) => Err(Refusal::new(BAD_PARAMETER, format!("{name}: must be true or false")).field(name)),
         }
+    }
+
+    /// Why somebody acts, for the audit log and, for a cancellation, for people; may be empty.
+    pub(crate) fn reason(&self) -> Answer<String> {
+        let reason = self.text("reason").unwrap_or_default();
+        if reason.chars().count() > REASON_CHARS_MAX {
+            let detail = format!("reason: at most {REASON_CHARS_MAX} characters are allowed");
+            return Err(Refusal::new(BAD_PARAMETER, detail).field("reason"));
+        }
+        Ok(reason.chars().filter(|c| !c.is_control()).collect())
     }
 
     /// How many entries a page of a list should have.

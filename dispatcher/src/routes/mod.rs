@@ -1,7 +1,7 @@
 //! The HTTP API.
 //!
-//! The path of a request, from the outside in: `service` counts it, compresses the response and sets its
-//! caching headers (`responses`). The route's arguments check who may call (`caller`) and parse the request
+//! The path of a request, from the outside in: `service` counts it, compresses the response, shares it with
+//! others who accept that (`shared`) and sets its caching headers (`responses`). The route's arguments check who may call (`caller`) and parse the request
 //! (`input`, `request`). The route calls the queue with a time limit for Redis (`App::ask`), and `view`
 //! converts the queue's types to those of [`api`]. Every error is a `problem`, with a stable type and a text
 //! that says what to do.
@@ -19,22 +19,26 @@ pub(crate) mod input;
 mod lanes;
 pub(crate) mod log;
 mod nodes;
+mod page;
 mod policy;
 mod prune;
 mod queue;
 mod request;
 pub(crate) mod responses;
 mod rules;
+mod shared;
 pub(crate) mod unique_json;
 pub(crate) mod view;
+mod whoami;
 mod workers;
 
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{Redirect, Response};
 use tokio::time::Instant;
+use tower::ServiceExt as _;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -76,6 +80,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(builds::ask, builds::list))
         .routes(routes!(builds::show, builds::cancel))
+        .routes(routes!(builds::promote))
         .routes(routes!(events::follow))
         .routes(routes!(events::watchers))
         .routes(routes!(log::read))
@@ -92,13 +97,25 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(policy::show, policy::set))
         .routes(routes!(activity::acts))
         .routes(routes!(activity::changes))
+        .routes(routes!(whoami::show))
         .routes(routes!(health::metrics))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
 }
 
-/// Everything that a dispatcher serves.
+/// Everything that a dispatcher serves: at `/`, and below the base path if there is one.
 pub(crate) fn service(app: Arc<App>) -> axum::Router {
+    let Some(base) = app.settings.base_path.clone() else { return at_root(app) };
+    let to_page = Redirect::temporary(&format!("{base}/"));
+    let prefix = base.clone();
+    // Before routing, so that routes, their metrics and their caching do not depend on the base path.
+    let inner = at_root(app).map_request(move |request| base.strip(request));
+    axum::Router::new()
+        .route(prefix.as_str(), axum::routing::get(async move || to_page.clone()))
+        .fallback_service(inner)
+}
+
+fn at_root(app: Arc<App>) -> axum::Router {
     let (router, document) = router().split_for_parts();
     let document = Arc::new(openapi_text(document));
     router
@@ -108,11 +125,13 @@ pub(crate) fn service(app: Arc<App>) -> axum::Router {
                 ([(axum::http::header::CONTENT_TYPE, "application/json")], document.as_str().to_owned())
             }),
         )
+        .merge(page::routes())
         .fallback(async || Refusal::new(UNKNOWN_PATH, "no such path; /openapi.json lists all paths"))
         .method_not_allowed_fallback(async || {
             Refusal::new(WRONG_METHOD, "this path does not support that method; see /openapi.json")
         })
         .layer(middleware::from_fn(responses::revalidate))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), shared::share))
         .layer(responses::compression())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
         .with_state(app)

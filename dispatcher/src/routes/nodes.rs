@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use fairlane_common::id::NodeName;
-use fairlane_common::queue::Cleared;
+use fairlane_common::queue::{By, Cleared};
 
 use crate::api::{NodeAnswer, NodeList, Problem};
 use crate::problem::{AMBIGUOUS_NODE, Answer, Refusal, UNKNOWN_NODE};
@@ -31,6 +31,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     params(
         ("node" = String, Path, description = "the node's name"),
         ("cluster" = Option<String>, Query, description = "the node's cluster; needed if nodes of several clusters have this name"),
+        ("reason" = Option<String>, Query, description = "why, for the audit log"),
     ),
     responses(
         (status = 200, description = "builds go to the node again", body = NodeAnswer),
@@ -48,9 +49,11 @@ pub(super) async fn clear(
         let detail = "node: no node of that name is avoided; GET /v1/nodes lists those that are";
         Refusal::new(UNKNOWN_NODE, detail).field("node")
     };
-    let params = params.only(&["cluster"])?;
+    let params = params.only(&["cluster", "reason"])?;
+    let reason = params.reason()?;
     let node: NodeName = name.parse().map_err(|_| unknown())?;
-    match app.ask(app.queue.clear_node(&node, params.text("cluster"), &caller.name)).await? {
+    let by = By { name: &caller.name, reason: &reason };
+    match app.ask(app.queue.clear_node(&node, params.text("cluster"), by)).await? {
         Cleared::Cleared(cluster) => {
             tracing::info!(%node, cluster, by = caller.name, "node cleared");
             Ok(Json(NodeAnswer { node, cluster }))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use fairlane_common::queue::By;
 
 use crate::api::{PolicyBody, PolicyView, Problem};
 use crate::problem::Answer;
@@ -26,6 +27,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
 /// once for claims; a queued build keeps its position until people join or leave it. Scope `operate`.
 #[utoipa::path(
     put, path = "/v1/policy", operation_id = "set_policy", tag = "policy", request_body = PolicyBody,
+    params(("reason" = Option<String>, Query, description = "why, for the audit log")),
     responses(
         (status = 200, description = "the policy now", body = PolicyView),
         (status = 422, description = "a field is unknown or out of range", body = Problem, content_type = "application/problem+json"),
@@ -37,9 +39,9 @@ pub(super) async fn set(
     params: Params,
     body: JsonBody,
 ) -> Answer<Json<PolicyView>> {
-    params.only(&[])?;
+    let reason = params.only(&["reason"])?.reason()?;
     let policy: PolicyBody = body.object()?.decode()?;
-    app.ask(app.queue.set_policy(&policy, &caller.name)).await?;
+    app.ask(app.queue.set_policy(&policy, By { name: &caller.name, reason: &reason })).await?;
     tracing::info!(by = caller.name, "the policy was set");
     Ok(Json(view::policy(app.ask(app.queue.policy()).await?)))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use crate::api::{Problem, QueueView, ScaleView};
+use crate::api::{MemoryView, Problem, QueueView, ScaleView};
 use crate::problem::Answer;
 use crate::routes::caller::Reader;
 use crate::routes::input::Params;
@@ -27,13 +27,14 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     params.only(&[])?;
     let look = async {
         let (lanes, aside) = (app.queue.lanes(LANES, None).await?, app.queue.aside().await?);
-        Ok((app.queue.snapshot().await?, lanes, aside))
+        Ok((app.queue.snapshot().await?, lanes, aside, app.queue.memory().await))
     };
-    let (snapshot, lanes, aside) = app.ask(look).await?;
+    let (snapshot, lanes, aside, memory) = app.ask(look).await?;
     let more_lanes = lanes.cursor.is_some();
     let lanes = lanes.items.into_iter().map(view::lane).collect();
     let aside = aside.into_iter().map(view::aside).collect();
-    Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes, aside }))
+    let memory = memory.map(|of| MemoryView { used_bytes: of.used, max_bytes: of.max });
+    Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes, memory, aside }))
 }
 
 /// Numbers for an autoscaler: provide `wanted_slots` slots, within your limits. Scope `read`.

@@ -15,7 +15,7 @@ use tower_http::compression::{CompressionLayer, Predicate};
 use crate::problem::{INTERNAL, Refusal};
 
 /// Smaller responses fit into one packet uncompressed.
-const COMPRESSED_MIN: u64 = 1024;
+pub(super) const COMPRESSED_MIN: u64 = 1024;
 
 /// Marks a response that is streamed; a compressor would delay its parts.
 #[derive(Debug, Clone, Copy)]
@@ -86,16 +86,19 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// An entity tag for these bytes; weak, because they may be compressed.
 fn tag_of(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
-    let mut tag = "W/\"".to_owned();
-    for byte in digest.as_ref().iter().take(16) {
-        let _ = write!(tag, "{byte:02x}");
-    }
-    tag.push('"');
-    tag
+    format!("W/\"{}\"", hex(&digest.as_ref()[..16]))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whether a client's `If-None-Match` names this tag.
-fn names(known: &HeaderValue, tag: &str) -> bool {
+pub(super) fn names(known: &HeaderValue, tag: &str) -> bool {
     let known = known.to_str().unwrap_or_default();
     let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     known.split(',').any(|one| one.trim() == "*" || bare(one) == bare(tag))

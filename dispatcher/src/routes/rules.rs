@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use fairlane_common::queue::By;
 use fairlane_common::rule::{Pattern, Rule};
 
 use crate::api::{Problem, RuleAnswer, RuleBody, RuleList};
@@ -29,7 +30,10 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
 /// Set the rule of a pattern, replacing the previous one. It takes effect at once. Scope `operate`.
 #[utoipa::path(
     put, path = "/v1/rules", operation_id = "set_rule", tag = "rules", request_body = RuleBody,
-    params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
+    params(
+        ("pattern" = String, Query, description = "a lane, or leading segments and a final *"),
+        ("reason" = Option<String>, Query, description = "why, for the audit log"),
+    ),
     responses(
         (status = 200, description = "what the change did", body = RuleAnswer),
         (status = 422, description = "invalid field", body = Problem, content_type = "application/problem+json"),
@@ -41,11 +45,12 @@ pub(super) async fn set(
     params: Params,
     body: JsonBody,
 ) -> Answer<Json<RuleAnswer>> {
-    let pattern = pattern(params)?;
+    let (pattern, reason) = pattern_and_reason(params)?;
     let mut rule: Rule = body.object()?.decode()?;
     (rule.by, rule.at) = (None, None);
     rule.check(&pattern)?;
-    let change = app.ask(app.queue.set_rule(&pattern, &rule, &caller.name)).await?;
+    let change =
+        app.ask(app.queue.set_rule(&pattern, &rule, By { name: &caller.name, reason: &reason })).await?;
     tracing::info!(rule.pattern = %pattern, by = caller.name, "rule set");
     let until_built = [&rule.ban, &rule.hold].into_iter().flatten().any(|stop| stop.until_built);
     let warning = (until_built && change.live == 0).then(|| {
@@ -59,7 +64,10 @@ pub(super) async fn set(
 /// Remove the rule of a pattern. Scope `operate`.
 #[utoipa::path(
     delete, path = "/v1/rules", operation_id = "delete_rule", tag = "rules",
-    params(("pattern" = String, Query, description = "a lane, or leading segments and a final *")),
+    params(
+        ("pattern" = String, Query, description = "a lane, or leading segments and a final *"),
+        ("reason" = Option<String>, Query, description = "why, for the audit log"),
+    ),
     responses(
         (status = 200, description = "the rule was removed", body = RuleAnswer),
         (status = 404, description = "there was none", body = Problem, content_type = "application/problem+json"),
@@ -70,8 +78,8 @@ pub(super) async fn delete(
     Operator(caller): Operator,
     params: Params,
 ) -> Answer<Json<RuleAnswer>> {
-    let pattern = pattern(params)?;
-    let change = app.ask(app.queue.delete_rule(&pattern, &caller.name)).await?;
+    let (pattern, reason) = pattern_and_reason(params)?;
+    let change = app.ask(app.queue.delete_rule(&pattern, By { name: &caller.name, reason: &reason })).await?;
     if !change.existed {
         let detail = format!("pattern: there is no rule for {pattern}; GET /v1/rules lists the rules");
         return Err(Refusal::new(UNKNOWN_RULE, detail).field("pattern"));
@@ -80,10 +88,12 @@ pub(super) async fn delete(
     Ok(Json(RuleAnswer { pattern: pattern.to_string(), existed: true, live: change.live, warning: None }))
 }
 
-fn pattern(params: Params) -> Answer<Pattern> {
-    params.only(&["pattern"])?.parse("pattern")?.ok_or_else(|| {
+fn pattern_and_reason(params: Params) -> Answer<(Pattern, String)> {
+    let params = params.only(&["pattern", "reason"])?;
+    let pattern = params.parse("pattern")?.ok_or_else(|| {
         let detail =
             "pattern: say which lanes, such as ?pattern=github.com/owner/name or ?pattern=github.com/owner/*";
         Refusal::new(BAD_PARAMETER, detail).field("pattern")
-    })
+    })?;
+    Ok((pattern, params.reason()?))
 }

@@ -177,8 +177,8 @@ pub(crate) fn scale(of: inspect::Scale) -> ScaleView {
 
 /// An operator's act.
 pub(crate) fn act(of: Act) -> ActView {
-    let Act { at, by, act, what, detail } = of;
-    ActView { at_ms: at, by, act, what, detail }
+    let Act { at, by, act, what, detail, reason } = of;
+    ActView { at_ms: at, by, act, what, detail, reason: Some(reason).filter(|reason| !reason.is_empty()) }
 }
 
 /// A change of a build's state.

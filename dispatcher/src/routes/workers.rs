@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use fairlane_common::id::WorkerId;
+use fairlane_common::queue::By;
 
 use crate::api::{DrainAnswer, DrainBody, DrainedName, Problem, WorkerList};
 use crate::problem::{Answer, BAD_CURSOR, Refusal, UNKNOWN_WORKER};
@@ -52,7 +53,10 @@ fn parse_cursor(text: &str) -> Answer<WorkerId> {
 /// applies to the name of its host or pod, and so survives a restart. Scope `operate`.
 #[utoipa::path(
     post, path = "/v1/workers/{id}/drain", operation_id = "drain_worker", tag = "workers", request_body = Option<DrainBody>,
-    params(("id" = String, Path, description = "the worker's id, or the name of its host or pod")),
+    params(
+        ("id" = String, Path, description = "the worker's id, or the name of its host or pod"),
+        ("reason" = Option<String>, Query, description = "why, for the audit log"),
+    ),
     responses(
         (status = 200, description = "the worker is drained, or no longer drained", body = DrainAnswer),
         (status = 404, description = "no such worker", body = Problem, content_type = "application/problem+json"),
@@ -62,12 +66,14 @@ pub(super) async fn drain(
     State(app): State<Arc<App>>,
     Operator(caller): Operator,
     PathText(name): PathText,
+    params: Params,
     OptionalBody(body): OptionalBody,
 ) -> Answer<Json<DrainAnswer>> {
     let unknown = || {
         let detail = "id: no live worker has that id or name; GET /v1/workers lists them";
         Refusal::new(UNKNOWN_WORKER, detail).field("id")
     };
+    let reason = params.only(&["reason"])?.reason()?;
     let id: WorkerId = name.parse().map_err(|_| unknown())?;
     let drain = match body {
         Some(body) => {
@@ -77,7 +83,8 @@ pub(super) async fn drain(
         }
         None => true,
     };
-    let change = app.ask(app.queue.drain_worker(&id, drain, &caller.name)).await?.ok_or_else(unknown)?;
+    let by = By { name: &caller.name, reason: &reason };
+    let change = app.ask(app.queue.drain_worker(&id, drain, by)).await?.ok_or_else(unknown)?;
     tracing::info!(name = change.name, by = caller.name, drain, "worker drained or undrained");
     Ok(Json(DrainAnswer { id, drain, name: change.name, workers: change.workers }))
 }

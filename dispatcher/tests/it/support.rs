@@ -113,6 +113,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         log_limits: fairlane_common::queue::LogLimits::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        base_path: None,
         tokens: Tokens::default(),
         seal: None,
         allow_local_repos: false,

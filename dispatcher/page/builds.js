@@ -1,0 +1,68 @@
+// Builds: search and filter.
+import { html, useState } from './vendor/preact.js';
+import { useFeed } from './api.js';
+import { Ago, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
+import { count, isEnded, shortRef, span } from './words.js';
+
+const FILTERS = ['state', 'lane', 'since', 'class', 'cause'];
+const STATES = ['queued', 'starting', 'running', 'orphaned', 'succeeded', 'failed', 'cancelled'];
+
+export function Builds({ query, go }) {
+  const [cursors, setCursors] = useState([]);
+  const filters = FILTERS.filter((name) => query.get(name)).map((name) => [name, query.get(name)]);
+  const wanted = new URLSearchParams([...filters, ['limit', '100']]);
+  const cursor = cursors.at(-1);
+  if (cursor) wanted.set('cursor', cursor);
+  const feed = useFeed(`v1/builds?${wanted}`, 3000);
+  const page = feed.data;
+  const set = (name, value) => {
+    setCursors([]);
+    const next = new URLSearchParams(filters.filter(([known]) => known !== name));
+    if (value) next.set(name, value);
+    go(`#/builds?${next}`);
+  };
+  return html`<h1 tabindex="-1">Builds</h1>
+    <${Filters} query=${query} set=${set} />
+    <${Loaded} feed=${feed} what="The list">${() => html`
+      ${page.unreadable?.length > 0 && html`<p class="note warn">${page.unreadable.length} builds cannot be read by this release: ${page.unreadable[0].why}</p>`}
+      ${page.builds.length === 0 ? html`<${Empty}>No build matches${page.cursor ? ' on this page' : ''}.<//>` : html`<${Rows} builds=${page.builds} />`}
+      <nav class="pages" aria-label="Pages">
+        <button type="button" disabled=${!cursors.length} onClick=${() => setCursors(cursors.slice(0, -1))}>Previous</button>
+        <span>Page ${cursors.length + 1}</span>
+        <button type="button" disabled=${!page.cursor} onClick=${() => setCursors([...cursors, page.cursor])}>Next</button>
+      </nav>`}
+    <//>`;
+}
+
+function Filters({ query, set }) {
+  return html`<form class="filters" role="search" aria-label="Filter builds" onSubmit=${(event) => event.preventDefault()}>
+    <label>State <select value=${query.get('state') || ''} onChange=${(event) => set('state', event.target.value)}>
+      <option value="">all</option>
+      ${STATES.map((state) => html`<option value=${state}>${state}</option>`)}
+    </select></label>
+    <label>Lane or repository <input type="text" size="32" placeholder="github.com/owner/name" value=${query.get('lane') || ''} onChange=${(event) => set('lane', event.target.value.trim())} /></label>
+    ${FILTERS.some((name) => query.get(name)) && html`<button type="button" onClick=${() => set(null)}><a href="#/builds">Show all</a></button>`}
+  </form>`;
+}
+
+export function Rows({ builds, withLane = true }) {
+  const heads = ['Build', 'State', ...(withLane ? ['Lane'] : []), 'Ref', ['People', 'num'], ['Asked', 'num'], ['Took', 'num'], 'Reason'];
+  return html`<${Table} label="Builds" heads=${heads}>
+    ${builds.map((build) => html`<tr key=${build.id} data-row>
+      <th scope="row"><${Id} id=${build.id} /></th>
+      <td><${State} state=${build.state} cancelling=${build.cancelling} />${build.priority === 'background' && html` <span class="dim">background</span>`}</td>
+      ${withLane && html`<td><${Lane} lane=${build.lane} /></td>`}
+      <td class="mono" title=${build.ref}>${shortRef(build.ref)}</td>
+      <td class="num">${count(isEnded(build.state) ? build.peak_people ?? 0 : build.people)}</td>
+      <td class="num"><${Ago} ms=${build.asked_ms} /> ago</td>
+      <td class="num"><${Took} build=${build} /></td>
+      <td class="words">${[build.class, build.reason].filter(Boolean).join(': ') || (isEnded(build.state) ? '' : build.note)}</td>
+    </tr>`)}
+  <//>`;
+}
+
+function Took({ build }) {
+  const from = build.started_ms ?? build.claimed_ms;
+  if (build.state === 'queued' || !from) return '—';
+  return build.ended_ms ? span(build.ended_ms - from) : html`<${Ago} ms=${from} />`;
+}
