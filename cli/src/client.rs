@@ -1,6 +1,7 @@
 //! Talking to dispatchers over HTTP. Each request goes to the dispatcher that answered last, and to the next
 //! one if that is gone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context, Result};
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::output::{Colors, clean};
 use futures::StreamExt;
+use reqwest::header::{ETAG, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -26,6 +28,19 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(45);
 const ROUNDS_MAX: u32 = 4;
 /// Most bytes of a response that are read; the largest list is a page of 200.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An answer that is asked for again and again, with the tag of what we have.
+#[derive(Debug)]
+pub(crate) struct Kept<T> {
+    tag: Option<HeaderValue>,
+    value: Option<Arc<T>>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { tag: None, value: None }
+    }
+}
 
 /// A connection to the dispatchers.
 #[derive(Debug)]
@@ -83,6 +98,24 @@ impl Client {
         self.send(Method::GET, path, query, None).await
     }
 
+    /// Reads something that is asked for often: an answer that has not changed is not sent again.
+    pub(crate) async fn get_again<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        kept: &mut Kept<T>,
+    ) -> Result<Arc<T>> {
+        let known = kept.tag.as_ref().filter(|_| kept.value.is_some());
+        let answer = self.ask(&Method::GET, path, query, known, None).await?;
+        if let (StatusCode::NOT_MODIFIED, Some(value)) = (answer.status(), &kept.value) {
+            return Ok(Arc::clone(value));
+        }
+        let tag = answer.headers().get(ETAG).cloned();
+        let value = Arc::new(decode(&Method::GET, path, &read(answer).await?)?);
+        *kept = Kept { tag, value: Some(Arc::clone(&value)) };
+        Ok(value)
+    }
+
     /// Sends a request. All our requests can be repeated, because dispatchers recognize a repetition.
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
@@ -91,12 +124,8 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&Value>,
     ) -> Result<T> {
-        let answer = self.ask(&method, path, query, body).await?;
-        let text = read(answer).await?;
-        let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text).with_context(|| {
-            format!("the answer to {method} {path} cannot be read; the dispatcher may be of another release")
-        })
+        let answer = self.ask(&method, path, query, None, body).await?;
+        decode(&method, path, &read(answer).await?)
     }
 
     /// Reads a text response, and passes on its lines as they arrive.
@@ -105,7 +134,7 @@ impl Client {
             Ok(answer) => answer,
             Err(StreamRefused::Never(stop)) => return Err(stop.into()),
             // The one that answered last is away: any other will do.
-            Err(StreamRefused::Later(_)) => self.ask(&Method::GET, path, &[], None).await?,
+            Err(StreamRefused::Later(_)) => self.ask(&Method::GET, path, &[], None, None).await?,
         };
         let mut chunks = answer.bytes_stream();
         let mut rest: Vec<u8> = Vec::new();
@@ -130,12 +159,14 @@ impl Client {
         self.urls.iter().any(|url| url.scheme() == "http" && !is_loopback(url))
     }
 
-    /// Sends a request, and returns the response with its body unread.
+    /// Sends a request, and returns the response with its body unread. With the tag of a known answer, the
+    /// response may be 304.
     async fn ask(
         &self,
         method: &Method,
         path: &str,
         query: &[(&str, String)],
+        known: Option<&HeaderValue>,
         body: Option<&Value>,
     ) -> Result<Response> {
         let mut failure = None;
@@ -147,6 +178,9 @@ impl Client {
                 if let Some(body) = body {
                     request = request.json(body);
                 }
+                if let Some(tag) = known {
+                    request = request.header(IF_NONE_MATCH, tag);
+                }
                 match request.send().await {
                     Ok(answer) if is_passing(answer.status()) => {
                         again = true;
@@ -154,7 +188,8 @@ impl Client {
                     }
                     Ok(answer) => {
                         self.latest.store(at, Ordering::Relaxed);
-                        return if answer.status().is_success() {
+                        return if answer.status().is_success() || answer.status() == StatusCode::NOT_MODIFIED
+                        {
                             Ok(answer)
                         } else {
                             Err(refusal(answer).await.into())
@@ -337,6 +372,13 @@ fn stranger(url: &Url, status: StatusCode) -> String {
     format!("{url} answers {status}; is it a dispatcher's address?")
 }
 
+fn decode<T: DeserializeOwned>(method: &Method, path: &str, text: &str) -> Result<T> {
+    let text = if text.is_empty() { "null" } else { text };
+    serde_json::from_str(text).with_context(|| {
+        format!("the answer to {method} {path} cannot be read; the dispatcher may be of another release")
+    })
+}
+
 async fn read(mut answer: Response) -> Result<String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
@@ -350,51 +392,4 @@ async fn read(mut answer: Response) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reach(urls: &[&str]) -> Reach {
-        Reach { dispatcher_url: urls.iter().map(|&url| url.to_owned()).collect(), token: None, ca: None }
-    }
-
-    #[test]
-    fn addresses_of_dispatchers() {
-        for (url, says) in [
-            ("127.0.0.1:8600", "not a dispatcher's address"),
-            ("ftp://a", "not a dispatcher's address"),
-            ("http://u:secret@a", "must not carry a password"),
-        ] {
-            let error = Client::new(reach(&[url])).unwrap_err().to_string();
-            assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");
-        }
-        assert!(Client::new(reach(&[""])).unwrap_err().to_string().contains("--dispatcher-url"));
-        let client = Client::new(reach(&["http://a/base/", " http://[::1]:8600"])).unwrap();
-        let request = client.request(0, Method::GET, "v1/lanes/github.com/o/n m", &[]).build().unwrap();
-        assert_eq!(request.url().as_str(), "http://a/base/v1/lanes/github.com/o/n%20m");
-        assert!(is_loopback(&client.urls[1]) && !is_loopback(&client.urls[0]));
-    }
-
-    #[test]
-    fn lists_are_called_by_their_commands() {
-        for (said, here) in [
-            (
-                "no such build. GET /v1/builds lists those",
-                "no such build. `fairlane queue --builds` lists those",
-            ),
-            ("x; GET /v1/rules lists them", "x; `fairlane rule list` lists them"),
-            ("GET /v1/nodes lists those that are", "`fairlane nodes` lists those that are"),
-            ("secrets.git_credentials: must be a string", "--git-credentials-file: must be a string"),
-            ("nothing to say", "nothing to say"),
-        ] {
-            assert_eq!(in_commands(said), here);
-        }
-    }
-
-    #[test]
-    fn pauses_grow_to_a_cap() {
-        for round in 0..40 {
-            assert!(backoff(round) <= Duration::from_secs(5));
-        }
-        assert!(backoff(0) <= Duration::from_millis(250));
-    }
-}
+mod tests;

@@ -47,7 +47,16 @@ pub(crate) async fn follow(
     id: BuildId,
     on: impl FnMut(&Happening, &str),
 ) -> Result<EndEvent> {
-    follow_on(Follower { id, cursor: None, opened: false }, client, on).await
+    follow_on(Follower { id, cursor: None, opened: false, people: 1 }, client, on).await
+}
+
+/// The same for somebody who only looks, and does not wait for the build.
+pub(crate) async fn look_on(
+    client: &Client,
+    id: BuildId,
+    on: impl FnMut(&Happening, &str),
+) -> Result<EndEvent> {
+    follow_on(Follower { id, cursor: None, opened: false, people: 0 }, client, on).await
 }
 
 async fn follow_on(
@@ -90,6 +99,8 @@ struct Follower {
     id: BuildId,
     cursor: Option<String>,
     opened: bool,
+    /// How many people the stream stands for.
+    people: u8,
 }
 
 impl Follower {
@@ -102,7 +113,8 @@ impl Follower {
     ) -> Result<Option<EndEvent>, StreamRefused> {
         let path = format!("v1/builds/{}/events", self.id);
         let turn = usize::try_from(turn).unwrap_or(0);
-        let answer = client.open_stream(turn, &path, &[], self.cursor.as_deref()).await?;
+        let query = [("watchers", self.people.to_string())];
+        let answer = client.open_stream(turn, &path, &query, self.cursor.as_deref()).await?;
         self.opened = true;
         let mut events = std::pin::pin!(answer.bytes_stream().eventsource());
         while let Some(event) = events.next().await {
@@ -160,7 +172,7 @@ mod tests {
         let client = Client::new(reach).unwrap();
         for (opened, limit) in [(true, Duration::from_mins(5)), (false, FIRST_LIMIT)] {
             let (began, mut said) = (Instant::now(), 0);
-            let follower = Follower { id: BuildId::new(), cursor: None, opened };
+            let follower = Follower { id: BuildId::new(), cursor: None, opened, people: 1 };
             let error = follow_on(follower, &client, |_, _| said += 1).await.unwrap_err();
             assert!(error.to_string().contains("no dispatcher answers"), "{error}");
             let took = began.elapsed();

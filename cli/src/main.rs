@@ -8,6 +8,7 @@ mod progress;
 mod repo2docker;
 mod seal_key;
 mod source;
+mod top;
 mod trust;
 
 use std::ffi::OsString;
@@ -81,6 +82,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Watch(args) => commands::watch::run(args, output).await,
         Command::Logs(args) => commands::logs::run(args, output).await,
         Command::Queue(args) => commands::queue::run(args, output).await,
+        Command::Top(args) => Box::pin(top::run(args, output)).await,
         Command::Lanes(args) => commands::queue::lanes(args, output).await,
         Command::Why(args) => commands::queue::why(args, output).await,
         Command::Rule { rule } => Box::pin(commands::rule::run(rule, output)).await,

@@ -4,13 +4,14 @@ use clap::Args;
 use fairlane_common::build::BuildState;
 use fairlane_common::id::{Lane, WorkerId};
 
-use super::{Reach, states};
+use super::{BuildRef, Reach, states};
 
 /// Show recent changes to builds, oldest first
 ///
 /// Examples:
 ///   fairlane events --since 10m --state failed
 ///   fairlane events -f --lane github.com/owner/name
+///   fairlane events --since 1d --build 1c2d3e4f
 #[derive(Debug, Args)]
 #[command(display_order = 7, verbatim_doc_comment)]
 pub(crate) struct Events {
@@ -20,6 +21,9 @@ pub(crate) struct Events {
     /// Only builds of this lane
     #[arg(long, value_name = "LANE")]
     pub(crate) lane: Option<Lane>,
+    /// Only changes to this build: its id, or 6 or more characters of its beginning or end
+    #[arg(long, value_name = "ID")]
+    pub(crate) build: Option<BuildRef>,
     /// Only changes that involve this worker
     #[arg(long, value_name = "WORKER")]
     pub(crate) worker: Option<WorkerId>,
@@ -38,9 +42,11 @@ pub(crate) struct Events {
 
 /// Show what operators did: who, what, and when
 ///
-/// Example: fairlane audit --since 1d --act 'rule set'
+/// Examples:
+///   fairlane audit --since 1d --act 'rule set'
+///   fairlane audit --what github.com/owner/name
 #[derive(Debug, Args)]
-#[command(display_order = 12)]
+#[command(display_order = 12, verbatim_doc_comment)]
 pub(crate) struct Audit {
     /// How far back: 90s, 15m, 2h, 3d
     #[arg(long, value_name = "TIME", default_value = "7d")]
@@ -51,6 +57,9 @@ pub(crate) struct Audit {
     /// Only acts of this kind, such as 'rule set'
     #[arg(long, value_name = "ACT")]
     pub(crate) act: Option<String>,
+    /// Only acts on exactly this pattern, lane, build, worker or node
+    #[arg(long, value_name = "NAME")]
+    pub(crate) what: Option<String>,
     /// At most this many, the latest ones
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) limit: u32,

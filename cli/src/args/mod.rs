@@ -9,6 +9,7 @@ mod logs;
 mod policy;
 mod queue;
 mod rule;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub(crate) use logs::{Logs, LogsAct, LogsPrune};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
+pub(crate) use top::Top;
 
 /// The exit codes, as `--help` shows them.
 const EXIT_CODES: &str = "\
@@ -87,6 +89,7 @@ pub(crate) enum Command {
     Watch(Watch),
     Logs(Logs),
     Queue(Queue),
+    Top(Top),
     Lanes(Lanes),
     Why(Why),
     /// Ban, hold or limit repositories

@@ -4,23 +4,31 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use fairlane_clikit::exit::Exit;
+use fairlane_clikit::exit::{self, Exit};
 use fairlane_clikit::human;
-use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, clean};
+use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean};
 use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
 
 use super::builds;
-use super::lists::{PAGE, tone_of};
+use super::lists::{PAGE, now, tone_of};
+use super::rule;
 use crate::args::{Audit, Events};
 use crate::client::Client;
 
 /// How often `events -f` asks for new ones.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
+/// What `audit` can be asked for; a dispatcher of a later release may know more.
+const ACTS: &str = "rule set, rule removed, rule ended, ban overridden, cancel, drain, undrain, policy set, \
+                    logs pruned, node avoided, node taken back, node cleared, build forgotten, repaired";
+
 /// Runs `events`.
-pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
+pub(crate) async fn events(mut args: Events, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
+    if let Some(build) = &args.build {
+        args.build = Some(builds::find(&client, build).await?.to_string().parse()?);
+    }
     let since = human::parse_span(&args.since)?;
     let limit = args.limit as usize;
     let (mut all, more) = changes(&client, &args, format!("{}s", since.as_secs().max(1)), limit).await?;
@@ -48,12 +56,28 @@ pub(crate) async fn events(args: Events, output: Output) -> Result<Exit> {
 
 /// Shows new changes, each once, even if two have the same time.
 async fn follow(client: &Client, args: &Events, shown: Vec<ChangeView>, output: Output) -> Result<Exit> {
-    let mut latest = shown.last().map_or(super::lists::now(client).await, |change| change.at_ms);
+    let mut is_away = false;
+    let mut latest = shown.last().map_or(now(client).await, |change| change.at_ms);
     let mut seen: HashSet<(BuildId, u64)> = shown.iter().map(|change| (change.build, change.seq)).collect();
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
         let since = latest.saturating_sub(1).to_string();
-        let (mut all, _) = changes(client, args, since, usize::MAX).await?;
+        let mut all = match changes(client, args, since, usize::MAX).await {
+            Ok((all, _)) => all,
+            Err(error) if exit::of(&error) == Exit::Unreachable => {
+                if !std::mem::replace(&mut is_away, true) {
+                    output.talk(
+                        &output
+                            .paint_talk(Tone::Warning, &format!("{}; trying again", exit::in_full(&error))),
+                    );
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if std::mem::take(&mut is_away) {
+            output.talk("The dispatcher answers again; nothing was missed.");
+        }
         all.reverse();
         let known = std::mem::take(&mut seen);
         for change in &all {
@@ -81,6 +105,7 @@ async fn changes(
     loop {
         let mut query = vec![("since", since.clone()), ("limit", page(limit, all.len()))];
         query.extend(args.lane.as_ref().map(|lane| ("lane", lane.to_string())));
+        query.extend(args.build.as_ref().map(|build| ("build", build.as_str().to_owned())));
         query.extend(args.worker.as_ref().map(|worker| ("worker", worker.to_string())));
         query.extend(args.state.map(|state| ("state", state.to_string())));
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
@@ -102,14 +127,10 @@ fn write_change(change: &ChangeView, output: Output) {
     if output.is_json() {
         return output.json(change);
     }
-    let about = about(change);
-    let state = change.state.word();
-    output.data(&format!(
-        "{}  {state:<9}  {}  {}  {about}",
-        human::instant(change.at_ms),
-        change.build,
-        change.lane
-    ));
+    let state = format!("{:<9}", change.state.word());
+    let state = tone_of(change.state).map_or_else(|| state.clone(), |tone| output.paint(tone, &state));
+    let (time, id) = (human::instant(change.at_ms), builds::shown(change.build, output));
+    output.data(format!("{time}  {state}  {id}  {}  {}", change.lane, about(change)).trim_end());
 }
 
 fn change_table(all: &[ChangeView], output: Output) -> Table {
@@ -142,6 +163,12 @@ fn about(change: &ChangeView) -> String {
     worker.into_iter().chain(class).chain(reason).collect::<Vec<_>>().join(", ")
 }
 
+/// The detail of an act, a rule in words.
+fn detail(act: &ActView, now: u64) -> String {
+    let rule = if act.act.starts_with("rule ") { rule::in_words(&act.detail, now) } else { None };
+    rule.unwrap_or_else(|| act.detail.clone())
+}
+
 /// Runs `audit`.
 pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
@@ -154,6 +181,7 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
             vec![("since", format!("{}s", since.as_secs().max(1))), ("limit", page(limit, all.len()))];
         query.extend(args.by.clone().map(|by| ("by", by)));
         query.extend(args.act.clone().map(|act| ("act", act)));
+        query.extend(args.what.clone().map(|what| ("what", what)));
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let page: ActPage = client.get("v1/audit", &query).await?;
         all.extend(page.acts);
@@ -174,8 +202,12 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
     }
     if all.is_empty() {
         output.talk(&format!("Nothing in the audit log matches in the last {}.", args.since));
+        if args.act.as_deref().is_some_and(|act| ACTS.split(", ").all(|known| known != act)) {
+            output.talk(&format!("Known acts: {ACTS}."));
+        }
         return Ok(Exit::Good);
     }
+    let now = now(&client).await;
     let mut table = Table::new([
         ("TIME (UTC)", Align::Right),
         ("BY", Align::Left),
@@ -189,7 +221,7 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
             (&act.by).into(),
             (&act.act).into(),
             (&act.what).into(),
-            (&act.detail).into(),
+            detail(act, now).into(),
         ]);
     }
     output.table(&table);

@@ -20,7 +20,7 @@ pub(super) async fn now(client: &Client) -> u64 {
 }
 
 /// The meaning of a state, for its color.
-pub(super) fn tone_of(state: BuildState) -> Option<Tone> {
+pub(crate) fn tone_of(state: BuildState) -> Option<Tone> {
     match state {
         BuildState::Succeeded => Some(Tone::Good),
         BuildState::Failed => Some(Tone::Bad),

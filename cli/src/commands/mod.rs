@@ -5,7 +5,7 @@ pub(crate) mod bulk;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod history;
-mod lists;
+pub(crate) mod lists;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod passed_on;

@@ -236,11 +236,13 @@ fn lane_table(lanes: &[LaneView]) -> Table {
     table
 }
 
-fn limit(lane: &LaneView) -> String {
+/// A lane's limit, and its burst if that is higher.
+pub(crate) fn limit(lane: &LaneView) -> String {
     if lane.burst > lane.limit { format!("{}-{}", lane.limit, lane.burst) } else { lane.limit.to_string() }
 }
 
-fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
+/// What a lane waits for, in words; empty if nothing is in line.
+pub(crate) fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
     match lane.waits_for.as_deref() {
         None => (String::new(), None),
         Some("ready") => ("a slot".to_owned(), None),

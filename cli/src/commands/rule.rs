@@ -264,6 +264,13 @@ async fn list(client: &Client, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
+/// A rule that is written as JSON, in words.
+pub(super) fn in_words(json: &str, now: u64) -> Option<String> {
+    let rule: Body = serde_json::from_str(json).ok()?;
+    let parts: Vec<String> = parts(&rule, now).into_iter().map(|(words, _)| words).collect();
+    Some(parts.join("; ")).filter(|words| !words.is_empty())
+}
+
 fn parts(rule: &Body, now: u64) -> Vec<(String, Option<Tone>)> {
     let ends =
         |until: Option<u64>| until.map(|at| format!(", ends {}", human::ahead(at, now))).unwrap_or_default();
@@ -288,6 +295,14 @@ fn parts(rule: &Body, now: u64) -> Vec<(String, Option<Tone>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_of_the_audit_log_in_words() {
+        let hold = r#"{"hold":{"message":"registry moves"}}"#;
+        assert_eq!(in_words(hold, 0).as_deref(), Some("held: registry moves"));
+        assert_eq!(in_words("it expired", 0), None);
+        assert_eq!(in_words("{}", 0), None);
+    }
 
     #[test]
     fn a_rule_in_words() {

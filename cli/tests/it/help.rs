@@ -4,7 +4,7 @@ use fairlane_testkit::TempDir;
 
 use crate::setup::{fairlane, run};
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "up",
     "dispatcher",
     "worker",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 19] = [
     "watch",
     "logs",
     "queue",
+    "top",
     "lanes",
     "why",
     "rule ban",

@@ -106,6 +106,12 @@ async fn what_happened_and_who_did_it_can_be_read() {
         .expect(0, "No changes match in the last 10m");
     let audit = up.run(&home, ["audit"]).await.expect(0, "").data;
     assert!(audit.contains("rule set") && audit.contains(LANE), "{audit}");
+    let of_it = up.run(&home, ["events", "--since", "1h", "--build", &id[28..]]).await.expect(0, "").data;
+    assert!(of_it.contains(&id) && of_it.lines().count() > 1, "{of_it}");
+    up.run(&home, ["audit", "--what", "nobody"]).await.expect(0, "Nothing in the audit log matches");
+    up.run(&home, ["audit", "--act", "cancelled"]).await.expect(0, "Known acts: rule set, rule removed,");
+    let audit = up.run(&home, ["audit", "--what", LANE]).await.expect(0, "").data;
+    assert!(!audit.contains('{'), "a rule is shown in words: {audit}");
     up.run(&home, ["audit", "--act", "drain"])
         .await
         .expect(0, "Nothing in the audit log matches in the last 7d");

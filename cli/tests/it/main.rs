@@ -23,5 +23,6 @@ mod semaphore;
 mod settings;
 mod setup;
 mod system;
+mod top;
 mod two_releases;
 mod up;

@@ -1,0 +1,154 @@
+//! What the dispatchers say, fetched every second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_common::build::BuildState;
+use fairlane_common::id::BuildId;
+use fairlane_dispatcher::api::{BuildPage, BuildView, Health, LanePage, NodeList, QueueView, WorkerList};
+use tokio::sync::{mpsc, watch};
+
+use crate::client::{Client, Kept};
+
+/// How often to ask.
+const EVERY: Duration = Duration::from_secs(1);
+/// A dispatcher that has not answered for this long is shown as away; it may be frozen.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Builds and lanes that are fetched of each kind: what nobody scrolls through is not worth its bytes.
+const MOST: &str = "200";
+
+/// One look at the queue.
+#[derive(Debug, Clone)]
+pub(super) struct Data {
+    pub(super) queue: Arc<QueueView>,
+    pub(super) workers: Arc<WorkerList>,
+    pub(super) nodes: Arc<NodeList>,
+    /// In the order in which they are shown: running ones, those without a worker, the line.
+    pub(super) builds: Vec<Arc<BuildPage>>,
+    pub(super) lanes: Arc<LanePage>,
+    /// The warning of `/readyz`.
+    pub(super) warning: Option<String>,
+    /// The build that is open.
+    pub(super) build: Option<Arc<BuildView>>,
+}
+
+impl Data {
+    pub(super) fn live(&self) -> impl Iterator<Item = &BuildView> {
+        self.builds.iter().flat_map(|page| &page.builds).filter(|build| !build.state.is_ended())
+    }
+
+    /// Whether every live build was fetched.
+    pub(super) fn is_whole(&self) -> bool {
+        self.builds.iter().all(|page| page.cursor.is_none())
+    }
+}
+
+/// A look, or why there is none.
+pub(super) type Fetched = Result<Data, String>;
+/// Which build is open.
+pub(super) type WantedSender = watch::Sender<Option<BuildId>>;
+
+/// Fetches, and keeps what has not changed.
+pub(super) struct Fetcher {
+    client: Arc<Client>,
+    wanted: Option<BuildId>,
+    queue: Kept<QueueView>,
+    workers: Kept<WorkerList>,
+    nodes: Kept<NodeList>,
+    builds: [Kept<BuildPage>; 4],
+    lanes: Kept<LanePage>,
+    health: Kept<Health>,
+    build: Kept<BuildView>,
+}
+
+impl Fetcher {
+    pub(super) fn new(client: Arc<Client>) -> Self {
+        Self {
+            client,
+            wanted: None,
+            queue: Kept::default(),
+            workers: Kept::default(),
+            nodes: Kept::default(),
+            builds: Default::default(),
+            lanes: Kept::default(),
+            health: Kept::default(),
+            build: Kept::default(),
+        }
+    }
+
+    /// Fetches everything at once.
+    pub(super) async fn fetch(&mut self) -> Result<Data> {
+        let late = Stop::new(
+            Exit::Unreachable,
+            format!("{} has not answered for {} s", self.client.shown(), PATIENCE.as_secs()),
+        );
+        tokio::time::timeout(PATIENCE, Box::pin(self.fetch_all())).await.map_err(|_| late)?
+    }
+
+    async fn fetch_all(&mut self) -> Result<Data> {
+        let client = &*self.client;
+        let most = [("limit", MOST.to_owned())];
+        let [running, starting, orphaned, queued] = &mut self.builds;
+        let of = |state: BuildState| [("state", state.to_string()), ("limit", MOST.to_owned())];
+        let (first, second, third, fourth) = (
+            of(BuildState::Running),
+            of(BuildState::Starting),
+            of(BuildState::Orphaned),
+            of(BuildState::Queued),
+        );
+        let builds = async {
+            let (running, starting, orphaned, queued) = tokio::try_join!(
+                client.get_again("v1/builds", &first, running),
+                client.get_again("v1/builds", &second, starting),
+                client.get_again("v1/builds", &third, orphaned),
+                client.get_again("v1/builds", &fourth, queued),
+            )?;
+            anyhow::Ok(vec![running, starting, orphaned, queued])
+        };
+        let build = async {
+            let Some(id) = self.wanted else { return anyhow::Ok(None) };
+            // A build that is forgotten meanwhile is shown as it was.
+            Ok(client.get_again(&format!("v1/builds/{id}"), &[], &mut self.build).await.ok())
+        };
+        let (queue, workers, nodes, builds, lanes, build) = tokio::try_join!(
+            client.get_again("v1/queue", &[], &mut self.queue),
+            client.get_again("v1/workers", &most, &mut self.workers),
+            client.get_again("v1/nodes", &[], &mut self.nodes),
+            builds,
+            client.get_again("v1/lanes", &most, &mut self.lanes),
+            build,
+        )?;
+        let warning = match client.get_again("readyz", &[], &mut self.health).await {
+            Ok(health) => Some(health.status.clone()).filter(|status| status != "ok"),
+            Err(error) => Some(fairlane_clikit::exit::in_full(&error)),
+        };
+        Ok(Data { queue, workers, nodes, builds, lanes, warning, build })
+    }
+
+    /// Goes on fetching in a task: every second, and at once when another build is opened.
+    pub(super) fn keep_fetching(mut self) -> (WantedSender, mpsc::UnboundedReceiver<Fetched>) {
+        let (wanted, mut changed) = watch::channel(None);
+        let (tell, fetched) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(EVERY) => {}
+                    change = changed.changed() => if change.is_err() {
+                        return;
+                    },
+                }
+                let wanted = *changed.borrow_and_update();
+                if wanted != self.wanted {
+                    (self.wanted, self.build) = (wanted, Kept::default());
+                }
+                let result = self.fetch().await.map_err(|error| fairlane_clikit::exit::in_full(&error));
+                if tell.send(result).is_err() {
+                    return;
+                }
+            }
+        });
+        (wanted, fetched)
+    }
+}

@@ -1,0 +1,64 @@
+//! The screen from recorded answers of a dispatcher, as a person uses it.
+
+mod screens;
+mod using;
+
+use std::sync::Arc;
+
+use fairlane_dispatcher::api::{BuildView, Health};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::app::{App, Effect};
+use super::data::Data;
+use super::draw::draw;
+
+/// Recorded from a dispatcher with three slots: seven builds wait, one lane is held.
+const BUSY: &str = include_str!("../recorded/busy.json");
+
+fn part<T: DeserializeOwned>(all: &Value, name: &str) -> Arc<T> {
+    Arc::new(T::deserialize(&all[name]).unwrap())
+}
+
+/// The recorded answers, after a change.
+fn data(change: impl FnOnce(&mut Value)) -> Data {
+    let mut all: Value = serde_json::from_str(BUSY).unwrap();
+    change(&mut all);
+    let builds = ["running", "starting", "orphaned", "queued"];
+    let health: Arc<Health> = part(&all, "readyz");
+    Data {
+        queue: part(&all, "v1/queue"),
+        workers: part(&all, "v1/workers?limit=200"),
+        nodes: part(&all, "v1/nodes"),
+        builds: builds.map(|state| part(&all, &format!("v1/builds?state={state}&limit=200"))).to_vec(),
+        lanes: part(&all, "v1/lanes?limit=200"),
+        warning: Some(health.status.clone()).filter(|status| status != "ok"),
+        build: Some(part::<BuildView>(&all, "build")),
+    }
+}
+
+/// The program as an operator uses it, on the recorded queue.
+fn app() -> App {
+    let mut app = App::new("http://127.0.0.1:8600".to_owned(), true, true);
+    app.take(Ok(data(|_| {})));
+    app
+}
+
+fn press(app: &mut App, codes: impl IntoIterator<Item = KeyCode>) -> Effect {
+    let press = |code| app.key(KeyEvent::new(code, KeyModifiers::NONE));
+    codes.into_iter().map(press).last().unwrap_or(Effect::None)
+}
+
+fn type_text(app: &mut App, text: &str) {
+    press(app, text.chars().map(KeyCode::Char));
+}
+
+/// What is on a screen of this size.
+fn screen(app: &mut App, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(frame, app)).unwrap();
+    terminal.backend().to_string()
+}

@@ -1,0 +1,155 @@
+//! What is where, in each view and on small terminals.
+
+use std::time::Duration;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::KeyCode;
+use ratatui::style::Color;
+use serde_json::json;
+
+use super::super::app::App;
+use super::super::draw::draw;
+use super::super::feed::Feed;
+use super::{app, data, press, screen};
+
+#[test]
+fn the_first_view_has_numbers_problems_and_lanes() {
+    insta::assert_snapshot!(screen(&mut app(), 80, 24));
+    insta::assert_snapshot!("now_on_a_small_terminal", screen(&mut app(), 60, 20));
+}
+
+#[test]
+fn builds_that_run_come_first_then_the_line() {
+    let mut app = app();
+    press(&mut app, [KeyCode::Char('2')]);
+    insta::assert_snapshot!(screen(&mut app, 80, 24));
+    insta::assert_snapshot!("builds_on_a_wide_terminal", screen(&mut app, 130, 18));
+}
+
+#[test]
+fn lanes_and_workers() {
+    let mut app = app();
+    press(&mut app, [KeyCode::Char('3')]);
+    let lanes = screen(&mut app, 100, 16);
+    press(&mut app, [KeyCode::Tab]);
+    insta::assert_snapshot!(lanes + &screen(&mut app, 100, 8));
+}
+
+#[test]
+fn an_open_build_shows_its_facts_and_its_log() {
+    let mut app = app();
+    press(&mut app, [KeyCode::Char('2'), KeyCode::Enter]);
+    let id = app.open_build().unwrap();
+    app.take(Ok(data(|_| {})));
+    let lines = (1..40).map(|line| format!("\u{1b}[32mStep {line}\u{1b}[0m of 40")).collect();
+    app.take_feed(Feed::Lines(id, lines));
+    app.take_feed(Feed::Remark(id, "3 lines are left out here".to_owned()));
+    insta::assert_snapshot!(screen(&mut app, 80, 24));
+    press(&mut app, [KeyCode::PageUp]);
+    assert!(screen(&mut app, 60, 20).contains("End follows"));
+}
+
+#[test]
+fn help_and_questions_fit_the_smallest_terminal() {
+    let mut app = app();
+    press(&mut app, [KeyCode::F(1)]);
+    let help = screen(&mut app, 60, 20);
+    press(&mut app, [KeyCode::Esc, KeyCode::F(6), KeyCode::Down]);
+    let sort = screen(&mut app, 60, 20);
+    press(&mut app, [KeyCode::Esc, KeyCode::Char('2'), KeyCode::Char('k')]);
+    insta::assert_snapshot!([help, sort, screen(&mut app, 60, 20)].join("\n"));
+}
+
+#[test]
+fn no_size_is_too_small_to_draw() {
+    let mut app = app();
+    for view in ['1', '2', '3', '4'] {
+        press(&mut app, [KeyCode::Char(view)]);
+        for (width, height) in [(1, 1), (5, 3), (10, 5), (20, 4), (300, 2), (8, 60)] {
+            screen(&mut app, width, height);
+            press(&mut app, [KeyCode::F(1)]);
+            screen(&mut app, width, height);
+            press(&mut app, [KeyCode::Esc, KeyCode::End]);
+        }
+    }
+}
+
+#[test]
+fn problems_are_sentences_that_say_what_to_do() {
+    let mut app = app();
+    app.take(Ok(data(|all| {
+        let now = all["v1/queue"]["totals"]["now_ms"].as_u64().unwrap();
+        all["v1/queue"]["totals"]["orphaned"] = 1.into();
+        all["readyz"]["status"] = "Redis's memory is nearly used up (97 %)".into();
+        let worker = &mut all["v1/workers?limit=200"]["workers"][0];
+        worker["paused"] = "the cluster is full: exceeded quota: builds".into();
+        worker["drained"] = json!({ "since_ms": now - 720_000, "by": "ada" });
+        all["v1/nodes"]["nodes"] = json!([{
+            "node": "node-7", "reason": "no space left on device", "since_ms": now - 60_000, "until_ms": now + 1_500_000,
+            "lanes": 3, "cluster": "main",
+        }]);
+        all["v1/builds?state=running&limit=200"]["builds"][0]["claimed_ms"] = (now - 3 * 3_600_000).into();
+    })));
+    insta::assert_snapshot!(screen(&mut app, 110, 40));
+    app.take(Ok(data(|all| all["v1/queue"]["totals"]["workers"] = 0.into())));
+    assert!(screen(&mut app, 80, 24).contains("!! No worker is running. Start one with `fairlane worker`."));
+}
+
+#[test]
+fn an_empty_queue_says_so() {
+    let mut app = app();
+    app.take(Ok(data(|all| {
+        all["v1/lanes?limit=200"]["lanes"] = json!([]);
+        for state in ["running", "queued"] {
+            all[format!("v1/builds?state={state}&limit=200")]["builds"] = json!([]);
+        }
+        all["v1/workers?limit=200"]["workers"] = json!([]);
+    })));
+    for (key, says) in [
+        ('1', "No problems."),
+        ('2', "No build is waiting or running."),
+        ('3', "No lane has a waiting or running build."),
+        ('4', "No worker is alive."),
+    ] {
+        press(&mut app, [KeyCode::Char(key)]);
+        let shown = screen(&mut app, 80, 24);
+        assert!(shown.contains(says), "{shown}");
+    }
+}
+
+#[test]
+fn old_data_is_marked_and_time_stands_still_until_a_dispatcher_answers() {
+    let mut app = app();
+    let fresh = screen(&mut app, 80, 24);
+    assert!(!fresh.contains("STALE"));
+    let now = app.now();
+    app.take(Err("no dispatcher answers at http://127.0.0.1:8600: Connection refused\nStart one".to_owned()));
+    app.age = Duration::from_secs(75);
+    let shown = screen(&mut app, 80, 24);
+    assert!(shown.contains("STALE: as of 75 s ago, retrying"), "{shown}");
+    assert!(shown.contains("Connection refused"), "{shown}");
+    assert!(shown.contains("github.com/popular/slow"), "the last state stays: {shown}");
+    assert_eq!(app.now(), now);
+    assert!(screen(&mut app, 60, 20).contains("STALE"));
+    app.take(Ok(data(|_| {})));
+    assert_eq!(screen(&mut app, 80, 24), fresh);
+}
+
+#[test]
+fn without_colors_nothing_is_colored() {
+    let mut app = App::new(String::new(), true, false);
+    app.take(Ok(data(|all| all["v1/queue"]["totals"]["workers"] = 0.into())));
+    press(&mut app, [KeyCode::Char('2'), KeyCode::Enter]);
+    let id = app.open_build().unwrap();
+    app.take_feed(Feed::Lines(id, vec!["\u{1b}[31mred".to_owned()]));
+    for leave in [false, true] {
+        if leave {
+            press(&mut app, [KeyCode::Esc, KeyCode::Char('1')]);
+        }
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        terminal.draw(|frame| draw(frame, &mut app)).unwrap();
+        let cells = terminal.backend().buffer().content();
+        assert!(cells.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+    }
+}
