@@ -3,7 +3,7 @@
 -- W: worker, place of its runs, free slots, lease ms, request id
 -- Returns: {'claimed': orphans of its place that are left, standing (why it gets nothing new: 'drained', 'avoided' (its
 --   host is), 'unknown' (it must send a heartbeat first) or empty), builds: of each its id, epoch, adopted 0/1, state,
---   seq, claimed, and its fields as they were before; avoid: the nodes to avoid}
+--   seq, claimed, orphaned (since when, or empty), and its fields as they were before; avoid: the nodes to avoid}
 -- Invariants: I2, I3, I4, I5
 local REPLACED_MAX = 16 -- stale heads repaired by one call; the next claim does the rest
 local ADOPT_MAX = 100   -- orphans that one call returns; the worker calls again at once
@@ -13,10 +13,10 @@ local worker, place, expiry -- who claims, the place of its runs, until when
 local builds, taken, count       -- the claimed builds; the same as stored with the worker; how many
 local host, passed               -- the claiming host, if it can fail builds; lanes kept for other hosts
 
-local function hand_over(id, epoch, adopted, state, seq, claimed, fields)
+local function hand_over(id, epoch, adopted, state, seq, claimed, fields, orphaned)
   count = count + 1
   builds[count] = { 'id', id, 'epoch', epoch, 'adopted', adopted, 'state', state, 'seq', seq, 'claimed', claimed,
-    'fields', fields }
+    'orphaned', orphaned or '', 'fields', fields }
   taken[count] = id .. ' ' .. epoch .. ' ' .. adopted
 end
 
@@ -58,12 +58,13 @@ local function adopt_one(id)
   local died = b.orphaned_by == 'reap' and b.worker ~= worker
   if died then count_death(b) end
   if died and is_killer(b) then return lose(id, b, 'claim', '') end
+  local orphaned = call('ZSCORE', K.orphans, id)
   leave_orphans(id, place)
   local state, epoch, seq = b.started and 'running' or 'starting', epoch_after(b.epoch), next_seq(b)
   lease_to(id, b.lane, state, epoch, seq, 'adoptions', ms(b.adoptions),
     'adoptions_since', ms(b.adoptions_since), 'lost_by', b.lost_by or '')
   tally('adopted')
-  hand_over(id, epoch, '1', state, seq, b.claimed or '', fields_of(id))
+  hand_over(id, epoch, '1', state, seq, b.claimed or '', fields_of(id), orphaned and ms(tonumber(orphaned)))
 end
 
 -- Adopts the worker's share of the orphans of its place, even if it is full. Returns how many are left.

@@ -20,6 +20,7 @@ mod hub;
 mod metrics;
 mod outlook;
 mod problem;
+mod queue_metrics;
 mod redis_wait;
 mod routes;
 mod serve;

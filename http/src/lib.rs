@@ -18,16 +18,19 @@
 //! Files that the process depends on, such as the certificate, are read again while it runs
 //! ([`keep_fresh`]): a new version is served from the next connection on, and a broken one never is.
 //!
-//! [`Probe`] is for processes that serve nothing else. It answers `/healthz`, `/readyz` and `/metrics`.
+//! [`Probe`] is for processes that serve nothing else. It answers `/healthz`, `/readyz` and `/metrics`; [`metrics`] is
+//! for all.
 
 mod admission;
+pub mod metrics;
 mod probe;
 mod reload;
 mod server;
 mod tls;
 
 pub use admission::{Excess, network_of};
-pub use probe::{Probe, gauge, metrics_response};
+pub use metrics::metrics_response;
+pub use probe::Probe;
 pub use reload::keep_fresh;
 pub use server::{Limits, Server};
 pub use tls::{Tls, TlsError, TlsFiles};

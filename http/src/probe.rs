@@ -5,21 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Excess;
+use crate::metrics::metrics_response;
 use crate::server::{Limits, Server};
-
-/// The media type of [`metrics_response`].
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A process that can be asked.
 pub trait Probe: Send + Sync + 'static {
@@ -42,22 +38,6 @@ struct Health {
     status: String,
     name: String,
     version: &'static str,
-}
-
-/// Metrics as text of `OpenMetrics`.
-pub fn metrics_response(registry: &Registry) -> Response {
-    let mut text = String::new();
-    if encode(&mut text, registry).is_err() {
-        tracing::error!("cannot write the metrics");
-    }
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
-}
-
-/// Adds a gauge with this value.
-pub fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let gauge = Gauge::<i64>::default();
-    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    registry.register(name, help, gauge);
 }
 
 impl Server {
@@ -98,6 +78,11 @@ fn routes<P: Probe>(probe: Arc<P>) -> Router {
                 Err(why) => (StatusCode::SERVICE_UNAVAILABLE, health(&probe, why)).into_response(),
             }),
         )
-        .route("/metrics", get(async move |State(probe): State<Arc<P>>| metrics_response(&probe.metrics())))
+        .route(
+            "/metrics",
+            get(async move |State(probe): State<Arc<P>>, request: HeaderMap| {
+                metrics_response(&request, &probe.metrics())
+            }),
+        )
         .with_state(probe)
 }

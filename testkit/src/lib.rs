@@ -6,12 +6,14 @@
 //! - [`run_within`]: a command that is run to its end, in a folder of its own, and what it [`Said`].
 //! - [`Process`]: one of our programs, with its output in a file; tests can signal and kill it.
 //! - [`FakeRegistry`]: a container registry that says whether an image exists.
+//! - [`check_metrics`], [`metric_table`]: metrics as Prometheus and the docs see them.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
 //! These helpers panic with a plain sentence if a test cannot continue: a test can do nothing better with an
 //! error. Every process that is started here is killed by its own process id when its handle is dropped.
 
 pub mod kube;
+mod metrics;
 mod process;
 mod proxy;
 mod redis_builder;
@@ -22,6 +24,7 @@ mod said;
 mod temp_dir;
 mod wait;
 
+pub use metrics::{check_metrics, is_installed, keep_docs, metric_table};
 pub use process::{Process, free_port};
 pub use proxy::{FaultProxy, Upstream};
 pub use redis_builder::{AppendOnly, RedisServerBuilder};

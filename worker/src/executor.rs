@@ -37,8 +37,8 @@ pub(crate) struct RunSpec<'a> {
 pub(crate) enum RunEvent {
     /// What it waits for before it is up, in words for people; empty when it waits no more.
     Note(String),
-    /// It is up.
-    Up,
+    /// It is up; after so long, where that was seen: a pod since its creation.
+    Up(Option<Duration>),
     /// Its lines cannot be had at present: that none comes says nothing.
     Unheard,
     /// It wrote a line.
@@ -120,6 +120,11 @@ pub(crate) trait Executor: Send + Sync {
     /// # Errors
     /// It cannot be told.
     async fn attach(&self, spec: RunSpec<'_>) -> Result<Option<Box<dyn Run>>>;
+
+    /// How long the oldest pod has waited to start; zero where none waits, `None` where runs are no pods.
+    fn oldest_pending(&self) -> Option<Duration> {
+        None
+    }
 
     /// Why no run can be started at present, in words for people.
     fn paused(&self) -> Option<String> {

@@ -35,6 +35,11 @@ impl Package {
 /// The server that the queue lives in.
 pub(crate) const REDIS: Package =
     Package { name: "redis-server", is_there: || shell::which("redis-server").is_some() };
+/// Checks metrics, rules and alerts; its service is left to the tests.
+pub(crate) const PROMETHEUS: Package = Package {
+    name: "prometheus",
+    is_there: || shell::which("promtool").is_some() && shell::which("prometheus").is_some(),
+};
 /// Stands before dispatchers, as in `compose.yaml`.
 pub(crate) const HAPROXY: Package = Package {
     name: "haproxy",

@@ -59,6 +59,10 @@ fn install() -> Result<()> {
     } else {
         packages::ensure(&[packages::REDIS])?;
     }
+    // Debian starts the service where there is an init system; the tests start servers of their own.
+    if let Err(error) = packages::ensure(&[packages::PROMETHEUS]) {
+        println!("\nSKIPPED: what the tests check with promtool and Prometheus. {error:#}");
+    }
     packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
 }
 

@@ -259,7 +259,7 @@ impl Player<'_> {
             if claimed.is_empty() {
                 break;
             }
-            for Claimed { token, build, adopted, avoided: _ } in claimed {
+            for Claimed { token, build, adopted, .. } in claimed {
                 if adopted {
                     self.promises.note(format!("build {} was adopted, and no run was lost", build.id));
                 }

@@ -15,6 +15,7 @@ mod help;
 mod kube_rights;
 mod kubernetes;
 mod lists;
+mod monitoring;
 mod operate;
 mod passed_on;
 mod secrets;

@@ -37,6 +37,8 @@ pub struct Claimed {
     pub build: Build,
     /// Whether its run may be alive already and is to be adopted, not started.
     pub adopted: bool,
+    /// Since when an adopted one had no holder, Unix milliseconds; `None` if this is not known.
+    pub orphaned: Option<u64>,
     /// Nodes that no build should go to at the moment; [`Build::avoid`] are its own.
     pub avoided: Vec<NodeName>,
 }
@@ -80,13 +82,14 @@ impl Queue {
             let id: String = item.get("id")?;
             let epoch = item.parse("epoch")?;
             let adopted = item.flag("adopted")?;
+            let orphaned = item.maybe("orphaned")?;
             let fields = handed_over(item, epoch, claim)?;
             let parsed = id.parse::<BuildId>().map_err(crate::Error::from);
             match parsed.and_then(|id| Build::from_fields(id, fields)) {
                 Ok(mut build) => {
                     build.avoid_in(&claim.place);
                     let token = Token { build: build.id, epoch, worker: claim.worker.clone() };
-                    builds.push(Claimed { token, build, adopted, avoided: avoided.clone() });
+                    builds.push(Claimed { token, build, adopted, orphaned, avoided: avoided.clone() });
                 }
                 Err(error) => {
                     unreadable.push(UnreadableClaim { id, epoch, adopted, why: error.to_string() });

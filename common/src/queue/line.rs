@@ -32,6 +32,7 @@ pub(super) struct Running {
     /// The shared limit of which it holds a permit.
     pub(super) shared: Option<String>,
     pub(super) background: bool,
+    pub(super) people: u64,
 }
 
 /// A build in line.
@@ -43,6 +44,9 @@ pub(super) struct Queued {
     pub(super) due: u64,
     pub(super) not_before: Option<u64>,
     pub(super) background: bool,
+    pub(super) people: u64,
+    /// When it was first asked for.
+    pub(super) asked: u64,
 }
 
 /// What decides when a lane's builds start.
@@ -123,24 +127,35 @@ impl Queue {
 }
 
 /// Parses the start of a build's text: its id, its lane, whether it is a background build. Also returns the
-/// rest.
-fn build<'a>(text: &'a str, lanes: &[Option<usize>]) -> Option<(BuildId, usize, bool, [&'a str; 2])> {
+/// other `N` words.
+fn build<'a, const N: usize>(
+    text: &'a str,
+    lanes: &[Option<usize>],
+) -> Option<(BuildId, usize, bool, [&'a str; N])> {
     let mut words = text.split(' ');
     let mut word = || words.next();
     let id = word()?.parse().ok()?;
     let lane = (*lanes.get(word()?.parse::<usize>().ok()?)?)?;
-    Some((id, lane, word()? == "1", [word()?, word()?]))
+    let background = word()? == "1";
+    Some((id, lane, background, words.collect::<Vec<_>>().try_into().ok()?))
 }
 
 fn running(text: &str, lanes: &[Option<usize>]) -> Option<Running> {
-    let (id, lane, background, [claimed, shared]) = build(text, lanes)?;
+    let (id, lane, background, [claimed, shared, people]) = build(text, lanes)?;
     let shared = (!shared.is_empty()).then(|| shared.to_owned());
-    Some(Running { id, lane, claimed: claimed.parse().ok()?, shared, background })
+    let (claimed, people) = (claimed.parse().ok()?, count_of(people));
+    Some(Running { id, lane, claimed, shared, background, people })
 }
 
 fn queued(text: &str, lanes: &[Option<usize>]) -> Option<Queued> {
-    let (id, lane, background, [due, not_before]) = build(text, lanes)?;
-    Some(Queued { id, lane, due: due.parse().ok()?, not_before: not_before.parse().ok(), background })
+    let (id, lane, background, [due, not_before, people, asked]) = build(text, lanes)?;
+    let (due, not_before, asked) = (due.parse().ok()?, not_before.parse().ok(), asked.parse().ok()?);
+    Some(Queued { id, lane, due, not_before, background, people: count_of(people), asked })
+}
+
+/// A counter that has drifted below zero will be repaired soon.
+fn count_of(people: &str) -> u64 {
+    people.parse().unwrap_or(0)
 }
 
 fn lane_facts(text: &str) -> Option<LaneFacts> {
@@ -182,14 +197,18 @@ mod tests {
         let id = BuildId::new();
         let lanes = [Some(0), None];
         assert!(
-            running(&format!("{id} 0 1 77 slow"), &lanes)
-                .is_some_and(|run| run.claimed == 77 && run.background)
+            running(&format!("{id} 0 1 77 slow 5"), &lanes)
+                .is_some_and(|run| run.claimed == 77 && run.background && run.people == 5)
         );
-        let waits = queued(&format!("{id} 0 0 77 "), &lanes).unwrap();
+        let waits = queued(&format!("{id} 0 0 77  -1 66"), &lanes).unwrap();
         assert_eq!((waits.due, waits.not_before, waits.background), (77, None, false));
-        for text in
-            [format!("{id} 1 0 77 "), format!("{id} 2 0 77 "), "x 0 0 77 ".to_owned(), format!("{id} 0 0")]
-        {
+        assert_eq!((waits.people, waits.asked), (0, 66));
+        for text in [
+            format!("{id} 1 0 77  1 6"),
+            format!("{id} 2 0 77  1 6"),
+            "x 0 0 77  1 6".to_owned(),
+            format!("{id} 0 0"),
+        ] {
             assert!(queued(&text, &lanes).is_none(), "{text}");
         }
         assert!(lane_facts("o/n - - two 3 0 -").is_none());

@@ -3,6 +3,7 @@
 mod activity;
 mod aside;
 mod by;
+mod calls;
 mod cancel;
 mod claim;
 mod counts;
@@ -18,7 +19,9 @@ pub mod memory;
 mod nodes;
 mod outlook;
 mod people;
+mod persistence;
 mod policy;
+mod pressure;
 mod reap;
 mod register;
 mod rules;
@@ -46,7 +49,9 @@ pub use logs::{LogBudget, LogKeep, LogLimits, Prune, Pruned, parse_size, tend_lo
 pub use nodes::{Blame, Cleared};
 pub use outlook::Outlook;
 pub use people::{DispatcherBeat, DispatcherBeatReply};
+pub use persistence::Durability;
 pub use policy::{Order, Policy, PolicyInForce};
+pub use pressure::Pressure;
 pub use reap::Reaped;
 pub use register::{Registered, Registration};
 pub use rules::{DrainChange, Drained, RuleChange, Rules};
@@ -62,6 +67,7 @@ use crate::error::Result;
 use crate::keys::Keys;
 use crate::library::OPEN;
 use crate::limits;
+use crate::queue::calls::Calls;
 use crate::queue::memory::Gauge;
 use crate::queue::script::{Args, Carrier};
 use crate::redis_url::RedisUrl;
@@ -79,6 +85,7 @@ pub struct Queue {
     askers: Arc<submit::Askers>,
     gauge: Arc<Gauge>,
     carrier: Arc<Carrier>,
+    calls: Calls,
 }
 
 impl Queue {
@@ -106,6 +113,7 @@ impl Queue {
             askers: Arc::default(),
             gauge: Arc::default(),
             carrier: Arc::default(),
+            calls: Calls::default(),
         };
         let info = queue.link.redis_info(&queue.keys.schema()).await?;
         info.check_version()?;
@@ -176,6 +184,10 @@ impl Queue {
 
     pub(crate) fn gauge(&self) -> &Gauge {
         &self.gauge
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     pub(crate) fn carrier(&self) -> &Carrier {

@@ -71,6 +71,11 @@ impl Outlook {
         &self.snapshot
     }
 
+    /// The running builds, the builds in line, and their lanes.
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
     /// How long a build of that lane takes, as far as is known now.
     pub(super) fn spread(&self, build: &Build) -> Spread {
         let mean = match self.line.lane(&build.lane) {

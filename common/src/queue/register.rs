@@ -84,5 +84,6 @@ fn held(reply: &mut Reply, worker: &WorkerId) -> Result<Claimed> {
     let id: BuildId = reply.parse("id")?;
     let token = Token { build: id, epoch: reply.parse("epoch")?, worker: worker.clone() };
     let fields: HashMap<String, String> = reply.get("fields")?;
-    Ok(Claimed { token, build: Build::from_fields(id, fields)?, adopted: true, avoided: Vec::new() })
+    let build = Build::from_fields(id, fields)?;
+    Ok(Claimed { token, build, adopted: true, orphaned: None, avoided: Vec::new() })
 }

@@ -164,9 +164,7 @@ impl Queue {
         let keys = [self.keys().schema()];
         let now = self.clock().argument();
         let words = std::iter::once(now.as_bytes()).chain(args.0.iter().map(Vec::as_slice));
-        // Boxed: the client's futures nest deep, and so would all futures that await them.
-        let value = Box::pin(self.run(operation, &keys, words)).await?;
-        Reply::new(operation.name, value)
+        self.timed(operation, &keys, words).await
     }
 
     /// Calls an operation on the keys of a log.
@@ -176,8 +174,21 @@ impl Queue {
         keys: &[String],
         args: &Args,
     ) -> Result<Reply> {
-        let value = Box::pin(self.run(operation, keys, args.0.iter().map(Vec::as_slice))).await?;
-        Reply::new(operation.name, value)
+        self.timed(operation, keys, args.0.iter().map(Vec::as_slice)).await
+    }
+
+    async fn timed<'a>(
+        &self,
+        operation: &'static Operation,
+        keys: &[String],
+        words: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Reply> {
+        let began = Instant::now();
+        // Boxed: the client's futures nest deep, and so would all futures that await them.
+        let value = Box::pin(self.run(operation, keys, words)).await;
+        let answer = value.and_then(|value| Reply::new(operation.name, value));
+        self.calls().count(operation.name, began.elapsed(), &answer);
+        answer
     }
 
     async fn run<'a>(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use fairlane_common::limits;
 use fairlane_http::metrics_response;
@@ -12,13 +13,16 @@ use crate::api::{Health, Problem};
 use crate::problem::{Answer, Refusal};
 use crate::state::App;
 
-/// Metrics of the queue and of this dispatcher.
+/// Metrics of the queue and of this dispatcher, as docs/metrics.md lists them.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", security(()), tag = "health",
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+    responses((
+        status = 200, description = "for Prometheus; OpenMetrics if the request accepts it",
+        content((String = "text/plain"), (String = "application/openmetrics-text"))
+    ))
 )]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    metrics_response(&app.metrics.registry(&app.queue, app.settings.bounds.redis_wait).await)
+pub(super) async fn metrics(State(app): State<Arc<App>>, request: HeaderMap) -> Response {
+    metrics_response(&request, &app.metrics.registry(&app.queue, app.settings.bounds.redis_wait).await)
 }
 
 /// Whether this dispatcher is alive.

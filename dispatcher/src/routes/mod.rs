@@ -137,26 +137,28 @@ fn at_root(app: Arc<App>) -> axum::Router {
         .with_state(app)
 }
 
+/// The methods that metrics and logs tell apart.
+const METHODS: [&str; 7] = ["get", "head", "post", "put", "patch", "delete", "options"];
+
 /// Counts a request and its response time. The path is not logged, because it may contain anything.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     // A method can be any word; each would create a new time series that is kept forever.
-    let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
-        _ => "OTHER",
-    };
-    let route = format!("{method} {route}");
+    let is_method = |known: &&str| known.eq_ignore_ascii_case(request.method().as_str());
+    let method = METHODS.into_iter().find(is_method).unwrap_or("other");
     let began = Instant::now();
     let response = next.run(request).await;
     let took = began.elapsed();
     let status = response.status().as_u16();
     tracing::debug!(
+        http.method = method,
         http.route = route,
         http.status = status,
         took_ms = took.as_millis(),
-        "{route}: {status}"
+        "{method} {route}: {status}"
     );
-    app.metrics.latency.0.observe(took.as_secs_f64());
+    let route = metrics::Route { method, route };
+    app.metrics.latency.get_or_create(&route).observe(took.as_secs_f64());
     app.metrics.requests.get_or_create(&metrics::Request { route, status }).inc();
     response
 }

@@ -107,7 +107,7 @@ async fn a_head_that_cannot_be_read_costs_only_its_sender() {
         .unwrap();
     assert_eq!(refusal(&rest(&mut stream).await).1, "wrong-method");
     let metrics = send(dispatcher.get("/metrics")).await.text().await.unwrap();
-    assert!(metrics.contains("route=\"OTHER ") && !metrics.contains("BREW7"), "{metrics}");
+    assert!(metrics.contains("method=\"other\"") && !metrics.contains("BREW7"), "{metrics}");
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use fairlane_common::queue::{Blame, Finished, Outcome};
 use fairlane_dispatcher::api::{BuildPage, BuildView, CancelAnswer, LaneView, QueueView};
 use fairlane_testkit::RedisServer;
 use reqwest::StatusCode;
-use serde_json::json;
 
 use crate::support::{Dispatcher, Worker, numbered, request, send};
 
@@ -116,22 +115,4 @@ async fn a_followed_log_ends_with_its_build() {
     run.finish(Outcome::Succeeded).await;
     let text = tokio::time::timeout(crate::support::SOON, log.text()).await.unwrap().unwrap();
     assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), numbered(600));
-}
-
-#[tokio::test]
-async fn metrics_show_the_queue_and_this_dispatcher() {
-    let redis = RedisServer::start_default().await;
-    let dispatcher = Dispatcher::start(&redis.url()).await;
-    dispatcher.ask(&json!({ "repo": "10.5281/zenodo.3242074", "ref": "1", "image": "r/z:1" })).await;
-    let text = send(dispatcher.get("/metrics")).await.text().await.unwrap();
-    for line in [
-        "fairlane_redis_up 1",
-        "fairlane_queued_builds 1",
-        "fairlane_set_aside 0",
-        "fairlane_repairs_total 0",
-        "fairlane_builds_asked_total{outcome=\"New\"} 1",
-        "fairlane_lanes{waits_for=\"ready\"} 1",
-    ] {
-        assert!(text.lines().any(|have| have == line), "{line} in:\n{text}");
-    }
 }

@@ -10,6 +10,7 @@ mod crowd;
 mod document;
 mod faults;
 mod memory;
+mod metrics;
 mod operate;
 mod page;
 mod people;

@@ -64,7 +64,12 @@ impl EndedBuild {
         let log = self.measured(flushed).await;
         let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log);
         tokio::select! {
-            () = telling => self.worker.counts.ended(&self.verdict),
+            finished = telling => {
+                self.worker.counts.ended(&self.verdict);
+                if let Some(finished) = finished {
+                    self.worker.counts.finished(&finished, self.lease.age());
+                }
+            }
             () = self.lease.let_go() => {
                 tracing::info!("another worker has the lease: the run's end is not reported");
                 self.worker.counts.ended(&Verdict::LetGo);
@@ -93,7 +98,7 @@ struct Log {
     bytes: Option<u64>,
 }
 
-/// Tells the queue how it ended, until it has heard it.
+/// Tells the queue how it ended, until it has heard it. Returns what became of the build, where its run has ended.
 async fn tell_end(
     queue: &Queue,
     token: &Token,
@@ -101,7 +106,7 @@ async fn tell_end(
     node: Option<NodeName>,
     log_tail: Option<String>,
     log: Log,
-) {
+) -> Option<Finished> {
     let mut backoff = Backoff::new();
     let mut refusals = 0;
     let call = match verdict {
@@ -115,17 +120,20 @@ async fn tell_end(
         }),
         Verdict::HandOver => End::GiveBack(GiveBack::Handover),
         Verdict::Lost(reason) => End::GiveBack(GiveBack::Lost { reason: reason.clone() }),
-        Verdict::LetGo => return,
+        Verdict::LetGo => return None,
     };
     loop {
         match call.tell(queue, token).await {
-            Ok(said) => return tracing::info!("{said}"),
+            Ok((said, finished)) => {
+                tracing::info!("{said}");
+                return finished;
+            }
             Err(error) if error.is_transient() => {}
             Err(error) => {
                 refusals += 1;
                 tracing::error!(%error, "could not report the build's end");
                 if refusals >= REFUSALS_MAX {
-                    return;
+                    return None;
                 }
             }
         }
@@ -139,27 +147,42 @@ enum End {
 }
 
 impl End {
-    async fn tell(&self, queue: &Queue, token: &Token) -> fairlane_common::Result<String> {
+    async fn tell(
+        &self,
+        queue: &Queue,
+        token: &Token,
+    ) -> fairlane_common::Result<(String, Option<Finished>)> {
         Ok(match self {
-            Self::Finish(finish) => match queue.finish(token, finish).await? {
-                Finished::Ended(state) => match &finish.outcome {
-                    Outcome::Failed { class, reason, .. } => format!("{state} ({class}): {reason}"),
-                    _ => state.to_string(),
-                },
-                Finished::Retried { attempt, .. } => match &finish.outcome {
-                    Outcome::Failed { class, reason, .. } => {
-                        format!("retrying as attempt {attempt} ({class}): {reason}")
-                    }
-                    _ => format!("retrying as attempt {attempt}"),
-                },
-                Finished::Stale => "another worker has the lease: nothing was changed".to_owned(),
-                Finished::Unknown => "Redis has lost the build: nothing was changed".to_owned(),
-            },
-            Self::GiveBack(how) => match (queue.give_back(token, how).await?, how) {
-                (Some(state), GiveBack::Lost { reason }) => format!("{state} again: {reason}"),
-                (Some(state), GiveBack::Handover) => format!("{state}: handed over"),
-                (None, _) => "another worker has the lease: nothing was changed".to_owned(),
-            },
+            Self::Finish(finish) => {
+                let finished = queue.finish(token, finish).await?;
+                (said(finish, &finished), Some(finished))
+            }
+            Self::GiveBack(how) => {
+                let said = match (queue.give_back(token, how).await?, how) {
+                    (Some(state), GiveBack::Lost { reason }) => format!("{state} again: {reason}"),
+                    (Some(state), GiveBack::Handover) => format!("{state}: handed over"),
+                    (None, _) => "another worker has the lease: nothing was changed".to_owned(),
+                };
+                (said, None)
+            }
         })
+    }
+}
+
+/// What became of a build, for the worker's log.
+fn said(finish: &Finish, finished: &Finished) -> String {
+    match finished {
+        Finished::Ended(state) => match &finish.outcome {
+            Outcome::Failed { class, reason, .. } => format!("{state} ({class}): {reason}"),
+            _ => state.to_string(),
+        },
+        Finished::Retried { attempt, .. } => match &finish.outcome {
+            Outcome::Failed { class, reason, .. } => {
+                format!("retrying as attempt {attempt} ({class}): {reason}")
+            }
+            _ => format!("retrying as attempt {attempt}"),
+        },
+        Finished::Stale => "another worker has the lease: nothing was changed".to_owned(),
+        Finished::Unknown => "Redis has lost the build: nothing was changed".to_owned(),
     }
 }

@@ -71,7 +71,8 @@ pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime
         build.run = claimed.build.attempt,
         build.lane = %claimed.build.lane,
     );
-    let lease = worker.leases.enter(claimed.token.clone(), deadline);
+    let mut lease = worker.leases.enter(claimed.token.clone(), deadline);
+    lease.note_claimed(claimed.build.claimed);
     // It came while the others were told already.
     if worker.draining.is_cancelled() {
         worker.leases.want(&claimed.token, Wanted::Drained);
@@ -82,7 +83,8 @@ pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime
 
 /// Takes a claimed build to its end.
 async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
-    let Claimed { token: _, build, adopted, avoided } = claimed;
+    worker.counts.claimed(&claimed);
+    let Claimed { build, adopted, avoided, .. } = claimed;
     let ran = if adopted { ran_before(&build, &lease) } else { None };
     let mut claimed = ClaimedBuild { worker, lease, build, adopted, ran, avoided };
     // Boxed: each is large, and only one is alive at a time.

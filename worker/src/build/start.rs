@@ -49,11 +49,12 @@ impl ClaimedBuild {
         self.wait_for_lease().await?;
         let token = self.lease.token().clone();
         let (queue, run) = (self.worker.queue.clone(), self.build.attempt);
+        let delays = self.worker.counts.log_delays();
         let (log, stored) = if self.worker.executor.outlives() {
             let (writer, stored) = self.take_log_over().await?;
-            (LogPump::resume(writer), stored)
+            (LogPump::resume(writer, delays), stored)
         } else {
-            (LogPump::start(queue, token, run), Vec::new())
+            (LogPump::start(queue, token, run, delays), Vec::new())
         };
         Ok((if self.adopted { self.adopt(stored).await? } else { self.begin(stored).await? }, log))
     }

@@ -197,8 +197,12 @@ impl RunningBuild {
                 self.deadlines.note(&note);
                 self.reporter.note(note);
             }
-            RunEvent::Up => {
+            RunEvent::Up(after) => {
                 tracing::info!("running");
+                // Of a run that was already up, its first holder has counted it.
+                if let Some(after) = after.filter(|_| self.build.started.is_none()) {
+                    self.worker.counts.pod_started(after);
+                }
                 self.deadlines.up();
                 self.reporter.up();
                 // For a Redis that loses it: when exactly matters to nobody.

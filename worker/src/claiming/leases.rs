@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fairlane_common::{BuildId, Token};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::time::boot_time::BootTime;
 
@@ -49,7 +51,16 @@ impl Leases {
         let entry = Entry { deadline: deadline_in, wanted: wanted_in, lost: lost_in };
         self.entries().insert(token.clone(), entry);
         self.busy.send_modify(|busy| *busy += 1);
-        Lease { token, deadline, wanted, lost, leases: Arc::clone(self), settled: false }
+        Lease {
+            token,
+            deadline,
+            wanted,
+            lost,
+            leases: Arc::clone(self),
+            settled: false,
+            since: Instant::now(),
+            before: Duration::ZERO,
+        }
     }
 
     /// Free slots.
@@ -155,11 +166,27 @@ pub(crate) struct Lease {
     lost: watch::Receiver<u64>,
     leases: Arc<Leases>,
     settled: bool,
+    /// When it was entered, by this process's clock.
+    since: Instant,
+    /// How long before that its build was claimed by its first holder.
+    before: Duration,
 }
 
 impl Lease {
     pub(crate) fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// Notes when the run's first holder claimed the build. Both times are Redis's: an epoch is never below the time
+    /// of its claim.
+    pub(crate) fn note_claimed(&mut self, claimed: Option<u64>) {
+        let epoch = self.token.epoch;
+        self.before = Duration::from_millis(epoch.saturating_sub(claimed.unwrap_or(epoch)));
+    }
+
+    /// How long ago the run's first holder claimed the build.
+    pub(crate) fn age(&self) -> Duration {
+        self.before + self.since.elapsed()
     }
 
     /// When it has to be given up, unless it is renewed.

@@ -9,21 +9,12 @@
 //! either is away.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use fairlane_http::{Probe, gauge};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use fairlane_http::Probe;
+use fairlane_http::metrics::{gauge, gauges, registry, seconds, shared};
 use prometheus_client::registry::Registry;
 
 use super::state::Worker;
-
-/// The label of why no build is claimed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Paused {
-    reason: &'static str,
-}
 
 /// Answers for a worker.
 pub(crate) struct WorkerProbe(pub(crate) Arc<Worker>);
@@ -61,21 +52,24 @@ impl Probe for WorkerProbe {
 
     fn metrics(&self) -> Registry {
         let worker = &self.0;
-        let mut registry = Registry::with_prefix("fairlane_worker");
+        let mut registry = registry("worker");
+        let ours = registry.sub_registry_with_prefix("fairlane");
         let slots = worker.settings.slots.get() as u64;
-        gauge(&mut registry, "slots", "Builds that this worker may run at once", slots);
+        gauge(ours, "worker_slots", "Builds that this worker may run at once", slots);
         let running = worker.builds.len() as u64;
-        gauge(&mut registry, "running_builds", "Builds that this worker works on", running);
-        let age = Gauge::<f64, AtomicU64>::default();
-        age.set(worker.counts.heartbeat_age().as_secs_f64());
-        let help = "Time since the heartbeat that Redis acknowledged last; leases end after --lease";
-        registry.register("heartbeat_age_seconds", help, age);
-        worker.counts.register(&mut registry);
-        let paused = Family::<Paused, Gauge>::default();
-        for (reason, why) in self.pauses() {
-            paused.get_or_create(&Paused { reason }).set(why.is_some().into());
+        gauge(ours, "worker_running_builds", "Builds that this worker works on", running);
+        let age = worker.counts.heartbeat_age().as_secs_f64();
+        let help =
+            "Time since the heartbeat that Redis acknowledged last; leases end after --lease (use max)";
+        seconds(ours, "worker_heartbeat_age", help, age);
+        let pauses = self.pauses().map(|(reason, why)| (reason, why.is_some().into()));
+        gauges(ours, "worker_paused", "Whether no builds are claimed for this reason", "reason", pauses);
+        if let Some(oldest) = worker.executor.oldest_pending() {
+            let help = shared("How long the oldest build pod has been pending; 0 if none is");
+            seconds(ours, "worker_oldest_pending_pod", help, oldest.as_secs_f64());
         }
-        registry.register("paused", "Whether no builds are claimed for this reason", paused);
+        worker.counts.register(ours, &worker.settings.host);
+        worker.queue.register_calls(ours);
         registry
     }
 }

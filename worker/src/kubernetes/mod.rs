@@ -44,6 +44,7 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use fairlane_common::{Queue, WorkerId};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -87,6 +88,12 @@ impl Executor for KubernetesExecutor {
     async fn attach(&self, spec: RunSpec<'_>) -> Result<Option<Box<dyn Run>>> {
         // Whether there is one the run itself says: the cluster may not answer at the moment.
         Ok(Some(Box::new(PodRun::begin(&self.cluster, &spec, Begin::Adopt))))
+    }
+
+    fn oldest_pending(&self) -> Option<Duration> {
+        let pods = self.cluster.pods.there();
+        let waits = pods.iter().filter_map(|pod| pod::pending_for(pod, Timestamp::now()));
+        Some(waits.max().unwrap_or_default())
     }
 
     fn paused(&self) -> Option<String> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fairlane_common::limits;
 use fairlane_common::log::LogLine;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -29,6 +30,8 @@ pub(super) struct Buffer {
     pub(super) changed: Notify,
     pub(super) emptied: Notify,
     pub(super) room: Notify,
+    /// How long lines wait until they are stored.
+    delays: Option<Histogram>,
 }
 
 #[derive(Default)]
@@ -61,6 +64,10 @@ pub(super) struct State {
     pub(super) emptied: bool,
     /// Nobody writes any more.
     pub(super) over: bool,
+    /// When the first of `lines` came, or, after a batch, when that was taken.
+    since: Option<Instant>,
+    /// The same of the latest batch.
+    batch_since: Option<Instant>,
 }
 
 /// Lines that are missing.
@@ -120,8 +127,21 @@ pub(crate) fn is_gap(text: &str) -> bool {
 pub(super) const AWAY: &str = "Redis could not be reached, and too many lines were waiting";
 
 impl Buffer {
+    /// One that counts how long its lines wait.
+    pub(super) fn timed(delays: Histogram) -> Self {
+        Self { delays: Some(delays), ..Self::default() }
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The latest batch is stored.
+    pub(super) fn stored(&self) {
+        let since = self.state().batch_since.take();
+        if let (Some(delays), Some(since)) = (&self.delays, since) {
+            delays.observe(since.elapsed().as_secs_f64());
+        }
     }
 
     /// The next lines; `None` when all are written.
@@ -188,6 +208,7 @@ impl State {
             return;
         }
         self.note_dropped();
+        self.since.get_or_insert_with(Instant::now);
         self.bytes += line.text.len();
         self.lines.push_back(line);
         self.make_room();
@@ -300,6 +321,8 @@ impl State {
             batch.push(line);
         }
         self.bytes -= bytes;
+        self.batch_since = self.since.take();
+        self.since = (!self.lines.is_empty()).then(Instant::now);
         batch
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fairlane_common::log::{Appended, LogLine, LogWriter};
 use fairlane_common::{Error, Queue, Token};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -43,19 +44,22 @@ impl Drop for Over {
 }
 
 impl LogPump {
-    /// A pump into the log of that run, under that lease.
-    pub(crate) fn start(queue: Queue, token: Token, run: u32) -> Self {
-        Self::spawn(|buffer| pump(buffer, queue, token, run))
+    /// A pump into the log of that run, under that lease. `delays`: how long lines wait until they are stored.
+    pub(crate) fn start(queue: Queue, token: Token, run: u32, delays: Histogram) -> Self {
+        Self::spawn(delays, |buffer| pump(buffer, queue, token, run))
     }
 
     /// A pump into a log that was taken over, of a run whose lines can be had again: should the log
     /// be lost it writes no more (see [`Self::emptied`]).
-    pub(crate) fn resume(writer: LogWriter) -> Self {
-        Self::spawn(|buffer| write_on(buffer, writer, true))
+    pub(crate) fn resume(writer: LogWriter, delays: Histogram) -> Self {
+        Self::spawn(delays, |buffer| write_on(buffer, writer, true))
     }
 
-    fn spawn<F: Future<Output = ()> + Send + 'static>(task: impl FnOnce(Arc<Buffer>) -> F) -> Self {
-        let buffer = Arc::new(Buffer::default());
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        delays: Histogram,
+        task: impl FnOnce(Arc<Buffer>) -> F,
+    ) -> Self {
+        let buffer = Arc::new(Buffer::timed(delays));
         let (over, task) = (Over(Arc::clone(&buffer)), task(Arc::clone(&buffer)));
         let task = tokio::spawn(async move {
             let _over = over;
@@ -167,6 +171,7 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
         loop {
             match writer.append(&batch).await {
                 Ok(Appended::Done(end)) => {
+                    buffer.stored();
                     let mut state = buffer.state();
                     state.end = Some(end);
                     if state.accept() {

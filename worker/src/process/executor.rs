@@ -164,7 +164,7 @@ struct ProcessRun {
 impl Run for ProcessRun {
     async fn follow(&mut self) -> RunEvent {
         if !std::mem::replace(&mut self.up, true) {
-            return RunEvent::Up;
+            return RunEvent::Up(None);
         }
         loop {
             match self.news.recv().await {

@@ -36,7 +36,7 @@ async fn a_worker_can_be_asked_how_it_is() {
     for line in [
         "fairlane_worker_slots 1\n",
         "fairlane_worker_running_builds 0\n",
-        "fairlane_worker_runs_ended_total{outcome=\"succeeded\",class=\"\"} 1\n",
+        "fairlane_worker_runs_ended_total{host=\"test\",outcome=\"succeeded\",class=\"\"} 1\n",
         "fairlane_worker_heartbeat_age_seconds 0.",
         "fairlane_worker_paused{reason=\"drained\"} 0\n",
     ] {

@@ -6,6 +6,7 @@
 //! - [`fit`]: which nodes take it, by the scheduler's rules.
 //! - [`observe`]: what its status and events mean; [`PodCause`] is the one table of failures.
 
+mod age;
 mod args;
 mod cause;
 mod check;
@@ -20,6 +21,7 @@ pub mod quantity;
 mod settings;
 mod template;
 
+pub(crate) use age::{pending_for, start_delay};
 pub use args::KubernetesArgs;
 pub use cause::{Failure, PodCause};
 pub use identity::{Owner, PodIdentity, identity, selector, token_patch};

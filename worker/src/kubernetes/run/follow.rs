@@ -202,7 +202,10 @@ impl Driver {
                     first
                 });
                 if first {
-                    self.out.send(RunEvent::Up).await.map_err(|_| RunEvent::HandedOver)?;
+                    self.out
+                        .send(RunEvent::Up(pod::start_delay(&following.pod)))
+                        .await
+                        .map_err(|_| RunEvent::HandedOver)?;
                 }
                 if self.cluster.pods.away().borrow().is_none() {
                     self.say(note.as_deref().unwrap_or_default()).await?;

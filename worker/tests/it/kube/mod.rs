@@ -6,6 +6,7 @@ mod faults;
 mod figures;
 mod leftovers;
 mod losing;
+mod metrics;
 mod nodes;
 mod scene;
 mod secrets;
