@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use fairlane_common::Priority;
 use fairlane_common::queue::inspect::{NodeView, Snapshot};
 use fairlane_common::queue::memory::Memory;
-use fairlane_common::Priority;
 use fairlane_common::queue::{Counts, Durability, Pressure, Queue};
 use fairlane_common::rule::Rule;
 use fairlane_http::metrics::{counter, gauge, gauges, seconds, shared};
@@ -16,12 +16,19 @@ use prometheus_client::registry::Registry;
 
 use crate::redis_wait::bounded;
 
+/// The queue at one moment.
+#[derive(Debug)]
+struct Load {
+    snapshot: Snapshot,
+    pressure: Pressure,
+    /// Since when the oldest orphan has waited, if there is one.
+    oldest_orphan: Option<u64>,
+}
+
 /// What the queue says at a scrape; parts that Redis did not answer in time are missing.
 #[derive(Debug, Default)]
 pub(crate) struct QueueNow {
-    load: Option<(Snapshot, Pressure)>,
-    /// Since when the oldest orphan has waited, if there is one.
-    oldest_orphan: Option<Option<u64>>,
+    load: Option<Load>,
     nodes: Option<Vec<NodeView>>,
     rules: Option<Vec<Rule>>,
     memory: Option<Memory>,
@@ -32,13 +39,13 @@ pub(crate) struct QueueNow {
 impl QueueNow {
     pub(crate) async fn read(queue: &Queue, wait: Duration) -> Self {
         let load = async {
-            let outlook = queue.outlook().await?;
-            Ok((outlook.snapshot().clone(), outlook.pressure()))
+            let (outlook, oldest_orphan) = tokio::try_join!(queue.outlook(), queue.oldest_orphan())?;
+            let (snapshot, pressure) = (outlook.snapshot().clone(), outlook.pressure());
+            Ok(Load { snapshot, pressure, oldest_orphan })
         };
         let rules = async { Ok(queue.rules().await?.into_values().collect()) };
-        let (load, oldest_orphan, nodes, rules, memory, durability, counts) = tokio::join!(
+        let (load, nodes, rules, memory, durability, counts) = tokio::join!(
             bounded(wait, load),
-            bounded(wait, queue.oldest_orphan()),
             bounded(wait, queue.nodes()),
             bounded(wait, rules),
             bounded(wait, async { Ok(queue.memory().await) }),
@@ -47,7 +54,6 @@ impl QueueNow {
         );
         Self {
             load: load.ok(),
-            oldest_orphan: oldest_orphan.ok(),
             nodes: nodes.ok(),
             rules: rules.ok(),
             memory: memory.ok().flatten(),
@@ -62,16 +68,14 @@ impl QueueNow {
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
-        if let Some((snapshot, pressure)) = &self.load {
+        if let Some(Load { snapshot, pressure, oldest_orphan }) = &self.load {
             register_builds(registry, snapshot, pressure);
             register_lanes(registry, snapshot, pressure);
             register_processes(registry, snapshot);
             register_upkeep(registry, snapshot);
-            if let Some(since) = self.oldest_orphan {
-                let age = since.map_or(0.0, |since| age(snapshot, since));
-                let help = shared("How long the oldest orphan has waited for a worker to adopt it");
-                seconds(registry, "oldest_orphan", help, age);
-            }
+            let age = oldest_orphan.map_or(0.0, |since| age(snapshot, since));
+            let help = shared("How long the oldest orphan has waited for a worker to adopt it");
+            seconds(registry, "oldest_orphan", help, age);
         }
         if let Some(counts) = &self.counts {
             register_counts(registry, counts);
@@ -201,7 +205,11 @@ fn register_counts(registry: &mut Registry, of: &Counts) {
         let count = of.started.get(priority).copied().unwrap_or(0);
         started.get_or_create(&[("priority", priority.word())]).inc_by(count);
     }
-    registry.register("builds_started", shared("Runs that were claimed, by priority; without adoptions"), started);
+    registry.register(
+        "builds_started",
+        shared("Runs that were claimed, by priority; without adoptions"),
+        started,
+    );
     let ended = Family::<Ended, Counter>::default();
     for (outcome, count) in [("succeeded", of.succeeded), ("cancelled", of.cancelled)] {
         ended.get_or_create(&Ended { outcome, class: "", cause: "" }).inc_by(count);

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 const VALUES_MAX: usize = 10;
 
 /// Whether the program is installed; if it is not, the test that needs it says that it is skipped.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err() {
@@ -92,7 +93,7 @@ fn label(name: &str, values: &BTreeSet<String>) -> String {
     let is_word = |value: &String| value.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '-');
     let words: Vec<&str> = values.iter().filter(|value| !value.is_empty()).map(String::as_str).collect();
     // One value alone shows no list, and of the methods only those that the test used are there.
-    if name != "method" && values.len() > 1 && words.len() <= VALUES_MAX && values.iter().all(is_word) {
+    if name != "method" && words.len() > 1 && words.len() <= VALUES_MAX && values.iter().all(is_word) {
         format!("`{name}`: {}", words.join(", "))
     } else {
         format!("`{name}`")

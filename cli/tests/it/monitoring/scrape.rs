@@ -86,11 +86,11 @@ impl Watched {
         process
     }
 
-    /// Asks for a build.
+    /// Asks for a build of another image. All builds of one name are of one lane.
     async fn submit(&mut self, name: &str, more: &[&str]) -> String {
         self.next += 1;
-        let repo = format!("https://git.example.org/o/{name}{}", self.next);
-        let mut command = fairlane(&self.home, ["submit", &repo, "--ref", COMMIT]);
+        let (repo, image) = (format!("https://git.example.org/o/{name}"), format!("r/{name}:{}", self.next));
+        let mut command = fairlane(&self.home, ["submit", &repo, "--ref", COMMIT, "--image", &image]);
         command.args(more).env("FAIRLANE_DISPATCHER_URL", &self.urls[self.next % 2]);
         run(command).await.expect(0, "").data.trim().to_owned()
     }
@@ -202,6 +202,8 @@ async fn every_query_of_the_dashboard_and_the_rules_has_data() {
     let (prometheus, url) = watched.prometheus().await;
     wait_for("all targets to be scraped", LIMIT, async || has_data(&url, "count(up == 1) == 5").await).await;
     first.kill();
+    // The lane of the slow build has two running builds from now on.
+    watched.submit("slow", &[]).await;
     let mut missing: BTreeSet<String> = dashboard_queries();
     missing.extend(rule_queries());
     let began = std::time::Instant::now();

@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn only_a_pod_that_waits_is_pending() {
         let now = "2026-11-30T10:20:00Z".parse().unwrap();
-        assert_eq!(pending_for(&pod(&json!({ "phase": "Pending" })), now), Some(Duration::from_secs(1200)));
-        assert_eq!(pending_for(&pod(&json!({})), now), Some(Duration::from_secs(1200)));
+        assert_eq!(pending_for(&pod(&json!({ "phase": "Pending" })), now), Some(Duration::from_mins(20)));
+        assert_eq!(pending_for(&pod(&json!({})), now), Some(Duration::from_mins(20)));
         assert_eq!(pending_for(&pod(&json!({ "phase": "Running" })), now), None);
         let mut deleted = pod(&json!({ "phase": "Pending" }));
         deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();

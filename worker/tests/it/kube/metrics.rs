@@ -11,7 +11,7 @@ use super::scene::{KubeScene, SOON};
 async fn metrics_of(port: u16) -> String {
     wait_for("the worker's metrics", SOON, async || {
         let answer = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await?;
-        Ok::<_, reqwest::Error>(answer.text().await?)
+        answer.text().await
     })
     .await
 }
