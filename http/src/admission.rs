@@ -1,4 +1,4 @@
-//! Which connections are admitted: so many in all, so many from one address.
+//! Limits on connections: in total, and from one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections beyond a limit that are answered at a time; more are closed without a word. Over TLS
-/// each costs a handshake, a millisecond or so.
+/// Refused connections that get an answer at the same time; further ones are closed without one. Over TLS each
+/// costs a handshake, about a millisecond.
 const REFUSED_MAX: usize = 64;
 /// Open files that are not connections: Redis, logs, and what the runtime needs.
 const OTHER_FILES: u64 = 100;
@@ -17,7 +17,7 @@ const OTHER_FILES: u64 = 100;
 /// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Excess {
-    /// There are too many in all.
+    /// There are too many in total.
     All,
     /// There are too many from its address.
     Address,
@@ -99,8 +99,7 @@ impl Drop for AddressPermit {
     }
 }
 
-/// What counts as one client: an address of IPv4, or the network of 64 bits that one customer has
-/// with IPv6.
+/// What counts as one client: an IPv4 address, or the IPv6 /64 network of one customer.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -108,7 +107,7 @@ pub fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many connections this process may have files for. Its limit is raised as far as it may be.
+/// How many connections the limit on open files allows. First raises that limit as far as the system permits.
 fn files_allow() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -136,7 +135,7 @@ mod tests {
     fn a_permit_is_given_back_and_a_refusal_takes_none() {
         let admission = Admission::new(3, Some(1), vec!["10.0.0.0/8".parse().unwrap()]);
         let first = admission.admit(address("2001:db8::1")).unwrap();
-        // The same customer's.
+        // Another address of the same customer.
         assert_eq!(admission.admit(address("2001:db8::2")).unwrap_err(), Excess::Address);
         let _proxy =
             (admission.admit(address("10.0.0.1")).unwrap(), admission.admit(address("10.0.0.1")).unwrap());

@@ -1,22 +1,20 @@
-//! HTTP for any process of Fairlane: a server that bad clients cannot exhaust, and the three paths
-//! that machines ask a process about.
+//! HTTP for any process of Fairlane: a server that bad clients cannot exhaust, and the three paths for monitoring.
 //!
-//! hyper speaks HTTP/1.1 and HTTP/2, rustls TLS, and axum routes. This crate puts them together and
-//! decides which connections live. It knows nothing of the queue.
+//! hyper speaks HTTP/1.1 and HTTP/2, rustls does TLS, and axum routes. This crate puts them together and decides
+//! which connections stay open. It knows nothing about the queue.
 //!
-//! A connection is admitted first, before anything is read from it: only so many are open in all, and
-//! only so many from one address. One beyond that gets a single answer that says why, and few get even
-//! that at a time. What is admitted then has to show that it is worth its memory. Its TLS handshake
-//! and its first request must come soon. Between requests it may rest, but not for ever. Whoever asks
-//! for something must take it: a connection whose client stops reading is cut, whatever is still to be
-//! sent. An event stream that says nothing for hours passes all of this, as long as its client reads.
+//! A connection must be admitted before anything is read from it: there is a limit on open connections in total,
+//! and one per address. A connection beyond a limit gets a single response that says why; only a few get even that
+//! at the same time. An admitted connection has time limits: for its TLS handshake, for its first request, and for
+//! the idle time between requests. If its client stops reading, it is closed, even if more is to be sent. An event
+//! stream may be silent for hours, as long as its client reads.
 //!
-//! A shutdown begins with the listener. Then connections that have not asked for anything are closed,
-//! and the others end after the answers that they are owed. [`Server::run`] returns when the last one
-//! is gone; how long to wait for that is its caller's decision.
+//! A shutdown closes the listener first, then the connections that have not sent a request. The others are closed
+//! once their requests have been answered. [`Server::run`] returns when the last one is closed; its caller decides
+//! how long to wait for that.
 //!
-//! Files that the process depends on, such as the certificate, are read again while it runs
-//! ([`keep_fresh`]): a new version is served from the next connection on, and a broken one never is.
+//! Files that the process depends on, such as the certificate, are reread while it runs ([`keep_fresh`]). New
+//! connections use the new version; a broken one is never used.
 //!
 //! [`Probe`] is for processes that serve nothing else. It answers `/healthz`, `/readyz` and `/metrics`; [`metrics`] is
 //! for all.

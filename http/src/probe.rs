@@ -1,4 +1,4 @@
-//! What machines ask a process: whether it lives, whether it can do its work, and its metrics.
+//! What monitoring asks a process: whether it is alive, whether it is ready, and its metrics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::server::{Limits, Server};
 
 /// A process that can be asked.
 pub trait Probe: Send + Sync + 'static {
-    /// Its name among its kind.
+    /// The name that distinguishes it from other processes of its kind.
     fn name(&self) -> String;
 
-    /// Whether it can do its work, and in words how it does. It must not wait for anything.
+    /// Whether it is ready, and its status in words. Must not block.
     ///
     /// # Errors
-    /// It cannot, and why.
+    /// It is not ready; the text says why.
     fn ready(&self) -> Result<String, String>;
 
-    /// What it counts.
+    /// Its metrics.
     fn metrics(&self) -> Registry;
 }
 
@@ -41,10 +41,10 @@ struct Health {
 }
 
 impl Server {
-    /// Listens on `address` for whoever asks about this process: few, and without TLS.
+    /// Listens on `address` for monitoring: few connections, without TLS.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// Cannot listen on the address.
     pub fn bind_probe(address: SocketAddr) -> std::io::Result<Self> {
         let limits = Limits {
             total: 64,

@@ -1,16 +1,16 @@
-//! Files that are read again while the process runs: every few seconds, and at SIGHUP.
+//! Files that are reread while the process runs: every few seconds, and at SIGHUP.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How often the files are checked: certificates are renewed days before they expire, and whoever cannot wait
-/// for a new token sends SIGHUP.
+/// How often the files are checked. Certificates are renewed days before they expire, and anyone who cannot wait
+/// for a new token to take effect can send SIGHUP.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Looks at files until `shutdown`: `read` takes what they hold by now, and says so if that is
-/// something new. It may block. What was there stays when it fails; `what` names it in the log.
+/// Rereads files until `shutdown`. `read` loads them, and returns a message for the log if their contents have
+/// changed; it may block. If it fails, the previous version stays in use. `what` names the files in the log.
 pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
     what: &'static str,
     mut read: impl FnMut() -> Result<Option<String>, E> + Send + 'static,
@@ -49,7 +49,7 @@ pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
             }
             Err(error) => {
                 let error = in_full(&error);
-                // Once, not every ten seconds.
+                // Logged once, not every ten seconds.
                 if logged != error {
                     tracing::warn!(files = what, error, "files cannot be used; the previous version stays");
                     logged = error;

@@ -1,4 +1,4 @@
-//! The listener, and what becomes of each connection.
+//! The listener, and the life of each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,40 +29,40 @@ use tower::ServiceExt;
 use crate::admission::{Admission, Excess};
 use crate::tls::Tls;
 
-/// Longest head of a request, in bytes. Proxies accept 8 to 32 KiB; our clients need one.
+/// Longest head of a request, in bytes. Proxies accept 8 to 32 KiB; our clients need 1 KiB.
 const HEAD_BYTES_MAX: u32 = 32 * 1024;
-/// Most bytes read ahead from one connection of HTTP/1.
+/// Most bytes read ahead from one HTTP/1 connection.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// How a connection of HTTP/2 begins, and no method of HTTP/1 that is served here.
+/// The first bytes of an HTTP/2 connection. No HTTP/1 method that is served here starts with them.
 const HTTP2_START: &[u8; 2] = b"PR";
-/// Streams of one connection with HTTP/2: a replica of a hub follows its builds over one.
+/// Streams of one HTTP/2 connection: a hub replica could follow all its builds over one.
 const HTTP2_STREAMS_MAX: u32 = 256;
-/// Most bytes kept for one stream of HTTP/2 that its client does not read.
+/// Most bytes buffered for one HTTP/2 stream whose client does not read.
 const HTTP2_SEND_BYTES: usize = 64 * 1024;
-/// How often a client of HTTP/2 is asked whether it is there, and how long it may take to say so.
+/// How often an HTTP/2 client is pinged, and how long it may take to answer.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long a connection beyond a limit stays to ask and to read why it is refused.
+/// How long a refused connection may take to send a request and to read why it was refused.
 const REFUSAL: Duration = Duration::from_secs(2);
 
-/// What connections may take up.
+/// Limits on connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; the limit of open files bounds them, too.
+    /// Connections at once; the limit on open files also bounds them.
     pub total: usize,
-    /// Connections at once from one address, or from one network of 64 bits with IPv6.
+    /// Connections at once from one IPv4 address or one IPv6 /64 network.
     pub per_address: Option<usize>,
-    /// Whose connections do not count for `per_address`: proxies.
+    /// Networks that are exempt from `per_address`: proxies.
     pub exempt: Vec<IpNet>,
     /// How long a TLS handshake may take, and then the head of a connection's first request.
     pub first_request: Duration,
-    /// How long a connection of HTTP/1 may wait for its next request, head included.
+    /// How long an HTTP/1 connection may take until the head of its next request is complete.
     pub idle: Duration,
-    /// How long a connection may read nothing of what is sent to it.
+    /// How long a client may read nothing of what is sent to it.
     pub stall: Duration,
-    /// What the kernel may hold for one connection on its way out, in bytes. Left to itself it takes
-    /// up to 4 MB for each client that stops reading.
+    /// The kernel's send buffer for one connection, in bytes. By default it grows to 4 MB for each client that
+    /// stops reading.
     pub send_buffer: u32,
 }
 
@@ -78,7 +78,7 @@ impl Server {
     /// Listens on `address`.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// Cannot listen on the address.
     pub fn bind(address: SocketAddr, tls: Option<Tls>, limits: Limits) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -90,10 +90,10 @@ impl Server {
         Ok(Self { listener, tls, limits, admission })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system does not know it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -137,13 +137,13 @@ impl Server {
     }
 }
 
-/// How HTTP is spoken. hyper-util can tell the versions apart, but not within a time limit, and its
-/// reading ahead costs each connection 9 KB: hyper's read buffer grows to twice its size.
+/// The settings of HTTP/1 and HTTP/2. hyper-util could detect the version, but without a time limit, and its
+/// read-ahead costs 9 KB per connection because hyper's read buffer doubles.
 fn protocols(idle: Duration) -> (http1::Builder, http2::Builder<TokioExecutor>) {
     let mut http1 = http1::Builder::new();
     http1
         .timer(TokioTimer::new())
-        // It runs from the end of the last answer.
+        // Counts from the end of the last response.
         .header_read_timeout(idle)
         .max_header_size(HEAD_BYTES_MAX as usize)
         .max_buf_size(READ_BYTES_MAX);
@@ -167,7 +167,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Does a step that comes before the first request; `None` if there is no time for it any more.
+    /// Runs a step that precedes the first request; `None` if it fails or takes too long.
     async fn prepare<T>(&self, step: impl Future<Output = io::Result<T>>) -> Option<T> {
         let done = tokio::select! {
             done = timeout(self.limits.first_request, step) => done,
@@ -184,7 +184,7 @@ impl Shared {
 
 /// Serves one connection to its end.
 async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &Shared, watcher: Watcher) {
-    // Lines are small and wanted at once.
+    // Log lines are small and must be sent at once.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "could not set TCP_NODELAY");
     }
@@ -198,7 +198,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &
     let Some(tls) = &shared.tls else {
         return exchange(stream, start == *HTTP2_START, peer, router, shared, watcher).await;
     };
-    // Boxed: what the handshake needs is large, and is not needed any more.
+    // Boxed: the handshake's state is large, and is freed afterwards.
     if let Some(stream) = shared.prepare(Box::pin(tls.acceptor().accept(stream))).await {
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Box::pin(exchange(Box::new(stream), is_http2, peer, router, shared, watcher)).await;
@@ -222,7 +222,7 @@ async fn exchange<I>(
         move |mut request: Request<Incoming>| {
             asked.notify_one();
             request.extensions_mut().insert(ConnectInfo(peer));
-            // Boxed: hyper keeps a future's room for as long as the connection lives.
+            // Boxed: hyper reserves space for this future as long as the connection lives.
             Box::pin(router.clone().oneshot(request.map(Body::new)))
         }
     });
@@ -235,7 +235,7 @@ async fn exchange<I>(
     }
 }
 
-/// Drives a connection to its end. hyper does not limit the time of HTTP/2's first request.
+/// Drives a connection to its end. Limits the time until the first request, because hyper does not for HTTP/2.
 async fn drive<C>(connection: C, asked: &Notify, shared: &Shared, watcher: Watcher)
 where
     C: GracefulConnection<Error = hyper::Error>,
@@ -249,7 +249,7 @@ where
             Ok(()) => None,
             Err(_) => return,
         },
-        // A client that has not sent a request is owed nothing.
+        // A client that has not sent a request gets no response.
         () = shared.shutdown.cancelled() => return,
     };
     let ended = match early {

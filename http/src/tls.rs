@@ -1,4 +1,4 @@
-//! TLS: a certificate and its key from two files, read again when they change.
+//! TLS: a certificate and its key from two files, reread when they change.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// Where the certificate is.
+/// The files of a certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to its authority, PEM.
+    /// The certificate, followed by its chain; PEM.
     pub certificate: PathBuf,
-    /// Its key, PEM.
+    /// Its private key, PEM.
     pub key: PathBuf,
 }
 
-/// Why there is no TLS with these files.
+/// Why these files cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -31,7 +31,7 @@ pub enum TlsError {
         /// Why; never a part of the file.
         why: String,
     },
-    /// The two do not make a certificate that can be served.
+    /// The certificate and the key cannot be used together.
     #[error("the certificate {certificate} cannot be used: {source}")]
     Pair {
         /// The certificate's file.
@@ -42,7 +42,7 @@ pub enum TlsError {
     },
 }
 
-/// TLS with the certificate that two files held when they were last read.
+/// TLS with the certificate from two files, as they were when last read.
 #[derive(Clone)]
 pub struct Tls {
     files: TlsFiles,
@@ -51,22 +51,22 @@ pub struct Tls {
 
 struct Current {
     acceptor: TlsAcceptor,
-    /// Of what the files held.
+    /// Hash of the files' contents.
     hash: u64,
 }
 
 impl Tls {
     /// # Errors
-    /// Names the file, and never shows what is in it.
+    /// Names the file; never shows its contents.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let current = Arc::new(RwLock::new(read(files)?));
         Ok(Self { files: files.clone(), current })
     }
 
-    /// Reads the files again; whether they hold another certificate, which is served from now on.
+    /// Rereads the files. Returns whether the certificate or key has changed; if so, new connections use them.
     ///
     /// # Errors
-    /// As those of [`Tls::load`]; the certificate in use stays.
+    /// As for [`Tls::load`]; the certificate in use stays.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let new = read(&self.files)?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ impl Tls {
         Ok(is_other)
     }
 
-    /// For one more connection.
+    /// The acceptor for one more connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.current.read().unwrap_or_else(PoisonError::into_inner).acceptor.clone()
     }
@@ -105,7 +105,7 @@ fn read(files: &TlsFiles) -> Result<Current, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(pair)?
         .with_no_client_auth()
-        // It also compares the two.
+        // This also checks that the two match.
         .with_single_cert(chain, key)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

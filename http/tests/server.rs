@@ -1,5 +1,5 @@
-//! The server on bare sockets: who costs too much is let go, and a shutdown owes nothing to those who
-//! have not asked.
+//! The server on bare sockets: costly connections are closed, and a shutdown waits only for requests that were
+//! sent.
 
 #![expect(clippy::unwrap_used, reason = "a test has nothing better to do with an error")]
 
@@ -64,7 +64,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 
-/// A route whose body never ends. Each body that is being sent holds one of the counters.
+/// A route whose body never ends. Each body that is being sent holds a reference to `counter`.
 fn endless(counter: &Arc<()>) -> Router {
     let counter = Arc::clone(counter);
     let body = move || {
@@ -78,7 +78,7 @@ fn endless(counter: &Arc<()>) -> Router {
     Router::new().route("/", get(body))
 }
 
-/// A certificate of this machine.
+/// A certificate for this machine.
 fn certificate(folder: &TempDir) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let files = TlsFiles { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
@@ -123,7 +123,7 @@ async fn a_client_that_stops_reading_is_cut() {
             Box::new(TcpStream::connect(server.address).await.unwrap())
         };
         stream.write_all(ASK).await.unwrap();
-        // A slow reader is no stalled one: it lives for several times as long.
+        // A slow reader is not a stalled one: its connection stays open several times as long.
         let mut bytes = vec![0; 256 * 1024];
         let began = Instant::now();
         while began.elapsed() < BRIEF * 4 {
@@ -139,7 +139,7 @@ async fn connections_that_ask_for_nothing_are_closed() {
     let folder = TempDir::new();
     let (files, trusted) = certificate(&folder);
     let router = || Router::new().route("/", get(async || "hello"));
-    // Without a handshake, and after one.
+    // Without a TLS handshake, and after one.
     let server =
         start(Limits { first_request: BRIEF, ..limits() }, Some(Tls::load(&files).unwrap()), router());
     rest(TcpStream::connect(server.address).await.unwrap()).await;
