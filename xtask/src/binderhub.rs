@@ -9,12 +9,12 @@ use crate::packages::{self, Package};
 use crate::shell::{cargo, run, succeeds};
 use crate::venv;
 
-/// What the tests need; `BinderHub` itself is stood in for beside them.
+/// The tests' requirements. `BinderHub` itself is replaced by the stand-in beside the tests.
 const REQUIREMENTS: &[&str] =
     &["pytest==8.4.2", "pytest-xdist==3.8.0", "tornado==6.5.5", "traitlets==5.14.3"];
-/// The Python that Debian's packages are for, whatever else is on the path.
+/// The Python that Debian's packages are installed for, even if another one comes first in PATH.
 const SYSTEM_PYTHON: &str = "/usr/bin/python3";
-/// The same from Debian, for where `PyPI` cannot be reached.
+/// The same requirements as Debian packages, in case `PyPI` cannot be reached.
 const FROM_DEBIAN: Package =
     Package::new("python3-pytest python3-pytest-xdist python3-tornado python3-traitlets", || {
         succeeds(Command::new(SYSTEM_PYTHON).args(["-c", "import pytest, tornado, traitlets, xdist"]))
@@ -37,16 +37,15 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     run(&mut cargo(root, &["build", "--workspace"]))?;
     let binary = root.join("target/debug/fairlane");
     run(Command::new(python)
-        // They wait more than they work.
-        // What is skipped is named.
+        // The tests mostly wait, so four run at a time. `-rs` lists the skipped ones.
         .args(["-m", "pytest", "binderhub", "-n", "4", "-rs"])
         .current_dir(root)
-        // Nothing of ours writes below the sources.
+        // Nothing is written into the source folders.
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("FAIRLANE_TEST_BINARY", binary))
 }
 
-/// A Python that has what the tests need: one of its own, else the system's.
+/// A Python with the tests' requirements: a virtual environment's, otherwise the system's.
 fn python(root: &Path) -> Option<PathBuf> {
     match venv::python(root, "binderhub-venv", REQUIREMENTS) {
         Ok(own) => Some(own),

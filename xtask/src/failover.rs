@@ -1,4 +1,4 @@
-//! `failover`: Redis goes away again and again under running builds, which must not notice.
+//! `failover`: Redis goes away again and again while builds run; no build may be affected.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use crate::packages;
 use crate::shell::{cargo, run};
 
-/// Rounds of each kind unless the command says otherwise.
+/// Default number of rounds of each kind.
 const ROUNDS: &str = "20";
-/// The kinds, and the words that find their tests.
+/// The kinds, and the names of their tests.
 const KINDS: [(&str, &str); 5] = [
     ("restart", "failover::builds_survive_a_restart_of_redis"),
     ("kill", "failover::builds_survive_a_killed_redis"),
@@ -18,7 +18,7 @@ const KINDS: [(&str, &str); 5] = [
     ("cluster", "failover::builds_survive_a_cluster_failover"),
 ];
 
-/// Runs the rounds, a kind at a time: side by side they would be away for longer than they mean to.
+/// Runs the rounds, one kind after the other: in parallel, each outage would last longer than intended.
 pub(crate) fn run_rounds(root: &Path, words: &[String]) -> Result<()> {
     let (mut rounds, mut kinds) = (ROUNDS.to_owned(), KINDS.map(|(kind, _)| kind).join(","));
     for word in words {

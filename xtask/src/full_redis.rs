@@ -10,7 +10,7 @@ use crate::shell::{cargo, run};
 /// The test that does it.
 const TEST: &str = "full_redis::builds_in_a_small_redis_all_end_and_none_waits_for_memory";
 
-/// Runs it and prints what came of it.
+/// Runs it and prints the result.
 pub(crate) fn run_builds(root: &Path, words: &[String]) -> Result<()> {
     let [mut memory, mut builds, mut log] = [60, 200, 4];
     for word in words {

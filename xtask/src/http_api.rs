@@ -1,5 +1,5 @@
-//! Requests made up from the API's document, good ones and bad ones, against a real dispatcher: every
-//! answer must be one that the document lists.
+//! Sends valid and invalid requests, generated from the OpenAPI document, to a real dispatcher: every response
+//! must be one that the document lists.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,12 +11,12 @@ use crate::shell::{cargo, run};
 use crate::venv;
 
 const REQUIREMENTS: &[&str] = &["schemathesis==4.32.5"];
-/// Requests for each operation and kind, at most.
+/// Most requests for each operation and kind.
 const EXAMPLES: &str = "200";
 /// With a token, so that requests without one must be refused.
 const TOKEN: &str = "a-token-of-these-tests-alone";
 
-/// Makes up the requests, sends them and looks at the answers.
+/// Generates the requests, sends them and checks the responses.
 pub(crate) fn test(root: &Path) -> Result<()> {
     let python = match venv::python(root, "http-api-venv", REQUIREMENTS) {
         Ok(python) => python,
@@ -34,9 +34,9 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     command.arg("--config-file").arg(root.join("xtask/src/http_api.toml"));
     command.args(["run", &format!("{}/openapi.json", fairlane.url())]);
     command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
-    // The same requests each time: a failure can be looked into.
+    // The same requests each time, so that failures can be reproduced.
     command.args(["--seed", "1", "--max-examples", EXAMPLES]);
-    // Patterns leave little of what is made up.
+    // The patterns in the document reject most of what is generated.
     command.args(["--suppress-health-check", "filter_too_much"]);
     // A stream has no end.
     command.args(["--exclude-operation-id", "follow_build", "--request-timeout", "10", "--no-color"]);

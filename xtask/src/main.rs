@@ -1,4 +1,4 @@
-//! Fairlane's chores. `cargo xtask` lists them; they need the Rust toolchain and nothing else to start.
+//! Fairlane's chores. `cargo xtask` lists them; only the Rust toolchain is needed to start one.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -47,7 +47,7 @@ const CHORES: &[Chore] = &[
     ),
 ];
 
-/// One chore that takes options, and gets them.
+/// One chore that takes options.
 type ChoreWithOptions = (&'static str, &'static str, fn(&Path, &[String]) -> Result<()>);
 
 const WITH_OPTIONS: &[ChoreWithOptions] = &[
@@ -68,7 +68,7 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
     ),
 ];
 
-/// Something that must be there is missing, and could not be installed: exit code 2.
+/// Exit code if something is missing and could not be installed.
 const EXIT_MISSING: u8 = 2;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Installing what a bare machine lacks.
+//! Installing missing packages.
 
 use std::fmt;
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::shell;
 
-/// Something is missing that could not be installed; shown with the one command that installs it.
+/// Something is missing and could not be installed; shown with the one command that installs it.
 #[derive(Debug)]
 pub(crate) struct Missing(pub(crate) String);
 
@@ -19,20 +19,20 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// A Debian package, and how to see that what it brings is there.
+/// A Debian package, and a check whether its contents are installed.
 pub(crate) struct Package {
     name: &'static str,
     is_there: fn() -> bool,
 }
 
 impl Package {
-    /// A package (or several, parted by blanks) that is missing unless `is_there`.
+    /// A package (or several, separated by spaces) that is missing unless `is_there` returns true.
     pub(crate) const fn new(name: &'static str, is_there: fn() -> bool) -> Self {
         Self { name, is_there }
     }
 }
 
-/// The server that the queue lives in.
+/// The server that stores the queue.
 pub(crate) const REDIS: Package =
     Package { name: "redis-server", is_there: || shell::which("redis-server").is_some() };
 /// Checks metrics, rules and alerts; its service is left to the tests.
@@ -45,26 +45,26 @@ pub(crate) const HAPROXY: Package = Package {
     name: "haproxy",
     is_there: || shell::which("haproxy").is_some() || std::path::Path::new("/usr/sbin/haproxy").exists(),
 };
-/// Makes, serves and clones repositories.
+/// Creates, serves and clones repositories.
 pub(crate) const GIT: Package = Package { name: "git", is_there: || shell::which("git").is_some() };
 /// Runs repo2docker.
 pub(crate) const PYTHON: Package =
     Package { name: "python3", is_there: || shell::succeeds(Command::new("python3").arg("--version")) };
-/// Gives repo2docker a place of its own.
+/// Makes the virtual environment for repo2docker.
 pub(crate) const PYTHON_VENV: Package = Package {
     name: "python3-venv",
     is_there: || shell::succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])),
 };
-/// Trusted certificates, without which nothing can be fetched.
+/// Trusted certificates, without which nothing can be downloaded.
 pub(crate) const CERTIFICATES: Package = Package {
     name: "ca-certificates",
     is_there: || std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists(),
 };
 
-/// Installs those of the packages that are missing, where that is allowed.
+/// Installs the missing packages, if it may.
 ///
 /// # Errors
-/// [`Missing`] with the one command to run, where it is not.
+/// [`Missing`] with the one command to run, if it may not.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     let missing: Vec<_> =
         packages.iter().filter(|package| !(package.is_there)()).map(|package| package.name).collect();

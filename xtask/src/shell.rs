@@ -1,11 +1,11 @@
-//! Running other programs, and saying so.
+//! Running other programs, and printing what is run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Shows a command and runs it with its output shown.
+/// Prints a command and runs it; its output is shown.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     println!("+ {}", describe(command));
     let status = command.status().with_context(|| format!("cannot start `{}`", describe(command)))?;
@@ -15,7 +15,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command unseen; its output is in the error where it fails.
+/// Runs a command without showing anything; if it fails, the error contains its output.
 pub(crate) fn quiet(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("cannot start `{}`", describe(command)))?;
@@ -26,13 +26,13 @@ pub(crate) fn quiet(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a command can be run and succeeds; its output is thrown away.
+/// Whether a command can be run and succeeds; its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
-/// `cargo` with these words, in the folder of the workspace.
+/// `cargo` with these arguments, in the workspace's folder.
 pub(crate) fn cargo(root: &Path, words: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(program);
@@ -40,15 +40,15 @@ pub(crate) fn cargo(root: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Where a program lies on the `PATH`.
+/// The path of a program found in `PATH`.
 pub(crate) fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
-/// Asks a process to end: SIGTERM.
+/// Asks a process to exit: SIGTERM.
 pub(crate) fn terminate(child: &Child) {
-    // The standard library only knows SIGKILL; every shell has this one.
+    // The standard library can only send SIGKILL; every shell has `kill`.
     let _ = quiet(Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]));
 }
 

@@ -10,7 +10,7 @@ use crate::shell::{cargo, run, succeeds, which};
 use crate::tidy;
 use crate::{binderhub, http_api};
 
-/// Names another server, such as `valkey-server`, to run the tests against.
+/// Variable that names another server to run the tests against, such as `valkey-server`.
 const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
 
 /// Everything that a change must pass.
@@ -22,13 +22,13 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     tests(root)
 }
 
-/// The tests of the Python package for `BinderHub` alone.
+/// Only the tests of the Python package for `BinderHub`.
 pub(crate) fn binderhub(root: &Path) -> Result<()> {
     install()?;
     binderhub::test(root)
 }
 
-/// Requests made up from the API's document alone, many of them.
+/// Only the requests that are generated from the OpenAPI document, many of them.
 pub(crate) fn http_api(root: &Path) -> Result<()> {
     install()?;
     http_api::test(root)
@@ -42,7 +42,7 @@ pub(crate) fn lint(root: &Path) -> Result<()> {
     tidy::run(root)
 }
 
-/// Known vulnerabilities in dependencies. Apart from the tests, because it changes without us.
+/// Known vulnerabilities in dependencies. Not part of `test`, because its result changes without any commit.
 pub(crate) fn advisories(root: &Path) -> Result<()> {
     if which("cargo-deny").is_none() {
         return Err(Missing("cargo install --locked cargo-deny".to_owned()).into());

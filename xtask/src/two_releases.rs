@@ -1,4 +1,4 @@
-//! `two-releases`: processes of this release and of an earlier one on one Redis.
+//! `two-releases`: processes of this release and of the previous one on one Redis.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,10 +8,10 @@ use anyhow::{Result, bail};
 use crate::packages;
 use crate::shell::{cargo, run};
 
-/// The commit before the queue's operations took their words by name.
+/// The last commit before the arguments of queue operations were passed by name.
 const FORMER: &str = "22688b14f4bf";
 
-/// Builds the former release from the history, beside this one, and runs the scene.
+/// Builds the previous release from the Git history, next to this one, and runs the test.
 pub(crate) fn run_scene(root: &Path, words: &[String]) -> Result<()> {
     let former = match words {
         [] => FORMER,

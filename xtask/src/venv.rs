@@ -1,4 +1,4 @@
-//! Python with packages of its own, below `target`.
+//! Virtual environments for Python, below `target`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,11 +7,11 @@ use anyhow::Result;
 
 use crate::shell::quiet;
 
-/// A Python of that name that has these packages.
+/// The Python of the virtual environment with this name, which has these packages.
 pub(crate) fn python(root: &Path, name: &str, requirements: &[&str]) -> Result<PathBuf> {
     let venv = root.join("target").join(name);
     let own = venv.join("bin/python");
-    // Written last, so that an installation that broke off is made anew.
+    // Written last, so that an interrupted installation is repeated.
     let stamp = venv.join("requirements");
     let wanted = requirements.join("\n");
     if own.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {

@@ -1,4 +1,4 @@
-//! Our own program, running everything in one process.
+//! `fairlane up`, which runs everything in one process.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use super::http;
 use crate::shell::terminate;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// After all builds have ended it stops at once.
+/// How long it may take to stop. Once all builds have ended, it stops immediately.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running `fairlane up`.
@@ -25,12 +25,12 @@ pub(crate) struct Fairlane {
 }
 
 impl Fairlane {
-    /// Starts it with an empty queue, and waits until it takes builds.
+    /// Starts it with an empty queue, and waits until it is ready.
     pub(crate) fn start(root: &Path, folder: &Path, slots: u32, template: &str) -> Result<Self> {
         Self::start_with(root, folder, slots, template, &[])
     }
 
-    /// The same with settings of its own.
+    /// The same, with additional settings.
     pub(crate) fn start_with(
         root: &Path,
         folder: &Path,
@@ -51,8 +51,8 @@ impl Fairlane {
         let mut command = Command::new(target_folder(root).join("debug/fairlane"));
         command.args(["up", "--listen", &address.to_string(), "--slots", &slots.to_string()]);
         command.arg("--data").arg(&data).args(["--command", template]);
-        // This host's own settings would change what the demo shows: the environment's, and fairlane.toml in the
-        // folder that it is started in.
+        // Settings of this host must not change what the demo shows: neither the environment's, nor those of a
+        // fairlane.toml in the current folder.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FAIRLANE_") {
                 command.env_remove(name);
@@ -60,7 +60,7 @@ impl Fairlane {
         }
         command.envs(settings.iter().copied());
         command.current_dir(folder);
-        // Builds that are killed leave their clones behind: the next demo finds and removes them here.
+        // Killed builds leave their clones behind; here, the next demo finds and removes them.
         command.env("TMPDIR", &temporary);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().context("cannot start fairlane")?;
@@ -69,12 +69,12 @@ impl Fairlane {
         Ok(fairlane)
     }
 
-    /// The file with all it says.
+    /// The file with its output.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -114,7 +114,8 @@ impl Fairlane {
 
 impl Drop for Fairlane {
     fn drop(&mut self) {
-        // The first one lets running builds end, which nobody waits for any more; the second one does not.
+        // After the first signal it waits for running builds, which nobody needs any more; after the second it
+        // does not.
         for _ in 0..2 {
             terminate(&self.child);
             let start = Instant::now();

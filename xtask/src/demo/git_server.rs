@@ -1,4 +1,4 @@
-//! A local Git server, and a narrow line to it.
+//! A local Git server, and a throttled connection to it.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,15 +12,15 @@ use anyhow::{Context as _, Result, bail};
 use super::repositories::SLOW_BYTES;
 use crate::shell::quiet;
 
-/// How long a clone of the slow repository takes through the narrow line.
+/// How long a clone of the slow repository takes over the throttled connection.
 const SLOW_CLONE: Duration = Duration::from_mins(1);
-/// The narrow line gives its bytes in portions as small as this, so that it is narrow at every moment.
+/// The throttled connection forwards chunks this small, so that its rate is steady.
 const PORTION_BYTES: usize = 16 * 1024;
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// A port that was free may be taken between the look and the server's bind.
+/// A free port may be taken by another process before the server binds it.
 const PORT_TRIES_MAX: usize = 5;
 
-/// `git daemon` on a loopback port, and a narrow line to it on another one.
+/// `git daemon` on a loopback port, and a throttled connection to it on another one.
 pub(crate) struct GitServer {
     child: Child,
     port: u16,
@@ -28,8 +28,8 @@ pub(crate) struct GitServer {
 }
 
 impl GitServer {
-    /// Serves all repositories below `folder`. The narrow line is as wide as any where images are really built: then
-    /// the slow build is slow by itself.
+    /// Serves all repositories below `folder`. If images are really built, nothing is throttled: the slow build is
+    /// then slow by itself.
     pub(crate) fn start(folder: &Path, builds_images: bool) -> Result<Self> {
         for _ in 0..PORT_TRIES_MAX {
             let port = free_port()?;
@@ -47,7 +47,7 @@ impl GitServer {
         format!("git://127.0.0.1:{}/{name}", self.port)
     }
 
-    /// The URL of a repository through the narrow line.
+    /// The URL of a repository over the throttled connection.
     pub(crate) fn slow_url(&self, name: &str) -> String {
         format!("git://127.0.0.1:{}/{name}", self.slow_port)
     }
@@ -62,12 +62,12 @@ impl Drop for GitServer {
 }
 
 fn daemon(folder: &Path, port: u16) -> Result<Child> {
-    // Not by `git daemon`: that is a parent which leaves the real one behind when it is killed.
+    // Not started with `git daemon`: if that is killed, the real daemon, its child, keeps running.
     let programs = PathBuf::from(quiet(Command::new("git").arg("--exec-path"))?.trim());
     let mut command = Command::new(programs.join("git-daemon"));
     command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"]).arg(format!("--port={port}"));
     command.arg(format!("--base-path={}", folder.display()));
-    // Their owner may be another user than this one, in a container for example.
+    // The repositories may be owned by another user, for example in a container.
     for (name, value) in
         [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")]
     {
@@ -77,7 +77,7 @@ fn daemon(folder: &Path, port: u16) -> Result<Child> {
     child.context("cannot start git-daemon; Debian's package `git` has it")
 }
 
-/// Whether the server came up; false where it has ended, as for a port that is taken.
+/// Waits until the server answers; false if it has exited, for example because the port is taken.
 fn answers(child: &mut Child, port: u16) -> Result<bool> {
     let start = Instant::now();
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -96,7 +96,7 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Listens on a port of its own and passes connections on, each slow enough for [`SLOW_CLONE`].
+/// Listens on another port and forwards connections, throttled so that a clone takes [`SLOW_CLONE`].
 fn narrow_line(to: u16) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
@@ -133,7 +133,7 @@ fn trickle(from: &mut impl Read, to: &mut impl Write) -> std::io::Result<()> {
         }
         to.write_all(&portion[..bytes])?;
         passed += bytes as u64;
-        // Against the start, so that the rate holds however late a sleep ends.
+        // Measured from the start, so that the rate holds even if a sleep ends late.
         let due = Duration::from_micros(passed * 1_000_000 / bytes_per_second);
         thread::sleep(due.saturating_sub(start.elapsed()));
     }

@@ -1,4 +1,4 @@
-//! As much HTTP as the demo needs. HTTP/1.0, so that an answer simply ends with its connection.
+//! A minimal HTTP client for the demo. HTTP/1.0, so that a response simply ends when the connection closes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// An answer that takes longer is none.
+/// Time limit for a response.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// A stream sends a comment every 15 s: four missed ones are a dead server.
+/// A stream sends a comment every 15 s; after four missed ones, the server counts as dead.
 const SILENCE_LIMIT: Duration = Duration::from_mins(1);
 
-/// Asks and returns the JSON in the answer.
+/// Sends a request and returns the JSON in the response.
 pub(crate) fn json(server: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let (status, mut answer) = send(server, method, path, body, ANSWER_LIMIT)?;
     let mut text = String::new();
@@ -23,7 +23,7 @@ pub(crate) fn json(server: SocketAddr, method: &str, path: &str, body: Option<&V
     serde_json::from_str(&text).with_context(|| format!("{method} {path} answered {text:?}"))
 }
 
-/// The status of an answer to a GET.
+/// The status of the response to a GET.
 pub(crate) fn status(server: SocketAddr, path: &str) -> Result<u16> {
     Ok(send(server, "GET", path, None, ANSWER_LIMIT)?.0)
 }

@@ -1,7 +1,7 @@
-//! `demo`: real Git repositories through a queue of its own, with repo2docker.
+//! `demo`: builds real Git repositories through a private queue, with repo2docker.
 //!
-//! One repository is slow and popular, a dozen are small, one cannot be built. Where no container engine runs, images
-//! are planned but not built, and the slow repository is slow because its clone comes through a narrow line.
+//! One repository is slow and popular, a dozen are small, and one cannot be built. Without a running container
+//! engine, images are planned but not built, and the slow repository is slow because its clone is throttled.
 
 pub(crate) mod fairlane;
 mod git_server;
@@ -22,12 +22,12 @@ use fairlane::Fairlane;
 use git_server::GitServer;
 use repositories::{Kind, Repository};
 
-/// What `--slots` the demo's queue gets: so few that the slow lane's limit of one permit can be seen at work.
+/// The demo's `--slots`: few enough that the slow lane's limit of one permit takes effect.
 const SLOTS: u32 = 3;
 /// How many people watch the slow build.
 const WATCHERS: usize = 30;
 
-/// Runs the demo; the last line says whether everything went as it should.
+/// Runs the demo; the last line says whether everything went as expected.
 pub(crate) fn run(root: &Path) -> Result<()> {
     packages::ensure(&[
         packages::REDIS,
@@ -74,8 +74,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Asks for every build: the popular one first; its second commit as soon as the other slots are busy, since an idle
-/// queue would lend it a permit at once; then all the others.
+/// Requests every build: the popular one first, then its second commit once the other slots are busy (an idle
+/// queue would lend it a permit at once), then all the others.
 fn ask(
     fairlane: &Fairlane,
     server: &GitServer,

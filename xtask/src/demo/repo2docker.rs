@@ -1,4 +1,4 @@
-//! repo2docker in a place of its own, and how the queue is to call it.
+//! repo2docker in a virtual environment, and the command by which the queue calls it.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,18 +8,18 @@ use anyhow::Result;
 use crate::packages::Missing;
 use crate::shell::{quiet, run, succeeds};
 
-/// The repo2docker that the demo runs: the one that is recommended everywhere.
+/// The repo2docker that the demo runs: the one that the docs recommend.
 const REQUIREMENTS: &str = include_str!("../../../deploy/repo2docker/requirements.txt");
-/// The other providers ask the internet about each address, or need Mercurial.
+/// Only local Git: the other providers look up each address on the internet, or need Mercurial.
 const CONFIG: &str = "\
 from repo2docker.contentproviders import Git
 
 c.Repo2Docker.content_providers = [Git]
 ";
-/// The image that the demo's images stand on.
+/// The base image of the demo's images.
 pub(crate) const BASE_IMAGE: &str = "fairlane-demo/base";
 
-/// How a build is run.
+/// How to run a build.
 pub(crate) struct BuildCommand {
     /// The command template for `fairlane up --command`.
     pub(crate) template: String,
@@ -27,7 +27,7 @@ pub(crate) struct BuildCommand {
     pub(crate) builds_images: bool,
 }
 
-/// Installs repo2docker below `folder`, and finds out whether images can be built.
+/// Installs repo2docker below `folder`, and checks whether images can be built.
 pub(crate) fn prepare(folder: &Path) -> Result<BuildCommand> {
     let venv = folder.join("venv");
     let program = venv.join("bin/jupyter-repo2docker");
@@ -81,7 +81,7 @@ fn requirements() -> impl Iterator<Item = &'static str> {
     REQUIREMENTS.lines().filter(|line| !line.starts_with('#'))
 }
 
-/// Makes an image from this machine's own shell, so that nothing is pulled.
+/// Makes an image from this machine's shell, so that nothing has to be pulled.
 fn make_base_image(folder: &Path) -> Result<()> {
     println!(
         "A container engine runs here: images are really built, on a base made from this machine's shell."

@@ -1,4 +1,4 @@
-//! What is seen while it runs, and the table at the end.
+//! The demo's output while it runs, and the table at the end.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use super::fairlane::Fairlane;
 use super::repositories::{Kind, Repository};
 use super::watch::{Audience, Watchers};
 
-/// How often the builds are looked at.
+/// How often the builds are polled.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often a line sums up.
+/// How often a summary line is printed.
 const SUM_UP_EVERY: Duration = Duration::from_secs(10);
-/// A demo that is not over by then never will be.
+/// Time limit of the demo.
 const DEMO_LIMIT: Duration = Duration::from_secs(230);
 
-/// Log lines shown at each look, and columns of them.
+/// Log lines shown at each poll, and columns of them.
 const LOG_LINES_MAX: usize = 4;
 const LOG_COLUMNS_MAX: usize = 100;
 
-/// A build that was asked for, and what is known of it.
+/// A requested build, and what is known about it.
 pub(crate) struct Demanded {
     name: &'static str,
     kind: Kind,
@@ -30,14 +30,14 @@ pub(crate) struct Demanded {
     pub(crate) id: String,
     state: String,
     why: String,
-    /// The build as it was shown last.
+    /// The build as the dispatcher last showed it.
     shown: Value,
-    /// The most people that were counted for it.
+    /// The largest number of people counted for it.
     people_most: u64,
 }
 
 impl Demanded {
-    /// A build that was asked for just now, of the repository's commit with this number.
+    /// A newly requested build, of the repository's commit with this number.
     pub(crate) fn new(repository: &Repository, number: usize, id: String) -> Self {
         Self {
             name: repository.name,
@@ -51,7 +51,7 @@ impl Demanded {
         }
     }
 
-    /// What people call it.
+    /// Its name for people.
     pub(crate) fn title(&self) -> String {
         if self.kind == Kind::Slow {
             format!("{} (commit {})", self.name, self.number)
@@ -60,12 +60,12 @@ impl Demanded {
         }
     }
 
-    /// From the request to the start of its run, by the queue's clock.
+    /// Time from the request to the start of its run, by the queue's clock.
     fn waited(&self) -> Option<Duration> {
         self.between("asked_ms", "claimed_ms")
     }
 
-    /// How long its run was, by the queue's clock.
+    /// How long its run took, by the queue's clock.
     fn took(&self) -> Option<Duration> {
         self.between("claimed_ms", "ended_ms")
     }
@@ -79,7 +79,7 @@ impl Demanded {
         matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled")
     }
 
-    /// Takes what the dispatcher shows, and returns a line if something has happened.
+    /// Takes what the dispatcher shows, and returns a line to print if something has changed.
     fn update(&mut self, shown: Value) -> Option<String> {
         let state = shown["state"].as_str().unwrap_or("unknown").to_owned();
         let why = shown["why"].as_str().unwrap_or_default().to_owned();
@@ -125,7 +125,7 @@ pub(crate) fn follow(
     Ok(())
 }
 
-/// Shows what the first watcher sees; repo2docker's plan of an image alone has 120 lines.
+/// Shows a part of what the first watcher sees: repo2docker's plan of an image alone has 120 lines.
 fn show_log(lines: &[String], start: Instant) {
     let mut told = lines.iter().filter(|line| !line.trim().is_empty());
     for line in told.by_ref().take(LOG_LINES_MAX) {
@@ -149,7 +149,7 @@ fn sum_up(builds: &[Demanded]) -> String {
     format!("---------- {waiting} waiting, {running} running, {done} done{}", people.unwrap_or_default())
 }
 
-/// Prints each build, its wait, its outcome.
+/// Prints each build with its wait and its outcome.
 pub(crate) fn table(builds: &[Demanded]) {
     println!("\n{:<26} {:>8} {:>10} {:>10}  outcome", "build", "people", "waited", "took");
     for build in builds {
@@ -168,7 +168,7 @@ pub(crate) fn table(builds: &[Demanded]) {
     println!();
 }
 
-/// What did not go as it should.
+/// What did not go as expected.
 pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
     let mut complaints = Vec::new();
     for build in builds {
@@ -199,7 +199,7 @@ pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
     complaints
 }
 
-/// Whether two sentences differ in numbers only.
+/// Whether two sentences differ only in numbers.
 fn alike(one: &str, other: &str) -> bool {
     let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     words(one) == words(other)

@@ -10,12 +10,12 @@ use anyhow::Result;
 use super::repo2docker::BASE_IMAGE;
 use crate::shell::quiet;
 
-/// How big the slow repository is: a minute through the narrow line. It does not compress.
+/// Size of the slow repository: it takes a minute over the throttled connection. Its data does not compress.
 pub(crate) const SLOW_BYTES: u64 = 30_000_000;
-/// How long the slow image works in its `RUN`, in seconds.
+/// How long the `RUN` of the slow image takes, in seconds.
 const SLOW_RUN_SECONDS: u32 = 60;
 
-/// What a repository is there to show.
+/// What a repository demonstrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Takes about a minute, and many people wait for it.
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Broken,
 }
 
-/// A repository and its commits, in the order in which they are asked for.
+/// A repository and its commits, in the order in which they are requested.
 pub(crate) struct Repository {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
@@ -49,7 +49,7 @@ const SMALL: &[(&str, &str, &str)] = &[
     ("python-course", "requirements.txt", "matplotlib\n"),
 ];
 
-/// Makes all repositories anew below `folder`: the slow one, the small ones, the broken one.
+/// Creates all repositories from scratch below `folder`: the slow one, the small ones, the broken one.
 pub(crate) fn make(folder: &Path, builds_images: bool) -> Result<Vec<Repository>> {
     let base = folder.join("repositories");
     if base.exists() {
@@ -74,7 +74,7 @@ fn slow(base: &Path, builds_images: bool) -> Result<Repository> {
     let name = "popular-demo";
     let mut data = Vec::new();
     let text = if builds_images {
-        // A word of its own in each run of the demo, so that the engine's cache does not have this layer already.
+        // Different in each run of the demo, so that the engine's cache does not already have this layer.
         let nonce = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
         format!(
             "FROM {BASE_IMAGE}\nRUN : {}; end=$(($(date +%s) + {SLOW_RUN_SECONDS})); while [ $(date +%s) -lt $end ]; do head \
@@ -95,7 +95,7 @@ fn create(base: &Path, name: &str, files: &[(&str, &[u8])]) -> Result<String> {
     let folder = base.join(name);
     std::fs::create_dir_all(&folder)?;
     git(&folder, &["init", "--quiet"])?;
-    // Compressing noise takes longer than serving it.
+    // Compressing random bytes takes longer than serving them.
     git(&folder, &["config", "core.compression", "0"])?;
     let notebook = br#"{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}"#;
     commit(&folder, &[&[("index.ipynb", notebook.as_slice())], files].concat())
@@ -110,7 +110,7 @@ fn commit(folder: &Path, files: &[(&str, &[u8])]) -> Result<String> {
     Ok(git(folder, &["rev-parse", "HEAD"])?.trim().to_owned())
 }
 
-/// Git without anything of the user's own settings.
+/// Git, without the user's settings.
 fn git(folder: &Path, words: &[&str]) -> Result<String> {
     let mut command = Command::new("git");
     command.current_dir(folder).args(words);

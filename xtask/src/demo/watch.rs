@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::fairlane::Fairlane;
 use super::http;
 
-/// Enough for a loop that reads lines.
+/// Stack of a watcher's thread: enough for a loop that reads lines.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// What the watchers have seen so far.
@@ -18,21 +18,21 @@ const STACK_BYTES: usize = 256 * 1024;
 pub(crate) struct Seen {
     /// Watchers that got the `end` event.
     told: AtomicUsize,
-    /// Lines of the log, for each watcher.
+    /// Number of log lines that each watcher got.
     lines: Mutex<Vec<usize>>,
     /// Lines that the first watcher saw and nobody has printed yet.
     fresh: Mutex<Vec<String>>,
 }
 
-/// Some streams of one build, each on a connection of its own.
+/// Streams of one build, each on a separate connection.
 pub(crate) struct Watchers {
     seen: Arc<Seen>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// How it ended for the watchers.
+/// What the watchers saw in the end.
 pub(crate) struct Audience {
-    /// Watchers who were told the end.
+    /// Watchers that received the `end` event.
     pub(crate) told: usize,
     /// The number of log lines that each of them got.
     pub(crate) lines: Vec<usize>,
@@ -57,7 +57,7 @@ impl Watchers {
         Ok(Self { seen, threads })
     }
 
-    /// Lines of the log that have come since the last call.
+    /// Log lines that arrived since the last call.
     pub(crate) fn fresh(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.fresh.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -73,7 +73,7 @@ impl Watchers {
 }
 
 impl Seen {
-    /// Takes an event; whether the stream is to go on.
+    /// Handles an event; returns whether to keep reading the stream.
     fn take(&self, number: usize, event: &str, data: &str) -> bool {
         match event {
             "log" => {
@@ -99,7 +99,7 @@ impl Seen {
     }
 }
 
-/// What a line says: with `--json-logs`, repo2docker's own lines are JSON.
+/// The text of a line: with `--json-logs`, repo2docker's own lines are JSON.
 fn message(line: &str) -> String {
     let value: Value = serde_json::from_str(line).unwrap_or(Value::Null);
     value["message"].as_str().unwrap_or(line).trim_end().to_owned()

@@ -1,4 +1,4 @@
-//! Which crate may know which, and that all of them share the lints.
+//! Which crate may depend on which; and that all of them share the lints.
 
 use super::{Finding, Source};
 
@@ -50,7 +50,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "what is tested depends on the test helpers, not the other way around",
     ),
 ];
-/// Only these speak to Redis themselves; `bench` measures it.
+/// The only crates that talk to Redis directly; `bench` measures it.
 const REDIS_USERS: &[&str] = &["common", "testkit", "bench"];
 const TESTKIT: &str = "fairlane-testkit";
 
@@ -86,7 +86,7 @@ fn in_manifest(folder: &str, source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// What is wrong with a crate's depending on another one.
+/// What is wrong with a crate's dependency on another one.
 fn dependency(folder: &str, name: &str, is_dev: bool) -> Option<String> {
     if name == "redis" && !is_dev && !REDIS_USERS.contains(&folder) {
         return Some(
@@ -96,7 +96,7 @@ fn dependency(folder: &str, name: &str, is_dev: bool) -> Option<String> {
     if name == TESTKIT && !is_dev {
         return Some(format!("{TESTKIT} is for tests: move it to [dev-dependencies]"));
     }
-    // A test may put two crates together that must not know each other.
+    // A test may combine two crates that must not depend on each other.
     let rule = FORBIDDEN.iter().find(|(from, to, _)| *from == folder && !is_dev && to.contains(&name));
     rule.map(|(_, _, why)| format!("{folder} must not depend on {name}: {why}"))
 }

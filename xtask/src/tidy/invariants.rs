@@ -1,5 +1,5 @@
-//! ARCHITECTURE.md is true to the code: each invariant names the test that would fail without it, and the tests
-//! of the failure tables and the files of the stories exist.
+//! ARCHITECTURE.md matches the code: each invariant names a test that exists, and so do all tests in the failure
+//! tables and all files in backticks.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ fn named_tests<'a>(lines: &[&'a str]) -> Vec<(usize, &'a str)> {
     cells.flat_map(|(number, cell)| quoted(cell).map(move |name| (number, name))).collect()
 }
 
-/// Files in backticks, each with its line: by their whole path or its end.
+/// Files in backticks, each with its line: full paths, or the ends of paths.
 fn named_files<'a>(lines: &[&'a str]) -> Vec<(usize, &'a str)> {
     let names =
         lines.iter().enumerate().flat_map(|(number, line)| quoted(line).map(move |name| (number, name)));

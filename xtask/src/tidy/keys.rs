@@ -1,9 +1,9 @@
-//! Redis keys are spelled in one file.
+//! Only one file spells out Redis keys.
 
 use super::{Finding, Source};
 
 const KEYS_FILE: &str = "common/src/keys.rs";
-/// In pieces, so that this file does not find itself.
+/// Split, so that this file is not reported.
 const SPELLINGS: &[&str] = &[concat!("{fair", "lane}"), concat!("fairlane", ":log")];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
@@ -17,7 +17,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 }
 
 fn in_source(source: &Source) -> Vec<Finding> {
-    // Unit tests come last in a file.
+    // Unit tests are at the end of a file.
     let lines = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").enumerate();
     let spelled = lines.filter(|(_, line)| {
         !line.trim_start().starts_with("//") && SPELLINGS.iter().any(|spelling| line.contains(spelling))

@@ -1,4 +1,4 @@
-//! Every script begins with its contract.
+//! Every script starts with its contract.
 
 use super::{Finding, Source};
 
@@ -17,7 +17,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 fn in_script(source: &Source) -> Vec<Finding> {
     let header: Vec<_> = source.text.lines().take_while(|line| line.starts_with("--")).collect();
     let wanted = if is_shared(source) { &CONTRACT[..1] } else { CONTRACT };
-    // One line may speak of several: "KEYS, W, Returns: see …".
+    // One line may have several: "KEYS, W, Returns: see …".
     let has = |word: &str| {
         let subjects = header.iter().filter_map(|line| line.split(':').next());
         subjects.flat_map(|text| text.split(|c: char| !c.is_alphanumeric())).any(|subject| subject == word)
@@ -35,7 +35,7 @@ fn in_script(source: &Source) -> Vec<Finding> {
     vec![Finding::in_file(source, advice)]
 }
 
-/// Parts that scripts are put together from: they have a purpose, but neither keys nor answers of their own.
+/// Whether it is one of the shared parts, which have a purpose but no keys and no replies.
 fn is_shared(source: &Source) -> bool {
     let name = source.path.trim_start_matches(FOLDER);
     SHARED.contains(&name)

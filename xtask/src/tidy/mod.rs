@@ -1,4 +1,4 @@
-//! The project's own rules that no other tool checks. Each message says what to do.
+//! The project's rules that no other tool checks. Each message says what to do.
 
 mod crates;
 mod cycles;
@@ -14,31 +14,31 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-/// A folder of these names holds nothing of ours.
+/// Folders that are not part of the project.
 const FOREIGN: &[&str] = &["target", "node_modules", "__pycache__", "venv"];
 
 /// A text file of the project.
 pub(crate) struct Source {
-    /// From the workspace's folder, with `/`.
+    /// Relative to the workspace's folder, with `/`.
     pub(crate) path: String,
-    /// All of it.
+    /// Its contents.
     pub(crate) text: String,
 }
 
 impl Source {
-    /// Whether it holds tests or benches only.
+    /// Whether it only holds tests or benchmarks.
     pub(crate) fn is_test(&self) -> bool {
         let parts: Vec<_> = self.path.split('/').collect();
         parts.iter().any(|part| matches!(*part, "tests" | "benches" | "tests.rs"))
     }
 
-    /// Whether its name ends like this, dot included.
+    /// Whether its name ends with this extension, which includes the dot.
     pub(crate) fn has_extension(&self, extension: &str) -> bool {
         self.path.ends_with(extension)
     }
 }
 
-/// Something to be mended: where, and what to do.
+/// A problem: where, and what to do.
 pub(crate) struct Finding {
     place: String,
     advice: String,
@@ -56,7 +56,7 @@ impl Finding {
     }
 }
 
-/// Checks all rules and prints what is to be mended.
+/// Checks all rules and prints the problems.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let sources = read_all(root)?;
     let mut findings = Vec::new();
@@ -97,7 +97,7 @@ fn read_all(root: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The file, unless it is no text.
+/// The file, unless it is not text.
 fn read(root: &Path, path: &Path) -> Option<Source> {
     let text = std::fs::read_to_string(path).ok()?;
     let path = path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/");

@@ -1,4 +1,4 @@
-//! Files and functions that nobody can hold in the head.
+//! Files and functions that are too long to keep in mind.
 
 use super::{Finding, Source};
 
@@ -6,7 +6,7 @@ const SOURCE_LINES_MAX: usize = 400;
 const TEST_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Extensions of what people write by hand.
+/// Extensions of files that are written by hand.
 const WRITTEN: &[&str] = &[".rs", ".lua", ".py", ".sh"];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
@@ -21,7 +21,7 @@ fn file(source: &Source) -> Option<Finding> {
         .then(|| Finding::in_file(source, format!("{lines} lines, at most {max}: split it by subject")))
 }
 
-/// Functions of a formatted Rust file end with a brace as far in as they begin.
+/// In a formatted Rust file, a function ends with a brace that is indented like its first line.
 fn functions(source: &Source) -> Vec<Finding> {
     if !source.has_extension(".rs") {
         return Vec::new();
@@ -47,7 +47,7 @@ fn functions(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// The name in a line that begins a function.
+/// The name of the function that starts in a line.
 pub(crate) fn function_name(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let before = ["pub", "pub(crate)", "pub(super)", "const", "async", "extern", "\"C\""];

@@ -1,4 +1,4 @@
-//! Each rule finds what breaks it, and nothing else.
+//! Each rule reports what breaks it, and nothing else.
 
 use super::{Finding, Source, crates, invariants, keys, lua, sizes, words};
 

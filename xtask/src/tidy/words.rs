@@ -1,8 +1,8 @@
-//! Notes to oneself that outlive their writer's memory.
+//! Notes to self, which nobody comes back to.
 
 use super::{Finding, Source};
 
-/// In pieces, so that this file does not find itself.
+/// Split, so that this file is not reported.
 const NOTES: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {

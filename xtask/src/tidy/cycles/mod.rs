@@ -1,7 +1,8 @@
-//! No module needs a module that needs it. A parent and its children may: that is how Rust groups things.
+//! Modules must not depend on each other in a cycle. A parent and its children may: that is how Rust groups
+//! things.
 //!
-//! Each reader turns a crate or a package into a graph: its nodes are files, and an edge says that one file
-//! names what another one defines. [`check`] reports each set of files that all reach each other.
+//! Each reader turns a crate or a package into a graph: its nodes are files, and an edge means that one file names
+//! something that another one defines. [`check`] reports each set of files that all reach each other.
 
 mod python;
 mod rust;
@@ -14,10 +15,10 @@ use std::fmt::Write as _;
 
 use super::{Finding, Source};
 
-/// Who names whom in one crate or package.
+/// Which file names which in one crate or package.
 struct Graph<'a> {
     modules: Vec<Module<'a>>,
-    /// From, to, and the line of `from` that names `to`, counted from 0: the first such line.
+    /// From (from, to) to the first line of `from` that names `to`, counted from 0.
     edges: BTreeMap<(usize, usize), usize>,
 }
 

@@ -1,4 +1,5 @@
-//! The modules of a Python package, and their imports: also those within functions, and for type checkers only.
+//! The modules of a Python package, and their imports, including those inside functions and those for type
+//! checkers only.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +38,7 @@ fn module<'a>(folder: &str, source: &'a Source) -> Option<Module<'a>> {
     (!name.contains('/')).then_some(Module { path, source })
 }
 
-/// The package's modules that a line imports. A statement names its modules in its first line.
+/// The package's modules that a line imports. An import statement names its modules in its first line.
 fn imported<'a>(line: &'a str, package: &str) -> Vec<&'a str> {
     let first = |path: &'a str| path.split(['.', ' ', ',']).next().unwrap_or_default();
     if let Some(rest) = line.strip_prefix("from . import ") {

@@ -1,6 +1,6 @@
-//! The modules of a crate, and who names whom. Tests do not count.
+//! The modules of a crate, and which one names which. Tests do not count.
 //!
-//! A path counts for the module that defines what it names, not for one that only passes it on with `pub use`.
+//! A path counts for the module that defines the item, not for one that only re-exports it with `pub use`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,9 +8,9 @@ use super::super::Source;
 use super::tokens::{Token, group_length, is_word, item_length, tokens};
 use super::{Graph, Module};
 
-/// Longest chain of `use` that is followed: a longer one leads back to itself.
+/// Longest chain of `use` that is followed: a longer one is circular.
 const HOPS_MAX: usize = 16;
-/// The word before a name that a module defines.
+/// Keywords before a name that a module defines.
 const DEFINES: &[&str] = &["fn", "struct", "enum", "trait", "type", "const", "static", "union"];
 
 pub(super) fn graphs(sources: &[Source]) -> Vec<Graph<'_>> {
@@ -39,10 +39,10 @@ fn graph<'a>(folder: &'a str, root: &'a Source, sources: &'a [Source]) -> Graph<
     Graph { modules: reader.modules, edges }
 }
 
-/// A module, in a file of its own or in braces.
+/// A module, in its own file or in braces.
 #[derive(Default)]
 struct Scope {
-    /// The file that it is in, by its number among the modules.
+    /// The file that it is in, as an index into the modules.
     file: usize,
     parent: Option<usize>,
     children: HashMap<String, usize>,
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes in a tree of `use`, without its semicolon.
+    /// Reads a `use` tree, without its semicolon.
     fn read_use(&mut self, scope: usize, tokens: &[Token], prefix: &[String]) {
         let text = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
         let mut at = 0;
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a path in a module leads to; `None` where it leads out of the crate.
+    /// What a path in a module leads to; `None` if it leads out of the crate.
     fn resolve(&self, from: usize, path: &[String], hops: usize) -> Option<Found> {
         let (first, rest) = path.split_first()?;
         let mut found = match first.as_str() {
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
             let Found::Module(module) = found else { break };
             found = match name.as_str() {
                 "super" => Found::Module(self.scopes[module].parent?),
-                // Everything in it, or something that a macro makes there.
+                // A glob, or something that a macro defines there.
                 name => self.member(module, name, hops).unwrap_or(Found::Item(module)),
             };
         }

@@ -1,4 +1,4 @@
-//! Cycles are found however their paths are written; what is no cycle is not.
+//! Cycles are found however their paths are written, and nothing else is reported.
 
 use super::super::Source;
 use super::{check, cycles, rust};

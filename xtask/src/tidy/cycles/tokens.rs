@@ -5,13 +5,13 @@ use std::str::FromStr;
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 pub(super) struct Token {
-    /// A word, a literal, `::`, a bracket, or one other mark.
+    /// A word, a literal, `::`, a bracket, or one other punctuation character.
     pub(super) text: String,
     /// Counted from 0.
     pub(super) line: usize,
 }
 
-/// The tokens of a file; none where it is no Rust, which is the compiler's business.
+/// The tokens of a file; none if it is not valid Rust, which the compiler reports.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     flatten(TokenStream::from_str(text).unwrap_or_default(), &mut tokens);
