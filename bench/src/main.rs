@@ -1,7 +1,7 @@
-//! `fairlane-bench`: what the queue costs, and what a day of launches comes to on it.
+//! `fairlane-bench`: measures what the queue costs, and replays days of launches on it.
 //!
 //! People call it as `fairlane bench` and `fairlane replay`, which run it with their own arguments. It is a
-//! program apart so that none of it is in what serves builds.
+//! separate program, so that programs that serve builds contain none of it.
 //!
 //! A measurement ([`measure`]) opens a queue with a separate prefix. The queue and a yardstick take turns at
 //! the same work, and the result says what each cost Redis. A replay ([`replay`]) reads the launches of a day,
@@ -24,7 +24,7 @@ use args::{Cli, Command};
 use fairlane_clikit::exit::{self, Exit};
 use fairlane_clikit::line::Line;
 
-/// How long tasks that still run may take once the work is done.
+/// How long remaining tasks may take once the work is done.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {

@@ -1,4 +1,5 @@
-//! Commands straight to Redis, which the queue has no use for: what work costs it, and keeping its disk out of it.
+//! Commands to Redis that the queue itself does not need: reading what work costs Redis, and turning off writes to
+//! disk.
 
 use anyhow::{Context, Result};
 use fairlane_common::keys::Keys;
@@ -8,7 +9,7 @@ use redis::{Cmd, FromRedisValue, cmd};
 /// Keys removed in one round trip.
 const WIPE_BATCH: usize = 1000;
 
-/// Runs a command. Its error says whether Redis can be reached.
+/// Runs a command. Its error says whether Redis could be reached.
 pub(crate) async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result<T> {
     let answer = link.run(command).await.map_err(Error::from)?;
     redis::from_redis_value(answer).context("a reply of Redis cannot be read")
@@ -30,7 +31,7 @@ pub(crate) struct RedisCost {
 }
 
 impl RedisCost {
-    /// Asks for it.
+    /// Reads them from Redis.
     pub(crate) async fn of(link: &Link) -> Result<Self> {
         let info = info(link, &["cpu", "memory", "clients", "commandstats"]).await?;
         // Ours are functions, the yardsticks are scripts.
@@ -56,7 +57,7 @@ pub(crate) async fn release(link: &Link) -> Result<String> {
     Ok(info(link, &["server"]).await?.get("redis_version").unwrap_or("unknown").to_owned())
 }
 
-/// These sections of what Redis reports about itself.
+/// These sections of Redis's `INFO`.
 async fn info(link: &Link, sections: &[&str]) -> Result<RedisInfo> {
     let text: String = ask(link, cmd("INFO").arg(sections)).await?;
     Ok(RedisInfo::of(&text, None))
@@ -68,7 +69,7 @@ pub(crate) async fn now_ms(link: &Link) -> Result<u64> {
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// Stops Redis from writing its data to disk, for what is not to include that.
+/// Stops Redis from writing its data to disk, for measurements without it.
 pub(crate) async fn keep_nothing_on_disk(link: &Link) -> Result<()> {
     for (setting, value) in [("appendonly", "no"), ("save", "")] {
         ask::<()>(link, cmd("CONFIG").arg("SET").arg(setting).arg(value)).await?;
@@ -76,7 +77,7 @@ pub(crate) async fn keep_nothing_on_disk(link: &Link) -> Result<()> {
     Ok(())
 }
 
-/// Removes every key under a prefix, logs too.
+/// Removes every key under a prefix, including logs.
 pub(crate) async fn wipe(link: &Link, keys: &Keys) -> Result<()> {
     for pattern in keys.patterns() {
         let mut cursor = "0".to_owned();

@@ -1,4 +1,4 @@
-//! A redis-server for one measurement or replay, which leaves nothing behind.
+//! A redis-server for one measurement or replay; it leaves nothing behind.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::raw;
 
-/// A unix socket's path is short; where the folder for temporary files has a long one this is used.
+/// A unix socket's path must be short. This folder is used if the path of the folder for temporary files is too
+/// long.
 const SHORT_FOLDER: &str = "/tmp";
 /// Bytes of a folder's path beyond which it is too long.
 const FOLDER_BYTES_MAX: usize = 50;
@@ -38,12 +39,12 @@ impl OwnServer {
         Ok(Self { server, _folder: folder })
     }
 
-    /// Where it is.
+    /// Its URL.
     pub(crate) fn url(&self) -> &RedisUrl {
         self.server.url()
     }
 
-    /// Where it listens.
+    /// The path of its socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.server.socket()
     }

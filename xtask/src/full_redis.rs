@@ -1,4 +1,5 @@
-//! `full-redis`: many builds with large logs in a Redis with little memory. All must end, and none may wait for memory.
+//! `full-redis`: many builds with large logs in a Redis with little memory. All must end, and none may wait for
+//! it.
 
 use std::path::Path;
 

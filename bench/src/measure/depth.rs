@@ -1,9 +1,9 @@
-//! `fairlane bench depth`: what operations cost Redis with N builds in line, beside flat scripts of
-//! the very same commands on the very same sets.
+//! `fairlane bench depth`: what operations cost Redis with N builds in line, compared with flat scripts that run
+//! the same commands on the same sets.
 //!
-//! A flat script is made from a recorded call, and told beforehand what the real one finds out for
-//! itself. It leaves the queue as the real one would, so both take turns on one queue. The bare queue's
-//! scripts take turns with them, to tell what of our distance to it are commands and what is Lua.
+//! A flat script is made from a recorded call, and is given as arguments what the real one finds out itself. It
+//! leaves the queue as the real one would, so both take turns on one queue. The bare queue's scripts also take
+//! turns with them, to show how much of our distance to the bare queue is commands and how much is Lua.
 
 use super::trace::{Flat, LaneHead, Recorder, lane_head, lane_heads};
 use super::yardstick::Bare;
@@ -23,10 +23,10 @@ use super::{Report, profile, rival};
 
 /// Calls of each kind in a turn.
 const CALLS: u32 = 20;
-/// Requests on their way while the queue is filled.
+/// Requests in flight while the queue is filled.
 const FILL_AT_ONCE: u32 = 64;
 
-/// One operation: ours against the flat script of its commands, and the bare queue's.
+/// One operation: ours, the flat script of its commands, and the bare queue's.
 #[derive(Default)]
 struct Operation {
     commands: usize,
@@ -43,7 +43,7 @@ struct Recorded {
 }
 
 pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
-    // First come, first served: the lanes take turns, and each call finds what the one before found.
+    // First come, first served: the lanes take turns, and every call finds a similar queue.
     scene.queue.configure(&Policy { order: Some(Order::FirstCome), ..Policy::default() }).await?;
     scene.queue.reap().await?;
     scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
@@ -51,7 +51,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
     at_once(0..n, FILL_AT_ONCE, |i| async move { scene.submit(i, i % lanes).await.map(drop) }).await?;
     let memory = RedisCost::of(scene.queue.link()).await?.memory_bytes;
     let profile = profile::run(scene, n, lanes).await?;
-    // Requests of one process go to Redis together: here each is to be a call of its own.
+    // Requests of one process are batched into one call to Redis. Here each must be a separate call.
     let askers = try_join_all((0..CALLS).map(|_| scene.another_queue())).await?;
     let mut bench = Bench { scene, askers, lanes, next: n + 1 };
     let recorded = bench.record().await?;
@@ -164,7 +164,7 @@ impl Bench<'_> {
         Ok(Recorded { flat, names })
     }
 
-    /// A turn of each operation: ours, then the flat script; each turn's calls are sent at once.
+    /// A turn of each operation: ours, then the flat script. The calls of a turn are sent concurrently.
     async fn turn(&mut self, recorded: &[Recorded; 3], operations: &mut [Operation; 3]) -> Result<()> {
         let scene = self.scene;
         let [submit, claims, finishes] = recorded;
@@ -204,7 +204,7 @@ impl Bench<'_> {
         Ok(script_us(&start, &self.cost().await?))
     }
 
-    /// New builds for a flat submit.
+    /// New builds for flat submits.
     async fn names_of_new(&mut self) -> Result<Vec<Vec<String>>> {
         let mut all = Vec::new();
         for _ in 0..CALLS {
@@ -215,7 +215,7 @@ impl Bench<'_> {
         Ok(all)
     }
 
-    /// The builds that are next, each the first of its lane, for a flat claim.
+    /// The builds that are next, each the first of its lane, for flat claims.
     async fn names_of_next(&self) -> Result<Vec<Vec<String>>> {
         let queue = &self.scene.queue;
         let mut all = Vec::new();
@@ -243,13 +243,13 @@ impl Bench<'_> {
     }
 }
 
-/// What differs from build to build: its id, its commit, its repository, and the due with which its
-/// lane stands in the sets afterwards.
+/// What differs from build to build: its id, its commit, its repository, and the due that its lane has in the sets
+/// afterwards.
 fn names(id: &str, number: u32, lane: u32, due: &str) -> Vec<String> {
     vec![due.to_owned(), id.to_owned(), reference(number), leaf(lane)]
 }
 
-/// The same of the first build of a lane, once it is claimed.
+/// The same for the first build of a lane, once it is claimed.
 fn names_of_head(head: &LaneHead, number: u32, lanes: u32) -> Vec<String> {
     names(&head.first.0, number, number % lanes, &head.then_due)
 }

@@ -14,7 +14,7 @@ use super::enqueue::PAYLOAD_BYTES;
 use super::meter::{Pair, Sample, at_once};
 use super::scene::{Scene, lanes_for, turn_of};
 
-/// Requests on their way while the queue is filled.
+/// Requests in flight while the queue is filled.
 const FILL_AT_ONCE: u32 = 64;
 
 pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) -> Result<Report> {
@@ -30,7 +30,7 @@ pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) ->
     .await?;
     let mut pair = Pair::default();
     for _ in 0..rounds {
-        // As in life the worker's heartbeat renews nothing that has ended.
+        // As in production, the worker's heartbeat does not renew builds that have ended.
         scene.queue.renew(&scene.beat(&scene.worker, concurrency)).await?;
         let ours = Sample::of(scene.queue.link(), drain(scene, turn, concurrency)).await?;
         let bare = [Bare::Take, Bare::Acknowledge];
@@ -72,12 +72,12 @@ pub(super) async fn claim(scene: &Scene, free: usize) -> Result<Vec<Claimed>> {
     Ok(scene.queue.claim(&claim).await?.builds)
 }
 
-/// A name for a request.
+/// An id for a request.
 pub(super) fn request_id() -> uuid::Uuid {
     uuid::Uuid::from_u128(fastrand::u128(..))
 }
 
-/// Ends a build well.
+/// Ends a build as succeeded.
 pub(super) async fn finish(scene: &Scene, token: &Token) -> Result<()> {
     let finish = Finish::of(Outcome::Succeeded);
     match scene.queue.finish(token, &finish).await? {

@@ -1,4 +1,4 @@
-//! `fairlane bench enqueue`: asking for builds.
+//! `fairlane bench enqueue`: requesting builds.
 
 use super::yardstick::Bare;
 use anyhow::Result;
@@ -7,13 +7,13 @@ use super::Report;
 use super::meter::{Pair, Sample, at_once};
 use super::scene::{Scene, lanes_for, turn_of};
 
-/// What a job of the bare queue carries, in bytes.
+/// Size of a job's payload in the bare queue, in bytes.
 pub(super) const PAYLOAD_BYTES: usize = 300;
 
 pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) -> Result<Report> {
     let payload = "x".repeat(PAYLOAD_BYTES);
     let (lanes, turn) = (lanes_for(n), turn_of(n, rounds, concurrency));
-    // Workers that are all busy, as when builds have to wait.
+    // All workers are busy, as when builds have to wait.
     scene.queue.renew(&scene.beat(&scene.worker, 64)).await?;
     warm_up(scene, &payload).await?;
     let mut pair = Pair::default();
@@ -28,7 +28,7 @@ pub(super) async fn run(scene: &Scene, n: u32, concurrency: u32, rounds: u32) ->
     Ok(Report { line: pair.line("enqueue"), facts: pair.facts("enqueue", &scene.rival.name()) })
 }
 
-/// Has both sides' scripts compiled and their memory taken.
+/// Makes both sides compile their scripts and allocate their memory.
 async fn warm_up(scene: &Scene, payload: &str) -> Result<()> {
     for i in 0..200 {
         scene.submit(u32::MAX - i, 0).await?;

@@ -11,14 +11,14 @@ use super::drain::{claim, finish};
 use super::meter::{Pair, Sample};
 use super::scene::{Scene, lanes_for};
 
-/// How long a worker waits for a token before the measurement is given up.
+/// How long a worker waits for a token before the measurement fails.
 const TOKEN_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
     let (lanes, turn) = (lanes_for(n), (n / rounds).max(1));
     let mut waiter = scene.queue.waiter();
     let mut pair = Pair::default();
-    // The first turn opens connections and compiles scripts: it does not count.
+    // The first turn opens connections and compiles scripts, so it does not count.
     for round in 0..=rounds {
         scene.queue.renew(&scene.beat(&scene.worker, 4)).await?;
         let numbers = round * turn..(round + 1) * turn;
@@ -56,7 +56,7 @@ pub(super) async fn run(scene: &Scene, n: u32, rounds: u32) -> Result<Report> {
     Ok(Report { line: pair.line("latency"), facts })
 }
 
-/// An idle worker waits, a build is asked for, the worker wakes and claims it.
+/// An idle worker waits, a build is requested, the worker wakes up and claims it.
 async fn wake_up(scene: &Scene, waiter: &mut Waiter, i: u32, lane: u32) -> Result<(Duration, Token)> {
     let request = scene.request(i, lane)?;
     let worker = async {
@@ -64,14 +64,14 @@ async fn wake_up(scene: &Scene, waiter: &mut Waiter, i: u32, lane: u32) -> Resul
             if !waiter.wait(TOKEN_LIMIT).await? {
                 bail!("no token came within {} s", TOKEN_LIMIT.as_secs());
             }
-            // A token may be an old one, of a build that was claimed along with another.
+            // The token may be a leftover of a build that was claimed together with another one.
             if let Some(claimed) = claim(scene, 1).await?.pop() {
                 return Ok((Instant::now(), claimed.token));
             }
         }
     };
     let asker = async {
-        // The worker's wait is sent first; then both are on their way.
+        // The worker's wait is sent first; then both are in flight.
         tokio::task::yield_now().await;
         let begun = Instant::now();
         scene.queue.submit(&request).await?;

@@ -1,4 +1,4 @@
-//! Counting: time, processor seconds of Redis and of our own, and how long each operation took.
+//! Measures time, CPU seconds of Redis and of this process, and how long each operation took.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::raw::RedisCost;
 
-/// What a number of operations took.
+/// What some operations cost.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     operations: u32,
@@ -19,12 +19,12 @@ pub(super) struct Sample {
     own_cpu: f64,
     memory: u64,
     took: Vec<Duration>,
-    /// The median and the 99th percentile in milliseconds, as another program gives them for a turn.
+    /// The median and the 99th percentile in milliseconds, as another program reports them for each turn.
     told: Vec<(f64, f64)>,
 }
 
 impl Sample {
-    /// Runs `work` and counts what it takes. It gives how long each of its operations took.
+    /// Runs `work` and measures its cost. `work` returns how long each of its operations took.
     pub(super) async fn of(link: &Link, work: impl Future<Output = Result<Vec<Duration>>>) -> Result<Self> {
         let before = RedisCost::of(link).await?;
         let (own, begun) = (own_cpu(), Instant::now());
@@ -42,8 +42,8 @@ impl Sample {
         })
     }
 
-    /// Counts what `count` operations of another program cost Redis. `work` runs it, and gives what it
-    /// says: the median and the 99th percentile of its requests, in milliseconds.
+    /// Measures what `count` operations of another program cost Redis. `work` runs the program and returns what it
+    /// reports: the median and the 99th percentile of its requests, in milliseconds.
     pub(super) async fn of_program(
         link: &Link,
         count: u32,
@@ -64,7 +64,7 @@ impl Sample {
         })
     }
 
-    /// Milliseconds below which half of the operations lie, and 99 of 100.
+    /// The median and the 99th percentile of the operations, in milliseconds.
     fn quantiles(&self) -> (f64, f64) {
         if self.told.is_empty() {
             return (quantile(&self.took, 0.5), quantile(&self.took, 0.99));
@@ -73,12 +73,12 @@ impl Sample {
         (median(&p50), median(&p99))
     }
 
-    /// Operations for each processor second of Redis.
+    /// Operations per CPU second of Redis.
     pub(super) fn per_redis_cpu(&self) -> f64 {
         f64::from(self.operations) / self.redis_cpu.max(1e-9)
     }
 
-    /// Operations a second.
+    /// Operations per second.
     pub(super) fn rate(&self) -> f64 {
         f64::from(self.operations) / self.wall.as_secs_f64().max(1e-9)
     }
@@ -94,7 +94,7 @@ impl Sample {
         self.told.extend(other.told);
     }
 
-    /// Its numbers.
+    /// Its figures.
     pub(super) fn facts(&self) -> Value {
         let (p50, p99) = self.quantiles();
         json!({
@@ -104,7 +104,7 @@ impl Sample {
             "p50_ms": round(p50),
             "p99_ms": round(p99),
             "redis_cpu_seconds": round(self.redis_cpu),
-            // What another program used is not ours to tell.
+            // What another program used is unknown.
             "own_cpu_seconds": self.told.is_empty().then(|| round(self.own_cpu)),
             "per_redis_cpu_second": self.per_redis_cpu().round(),
             "redis_memory_bytes": self.memory,
@@ -112,7 +112,7 @@ impl Sample {
     }
 }
 
-/// Ours and the yardstick, turn by turn.
+/// Our queue and the yardstick, turn by turn.
 #[derive(Debug, Default)]
 pub(super) struct Pair {
     ours: Sample,
@@ -128,12 +128,12 @@ impl Pair {
         self.bare.add(bare);
     }
 
-    /// The median over the turns of ours for each processor second of Redis, the yardstick being 1.
+    /// Our operations per CPU second of Redis, relative to the yardstick's (1): the median over the turns.
     pub(super) fn ratio(&self) -> f64 {
         median(&self.ratios)
     }
 
-    /// Both, and their ratio; `by` is who sent the yardstick's requests.
+    /// Both, and their ratio; `by` says which client sent the yardstick's requests.
     pub(super) fn facts(&self, name: &str, by: &str) -> Value {
         let ratios: Vec<f64> = self.ratios.iter().copied().map(round).collect();
         json!({
@@ -146,7 +146,7 @@ impl Pair {
         })
     }
 
-    /// Both for people.
+    /// Both, as a line for people.
     pub(super) fn line(&self, name: &str) -> String {
         let one = |sample: &Sample| {
             let (p50, p99) = sample.quantiles();
@@ -165,7 +165,7 @@ impl Pair {
     }
 }
 
-/// Does `work` for each of `numbers`, so many at a time; how long each took.
+/// Runs `work` for each of `numbers`, a limited number at a time; returns how long each took.
 pub(super) async fn at_once<F: Future<Output = Result<()>>>(
     numbers: std::ops::Range<u32>,
     at_a_time: u32,
@@ -185,19 +185,19 @@ pub(super) async fn at_once<F: Future<Output = Result<()>>>(
         .await
 }
 
-/// Microseconds that each script took on average between two readings.
+/// Average duration of a script between two readings, in microseconds.
 pub(super) fn script_us(before: &RedisCost, after: &RedisCost) -> f64 {
     let calls = after.script_calls.saturating_sub(before.script_calls).max(1);
     as_f64(after.script_us.saturating_sub(before.script_us)) / as_f64(calls)
 }
 
-/// Processor seconds that this process has used.
+/// CPU seconds that this process has used.
 pub(super) fn own_cpu() -> f64 {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     as_f64(u64::try_from(used.tv_sec).unwrap_or(0)) + as_f64(u64::try_from(used.tv_nsec).unwrap_or(0)) / 1e9
 }
 
-/// Milliseconds below which this part of the times lies.
+/// The time, in milliseconds, below which this share of the times lies.
 pub(super) fn quantile(times: &[Duration], part: f64) -> f64 {
     let mut sorted: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
     sorted.sort_by(f64::total_cmp);
@@ -206,14 +206,14 @@ pub(super) fn quantile(times: &[Duration], part: f64) -> f64 {
     sorted.get(at).copied().unwrap_or(0.0)
 }
 
-/// The middle of some numbers.
+/// The median of some numbers.
 pub(super) fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Three digits behind the point are more than any of this is worth.
+/// Three decimal places are more than enough.
 pub(super) fn round(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }

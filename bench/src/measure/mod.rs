@@ -1,4 +1,4 @@
-//! `fairlane bench`: what the queue costs, beside a bare queue that takes turns with it.
+//! `fairlane bench`: what the queue costs, compared with a bare queue that takes turns with it.
 
 mod depth;
 mod drain;
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::args::{Bench, Measure};
 use scene::Scene;
 
-/// What a measurement gives: a line for people, and all of it for programs.
+/// The result of a measurement: a line for people, and all figures for programs.
 struct Report {
     line: String,
     facts: Value,

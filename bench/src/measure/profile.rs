@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::drain::{claim, finish};
 use super::scene::Scene;
 
-/// Reaps until nothing is due, at most: a lane is placed anew by one in a hundred.
+/// Most reaps until nothing is due.
 const REAPS_MAX: u32 = 50;
 
-/// One of each operation is recorded. Builds `from` and later are new.
+/// Records one call of each operation. Build numbers from `from` on are new.
 pub(super) async fn run(scene: &Scene, from: u32, lanes: u32) -> Result<Value> {
     let mut recorder = Recorder::start(scene.queue.link()).await?;
     let mut counts = Map::new();
@@ -43,7 +43,7 @@ pub(super) async fn run(scene: &Scene, from: u32, lanes: u32) -> Result<Value> {
         finish(scene, &claimed.token).await?;
         note(&mut counts, name).await?;
     }
-    // The policy was set: all lanes are placed anew in batches before a reap finds nothing to do.
+    // Because the policy was set, reaps sort all lanes again, in batches, before one finds nothing to do.
     let mut busy = REAPS_MAX;
     while scene.queue.reap().await?.timers > 0 && busy > 0 {
         busy -= 1;

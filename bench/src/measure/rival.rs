@@ -1,4 +1,4 @@
-//! The yardstick's turns: sent by redis-benchmark where it is installed, else by our own client.
+//! The yardstick's turns: sent by redis-benchmark if it is installed, otherwise by our own client.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,19 +10,19 @@ use tokio::process::Command;
 
 use super::meter::{Sample, at_once};
 
-/// What it is called, by who makes the server.
+/// Its name, for Redis and for Valkey.
 const PROGRAMS: [&str; 2] = ["redis-benchmark", "valkey-benchmark"];
 
-/// Who sends the yardstick's requests.
+/// Which client sends the yardstick's requests.
 #[derive(Debug)]
 pub(super) enum Rival {
-    /// redis-benchmark, over the socket of a server of our own.
+    /// redis-benchmark, over the socket of our private server.
     Program {
-        /// Where it is.
+        /// Path of the program.
         program: PathBuf,
         /// The server's socket.
         socket: PathBuf,
-        /// As it names itself.
+        /// Its name and version, as it prints them.
         release: String,
     },
     /// Our own client, and why.
@@ -30,8 +30,8 @@ pub(super) enum Rival {
 }
 
 impl Rival {
-    /// Looks for redis-benchmark. It is used with a server of our own only: others may want a
-    /// password, and what a command is told everybody can read.
+    /// Looks for redis-benchmark. It is only used with our private server: others may need a password, and
+    /// everybody can read a command's arguments.
     pub(super) async fn find(socket: Option<PathBuf>) -> Self {
         let Some(socket) = socket else {
             return Self::Own("redis-benchmark is only used with the benchmark's own server");
@@ -46,7 +46,7 @@ impl Rival {
         Self::Program { program, socket, release: release.unwrap_or_default() }
     }
 
-    /// Who it is, for the report.
+    /// Its name, for the report.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Program { release, .. } => release.clone(),
@@ -54,7 +54,7 @@ impl Rival {
         }
     }
 
-    /// What people are told of a yardstick that is not the one they expect.
+    /// A warning if the yardstick is not the usual one.
     pub(super) fn warning(&self) -> Option<String> {
         match self {
             Self::Program { .. } => None,
@@ -62,7 +62,7 @@ impl Rival {
         }
     }
 
-    /// One turn: `count` times each of `operations`, so many requests on their way at a time.
+    /// One turn: `count` times each of `operations`, with a limited number of requests in flight.
     pub(super) async fn turn(
         &self,
         bare: &BareQueue,
@@ -114,7 +114,7 @@ pub(super) async fn own(
     .await
 }
 
-/// Runs redis-benchmark; the milliseconds below which half and 99 of 100 of its requests took.
+/// Runs redis-benchmark; returns the median and the 99th percentile of its requests, in milliseconds.
 async fn measured(command: &mut Command) -> Result<(f64, f64)> {
     let said = command.stdin(Stdio::null()).output().await.context("redis-benchmark does not start")?;
     let text = String::from_utf8_lossy(&said.stdout);
@@ -128,7 +128,7 @@ async fn measured(command: &mut Command) -> Result<(f64, f64)> {
 fn times(csv: &str) -> Option<(f64, f64)> {
     let mut lines = csv.lines().filter(|line| line.starts_with('"'));
     let (names, values) = (lines.next()?, lines.next_back()?);
-    // The command stands in the first column, and may hold commas: count from the end.
+    // The command is in the first column and may contain commas, so columns are counted from the end.
     let column = |name: &str| -> Option<f64> {
         let from_end = names.rsplit(',').position(|column| column.trim_matches('"') == name)?;
         values.rsplit(',').nth(from_end)?.trim_matches('"').parse().ok()

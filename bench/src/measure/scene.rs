@@ -1,4 +1,4 @@
-//! What a measurement runs on: a Redis, and in it a queue with a separate prefix.
+//! What a measurement runs on: a Redis, and a queue in it with a separate prefix.
 
 use anyhow::{Context, Result, bail};
 use fairlane_common::id::{BuildId, DispatcherId, WorkerId};
@@ -11,8 +11,7 @@ use super::yardstick::BareQueue;
 use crate::raw;
 use crate::server::OwnServer;
 
-/// The first builds of a lane are this many positions apart in line: as on a busy day, most lanes have
-/// several builds and none has most of them.
+/// Builds per lane: as on a busy day, most lanes have several builds, and none has most of them.
 pub(super) const BUILDS_PER_LANE: u32 = 10;
 
 /// A queue to measure.
@@ -28,7 +27,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Opens a queue at `redis_url`, or on a server of its own that writes to disk only if told to.
+    /// Opens a queue at `redis_url`, or on a private server, which writes to disk only if `append_only`.
     pub(super) async fn open(redis_url: Option<&str>, append_only: bool) -> Result<Self> {
         let name = format!("bench-{:08x}", fastrand::u32(..));
         let (server, url) = if let Some(url) = redis_url {
@@ -55,7 +54,7 @@ impl Scene {
         Ok(())
     }
 
-    /// What it was measured on.
+    /// Describes the machine and the server.
     pub(super) async fn machine(&self) -> Result<Value> {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find(|line| line.starts_with("model name"));
@@ -90,17 +89,17 @@ impl Scene {
         })
     }
 
-    /// Asks for build number `i`.
+    /// Requests build number `i`.
     pub(super) async fn submit(&self, i: u32, lane: u32) -> Result<BuildId> {
         self.submit_through(&self.queue, i, lane).await
     }
 
-    /// The same queue, as another process has it.
+    /// The same queue, opened again as by another process.
     pub(super) async fn another_queue(&self) -> Result<Queue> {
         Ok(Queue::open(&self.url.parse()?, &self.prefix).await?)
     }
 
-    /// Asks for build number `i` by way of one of several processes.
+    /// Requests build number `i` through `queue`, one of several processes.
     pub(super) async fn submit_through(&self, queue: &Queue, i: u32, lane: u32) -> Result<BuildId> {
         match queue.submit(&self.request(i, lane)?).await? {
             Submitted::New(build) => Ok(build.id),
@@ -108,7 +107,7 @@ impl Scene {
         }
     }
 
-    /// The heartbeat of a worker of so many slots.
+    /// The heartbeat of a worker with `slots` slots.
     pub(super) fn beat(&self, worker: &WorkerId, slots: u32) -> Beat {
         Beat {
             worker: worker.clone(),
@@ -125,23 +124,23 @@ impl Scene {
     }
 }
 
-/// The name of a repository; no part of another one's.
+/// The name of a repository; never a substring of another one's.
 pub(super) fn leaf(lane: u32) -> String {
     format!("repository-{lane:07}")
 }
 
-/// The name of a commit; no part of another one's.
+/// The name of a commit; never a substring of another one's.
 pub(super) fn reference(i: u32) -> String {
     format!("commit-{i:09}-1f3a5c7e9b2d4f60")
 }
 
-/// Operations of one turn: whole batches, because redis-benchmark sends nothing else, and gives up
-/// now and then when it has sent more than it was asked for.
+/// Operations of one turn: whole batches, because redis-benchmark sends only those, and sometimes aborts when it
+/// has sent more than requested.
 pub(super) fn turn_of(n: u32, rounds: u32, concurrency: u32) -> u32 {
     (n / rounds).max(1).next_multiple_of(concurrency.max(1))
 }
 
-/// Over how many lanes `n` builds are spread.
+/// The number of lanes for `n` builds.
 pub(super) fn lanes_for(n: u32) -> u32 {
     (n / BUILDS_PER_LANE).max(1)
 }

@@ -1,4 +1,4 @@
-//! `fairlane bench skewed`: few lanes have most builds; how close to the ideal schedule is it?
+//! `fairlane bench skewed`: a few lanes have most builds. How close does the queue get to the ideal schedule?
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,12 +20,12 @@ use super::scene::Scene;
 
 /// Slots of one worker.
 const SLOTS: u32 = 4;
-/// How steeply popularity falls: the usual exponent of what people ask for.
+/// How steeply popularity falls: a usual exponent for requests by people.
 const ZIPF: f64 = 1.1;
-/// How long a worker waits for a token; as workers do.
+/// How long a worker waits for a token, as real workers do.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// What is to be done.
+/// Parameters of the measurement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) builds: u32,
@@ -35,7 +35,7 @@ pub(super) struct Plan {
     pub(super) build_ms: u32,
 }
 
-/// What is watched from outside while it runs.
+/// Counts that are kept outside the queue while it runs.
 struct Watch {
     plan: Plan,
     running: Mutex<HashMap<String, u32>>,
@@ -109,7 +109,7 @@ fn shares(plan: Plan) -> Vec<u32> {
     counts
 }
 
-/// The lane of each build, in an order that is the same each time.
+/// The lane of each build, in an order that is the same in each run.
 fn shuffled(counts: &[u32]) -> Vec<u32> {
     let mut order: Vec<u32> =
         (0_u32..).zip(counts).flat_map(|(lane, count)| std::iter::repeat_n(lane, *count as usize)).collect();
@@ -117,14 +117,14 @@ fn shuffled(counts: &[u32]) -> Vec<u32> {
     order
 }
 
-/// No schedule is shorter: all slots busy all the time, or the longest lane's permits.
+/// A lower bound for any schedule: all slots are always busy, or the permits of the largest lane are.
 fn ideal(plan: Plan, most: u32) -> f64 {
     let waves = |builds: u32, at_once: u32| f64::from(builds.div_ceil(at_once));
     let busiest = waves(plan.builds, plan.workers * SLOTS).max(waves(most, plan.limit));
     busiest * f64::from(plan.build_ms) / 1000.0
 }
 
-/// One worker until all builds are done; how long each build kept its slot.
+/// Runs one worker until all builds are done; returns how long each build occupied its slot.
 async fn serve(scene: &Scene, worker: &WorkerId, watch: &Watch) -> Result<Vec<Duration>> {
     scene.queue.renew(&scene.beat(worker, SLOTS)).await?;
     let mut waiter = scene.queue.waiter();
@@ -143,7 +143,7 @@ async fn serve(scene: &Scene, worker: &WorkerId, watch: &Watch) -> Result<Vec<Du
         tokio::select! {
             Some(done) = runs.next(), if !runs.is_empty() => {
                 took.push(done?);
-                // Who has just become free looks by itself.
+                // A worker with a newly freed slot looks for work without a token.
                 look = true;
             }
             token = waiter.wait(WAIT), if free > 0 => look = token?,
@@ -163,7 +163,7 @@ async fn claim(scene: &Scene, worker: &WorkerId, free: usize) -> Result<Vec<Clai
     Ok(scene.queue.claim(&claim).await?.builds)
 }
 
-/// One build: it takes its time and ends well.
+/// One build: it takes its time and succeeds.
 async fn build(scene: &Scene, watch: &Watch, claimed: Claimed) -> Result<Duration> {
     let begun = Instant::now();
     tokio::time::sleep(Duration::from_millis(u64::from(watch.plan.build_ms))).await;

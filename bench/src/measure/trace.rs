@@ -82,7 +82,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The first builds of a lane, according to the sets.
+/// The first two builds of a lane, according to the sets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LaneHead {
     /// The lane.
@@ -93,8 +93,8 @@ pub(super) struct LaneHead {
     pub(super) then_due: String,
 }
 
-/// The lanes that are next and their first builds: what a flat script must be told and a claim finds
-/// out by itself.
+/// The lanes that are next and their first builds: a claim finds them itself, a flat script gets them as
+/// arguments.
 pub(super) async fn lane_heads(queue: &Queue, count: usize) -> Result<Vec<LaneHead>> {
     let mut range = cmd("ZRANGE");
     range.arg(queue.keys().lanes()).arg(0).arg(count.saturating_sub(1));
@@ -130,8 +130,8 @@ pub(super) struct Flat {
 }
 
 impl Flat {
-    /// Makes one. `names` are the recorded build's id, lane, image and whatever else differs from
-    /// build to build; `recorded_ms` is when it was recorded.
+    /// Makes one from recorded commands. `names` are the recorded build's id, lane, image and whatever else
+    /// differs from build to build; `recorded_ms` is when they were recorded.
     pub(super) async fn of(
         link: &Link,
         key: String,
@@ -156,7 +156,7 @@ impl Flat {
                 });
                 parts.push(format!("ARGV[{}]", at + 1));
             }
-            // It must return what our script returns to its caller.
+            // The flat script must return the same data as ours.
             let hand_on = command.first().is_some_and(|name| name.eq_ignore_ascii_case("HGETALL"));
             let lead = if hand_on { "reply[#reply + 1] = " } else { "" };
             code.extend([lead, "call(", &parts.join(", "), ")\n"]);
@@ -171,7 +171,7 @@ impl Flat {
         self.commands
     }
 
-    /// Runs it with other names, (recorded, now) each, and with times shifted to `now_ms`.
+    /// Runs it with other names, as pairs (recorded, new), and with times shifted to `now_ms`.
     pub(super) async fn run(&self, link: &Link, names: &[(String, String)], now_ms: u64) -> Result<()> {
         let mut command = cmd("EVALSHA");
         command.arg(self.script.get_hash()).arg(1).arg(&self.key);

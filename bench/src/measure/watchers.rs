@@ -24,22 +24,22 @@ use crate::raw::RedisCost;
 
 /// The program whose dispatcher is measured.
 const PROGRAM: &str = "fairlane";
-/// Lines a second, as a lively build writes.
+/// Lines per second, as a verbose build writes them.
 const LINES_PER_SECOND: u32 = 5;
-/// How long the dispatcher may take to come up.
+/// How long the dispatcher may take to start.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long an answer may take.
+/// How long a response may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// How long the last lines may take to come.
+/// How long the last lines may take to arrive.
 const LAST_LINE_LIMIT: Duration = Duration::from_secs(30);
 /// Streams opened at a time.
 const OPEN_AT_ONCE: usize = 200;
-/// Bytes of a line's mark, `line-0000042;`, that may lie in the next read.
+/// Length of a line's mark, `line-0000042;`, which may be split between two reads.
 const MARK_BYTES: usize = 13;
-/// Files open at once beside the streams.
+/// Open files other than the streams.
 const OTHER_FILES: u64 = 200;
 
-/// When each line was written, and when the last watcher had it.
+/// When each line was written, and when the last watcher received it.
 struct Lines {
     begun: Instant,
     written: Vec<AtomicU64>,
@@ -64,7 +64,7 @@ async fn watch(scene: &Scene, n: u32, seconds: u32, child: &Child, address: Sock
     let count = (seconds * LINES_PER_SECOND) as usize;
     let lines: &'static Lines = Box::leak(Box::new(Lines::new(count)));
 
-    // The first stream opens the build's channel: what that takes is not the others' cost.
+    // The first stream opens the build's channel, which is not part of the cost of each further one.
     let mut readers = vec![tokio::spawn(follow(address, id, lines))];
     wait_for_streams(address, 1).await?;
     let empty = resident(pid)?;
@@ -195,7 +195,7 @@ async fn follow(address: SocketAddr, id: BuildId, lines: &'static Lines) -> Resu
     read(open(address, id).await?, lines).await
 }
 
-/// Reads one stream and notes each line that comes.
+/// Reads one stream and records when each line arrives.
 async fn read(mut stream: TcpStream, lines: &'static Lines) -> Result<()> {
     let mut buffer = vec![0; 4096];
     let mut kept = 0;
@@ -215,14 +215,14 @@ async fn read(mut stream: TcpStream, lines: &'static Lines) -> Result<()> {
                 done = at + MARK_BYTES;
             }
         }
-        // A mark may go on in the next read.
+        // A mark may continue in the next read.
         let from = done.max(have.saturating_sub(MARK_BYTES - 1));
         buffer.copy_within(from..have, 0);
         kept = have - from;
     }
 }
 
-/// A dispatcher as a process of its own, and where it listens.
+/// Starts a dispatcher as a separate process; returns it and the address that it listens on.
 async fn start_dispatcher(scene: &Scene) -> Result<(Child, SocketAddr)> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let program = program::of_ours(PROGRAM)
@@ -246,7 +246,7 @@ async fn start_dispatcher(scene: &Scene) -> Result<(Child, SocketAddr)> {
     Ok((child, address))
 }
 
-/// The body of the answer to a GET, if it is a good one.
+/// The body of the response to a GET, if it succeeds.
 async fn ask(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
@@ -261,7 +261,7 @@ async fn ask(address: SocketAddr, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// Waits until the dispatcher serves so many streams.
+/// Waits until the dispatcher serves `n` streams.
 async fn wait_for_streams(address: SocketAddr, n: u32) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -280,7 +280,8 @@ async fn wait_for_streams(address: SocketAddr, n: u32) -> Result<()> {
     }
 }
 
-/// Lets this process, and the dispatcher that it starts, open a file for each stream.
+/// Raises the limit on open files, so that this process and the dispatcher that it starts can open a file for each
+/// stream.
 fn raise_files(streams: u64) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
@@ -293,7 +294,7 @@ fn raise_files(streams: u64) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that a process has in memory.
+/// Resident memory of a process, in bytes.
 fn resident(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -301,7 +302,7 @@ fn resident(pid: u32) -> Result<u64> {
     Ok(kb * 1024)
 }
 
-/// Processor seconds that a process has used; Linux counts them in hundredths.
+/// CPU seconds that a process has used; Linux counts them in hundredths.
 fn cpu_of(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit_once(')').context("no stat")?.1.split_whitespace().skip(11).take(2);

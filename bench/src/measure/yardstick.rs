@@ -1,7 +1,7 @@
-//! The yardstick: a bare queue to hold ours against.
+//! The yardstick: a bare queue to compare ours with.
 //!
-//! It is what a queue costs at the least: an enqueue of five commands, a take and an acknowledgement of
-//! four each, with no lanes, permits, joins, leases that end or fencing.
+//! It shows the least that a queue costs: an enqueue of five commands, a take and an acknowledgement of four each,
+//! without lanes, permits, joins, expiring leases or fencing.
 
 use anyhow::Result;
 use fairlane_common::Link;
@@ -15,7 +15,7 @@ use crate::raw::ask;
 pub(super) enum Bare {
     /// Puts a job into line: five commands.
     Enqueue,
-    /// Takes the first job under a lease: four commands.
+    /// Takes the first job, with a lease: four commands.
     Take,
     /// Ends the job that has been leased the longest: four commands.
     Acknowledge,
@@ -48,18 +48,18 @@ impl BareQueue {
             ask::<()>(link, cmd("SCRIPT").arg("LOAD").arg(operation.code())).await?;
         }
         let hashes = Bare::ALL.map(|operation| Script::new(operation.code()).get_hash().to_owned());
-        // With the hash tag of the queue's keys, beside which they are removed.
+        // With the hash tag of the queue's keys, so that they are removed together with those.
         let base = format!("{{{}}}:bare:", keys.prefix());
         Ok(Self { link: link.clone(), base, hashes })
     }
 
-    /// The way to its Redis.
+    /// The connection to its Redis.
     pub(super) fn link(&self) -> &Link {
         &self.link
     }
 
-    /// The command line of an operation, for another client to send: `number` is a score, an expiry or a
-    /// time; `payload` is the content of a job.
+    /// The words of an operation's command, for another client to send. `number` is a score, an expiry or a time;
+    /// `payload` is the content of a job.
     pub(super) fn words(&self, operation: Bare, number: u64, payload: &str) -> Vec<String> {
         let hash = &self.hashes[operation as usize];
         let mut words = vec!["EVALSHA".to_owned(), hash.clone(), "1".to_owned(), self.base.clone()];
@@ -84,12 +84,12 @@ impl BareQueue {
         self.run(Bare::Enqueue, score, payload).await.map(drop)
     }
 
-    /// Takes the first job; whether there was one.
+    /// Takes the first job; returns whether there was one.
     pub(super) async fn take(&self, expiry: u64) -> Result<bool> {
         Ok(self.run(Bare::Take, expiry, "").await? != Value::Nil)
     }
 
-    /// Ends the job that has been leased the longest; whether there was one.
+    /// Ends the job that has been leased the longest; returns whether there was one.
     pub(super) async fn acknowledge(&self, at: u64) -> Result<bool> {
         Ok(self.run(Bare::Acknowledge, at, "").await? != Value::Nil)
     }

@@ -1,4 +1,4 @@
-//! The day that is played: who asks for what and when, from the wipe of the cache on.
+//! The day that is played: who requests what and when, from the wipe of the cache on.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use super::model::{build_ms, lane_of};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
-/// Names that are offered for one that does not occur.
+/// Number of suggestions for a name that does not occur.
 const NEAREST: usize = 3;
 
 /// One image: a repository at a ref, as the events name it.
@@ -22,7 +22,7 @@ pub(super) struct Spec {
     pub(super) lane: usize,
     /// How long its build takes, in milliseconds.
     pub(super) build_ms: u64,
-    /// Whether its build time was given: its launches are left out of the figures.
+    /// Whether its build time was set with `--slow`; its launches are then left out of the figures.
     pub(super) slow: bool,
 }
 
@@ -33,12 +33,12 @@ pub(super) struct Lane {
     pub(super) slow: bool,
 }
 
-/// Somebody asks for an image.
+/// Somebody requests an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ask {
-    /// When, in Unix milliseconds.
+    /// When (Unix milliseconds).
     pub(super) at: u64,
-    /// For which: an index into [`Day::specs`].
+    /// Which image: an index into [`Day::specs`].
     pub(super) spec: usize,
 }
 
@@ -49,9 +49,9 @@ pub(super) struct Day {
     pub(super) specs: Vec<Spec>,
     /// Their lanes.
     pub(super) lanes: Vec<Lane>,
-    /// Launches from the wipe on, in order of time.
+    /// Launches from the wipe on, in chronological order.
     pub(super) asks: Vec<Ask>,
-    /// What was built once before the wipe, in order.
+    /// Specs that were built once before the wipe, in order.
     pub(super) history: Vec<usize>,
     /// When the cache was wiped, Unix milliseconds.
     pub(super) wipe: u64,
@@ -62,8 +62,7 @@ pub(super) struct Day {
 }
 
 impl Day {
-    /// Puts the day together. `launches` are those of the whole day; `history` those of earlier days,
-    /// earliest first.
+    /// Assembles the day. `launches` are those of the whole day, `history` those of earlier days, earliest first.
     ///
     /// # Errors
     /// When no launch comes after the wipe.
@@ -84,7 +83,7 @@ impl Day {
         for minute in launches.chunk_by(|a, b| a.minute == b.minute) {
             let count = minute.len() as u64;
             for (index, launch) in (0..).zip(minute) {
-                // So that two programs agree: they are spread evenly over their minute.
+                // Launches are spread evenly over their minute, so that any program gets the same times.
                 let at = launch.minute + MINUTE_MS * index / count;
                 if launch.minute >= wipe {
                     asks.push(Ask { at, spec: known.spec(&launch.spec) });
@@ -105,7 +104,7 @@ impl Day {
     }
 }
 
-/// Specs and lanes as they come up.
+/// Specs and lanes seen so far.
 #[derive(Debug, Default)]
 struct Known<'a> {
     slow: &'a [Slow],
@@ -138,7 +137,7 @@ impl Known<'_> {
         self.lanes.len() - 1
     }
 
-    /// What to say of a spec that does not occur.
+    /// The warning for a spec that does not occur.
     fn missing(&self, name: &str) -> Option<String> {
         if self.by_name.contains_key(name) {
             return None;

@@ -1,5 +1,5 @@
-//! Reading launch events as the public archive of mybinder.org has them: one JSON object a line,
-//! gzip or plain, every version of the event so far.
+//! Reads launch events in the format of mybinder.org's public archive: one JSON object a line, gzipped or plain,
+//! in every version of the event so far.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,22 +20,22 @@ const VERSIONS: std::ops::RangeInclusive<u64> = 1..=6;
 /// The repository providers of `BinderHub`, as the events name them.
 const PROVIDERS: &[&str] =
     &["GitHub", "GitLab", "Git", "Gist", "Zenodo", "Figshare", "Hydroshare", "Dataverse", "SWHID", "CKAN"];
-/// Longer lines are no events.
+/// Longer lines are not events.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Bad lines that are told with their reason; the others are counted.
+/// Bad lines that are reported with their reason; further ones are only counted.
 const TOLD_MAX: usize = 10;
 const MINUTE_MS: u64 = 60_000;
 
 /// Somebody opened a repository on Binder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Launch {
-    /// The minute in which it was, Unix milliseconds.
+    /// The minute of the launch, in Unix milliseconds.
     pub(super) minute: u64,
     /// What was opened: `Provider:spec`.
     pub(super) spec: String,
 }
 
-/// Lines of a file that are no events, with the reason for the first of them.
+/// Lines of a file that are not events, with reasons for the first ones.
 #[derive(Debug, Default)]
 pub(super) struct BadLines {
     file: String,
@@ -51,7 +51,7 @@ impl BadLines {
         }
     }
 
-    /// What to tell people of them; nothing if there were none.
+    /// The message about them; `None` if there were none.
     pub(super) fn sentence(&self) -> Option<String> {
         if self.count == 0 {
             return None;
@@ -59,7 +59,7 @@ impl BadLines {
         let lines = if self.count == 1 { "line was" } else { "lines were" };
         let mut said = format!("{}: {} {lines} skipped:", self.file, self.count);
         for (line, why) in &self.first {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(said, "\n  line {line}: {}", clean(why, Colors::Drop));
         }
         if self.count > self.first.len() {
@@ -69,7 +69,7 @@ impl BadLines {
     }
 }
 
-/// The launches of one file, in its order.
+/// The launches of one file, in the file's order.
 #[derive(Debug)]
 pub(super) struct Events {
     /// Good lines.
@@ -119,7 +119,7 @@ fn collect(from: &mut impl BufRead) -> Events {
                 Err(why) => events.bad.add(number, why),
             },
             Err(error) => {
-                // A download that broke off: what came before is good.
+                // The download was interrupted; what came before is usable.
                 events.bad.add(number, format!("the rest of the file cannot be read: {error}"));
                 break;
             }
@@ -128,7 +128,7 @@ fn collect(from: &mut impl BufRead) -> Events {
     events
 }
 
-/// Reads a line, keeps at most what an event can have, and returns how long it was.
+/// Reads a line, keeps at most an event's maximum length, and returns how long it was.
 fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
     let mut read = from.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
     if read == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// An event of each version, as the archive has them.
+    /// An event of each version, as in the archive.
     const VERSIONS_SEEN: &str = r#"{"timestamp": "2018-11-03T00:00:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 1, "provider": "GitHub", "spec": "Qiskit/qiskit-tutorial/master", "status": "success"}
 {"timestamp": "2019-04-02T18:11:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 2, "provider": "Gist", "spec": "Markus28/438a1d/master", "status": "success"}
 {"timestamp": "2019-10-14T00:00:00+00:00", "schema": "binderhub.jupyter.org/launch", "version": 3, "provider": "Zenodo", "spec": "10.5281/zenodo.3242074", "status": "success", "origin": "gke.mybinder.org"}

@@ -2,8 +2,8 @@
 
 use super::day::{Ask, Day, Lane, Spec};
 
-/// A day whose specs take these seconds, of which those in `slow` are slow; the first has a lane of
-/// its own, the others share one. Launches are (second, spec).
+/// A day whose specs take these seconds; those in `slow` are slow. The first spec has its own lane, the others
+/// share one. Launches are (second, spec).
 pub(super) fn day(seconds: &[u64], slow: &[usize], asks: &[(u64, usize)]) -> Day {
     let spec = |(index, seconds): (usize, &u64)| Spec {
         name: format!("GitHub:o/{index}/main"),

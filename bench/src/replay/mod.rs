@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Replay, output: Output) -> Result<Exit> {
     Ok(if broken == 0 { Exit::Good } else { Exit::Failed })
 }
 
-/// Reads the events, and what there is to say of their bad lines.
+/// Reads the events; also returns their bad lines.
 fn read(args: &Replay) -> Result<(Day, Vec<BadLines>)> {
     let mut bad = Vec::new();
     let mut take = |path: &Path| -> Result<Vec<Launch>> {
@@ -84,7 +84,7 @@ fn read(args: &Replay) -> Result<(Day, Vec<BadLines>)> {
     Ok((day, bad))
 }
 
-/// Plays the day through a redis-server of its own, which ends with it.
+/// Plays the day through a private redis-server, which ends with it.
 async fn play(args: &Replay, day: &Day) -> Result<Played> {
     let redis = OwnServer::start(false).await?;
     let played = play_on(redis.url(), args, day).await;

@@ -1,21 +1,21 @@
-//! What the events do not say and every replay must agree on: which lane a spec is in, and how long
-//! its build takes.
+//! What the events do not contain, and every replay must agree on: which lane a spec is in, and how long its build
+//! takes.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// The median build, in seconds. This and the numbers below are a model, not a measurement: the events do
-/// not say how long builds took.
+/// The median build, in seconds. This and the numbers below are a model, not a measurement: the events do not
+/// contain build times.
 const MEDIAN_SECONDS: f64 = 180.0;
-/// How much repositories differ from one another (standard deviation of the logarithm).
+/// How much repositories differ from each other (standard deviation of the logarithm).
 const LANE_SPREAD: f64 = 0.7;
 /// How much the commits of one repository differ.
 const SPEC_SPREAD: f64 = 0.4;
-/// No build takes longer unless it is given as slow.
+/// No build takes longer, unless `--slow` says so.
 const SECONDS_MAX: f64 = 3600.0;
 
-/// The lane of a spec (`Provider:spec`): `Provider:owner/name` on GitHub and Gist, elsewhere the spec
-/// without the last part of its path.
+/// The lane of a spec (`Provider:spec`): `Provider:owner/name` for GitHub and Gist, otherwise the spec without the
+/// last part of its path.
 pub(super) fn lane_of(spec: &str) -> &str {
     if spec.starts_with("GitHub:") || spec.starts_with("Gist:") {
         spec.match_indices('/').nth(1).map_or(spec, |(cut, _)| &spec[..cut])
@@ -64,7 +64,7 @@ mod tests {
         }
     }
 
-    // Computed apart from this program, with Python's hashlib and statistics.NormalDist.
+    // Computed independently, with Python's hashlib and statistics.NormalDist.
     #[test]
     fn times_are_the_same_everywhere() {
         for (text, number) in Z_VALUES {

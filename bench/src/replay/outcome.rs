@@ -1,4 +1,4 @@
-//! What came of a day, whoever did the building, and its figures.
+//! The outcome of a day, for any scheduler, and its figures.
 
 use std::collections::HashMap;
 
@@ -9,15 +9,15 @@ use super::day::Day;
 /// One build of a day. Times are Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BuildSpan {
-    /// When its image was first asked for.
+    /// When its image was first requested.
     pub(super) asked: u64,
-    /// When it began.
+    /// When it started.
     pub(super) started: u64,
     /// When its image was ready.
     pub(super) ended: u64,
 }
 
-/// What came of a day.
+/// The outcome of a day.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// For each launch of the day: when its image was ready, Unix milliseconds.
@@ -26,36 +26,36 @@ pub(super) struct Outcome {
     pub(super) builds: Vec<BuildSpan>,
 }
 
-/// The figures of a day. Launches of slow specs are left out but for the builds.
+/// The figures of a day. Launches of slow specs are left out, except from the counts of builds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figures {
     /// Launches that count.
     pub(super) launches: usize,
-    /// The sum of their waiting, in hours.
+    /// The sum of their waits, in hours.
     pub(super) people_hours: f64,
-    /// Their mean waiting, in seconds from asking to image ready.
+    /// Their mean wait, in seconds from the request until the image is ready.
     pub(super) mean: f64,
-    /// Half of them waited at most so many seconds.
+    /// Half of them waited at most this many seconds.
     pub(super) p50: f64,
-    /// 95 of 100 waited at most so many seconds.
+    /// 95 of 100 waited at most this many seconds.
     pub(super) p95: f64,
-    /// 99 of 100 waited at most so many seconds.
+    /// 99 of 100 waited at most this many seconds.
     pub(super) p99: f64,
-    /// The longest waiting, in seconds.
+    /// The longest wait, in seconds.
     pub(super) max: f64,
-    /// The longest waiting in lanes without a slow spec, in seconds.
+    /// The longest wait in lanes without a slow spec, in seconds.
     pub(super) max_outside_slow_lanes: f64,
-    /// Builds made, slow ones too.
+    /// Builds made, including slow ones.
     pub(super) builds: usize,
-    /// The most that ran at the same time.
+    /// The most builds that ran at the same time.
     pub(super) running_max: usize,
-    /// What went against the queue's promises; only the queue makes any.
+    /// How many of the queue's promises were broken; `None` for other schedulers, which make none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) broken_promises: Option<usize>,
 }
 
 impl Outcome {
-    /// The day on a cluster whose slots have no limit: each image is built when it is first asked for.
+    /// The day on a cluster with unlimited slots: each image is built as soon as it is first requested.
     pub(super) fn unlimited(day: &Day) -> Self {
         let mut first: HashMap<usize, u64> = HashMap::new();
         let mut outcome = Self::default();
@@ -106,7 +106,7 @@ impl Outcome {
     fn running_max(&self) -> usize {
         let mut changes: Vec<(u64, bool)> =
             self.builds.iter().flat_map(|build| [(build.started, true), (build.ended, false)]).collect();
-        // At the same moment an end comes before a start: false sorts before true.
+        // At the same moment, ends come before starts: false sorts before true.
         changes.sort_unstable();
         let (mut running, mut most) = (0_usize, 0);
         for (_, starts) in changes {
@@ -117,7 +117,7 @@ impl Outcome {
     }
 }
 
-/// The least waiting that so many of a hundred do not exceed (nearest rank); 0 of none.
+/// The wait that this percentage of launches does not exceed (nearest rank); 0 if there are none.
 fn quantile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
@@ -127,7 +127,7 @@ fn seconds(ms: u64) -> f64 {
     as_float(ms) / 1000.0
 }
 
-/// Thousandths are more than anybody reads.
+/// Rounded to thousandths.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_of_slots() {
-        // Spec 0 takes 100 s, spec 1 is slow and takes 1,000 s, spec 2 is of its lane.
+        // Spec 0 takes 100 s, spec 1 is slow and takes 1,000 s, spec 2 is in spec 1's lane.
         let day = day(&[100, 1000, 10], &[1], &[(0, 0), (10, 1), (40, 0), (50, 2), (200, 0)]);
         let outcome = Outcome::unlimited(&day);
         let waits: Vec<u64> =

@@ -1,5 +1,5 @@
-//! Plays a day through the queue's own scripts, in virtual time: one worker whose builds take as long
-//! as the day says, and one dispatcher through which everybody asks.
+//! Plays a day through the queue's own scripts, in virtual time: one worker whose builds take as long as the day
+//! says, and one dispatcher for all requests.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,13 +20,13 @@ use super::promises::Promises;
 use super::terms::Terms;
 use super::told::{self, Told};
 
-/// Longer than any replay: no lease runs out, so none needs to be renewed.
+/// Longer than any replay: no lease expires, so none needs to be renewed.
 const LEASE: Duration = Duration::from_hours(24 * 365);
 /// How often processes reap, in virtual milliseconds.
 const REAP_MS: u64 = 1000;
-/// Ends of builds between two looks at everything in Redis.
+/// Number of ended builds between two consistency checks.
 const CHECK_EVERY: usize = 100;
-/// Entries of each set that such a look compares.
+/// Entries of each set that such a check compares.
 const CHECK_MAX: usize = 10_000;
 /// Where the simulated builds run.
 const PLACE: &str = "process:replay";
@@ -34,18 +34,18 @@ const PLACE: &str = "process:replay";
 /// What a replay found.
 #[derive(Debug)]
 pub(super) struct Played {
-    /// What came of the day.
+    /// The outcome of the day.
     pub(super) outcome: Outcome,
-    /// What launches were told of their waiting.
+    /// The waiting times that launches were told.
     pub(super) told: Vec<Told>,
-    /// How many promises were broken, and the first of them in words.
+    /// How many promises were broken, and the first ones in words.
     pub(super) broken: (usize, Vec<String>),
 }
 
 /// Plays the history and then the day. The queue must be empty, and `clock` its own.
 ///
 /// # Errors
-/// When Redis fails, or the queue refuses what it has no reason to refuse.
+/// When Redis fails, or the queue refuses something without reason.
 pub(super) async fn play(
     queue: &Queue,
     clock: &SimulatedClock,
@@ -86,22 +86,22 @@ struct Player<'a> {
     promises: Promises,
     /// By spec.
     images: Vec<Image>,
-    /// When which build's run ends.
+    /// When each build's run ends.
     ends: BinaryHeap<Reverse<(u64, BuildId)>>,
     running: HashMap<BuildId, Run>,
-    /// When it was reaped last.
+    /// Time of the last reap.
     reaped: u64,
     told: Vec<Told>,
-    /// Who waits and will be told again, and when.
+    /// Launches that will be told their waiting time again, and when.
     later: VecDeque<(u64, usize)>,
     outcome: Outcome,
 }
 
-/// What became of an image since the wipe.
+/// What has happened to an image since the wipe.
 #[derive(Debug, Default)]
 struct Image {
     built: bool,
-    /// When it was first asked for.
+    /// When it was first requested.
     asked: u64,
     build: Option<BuildId>,
     /// Launches that wait for it.
@@ -116,8 +116,8 @@ struct Run {
 }
 
 impl Player<'_> {
-    /// Registers the worker, puts the policy in force, and builds what was built before the wipe, one
-    /// after the other: the queue keeps no more of it than how long it took.
+    /// Registers the worker, sets the policy, and builds the history, one build after the other. The queue only
+    /// keeps how long each build took.
     async fn learn(&mut self, policy: &Policy, progress: &ProgressBar) -> Result<()> {
         let took: u64 = self.day.history.iter().map(|spec| self.day.specs[*spec].build_ms + 1000).sum();
         let mut now = self.day.wipe.saturating_sub(took);
@@ -126,7 +126,7 @@ impl Player<'_> {
         self.beat().await?;
         self.reap(now).await?;
         for spec in &self.day.history {
-            // Another image than the day's: the wipe takes what is built here.
+            // Not the day's image name, because the wipe removes what is built here.
             let submit = self.request(*spec, "before")?;
             let admitted = self.queue.submit(&submit).await?;
             let claimed = self.queue.claim(&self.claim(1)).await?.builds;
@@ -147,7 +147,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// The day: launches and ends of builds in the order of time, and a claim after each moment.
+    /// Plays the day: launches and ends of builds in chronological order, and claims after each moment.
     async fn live(&mut self, progress: &ProgressBar) -> Result<()> {
         let mut asks = self.day.asks.iter().enumerate().peekable();
         let mut now = self.day.wipe;
@@ -178,20 +178,20 @@ impl Player<'_> {
             while let Some((_, launch)) = self.later.pop_front_if(|(at, _)| *at <= now) {
                 self.tell(launch, true).await?;
             }
-            // Nothing else makes a build startable: who joins one moves it, and frees no permit.
+            // Nothing else makes a build startable: joining a build moves it in line, but frees no permit.
             if freed || added {
                 self.start(now).await?;
             }
         }
         self.check().await?;
-        // What is still in line is lost, and never was ready.
+        // Builds that are still in line are lost; their images were never ready.
         for launch in self.images.iter_mut().flat_map(|image| image.waiting.drain(..)) {
             self.outcome.ready[launch] = now;
         }
         Ok(())
     }
 
-    /// Somebody opens a repository. Whether that made a new build.
+    /// Somebody opens a repository. Returns whether that made a new build.
     async fn ask(&mut self, launch: usize, spec: usize, now: u64) -> Result<bool> {
         if self.images[spec].built {
             self.outcome.ready[launch] = now;
@@ -219,7 +219,7 @@ impl Player<'_> {
         Ok(added)
     }
 
-    /// Notes what somebody who waits is told now, as a dispatcher tells it.
+    /// Records the waiting time that a dispatcher would tell this launch now.
     async fn tell(&mut self, launch: usize, later: bool) -> Result<()> {
         let image = &self.images[self.day.asks[launch].spec];
         let Some(id) = image.build.filter(|_| !image.built) else { return Ok(()) };
@@ -229,7 +229,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// A build's run ends with its image made.
+    /// A build's run ends, and its image is ready.
     async fn end(&mut self, id: BuildId, now: u64) -> Result<()> {
         let run = self.running.remove(&id).context("a build ended that did not run")?;
         match self.queue.finish(&run.token, &succeeded()).await? {
@@ -273,8 +273,8 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Looks whether the queue counts the spec's lane among the slow ones: a lane comes and goes there
-    /// by what the queue has learned, which only the queue knows.
+    /// Checks whether the queue counts the spec's lane among the slow ones. That depends on what the queue has
+    /// learned, which only the queue knows.
     async fn see_lane(&mut self, spec: usize) -> Result<()> {
         let lane = self.day.specs[spec].lane;
         let view = self.queue.lane(&format!("replay/lane/{lane}").parse()?).await?;
@@ -283,7 +283,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Looks whether anything in Redis contradicts anything else.
+    /// Checks whether anything in Redis contradicts anything else.
     async fn check(&mut self) -> Result<()> {
         for problem in self.queue.check(CHECK_MAX).await?.problems {
             self.promises.note(problem);
@@ -291,8 +291,9 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Does what is due, as any process would about once a second. The dispatcher says first that it
-    /// lives: else the time that has just passed in one step would make it and its people forgotten.
+    /// Reaps what is due, as any process would about once a second. The dispatcher sends a heartbeat first:
+    /// otherwise, after the time that has just passed in one step, the queue would forget the dispatcher and its
+    /// people.
     async fn reap(&mut self, now: u64) -> Result<()> {
         self.reaped = now;
         let beat = DispatcherBeat { dispatcher: self.dispatcher.clone(), counts: Vec::new() };
@@ -329,8 +330,8 @@ impl Player<'_> {
         Claim { worker, place, free, lease: LEASE, request: Uuid::new_v4() }
     }
 
-    /// A request for the image of a spec, of the time `before` or `after` the wipe. Names are made of
-    /// numbers: specs of the events may hold what an image's name may not.
+    /// A request for the image of a spec, `before` or `after` the wipe. Names are made of numbers, because specs
+    /// in the events may contain characters that an image's name may not.
     fn request(&self, spec: usize, when: &str) -> Result<Submit> {
         let lane = self.day.specs[spec].lane;
         let spec = BuildSpec::new(

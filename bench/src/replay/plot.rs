@@ -1,4 +1,4 @@
-//! The day as a picture: who waits, what is asked for, what runs.
+//! The day as a plot: how many people wait, and how many builds are requested and run.
 
 use std::error::Error;
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::outcome::Outcome;
 
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
-/// Whatever ends later is cut off.
+/// The plot is cut off after this time.
 const SPAN_MAX_MS: u64 = 36 * HOUR_MS;
 
 const SIZE: (u32, u32) = (1000, 900);
@@ -41,17 +41,17 @@ struct Shown<'a> {
     filled: bool,
 }
 
-/// Which part of time is drawn, in Unix milliseconds.
+/// The time span that is drawn, in Unix milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     from: u64,
     to: u64,
 }
 
-/// Says before the day is played when its plot cannot be written.
+/// Checks, before the day is played, that its plot can be written.
 ///
 /// # Errors
-/// When the folder does not exist, or the name is a folder's.
+/// When the folder does not exist, or the path is a folder.
 pub(super) fn check_folder(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
@@ -63,7 +63,7 @@ pub(super) fn check_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Draws the day to `path`, the baseline beneath where there is one.
+/// Draws the day to `path`, with the baseline if there is one.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -108,14 +108,14 @@ fn picture(day: &Day, shown: &[Shown<'_>]) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
-/// From the wipe to the end of the day, or until nobody waits any more.
+/// From the wipe to the end of the day, or until nobody is waiting.
 fn span(day: &Day, shown: &[Shown<'_>]) -> Span {
     let quick = |outcome: &Outcome| waiting(day, outcome).iter().map(|(_, to)| *to).max();
     let last = shown.iter().filter_map(|shown| quick(shown.outcome)).max().unwrap_or(day.midnight);
     Span { from: day.wipe, to: last.max(day.midnight).min(day.wipe + SPAN_MAX_MS) }
 }
 
-/// From when to when somebody waited, slow specs left out.
+/// The wait of each person, from and to; without slow specs.
 fn waiting(day: &Day, outcome: &Outcome) -> Vec<(u64, u64)> {
     let waits = day.asks.iter().zip(&outcome.ready);
     waits.filter(|(ask, _)| !day.specs[ask.spec].slow).map(|(ask, ready)| (ask.at, *ready)).collect()
@@ -129,7 +129,7 @@ fn running(_: &Day, outcome: &Outcome) -> Vec<(u64, u64)> {
     outcome.builds.iter().map(|build| (build.started, build.ended)).collect()
 }
 
-/// How many of these spans hold each full minute: (hour of the day, count).
+/// For each full minute, how many of these spans include it: (hour of the day, count).
 fn curve(span: Span, day: &Day, spans: &[(u64, u64)]) -> Vec<(f64, i64)> {
     let minutes = usize::try_from((span.to - span.from) / MINUTE_MS).unwrap_or(0) + 1;
     let mut changes = vec![0_i64; minutes + 1];
@@ -151,7 +151,7 @@ fn curve(span: Span, day: &Day, spans: &[(u64, u64)]) -> Vec<(f64, i64)> {
         .collect()
 }
 
-/// Leaves out the points of a curve between two of the same height.
+/// Omits the points of a curve that lie between two of the same height.
 fn thinned(points: &[(f64, i64)]) -> Vec<(f64, i64)> {
     let needed = |at: usize| {
         let same = |other: Option<&(f64, i64)>| other.is_some_and(|other| other.1 == points[at].1);
@@ -176,7 +176,7 @@ fn clock_time(hours: f64) -> String {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// What the picture shows, and who is who.
+/// The title and the legend.
 fn heading(area: &Area<'_>, day: &Day, shown: &[Shown<'_>]) -> Result<(), Box<dyn Error>> {
     let title = format!("The cache of images is wiped: {}", human::moment(day.wipe));
     area.draw(&Text::new(title, (24, 16), (FONT, 22).into_font().color(&INK)))?;
@@ -192,7 +192,7 @@ fn heading(area: &Area<'_>, day: &Day, shown: &[Shown<'_>]) -> Result<(), Box<dy
     Ok(())
 }
 
-/// What is slow on that day, if anything, and that its people are not counted.
+/// A sentence that names the slow specs, if any, and says that their people are not counted.
 fn slow_ones(day: &Day) -> String {
     let mut slow = day.specs.iter().filter(|spec| spec.slow);
     match (slow.next(), slow.count()) {

@@ -1,5 +1,5 @@
-//! Watches the queue during a replay: a second bookkeeping, apart from the scripts', that says when
-//! they do what they must not.
+//! Checks the queue during a replay: keeps records independent of the scripts', and reports when the scripts break
+//! a promise.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -7,9 +7,9 @@ use fairlane_common::BuildId;
 
 use super::terms::Terms;
 
-/// Broken promises that are told in words; the others are counted.
+/// Broken promises that are reported in words; further ones are only counted.
 const TOLD_MAX: usize = 20;
-/// What the queue learns of durations; see `common/lua/finish.lua`.
+/// How the queue learns durations; see `common/lua/finish.lua`.
 const MEAN_UNKNOWN_MS: u64 = 180_000;
 const MEAN_OF_MAX: u64 = 200;
 const DURATION_MAX_MS: u64 = 7_200_000;
@@ -27,12 +27,12 @@ struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Queued,
-    /// With whether it holds a permit of the limit that slow lanes share.
+    /// Whether it holds a permit of the limit that slow lanes share.
     Running(bool),
     Ended,
 }
 
-/// The bookkeeping, and what it found.
+/// The records, and the broken promises found.
 #[derive(Debug)]
 pub(super) struct Promises {
     terms: Terms,
@@ -45,7 +45,7 @@ pub(super) struct Promises {
     slow: HashSet<usize>,
     slow_limit: usize,
     running_slow: usize,
-    /// The mean of the last builds of all lanes, in ms, and of how many.
+    /// The running mean of builds of all lanes, in ms, and how many it includes.
     mean: Option<u64>,
     mean_of: u64,
     broken: usize,
@@ -53,7 +53,7 @@ pub(super) struct Promises {
 }
 
 impl Promises {
-    /// Nothing was asked for yet.
+    /// Nothing has been requested yet.
     pub(super) fn new(terms: Terms) -> Self {
         Self {
             terms,
@@ -71,7 +71,7 @@ impl Promises {
         }
     }
 
-    /// Something went against a promise.
+    /// Records a broken promise.
     pub(super) fn note(&mut self, what: impl Into<String>) {
         self.broken += 1;
         if self.told.len() < TOLD_MAX {
@@ -79,7 +79,7 @@ impl Promises {
         }
     }
 
-    /// How many promises were broken, and the first of them in words.
+    /// How many promises were broken, and the first ones in words.
     pub(super) fn broken(self) -> (usize, Vec<String>) {
         (self.broken, self.told)
     }
@@ -89,12 +89,12 @@ impl Promises {
         self.queued.len()
     }
 
-    /// Slots that nothing runs in.
+    /// Free slots.
     pub(super) fn free(&self) -> usize {
         self.terms.slots.saturating_sub(self.running_all)
     }
 
-    /// The queue made a new build for the image that was asked for.
+    /// The queue made a new build for the requested image.
     pub(super) fn asked(&mut self, id: BuildId, lane: usize, now: u64, expected_ms: u64) {
         let due = self.terms.due(now, expected_ms, 1, self.mean(), self.queued.len());
         let known = Known { lane, asked: now, people: 1, due, state: State::Queued };
@@ -122,7 +122,7 @@ impl Promises {
         }
     }
 
-    /// Whether the queue counts a lane among the slow ones, which share a limit: `Some` if so.
+    /// Records whether the queue counts a lane among the slow ones, which share a limit: `Some(limit)` if so.
     pub(super) fn lane_shares(&mut self, lane: usize, limit: Option<usize>) {
         if let Some(limit) = limit {
             self.slow_limit = limit;
@@ -173,7 +173,7 @@ impl Promises {
         self.mean.unwrap_or(MEAN_UNKNOWN_MS)
     }
 
-    /// A build succeeded after so long: the queue goes by it from now on.
+    /// A build succeeded after `took_ms`; from now on the queue takes that into account.
     pub(super) fn learned(&mut self, took_ms: u64) {
         let took = took_ms.clamp(1, DURATION_MAX_MS);
         self.mean_of = (self.mean_of + 1).min(MEAN_OF_MAX);
@@ -189,7 +189,7 @@ impl Promises {
         self.mean = Some(mean);
     }
 
-    /// The queue was told that a build succeeded after so long, and believed it.
+    /// The queue has accepted that a build succeeded after `took_ms`.
     pub(super) fn ended(&mut self, id: BuildId, took_ms: u64) {
         let Some(known) = self.builds.get_mut(&id) else {
             return self.note(format!("build {id} ended and was never asked for"));
@@ -208,7 +208,7 @@ impl Promises {
         self.learned(took_ms);
     }
 
-    /// The queue has nothing more to give at this moment: then nothing may be startable.
+    /// A claim got nothing more at this moment, so nothing may be startable.
     pub(super) fn idle(&mut self) {
         if self.free() > 0
             && let Some((due, id)) = self.first_startable(u64::MAX)
@@ -220,7 +220,7 @@ impl Promises {
         }
     }
 
-    /// The day is over: every build has ended.
+    /// The day is over: every build must have ended.
     pub(super) fn over(&mut self) {
         let lost: Vec<BuildId> =
             self.builds.iter().filter(|(_, known)| known.state != State::Ended).map(|(id, _)| *id).collect();
@@ -262,7 +262,7 @@ mod tests {
         std::array::from_fn(|_| BuildId::new())
     }
 
-    /// Checks how many promises were broken, and the last one's words.
+    /// Checks how many promises were broken, and the text of the last one.
     #[track_caller]
     fn expect(promises: Promises, count: usize, says: &str) {
         let (broken, told) = promises.broken();
@@ -270,7 +270,7 @@ mod tests {
         assert!(told.last().is_some_and(|told| told.contains(says)) || count == 0, "{told:#?}");
     }
 
-    /// Asks for a build of each lane a second apart, all expected to take a minute, a third of the mean.
+    /// Requests these builds one second apart, each expected to take a minute, a third of the mean.
     fn asked(promises: &mut Promises, builds: &[(BuildId, usize)]) -> Vec<(BuildId, u64)> {
         (0..)
             .step_by(1000)
@@ -287,7 +287,7 @@ mod tests {
         let [a, b, c] = ids();
         let mut promises = promises(2, &Policy::default());
         let due = asked(&mut promises, &[(a, 1), (b, 1), (c, 2)]);
-        // One lane has one permit on so few slots; its second build is passed over.
+        // With so few slots, a lane has one permit; its second build is skipped.
         promises.joined(c, 60_000);
         promises.claimed(&[(c, 2000 + 13_333), due[0]]);
         promises.idle();

@@ -9,22 +9,22 @@ use super::outcome::{Figures, Outcome};
 use super::player::Played;
 use super::told::{Classes, Nearness};
 
-/// The figures of all who played the day.
+/// The figures of all schedulers that played the day.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// The queue.
     fairlane: Figures,
-    /// A cluster without a limit of slots.
+    /// A cluster with unlimited slots.
     unlimited: Figures,
-    /// `BinderHub`'s own way, where it was asked for.
+    /// `BinderHub`'s own builds, if a baseline was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<Figures>,
-    /// What launches were told of their waiting, against what came.
+    /// The waiting times that launches were told, compared with the real ones.
     told: Nearness,
 }
 
 impl Report {
-    /// Draws up the figures.
+    /// Computes the figures.
     pub(super) fn new(day: &Day, played: &Played, unlimited: &Outcome, baseline: Option<&Outcome>) -> Self {
         let fairlane = Figures { broken_promises: Some(played.broken.0), ..played.outcome.figures(day) };
         let baseline = baseline.map(|outcome| outcome.figures(day));
@@ -77,7 +77,7 @@ impl Report {
         self.write_told(output);
     }
 
-    /// Writes what launches were told.
+    /// Writes how accurate the waiting times were.
     fn write_told(&self, output: Output) {
         let mut table = Table::new([
             ("TOLD", Align::Left),

@@ -1,13 +1,13 @@
-//! The terms that a replay's queue goes by, for the second bookkeeping.
+//! The rules of a replay's queue, for the independent records.
 
 use fairlane_common::queue::{Order, Policy};
 
-/// The queue's own numbers where a replay sets none; see [`Policy`].
+/// The queue's defaults, for what a replay does not set; see [`Policy`].
 const OVERTAKE_MAX_MS: u64 = 4 * 3_600_000;
 const BURST: u32 = 3;
 const PEOPLE_MAX: u64 = 200;
 
-/// The rules that a replay's queue goes by.
+/// The rules of a replay's queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Terms {
     pub(super) slots: usize,
@@ -30,8 +30,8 @@ impl Terms {
         }
     }
 
-    /// A build's due, which decides its position in line: what is quick or popular goes first, the more so the longer the line is
-    /// (`in_line` builds), and nobody waits without bound.
+    /// A build's due, which decides its position in line: quick or popular builds go first, and more so the longer
+    /// the line is (`in_line` builds); nobody waits without bound.
     pub(super) fn due(&self, asked: u64, expected_ms: u64, people: u64, mean_ms: u64, in_line: usize) -> u64 {
         if self.order == Order::FirstCome {
             return asked;

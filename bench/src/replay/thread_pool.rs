@@ -1,9 +1,9 @@
-//! How `BinderHub` builds by itself: every request holds a thread until its build ends.
+//! How `BinderHub` builds without Fairlane: every request holds a thread until its build ends.
 //!
-//! A request goes to a replica at random. It takes one thread of that replica's pool to ask for the
-//! build and to watch it until it ends, and queues up for a second thread to follow the log. Both wait
-//! in one line, first come first served. What gets a thread when its image is ready lets go of it at
-//! once. There is no limit of slots but the threads, and nobody gives up.
+//! A request goes to a random replica. It takes one thread of that replica's pool to start the build and watch it
+//! until it ends, and queues for a second thread to follow the log. Both wait in one line, first come, first
+//! served. A task that gets a thread after its image is ready releases it at once. Only the threads limit how many
+//! builds run, and nobody gives up.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -49,7 +49,7 @@ struct Hub<'a> {
     replicas: Vec<Replica>,
     /// By spec.
     images: Vec<Image>,
-    /// When which spec's build ends.
+    /// When each spec's build ends.
     ends: BinaryHeap<Reverse<(u64, usize)>>,
     outcome: Outcome,
 }
@@ -73,12 +73,12 @@ struct Image {
     asked: Option<u64>,
     building: bool,
     built: bool,
-    /// Threads that its build holds: of which replica, and for which launch if any.
+    /// Threads that its build holds: the replica, and the launch, if any.
     holds: Vec<(usize, Option<usize>)>,
 }
 
 impl Hub<'_> {
-    /// The next build ends: its threads come free and take what waits.
+    /// The next build ends: its threads become free and serve waiting tasks.
     fn end(&mut self, now: u64) {
         let Some(Reverse((_, spec))) = self.ends.pop() else { return };
         self.images[spec].built = true;
@@ -93,7 +93,7 @@ impl Hub<'_> {
         }
     }
 
-    /// Gives a replica's free threads to those who wait for one.
+    /// Gives a replica's free threads to waiting tasks.
     fn serve(&mut self, at: usize, now: u64) {
         while self.replicas[at].free > 0
             && let Some(task) = self.replicas[at].line.pop_front()
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(waits(&day, &outcome), [100, 99, 108, 0]);
         let quick = BuildSpan { asked: 2000, started: 100_000, ended: 110_000 };
         assert_eq!(outcome.builds[1], quick);
-        // With one thread more its build begins at once, and its log does without.
+        // With one more thread, that build starts at once, and only its log waits.
         let outcome = play(&day, ThreadPool { replicas: 1, threads: 5 }, 1);
         assert_eq!(waits(&day, &outcome), [100, 99, 10, 0]);
     }
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn replicas_are_drawn_by_the_seed() {
-        // Ten people watch the first build; whose replica they fill up decides who waits behind them.
+        // Ten people watch the first build; which replica they fill decides who waits behind them.
         let asks: Vec<(u64, usize)> =
             (0..10).map(|at| (at, 0)).chain([(10, 1), (11, 2), (12, 3), (13, 4), (14, 5)]).collect();
         let day = day(&[100, 10, 10, 10, 10, 10], &[], &asks);

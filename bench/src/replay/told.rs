@@ -1,13 +1,14 @@
-//! What launches were told of their waiting, when they asked and a minute later, against what came.
+//! The waiting times that launches were told, when requested and a minute later, compared with the real ones.
 
 use serde::Serialize;
 
 use super::day::Day;
 use super::outcome::Outcome;
 
-/// A launch that waits is told again after so long.
+/// A waiting launch is told again after this long.
 pub(super) const LATER_MS: u64 = 60_000;
-/// Of a day with more launches only every second, third, … is asked about: each look costs as much as many launches.
+/// On a day with more launches, only every second, third, … launch is examined, because each estimate costs as
+/// much as many launches.
 const LAUNCHES_MAX: usize = 6000;
 
 /// What one launch was told.
@@ -15,25 +16,25 @@ const LAUNCHES_MAX: usize = 6000;
 pub(super) struct Told {
     /// An index into [`Day::asks`].
     pub(super) launch: usize,
-    /// A minute after it asked, not when it asked.
+    /// Whether it was told a minute after the request, not at the request.
     pub(super) later: bool,
-    /// In how many milliseconds its image is ready; `None` where it was told no figure.
+    /// Estimated milliseconds until its image is ready; `None` if there was no estimate.
     pub(super) eta_ms: Option<u64>,
 }
 
-/// Every how many launches of the day one is asked about.
+/// One in this many launches of the day is examined.
 pub(super) fn stride(day: &Day) -> usize {
     day.asks.len().div_ceil(LAUNCHES_MAX)
 }
 
-/// How near the figures came.
+/// How accurate the estimates were.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Nearness {
-    /// One in so many launches was asked about.
+    /// One in this many launches was examined.
     pub(super) one_in: usize,
-    /// What launches that had to wait were told when they asked.
+    /// Estimates at the time of the request, for launches that had to wait.
     pub(super) asked: Classes,
-    /// What those that still waited were told a minute later.
+    /// Estimates a minute later, for launches that were still waiting.
     pub(super) minute_later: Classes,
 }
 
@@ -44,25 +45,25 @@ pub(super) struct Classes {
     pub(super) slow_lanes: Share,
     /// Those of all other lanes.
     pub(super) others: Share,
-    /// Both.
+    /// All launches.
     pub(super) all: Share,
 }
 
-/// How near figures came.
+/// How accurate the estimates of one class were.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Share {
-    /// Launches that were told a figure.
+    /// Launches with an estimate.
     pub(super) launches: usize,
-    /// Launches that were told none.
+    /// Launches without one.
     pub(super) without: usize,
-    /// The percentage of figures between half and twice of what came.
+    /// Percentage of estimates between half and twice the real time.
     pub(super) within_factor_2: Option<f64>,
-    /// The median of what was told by what came.
+    /// The median of estimated time divided by real time.
     pub(super) median_ratio: Option<f64>,
 }
 
 impl Nearness {
-    /// Compares what was told with what came.
+    /// Compares the estimates with the real times.
     pub(super) fn new(day: &Day, outcome: &Outcome, told: &[Told]) -> Self {
         let classes = |later: bool| {
             let share = |slow: Option<bool>| {
@@ -82,7 +83,7 @@ impl Nearness {
 }
 
 impl Share {
-    /// From pairs of what was told and what came.
+    /// From pairs of estimated and real times.
     fn new(pairs: impl Iterator<Item = (Option<u64>, u64)>) -> Self {
         let (mut ratios, mut without): (Vec<f64>, usize) = (Vec::new(), 0);
         for (told, came) in pairs {
