@@ -9,36 +9,36 @@ use tokio::time::Instant;
 use crate::settings::Settings;
 use crate::time::stall::Stalls;
 
-/// How long a run may be silent, and how long it may take. Time in which its worker was stalled
-/// counts for neither: what the run did meanwhile was not heard.
+/// How long a run may be silent, and how long it may take. Time in which its worker was suspended counts toward
+/// neither, because the worker could not see what the run did.
 pub(crate) struct Deadlines {
     pending: Duration,
     start: Duration,
     silence: Duration,
     total: Duration,
     stalls: Arc<Stalls>,
-    /// When it was claimed, then when it was up.
+    /// When it was claimed; once it is up, when it came up.
     began: Instant,
     up: bool,
-    /// What it waits for before that.
+    /// What it waits for until it is up.
     note: String,
     last_line: Option<Instant>,
-    /// Its lines are not taken at present.
+    /// Whether its lines are not being read at present.
     paused: bool,
-    /// From when on its whole time counts, and what had passed of it.
+    /// How the total time is counted.
     counted: Counted,
 }
 
-/// A part of a run's time, and what follows it.
+/// The time that a run had been up at a certain moment, and that moment.
 struct Counted {
     before: Option<Duration>,
     since: Instant,
-    /// How long the worker had been stalled by then.
+    /// How long the worker had been suspended by then.
     stalled: Duration,
 }
 
 impl Deadlines {
-    /// `ran`: how long the run has been up already, where it is, and that is known.
+    /// `ran`: how long the run has already been up, if it is up and this is known.
     pub(crate) fn new(settings: &Settings, stalls: Arc<Stalls>, ran: Option<Duration>) -> Self {
         let now = Instant::now();
         Self {
@@ -56,7 +56,7 @@ impl Deadlines {
         }
     }
 
-    /// It is up: its times count from now on, its whole time from when it was up first.
+    /// The run is up: its time limits count from now on; the total time counts from when it first was.
     pub(crate) fn up(&mut self) {
         let now = Instant::now();
         self.began = now;
@@ -75,7 +75,7 @@ impl Deadlines {
         self.last_line = Some(Instant::now());
     }
 
-    /// Its lines are not taken, or are again: it is not silent for that.
+    /// Its lines are no longer read, or are read again: a pause does not count as silence.
     pub(crate) fn pause(&mut self, paused: bool) {
         if self.paused && !paused && self.up {
             self.line();
@@ -83,7 +83,7 @@ impl Deadlines {
         self.paused = paused;
     }
 
-    /// How long it has been up; `None` where it is not.
+    /// How long it has been up; `None` if it is not.
     pub(crate) fn ran(&self) -> Option<Duration> {
         let now = Instant::now();
         let Counted { before, since, stalled } = &self.counted;
@@ -93,7 +93,7 @@ impl Deadlines {
 
     pub(crate) fn next(&self) -> Instant {
         let now = Instant::now();
-        // What happened during a stall is heard only now.
+        // What happened during a suspension is only seen now.
         let from = |moment: Instant| self.stalls.last_end(now).map_or(moment, |until| until.max(moment));
         if !self.up {
             return from(self.began) + self.pending;
@@ -106,7 +106,7 @@ impl Deadlines {
         quiet.min(end)
     }
 
-    /// When it has taken too long.
+    /// When the total time is used up.
     fn end(&self, now: Instant) -> Instant {
         now + self.total.saturating_sub(self.ran().unwrap_or_default())
     }
@@ -147,7 +147,7 @@ mod tests {
         Deadlines::new(&settings, Arc::clone(clock), ran)
     }
 
-    /// Time that passes while the process goes on.
+    /// Time that passes while the process is not suspended.
     async fn live(clock: &Stalls, time: Duration) {
         for _ in 0..time.as_secs() {
             tokio::time::advance(SECOND).await;
@@ -181,7 +181,7 @@ mod tests {
             live(&clock, 24 * SECOND).await;
             run.line();
         }
-        // Of the whole time only half a second between two ticks is put down to the run.
+        // Of all that time, only half a second between two ticks counts toward the run.
         assert_eq!(left(&run), 2500 * SECOND / 1000);
         live(&clock, 3 * SECOND).await;
         assert_eq!(run.passed().1, "the build took longer than 1m 40s");

@@ -1,4 +1,4 @@
-//! The end of a build: its log is written to the end, then the queue is told.
+//! The end of a build: the rest of its log is written, then the outcome is reported to the queue.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::claiming::state::Worker;
 use crate::log::pump::{Flushed, LogPump};
 use crate::time::backoff::Backoff;
 
-/// How often the end of a build is told again to a Redis that refuses it.
+/// How many times the end of a build is reported to a Redis that refuses it.
 const REFUSALS_MAX: u32 = 5;
 
 /// A build whose run is gone.
@@ -26,12 +26,12 @@ pub(crate) struct EndedBuild {
     pub(crate) node: Option<String>,
     pub(crate) log: Option<LogPump>,
     pub(crate) tail: Option<String>,
-    /// Tells the queue that the run was alive; a short run may end before that was heard.
+    /// Reports that the run was alive; a short run may end before the queue has received that.
     pub(crate) reporter: Option<Reporter>,
 }
 
 impl EndedBuild {
-    /// Writes the rest of the log, and tells the queue how it ended, until it has heard it.
+    /// Writes the rest of the log, and reports to the queue how the build ended, until the queue has accepted it.
     pub(crate) async fn settle(mut self) {
         if self.verdict == Verdict::LetGo {
             self.worker.counts.ended(&Verdict::LetGo);
@@ -59,7 +59,7 @@ impl EndedBuild {
             () = self.lease.let_go() => None,
         };
         let token = self.lease.token().clone();
-        // A name that Fairlane does not take is one that it does not avoid either.
+        // A node whose name is invalid in Fairlane is never avoided, so it can be left out.
         let node = self.node.take().and_then(|node| node.parse().ok());
         let log = self.measured(flushed).await;
         let telling = tell_end(&self.worker.queue, &token, &self.verdict, node, self.tail.take(), log);
@@ -78,7 +78,7 @@ impl EndedBuild {
         self.lease.settle();
     }
 
-    /// What the queue is told of the log. Without its size the build ends all the same.
+    /// What the queue is told about the log. If its size cannot be read, the build ends without it.
     async fn measured(&self, flushed: Option<Flushed>) -> Log {
         let Some(Flushed { end, missing }) = flushed else { return Log::default() };
         let (queue, id) = (&self.worker.queue, self.lease.token().build);
@@ -90,7 +90,7 @@ impl EndedBuild {
     }
 }
 
-/// What the queue is told of a log.
+/// What the queue is told about a log.
 #[derive(Default)]
 struct Log {
     end: Option<String>,

@@ -1,4 +1,4 @@
-//! How a run ended: from its exit and its lines to an outcome, a class and a reason.
+//! How a run ended: turns its exit and its log lines into an outcome, a class and a reason.
 
 use std::collections::VecDeque;
 
@@ -12,46 +12,46 @@ use crate::build::log_rules::{cause_in, explains, may_be_survived};
 use crate::executor::{Exit, StopCause};
 use crate::log::lines::{self, Phase};
 
-/// Lines kept for those who were not watching.
+/// Last lines that are kept with a failed build.
 const TAIL_LINES: usize = 20;
 /// Longest such line, in bytes.
 const TAIL_LINE_BYTES_MAX: usize = 400;
-/// A cause further than this from the end was survived.
+/// The build got over a cause that is further than this from the end.
 const CAUSE_LINES: usize = 100;
-/// The same of what tools often get over by themselves.
+/// The same for causes that tools often get over by retrying.
 const SURVIVED_LINES: usize = 40;
-/// A consequence comes within so many lines after its cause.
+/// A consequence comes within this many lines after its cause.
 const CONSEQUENCE_LINES: usize = 20;
 /// How much of a line is searched for causes.
 const SEARCHED_BYTES_MAX: usize = 4096;
 /// Longest message quoted in a reason, in bytes.
 const QUOTE_BYTES_MAX: usize = 200;
-/// What a shell returns for a command that SIGKILL ended.
+/// What a shell returns for a command that was killed with SIGKILL.
 const CODE_KILLED: i32 = 137;
 
 /// Why the worker stopped a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Somebody asked for the end of the build.
+    /// Somebody cancelled the build.
     Cancelled,
     /// A deadline of the run has passed: what it failed of, and the sentence that says so.
     Stuck(FailureCause, String),
     /// The run has to go for no fault of the build's; the sentence says why.
     Lost(String),
-    /// The lease is another's.
+    /// Another worker has the lease.
     Stale,
 }
 
-/// What is to be told to the queue.
+/// What to report to the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The attempt has ended.
     Finish(Outcome),
-    /// The attempt was lost; the sentence says how. Back into line.
+    /// The run was lost; the text says how. The build goes back into line.
     Lost(String),
-    /// The run goes on, and is another worker's from now on.
+    /// The run goes on and is handed over to another worker.
     HandOver,
-    /// Nothing: the build is another's.
+    /// Nothing: another worker has the build.
     LetGo,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Takes note of a line.
+    /// Notes a line.
     pub(crate) fn note(&mut self, text: &str) {
         self.count += 1;
         let parsed = lines::parse(text);
@@ -76,7 +76,7 @@ impl Facts {
             if phase == Phase::Failed {
                 self.note_last_word(&parsed.message);
             } else if self.before_failure != Phase::Pushing {
-                // Who pushes has built; since 2025.08 repo2docker calls that building all the same.
+                // A push comes after the build, but since 2025.08 repo2docker reports it as building, too.
                 self.before_failure = phase;
             }
             self.phase = phase;
@@ -99,7 +99,7 @@ impl Facts {
         self.tail.push_back(shortened(message, TAIL_LINE_BYTES_MAX));
     }
 
-    /// What repo2docker says of its end, unless it only repeats the command that failed.
+    /// Keeps repo2docker's last message, unless it only repeats the command that failed.
     fn note_last_word(&mut self, message: &str) {
         let word = shortened(message, QUOTE_BYTES_MAX);
         if !word.is_empty() && !word.contains("Error during build: Command '[") {
@@ -107,8 +107,8 @@ impl Facts {
         }
     }
 
-    /// Takes note of the last lines as another source has them, unless the last of them has come
-    /// already. (The first of them may be cut.)
+    /// Notes the last lines from another source, unless the last of them is already known. (The first of them may
+    /// be cut off.)
     pub(crate) fn note_last_words(&mut self, words: &str) {
         let Some(last) = words.lines().rfind(|line| !line.trim().is_empty()) else { return };
         let last = shortened(lines::parse(last).message.trim_end(), TAIL_LINE_BYTES_MAX);
@@ -117,27 +117,27 @@ impl Facts {
         }
     }
 
-    /// Whether any line has come.
+    /// Whether there was no line.
     pub(crate) fn is_silent(&self) -> bool {
         self.count == 0
     }
 
-    /// The last lines, as people read them; `None` when there was none.
+    /// The last lines, as people read them; `None` if there was none.
     pub(crate) fn tail(&self) -> Option<String> {
         (!self.is_silent()).then(|| self.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
     }
 }
 
-/// A step of the build returned a failure; what it was stands in the lines before.
+/// Signs that a step of the build failed; the cause is in the lines before.
 static STEP_FAILED: &[&str] =
     &["returned a non-zero code:", "did not complete successfully: exit code:", "executor failed running"];
 
-/// Says how a run ended that the worker stopped for `cause`, or did not stop.
+/// Judges how a run ended. `cause` is why the worker stopped it; `None` if it did not.
 pub(crate) fn judge(exit: Exit, cause: Option<&Cause>, facts: &Facts) -> Verdict {
     if cause == Some(&Cause::Stale) {
         return Verdict::LetGo;
     }
-    // A run that had succeeded before the stop is succeeded, whatever the stop was for.
+    // A run that succeeded before it was stopped has succeeded, whatever the reason for the stop.
     if exit.code == Some(0) && exit.stopped.is_none() {
         return Verdict::Finish(Outcome::Succeeded);
     }
@@ -185,7 +185,7 @@ fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {
         Exit { signal: Some(9), .. } | Exit { code: Some(CODE_KILLED), .. } => says(Killed, ""),
         Exit { signal: Some(signal), .. } => says(Signal, &signal.to_string()),
         Exit { code: Some(126 | 127), .. } if facts.phase == Phase::Starting => says(NotRunnable, ""),
-        // Nothing of the repository's runs any more.
+        // Nothing from the repository runs during the push.
         Exit { code: Some(_), .. } if facts.before_failure == Phase::Pushing => says(PushFailed, ""),
         Exit { code: Some(code), .. } => {
             let said = facts.failed.as_ref().or(facts.step.as_ref());
@@ -198,7 +198,7 @@ fn failure(exit: Exit, facts: &Facts) -> (LogCause, String) {
     }
 }
 
-/// The first line of `text`, within a bound.
+/// The first line of `text`, cut to `bytes_max`.
 fn shortened(text: &str, bytes_max: usize) -> String {
     let text = text.trim_end();
     let line = text.lines().next().unwrap_or_default();

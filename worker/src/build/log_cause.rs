@@ -1,12 +1,12 @@
-//! What a run's log and exit can tell of its failure: the other half of the table of causes (the
-//! first is [`crate::kubernetes::pod::PodCause`]).
+//! What a run's log and exit show about its failure: the second half of the table of causes. The first half is
+//! [`crate::kubernetes::pod::PodCause`].
 
 use fairlane_common::queue::Blame;
 use fairlane_common::{FailureCause, FailureClass};
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $class:ident, $blame:ident, $says:literal, $advice:literal;)+) => {
-        /// What a run failed of, by its log and exit.
+        /// Why a run failed, according to its log and exit.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum LogCause { $($(#[$doc])* $variant,)+ }
 
@@ -31,16 +31,16 @@ macro_rules! causes {
     };
 }
 
-/// Whom a cause points at.
+/// What a cause points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PointsAt {
-    /// The repository, or somebody outside of the build host.
+    /// The repository, or something outside the build host.
     Elsewhere,
-    /// The node may be to blame: known once the build has been tried on another one.
+    /// Perhaps the node: it is to blame if the build then succeeds on another one.
     Node,
-    /// The same, and no repository can bring it about.
+    /// The same, and no repository can cause it.
     Machine,
-    /// The repository or the outside: the build is tried once more.
+    /// The repository or something outside it: the build is tried once more.
     Unclear,
 }
 
@@ -61,11 +61,11 @@ causes! {
     NoEngine = "no-engine", Infrastructure, Machine,
         "the container engine of the build host cannot be reached",
         "Make sure that the engine (Docker, or the DaemonSet of dind or pink) is running on the node.";
-    /// Names are not resolved.
+    /// Host names cannot be resolved.
     NoNames = "no-names", Infrastructure, Machine,
         "host names could not be resolved on the build host",
         "Check the DNS of the node and of the cluster.";
-    /// The registry does not take the image.
+    /// The registry does not accept the image.
     PushFailed = "push-failed", Infrastructure, Elsewhere,
         "the registry did not accept the image; the push is retried",
         "Check the registry.";
@@ -73,7 +73,7 @@ causes! {
     PushDenied = "push-denied", Infrastructure, Elsewhere,
         "the registry refused the push: the operator must check the registry credentials and the image name",
         "Check --push-secret or the build's registry credentials, and the image's name.";
-    /// A base image cannot be had.
+    /// A base image cannot be pulled.
     BaseImage = "base-image", Infrastructure, Elsewhere,
         "a base image could not be pulled",
         "Check the registry of the base image and its rate limits; a mirror helps.";
@@ -85,7 +85,7 @@ causes! {
     NoBaseImage = "no-base-image", Repository, Elsewhere,
         "the base image does not exist or is private: check the FROM line of the Dockerfile",
         "Correct the base image, or log the engine in to its registry.";
-    /// A well-known server of packages does not answer, or any server says that it is out of order.
+    /// A well-known package server does not answer, or any server reports an outage.
     Download = "download", Infrastructure, Elsewhere,
         "a server that the build downloads from could not be reached or failed",
         "Check the network from the build containers to that server; a mirror or a caching proxy helps.";
@@ -93,15 +93,15 @@ causes! {
     Unreachable = "unreachable", Infrastructure, Unclear,
         "an address that the build downloads from could not be reached; the log does not show whether the address is wrong or the network failed",
         "Check the address in the repository, and the network from the build containers to it.";
-    /// A package index knows no version of a package, or could not be asked.
+    /// A package index has no version of a package, or could not be reached.
     NoVersion = "no-version", Infrastructure, Unclear,
         "no version of a package was found; the log does not show whether its name is wrong or the package index failed",
         "Check the name of the package, and the network to the package index.";
-    /// The repository lies in a folder that is not on this host.
+    /// The repository is a folder that is not on this host.
     NoFolder = "no-folder", Infrastructure, Elsewhere,
         "the folder of the repository cannot be read on the build host",
         "A file:// repository must be at the same path on each worker's host, and its owner must be the worker's user (or `git config --global safe.directory`).";
-    /// The build tool lacks what it needs.
+    /// The build tool's installation is incomplete.
     Incomplete = "incomplete", Infrastructure, Elsewhere,
         "the build tool's installation is incomplete: the operator must repair it",
         "Run `fairlane doctor` on the build host: it says what is missing and how to install it.";
@@ -117,7 +117,7 @@ causes! {
     NoRef = "no-ref", Repository, Elsewhere,
         "the ref does not exist in the repository: check the branch, tag or commit",
         "Correct the ref.";
-    /// A package cannot be had.
+    /// A package cannot be installed.
     Package = "package", Repository, Elsewhere,
         "a package that the repository asks for cannot be installed: check its names and versions",
         "Correct the repository's requirements.";
@@ -141,14 +141,14 @@ causes! {
     BuildFailed = "build-failed", Repository, Elsewhere,
         "the build failed (exit code …); see its log",
         "Read the log: one of the repository's own steps fails there.";
-    /// Nothing is known of its end.
+    /// It is unknown how it ended.
     UnknownEnd = "unknown-end", Infrastructure, Elsewhere,
         "the build command ended in an unknown way",
         "See the worker's log.";
 }
 
 impl LogCause {
-    /// The word for it in the docs, and between nodes.
+    /// Its name in the docs, and by which failures on different nodes are compared.
     pub fn word(self) -> &'static str {
         self.row().word
     }
@@ -179,7 +179,7 @@ impl LogCause {
         self.row().says
     }
 
-    /// What can be done about it.
+    /// What an operator can do about it.
     pub fn advice(self) -> &'static str {
         self.row().advice
     }

@@ -1,7 +1,7 @@
-//! Words in a log that tell why a run failed.
+//! Texts in a log that show why a run failed.
 //!
-//! Each word holds a blank, a quote or the like, so that no name of an image, a repository or a package
-//! fits a rule by itself (a test holds this).
+//! Each text contains a space, a quote or the like, so that no name of an image, a repository or a package matches
+//! a rule by itself (a test checks this).
 
 use crate::build::log_cause::LogCause::{
     self, BaseImage, DiskFull, Download, GitNetwork, Incomplete, NoBaseImage, NoEngine, NoFolder, NoNames,
@@ -9,20 +9,20 @@ use crate::build::log_cause::LogCause::{
 };
 use crate::log::lines::Phase;
 
-/// Text that tells why a run failed.
+/// Texts that show why a run failed.
 #[derive(Debug)]
 struct Rule {
-    /// All of these are in the message, in any case of letters.
+    /// The message contains all of these; case does not matter.
     words: &'static [&'static str],
     when: When,
     cause: LogCause,
 }
 
-/// The phase in which words mean something.
+/// The phase in which a rule applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     Always,
-    /// Before the repository has any say.
+    /// Before anything from the repository runs.
     Early,
     Fetching,
     Pushing,
@@ -118,7 +118,7 @@ static RULES: &[Rule] = &[
     rule(&["checksummismatcherror: "], Always, Download),
 ];
 
-/// A message that is one of these words and nothing more: Docker's where the registry says no more itself.
+/// Messages that are exactly one of these: Docker prints them if the registry gives no details.
 static BARE: &[(&str, When, LogCause)] = &[
     ("unauthorized", Pushing, PushDenied),
     ("denied", Pushing, PushDenied),
@@ -128,7 +128,7 @@ static BARE: &[(&str, When, LogCause)] = &[
     ("ResolvePackageNotFound:", Always, Package),
 ];
 
-/// Words that say that nobody answers, or not in time.
+/// Texts that mean that nobody answers, or not in time.
 static AWAY: &[&str] = &[
     "could not resolve host",
     "couldn't resolve host",
@@ -178,7 +178,7 @@ static AWAY: &[&str] = &[
     ": eof\n",
 ];
 
-/// Words that say that a server is out of order or wants to be left alone: no repository can help it.
+/// Texts that mean that a server has an outage or limits requests, which is never the repository's fault.
 static OUT_OF_ORDER: &[&str] = &[
     "returned error: 5",
     "returned error: 429",
@@ -204,7 +204,7 @@ static OUT_OF_ORDER: &[&str] = &[
     "httperror: 429",
 ];
 
-/// Words of an engine that fetches a base image.
+/// Texts of an engine that pulls a base image.
 static PULLS: &[&str] = &[
     "/v2/",
     "failed to do request: ",
@@ -218,7 +218,7 @@ static PULLS: &[&str] = &[
     "failed to copy: ",
 ];
 
-/// Servers that nearly every build uses: where one of them does not answer, it is not the repository's fault.
+/// Servers that nearly every build uses: if one of them does not answer, it is not the repository's fault.
 static WELL_KNOWN: &[&str] = &[
     "pypi.org",
     "files.pythonhosted.org",
@@ -250,9 +250,9 @@ static WELL_KNOWN: &[&str] = &[
     "iqss.github.io",
 ];
 
-/// What a line says of a failure, if anything. `phase` is what the build does.
+/// What a line shows about a failure, if anything. `phase` is what the build is doing.
 pub(crate) fn cause_in(message: &str, phase: Phase) -> Option<LogCause> {
-    // Once for all words: there are hundreds, and a build may print a hundred thousand lines.
+    // Once for all texts: there are hundreds, and a build may print a hundred thousand lines.
     let lower = message.to_ascii_lowercase();
     if is_quotation(message, &lower) {
         return None;
@@ -289,8 +289,8 @@ pub(crate) fn cause_in(message: &str, phase: Phase) -> Option<LogCause> {
     })
 }
 
-/// Whether a line only repeats what a repository wants to have run: a heading of a step, the command that
-/// failed, the place where the image will be pushed.
+/// Whether a line only quotes what the repository or the request contains: the heading of a step, the command that
+/// failed, the name to push to.
 fn is_quotation(message: &str, lower: &str) -> bool {
     let step = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
     message.strip_prefix("Step ").is_some_and(step)
@@ -304,8 +304,8 @@ fn is_quotation(message: &str, lower: &str) -> bool {
             && !message.starts_with("Error during build: Command '['docker', 'version'"))
 }
 
-/// Whether a cause is known to come with `later` as its consequence: pip finds no version where it could not
-/// ask for one, apt no package.
+/// Whether `later` is a known consequence of a cause: if pip or apt cannot reach its index, it next reports a
+/// missing version or package.
 pub(crate) fn explains(cause: LogCause, later: LogCause) -> bool {
     let network = matches!(cause, Unreachable | Download | NoNames);
     match later {
@@ -315,7 +315,7 @@ pub(crate) fn explains(cause: LogCause, later: LogCause) -> bool {
     }
 }
 
-/// Whether a build can get over it: tools try again by themselves.
+/// Whether a build may get over it, because tools retry by themselves.
 pub(crate) fn may_be_survived(cause: LogCause) -> bool {
     matches!(cause, Unreachable | Download | NoVersion | NoNames | BaseImage)
 }
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn no_name_fits_a_rule_by_itself() {
         let words = RULES.iter().flat_map(|rule| {
-            // Of a rule of several words one is enough.
+            // In a rule of several texts, one is enough.
             let telling = rule.words.iter().find(|word| !may_be_in_a_name(word));
             [telling.copied().unwrap_or(rule.words[0])]
         });

@@ -3,31 +3,31 @@
 //! # Three values
 //!
 //! A build goes through three values, each moved into the next: a [`ClaimedBuild`] is started and becomes a
-//! running one, which is followed and becomes an ended one, which is settled. So no build can be started
-//! or finished twice. Only a run whose log Redis lost goes back to the first value: its own holder takes it up
+//! running one, which is followed and becomes an ended one, which is settled. So no build can be started or
+//! finished twice. Only a run whose log Redis has lost goes back to the first value: its own holder attaches to it
 //! again, as another worker would.
 //!
 //! # The order of things
 //!
-//! 1. Start. At least half of the lease must be left: a claim may have been answered late. Where runs outlive
-//!    their worker, the log is taken over first, and from then on nobody else can add to it. Then a
-//!    run is started, or the live one is attached to. What makes a start impossible (a forbidden argument,
-//!    secrets that cannot be opened, an image that is there already) ends the build here.
+//! 1. Start. At least half of the lease must be left, because the claim may have been answered late. If runs
+//!    outlive their worker, the log is taken over first, and from then on nobody else can add to it. Then a run is
+//!    started, or a live one is attached to. If no run can or need be started (a forbidden argument, secrets that
+//!    cannot be opened, an image that already exists), the build ends here.
 //! 2. Follow. One loop waits for whatever comes first: an order, a renewal, a deadline, a line. Orders and
-//!    deadlines are looked at before lines, so a flood of lines delays neither. While the log has no room, no line is
-//!    taken, and the run waits.
-//! 3. Settle. The rest of the log is written, then the queue is told, again and again until it has heard.
+//!    deadlines are checked before lines, so a flood of lines delays neither. While the log has no room, no line
+//!    is read, and the run waits.
+//! 3. Settle. The rest of the log is written, then the outcome is reported to the queue until it has accepted it.
 //!
 //! # Who may act
 //!
-//! The worker may start, stop and settle only while its lease holds. What is wanted of the build can only get
-//! stronger: go on, leave (its worker shuts down), cancel, let go (the lease is another worker's). Once
-//! it has to let go, it kills its process or leaves its pod alone, and tells the queue nothing.
+//! The worker may start, stop and settle only while its lease holds. Orders only get stronger: go on, leave (the
+//! worker shuts down), cancel, let go (another worker has the lease). A worker that has to let go kills its
+//! process or leaves its pod alone, and reports nothing to the queue.
 //!
 //! # Why it failed
 //!
-//! The pod's own reason comes first, then the log, then the exit code; a success outweighs all of them. Each
-//! cause says whom it points at: the repository, the node, or nobody.
+//! The pod's own reason comes first, then the log, then the exit code; a success outweighs all of them. Each cause
+//! says what it points at: the repository, the node, or neither.
 
 pub(crate) mod deadlines;
 pub(crate) mod end;
@@ -51,19 +51,19 @@ use crate::claiming::leases::{Lease, Wanted};
 use crate::claiming::state::Worker;
 use crate::time::boot_time::BootTime;
 
-/// A build under a lease, without a run.
+/// A build with a lease and without a run.
 pub(crate) struct ClaimedBuild {
     pub(crate) worker: Arc<Worker>,
     pub(crate) lease: Lease,
     pub(crate) build: Build,
     pub(crate) adopted: bool,
-    /// How long its run has been up, where there is one, and that is known.
+    /// How long its run has been up, if there is one and this is known.
     pub(crate) ran: Option<Duration>,
     /// Nodes that no build should go to.
     pub(crate) avoided: Vec<NodeName>,
 }
 
-/// Works on a build under its lease, in a task of its own.
+/// Works on a claimed build in a separate task.
 pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime) {
     let span = tracing::info_span!(
         "build",
@@ -100,8 +100,8 @@ async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
     Box::pin(ended.settle()).await;
 }
 
-/// How long an adopted run had been up when it was claimed, where it was. Both times are Redis's: an
-/// epoch is never below the time of its claim.
+/// How long an adopted run had been up when it was claimed, if it was up. Both times are Redis's: an epoch is
+/// never less than the time of its claim.
 fn ran_before(build: &Build, lease: &Lease) -> Option<Duration> {
     let started = build.started?;
     Some(Duration::from_millis(lease.token().epoch.saturating_sub(started)))

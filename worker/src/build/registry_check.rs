@@ -1,9 +1,9 @@
-//! Whether an image is in its registry already, asked just before it would be built: what was pushed
-//! meanwhile is not built again.
+//! Whether an image is already in its registry, checked just before it would be built: an image that was pushed in
+//! the meantime is not built again.
 //!
-//! Only registries that the operator names are asked, for whoever asks for a build chooses the image's
-//! name. Whatever cannot be told (a registry that is away, refuses, or says something else) means:
-//! build. Credentials go to the registry that they are for, and to the address that it names for tokens.
+//! Only registries that the operator names are contacted, because whoever requests a build chooses the image's
+//! name. If the answer is unclear (the registry is away, refuses, or answers something else), the image is built.
+//! Credentials are only sent to the registry that they are for, and to the token service that it names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use reqwest::{Client, Method, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// What manifests may be: an image for one machine or for several, as OCI and as Docker name them.
+/// The accepted kinds of manifests: images for one or several architectures, in OCI's and in Docker's format.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json, \
                          application/vnd.docker.distribution.manifest.v2+json";
-/// Longest answer with a token, in bytes; those of large registries have some 5 KB.
+/// Longest response with a token, in bytes; those of large registries have about 5 KB.
 const TOKEN_BYTES_MAX: usize = 64 * 1024;
-/// Largest file of credentials, in bytes.
+/// Largest credentials file, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The variable that the build's own credentials are in.
@@ -33,7 +33,7 @@ const REGISTRY_CREDENTIALS: &str = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS";
 
 const HUB: &str = "docker.io";
 const HUB_API: &str = "https://registry-1.docker.io";
-/// What Docker's own files call it.
+/// Its name in Docker's own files.
 const HUB_IN_FILES: &str = "https://index.docker.io/v1/";
 
 /// Options of the check.
@@ -56,24 +56,24 @@ pub struct RegistryCheckArgs {
     registry_check_timeout: humantime::Duration,
 }
 
-/// The check, if any registry is to be asked.
+/// The check, if any registry is to be checked.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryCheck(Option<Arc<Check>>);
 
 #[derive(Debug)]
 struct Check {
     client: Client,
-    /// The registries' names in images, and where their API is.
+    /// From a registry's name in image names to the URL of its API.
     registries: BTreeMap<String, String>,
     config: Option<PathBuf>,
     timeout: Duration,
 }
 
 impl RegistryCheckArgs {
-    /// The check that these options make.
+    /// The check that these options configure.
     ///
     /// # Errors
-    /// A registry or a time-out that cannot be taken.
+    /// An invalid registry or timeout.
     pub fn check(&self) -> anyhow::Result<RegistryCheck> {
         let Self { registries, registry_config, registry_check_timeout } = self;
         let mut named = BTreeMap::new();
@@ -95,7 +95,7 @@ impl RegistryCheckArgs {
         }
         let timeout: Duration = **registry_check_timeout;
         anyhow::ensure!(!timeout.is_zero(), "--registry-check-timeout must be longer than zero");
-        // A registry that sends elsewhere is not followed: it would choose what this machine asks.
+        // Redirects are not followed: a registry could choose what this machine requests.
         let client = Client::builder().redirect(redirect::Policy::none()).timeout(timeout).build()?;
         let check = Check { client, registries: named, config: registry_config.clone(), timeout };
         Ok(RegistryCheck(Some(Arc::new(check))))
@@ -103,14 +103,13 @@ impl RegistryCheckArgs {
 }
 
 impl RegistryCheck {
-    /// Whether nothing needs to be run for `build`, whose secrets are in `env`: its image is there,
-    /// and it is not to be built in any case.
+    /// Whether `build`, whose secrets are in `env`, needs no run: its image exists, and the build is not forced.
     pub(crate) async fn skips(&self, build: &Build, env: &BTreeMap<String, String>) -> bool {
         let credentials = env.get(REGISTRY_CREDENTIALS).map(String::as_str);
         !build.forced && build.spec.push && self.is_there(&build.spec.image, credentials).await
     }
 
-    /// Whether `image` is certainly in its registry. `credentials` are those that the build brought.
+    /// Whether `image` is certainly in its registry. `credentials` are the build's own.
     pub(crate) async fn is_there(&self, image: &Image, credentials: Option<&str>) -> bool {
         let Some(check) = &self.0 else { return false };
         let place = Place::of(image.as_str());
@@ -169,7 +168,7 @@ impl Check {
         request.send().await.map_err(reason)
     }
 
-    /// Fetches a token from where the registry says.
+    /// Gets a token from the service that the registry names.
     async fn token(
         &self,
         challenge: &BTreeMap<String, String>,
@@ -212,7 +211,7 @@ impl Check {
             .ok_or("its token service's answer has no token".into())
     }
 
-    /// The credentials for a registry: those that the build brought, else those of the file.
+    /// The credentials for a registry: the build's own, otherwise those from the file.
     fn login(&self, registry: &str, brought: Option<&str>) -> Option<Login> {
         let brought = brought.and_then(|text| serde_json::from_str(text).ok());
         brought.and_then(|value: Value| Login::find(&value, registry)).or_else(|| {
@@ -241,13 +240,13 @@ fn told(place: &Place<'_>, status: StatusCode) -> Result<bool, String> {
     match status {
         StatusCode::OK => Ok(true),
         StatusCode::NOT_FOUND => Ok(false),
-        // The Hub does not tell whether an image is missing or not for everybody.
+        // Docker Hub does not say whether an image is missing or private.
         StatusCode::UNAUTHORIZED if place.registry == HUB => Ok(false),
         other => Err(format!("it answers {other}")),
     }
 }
 
-/// Why a request failed; its address may hold what is nobody's business.
+/// Why a request failed; without its URL, which may contain secrets.
 fn reason(error: reqwest::Error) -> String {
     use std::error::Error as _;
     let error = error.without_url();
@@ -260,7 +259,7 @@ fn reason(error: reqwest::Error) -> String {
     text
 }
 
-/// Where an image is.
+/// An image's name, split into its parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Place<'a> {
     registry: &'a str,
@@ -269,7 +268,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Takes an image's name apart, as Docker does.
+    /// Splits an image's name, as Docker does.
     fn of(image: &'a str) -> Self {
         let (registry, rest) = match image.split_once('/') {
             Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
@@ -294,13 +293,13 @@ fn canonical(registry: &str) -> &str {
     }
 }
 
-/// Where a registry's API is, unless somebody says otherwise.
+/// The default URL of a registry's API.
 fn usual_url(registry: &str) -> String {
     if canonical(registry) == HUB {
         return HUB_API.to_owned();
     }
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    // As Docker does: what never leaves this machine needs no TLS.
+    // As in Docker: requests that never leave this machine need no TLS.
     let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     format!("{}://{registry}", if local { "http" } else { "https" })
 }
@@ -317,14 +316,14 @@ impl Login {
         SecretString::from(format!("Basic {}", BASE64_STANDARD.encode(pair)))
     }
 
-    /// Finds the credentials for `registry` in what builds bring (`{"registry", "username",
-    /// "password"}`), or in a file of Docker's (`{"auths": {…}}`).
+    /// Finds the credentials for `registry` in those that a build brings (`{"registry", "username", "password"}`),
+    /// or in a Docker configuration (`{"auths": {…}}`).
     fn find(value: &Value, registry: &str) -> Option<Self> {
         let is_for = |key: &str| key == HUB_IN_FILES && registry == HUB || host_of(key) == registry;
         if let Some(auths) = value.get("auths").and_then(Value::as_object) {
             return auths.iter().find(|(key, _)| is_for(key)).and_then(|(_, entry)| Self::of_entry(entry));
         }
-        // Without a registry they are the Hub's, as `docker login` has it.
+        // Without a registry, they are for Docker Hub, as with `docker login`.
         let named = value.get("registry").and_then(Value::as_str).filter(|name| !name.is_empty());
         if is_for(named.unwrap_or(HUB)) { Self::of_entry(value) } else { None }
     }
@@ -340,13 +339,13 @@ impl Login {
     }
 }
 
-/// The registry that an entry of a file is for: entries may be addresses with a path.
+/// The registry that an entry in a file is for: entries may be URLs with a path.
 fn host_of(key: &str) -> &str {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
     canonical(bare.split('/').next().unwrap_or(bare))
 }
 
-/// The parameters of the first challenge of that scheme.
+/// The parameters of the first challenge with this scheme.
 fn find(challenges: &[&str], scheme: &str) -> Option<BTreeMap<String, String>> {
     challenges.iter().find_map(|challenge| {
         let (found, rest) = challenge.trim().split_once(' ').unwrap_or((challenge.trim(), ""));

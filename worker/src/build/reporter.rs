@@ -1,5 +1,5 @@
-//! Tells the queue whether a run is alive and what it waits for: the newest word alone, until it
-//! is heard.
+//! Reports to the queue whether a run is alive and what it waits for: only the latest state, until the queue has
+//! received it.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use crate::claiming::leases::{Leases, Wanted};
 use crate::time::backoff::Backoff;
 
-/// What is to be told.
+/// The state to report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Word {
     up: bool,
     note: String,
 }
 
-/// Tells it in a task of its own, which ends with it.
+/// Reports in a separate task, which ends with this value.
 pub(crate) struct Reporter {
     word: watch::Sender<Word>,
     reporting: JoinSet<()>,
@@ -32,12 +32,12 @@ impl Reporter {
         Self { word, reporting }
     }
 
-    /// The run is alive, and so waits for nothing.
+    /// The run is alive, so it no longer waits for anything.
     pub(crate) fn up(&self) {
         self.word.send_modify(|word| *word = Word { up: true, note: String::new() });
     }
 
-    /// What it waits for, or what people should know of it; empty for nothing.
+    /// What the run waits for, or what people should know about it; empty if nothing.
     pub(crate) fn note(&self, note: String) {
         self.word.send_if_modified(|word| {
             let news = word.note != note;
@@ -46,7 +46,7 @@ impl Reporter {
         });
     }
 
-    /// Waits until the last word was heard: a short run may end before that.
+    /// Waits until the queue has received the last state: a short run may end before that.
     pub(crate) async fn finish(self) {
         let Self { word, mut reporting } = self;
         drop(word);
@@ -66,7 +66,8 @@ async fn report_on(queue: Queue, leases: Arc<Leases>, token: Token, mut heard: w
                     leases.want(&token, Wanted::Cancelled);
                     break;
                 }
-                // Of a stale one the next heartbeat tells whether it is another's, or Redis was emptied.
+                // If the token is stale, the next heartbeat finds out whether another worker has the build or
+                // Redis was emptied.
                 Ok(Reported::Taken { cancelling: false } | Reported::Stale) => break,
                 Err(error) if error.is_transient() => backoff.pause().await,
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! The begin of a build: its run is started, or one that is alive is taken over.
+//! The start of a build: its run is started, or a live one is taken over.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,10 +22,10 @@ use crate::log::pump::LogPump;
 use crate::settings::Settings;
 use crate::time::backoff::Backoff;
 
-/// How long an older run of the same build may take to be let go of by this worker: longer than one
-/// that hangs in the kernel keeps its slot.
+/// How long this worker may take to let go of an older run of the same build. Longer than a run that hangs in the
+/// kernel keeps its slot.
 const OLDER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait for the renewal of a lease that is nearly over.
+/// How long to wait for the renewal of a lease that is about to expire.
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ClaimedBuild {
@@ -87,14 +87,14 @@ impl ClaimedBuild {
             if deadline.has_passed() {
                 return Verdict::Lost("its lease expired before its run started".to_owned());
             }
-            // Where runs are processes it is their host that cannot start them.
+            // If runs are processes, their host is to blame.
             let blame = if self.worker.executor.host().is_some() { Blame::Certain } else { Blame::Nobody };
             let reason = format!("the run cannot be started: {error:#}");
             failed_with(FailureClass::Infrastructure, FailureCause::CANNOT_RUN, reason, blame)
         })
     }
 
-    /// A folder is only there on some hosts, and never in a pod.
+    /// Checks that a folder can be built here: it exists only on some hosts, and never in a pod.
     fn check_folder(&self, folder: &Path) -> Result<(), String> {
         let Worker { settings, executor, .. } = &*self.worker;
         let shown = folder.display();
@@ -118,8 +118,8 @@ impl ClaimedBuild {
         Ok(())
     }
 
-    /// Takes over the log of a run that somebody else may have begun: from then on nobody else adds
-    /// to it. A build whose log Redis refuses goes on without what is stored of it.
+    /// Takes over the log of a run that another worker may have started: from then on nobody else can add to it.
+    /// If Redis refuses the log, the build goes on without the lines stored so far.
     async fn take_log_over(&mut self) -> Result<(LogWriter, Vec<LogEntry>), Verdict> {
         let worker = Arc::clone(&self.worker);
         let (token, run) = (self.lease.token().clone(), self.build.attempt);
@@ -151,8 +151,8 @@ impl ClaimedBuild {
         }
     }
 
-    /// No run is started under a lease of which less than half is left: a claim may have been answered
-    /// late, and Redis be away again in a moment.
+    /// Waits until at least half of the lease is left: the claim may have been answered late, and Redis may go
+    /// away again at any moment.
     async fn wait_for_lease(&mut self) -> Result<(), Verdict> {
         let give_up = Instant::now() + RENEWAL_TIMEOUT;
         while self.lease.deadline().remaining() < self.worker.settings.lease / 2 {
@@ -169,7 +169,7 @@ impl ClaimedBuild {
         self.heed()
     }
 
-    /// What is wanted of a build that this worker has begun nothing for.
+    /// Follows the orders for a build that this worker has not started anything for.
     fn heed(&mut self) -> Result<(), Verdict> {
         match self.lease.wanted() {
             Wanted::Run => Ok(()),
@@ -181,7 +181,7 @@ impl ClaimedBuild {
         }
     }
 
-    /// What becomes of a build that this worker has begun nothing for.
+    /// The verdict on a build that this worker has not started anything for.
     fn without_run(&self, reason: &str) -> Verdict {
         if self.adopted && self.worker.executor.outlives() {
             Verdict::HandOver
@@ -214,7 +214,7 @@ impl ClaimedBuild {
     }
 }
 
-/// The build's secrets as the variables that repo2docker reads them from.
+/// The build's secrets, as the environment variables that repo2docker reads.
 fn secret_variables(settings: &Settings, build: &Build) -> anyhow::Result<BTreeMap<String, String>> {
     let Some(sealed) = &build.spec.secrets else {
         return Ok(BTreeMap::new());

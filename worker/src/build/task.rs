@@ -1,4 +1,4 @@
-//! A build whose run is alive: what comes of the run, what is wanted of it, and what follows from both.
+//! A build whose run is alive: its events, the orders for it, and what follows from both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::claiming::state::Worker;
 use crate::executor::{Ended, Run, RunEvent, RunFailure};
 use crate::log::pump::LogPump;
 
-/// From being asked to end to being killed.
+/// How long a run may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long a killed run may take to be gone: what hangs in the kernel for longer keeps no slot.
+/// How long a killed run may take to be gone; one that hangs in the kernel for longer no longer occupies its slot.
 const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How following a run ended.
 pub(crate) enum Followed {
     Ended(Box<EndedBuild>),
-    /// The run is to be taken up anew, as another holder would.
+    /// The worker attaches to the run again, as another holder would.
     Again(Box<ClaimedBuild>),
 }
 
@@ -37,20 +37,20 @@ pub(crate) struct RunningBuild {
     lease: Lease,
     build: Build,
     run: Box<dyn Run>,
-    /// The run goes on without this worker.
+    /// Whether the run survives this worker.
     outlives: bool,
     log: LogPump,
     facts: Facts,
     deadlines: Deadlines,
     stopping: Option<Stopping>,
-    /// It was asked to leave the run to others.
+    /// Whether it was told to hand the run over.
     leaving: bool,
     reporter: Reporter,
 }
 
 struct Stopping {
     cause: Cause,
-    /// When it is taken for ended; `None` for a run that tells its own end whatever comes.
+    /// When it is treated as ended; `None` for a run that always reports its own end.
     give_up: Option<Instant>,
 }
 
@@ -59,9 +59,9 @@ enum Step {
     On,
     /// The run has ended.
     Ended(Ended),
-    /// The run is not followed any more, whatever becomes of it.
+    /// The run is no longer followed, whatever happens to it.
     Over(Verdict),
-    /// The run's log was lost, and it can give its lines again.
+    /// The run's log was lost, and the run can send its lines again.
     Again,
 }
 
@@ -91,7 +91,7 @@ impl RunningBuild {
     }
 
     pub(crate) async fn follow(mut self) -> Followed {
-        // Said while the run was being brought up.
+        // Orders that came while the run was being started.
         let wanted = self.lease.wanted();
         let mut step = self.want(wanted);
         let (verdict, node) = loop {
@@ -127,9 +127,9 @@ impl RunningBuild {
         Followed::Ended(Box::new(EndedBuild { worker, lease, verdict, run, node, log, tail, reporter }))
     }
 
-    /// Waits for what comes first. Deadlines are looked at before lines: a flood of lines holds
-    /// none of them up. While the log is full no line is taken, so that the run's source waits; a run
-    /// that is to end is heard whatever becomes of its lines.
+    /// Waits for what comes first. Deadlines are checked before lines, so that a flood of lines does not delay
+    /// them. While the log is full, no line is read, so that the run's source waits. A run that is being stopped
+    /// is always read, even if its lines are lost.
     async fn step(&mut self) -> Step {
         let full = self.stopping.is_none() && !self.leaving && !self.log.has_room();
         self.deadlines.pause(full);
@@ -142,14 +142,14 @@ impl RunningBuild {
             biased;
             wanted = Lease::wanted_anew(wanted) => return self.want(wanted),
             deadline = Lease::renewed(renewals) => self.run.renewed(deadline),
-            // What outlives this worker is not ended because Redis is away.
+            // A run that outlives this worker is not stopped because Redis is away.
             () = lease_end.reached(), if watched && !self.outlives => {
                 let reason = "its lease could not be renewed, so its run was killed before the lease expired".to_owned();
-                // The supervisor does the same at the same moment.
+                // The supervisor does the same at the same time.
                 self.stop(Cause::Lost(reason), KILL_GRACE);
             }
             () = tokio::time::sleep_until(run_end), if watched => {
-                // After a stall, its end is another one by now.
+                // After a suspension, the deadline has moved.
                 if self.deadlines.next() <= Instant::now() {
                     let (cause, reason) = self.deadlines.passed();
                     self.stop(Cause::Stuck(cause, reason), GRACE);
@@ -168,7 +168,7 @@ impl RunningBuild {
         Step::On
     }
 
-    /// Redis has lost the build, or its log: makes the run known again.
+    /// Redis has lost the build or its log: registers the run again.
     async fn register(&mut self) -> Step {
         let token = self.lease.token().clone();
         let registering = refill::register(&self.worker, &self.build, &token);
@@ -205,7 +205,7 @@ impl RunningBuild {
                 }
                 self.deadlines.up();
                 self.reporter.up();
-                // For a Redis that loses it: when exactly matters to nobody.
+                // Needed in case Redis loses it; an approximate time is enough.
                 self.build.started = self.build.started.or(self.build.claimed);
             }
             RunEvent::Unheard => self.deadlines.line(),
@@ -227,7 +227,7 @@ impl RunningBuild {
         Step::On
     }
 
-    /// There is no run: what was asked for is done, or it goes back into line.
+    /// There is no run any more: a cancelled build is cancelled, any other goes back into line.
     fn lost(&self, reason: String) -> Verdict {
         match self.stopping.as_ref().map(|stopping| &stopping.cause) {
             Some(Cause::Cancelled) => Verdict::Finish(Outcome::Cancelled),
@@ -256,8 +256,7 @@ impl RunningBuild {
         Step::On
     }
 
-    /// Stops the run. A lease that is another's outweighs every earlier cause, a cancellation all
-    /// but that one.
+    /// Stops the run. A lost lease outweighs every earlier cause; a cancellation outweighs all others.
     fn stop(&mut self, cause: Cause, grace: Duration) {
         if let Some(stopping) = &mut self.stopping {
             if cause == Cause::Stale || (cause == Cause::Cancelled && stopping.cause != Cause::Stale) {
@@ -272,8 +271,8 @@ impl RunningBuild {
     }
 }
 
-/// What is to be told of a run that has ended. What befell its pod outweighs its log, but not what
-/// it was stopped for, nor its success.
+/// The verdict on a run that has ended. What happened to its pod outweighs its log, but not the reason it was
+/// stopped for, and not a success.
 fn judge_run(ended: &Ended, cause: Option<&Cause>, facts: &Facts) -> Verdict {
     match &ended.failure {
         Some(RunFailure { class, cause: of, reason, blame }) if cause.is_none() => {
