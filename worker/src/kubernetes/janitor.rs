@@ -1,5 +1,6 @@
-//! Pods and Secrets that nobody needs any more. Any worker removes them; what each rests on is
-//! read anew, and named in the deletion, so that two janitors and a holder cannot get at odds.
+//! Removes pods and Secrets that nobody needs any more. Any worker does so. Each decision is based on a fresh
+//! read, and the deletion names the version that was read, so that two janitors and a holder cannot interfere with
+//! each other.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,25 +17,25 @@ use super::cluster::api::Version;
 use crate::kubernetes::pod::{self, Observed, PodIdentity};
 use crate::time::backoff::jittered;
 
-/// How often finished pods are looked through; no call to the cluster unless one is to go.
+/// How often finished pods are checked; this needs no call to the cluster unless one is deleted.
 const CLEAN_EVERY: Duration = Duration::from_secs(10);
-/// How often all are: that a pod runs for no build is rare.
+/// How often all pods are checked: a running pod without a build is rare.
 const CLEAN_ALL_EVERY: Duration = Duration::from_mins(1);
-/// Shortest pause between two looks.
+/// Shortest pause between two checks.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-/// Builds asked for in one round trip.
+/// Builds read in one round trip.
 const BATCH: usize = 200;
-/// How often Secrets are looked through.
+/// How often Secrets are checked.
 const SWEEP_EVERY: Duration = Duration::from_mins(5);
-/// How long a Secret may be without an owner: between its creation and its pod's.
+/// How long a Secret may have no owner: it has none between its own creation and its pod's.
 const OWNERLESS_MAX: Duration = Duration::from_mins(10);
 
-/// Looks through the pods for as long as it is polled.
+/// Checks the pods as long as it is polled.
 pub(super) async fn clean_on(cluster: &Cluster) {
     let mut listed = cluster.pods.listed();
-    // Closed never: the pods live as long as the cluster.
+    // Never closed: `pods` lives as long as `cluster`.
     let _ = listed.wait_for(|count| *count > 0).await;
-    // Since when each was seen to be needless, by its uid.
+    // By uid, since when each pod has not been needed.
     let mut needless = HashMap::new();
     let (pause, mut all_at) = (CLEAN_EVERY.min(cluster.keep).max(PAUSE_MIN), Instant::now());
     loop {
@@ -63,7 +64,8 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
         let builds: HashMap<BuildId, Build> =
             loaded.builds.into_iter().map(|build| (build.id, build)).collect();
         for (pod, identity) in batch {
-            // What Redis does not know is registered, not removed; what cannot be read is left alone.
+            // Pods of builds that Redis does not know are registered, not removed. If a build cannot be read, its
+            // pod is left alone.
             let Some(build) = builds.get(&identity.token.build) else { continue };
             if let Some(after) = keep_for(cluster, pod, identity, build).await {
                 let uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -76,7 +78,7 @@ async fn clean(cluster: &Cluster, all: bool, needless: &mut HashMap<String, Inst
     }
 }
 
-/// For how long a pod that is needed no more stays; `None` for one that is.
+/// How long a pod that is no longer needed is kept; `None` if it is needed.
 async fn keep_for(cluster: &Cluster, pod: &Pod, identity: &PodIdentity, build: &Build) -> Option<Duration> {
     if build.attempt > identity.run {
         return Some(Duration::ZERO);
@@ -85,14 +87,14 @@ async fn keep_for(cluster: &Cluster, pod: &Pod, identity: &PodIdentity, build: &
         return None;
     }
     if let Some(moved) = build.moved {
-        // Its run may be another build's now, and its annotations do not say so yet.
+        // Its run may belong to another build now, and its annotations may not say so yet.
         let after = cluster.queue.build(moved).await.ok()??;
         let names = cluster.pod_names(&after, after.attempt);
         if !after.state.is_ended() && names.iter().any(|name| name == name_of(pod)) {
             return None;
         }
     }
-    // A finished one stays for a while: should Redis lose its end, it is found again.
+    // A finished pod is kept for a while, so that it is found again if Redis loses the build's end.
     Some(if is_over(pod) { cluster.keep } else { Duration::ZERO })
 }
 
@@ -100,7 +102,7 @@ async fn remove(cluster: &Cluster, pod: &Pod) {
     let name = name_of(pod);
     match cluster.api.delete_pod(name, &Version::of(pod), None).await {
         Ok(()) => tracing::info!(pod = name, "removed a pod that is no longer needed"),
-        // Somebody changed it meanwhile: it is looked at again.
+        // Somebody changed it in the meantime; it will be checked again.
         Err(error) => tracing::debug!(%error, pod = name, "a pod could not be removed"),
     }
 }
@@ -109,7 +111,8 @@ fn is_over(pod: &Pod) -> bool {
     matches!(pod::observe(pod, &[]), Observed::Ended { .. })
 }
 
-/// Whether it has just been created: perhaps for a run that was given up meanwhile, beside the next one.
+/// Whether it has just been created, perhaps for a run that was given up in the meantime, in addition to the next
+/// run's.
 fn is_young(pod: &Pod) -> bool {
     let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let age = created.map(|created| Timestamp::now().duration_since(created).unsigned_abs());
@@ -120,7 +123,7 @@ fn name_of(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Looks through the Secrets for as long as it is polled.
+/// Checks the Secrets as long as it is polled.
 pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
     let (mut ownerless, mut said) = (HashMap::new(), false);
     loop {
@@ -139,8 +142,8 @@ pub(super) async fn sweep_secrets_on(cluster: &Cluster) {
     }
 }
 
-/// Removes Secrets of one's own that have had no owner for `patience`, unless their pod is there: then it is
-/// made their owner, which whoever created both did not come to.
+/// Removes this queue's Secrets that have had no owner for `patience`. If a Secret's pod exists, the pod is made
+/// its owner instead, because the worker that created both did not get to do so.
 async fn sweep(
     cluster: &Cluster,
     secrets: &[Value],
@@ -182,11 +185,11 @@ async fn sweep(
     }
 }
 
-/// Whether the pod is one's own and was made with that Secret.
+/// Whether the pod belongs to this queue and was made with that Secret.
 fn refers(cluster: &Cluster, pod: &Pod, secret: &str) -> bool {
     match cluster.identity(&pod.metadata) {
         Ok(PodIdentity { secret: Some((name, _)), .. }) => name == secret,
-        // A release before this one gave both the same name.
+        // An earlier release gave both the same name.
         Ok(identity) => identity.had_secrets && name_of(pod) == secret,
         Err(_) => false,
     }
@@ -221,7 +224,7 @@ mod tests {
         for name in ["alive", "alone", "in-use"] {
             add("secrets", name, labels(&format!("pod-{name}"), "fairlane"), json!({}));
         }
-        // Pods of another installation, and one that was made with another Secret, own none of these.
+        // Neither a pod of another installation nor one that was made with another Secret may become the owner.
         add("secrets", "theirs", labels("pod-theirs", "another"), json!({}));
         let mut annotations = annotations_of_a_pod();
         add("pods", "pod-in-use", labels("pod-in-use", "another"), annotations.clone());

@@ -8,29 +8,30 @@
 //!
 //! # Who may change a pod
 //!
-//! A pod outlives its worker. The holder of a build's lease writes its token on the pod as annotations. Every change
-//! names the version of the pod that its author has read, and is made only while the lease holds. So a holder of an
-//! older lease, however late it wakes up, changes nothing: its lease is over, its token is older, and the
-//! version that it has read is gone.
+//! A pod outlives its worker. The holder of a build's lease writes its token on the pod as annotations. Every
+//! change names the version of the pod that was read, and is only made while the lease holds. So a holder of an
+//! older lease, however late it wakes up, changes nothing: its lease is over, its token is older, and the version
+//! that it has read is gone.
 //!
 //! # The order of things
 //!
-//! 1. A build is claimed while the gate is open. If the namespace refuses pods, the gate closes, and one
-//!    build at a time tries whether that is over. Nothing is wrong with the builds, so none uses an attempt.
+//! 1. Builds are claimed while the gate is open. If the namespace refuses pods, the gate closes, and one build at
+//!    a time tries whether that is over. Nothing is wrong with the builds, so none uses an attempt.
 //! 2. The pods of earlier runs must be gone. Then the Secret is created, then the pod, which becomes the
 //!    Secret's owner. A pod's name follows from installation, image and run: if the answer to a creation is
 //!    lost, the name is taken, and the annotations say by whom.
-//! 3. One watch shows all pods of the installation. Each run waits there for its own, says what it waits for,
-//!    and follows one log stream. The end of a stream proves nothing: the container's status says what has ended.
+//! 3. One watch shows all pods of the installation. Each run waits there for its own pod, reports what the pod
+//!    waits for, and follows one log stream. The end of a stream proves nothing: the container's status says what
+//!    has ended.
 //! 4. The run ends with its pod's status. The pod stays for a minute, then any worker's janitor removes it.
 //!
-//! A worker that adopts a pod begins at step 3. It writes its token first, and reads the log again from a little
-//! before the last line that is stored.
+//! A worker that adopts a pod starts at step 3. It writes its token first, and rereads the log from shortly before
+//! the last stored line.
 //!
-//! # What is read anew before anything is deleted
+//! # What is read again before anything is deleted
 //!
-//! The janitor rests on what Redis and the cluster say at that moment, and names both uid and version in the deletion. What
-//! belongs to another installation, to another queue, or to a run of this worker is left alone.
+//! The janitor relies on what Redis and the cluster say at that moment, and names both uid and version in the
+//! deletion. What belongs to another installation, to another queue, or to a run of this worker is left alone.
 
 pub mod client;
 mod cluster;
@@ -54,7 +55,7 @@ use crate::executor::{BLIND, Executor, FoundRun, Run, RunSpec};
 use crate::kubernetes::pod::CONTAINER;
 use crate::settings::Settings;
 
-/// Makes pods.
+/// Runs builds as pods.
 pub(crate) struct KubernetesExecutor {
     cluster: Arc<Cluster>,
 }
@@ -63,8 +64,8 @@ impl KubernetesExecutor {
     /// Finds the cluster that the settings name.
     ///
     /// # Errors
-    /// There is no way to a cluster, or it refuses the worker; the sentence says what to change. One
-    /// that only does not answer at the moment is waited for.
+    /// No cluster is configured, or it refuses the worker; the message says what to change. If the cluster just
+    /// does not answer at the moment, this waits for it.
     pub(crate) async fn connect(settings: &Settings, queue: &Queue) -> Result<Self> {
         Ok(Self { cluster: Arc::new(Cluster::connect(settings, queue).await?) })
     }
@@ -86,7 +87,7 @@ impl Executor for KubernetesExecutor {
     }
 
     async fn attach(&self, spec: RunSpec<'_>) -> Result<Option<Box<dyn Run>>> {
-        // Whether there is one the run itself says: the cluster may not answer at the moment.
+        // The run itself finds out whether the pod exists, because the cluster may not answer at the moment.
         Ok(Some(Box::new(PodRun::begin(&self.cluster, &spec, Begin::Adopt))))
     }
 
@@ -138,7 +139,7 @@ impl Executor for KubernetesExecutor {
     }
 }
 
-/// A pod as a run that nobody here sees to.
+/// A pod as a run that no task of this worker follows.
 fn found(cluster: &Cluster, pod: &Pod) -> Option<FoundRun> {
     let meta = &pod.metadata;
     if meta.deletion_timestamp.is_some() || cluster.is_in_use(meta.name.as_deref()?) {

@@ -1,4 +1,4 @@
-//! Until when credentials hold, as far as they say so themselves: only asked once they are refused.
+//! When credentials expire, as far as they say so themselves. Only read after the credentials were refused.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use k8s_openapi::jiff::tz::TimeZone;
 use kube::config::AuthInfo;
 use secrecy::ExposeSecret;
 
-/// Until when something holds.
+/// When something expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expiry {
     what: &'static str,
@@ -29,7 +29,7 @@ impl fmt::Display for Expiry {
     }
 }
 
-/// The first end among the credentials, where one can be read.
+/// The earliest expiry among the credentials, if one can be read.
 pub(super) fn expiry(auth: &AuthInfo) -> Option<Expiry> {
     let token = auth
         .token
@@ -48,7 +48,7 @@ pub(super) fn expiry(auth: &AuthInfo) -> Option<Expiry> {
     [token, certificate].into_iter().flatten().min_by_key(|expiry| expiry.until)
 }
 
-/// The `exp` of a JSON Web Token. Its signature is the API's business.
+/// The `exp` of a JSON Web Token. The API checks its signature.
 fn token_end(token: &str) -> Option<Timestamp> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
@@ -73,7 +73,7 @@ fn certificate_end(pem: &str) -> Option<Timestamp> {
     let (kind, end, _) = element(rest)?;
     let text = std::str::from_utf8(end).ok()?;
     let text = match kind {
-        // Two digits of a year: 1950 to 2049.
+        // A year with two digits: 1950 to 2049.
         0x17 if text.get(..2)? >= "50" => format!("19{text}"),
         0x17 => format!("20{text}"),
         _ => text.to_owned(),
@@ -82,7 +82,7 @@ fn certificate_end(pem: &str) -> Option<Timestamp> {
     Some(end.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// The first element of a DER text: its kind, its content, and what follows.
+/// The first element of DER data: its tag, its content, and the rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&kind, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -103,7 +103,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    /// A certificate of one day, signed by a key that is gone.
+    /// A certificate that was valid for one day, signed with a key that was thrown away.
     const OLD: &str = "-----BEGIN CERTIFICATE-----\n\
         MIHDMHegAwIBAgIBBzAFBgMrZXAwDDEKMAgGA1UEAwwBYTAeFw0wMTA5MDgwMTQ2\n\
         NDBaFw0wMTA5MDkwMTQ2NDBaMAwxCjAIBgNVBAMMAWEwKjAFBgMrZXADIQDbRW6w\n\

@@ -1,4 +1,4 @@
-//! The way to a Kubernetes cluster, and sentences for when there is none.
+//! The connection to a Kubernetes cluster, and the error messages when it fails.
 
 mod expiry;
 mod origin;
@@ -15,17 +15,17 @@ use self::expiry::{Expiry, expiry};
 use self::origin::{Origin, files_of, fingerprint};
 use crate::kubernetes::pod::hex;
 
-/// How long a connection may take; a build waits for nothing longer than that.
+/// Time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the first answer may take.
+/// Time limit for the first response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Hex digits of a cluster's id.
 const ID_DIGITS: usize = 12;
 
-/// A cluster and a namespace in it, and who we are there.
+/// A cluster, a namespace in it, and our account there.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Speaks to its API.
+    /// The client of its API.
     pub client: Client,
     /// The namespace of the build pods.
     pub namespace: String,
@@ -34,20 +34,19 @@ pub struct Cluster {
     source: String,
     expiry: Option<Expiry>,
     origin: Origin,
-    /// The namespace and the id that replace what the description says.
+    /// The namespace and the id that replace those of the configuration.
     given: (Option<String>, Option<String>),
-    /// The files of the description, and a hash of what they held.
+    /// The files of the configuration, and a hash of their contents when they were read.
     files: Vec<PathBuf>,
     read: u64,
 }
 
 impl Cluster {
-    /// The cluster of the kubeconfig that `KUBECONFIG` names or `~/.kube/config` is, else the one
-    /// that this process is a pod of. Nothing is asked of it yet. `namespace` and `id` replace what
-    /// these say.
+    /// The cluster of the kubeconfig (`KUBECONFIG`, otherwise `~/.kube/config`), otherwise the cluster that this
+    /// process is a pod of. Sends no request yet. `namespace` and `id` replace those of the configuration.
     ///
     /// # Errors
-    /// There is none, or its description cannot be taken; the sentence says what to do.
+    /// No cluster is configured, or its configuration is invalid; the message says what to do.
     pub async fn find(namespace: Option<&str>, id: Option<&str>) -> Result<Self> {
         Self::of_origin(Origin::find()?, namespace, id).await
     }
@@ -60,10 +59,10 @@ impl Cluster {
         Self::of_origin(Origin::File(file.to_owned()), namespace, id).await
     }
 
-    /// The same cluster by a description that is read anew: its credentials may have been renewed.
+    /// The same cluster, with its configuration reread: its credentials may have been renewed.
     ///
     /// # Errors
-    /// As for [`Self::find`]; and it describes another cluster or namespace now.
+    /// As for [`Self::find`], or the configuration now names another cluster or namespace.
     pub async fn again(&self) -> Result<Self> {
         let (namespace, id) = (self.given.0.as_deref(), self.given.1.as_deref());
         let again = Self::of_origin(self.origin.clone(), namespace, id).await?;
@@ -77,7 +76,7 @@ impl Cluster {
         Ok(again)
     }
 
-    /// Whether the files that it was described by have changed.
+    /// Whether the files of its configuration have changed.
     pub fn has_changed(&self) -> bool {
         fingerprint(&self.files) != self.read
     }
@@ -85,12 +84,12 @@ impl Cluster {
     async fn of_origin(origin: Origin, namespace: Option<&str>, id: Option<&str>) -> Result<Self> {
         let source = origin.source();
         let files = origin.files();
-        // Before they are read: a change in between is seen as one.
+        // Hashed before they are read, so that a change in between is noticed.
         let read = fingerprint(&files);
         let mut config = origin.config().await?;
         let given = (namespace.map(str::to_owned), id.map(str::to_owned));
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        // Whoever calls repeats: only it knows whether a change is still to be made then.
+        // The caller retries: only the caller knows whether a change is still wanted.
         config.default_retry = false;
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
         let id = id.map_or_else(|| id_of(&config), str::to_owned);
@@ -104,25 +103,25 @@ impl Cluster {
         Ok(Self { client, namespace, id, url, source, expiry, origin, given, files, read })
     }
 
-    /// Where runs in it live: only workers of the same place can adopt them.
+    /// The place of runs in it: only workers of the same place can adopt them.
     pub fn place(&self) -> String {
         format!("k8s:{}/{}", self.id, self.namespace)
     }
 
-    /// The address of its API.
+    /// The URL of its API.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where its description came from, for people.
+    /// Where its configuration came from, for people.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Asks for its version: whether it is there, and takes our credentials.
+    /// Gets its version, which shows whether it answers and accepts our credentials.
     ///
     /// # Errors
-    /// It is not, or does not; the sentence says which, and what to do.
+    /// It does not; the message says why, and what to do.
     pub async fn version(&self) -> Result<String> {
         match tokio::time::timeout(ANSWER_TIMEOUT, self.client.apiserver_version()).await {
             Ok(Ok(version)) => Ok(version.git_version),
@@ -136,7 +135,7 @@ impl Cluster {
         }
     }
 
-    /// Why a run that lives at `place` is none of this cluster's; `None` if it is.
+    /// Why a run at `place` does not belong to this cluster and namespace; `None` if it does.
     pub fn stranger(&self, place: &str) -> Option<String> {
         let (cluster, namespace) = place.strip_prefix("k8s:")?.split_once('/')?;
         if place == self.place() {
@@ -154,7 +153,7 @@ impl Cluster {
         })
     }
 
-    /// An error of the API in a sentence that says what to do about it.
+    /// An error of the API as a message that says what to do about it.
     pub fn explain(&self, error: &kube::Error) -> String {
         let Self { url, source, .. } = self;
         match error {
@@ -209,8 +208,8 @@ impl Cluster {
     }
 }
 
-/// Which cluster it is: told by its authority's certificate, for one cluster may be reached by many
-/// addresses, from inside and from outside; where none is given, by its address.
+/// Identifies the cluster by the certificate of its authority, because one cluster may have many addresses, inside
+/// and outside. Without a certificate, identifies it by its address.
 fn id_of(config: &Config) -> String {
     let hash = match config.root_cert.as_deref() {
         Some(certificates) if !certificates.is_empty() => {
@@ -223,7 +222,7 @@ fn id_of(config: &Config) -> String {
     hex(hash.as_ref())[..ID_DIGITS].to_owned()
 }
 
-/// An error with all that lies under it, each part once.
+/// An error and its causes, each part once.
 fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -281,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn refused_credentials_are_told_by_what_is_known_of_them() {
-        // {"exp":1000000000}, in September 2001.
+        // {"exp":1000000000} is in September 2001.
         let old = "e30.eyJleHAiOjEwMDAwMDAwMDB9.c2ln";
         for (user, says) in [
             (format!("{{ token: {old} }}"), "has expired: its token ended at 2001-09-09"),

@@ -1,4 +1,4 @@
-//! Where the description of a cluster comes from. It is read again when it changes: credentials are renewed.
+//! Where the configuration of a cluster comes from. It is reread when it changes, because credentials are renewed.
 
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use super::in_full;
 use super::proxy::proxy_for;
 
-/// Where a cluster is described.
+/// Where a cluster's configuration is.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
     /// In the files that `KUBECONFIG` names.
@@ -22,7 +22,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// As `kubectl` finds it.
+    /// Finds it as `kubectl` does.
     pub(super) fn find() -> Result<Self> {
         if let Some(files) = std::env::var_os("KUBECONFIG").filter(|value| !value.is_empty()) {
             Ok(Self::Variable(files))
@@ -38,7 +38,7 @@ impl Origin {
         }
     }
 
-    /// What it is, for people.
+    /// Its name, for people.
     pub(super) fn source(&self) -> String {
         match self {
             Self::Variable(files) => format!("the kubeconfig {}", Path::new(files).display()),
@@ -47,7 +47,7 @@ impl Origin {
         }
     }
 
-    /// Its files. Those of a pod the client itself reads again.
+    /// Its files; none for a pod, whose files the client itself rereads.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         match self {
             Self::Variable(files) => std::env::split_paths(files).collect(),
@@ -72,7 +72,7 @@ impl Origin {
     }
 }
 
-/// The files of credentials that a description names.
+/// The credentials files that a configuration names.
 pub(super) fn files_of(config: &Config, origin: &Origin) -> Vec<PathBuf> {
     if matches!(origin, Origin::Pod) {
         return Vec::new();
@@ -82,7 +82,7 @@ pub(super) fn files_of(config: &Config, origin: &Origin) -> Vec<PathBuf> {
     files.into_iter().flatten().map(PathBuf::from).collect()
 }
 
-/// A hash of what files hold; one that cannot be read counts as empty.
+/// A hash of the files' contents; a file that cannot be read counts as empty.
 pub(super) fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
@@ -105,7 +105,7 @@ async fn of_kubeconfig(kubeconfig: Kubeconfig, source: &str) -> Result<Config> {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let mut config = config.map_err(|error| unreadable(error, source))?;
     if !has_proxy {
-        // The client takes any HTTPS_PROXY, and compares NO_PROXY with the proxy itself.
+        // The client would use any HTTPS_PROXY, and would compare NO_PROXY with the proxy instead of the host.
         let variable = |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok());
         let (https, no) = (variable(["HTTPS_PROXY", "https_proxy"]), variable(["NO_PROXY", "no_proxy"]));
         let host = config.cluster_url.host().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Whether the API is reached through a proxy: by `HTTPS_PROXY` and `NO_PROXY`, as kubectl has it.
+//! Whether to reach the API through a proxy, according to `HTTPS_PROXY` and `NO_PROXY`, as in kubectl.
 
 use std::net::IpAddr;
 
-/// The proxy for a `host`, by the values of the two variables. A host on this machine has none.
+/// The proxy for `host`, given the values of the two variables. Loopback hosts have none.
 pub(super) fn proxy_for(host: &str, https_proxy: Option<&str>, no_proxy: Option<&str>) -> Option<String> {
     let proxy = https_proxy.map(str::trim).filter(|proxy| !proxy.is_empty())?;
     let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
@@ -26,7 +26,7 @@ pub(super) fn proxy_for(host: &str, https_proxy: Option<&str>, no_proxy: Option<
     Some(if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") })
 }
 
-/// Whether an address is `entry`, or in the network that it names.
+/// Whether an address equals `entry` or is in that network.
 fn is_within(address: IpAddr, entry: &str) -> bool {
     let (network, length) =
         entry.split_once('/').map_or((entry, None), |(network, length)| (network, Some(length)));

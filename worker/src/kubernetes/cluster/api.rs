@@ -1,5 +1,5 @@
-//! Calls to the Kubernetes API, each with a limit, and what their answers mean. Whoever calls
-//! repeats: only it knows for how long, and what must still be true then.
+//! Calls to the Kubernetes API, each with a time limit, and what the responses mean. The caller retries: only the
+//! caller knows for how long, and what must still hold.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,23 +23,23 @@ pub(crate) use super::api_error::{ApiError, Refusal, Result};
 use super::api_error::{away, chain, classify, too_late};
 use crate::kubernetes::pod;
 
-/// How long one call may take. Admission webhooks get up to 30 s, but hang only where they are
-/// broken; a create that is answered later is found by its name.
+/// How long one call may take. Admission webhooks may take up to 30 s, but only broken ones do. If a creation is
+/// carried out later, the object is found by its name.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a stream may take until its headers are there.
+/// Time limit for the response headers of a stream.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pods of one page of a list: 500 are some megabytes.
+/// Pods per page of a list: 500 are some megabytes.
 const PAGE: u32 = 500;
-/// How long the server keeps a watch; it then ends in good order and is begun again.
+/// How long the server keeps a watch open; it then ends normally and is started again.
 const WATCH_SECONDS: u32 = 290;
-/// A request, if it could be made.
+/// A request, if it could be created.
 type Built = std::result::Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
-/// The way to the API, in one namespace.
+/// The API, in one namespace.
 pub(crate) struct Api {
-    /// Another one once the credentials were renewed.
+    /// Replaced when the credentials are renewed.
     client: Mutex<kube::Client>,
-    /// How often the credentials were refused.
+    /// How many times the credentials were refused.
     refused: watch::Sender<u64>,
     namespace: String,
     pods: Request,
@@ -47,7 +47,7 @@ pub(crate) struct Api {
     events: Request,
 }
 
-/// The read that a change presupposes.
+/// The version of an object that a change is based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) uid: String,
@@ -71,22 +71,23 @@ impl Api {
         Self { client, refused, namespace: namespace.to_owned(), pods, secrets, events }
     }
 
-    /// Speaks with other credentials from now on.
+    /// Uses other credentials from now on.
     pub(crate) fn set_client(&self, client: kube::Client) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 
-    /// Tells when the credentials were refused.
+    /// Notifies when the credentials are refused.
     pub(crate) fn refused(&self) -> watch::Receiver<u64> {
         self.refused.subscribe()
     }
 
-    /// The pod as it is, not as a cache remembers it.
+    /// The pod's current state, not a cached one.
     pub(crate) async fn pod(&self, name: &str) -> Result<Option<Pod>> {
         found(self.call(self.pods.get(name, &GetParams::default())).await)
     }
 
-    /// Creates a pod. The server is told for how long: what it would do later, nobody waits for any more.
+    /// Creates a pod. The request carries the time limit, so that the server does not create it when nobody waits
+    /// any more.
     pub(crate) async fn create_pod(&self, pod: &Pod) -> Result<Pod> {
         self.call(self.pods.create(&PostParams::default(), bytes(pod)?).map(timed)).await
     }
@@ -96,7 +97,7 @@ impl Api {
         self.call(self.pods.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await
     }
 
-    /// Ends a pod, if it is still the one that was read. One that is gone is no error.
+    /// Deletes a pod, if it is still the version that was read. It is not an error if the pod is gone.
     pub(crate) async fn delete_pod(&self, name: &str, version: &Version, grace: Option<u32>) -> Result<()> {
         let params = DeleteParams {
             grace_period_seconds: grace,
@@ -113,7 +114,7 @@ impl Api {
         loop {
             let page: List<Pod> = match self.call(self.pods.list(&params)).await {
                 Ok(page) => page,
-                // The list grew too old between two pages: all of it at once cannot.
+                // The list expired between two pages; a list without pages cannot.
                 Err(error) if error.code() == 410 && params.continue_token.is_some() => {
                     pods.clear();
                     params = ListParams::default().labels(labels);
@@ -130,7 +131,7 @@ impl Api {
         }
     }
 
-    /// Whether this account may do so in its namespace, as the cluster says.
+    /// Asks the cluster whether this account has this right in its namespace.
     pub(crate) async fn may(&self, verb: &str, resource: &str) -> Result<bool> {
         let attributes = json!({ "namespace": self.namespace, "verb": verb, "resource": resource });
         let review = json!({
@@ -142,7 +143,7 @@ impl Api {
         Ok(answer["status"]["allowed"].as_bool().unwrap_or(true))
     }
 
-    /// Pods of others, in the same namespace.
+    /// Other pods in the same namespace.
     pub(crate) async fn pods_of(&self, labels: &str) -> Result<Vec<Pod>> {
         let params = ListParams::default().labels(labels).limit(PAGE);
         Ok(self.call::<List<Pod>>(self.pods.list(&params)).await?.items)
@@ -154,13 +155,13 @@ impl Api {
         Ok(self.call::<List<Node>>(nodes.list(&ListParams::default().limit(PAGE))).await?.items)
     }
 
-    /// One of them. Found by listing, which is the right that workers have.
+    /// One node. Found by listing, because workers only have that right.
     pub(crate) async fn node(&self, name: &str) -> Result<Option<Node>> {
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
         Ok(self.call::<List<Node>>(Request::new("/api/v1/nodes").list(&params)).await?.items.pop())
     }
 
-    /// What happens to the pods that `labels` select after `version`: bytes, one JSON object a line.
+    /// Watches the pods that `labels` select, from `version` on: bytes, one JSON object a line.
     pub(crate) async fn watch_pods(
         &self,
         labels: &str,
@@ -170,8 +171,8 @@ impl Api {
         self.stream(self.pods.watch(&params, version)).await
     }
 
-    /// The log of a container from `since` on (cut to the second): what there is of it, or with `follow` what will
-    /// be, too.
+    /// The log of a container from `since` on (in whole seconds): what exists so far or, with `follow`, also what
+    /// comes later.
     pub(crate) async fn read_log(
         &self,
         name: &str,
@@ -189,33 +190,33 @@ impl Api {
         self.stream(self.pods.logs(name, &params)).await
     }
 
-    /// Creates a Secret, and says its uid.
+    /// Creates a Secret, and returns its uid.
     pub(crate) async fn create_secret(&self, secret: &Secret) -> Result<String> {
         let made: Value = self.call(self.secrets.create(&PostParams::default(), bytes(secret)?)).await?;
         Ok(made["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Makes a pod the owner of the Secret of that name and uid: it goes with it.
+    /// Makes a pod the owner of the Secret with that name and uid, so that it is deleted with the pod.
     pub(crate) async fn own_secret(&self, (name, uid): (&str, &str), pod: &Pod) -> Result<()> {
         let patch = pod::owner_patch(&pod.metadata, uid);
         let request = self.secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch));
         self.call::<Value>(request).await.map(drop)
     }
 
-    /// Names, owners and ages of secrets; what is in them is not asked for.
+    /// Metadata of Secrets; their contents are not requested.
     pub(crate) async fn list_secrets(&self, labels: &str) -> Result<Vec<Value>> {
         let list: Value =
             self.call(self.secrets.list_metadata(&ListParams::default().labels(labels).limit(PAGE))).await?;
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
-    /// Deletes a Secret, if it is still the one that was read.
+    /// Deletes a Secret, if it is still the version that was read.
     pub(crate) async fn delete_secret(&self, name: &str, version: &Version) -> Result<()> {
         let params = DeleteParams { preconditions: Some(preconditions(version)), ..DeleteParams::default() };
         found(self.call::<Value>(self.secrets.delete(name, &params)).await).map(drop)
     }
 
-    /// What the cluster has noted about a pod.
+    /// The cluster's events about a pod.
     pub(crate) async fn events_of(&self, pod: &Pod) -> Result<Vec<Event>> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(PAGE);
@@ -226,7 +227,7 @@ impl Api {
         let asking = async {
             let response = self.send(request).await?;
             let body = response.into_body().collect_bytes().await.map_err(|error| away(&error))?;
-            // An answer that is cut short tells nothing.
+            // A truncated response says nothing.
             serde_json::from_slice(&body).map_err(|error| away(&error))
         };
         let answer = tokio::time::timeout(CALL_TIMEOUT, asking).await;
@@ -263,7 +264,7 @@ impl Api {
     }
 }
 
-/// Asks the server to give a request up when its caller does.
+/// Asks the server to give up on a request when the caller does.
 fn timed(mut request: http::Request<Vec<u8>>) -> http::Request<Vec<u8>> {
     let uri = request.uri().to_string();
     let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));

@@ -1,4 +1,4 @@
-//! What the answers of the Kubernetes API mean that are no success.
+//! What unsuccessful responses of the Kubernetes API mean.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use kube::core::Status;
 
 /// Longest wait that a server may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// Longest text quoted from an answer.
+/// Longest text quoted from a response.
 const QUOTE_MAX: usize = 600;
 
-/// Why a call did not do what was asked.
+/// Why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// No answer, or one that tells nothing: what was asked may have been done.
+    /// No response, or one that says nothing: the request may have been carried out.
     #[error("{0}")]
     Away(String),
-    /// Not now; again after this long.
+    /// Overloaded; retry after this long.
     #[error("the Kubernetes API is overloaded: {1}")]
     Busy(Duration, String),
     /// It was refused.
@@ -23,19 +23,19 @@ pub(crate) enum ApiError {
     Refused(Refusal),
 }
 
-/// A refusal, with its HTTP code and the server's word for its reason.
+/// A refusal, with its HTTP code and the server's reason.
 #[derive(Debug, Clone, Default, thiserror::Error)]
 #[error("{message} ({code} {reason})")]
 pub(crate) struct Refusal {
     pub(crate) code: u16,
     pub(crate) reason: String,
     pub(crate) message: String,
-    /// Reasons of its causes.
+    /// The reasons of its causes.
     pub(crate) causes: Vec<String>,
 }
 
 impl ApiError {
-    /// The HTTP code, where there was an answer.
+    /// The HTTP code; 0 if there was no response.
     pub(crate) fn code(&self) -> u16 {
         match self {
             Self::Away(_) => 0,
@@ -44,12 +44,12 @@ impl ApiError {
         }
     }
 
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later by itself.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Self::Away(_) | Self::Busy(..))
     }
 
-    /// How long the server wants to be left alone.
+    /// How long the server asks to wait.
     pub(crate) fn wait(&self) -> Duration {
         match self {
             Self::Busy(wait, _) => *wait,
@@ -60,7 +60,7 @@ impl ApiError {
 
 pub(crate) type Result<T> = std::result::Result<T, ApiError>;
 
-/// What an answer that is no success means. Bodies may be a Status, or plain text of a proxy.
+/// What an unsuccessful response means. Its body may be a Status, or plain text from a proxy.
 pub(crate) fn classify(code: u16, wait: Option<Duration>, body: &[u8]) -> ApiError {
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
     let mut message = status.message;
@@ -70,7 +70,7 @@ pub(crate) fn classify(code: u16, wait: Option<Duration>, body: &[u8]) -> ApiErr
     message.truncate(message.floor_char_boundary(QUOTE_MAX));
     let causes = status.details.map(|details| details.causes).unwrap_or_default();
     let causes = causes.into_iter().map(|cause| cause.reason).collect();
-    // The only 500 that will not pass.
+    // The only 500 that is permanent.
     let too_large = code == 500 && message.contains("too large");
     match code {
         429 => ApiError::Busy(wait.unwrap_or(Duration::from_secs(1)).min(RETRY_AFTER_MAX), message),
@@ -87,7 +87,7 @@ pub(crate) fn too_late(timeout: Duration) -> String {
     format!("the Kubernetes API did not answer within {} s", timeout.as_secs())
 }
 
-/// An error and its causes, each said once.
+/// An error and its causes, each part once.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,5 +1,5 @@
-//! Credentials run out and are renewed: they are read again when their files change, and when the cluster refuses
-//! them (a plugin may give others then).
+//! Credentials expire and are renewed: they are reread when their files change, and when the cluster refuses them
+//! (a plugin may then return new ones).
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::Cluster;
 use crate::time::backoff::jittered;
 
-/// How often it is looked whether their files have changed.
+/// How often their files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often refused ones are read again, though no file has changed.
+/// How often refused credentials are reread even though no file has changed.
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// Sees to it that the credentials are the latest, for as long as it is polled.
+/// Keeps the credentials up to date, as long as it is polled.
 pub(crate) async fn keep_on(cluster: &Cluster) {
     let mut refused = cluster.api.refused();
     let mut read_at = Instant::now();

@@ -1,6 +1,6 @@
-//! Whether pods may be started at present. A cluster that is full or that refuses pods for what
-//! its operator set up must not use up the builds of the queue: claiming pauses, with the reason
-//! shown, and one build at a time tries whether it is over.
+//! Whether pods may be started at present. If a cluster is full, or refuses pods because of its configuration,
+//! that must not fail the queue's builds. Claiming pauses and shows the reason, and one build at a time tries
+//! whether the problem is over.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::time::backoff::jittered;
 
 /// First pause of claiming.
 const PAUSE_FIRST: Duration = Duration::from_secs(2);
-/// Longest pause: how much later than a cluster that has room again a build may start.
+/// Longest pause: once a cluster has room again, a build starts at most this much later.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// So many refused builds in a row are no fault of theirs.
+/// If this many builds in a row are refused, it is not their fault.
 const REFUSED_MAX: u32 = 3;
-/// How soon the same trouble is logged again: a full cluster refuses a pod every few seconds, for hours.
+/// How often the same trouble is logged: a full cluster refuses a pod every few seconds, for hours.
 const LOGGED_EVERY: Duration = Duration::from_mins(10);
 
 /// What keeps pods from being started.
@@ -29,7 +29,7 @@ enum Trouble {
 }
 
 impl Trouble {
-    /// Whether somebody has to do something about it.
+    /// Whether somebody must do something about it.
     fn is_error(&self) -> bool {
         matches!(self, Self::Refused(reason) if !reason.starts_with(FOR_A_MOMENT))
     }
@@ -38,15 +38,15 @@ impl Trouble {
 #[derive(Debug, Default)]
 struct Shut {
     reason: String,
-    /// Only an answer of the API opens it.
+    /// Only a response from the API opens it.
     unreachable: bool,
     pause: Duration,
     until: Option<Instant>,
-    /// A build is trying.
+    /// Whether a build is trying.
     trying: bool,
-    /// Nothing was there to try with.
+    /// Whether there was no build to try with.
     idle: bool,
-    /// It was logged, so its end is to be, too.
+    /// Whether it was logged, so that its end is logged, too.
     logged: bool,
 }
 
@@ -56,15 +56,16 @@ struct State {
     refused: u32,
     /// What was logged last, and when.
     logged: Option<(Trouble, Instant)>,
-    /// Pods of this queue were seen: another one that shares its names came later.
+    /// Whether pods of this queue were seen, which means that any other queue with the same installation came
+    /// later.
     first: bool,
-    /// Another queue shares its names, in words.
+    /// The message about another queue with the same installation.
     strangers: Option<String>,
-    /// It was there first: nothing is built until it has gone.
+    /// Whether the other queue was there first: nothing is built until it is gone.
     second: bool,
 }
 
-/// The gate before new pods.
+/// The gate that new pods have to pass.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: Mutex<State>,
@@ -72,7 +73,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Why it is shut.
+    /// Why it is closed.
     pub(crate) fn reason(&self) -> Option<String> {
         let state = self.state();
         let strangers = state.strangers.clone().filter(|_| state.second);
@@ -92,13 +93,13 @@ impl Gate {
         if !shut.idle && shut.until.is_none_or(|until| until > Instant::now()) {
             return 0;
         }
-        // The next one only when this one was answered, or never came.
+        // The next build may try once this one got a response, or never came.
         shut.until = Some(Instant::now() + PAUSE_MAX);
         (shut.trying, shut.idle) = (true, false);
         1
     }
 
-    /// Nothing was there to be started: what comes next may try at once. Nobody is woken for that.
+    /// There was no build to start: the next one may try at once. Wakes nobody.
     pub(crate) fn unused(&self) {
         if let Some(shut) = self.state().shut.as_mut().filter(|shut| shut.trying) {
             (shut.until, shut.trying, shut.idle) = (None, false, true);
@@ -121,12 +122,12 @@ impl Gate {
         }
     }
 
-    /// There are pods of this queue.
+    /// Records that there are pods of this queue.
     pub(crate) fn first(&self) {
         self.state().first = true;
     }
 
-    /// Another queue has pods of the same names, in words that say what to set; nothing where there is none.
+    /// Records the message about pods of another queue with the same installation; `None` if there are none.
     pub(crate) fn strangers(&self, words: Option<String>) {
         let mut state = self.state();
         let (second, news) = (words.is_some() && !state.first, words.is_some() && state.strangers.is_none());
@@ -149,7 +150,7 @@ impl Gate {
         self.shut(format!("the cluster is full: {message}"), Trouble::Full, false);
     }
 
-    /// The cluster refuses what its operator can change.
+    /// The cluster refuses pods because of something that its operator can change.
     pub(crate) fn misconfigured(&self, reason: &str) {
         self.shut(reason.to_owned(), Trouble::Refused(reason.to_owned()), false);
     }
@@ -159,12 +160,12 @@ impl Gate {
         self.close(&format!("waiting for the cluster: {reason}"), Trouble::Away);
     }
 
-    /// The pods cannot be watched. It may pass: an API server that starts refuses what it will allow.
+    /// The pods cannot be watched. This may pass: a starting API server refuses what it will allow later.
     pub(crate) fn unseen(&self, reason: &str) {
         self.close(reason, Trouble::Refused(reason.to_owned()));
     }
 
-    /// Shuts it until the API answers.
+    /// Closes it until the API answers.
     fn close(&self, reason: &str, trouble: Trouble) {
         let known = self.state().shut.as_ref().is_some_and(|shut| !shut.unreachable || shut.reason == reason);
         if !known {
@@ -182,14 +183,14 @@ impl Gate {
         }
     }
 
-    /// A pod was refused for what is in it: whether that is likely no fault of its build.
+    /// A pod was refused because of its contents. Returns whether that is probably not its build's fault.
     pub(crate) fn refused(&self) -> bool {
         let mut state = self.state();
         state.refused = state.refused.saturating_add(1);
         state.refused >= REFUSED_MAX
     }
 
-    /// A pod was taken.
+    /// A pod was accepted.
     pub(crate) fn taken(&self) {
         let mut state = self.state();
         state.refused = 0;
@@ -205,7 +206,7 @@ impl Gate {
     fn shut(&self, reason: String, trouble: Trouble, unreachable: bool) {
         let mut state = self.state();
         let before = state.shut.take();
-        // Builds that were claimed before the first refusal make the pause no longer.
+        // Builds that were claimed before the first refusal do not lengthen the pause.
         let longer = before.as_ref().is_some_and(|shut| shut.trying && !shut.unreachable);
         let pause = match &before {
             Some(shut) if longer => (shut.pause * 2).min(PAUSE_MAX),

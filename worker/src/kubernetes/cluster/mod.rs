@@ -1,4 +1,4 @@
-//! A cluster and a namespace of it, as all runs of a worker share them.
+//! A cluster and a namespace in it, shared by all runs of a worker.
 
 pub(crate) mod api;
 pub(crate) mod api_error;
@@ -30,7 +30,7 @@ use crate::kubernetes::pod::{self, Owner, PodSettings};
 use crate::settings::Settings;
 use crate::time::backoff::Backoff;
 
-/// How long a cluster that does not answer is waited for at start: it may be starting as well.
+/// How long to wait at startup for a cluster that does not answer: it may be starting, too.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 
 /// What all runs share.
@@ -41,28 +41,28 @@ pub(super) struct Cluster {
     pub(super) queue: Queue,
     pub(super) settings: PodSettings,
     pub(super) nodes: Nodes,
-    /// The way to it, which knows how to speak of it.
+    /// The connection, which also explains errors.
     way: Mutex<client::Cluster>,
     namespace: String,
     place: String,
-    /// The credentials are new: what waits may try again.
+    /// Notified when the credentials were renewed, so that whatever waits can try again.
     pub(super) news: Notify,
-    /// Whose pods and Secrets are one's own.
+    /// Which pods and Secrets belong to this queue.
     owner: Mutex<Owner>,
     /// Selects the pods of this installation.
     pub(super) selector: String,
-    /// How long the pods of ended builds stay.
+    /// How long the pods of ended builds are kept.
     pub(super) keep: Duration,
-    /// Pods that a run of this worker sees to, and how many runs do.
+    /// Pods that runs of this worker use, and how many runs do.
     in_use: Arc<Mutex<HashMap<String, usize>>>,
-    /// Whether what the cluster notes about pods may be read.
+    /// The right to list events.
     pub(super) events: Right,
-    /// The cluster said that this worker may not patch pods.
+    /// Whether the cluster denied this worker the right to patch pods.
     patch_denied: AtomicBool,
     refusals: Refusals,
 }
 
-/// Keeps a pod from the janitor for as long as it lives.
+/// Protects a pod from the janitor as long as this value exists.
 pub(super) struct InUse {
     name: String,
     in_use: Arc<Mutex<HashMap<String, usize>>>,
@@ -103,12 +103,12 @@ impl Cluster {
         }
     }
 
-    /// The way to it, by the latest credentials.
+    /// The connection, with the latest credentials.
     pub(super) fn way(&self) -> client::Cluster {
         self.way.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes another way to the same cluster.
+    /// Uses another connection to the same cluster.
     pub(super) fn set_way(&self, way: client::Cluster) {
         self.api.set_client(way.client.clone());
         *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
@@ -125,8 +125,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Whether the cluster lets this worker in, and is the one that others build in. One that does
-    /// not answer is waited for.
+    /// Checks that the cluster accepts this worker, and warns if other workers build elsewhere. Waits for a
+    /// cluster that does not answer.
     async fn check(&self) -> Result<()> {
         let began = Instant::now();
         let give_up = began + START_PATIENCE;
@@ -138,7 +138,7 @@ impl Cluster {
                     tracing::warn!(%error, url = self.way().url(), "waiting for the cluster");
                     backoff.pause().await;
                 }
-                // It may be starting, and not have read the roles yet.
+                // It may be starting and not have read the roles yet.
                 Err(error) if error.code() == 403 && began.elapsed() < rights::PATIENCE => {
                     tracing::debug!(%error, "the cluster does not let this worker in yet");
                     backoff.pause().await;
@@ -148,7 +148,7 @@ impl Cluster {
         };
         self.settle_owner(&there).await?;
         self.check_right_to_patch().await;
-        // For people only: without Redis they are not told.
+        // Only a hint for people; skipped if Redis is away.
         let (way, workers) = (self.way(), self.queue.workers().await.unwrap_or_default());
         if let Some((id, why)) =
             workers.iter().find_map(|other| Some((&other.id, way.stranger(&other.place)?)))
@@ -162,7 +162,7 @@ impl Cluster {
         self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The settings of pods that are made now.
+    /// The settings for new pods.
     pub(super) fn pod_settings(&self) -> PodSettings {
         PodSettings { queue: self.owner().queue().map(str::to_owned), ..self.settings.clone() }
     }
@@ -176,7 +176,7 @@ impl Cluster {
         pod::pod_names(build, run, &self.settings.installation)
     }
 
-    /// Where its runs live.
+    /// The place of its runs.
     pub(super) fn place(&self) -> String {
         self.place.clone()
     }
@@ -187,17 +187,18 @@ impl Cluster {
         InUse { name: name.to_owned(), in_use: Arc::clone(&self.in_use) }
     }
 
-    /// Whether a run of this worker sees to that pod.
+    /// Whether a run of this worker uses that pod.
     pub(super) fn is_in_use(&self, name: &str) -> bool {
         self.in_use.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
-    /// Whether the cluster lets this worker patch pods, as far as it has said.
+    /// Whether this worker may patch pods, as far as is known.
     pub(super) fn may_patch(&self) -> bool {
         !self.patch_denied.load(Ordering::Relaxed)
     }
 
-    /// Asks for the right that adoption needs, where lists are answered: a refusal means something then.
+    /// Checks the right that adoption needs. Called once the cluster has answered a list, so that a refusal is
+    /// reliable.
     pub(super) async fn check_right_to_patch(&self) {
         let denied = !self.api.may("patch", "pods").await.unwrap_or(true);
         if denied && !self.patch_denied.swap(denied, Ordering::Relaxed) {

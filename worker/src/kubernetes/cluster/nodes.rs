@@ -1,5 +1,5 @@
-//! What is known of the cluster's nodes: how many can take builds, and on which a container engine
-//! for builds runs. Without the right to list nodes those count that pods were seen on.
+//! What is known about the cluster's nodes: which can run builds, and on which a container engine for builds runs.
+//! Without the right to list nodes, only nodes on which pods were seen count.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,14 +14,14 @@ use crate::kubernetes::pod::fit::obstacles;
 use crate::kubernetes::pod::{self, Placement};
 use crate::time::backoff::jittered;
 
-/// How often nodes are looked at: they change when the cluster is scaled.
+/// How often nodes are listed: they change when the cluster is scaled.
 const LOOK_EVERY: Duration = Duration::from_mins(5);
 /// The same after a failure.
 const RETRY: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Known {
-    /// Nodes that can take builds.
+    /// Nodes that can run builds.
     nodes: Vec<String>,
     /// Nodes with a container engine for builds.
     builders: Vec<String>,
@@ -31,7 +31,7 @@ struct Known {
 #[derive(Default)]
 pub(crate) struct Nodes {
     known: Mutex<Known>,
-    /// To list them.
+    /// The right to list them.
     right: Right,
 }
 
@@ -40,7 +40,7 @@ impl Nodes {
         self.known().nodes.len()
     }
 
-    /// What a pod's place is chosen by.
+    /// What decides where a pod is placed.
     pub(crate) fn placement(&self, avoid: Vec<String>) -> Placement {
         let known = self.known();
         Placement { builders: known.builders.clone(), nodes: known.nodes.clone(), avoid }
@@ -51,7 +51,7 @@ impl Nodes {
     }
 }
 
-/// Looks at the nodes for as long as it is polled.
+/// Lists the nodes again and again, as long as it is polled.
 pub(crate) async fn look_on(cluster: &Cluster) {
     loop {
         let good = look(cluster).await;

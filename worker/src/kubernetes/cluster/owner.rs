@@ -1,6 +1,6 @@
-//! Whose the pods and Secrets are. Two queues, each with a Redis of its own, may have been given the same
-//! installation in one namespace: each leaves the other's alone, and the second to come builds nothing until
-//! it has a name of its own.
+//! Which queue owns the pods and Secrets. Two queues, each with its own Redis, may have been given the same
+//! installation in one namespace by mistake. Each leaves the other's objects alone, and the one that came second
+//! builds nothing until it gets a different name.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use super::Cluster;
 use crate::kubernetes::pod::{self, PodIdentity};
 use crate::time::backoff::{Backoff, jittered};
 
-/// How often it is looked whether the queue still has its identity, and whether there are pods of another one.
+/// How often to check whether the queue still has its identity, and whether there are pods of another queue.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a queue without an identity is given one by nobody who finds pods of another one: whoever knew it puts it back
-/// within [`LOOK_EVERY`], once Redis is there again.
+/// If a queue has no identity but there are pods of another queue, no new identity is created for this long: once
+/// Redis is back, a worker that knew the identity restores it within [`LOOK_EVERY`].
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often a queue without an identity is looked at meanwhile.
+/// How often the identity is read meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long Redis is asked at start.
+/// How long to wait for Redis at startup.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 
 impl Cluster {
-    /// The identity of a pod of one's own.
+    /// The identity of a pod, if this queue owns it.
     ///
     /// # Errors
-    /// It is not one's own, or its identity cannot be read; the sentence says which.
+    /// The queue does not own it, or its identity cannot be read; the message says which.
     pub(crate) fn identity(&self, meta: &ObjectMeta) -> Result<PodIdentity> {
         self.owner().check_meta(meta)?;
         pod::identity(meta)
     }
 
-    /// Finds out which queue this is, before anything is made or changed. `there`: the pods of the installation.
+    /// Finds out which queue this is, before anything is created or changed. `there` are the installation's pods.
     pub(crate) async fn settle_owner(&self, there: &[Pod]) -> Result<()> {
         let (give_up, mut none_since) = (Instant::now() + START_PATIENCE, None);
         let mut backoff = Backoff::new();
@@ -42,7 +42,7 @@ impl Cluster {
         let queue = loop {
             match self.queue.identity().await {
                 Ok(Some(queue)) => break Some(queue),
-                // Its Redis may have been lost: who knew it will say so.
+                // Redis may have lost its data; a worker that knew the identity will restore it.
                 Ok(None)
                     if has_strangers && none_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE =>
                 {
@@ -63,7 +63,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Refuses to build beside another queue that was there first, and says so if one comes later.
+    /// Refuses to build if another queue with the same installation was there first, and logs it if one comes
+    /// later.
     fn look_for_strangers<'a>(&self, there: impl Iterator<Item = &'a Pod> + Clone) {
         let owner = self.owner().clone();
         if there.clone().any(|pod| owner.check_meta(&pod.metadata).is_ok()) {
@@ -86,7 +87,7 @@ impl Cluster {
     }
 }
 
-/// Gives the queue an identity. A Redis that takes none is not worth refusing to build for.
+/// Gives the queue an identity. If Redis accepts none, builds run without it.
 async fn given(queue: &Queue) -> Option<String> {
     let mine = &uuid::Uuid::new_v4().simple().to_string()[..12];
     match queue.identify(mine).await {
@@ -98,13 +99,13 @@ async fn given(queue: &Queue) -> Option<String> {
     }
 }
 
-/// Sees to it that the queue keeps its identity, and looks for pods of another one, for as long as it is polled.
+/// Restores the queue's identity if it is lost, and looks for pods of another queue, as long as it is polled.
 pub(crate) async fn keep_on(cluster: &Cluster) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;
         let known = cluster.owner().queue().map(str::to_owned);
         let found = match (cluster.queue.identity().await, &known) {
-            // A Redis that lost all it had.
+            // Redis has lost everything.
             (Ok(None), Some(known)) => cluster.queue.identify(known).await.map(Some),
             (found, _) => found,
         };

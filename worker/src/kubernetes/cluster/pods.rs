@@ -1,5 +1,5 @@
-//! All build pods of this installation as the one shared watch shows them. Runs wait for the news
-//! of their own pod here, so that none of them asks the cluster.
+//! All build pods of this installation, as the one shared watch shows them. Runs wait here for changes of their
+//! own pod, so that none of them has to poll the cluster.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ use tokio::time::Instant;
 /// A pod as the watch last showed it.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Seen {
-    /// Not yet.
+    /// It has not been shown yet.
     #[default]
     Never,
-    /// So.
+    /// It exists; this is its state.
     There(Arc<Pod>),
-    /// It is gone, or is shown no more; as it was before.
+    /// It is gone, or no longer selected; this was its last state.
     Gone(Option<Arc<Pod>>),
 }
 
-/// The pods by their names.
+/// The pods by name.
 pub(crate) struct Pods {
     entries: Mutex<HashMap<String, watch::Sender<Seen>>>,
     /// Since when and why the API has not answered; `None` while it does.
     away: watch::Sender<Option<(Instant, String)>>,
-    /// How many lists were taken in.
+    /// How many lists have been received.
     listed: watch::Sender<u64>,
 }
 
@@ -34,12 +34,12 @@ impl Pods {
         Self { entries: Mutex::default(), away: watch::Sender::default(), listed: watch::Sender::default() }
     }
 
-    /// The news of one pod.
+    /// Changes of one pod.
     pub(crate) fn subscribe(&self, name: &str) -> watch::Receiver<Seen> {
         self.entries().entry(name.to_owned()).or_default().subscribe()
     }
 
-    /// All that are there.
+    /// All existing pods.
     pub(crate) fn there(&self) -> Vec<Arc<Pod>> {
         let entries = self.entries();
         let there = |seen: &watch::Sender<Seen>| match &*seen.borrow() {
@@ -49,10 +49,10 @@ impl Pods {
         entries.values().filter_map(there).collect()
     }
 
-    /// A pod is so now.
+    /// The current state of a pod.
     pub(crate) fn put(&self, mut pod: Pod) {
         let Some(name) = pod.metadata.name.clone() else { return };
-        // Half of an object, and of no use here.
+        // These fields are half of an object and not needed here.
         pod.metadata.managed_fields = None;
         self.entries().entry(name).or_default().send_replace(Seen::There(Arc::new(pod)));
     }
@@ -63,7 +63,7 @@ impl Pods {
         gone(&mut self.entries(), &name, Some(Arc::new(pod)));
     }
 
-    /// These are all.
+    /// A complete list of the pods.
     pub(crate) fn replace(&self, pods: Vec<Pod>) {
         let names: HashSet<String> = pods.iter().filter_map(|pod| pod.metadata.name.clone()).collect();
         for pod in pods {
@@ -82,7 +82,7 @@ impl Pods {
         self.listed.send_modify(|count| *count += 1);
     }
 
-    /// The API did not answer, and why.
+    /// The API did not answer; `why` says what happened.
     pub(crate) fn note_away(&self, why: &str) {
         self.away.send_if_modified(|away| {
             let news = away.is_none();
@@ -91,7 +91,7 @@ impl Pods {
         });
     }
 
-    /// The API refuses what the pods are seen by, and why: what it says now counts.
+    /// The API refuses to list or watch the pods; the latest reason replaces earlier ones.
     pub(crate) fn note_refused(&self, why: &str) {
         self.away.send_if_modified(|away| {
             let news = away.as_ref().is_none_or(|(_, known)| known != why);
@@ -101,17 +101,17 @@ impl Pods {
         });
     }
 
-    /// The API answers.
+    /// The API answers again; returns since when it had not.
     pub(crate) fn note_back(&self) -> Option<Instant> {
         self.away.send_replace(None).map(|(since, _)| since)
     }
 
-    /// Since when, and why, it does not answer.
+    /// Since when, and why, the API does not answer.
     pub(crate) fn away(&self) -> watch::Receiver<Option<(Instant, String)>> {
         self.away.subscribe()
     }
 
-    /// How many lists were taken in.
+    /// How many lists have been received.
     pub(crate) fn listed(&self) -> watch::Receiver<u64> {
         self.listed.subscribe()
     }
@@ -121,7 +121,7 @@ impl Pods {
     }
 }
 
-/// Tells whoever waits; what nobody waits for is forgotten.
+/// Notifies whoever waits for the pod; forgets it if nobody does.
 fn gone(entries: &mut HashMap<String, watch::Sender<Seen>>, name: &str, pod: Option<Arc<Pod>>) {
     match entries.get(name) {
         Some(seen) if seen.receiver_count() > 0 => {

@@ -1,5 +1,5 @@
-//! Rights that the cluster refuses. An API server that starts refuses for a moment what it will allow, so a
-//! right is called missing only where the refusal lasts, and is asked for again all the while.
+//! Rights that the cluster refuses. A starting API server briefly refuses what it will allow later, so a right
+//! only counts as missing if the refusal lasts, and it is tried again and again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,37 +9,37 @@ use tokio::time::Instant;
 
 use crate::time::backoff::jittered;
 
-/// How long a refusal has to last: an API server has read the roles within seconds.
+/// How long a refusal has to last before it counts: a starting API server reads the roles within seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// What is said of a refusal before that.
+/// How a refusal is explained before that.
 pub(crate) const FOR_A_MOMENT: &str =
     "the cluster refuses this worker; a cluster that is just starting does so briefly";
-/// How soon a right that is missing is asked for again: a call a minute burdens nobody.
+/// How often a missing right is tried again: one call a minute is cheap.
 const AGAIN: Duration = Duration::from_mins(1);
-/// A refusal that was not repeated for so long is over.
+/// A refusal that was not repeated for this long is forgotten.
 const FORGOTTEN: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when it has been refused, without a break.
+    /// Since when it has been refused without a break.
     since: Option<Instant>,
-    /// When to ask again.
+    /// When to try again.
     until: Option<Instant>,
-    /// It was said to be missing.
+    /// Whether it was logged as missing.
     said: bool,
 }
 
-/// A right without which less is known.
+/// An optional right.
 #[derive(Debug, Default)]
 pub(crate) struct Right(Mutex<State>);
 
 impl Right {
-    /// Until when there is no use in asking.
+    /// Until when there is no point in trying.
     pub(crate) fn refused_until(&self) -> Option<Instant> {
         self.state().until.filter(|until| *until > Instant::now())
     }
 
-    /// It was refused: when to ask again, and whether it is to be called missing now.
+    /// It was refused. Returns when to try again, and whether to log it as missing now.
     pub(crate) fn refused(&self) -> (Instant, bool) {
         let (mut state, now) = (self.state(), Instant::now());
         let lasts = now - *state.since.get_or_insert(now) >= PATIENCE;
@@ -48,7 +48,7 @@ impl Right {
         (until, lasts && !std::mem::replace(&mut state.said, true))
     }
 
-    /// It was given: whether it was said to be missing.
+    /// It was granted. Returns whether it had been logged as missing.
     pub(crate) fn given(&self) -> bool {
         std::mem::take(&mut *self.state()).said
     }
@@ -58,12 +58,12 @@ impl Right {
     }
 }
 
-/// Since when what was refused, and when it was refused last.
+/// Per right, when it was first refused and when last.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<HashMap<String, (Instant, Instant)>>);
 
 impl Refusals {
-    /// Whether the refusal of `what` has lasted for so long that nobody's start explains it.
+    /// Whether the refusal of `what` has lasted too long to be explained by a starting API server.
     pub(crate) fn lasts(&self, what: &str) -> bool {
         let (mut known, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
         known.retain(|_, (_, last)| now - *last < FORGOTTEN);

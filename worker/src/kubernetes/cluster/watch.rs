@@ -1,5 +1,5 @@
-//! The shared watch: lists once, then follows by resource version; lists anew where the server no
-//! longer knows that version.
+//! The shared watch: lists once, then follows by resource version; lists again if the server no longer knows that
+//! version.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ use crate::time::backoff::jittered;
 
 /// First pause after a failure.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
-/// Longest pause: how much later than the API a worker may come back.
+/// Longest pause: once the API is back, a worker resumes at most this much later.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A watch on which nothing came for so long is begun with a list: bookmarks come once a minute, so the
-/// other side is gone without a word, or never had that version (its store was put back in time).
+/// If nothing arrives on a watch for this long, the pods are listed again. Bookmarks come once a minute, so the
+/// server has vanished silently, or never had that version (its store was restored from a backup).
 const IDLE: Duration = Duration::from_secs(100);
-/// A watch that lasted so long was no failure.
+/// A watch that lasted this long was not a failure.
 const GOOD: Duration = Duration::from_secs(5);
-/// Longest event: what etcd takes is 1.5 MiB, JSON of it some more.
+/// Longest event: etcd accepts 1.5 MiB, and its JSON is somewhat longer.
 const EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Why a watch is over.
+/// Why a watch ended.
 enum Over {
-    /// Its time was up, or its connection ended: go on at the same version.
+    /// Its time was up, or its connection ended: continue from the same version.
     Ended,
-    /// The version is too old, or unknown: list anew.
+    /// The version is too old or unknown: list again.
     Expired,
     Failed(ApiError),
 }
 
-/// Watches for as long as it is polled.
+/// Watches as long as it is polled.
 pub(crate) async fn watch_on(cluster: &Cluster) {
     let mut pause = PAUSE_FIRST;
     loop {
@@ -122,7 +122,8 @@ async fn follow(cluster: &Cluster, version: &mut String) -> Over {
     loop {
         let next = tokio::select! {
             next = tokio::time::timeout(IDLE, stream.next()) => next,
-            // A stream outlives the credentials that it was opened with; what it shows can no longer be acted on.
+            // A stream outlives the credentials that it was opened with, but what it shows can no longer be acted
+            // on.
             _ = refused.changed() => return Over::Expired,
         };
         match next {
@@ -147,7 +148,7 @@ async fn follow(cluster: &Cluster, version: &mut String) -> Over {
     }
 }
 
-/// Takes one event in.
+/// Handles one event.
 fn take(cluster: &Cluster, version: &mut String, line: &[u8]) -> Option<Over> {
     let event: WatchEvent<Pod> = match serde_json::from_slice(line) {
         Ok(event) => event,

@@ -1,4 +1,4 @@
-//! The options that say how builds run on Kubernetes.
+//! The options for running builds on Kubernetes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::settings::{BUILD_IMAGE_DEFAULT, BUILDERS_DEFAULT, DOCKER_SOCKET_DEFAU
 use super::{PodSettings, PodTemplate, label_value};
 use crate::settings::command::CommandTemplate;
 
-/// Options of the kubernetes executor, and of those who look at its cluster.
+/// Options of the kubernetes executor, and of `fairlane doctor`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct KubernetesArgs {
@@ -50,11 +50,11 @@ pub struct KubernetesArgs {
 }
 
 impl KubernetesArgs {
-    /// The settings that these options make, checked. `prefix` names the installation unless one is
-    /// given; `command` is run, for at most `deadline`.
+    /// The checked settings that result from these options. `prefix` is the default name of the installation;
+    /// `command` runs for at most `deadline`.
     ///
     /// # Errors
-    /// An option that cannot be taken; the sentence says which, and what is allowed.
+    /// An option is invalid; the message says which, and what is allowed.
     pub fn settings(self, prefix: &str, command: CommandTemplate, deadline: Duration) -> Result<PodSettings> {
         let Self {
             namespace,
@@ -111,7 +111,7 @@ impl KubernetesArgs {
     }
 }
 
-/// A path on the nodes, or `None` for no socket; `unix://` before it is left out, as `BinderHub` does.
+/// A path on the nodes, or `None` for no socket. A leading `unix://` is removed, as in `BinderHub`.
 fn socket(text: &str) -> Result<Option<String>> {
     if matches!(text, "" | "none" | "None") {
         return Ok(None);
@@ -124,7 +124,7 @@ fn socket(text: &str) -> Result<Option<String>> {
     Ok(Some(path.to_owned()))
 }
 
-/// The name of an object, as Kubernetes takes it.
+/// The name of an object, as Kubernetes accepts it.
 fn check_name(name: &str) -> Result<()> {
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let fits = name.len() <= 253

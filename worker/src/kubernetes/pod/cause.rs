@@ -1,16 +1,16 @@
-//! What can befall a build pod: one table of causes, what each is put down to, and what to do.
+//! What can happen to a build pod: one table of causes, the class of each, and what to do.
 
 use std::time::Duration;
 
 use fairlane_common::queue::Blame;
 use fairlane_common::{FailureCause, FailureClass};
 
-/// Longest text of Kubernetes' own in a reason, in bytes.
+/// Longest text from Kubernetes in a reason, in bytes.
 const DETAIL_BYTES_MAX: usize = 300;
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $class:ident, $blame:literal, $patience:expr, $says:literal, $advice:literal;)+) => {
-        /// What befell a build pod.
+        /// What happened to a build pod.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum PodCause { $($(#[$doc])* $variant,)+ }
 
@@ -39,9 +39,9 @@ macro_rules! causes {
 struct Row {
     word: &'static str,
     class: FailureClass,
-    /// Whether the cluster itself says that the node is to blame.
+    /// Whether the cluster itself blames the node.
     blames_node: bool,
-    /// How many seconds a pod may wait for this cause to pass; `None`: as many as any.
+    /// How many seconds a pod may wait for this cause to pass; `None`: the usual limit.
     patience: Option<u64>,
     /// The sentence for people; `{node}` and `{detail}` are filled in.
     says: &'static str,
@@ -49,11 +49,11 @@ struct Row {
 }
 
 causes! {
-    /// It used more disk than it may.
+    /// It used more disk than it was allowed.
     OwnDisk = "own-disk", Repository, false, None,
         "the build pod exceeded its disk limit: {detail}",
         "Raise its ephemeral-storage limit in the pod template, or make the repository smaller.";
-    /// It used more memory than it may.
+    /// It used more memory than it was allowed.
     OwnMemory = "own-memory", Repository, false, None,
         "the build pod used more memory than its limit of {detail}",
         "Raise its memory limit in the pod template, or make the build need less.";
@@ -65,7 +65,7 @@ causes! {
     NodeMemory = "node-memory", Infrastructure, true, None,
         "{node} ran out of memory and killed the build",
         "Set a memory request and limit for the build pods, or give the node more memory.";
-    /// Its node does not answer any more, or is gone.
+    /// Its node no longer answers, or is gone.
     NodeLost = "node-lost", Infrastructure, true, None,
         "{node} was lost with the build pod on it: {detail}",
         "Check the node; builds are retried elsewhere.";
@@ -81,7 +81,7 @@ causes! {
     Tainted = "tainted", Infrastructure, false, None,
         "the build pod was evicted from {node} because of a taint: {detail}",
         "Nothing, if the taint is intended.";
-    /// A pod of a higher priority needed its place.
+    /// A pod with a higher priority needed its place.
     Preempted = "preempted", Infrastructure, false, None,
         "the build pod on {node} had to make room for pods of a higher priority: {detail}",
         "Give build pods a priority class in the pod template, or add nodes.";
@@ -89,15 +89,15 @@ causes! {
     Deleted = "deleted", Infrastructure, false, None,
         "somebody deleted the build pod on {node}",
         "Cancel builds with `fairlane cancel`; make sure that no cleanup job deletes pods with component=fairlane-build.";
-    /// Its node would not take it.
+    /// Its node rejected it.
     Rejected = "rejected", Infrastructure, false, None,
         "{node} rejected the build pod: {detail}",
         "Nothing, if it is rare: the node had just filled up.";
-    /// It was active for too long.
+    /// It reached its deadline.
     Deadline = "deadline", Stuck, false, None,
         "the build pod was ended at its deadline: {detail}",
         "Raise --timeout if builds may take this long.";
-    /// An init container of the operator's failed.
+    /// An init container from the pod template failed.
     InitFailed = "init-failed", Infrastructure, false, None,
         "an init container of the build pod failed: {detail}",
         "Look at the init containers in the pod template.";
@@ -105,7 +105,7 @@ causes! {
     CannotStart = "cannot-start", Infrastructure, false, None,
         "the build command could not be run in the build image: {detail}",
         "Check --build-image and --command: the command must be in the image.";
-    /// The container could not be made.
+    /// The container could not be created.
     CannotCreate = "cannot-create", Infrastructure, false, Some(60),
         "the build container cannot be created on {node}: {detail}",
         "See `kubectl describe pod`, and the node's container runtime.";
@@ -117,7 +117,7 @@ causes! {
     ImagePull = "image-pull", Infrastructure, false, Some(180),
         "the build image cannot be pulled to {node}: {detail}",
         "Check --build-image, the registry, and imagePullSecrets in the pod template.";
-    /// The build image's name is none.
+    /// The build image's name is invalid.
     ImageName = "image-name", Infrastructure, false, Some(0),
         "the name of the build image is invalid: {detail}",
         "Correct --build-image.";
@@ -133,15 +133,15 @@ causes! {
     MountFailed = "mount-failed", Infrastructure, true, Some(150),
         "a volume of the build pod cannot be mounted on {node}: {detail}",
         "See `kubectl describe pod`, and the node.";
-    /// The node cannot make a sandbox.
+    /// The node cannot create a sandbox.
     NoSandbox = "no-sandbox", Infrastructure, true, Some(150),
         "{node} cannot create the build pod's sandbox: {detail}",
         "Look at the node's network plugin and container runtime.";
-    /// No node fits it.
+    /// No node can run it.
     Unschedulable = "unschedulable", Stuck, false, None,
         "no node can run the build pod: {detail}",
         "Add nodes or free some, or correct the node selector, tolerations and requests in the pod template; `fairlane doctor` says why each node is ruled out.";
-    /// It never got further, and nothing says why.
+    /// It never started, and nothing says why.
     Pending = "pending", Stuck, false, None,
         "the build pod did not start: {detail}",
         "See `kubectl describe pod`. Without the right to list events, the worker cannot tell why.";
@@ -152,7 +152,7 @@ causes! {
 }
 
 impl PodCause {
-    /// The word for it in the docs.
+    /// Its name in the docs.
     pub fn word(self) -> &'static str {
         self.row().word
     }
@@ -172,7 +172,7 @@ impl PodCause {
         self.row().blames_node
     }
 
-    /// How long a pod that waits for this to pass may wait; `None`: as long as any.
+    /// How long a pod may wait for this to pass; `None`: the usual limit.
     pub fn patience(self) -> Option<Duration> {
         self.row().patience.map(Duration::from_secs)
     }
@@ -187,7 +187,7 @@ impl PodCause {
         self.row().advice
     }
 
-    /// The failure of a pod on `node`. `detail` is what Kubernetes says of it.
+    /// The failure of a pod on `node`. `detail` is what Kubernetes says about it.
     pub fn failure(self, node: Option<&str>, detail: &str) -> Failure {
         let row = self.row();
         let place = node.map_or_else(|| "its node".to_owned(), |node| format!("node {node}"));
@@ -205,7 +205,7 @@ impl PodCause {
 /// How a run on a pod failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What befell the pod; gives the class.
+    /// What happened to the pod; determines the class.
     pub cause: PodCause,
     /// One sentence for people.
     pub reason: String,
@@ -217,13 +217,13 @@ impl Failure {
         self.cause.class()
     }
 
-    /// How far the node that it happened on is to blame.
+    /// How far its node is to blame.
     pub fn blame(&self) -> Blame {
         if self.cause.blames_node() { Blame::Certain } else { Blame::Nobody }
     }
 }
 
-/// What Kubernetes says, on one line, within a bound, without its trailing dot.
+/// A text from Kubernetes on one line, with limited length and without a trailing period.
 pub(super) fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
     let mut text = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");

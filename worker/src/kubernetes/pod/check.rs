@@ -1,5 +1,5 @@
-//! Whether a pod can be one: what Kubernetes would refuse of every build alike is found when the
-//! worker starts, not when the first build fails.
+//! Checks whether a pod is valid. What Kubernetes would refuse for every build is found when the worker starts,
+//! not when the first build fails.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ impl PodSettings {
     /// Checks that a pod template fits a build pod.
     ///
     /// # Errors
-    /// It does not; the sentence names the field.
+    /// It does not; the message names the field.
     pub fn check(&self) -> Result<()> {
         if self.template.is_some() {
             check(&sample(self)).context("the pod template does not fit a build pod")?;
@@ -24,7 +24,7 @@ impl PodSettings {
     }
 }
 
-/// Checks what can be told without a cluster.
+/// Checks what can be checked without a cluster.
 fn check(pod: &Pod) -> Result<()> {
     for (kind, pairs) in [("labels", &pod.metadata.labels)] {
         for (key, value) in pairs.iter().flatten() {

@@ -1,4 +1,4 @@
-//! What the events about a pod say that its status does not.
+//! What a pod's events say that its status does not.
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
@@ -6,19 +6,19 @@ use k8s_openapi::jiff::Timestamp;
 use super::PodCause;
 use super::cause::plain;
 
-/// How the message of events that are alike begins.
+/// Prefix of the message of combined events.
 const COMBINED: &str = "(combined from similar events): ";
 
-/// What the latest events tell of a pod that is not started yet.
+/// What the latest events say about a pod that has not started.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// Something fails again and again.
+    /// Something keeps failing.
     Failed(PodCause, String),
     /// This image is being pulled.
     Pulling(String),
 }
 
-/// The latest word on why a pod does not start.
+/// The latest reason why a pod does not start.
 pub(super) fn told(pod: &Pod, events: &[Event]) -> Option<Told> {
     let uid = pod.metadata.uid.as_deref();
     let about = |event: &&Event| {
@@ -32,12 +32,12 @@ pub(super) fn told(pod: &Pod, events: &[Event]) -> Option<Told> {
         let message = event.message.as_deref().unwrap_or_default();
         let message = plain(message.strip_prefix(COMBINED).unwrap_or(message));
         match event.reason.as_deref().unwrap_or_default() {
-            // What comes after these has got past what failed before them.
+            // These events mean that whatever failed before has succeeded.
             "Pulled" | "Created" | "Started" => found = None,
             "Pulling" => found = Some(Told::Pulling(quoted(&message).to_owned())),
             "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => {
                 let cause = mount_cause(&message);
-                // The kubelet sums up from time to time, in words that name no cause.
+                // From time to time the kubelet sends a summary that names no cause.
                 let sums_up = cause == PodCause::MountFailed && matches!(found, Some(Told::Failed(..)));
                 if !sums_up {
                     found = Some(Told::Failed(cause, message));

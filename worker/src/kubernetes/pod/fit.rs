@@ -1,44 +1,44 @@
-//! Whether a node takes a build pod, by the scheduler's own rules.
+//! Whether a node can run a build pod, by the scheduler's own rules.
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
 
 use super::quantity::{self, Amounts};
 
-/// Taints that say how a node is, which its conditions say as well.
+/// Prefix of taints that repeat a node's conditions.
 const OWN_TAINTS: &str = "node.kubernetes.io/";
-/// What a pod asks for and a node has.
+/// The resources that pods request and nodes have.
 pub const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// What stands between a pod and a node.
+/// What keeps a pod off a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Obstacle {
-    /// Its kubelet is not ready, or not heard of.
+    /// Its kubelet is not ready, or silent.
     NotReady,
     /// Somebody has cordoned it.
     Cordoned,
     /// A taint that the pod does not tolerate, as `key=value:effect`.
     Taint(Taint),
-    /// The pod's node selector or affinity leaves it out.
+    /// The pod's node selector or affinity excludes it.
     NotSelected,
-    /// It has less of a resource, even when nothing else runs, than the pod asks for.
+    /// It has less of a resource than the pod requests, even if nothing else runs.
     TooSmall {
         /// The resource.
         resource: &'static str,
-        /// What the node has for pods.
+        /// How much the node has for pods.
         has: f64,
-        /// What the pod asks for.
+        /// How much the pod requests.
         asked: f64,
     },
 }
 
 impl Obstacle {
-    /// Whether it is there because the node is meant for something else.
+    /// Whether it exists because the node is meant for something else.
     pub fn is_meant(&self) -> bool {
         matches!(self, Self::Taint(_) | Self::NotSelected)
     }
 }
 
-/// What stands between a pod and a node; nothing if the pod may run there.
+/// What keeps a pod off a node; empty if the pod may run there.
 pub fn obstacles(pod: &Pod, node: &Node) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if condition(node, "Ready") != Some("True") {
@@ -80,18 +80,18 @@ pub fn allocatable(node: &Node, resource: &str) -> Option<f64> {
     quantity::amount(node.status.as_ref()?.allocatable.as_ref(), resource)
 }
 
-/// What a pod asks for: its containers together, or its largest init container. One that is limited
-/// and asks for nothing asks for its limit.
+/// What a pod requests: its containers together, or its largest init container. A container with a limit and no
+/// request requests its limit.
 pub fn requested(pod: &Pod, resource: &str) -> f64 {
     asked(pod, resource, false).unwrap_or(0.0)
 }
 
-/// What a pod is limited to; nothing where one of its containers is not limited.
+/// A pod's limit; `None` if one of its containers has none.
 pub fn limited(pod: &Pod, resource: &str) -> Option<f64> {
     asked(pod, resource, true)
 }
 
-/// The requests or limits of a pod; nothing where one of its containers has none.
+/// A pod's requests or limits; `None` if one of its containers has none.
 pub fn asked(pod: &Pod, resource: &str, limits: bool) -> Option<f64> {
     let spec = pod.spec.as_ref()?;
     let of = |requests: Option<&Amounts>, most: Option<&Amounts>| {
@@ -107,7 +107,7 @@ pub fn asked(pod: &Pod, resource: &str, limits: bool) -> Option<f64> {
         of(resources.and_then(|all| all.requests.as_ref()), resources.and_then(|all| all.limits.as_ref()))
     };
     let inits = spec.init_containers.as_deref().unwrap_or_default();
-    // Init containers that are restarted always are sidecars: they run beside the others.
+    // Init containers with the restart policy Always are sidecars: they run alongside the others.
     let (sidecars, inits): (Vec<_>, Vec<_>) =
         inits.iter().partition(|init| init.restart_policy.as_deref() == Some("Always"));
     let together: Option<f64> = spec.containers.iter().chain(sidecars).map(container).sum();
@@ -175,7 +175,7 @@ fn is_met(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
     }
 }
 
-/// Whether the cluster does not hear of a node's kubelet.
+/// Whether the cluster has lost contact with a node's kubelet.
 pub fn is_silent(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let unknown = conditions.iter().any(|found| found.type_ == "Ready" && found.status == "Unknown");

@@ -1,5 +1,5 @@
-//! The identity of a pod, in its labels and annotations: whose it is, which build it runs and under which lease. They carry the
-//! whole build, so that an emptied Redis can be refilled from the pods; secrets are not among them.
+//! The identity of a pod, in its labels and annotations: who owns it, which build it runs and under which lease.
+//! They contain the whole build without its secrets, so that an emptied Redis can be refilled from the pods.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 use super::{COMPONENT, PodSettings, label_value};
 
 pub(super) const INSTALLATION: &str = "fairlane/installation";
-/// Which queue it is of: two may have been given the same installation by mistake.
+/// The queue that it belongs to: two queues may have been given the same installation by mistake.
 const QUEUE: &str = "fairlane/queue";
 const BUILD: &str = "fairlane/build";
 const RUN: &str = "fairlane/run";
 const LANE: &str = "fairlane/lane";
 const EPOCH: &str = "fairlane/epoch";
 const WORKER: &str = "fairlane/worker";
-/// What was asked for, as one JSON value.
+/// The request, as one JSON value.
 const SPEC: &str = "fairlane/spec";
-// Parts of the same, for workers of the release before this one, which know no `spec`.
+// Parts of the same, for workers of the previous release, which do not know `spec`.
 const REPO: &str = "fairlane/repo";
 const REF: &str = "fairlane/ref";
 const IMAGE: &str = "fairlane/image";
@@ -35,10 +35,10 @@ const AVOID: &str = "fairlane/avoid";
 const SECRETS: &str = "fairlane/secrets";
 /// Name and uid of the Secret that was made for the pod.
 const SECRET: &str = "fairlane/secret";
-/// What `BinderHub` writes on its own pods, and people's scripts look for.
+/// `BinderHub` writes this on its own pods, and people's scripts look for it.
 const BINDER_REPO: &str = "binder-repo";
 
-/// Kubernetes takes 256 KiB of annotations on an object; the rest is for those of others.
+/// Kubernetes allows 256 KiB of annotations per object; the rest is left for others.
 const ANNOTATION_BYTES_MAX: usize = 192 * 1024;
 
 /// Which build a pod runs, read from the pod alone.
@@ -48,47 +48,48 @@ pub struct PodIdentity {
     pub token: Token,
     /// The number of the run.
     pub run: u32,
-    /// When the build was first asked for (Unix milliseconds).
+    /// When the build was first requested (Unix milliseconds).
     pub asked: u64,
-    /// What was asked for. Its secrets are not on the pod.
+    /// The request. Its secrets are not on the pod.
     pub spec: BuildSpec,
-    /// Whether it had secrets: made anew without them it may fail.
+    /// Whether it had secrets; without them, a new run may fail.
     pub had_secrets: bool,
-    /// The Secret that was made for it, if any: its name and uid.
+    /// The Secret that was created for it, if any: its name and uid.
     pub secret: Option<(String, String)>,
     /// Nodes on which it had failed before.
     pub avoid: Vec<String>,
 }
 
-/// Whose pods and Secrets are one's own: those of an installation, and of one queue.
+/// Which pods and Secrets belong to us: those of one installation and one queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
     installation: String,
-    /// The queue's identities, the present one last; none while it has none.
+    /// The queue's identities, the current one last; empty if it has none yet.
     queues: Vec<String>,
 }
 
 impl Owner {
-    /// Owns what has the label of that installation.
+    /// The owner of all objects with this installation's label.
     pub fn new(installation: &str) -> Self {
         Self { installation: label_value(installation), queues: Vec::new() }
     }
 
-    /// The queue has this identity from now on; pods with an earlier one stay its own.
+    /// Sets the queue's identity; pods with an earlier one still belong to it.
     pub fn set_queue(&mut self, queue: &str) {
         self.queues.retain(|known| known != queue);
         self.queues.push(queue.to_owned());
     }
 
-    /// The queue's present identity.
+    /// The queue's current identity.
     pub fn queue(&self) -> Option<&str> {
         self.queues.last().map(String::as_str)
     }
 
-    /// Whether a pod or a Secret is one's own, by its labels. Those of releases that wrote no queue on them are.
+    /// Checks by its labels that a pod or a Secret belongs to us. Objects without a queue label, from earlier
+    /// releases, do.
     ///
     /// # Errors
-    /// It is not; the sentence says whose it is, as far as its labels tell.
+    /// It does not; the message says whose it is, as far as its labels show.
     pub fn check<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> Result<()> {
         ensure!(label("component") == Some(COMPONENT), "it is not Fairlane's");
         match label(INSTALLATION) {
@@ -104,7 +105,7 @@ impl Owner {
         }
     }
 
-    /// The same of an object's metadata.
+    /// The same for an object's metadata.
     ///
     /// # Errors
     /// As for [`Self::check`].
@@ -112,7 +113,7 @@ impl Owner {
         self.check(|key| meta.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str))
     }
 
-    /// Which other queue of the same installation a pod is of, if it is one's.
+    /// The other queue with the same installation that a pod belongs to, if any.
     pub fn stranger<'a>(&self, meta: &'a ObjectMeta) -> Option<&'a str> {
         let labels = meta.labels.as_ref()?;
         let same = labels.get(INSTALLATION).is_some_and(|installation| *installation == self.installation);
@@ -126,8 +127,8 @@ pub fn selector(settings: &PodSettings) -> String {
     format!("component={COMPONENT},{INSTALLATION}={}", label_value(&settings.installation))
 }
 
-/// The patch by which a holder writes its token on a pod: of the very object that was `seen`, as it
-/// was then. Another holder's token in between makes Kubernetes refuse it.
+/// The patch by which a holder writes its token on a pod. It applies only to the object that was `seen`, in that
+/// version: if another holder has written its token in between, Kubernetes refuses it.
 pub fn token_patch(token: &Token, seen: &ObjectMeta) -> Value {
     json!({
         "metadata": {
@@ -162,7 +163,7 @@ pub(super) fn labels(build: &Build, settings: &PodSettings, name: &str) -> BTree
     .collect()
 }
 
-/// The annotations of a run's pod, whose Secret was made before it.
+/// The annotations of a run's pod, whose Secret is created before it.
 pub(super) fn annotations(
     build: &Build,
     token: &Token,
@@ -190,8 +191,8 @@ pub(super) fn annotations(
     annotate(AVOID, json!(build.avoid).to_string());
     annotate(ARGS, json!(spec.args).to_string());
     annotate(LABELS, json!(spec.labels).to_string());
-    // The asker's own words are the first that can be missed. Without its arguments a build cannot
-    // be made again, and its pod says so by their absence.
+    // The requester's labels are dropped first. Without its arguments, a build cannot be restored; their absence
+    // on the pod shows that.
     let fits = |annotations: &BTreeMap<String, String>| {
         annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= ANNOTATION_BYTES_MAX
     };
@@ -211,8 +212,8 @@ pub(super) fn annotations(
 /// Which build a pod (or a Secret) belongs to.
 ///
 /// # Errors
-/// An annotation is missing or cannot be read: the pod is none of ours, or was changed by hand. The
-/// sentence names it.
+/// An annotation is missing or cannot be read: the pod is not ours, or was changed by hand. The message names the
+/// annotation.
 pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
     let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
     let annotation = |key: &str| {
@@ -228,7 +229,7 @@ pub fn identity(meta: &ObjectMeta) -> Result<PodIdentity> {
     let flag = |key: &'static str| need(key)?.parse::<bool>().context(key);
     let spec = match annotation(SPEC) {
         Some(text) => serde_json::from_str(text).context(SPEC)?,
-        // Written by the release before this one, or too long.
+        // Written by the previous release, or too long.
         None => BuildSpec {
             name: annotation(NAME).unwrap_or_default().to_owned(),
             priority: need(PRIORITY)?.parse().map_err(anyhow::Error::msg).context(PRIORITY)?,
@@ -279,7 +280,7 @@ mod tests {
         build.spec.args = vec!["--appendix=RUN \"a\"\nRUN b".to_owned(), "--subdir=é".to_owned()];
         build.spec.labels = [("class".to_owned(), "week 1".to_owned())].into();
         build.spec.secrets = Some("k1:sealed".to_owned());
-        // Of a newer release: passed on as it came.
+        // A field of a newer release: passed on unchanged.
         build.spec.newer.insert("memory".to_owned(), json!({ "limit": "2G" }));
         let meta = annotated(&build);
         let found = identity(&meta).unwrap();
@@ -367,7 +368,7 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         assert_eq!((owner.stranger(&theirs), owner.stranger(&other)), (Some("q2"), None));
-        // Its Redis was lost, and another worker had given it a new identity before this one came.
+        // Redis lost its data, and another worker created a new identity before this one could restore it.
         owner.set_queue("q3");
         assert!(owner.check_meta(&ours).is_ok());
         assert_eq!(owner.queue(), Some("q3"));

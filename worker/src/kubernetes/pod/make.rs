@@ -1,4 +1,4 @@
-//! From a build to its pod and its Secret.
+//! Makes a build's pod and its Secret.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,30 @@ use serde_json::{Value, json};
 
 use super::{CONTAINER, Placement, PodSettings, identity, names, placement};
 
-/// Where images with a Docker client look for its socket.
+/// Where images with a Docker client expect the socket.
 const SOCKET_IN_POD: &str = "/var/run/docker.sock";
-/// Where a Docker client looks for credentials, as root.
+/// Where a Docker client that runs as root looks for credentials.
 const CONFIG_IN_POD: &str = "/root/.docker/config.json";
-/// The key in a Secret under which a Docker configuration stands.
+/// The key of a Docker configuration in a Secret.
 const CONFIG_KEY: &str = "config.json";
-/// The variable that repo2docker reads a registry's credentials from.
+/// The variable from which repo2docker reads a registry's credentials.
 const REGISTRY_VARIABLE: &str = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS";
-/// The taints of `BinderHub`'s nodes for users; some clouds take no `/` in a taint.
+/// The taints of `BinderHub`'s user nodes; some clouds allow no `/` in a taint.
 const DEDICATED: [&str; 2] = ["hub.jupyter.org/dedicated", "hub.jupyter.org_dedicated"];
 /// The taints of a node that does not answer.
 const NODE_AWAY: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
-/// How long a pod is left on such a node, after the 40 s that it takes to be found out: longer than
-/// a kubelet's restart, shorter than Kubernetes' own 5 min, during which people would wait.
+/// How long a pod stays on such a node, after the 40 s that it takes to be detected: longer than a kubelet's
+/// restart, but shorter than Kubernetes' default of 5 min, during which people would wait.
 const NODE_AWAY_SECONDS: i64 = 60;
-/// What repo2docker gets to end when it is asked to: its build goes on in the engine anyway.
+/// The time that repo2docker gets to exit when asked to. (The engine continues its build anyway.)
 const GRACE_SECONDS: i64 = 10;
-/// How much later than a worker the kubelet ends a run that is too long.
+/// How much later than the worker the kubelet ends a run that takes too long.
 const DEADLINE_SLACK_SECONDS: u64 = 600;
-/// Kubernetes takes no later deadline.
+/// Kubernetes accepts no longer deadline.
 const DEADLINE_SECONDS_MAX: u64 = i32::MAX as u64;
 
-/// The pod of a build's present run under the lease of `token`. `secret` is the run's own, where
-/// it has one (see [`secret`]).
+/// The pod of a build's current run, with the lease of `token`. `secret` is the run's own, if it has one (see
+/// [`secret`]).
 pub fn pod(
     build: &Build,
     token: &Token,
@@ -64,8 +64,8 @@ pub fn pod(
 }
 
 fn spec(build: &Build, settings: &PodSettings, secret: Option<&Secret>) -> PodSpec {
-    // Kubernetes puts variables, secret ones among them, in the place of `$(NAME)`: what a build
-    // brings along must name none.
+    // Kubernetes replaces `$(NAME)` with variables, including secret ones, so a build's own arguments must not
+    // reference any.
     let mut words: Vec<String> =
         settings.command.words(build).iter().map(|word| word.replace('$', "$$")).collect();
     let command = settings.replace_entrypoint.then(|| words.drain(..1).collect());
@@ -77,7 +77,7 @@ fn spec(build: &Build, settings: &PodSettings, secret: Option<&Secret>) -> PodSp
         args: Some(words),
         env: some(variables(secret)),
         volume_mounts: some(mounts),
-        // The last lines are in the pod's status too: they tell the cause where the log cannot be had.
+        // Also puts the last lines into the pod's status: they show the cause if the log cannot be read.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
@@ -88,7 +88,7 @@ fn spec(build: &Build, settings: &PodSettings, secret: Option<&Secret>) -> PodSp
         volumes: some(volumes),
         tolerations: Some(DEDICATED.map(dedicated).to_vec()),
         restart_policy: Some("Never".to_owned()),
-        // What a repository asks for has no business with the cluster.
+        // Code from a repository must not access the cluster.
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         active_deadline_seconds: Some(i64::try_from(deadline).unwrap_or(i64::MAX)),
@@ -105,7 +105,7 @@ fn keys(secret: Option<&Secret>) -> impl Iterator<Item = &str> {
     secret.and_then(|secret| secret.string_data.as_ref()).into_iter().flatten().map(|(key, _)| key.as_str())
 }
 
-/// The Secret's values, by reference: nobody who may read pods reads them.
+/// The Secret's values, by reference, so that whoever may read pods cannot read them.
 fn variables(secret: Option<&Secret>) -> Vec<EnvVar> {
     let name = secret.and_then(|secret| secret.metadata.name.clone()).unwrap_or_default();
     let variable = |key: &str| EnvVar {
@@ -123,8 +123,8 @@ fn variables(secret: Option<&Secret>) -> Vec<EnvVar> {
     keys(secret).filter(|key| *key != CONFIG_KEY).map(variable).collect()
 }
 
-/// The engine's socket, and the credentials for pushing: the build's own before the installation's,
-/// and these only for what is pushed.
+/// The engine's socket and the credentials for pushing: the build's own take precedence over the installation's,
+/// which are only mounted for builds that push.
 fn volumes(
     build: &Build,
     settings: &PodSettings,
@@ -174,8 +174,8 @@ fn dedicated(key: &str) -> Toleration {
     }
 }
 
-/// Unless the template has its own word on it, a node that does not answer is left soon. (A list of
-/// tolerations in a template replaces the one before it.)
+/// Unless the template says otherwise, pods soon leave a node that does not answer. (A template's tolerations
+/// replace the whole list.)
 fn leave_lost_nodes(tolerations: &mut Vec<Toleration>) {
     for key in NODE_AWAY {
         if !tolerations.iter().any(|found| found.key.as_deref() == Some(key)) {
@@ -190,7 +190,7 @@ fn leave_lost_nodes(tolerations: &mut Vec<Toleration>) {
     }
 }
 
-/// The pod of a build that nobody has asked for: to be checked when a worker starts.
+/// The pod of a made-up build, for checks when a worker starts.
 pub fn sample(settings: &PodSettings) -> Pod {
     let repo = "https://github.com/fairlane/sample";
     let fields = [
@@ -215,15 +215,15 @@ pub fn sample(settings: &PodSettings) -> Pod {
             let token = Token { build: build.id, epoch: 0, worker };
             pod(&build, &token, settings, &Placement::default(), None)
         }
-        // A test makes one.
+        // Cannot happen: a test makes this pod.
         Err(_) => Pod::default(),
     }
 }
 
-/// The Secret of a run's pod, with what the build brought along; `None` where that is nothing. It
-/// is created before the pod, and the pod made its owner right after (see [`owner_patch`]).
-/// A registry's credentials that are a Docker configuration are mounted, others are a variable.
-/// Its name is the pod's and a `suffix` that nothing else has: no pod but its own ever refers to it.
+/// The Secret of a run's pod, with the credentials that the build brought; `None` if there are none. It is created
+/// before the pod, and the pod becomes its owner right afterwards (see [`owner_patch`]). Registry credentials are
+/// mounted if they are a Docker configuration; otherwise they become a variable. Its name is the pod's name and a
+/// unique `suffix`, so no other pod ever refers to it.
 pub fn secret(
     build: &Build,
     env: BTreeMap<String, String>,
@@ -246,14 +246,14 @@ pub fn secret(
             ..ObjectMeta::default()
         },
         string_data: Some(data.collect()),
-        // Nodes need not watch it for changes.
+        // So that nodes do not have to watch it for changes.
         immutable: Some(true),
         ..Secret::default()
     })
 }
 
-/// The patch that makes a pod the owner of its Secret, which is the one with that uid: Kubernetes deletes it
-/// with the pod.
+/// The patch that makes a pod the owner of its Secret, the one with that uid: Kubernetes then deletes it with the
+/// pod.
 pub fn owner_patch(pod: &ObjectMeta, secret_uid: &str) -> Value {
     let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid });
     json!({ "metadata": { "uid": secret_uid, "ownerReferences": [owner] } })

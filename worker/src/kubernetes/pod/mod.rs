@@ -1,9 +1,9 @@
-//! A build as a pod: from a build and the settings to a [`Pod`](k8s_openapi::api::core::v1::Pod),
-//! and from a pod back to the build and to what has become of it. Nothing here speaks to a cluster.
+//! A build as a pod: from a build and the settings to a [`Pod`](k8s_openapi::api::core::v1::Pod), and from a pod
+//! back to the build and its state. Nothing here talks to a cluster.
 //!
 //! - [`pod`], [`secret`]: what is created; [`PodSettings`] and [`Placement`] say how and where.
-//! - [`identity`], [`token_patch`], [`selector`]: whose a pod is, read from its labels and annotations.
-//! - [`fit`]: which nodes take it, by the scheduler's rules.
+//! - [`identity`], [`token_patch`], [`selector`]: which build a pod belongs to, by its labels and annotations.
+//! - [`fit`]: which nodes can run it, by the scheduler's rules.
 //! - [`observe`]: what its status and events mean; [`PodCause`] is the one table of failures.
 
 mod age;
@@ -33,8 +33,8 @@ pub use placement::Placement;
 pub use settings::PodSettings;
 pub use template::PodTemplate;
 
-/// The value of the label `component`: `BinderHub`'s cleaner deletes what is called
-/// `binderhub-build`, and must leave these alone.
+/// The value of the label `component`. `BinderHub`'s cleaner deletes pods labeled `binderhub-build` and must leave
+/// these alone.
 pub const COMPONENT: &str = "fairlane-build";
-/// The container that builds; a pod template names it to change it.
+/// The name of the build container, by which a pod template changes it.
 pub const CONTAINER: &str = "builder";

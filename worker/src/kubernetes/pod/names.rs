@@ -1,26 +1,26 @@
-//! Names and label values that Kubernetes takes, made from what people call their repositories.
+//! Names and label values that are valid in Kubernetes, made from the names of repositories.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use fairlane_common::Build;
 
-/// Longest name of a pod that is its host name too, and longest label value.
+/// Longest name of a pod that is also its host name, and longest label value.
 const NAME_BYTES_MAX: usize = 63;
-/// Hex digits of the image's hash in a name: 40 bits, so that among 10,000 live pods two names
-/// meet by chance once in 20,000 such days.
+/// Hex digits of the hash in a name: 40 bits, so that 10,000 live pods have a chance of about 1 in 20,000 that two
+/// names collide.
 const HASH_DIGITS: usize = 10;
 /// Bytes of the ref in a name: enough to tell commits apart by eye.
 const REF_BYTES: usize = 7;
 
-/// The name of the pod of one run of a build: repository and commit for people, a hash of the installation
-/// and the image for uniqueness, and the run's number. The same build and run of an installation always
-/// have the same name, so that a start that is repeated meets itself.
+/// The name of the pod of one run of a build: repository and commit for people, a hash of the installation and the
+/// image for uniqueness, and the run's number. The same build and run of an installation always have the same
+/// name, so that a repeated creation finds the pod of the first one.
 pub fn pod_name(build: &Build, run: u32, installation: &str) -> String {
     named(build, run, &format!("{installation}\n{}", build.spec.image))
 }
 
-/// All names that the pod may have: the present one, then that of releases before the installation was in it.
+/// All names that the pod may have: the current one, then the one of earlier releases, without the installation.
 pub fn pod_names(build: &Build, run: u32, installation: &str) -> [String; 2] {
     [pod_name(build, run, installation), named(build, run, build.spec.image.as_str())]
 }
@@ -32,7 +32,7 @@ fn named(build: &Build, run: u32, unique: &str) -> String {
     let reference = cut(&slug(build.spec.reference.as_str()), REF_BYTES).to_owned();
     let mut name = "build".to_owned();
     let room = NAME_BYTES_MAX - end.len() - name.len() - 1 - (reference.len() + 1);
-    // The end of a path tells more than its beginning: the repository's own name stands there.
+    // The end of a path says more than its beginning, because it is the repository's own name.
     let path = slug(path);
     let path = &path[path.len().saturating_sub(room)..];
     for part in [path, &reference] {
@@ -45,8 +45,8 @@ fn named(build: &Build, run: u32, unique: &str) -> String {
     name + &end
 }
 
-/// `text` as the value of a label: other characters become `-`, both ends are letters or digits,
-/// and what is too long is cut. Different texts may give the same value.
+/// `text` as the value of a label: invalid characters become `-`, both ends are letters or digits, and long texts
+/// are cut. Different texts may give the same value.
 pub fn label_value(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let value: String = text.chars().map(plain).collect();
@@ -60,13 +60,13 @@ fn hash_of(text: &str) -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// Small letters, digits and single `-`.
+/// Lowercase letters, digits and single `-`.
 fn slug(text: &str) -> String {
     let mut slug = String::with_capacity(text.len());
     for c in text.chars() {

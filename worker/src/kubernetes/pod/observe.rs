@@ -1,4 +1,4 @@
-//! From a pod's status and events to what has become of the run.
+//! Derives the state of a run from its pod's status and events.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use super::events::{Told, told};
 use super::{CONTAINER, Failure, PodCause};
 use crate::executor::Exit;
 
-/// How much longer than its grace period the deletion of a pod takes that has not started, on a node that answers.
+/// How much longer than its grace period the deletion of a pod that has not started may take, if its node answers.
 const DELETION_SLACK: Duration = Duration::from_secs(20);
 
-/// What has become of a run's pod.
+/// The state of a run's pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     /// Its container has not started.
     Pending(Waiting),
-    /// Its container runs, as far as is known.
+    /// Its container is running, as far as is known.
     Running {
-        /// What people should know meanwhile: its node does not answer.
+        /// A note for people: its node does not answer.
         note: Option<String>,
     },
-    /// Its container has ended, or will never be heard of again.
+    /// Its container has ended, or nothing more will be heard of it.
     Ended {
-        /// How the command ended; nothing where that is not known.
+        /// How the command ended; empty if unknown.
         exit: Exit,
-        /// What befell the pod, where that is more than the command's own end.
+        /// What happened to the pod, if it is more than the command's own end.
         failure: Option<Failure>,
     },
 }
@@ -42,27 +42,27 @@ pub struct Waiting {
     pub note: String,
     /// Since when, by the cluster's clock.
     pub since: Option<Timestamp>,
-    /// What the run has failed of if this goes on for too long.
+    /// How the run fails if this goes on for too long.
     pub hopeless: Hopeless,
 }
 
-/// The end of a pod that never starts.
+/// How a pod that does not start will fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hopeless {
-    /// What it is put down to then.
+    /// The failure in that case.
     pub failure: Failure,
-    /// How long the same cause may be seen without a break before that is so; `None`: until the
-    /// run's own time to start is over.
+    /// How long the same cause may last without a break until then; `None`: until the run's usual time to start is
+    /// over.
     pub patience: Option<Duration>,
 }
 
-/// What a pod's status and the events about it mean. Events may be missing (a right may be), late
-/// or about an earlier pod of that name.
+/// What a pod's status and its events mean. Events may be missing (for example without the right to list them),
+/// late, or about an earlier pod of that name.
 pub fn observe(pod: &Pod, events: &[Event]) -> Observed {
     observe_on(pod, events, false)
 }
 
-/// The same where the node was looked at: `silent` if the cluster does not hear of it.
+/// The same if the node's state is known; `silent` if the cluster has lost contact with it.
 pub fn observe_on(pod: &Pod, events: &[Event], silent: bool) -> Observed {
     let view = View::of(pod);
     if let Some(end) = view.container.and_then(|status| terminated(status)) {
@@ -71,11 +71,11 @@ pub fn observe_on(pod: &Pod, events: &[Event], silent: bool) -> Observed {
     match view.status.phase.as_deref() {
         Some("Failed" | "Succeeded") => return view.failed(),
         _ if view.is_running() => {}
-        // Only its kubelet could end what it was never seen to begin.
+        // Only the kubelet could finish the deletion, and nothing shows that it ever started the pod.
         _ if view.is_given_up() || (silent && view.is_deleted()) => return view.lost("it does not answer"),
         _ => return Observed::Pending(view.waiting(events, silent)),
     }
-    // The kubelet alone can say how a container ended; one that does not answer never will.
+    // Only the kubelet can say how a container ended, and a silent one never will.
     if view.node_is_silent() {
         if view.is_deleted() {
             return view.lost("it does not answer");
@@ -88,21 +88,20 @@ pub fn observe_on(pod: &Pod, events: &[Event], silent: bool) -> Observed {
     Observed::Running { note: None }
 }
 
-/// What befell a pod that is gone before its container was seen to end.
+/// What happened to a pod that was gone before its container was seen to end.
 pub fn gone(pod: &Pod) -> Failure {
     let view = View::of(pod);
     view.of_pod().unwrap_or_else(|| view.failure(PodCause::Deleted, ""))
 }
 
-/// The last lines of a container that failed, as its pod's status has them: for when its log cannot
-/// be had.
+/// The last lines of a failed container, from its pod's status, in case its log cannot be read.
 pub fn last_words(pod: &Pod) -> Option<&str> {
     let end = View::of(pod).container.and_then(terminated)?;
     let is_own_end = end.reason.as_deref() == Some("Error");
     end.message.as_deref().filter(|message| is_own_end && !message.is_empty())
 }
 
-/// Whether its main container has ever run, as far as its status tells: only then there is a log.
+/// Whether its main container has ever run, according to its status: only then is there a log.
 pub fn has_started(pod: &Pod) -> bool {
     let is_up = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
     View::of(pod)
@@ -110,7 +109,7 @@ pub fn has_started(pod: &Pod) -> bool {
         .is_some_and(|status| [&status.state, &status.last_state].into_iter().flatten().any(is_up))
 }
 
-/// A pod with the parts of it that are looked at again and again.
+/// A pod, with the parts of it that are used most.
 struct View<'a> {
     pod: &'a Pod,
     status: &'a PodStatus,
@@ -157,8 +156,8 @@ impl<'a> View<'a> {
         self.pod.metadata.deletion_timestamp.is_some()
     }
 
-    /// The control plane has given it up for its node's taint before any kubelet had taken it: the node was lost
-    /// when the pod was scheduled.
+    /// Whether the control plane gave the pod up because of its node's taint before any kubelet had accepted it:
+    /// the node was already lost when the pod was scheduled.
     fn is_given_up(&self) -> bool {
         let by_taint = |found: &PodCondition| {
             found.status == "True" && found.reason.as_deref() == Some("DeletionByTaintManager")
@@ -167,8 +166,8 @@ impl<'a> View<'a> {
         self.is_deleted() && untaken && self.condition("DisruptionTarget").is_some_and(by_taint)
     }
 
-    /// The node controller has taken its readiness though its containers were well when last
-    /// heard of: the kubelet is silent.
+    /// Whether the node controller marked the pod as not ready although its containers were last reported as
+    /// ready: the kubelet is silent.
     fn node_is_silent(&self) -> bool {
         let is = |kind: &str, value: &str| self.condition(kind).is_some_and(|found| found.status == value);
         is("Ready", "False") && is("ContainersReady", "True")
@@ -185,17 +184,17 @@ impl<'a> View<'a> {
             return Observed::Ended { exit, failure: None };
         }
         let failure = self.of_pod().or_else(|| self.of_container(end)).or_else(|| self.of_deletion());
-        // Where the node was lost the code is made up.
+        // If the node was lost, the exit code is made up.
         let is_lost = failure.as_ref().is_some_and(|failure| failure.cause == PodCause::NodeLost);
         Observed::Ended { exit: if is_lost { Exit::default() } else { exit }, failure }
     }
 
-    /// The pod has ended without a word of its main container.
+    /// The pod has ended without a status of its main container.
     fn failed(&self) -> Observed {
         if self.status.phase.as_deref() == Some("Succeeded") {
             return Observed::Ended { exit: Exit { code: Some(0), ..Exit::default() }, failure: None };
         }
-        // The pod collector gives up pods whose kubelet never said how they ended.
+        // The pod garbage collector fails pods whose kubelet never reported their end.
         let lost = || self.is_running().then(|| self.failure(PodCause::NodeLost, ""));
         let failure = self.of_pod().or_else(|| self.of_init()).or_else(lost).or_else(|| self.of_deletion());
         let failure = failure.unwrap_or_else(|| {
@@ -270,8 +269,8 @@ impl<'a> View<'a> {
         Some(self.failure(PodCause::InitFailed, &detail))
     }
 
-    /// The limit that the container, or its pod as a whole, was given; not the node's, which the
-    /// status shows too.
+    /// The memory limit that the container or its whole pod was given, not the node's, which the status also
+    /// shows.
     fn memory_limit(&self) -> Option<&'a str> {
         let spec = self.pod.spec.as_ref()?;
         let container = spec.containers.iter().find(|container| container.name == CONTAINER)?;
@@ -304,13 +303,13 @@ impl<'a> View<'a> {
         Waiting { note, since, hopeless: Hopeless { failure, patience: cause.patience() } }
     }
 
-    /// How long a kubelet may take to end it.
+    /// The grace period that the kubelet gives it.
     fn grace(&self) -> Duration {
         let seconds = self.pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
         Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
     }
 
-    /// The note for people, what it is put down to, and the detail.
+    /// The note for people, the cause, and the detail.
     fn waiting_on_node(&self, told: Option<Told>) -> (String, PodCause, String) {
         let node = self.node_shown();
         let waits = self.waits_for();
@@ -344,12 +343,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// Nothing is wrong so far.
+/// A pod with which nothing is wrong so far.
 fn pending(note: String) -> (String, PodCause, String) {
     (note.clone(), PodCause::Pending, note)
 }
 
-/// Whether it is the kubelet's word for a pod that it would not take.
+/// Whether this is a reason by which a kubelet rejects a pod.
 fn is_rejection(reason: &str) -> bool {
     let words = ["NodeAffinity", "NodeName", "NodePorts", "UnexpectedAdmissionError"];
     words.contains(&reason) || reason.starts_with("OutOf")
@@ -359,12 +358,12 @@ fn terminated(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     status.state.as_ref().and_then(|state| state.terminated.as_ref())
 }
 
-/// Whether an eviction was for a limit of the pod's own, not for a shortage of the node's.
+/// Whether an eviction was due to the pod's own limit, not to a shortage on the node.
 fn is_own_limit(message: &str) -> bool {
     message.contains("exceeds the") || message.contains("exceeded its")
 }
 
-/// What the scheduler says, without its words on preemption, which nobody asked for.
+/// The scheduler's message, without what it says about preemption.
 fn scheduler_words(message: &str) -> String {
     let end =
         [" preemption:", " no new claims to deallocate"].iter().filter_map(|words| message.find(words)).min();

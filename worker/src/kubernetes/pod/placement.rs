@@ -10,24 +10,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{COMPONENT, PodSettings};
 
-/// The weight of a wish, as `BinderHub` has it: the largest.
+/// The weight of a preference; the largest, as in `BinderHub`.
 const WEIGHT: i32 = 100;
 
-/// What is known of the cluster's nodes when a pod is made.
+/// What is known about the cluster's nodes when a pod is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// Nodes on which a container engine for builds runs; empty where none is known.
+    /// Nodes on which a container engine for builds runs; empty if none is known.
     pub builders: Vec<String>,
-    /// Nodes that could take builds; empty where they cannot be told.
+    /// Nodes that can run builds; empty if unknown.
     pub nodes: Vec<String>,
-    /// Nodes that are avoided by all builds for a while.
+    /// Nodes that all builds avoid for a while.
     pub avoid: Vec<String>,
 }
 
 impl Placement {
-    /// The node that a lane's builds stick to: of the builders that are not avoided the one with
-    /// the largest hash together with the lane (rendezvous hashing). A node that comes or goes
-    /// moves only its own share of lanes.
+    /// The node that a lane's builds stick to: among the builders that are not avoided, the one whose hash with
+    /// the lane is largest (rendezvous hashing). If a node comes or goes, only its share of the lanes moves.
     pub fn sticky_node(&self, build: &Build) -> Option<&str> {
         let usable = self.builders.iter().filter(|node| !self.is_avoided(node, build));
         let rank = |node: &&String| {
@@ -41,9 +40,9 @@ impl Placement {
         self.avoid.contains(node) || build.avoid.contains(node)
     }
 
-    /// The nodes that must not be used, and those that had better not be. Nodes that all builds
-    /// avoid are among the former unless no other is left; those where this very build has failed
-    /// only while another one is known: the last node is better than none.
+    /// The nodes that must not be used, and those that should rather not be used. Nodes that all builds avoid are
+    /// among the former, unless no other node is left. So are those where this build has failed, as long as
+    /// another node is known: the last node is better than none.
     fn forbidden<'a>(&'a self, build: &'a Build) -> (Vec<&'a str>, Vec<&'a str>) {
         let any = |usable: &dyn Fn(&String) -> bool| self.nodes.iter().any(usable);
         let all_must = self.nodes.is_empty() || any(&|node| !self.avoid.contains(node));
@@ -60,7 +59,7 @@ impl Placement {
     }
 }
 
-/// Writes into a pod which nodes it may go to, beside what a template says of it.
+/// Sets which nodes a pod may go to, in addition to what a template says.
 pub(super) fn place(spec: &mut PodSpec, build: &Build, settings: &PodSettings, placement: &Placement) {
     let affinity = spec.affinity.get_or_insert_default();
     let (never, rather_not) = placement.forbidden(build);
@@ -86,7 +85,7 @@ pub(super) fn place(spec: &mut PodSpec, build: &Build, settings: &PodSettings, p
     }
 }
 
-/// Build pods would rather not share a node.
+/// Build pods prefer not to share a node.
 fn spread(affinity: &mut Affinity) {
     let component = ("component".to_owned(), COMPONENT.to_owned());
     let wish = WeightedPodAffinityTerm {
@@ -104,7 +103,7 @@ fn spread(affinity: &mut Affinity) {
     wishes.preferred_during_scheduling_ignored_during_execution.get_or_insert_default().push(wish);
 }
 
-/// Terms are alternatives: each of them has to leave the nodes out.
+/// Terms are alternatives, so each of them has to exclude the nodes.
 fn forbid(affinity: &mut NodeAffinity, nodes: &[&str]) {
     let required = affinity.required_during_scheduling_ignored_during_execution.get_or_insert_default();
     if required.node_selector_terms.is_empty() {
@@ -115,8 +114,7 @@ fn forbid(affinity: &mut NodeAffinity, nodes: &[&str]) {
     }
 }
 
-/// By the node's own name, not by its label of a host name, which may differ. Kubernetes takes
-/// one value only here.
+/// By the node's own name, not by its host name label, which may differ. Kubernetes allows only one value here.
 fn by_name(operator: &str, node: &str) -> NodeSelectorRequirement {
     NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
@@ -153,7 +151,7 @@ mod tests {
                 assert_eq!(three.sticky_node(&build), Some(node));
             }
         }
-        // Each has a fair share of the lanes: 100, give or take.
+        // Each has a fair share of the lanes: about 100.
         assert!(counts.len() == 4 && counts.values().all(|count| (60..140).contains(count)), "{counts:?}");
     }
 
@@ -168,7 +166,7 @@ mod tests {
         assert_ne!(first, second);
         placement.avoid = vec![second];
         assert_eq!(placement.sticky_node(&build), None);
-        // With nowhere to stick to, builds spread out.
+        // Without a node to stick to, builds spread out.
         let mut spec = PodSpec::default();
         let settings = PodSettings { sticky: true, ..PodSettings::default() };
         place(&mut spec, &build, &settings, &placement);
@@ -181,11 +179,11 @@ mod tests {
         build.avoid = named(&["a", "x"]);
         for (nodes, avoid, never, rather_not) in [
             (&["a", "b", "x"][..], &["x"][..], &["a", "x"][..], &[][..]),
-            // The only node is better than none, though this build has failed there.
+            // The only node is better than none, even though this build has failed there.
             (&["a"], &[], &[], &["a", "x"]),
-            // Nobody knows which nodes there are.
+            // The nodes are unknown.
             (&[], &["x"], &["x"], &["a"]),
-            // All are avoided: they are used all the same.
+            // All are avoided, so they are used anyway.
             (&["x"], &["x"], &[], &["a", "x"]),
         ] {
             let placement = Placement { builders: Vec::new(), nodes: named(nodes), avoid: named(avoid) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Suffixes and what they multiply by. Those of two letters come first: `Mi` ends in no `M`.
+/// Suffixes and their factors. Those with two letters come first.
 const SUFFIXES: [(&str, f64); 15] = [
     ("Ki", 1024.0),
     ("Mi", 1_048_576.0),
@@ -22,7 +22,7 @@ const SUFFIXES: [(&str, f64); 15] = [
     ("P", 1e15),
     ("E", 1e18),
 ];
-/// What amounts of memory and disk are shown in.
+/// Units in which memory and disk are shown.
 const BYTES: [(&str, f64); 5] = [
     ("TiB", 1_099_511_627_776.0),
     ("GiB", 1_073_741_824.0),
@@ -31,7 +31,7 @@ const BYTES: [(&str, f64); 5] = [
     ("B", 1.0),
 ];
 
-/// The number that an amount stands for; nothing where it is none.
+/// The number that an amount stands for; `None` if it is not an amount.
 pub fn parse(text: &str) -> Option<f64> {
     let number = |text: &str| text.parse::<f64>().ok().filter(|number| number.is_finite());
     number(text).or_else(|| {
@@ -39,10 +39,10 @@ pub fn parse(text: &str) -> Option<f64> {
     })
 }
 
-/// Amounts of resources by their names.
+/// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;
 
-/// How much of a resource there is; nothing where it is not named.
+/// The amount of a resource; `None` if it is not listed.
 pub fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<f64> {
     parse(&amounts?.get(resource)?.0)
 }
@@ -55,7 +55,7 @@ pub fn shown(resource: &str, amount: f64) -> String {
         None if is_bytes => (" B".to_owned(), 1.0),
         _ => (String::new(), 1.0),
     };
-    // One digit after the point, and none where it says nothing.
+    // One decimal place, which is omitted if it is 0.
     let number = format!("{:.1}", amount / factor);
     format!("{}{unit}", number.strip_suffix(".0").unwrap_or(&number))
 }

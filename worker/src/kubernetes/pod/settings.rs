@@ -1,45 +1,45 @@
-//! How build pods are made, checked.
+//! The checked settings of build pods.
 
 use std::time::Duration;
 
 use super::PodTemplate;
 use crate::settings::command::CommandTemplate;
 
-/// `BinderHub`'s own.
+/// `BinderHub`'s default.
 pub(crate) const BUILD_IMAGE_DEFAULT: &str = "quay.io/jupyterhub/repo2docker:2024.07.0";
-/// `BinderHub`'s own: Docker on the node.
+/// `BinderHub`'s default: Docker on the node.
 pub(crate) const DOCKER_SOCKET_DEFAULT: &str = "/var/run/docker.sock";
 /// The pods of `BinderHub`'s chart that run a container engine on each node.
 pub(crate) const BUILDERS_DEFAULT: &str = "component=image-builder,app=binder";
 
-/// How build pods are made.
+/// The settings of build pods.
 #[derive(Debug, Clone)]
 pub struct PodSettings {
-    /// The namespace of the pods; `None`: that of the kubeconfig, or the worker's own.
+    /// The pods' namespace; `None`: the kubeconfig's, or the worker's own.
     pub namespace: Option<String>,
-    /// The cluster's name; `None`: made from its certificate authority.
+    /// The cluster's name; `None`: derived from its certificate authority.
     pub cluster: Option<String>,
-    /// Whose pods they are: pods of other installations in the namespace are left alone.
+    /// The installation that the pods belong to; pods of other installations in the namespace are left alone.
     pub installation: String,
-    /// The queue's identity, once it is known: tells two queues apart that were given the same installation.
+    /// The queue's identity, once it is known. It distinguishes two queues with the same installation.
     pub queue: Option<String>,
-    /// The image that builds.
+    /// The image of the build container.
     pub build_image: String,
-    /// What is run in it.
+    /// The command that runs in it.
     pub command: CommandTemplate,
-    /// Whether the command takes the place of the image's entry point, or is handed to it.
+    /// Whether the command replaces the image's entry point; otherwise it is passed to it.
     pub replace_entrypoint: bool,
     /// The container engine's socket on the nodes; `None` for images that need none.
     pub docker_socket: Option<String>,
-    /// The Secret with a `config.json` for pushing, unless a build brings its own.
+    /// The Secret with a `config.json` for pushing, for builds without their own credentials.
     pub push_secret: Option<String>,
-    /// Whether builds of a repository go to the same node, for its cache.
+    /// Whether builds of one repository prefer the same node, to use its cache.
     pub sticky: bool,
     /// The label selector of the pods that run a container engine on each node.
     pub builders: String,
-    /// What is merged into each pod.
+    /// The template that is merged into each pod.
     pub template: Option<PodTemplate>,
-    /// The longest run: a net for when no worker is left that could end it.
+    /// The longest run: a safety net if no worker is left to end it.
     pub deadline: Duration,
 }
 

@@ -11,10 +11,10 @@ use serde_json::Value;
 #[cfg(test)]
 use super::CONTAINER;
 
-/// Larger files are no pods: Kubernetes takes at most 1.5 MiB.
+/// Largest file; Kubernetes accepts pods of 1.5 MiB at most.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// What a template must not say, and where it is said instead. Entries of lists go by their name.
+/// Fields that a template must not set, and why or what to use instead. List entries are found by name.
 const OWNED: &[(&str, &str)] = &[
     ("metadata.name", "each pod is named after its build"),
     ("metadata.generateName", "each pod is named after its build"),
@@ -35,7 +35,7 @@ const OWNED: &[(&str, &str)] = &[
     ("status", "a template has none"),
 ];
 
-/// Lists whose entries are merged by name, and so must have one. `*` stands for every entry.
+/// Lists whose entries are merged by name and therefore need one. `*` stands for every entry.
 const NAMED: &[&str] = &[
     "spec.containers",
     "spec.initContainers",
@@ -52,8 +52,8 @@ impl PodTemplate {
     /// Reads a template.
     ///
     /// # Errors
-    /// It cannot be read, is no pod, says what is not its business, or has fields that no pod has;
-    /// the sentence names the field.
+    /// It cannot be read, is not a pod, sets a field that belongs to Fairlane, or has fields that no pod has; the
+    /// message names the field.
     pub fn read(file: &Path) -> Result<Self> {
         let read = || {
             let size = std::fs::metadata(file)?.len();
@@ -63,13 +63,13 @@ impl PodTemplate {
         read().with_context(|| format!("the pod template {}", file.display()))
     }
 
-    /// Takes a template's text.
+    /// Parses a template's text.
     ///
     /// # Errors
     /// As for [`Self::read`].
     pub fn parse(text: &str) -> Result<Self> {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| {
-            // Its later lines show the text around the place, which may hold what is nobody's business.
+            // Only the first line: later lines quote the file, which may contain secrets.
             let text = error.to_string();
             anyhow::anyhow!("it is not YAML: {}", text.lines().next().unwrap_or_default())
         })?;
@@ -106,7 +106,7 @@ impl PodTemplate {
     }
 }
 
-/// Labels and annotations below `fairlane/` are ours.
+/// Labels and annotations that start with `fairlane/` are ours.
 fn own_keys(value: &Value) -> Result<()> {
     for kind in ["labels", "annotations"] {
         let keys = value.pointer(&format!("/metadata/{kind}")).and_then(Value::as_object);
@@ -119,7 +119,7 @@ fn own_keys(value: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Where `path` leads to something, in the words of a person.
+/// If `path` leads to something, its place in notation for people.
 fn find(value: &Value, path: &str) -> Option<String> {
     fn walk(value: &Value, steps: &[&str], place: String) -> Option<String> {
         let Some((step, rest)) = steps.split_first() else { return Some(place) };
@@ -138,7 +138,7 @@ fn find(value: &Value, path: &str) -> Option<String> {
     walk(value, &path.split('.').collect::<Vec<_>>(), String::new())
 }
 
-/// An entry of a list of named things that has no name.
+/// Refuses a list entry without a name where one is needed.
 fn nameless(value: &Value, path: &str) -> Result<()> {
     fn walk(value: &Value, steps: &[&str], place: &str) -> Result<()> {
         match (value, steps.split_first()) {
@@ -168,8 +168,7 @@ fn nameless(value: &Value, path: &str) -> Result<()> {
     walk(value, &path.split('.').collect::<Vec<_>>(), "")
 }
 
-/// Compares what was written with what a pod has kept of it: a field that it does not know is lost
-/// on the way.
+/// Compares the template with what a pod has kept of it: unknown fields are lost in the conversion.
 fn differs(written: &Value, kept: &Value, place: &str) -> Result<()> {
     match (written, kept) {
         (Value::Object(written), Value::Object(kept)) => {
@@ -192,7 +191,7 @@ fn differs(written: &Value, kept: &Value, place: &str) -> Result<()> {
             }
         }
         (written, kept) => {
-            // Quantities may be written as numbers and are kept as text.
+            // Quantities may be written as numbers, but are kept as strings.
             let text = written.to_string();
             let same = written == kept || kept.as_str() == Some(text.as_str());
             ensure!(same, "{place}: {written} is invalid; a pod would have {kept}");

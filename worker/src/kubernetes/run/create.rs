@@ -1,5 +1,5 @@
-//! Bringing a run's pod into being: after the pods of earlier runs are gone, once, and under a
-//! lease that still holds. Every step may be repeated: its answer may have been lost.
+//! Creates a run's pod: once the pods of earlier runs are gone, only once, and only while the lease holds. Every
+//! step may be repeated, because its response may have been lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,25 +15,25 @@ use crate::executor::{Ended, RunEvent, RunFailure};
 use crate::kubernetes::cluster::api::{ApiError, Refusal, Version};
 use crate::kubernetes::pod::{self, PodIdentity, PodSettings};
 
-/// How long a cluster that does not answer is asked to create a pod; then the build goes back into
-/// line, for a worker that reaches it.
+/// How long to retry creating a pod if the cluster does not answer; then the build goes back into line, for a
+/// worker that can reach the cluster.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// How often a pod that stands in the way is looked at, beside the watch.
+/// How often a pod that is in the way is checked, in addition to the watch.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// Longest grace period that Kubernetes gives by itself, doubled.
+/// Twice the default grace period of Kubernetes.
 const GRACE_MAX: Duration = Duration::from_mins(1);
-/// How long the other build of a pod of the same name may take to end.
+/// How long another build whose pod has the same name may take to end.
 const OTHER_PATIENCE: Duration = Duration::from_mins(10);
-/// How long a Secret may be forbidden before that costs the build an attempt: an API server that starts
-/// refuses for a moment what it will allow.
+/// How long creating a Secret may be forbidden before that costs the build an attempt: a starting API server
+/// briefly refuses what it will allow later.
 const FORBIDDEN_PATIENCE: Duration = Duration::from_secs(30);
 /// Random digits in a Secret's name.
 const SECRET_SUFFIX_LENGTH: usize = 8;
-/// Tries of giving a Secret its owner: whoever adopts the pod, or the janitor, does it otherwise.
+/// Attempts to set a Secret's owner; after that, a worker that adopts the pod or the janitor does it.
 const OWN_TRIES: usize = 3;
 
 impl Driver {
-    /// Creates the run's pod, or finds that it is there.
+    /// Creates the run's pod, or finds it if it already exists.
     pub(super) async fn create(&mut self, env: BTreeMap<String, String>) -> Step<Pod> {
         self.earlier_gone().await?;
         let cluster = std::sync::Arc::clone(&self.cluster);
@@ -49,7 +49,7 @@ impl Driver {
             }
             let made = tokio::select! {
                 made = cluster.api.create_pod(&wanted) => made,
-                // Who adopts the build counts on it that nothing is asked for under a lease that is over.
+                // A worker that adopts the build relies on nothing being requested after the lease has expired.
                 () = self.lease_over() => Err(ApiError::Away("the lease ended meanwhile".to_owned())),
             };
             match made {
@@ -64,7 +64,7 @@ impl Driver {
                         break pod;
                     }
                 }
-                // A quota that others change in the same moment.
+                // Another request changed the quota at the same moment.
                 Err(ApiError::Refused(refusal)) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
                 Err(ApiError::Refused(refusal)) => return Err(self.refused(&refusal)),
                 Err(error) => {
@@ -79,15 +79,16 @@ impl Driver {
         };
         cluster.gate.taken();
         self.worked();
-        // The pod may be an earlier try's, and its Secret another one than was made just now: a janitor removes that.
+        // The pod may come from an earlier attempt, with another Secret than the one just created; a janitor
+        // removes the latter.
         if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
             self.own_secret(&secret, &pod).await;
         }
         Ok(pod)
     }
 
-    /// Waits until the pod may be created. What is stopped while nobody knows whether it was (`perhaps`)
-    /// is looked for first: a pod that is there is to be followed, and ended, as any other.
+    /// Waits until the pod may be created. If the run is stopped while it is unknown whether the pod was created
+    /// (`perhaps`), looks for the pod first: an existing pod must be followed and ended like any other.
     async fn may_create(&mut self, perhaps: bool) -> Step<Option<Pod>> {
         while perhaps && self.orders.borrow().stop.is_some() {
             self.may_change(true).await?;
@@ -109,7 +110,7 @@ impl Driver {
         self.may_change(perhaps && !stopped).await.map(|()| None)
     }
 
-    /// The pod of that name, if it is this very run's; `None` when it is gone.
+    /// The pod of that name, if it belongs to this run; `None` when it is gone.
     async fn existing(&mut self) -> Step<Option<Pod>> {
         let since = Instant::now();
         loop {
@@ -147,7 +148,7 @@ impl Driver {
         }
     }
 
-    /// Whether that pod's build needs it no more.
+    /// Whether that pod's build no longer needs it.
     async fn is_over(&self, identity: &PodIdentity) -> bool {
         match self.cluster.queue.build(identity.token.build).await {
             Ok(Some(build)) => build.state.is_ended() || build.attempt > identity.run,
@@ -165,7 +166,7 @@ impl Driver {
         if run <= 1 {
             return Ok(());
         }
-        // The one before for certain, older ones if the watch shows them.
+        // The previous run's pod in any case, older ones if the watch shows them.
         let mut names = self.cluster.pod_names(&self.build, run - 1).to_vec();
         for pod in self.cluster.pods.there() {
             let older = self
@@ -182,7 +183,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Deletes a pod that is needed no more, and waits until it is gone.
+    /// Deletes a pod that is no longer needed, and waits until it is gone.
     pub(super) async fn clear(&mut self, name: &str, needless: impl Fn(&PodIdentity) -> bool) -> Step<()> {
         let mut seen = self.cluster.pods.subscribe(name);
         let mut give_up: Option<Instant> = None;
@@ -198,7 +199,7 @@ impl Driver {
                     continue;
                 }
             };
-            // Another one has that name now.
+            // Another pod has that name now.
             if uid.is_some() && uid != pod.metadata.uid {
                 return Ok(());
             }
@@ -241,7 +242,7 @@ impl Driver {
             return RunEvent::Lost(format!("the cluster is full: {}", quota_words(&refusal.message)));
         }
         let reason = self.cluster.explain(&ApiError::Refused(refusal.clone()));
-        // What is in the pod may be this build's own doing; the rest is the operator's.
+        // The contents of the pod may be this build's fault; everything else is the operator's.
         let of_pod = matches!(refusal.code, 400 | 413 | 422 | 500);
         if !of_pod || gate.refused() {
             gate.misconfigured(&reason);
@@ -258,7 +259,7 @@ impl Driver {
         })
     }
 
-    /// A pod of that name is not ours.
+    /// The failure if a pod of that name is not ours.
     pub(super) fn in_the_way(&self, error: &anyhow::Error) -> RunEvent {
         let reason = format!(
             "the pod {} is in the way and was left alone: {error:#}. Delete it if nobody needs it, or choose another \
@@ -276,9 +277,9 @@ impl Driver {
         })
     }
 
-    /// Creates a Secret for the run's pod. Each try makes one of its own, and what bears that name already is
-    /// left alone: nobody's pod ever sees what another build brought along. One that was made though its answer
-    /// was lost has no owner, and a janitor removes it.
+    /// Creates a Secret for the run's pod. Each attempt uses a new name, and an existing Secret of that name is
+    /// left alone, so that no pod ever sees another build's credentials. If the response was lost, the Secret has
+    /// no owner, and a janitor removes it.
     async fn create_secret(
         &mut self,
         env: BTreeMap<String, String>,
@@ -302,9 +303,9 @@ impl Driver {
                 ApiError::Refused(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {}
                 // A quota that others change in the same moment.
                 ApiError::Refused(refusal) if refusal.code == 409 => self.wait(LOOK_EVERY).await,
-                // The same that pods meet: it is the cluster's, and passes.
+                // As for pods: the cluster refuses everything at present, and that will pass.
                 ApiError::Refused(refusal) if is_of_cluster(refusal) => return Err(self.refused(refusal)),
-                // Builds without credentials need no such right: they are not held up for it.
+                // Builds without credentials do not need this right, so claiming does not pause.
                 ApiError::Refused(refusal) if refusal.code == 403 && began.elapsed() < FORBIDDEN_PATIENCE => {
                     let note = format!("waiting for the right to create its Secret: {refusal}");
                     self.say(&note).await?;
@@ -317,12 +318,13 @@ impl Driver {
         }
     }
 
-    /// Lets the Secret go with its pod. Where that cannot be done now, a janitor does it later.
+    /// Makes the pod the owner of its Secret, so that both are deleted together. If that fails, a janitor does it
+    /// later.
     pub(super) async fn own_secret(&mut self, (name, uid): &(String, String), pod: &Pod) {
         for _ in 0..OWN_TRIES {
             match self.cluster.api.own_secret((name, uid), pod).await {
                 Ok(()) => return,
-                // It is gone, or another one has its name now.
+                // It is gone, or another Secret has its name now.
                 Err(error) if matches!(error.code(), 404 | 409 | 422) => return,
                 Err(error) if error.passes() => self.wait(LOOK_EVERY.max(error.wait())).await,
                 Err(error) => {
@@ -333,7 +335,7 @@ impl Driver {
     }
 }
 
-/// Whether the cluster would refuse anything at present, not only this.
+/// Whether the cluster would refuse any such object at present.
 fn is_of_cluster(refusal: &Refusal) -> bool {
     let terminating = refusal.causes.iter().any(|cause| cause == "NamespaceTerminating");
     matches!(refusal.code, 401 | 404) || is_quota(refusal) || terminating
@@ -343,7 +345,7 @@ fn is_quota(refusal: &Refusal) -> bool {
     refusal.code == 403 && refusal.message.contains("exceeded quota")
 }
 
-/// A Secret that will not be taken.
+/// The failure if the Secret is refused for good.
 fn secret_refused(refusal: &Refusal) -> RunEvent {
     let hint = if refusal.code == 403 {
         "; a build with credentials needs the rights to create, patch and delete secrets, see the Role in deploy/"
@@ -356,7 +358,7 @@ fn secret_refused(refusal: &Refusal) -> RunEvent {
     RunEvent::Exited(Ended { failure: Some(failure), ..Ended::default() })
 }
 
-/// A refusal's words without the name of what was refused, which is another one at each try.
+/// A refusal's message without the name of the refused object, which differs from attempt to attempt.
 fn without_name(message: &str) -> &str {
     let rest = [" is forbidden: ", " is invalid: "].iter().find_map(|words| message.split_once(words));
     rest.filter(|(what, _)| what.ends_with('"') && what.matches(' ').count() == 1)

@@ -1,5 +1,5 @@
-//! Following a run's pod to its end: what the shared watch shows of it, what is wanted of it, and
-//! what follows from both.
+//! Follows a run's pod to its end: what the shared watch shows, the orders for the run, and what follows from
+//! both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,39 +17,38 @@ use crate::kubernetes::cluster::pods::Seen;
 use crate::kubernetes::pod::{self, Hopeless, Observed};
 use crate::time::backoff::jittered;
 
-/// A pod that waits is asked about after so long: most start sooner.
+/// How long a pod may wait before its events are requested: most start sooner.
 const EVENTS_FIRST: Duration = Duration::from_secs(5);
-/// And so often after that.
+/// How often its events are requested after that.
 const EVENTS_EVERY: Duration = Duration::from_secs(20);
-/// How long a deleted pod may take beyond its grace period; one that takes longer is on a node
-/// that does not answer.
+/// How long a deleted pod may take beyond its grace period; if it takes longer, its node does not answer.
 pub(super) const GONE_TIMEOUT: Duration = Duration::from_mins(1);
-/// How often a pod that the watch no longer shows is looked at.
+/// How often a pod that the watch no longer shows is read.
 const UNSEEN_EVERY: Duration = Duration::from_secs(10);
-/// An API that is away for less is not worth a word.
+/// Outages of the API that are shorter than this are not reported.
 const AWAY_TOLD: Duration = Duration::from_secs(3);
-/// How long the log's last lines may take after the pod's end, as its reader bounds itself too.
+/// How long the log's last lines may take after the pod's end. (The reader has its own, shorter limit.)
 const LOG_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The pod's way to its end.
+/// The state of following one pod.
 struct Following {
     pod: Arc<Pod>,
     events: Vec<Event>,
     events_at: Instant,
     phase: watch::Sender<Phase>,
-    /// Why it will never start, as it was first seen.
+    /// Why it may never start, and since when.
     hopeless: Option<(Hopeless, Instant)>,
     stopping: Option<Stopping>,
-    /// The watch does not show it though it is there.
+    /// Whether the pod exists although the watch does not show it.
     unseen: bool,
-    /// Its node was looked at, and is not heard of.
+    /// Whether its node was checked and found silent.
     silent_node: bool,
 }
 
 struct Stopping {
     grace: Duration,
     give_up: Instant,
-    /// What it failed of, where that is why it is stopped.
+    /// The failure, if that is why it is stopped.
     failure: Option<RunFailure>,
 }
 
@@ -84,7 +83,7 @@ impl Driver {
         if let RunEvent::Exited(ended) = &last {
             let started = *following.phase.borrow() != Phase::Pending || pod::has_started(&following.pod);
             if !started && ended.exit.stopped.is_some() {
-                // Whoever stopped it knows why there is no log.
+                // It was stopped on purpose, so it is clear why there is no log.
                 return last;
             }
             following.phase.send_replace(if started { Phase::Ended } else { Phase::NeverStarted });
@@ -95,7 +94,7 @@ impl Driver {
         last
     }
 
-    /// Looks at the pod once, does what is to be done, and waits for news.
+    /// Checks the pod once, does what needs to be done, and waits for changes.
     async fn step(&mut self, following: &mut Following) -> Step<()> {
         self.look(following).await?;
         let orders = self.heed();
@@ -126,7 +125,7 @@ impl Driver {
             }
             // Until the watch has caught up with its creation.
             Seen::Never => {}
-            // A label that leaves the selector looks the same: only the pod itself tells.
+            // A changed label looks the same as a deletion; only reading the pod shows which it is.
             Seen::There(_) | Seen::Gone(_) => {
                 if let Seen::Gone(Some(last)) = &seen
                     && last.metadata.uid == uid
@@ -150,7 +149,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The end of a pod that is no more.
+    /// The end of a pod that is gone.
     fn gone(following: &Following) -> RunEvent {
         if let Observed::Ended { exit, failure } = pod::observe(&following.pod, &following.events) {
             return Self::ended(following, exit, failure.map(failed));
@@ -171,7 +170,7 @@ impl Driver {
         RunEvent::Exited(Ended { exit, failure, node: node_of(&following.pod), kept_by, last_words })
     }
 
-    /// Draws the conclusions from the pod's status.
+    /// Acts on the pod's status.
     async fn take_in(&mut self, following: &mut Following) -> Step<()> {
         match pod::observe_on(&following.pod, &following.events, following.silent_node) {
             Observed::Pending(waiting) => {
@@ -188,7 +187,7 @@ impl Driver {
                 following.hopeless = Some((waiting.hopeless, since));
                 if over && following.stopping.is_none() && following.pod.metadata.deletion_timestamp.is_some()
                 {
-                    // Nobody ends it: the next run waits until it may be taken for dead.
+                    // Nothing finishes its deletion. The next run waits until the pod can be presumed dead.
                     return Err(Self::ended(following, Exit::default(), Some(failed(failure))));
                 }
                 if over && following.stopping.is_none() {
@@ -218,7 +217,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Asks what the cluster has noted about a pod that does not start.
+    /// Reads the events of a pod that does not start.
     async fn ask_events(&mut self, following: &mut Following) {
         if following.events_at > Instant::now() {
             return;
@@ -250,8 +249,8 @@ impl Driver {
         }
     }
 
-    /// Asks what the cluster knows of the node of a pod that does not start. Without the right to list nodes the
-    /// pod's own conditions have to do.
+    /// Checks the node of a pod that does not start. Without the right to list nodes, only the pod's own
+    /// conditions are used.
     async fn look_at_node(&mut self, following: &mut Following) {
         let Some(node) = node_of(&following.pod) else { return };
         match self.cluster.api.node(&node).await {
@@ -260,7 +259,7 @@ impl Driver {
         }
     }
 
-    /// Ends the pod: deletes what was read and is this holder's, and nothing else.
+    /// Deletes the pod, but only in the version that was read, and only if it carries this holder's token.
     async fn stop_pod(
         &mut self,
         following: &mut Following,
@@ -287,7 +286,7 @@ impl Driver {
                 Ok(identity) if identity.token == self.token => {}
                 _ => return Err(RunEvent::Taken),
             }
-            // What had ended before it was stopped has ended by itself.
+            // A pod that ended before it was stopped has ended by itself.
             if following.stopping.is_none()
                 && let Observed::Ended { exit, failure } = pod::observe(&pod, &following.events)
             {
@@ -320,7 +319,7 @@ impl Driver {
 
     async fn wait_for_news(&mut self, following: &Following) {
         let mut timers = Vec::new();
-        // Only what the next step acts on: a time that has passed for good would wake it without end.
+        // Only times that the next step acts on: any other time in the past would wake this up in a busy loop.
         if *following.phase.borrow() == Phase::Pending {
             timers.push(following.events_at);
             if let Some((hopeless, since)) = &following.hopeless

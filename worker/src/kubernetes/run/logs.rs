@@ -1,5 +1,5 @@
-//! A run's log: one stream that is followed and, whenever it ends, resumed after the last line
-//! that was taken. The end of a stream is not the end of the container; its status tells that.
+//! A run's log: one stream that is followed and, whenever it ends, resumed after the last line that was read. The
+//! end of a stream is not the end of the container; only the container's status shows that.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -24,46 +24,46 @@ use crate::time::backoff::jittered;
 
 /// First pause before a stream is resumed.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
-/// Longest pause: how late a line may be after a break.
+/// Longest pause: after an interruption, a line is at most this late.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How much longer the next pause is after a stream that ended at once, though it brought something new: a
-/// kubelet that can follow no log brings the newest lines at each try.
+/// How much longer the next pause is after a stream that ended at once but had new lines: a kubelet that cannot
+/// follow logs still sends the newest lines with each request.
 const SLOWER: f64 = 1.25;
-/// A stream that lasted so long was no failure.
+/// A stream that lasted this long was not a failure.
 const GOOD: Duration = Duration::from_secs(10);
 /// How long the last lines may take once the container has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a stream may go on after its container has ended, before it is read anew.
+/// How long a stream may continue after its container has ended before the log is read again.
 const TRAIL: Duration = Duration::from_secs(3);
-/// A stream on which nothing came for so long is resumed: its other side may be gone.
+/// A stream on which nothing arrives for this long is resumed, because the server may be gone.
 const IDLE: Duration = Duration::from_mins(5);
-/// After so many failures in a row people are told that the log cannot be read.
+/// After this many failures in a row, people are told that the log cannot be read.
 const FAILURES_TOLD: u32 = 3;
-/// So often is a log followed whose following panics.
+/// How many times following a log is started if it panics.
 const TRIES_MAX: u32 = 3;
 
-/// How far a container has come.
+/// The phase of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It has not started: there is no log.
     Pending,
     Running,
     Ended,
-    /// Its pod has ended without it: there is no log, and will be none.
+    /// Its pod ended before it started: there will never be a log.
     NeverStarted,
 }
 
 /// How a stream ended.
 enum Read {
-    /// In good order; `settled`: of a container that had ended, and nothing was new.
+    /// Normally. `settled`: the container had already ended, and there was nothing new.
     Whole {
         settled: bool,
     },
     Cut(String),
-    /// All that there was, and then the kubelet's word that it cannot follow the log.
+    /// After all existing lines, the kubelet reported that it cannot follow the log.
     Unfollowed(String),
     Failed(ApiError),
-    /// Nobody takes the lines any more.
+    /// Nobody wants the lines any more.
     Unwanted,
 }
 
@@ -75,22 +75,22 @@ pub(super) struct LogFollower {
     out: mpsc::Sender<RunEvent>,
     window: Window,
     failures: u32,
-    /// People were told.
+    /// Whether people were told about the failures.
     told: bool,
-    /// The last stream ended in good order.
+    /// Whether the last stream ended normally.
     whole: bool,
-    /// The present stream has brought something new.
+    /// Whether the current stream has had new lines.
     news: bool,
-    /// The present stream has brought any line of the container's.
+    /// Whether the current stream has had any line of the container.
     heard: bool,
-    /// It was said that the log cannot be followed.
+    /// Whether it was logged that the log cannot be followed.
     slow: bool,
-    /// What came after the last end of a line, when the log was last read to its end.
+    /// An incomplete last line, from when the log was last read to its end.
     rest: Vec<LogLine>,
 }
 
 impl LogFollower {
-    /// Follows the log in a task of its own, which ends with the log, or with the handle.
+    /// Follows the log in a separate task, which ends with the log or with the handle.
     pub(super) fn spawn(
         cluster: Arc<Cluster>,
         name: String,
@@ -125,7 +125,7 @@ impl LogFollower {
         }
     }
 
-    /// Follows it again where that panics: an end that comes of it must not pass for the log's.
+    /// Follows the log again if that panics: a panic must not look like the end of the log.
     async fn follow_safely(mut self, follow: for<'a> fn(&'a mut Self) -> BoxFuture<'a, ()>) {
         for _ in 0..TRIES_MAX {
             if AssertUnwindSafe(follow(&mut self)).catch_unwind().await.is_ok() {
@@ -194,10 +194,10 @@ impl LogFollower {
         }
     }
 
-    /// Reads one stream to its end; `ended`: its container had ended before.
+    /// Reads one stream to its end. `ended`: whether its container had ended before.
     async fn read(&mut self, ended: bool) -> Read {
         let since = self.window.since();
-        // What has ended needs no following, which takes an inotify instance of the node.
+        // A log that is complete is not followed, because following uses up an inotify instance on the node.
         let stream = match self.cluster.api.read_log(&self.name, CONTAINER, since, !ended).await {
             Ok(stream) => stream,
             Err(error) => return Read::Failed(error),
@@ -225,7 +225,7 @@ impl LogFollower {
                 Some(Err(error)) => return Read::Cut(error),
                 None if ended => return self.end(resume, splitter.finish()).await,
                 None => {
-                    // A last line without an end comes again, unless it is the kubelet's.
+                    // An incomplete last line will be sent again, unless it is a message of the kubelet.
                     let strange = |line: &LogLine| {
                         line.t.is_empty() && !line.text.starts_with(|c: char| c.is_ascii_digit())
                     };
@@ -243,7 +243,7 @@ impl LogFollower {
         }
     }
 
-    /// What the kubelet says in a log that is not the container's.
+    /// Interprets a line that comes from the kubelet, not from the container.
     fn complaint(&self, why: String, ended: bool) -> Read {
         let of_following = self.heard || ["inotify", "fsnotify"].iter().any(|word| why.contains(word));
         if !ended && of_following && !why.is_empty() {
@@ -252,8 +252,8 @@ impl LogFollower {
         Read::Failed(ApiError::Away(if why.is_empty() { "an empty answer".to_owned() } else { why }))
     }
 
-    /// The end of a log whose container had ended. A kubelet that stops ends a stream in good order
-    /// too: what is new is taken for all only once another read brings nothing more.
+    /// The end of a log whose container had ended. A kubelet that shuts down also ends streams normally, so the
+    /// log only counts as complete once another read brings nothing new.
     async fn end(&mut self, mut resume: Resume, rest: Vec<LogLine>) -> Read {
         if self.news || rest != self.rest {
             self.rest = rest;
@@ -267,7 +267,7 @@ impl LogFollower {
         Read::Whole { settled: true }
     }
 
-    /// Takes one line of a stream; what it ends the stream with, if it does.
+    /// Handles one line of a stream. Returns how the stream ended, if this line ends it.
     async fn take(&mut self, resume: &mut Resume, line: LogLine, ended: bool) -> Option<Read> {
         if line.t.is_empty() {
             return Some(self.complaint(line.text, ended));
@@ -283,7 +283,7 @@ impl LogFollower {
         None
     }
 
-    /// The log is whole as far as it goes; its lines come later than they could.
+    /// The log is complete so far; its lines just arrive later than they could.
     fn unfollowed(&mut self, why: &str) {
         self.failures = 0;
         if !std::mem::replace(&mut self.slow, true) {
@@ -298,11 +298,11 @@ impl LogFollower {
     async fn failed(&mut self, error: &ApiError) {
         tracing::debug!(%error, "the log cannot be read");
         self.failures += 1;
-        // Nobody may take it for silence.
+        // This must not count as silence.
         if self.out.send(RunEvent::Unheard).await.is_err() {
             return;
         }
-        // That the whole API is away is told otherwise.
+        // If the whole API is away, people are told elsewhere.
         if self.failures >= FAILURES_TOLD && !self.told && self.cluster.pods.away().borrow().is_none() {
             self.told = true;
             let hint = if error.code() == 403 { "; the worker needs the right to get pods/log" } else { "" };
@@ -310,11 +310,11 @@ impl LogFollower {
         }
     }
 
-    /// Tells the watchers something that the build did not say.
+    /// Adds a line to the log that does not come from the build.
     async fn say(&self, text: &str) {
         tracing::warn!("{text}");
         let line = LogLine { t: String::new(), text: format!("[fairlane] {text}") };
-        // Fails only where nobody listens any more.
+        // Fails only if nobody receives it any more.
         let _ = self.out.send(RunEvent::Line(line)).await;
     }
 }
@@ -356,7 +356,7 @@ mod tests {
             .boxed()
         });
         assert_eq!(lines.await, [missing, "[fairlane] the rest"]);
-        // And one that comes back every time is not followed for ever.
+        // A task that always panics is not restarted forever.
         let lines = lines_of(|_| async { panic!("as the test wants it") }.boxed()).await;
         let last = "[fairlane] the rest of the log cannot be followed";
         assert_eq!(lines, [missing, missing, missing, last]);

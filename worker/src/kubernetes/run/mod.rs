@@ -1,5 +1,5 @@
-//! One run: a pod, from its creation or adoption to its end, driven by a task of its own. The
-//! task learns all from the shared watch and follows one log stream.
+//! One run: a pod, from its creation or adoption to its end, driven by a separate task. The task learns everything
+//! from the shared watch and follows one log stream.
 
 mod create;
 mod follow;
@@ -28,22 +28,22 @@ use crate::kubernetes::pod::{self, PodIdentity};
 use crate::time::backoff::jittered;
 use crate::time::boot_time::BootTime;
 
-/// Lines read ahead of the build's task.
+/// Events buffered for the build's task.
 const EVENTS_MAX: usize = 128;
 /// First pause after a call that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
-/// How long patching a pod may be forbidden that the cluster has said to allow: an API server that starts
-/// refuses everything until it has read the roles, and a control plane that is replaced does so once
-/// a server. What the pod has done is worth more than this wait.
+/// How long patching a pod may be refused although the cluster said that it is allowed: a starting API server
+/// refuses everything until it has read the roles, and when a control plane is replaced, each of its servers does
+/// so once. The pod's work so far is worth this wait.
 const PATCH_PATIENCE: Duration = Duration::from_mins(3);
-/// The same where the right was missing when the worker began: nothing is likely to change.
+/// The same if the right was already missing when the worker started: that is unlikely to change.
 const PATCH_PATIENCE_DENIED: Duration = Duration::from_secs(3);
-/// How often a pod is looked for that may be about to come.
+/// How often to look for a pod that may be about to be created.
 const COMING_EVERY: Duration = Duration::from_secs(2);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What is wanted of a run.
+/// The orders for a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Orders {
     pub(super) deadline: BootTime,
@@ -51,7 +51,7 @@ pub(super) struct Orders {
     pub(super) hand_over: bool,
 }
 
-/// The last event of a run comes as the error of whatever was under way.
+/// The last event of a run is returned as the error of whatever was in progress.
 pub(super) type Step<T> = Result<T, RunEvent>;
 
 /// A run as its build's task sees it.
@@ -61,9 +61,9 @@ pub(super) struct PodRun {
     _task: AbortOnDropHandle<()>,
 }
 
-/// How a run comes about.
+/// How a run starts.
 pub(super) enum Begin {
-    /// With these variables for its command.
+    /// Creates a pod, with these variables for its command.
     Create(std::collections::BTreeMap<String, String>),
     Adopt,
 }
@@ -102,7 +102,7 @@ impl Run for PodRun {
     async fn follow(&mut self) -> RunEvent {
         match self.events.recv().await {
             Some(event) => event,
-            // Its task has failed; the pod is as it was.
+            // Its task has panicked; the pod is unchanged.
             None => RunEvent::HandedOver,
         }
     }
@@ -126,7 +126,7 @@ impl Run for PodRun {
     }
 }
 
-/// What drives a run.
+/// Drives a run.
 pub(super) struct Driver {
     pub(super) cluster: Arc<Cluster>,
     pub(super) build: Build,
@@ -136,15 +136,15 @@ pub(super) struct Driver {
     pub(super) name: String,
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) seen: watch::Receiver<Seen>,
-    /// Keeps the janitor away.
+    /// Protects the pod from the janitor.
     _in_use: Vec<InUse>,
     pub(super) out: mpsc::Sender<RunEvent>,
-    /// What was last said to those who wait.
+    /// The note that was last sent.
     note: String,
     pause: Duration,
-    /// The stop and the hand-over that were last acted on.
+    /// The stop and hand-over orders that were last acted on.
     heeded: (Option<Duration>, bool),
-    /// Since when patching the pod is forbidden.
+    /// Since when patching the pod has been refused.
     patch_refused: Option<Instant>,
 }
 
@@ -154,7 +154,7 @@ impl Driver {
             Ok(pod) => self.follow_pod(pod, window).await,
             Err(last) => last,
         };
-        // Fails only where nobody listens any more.
+        // Fails only if nobody receives it any more.
         let _ = self.out.send(last).await;
     }
 
@@ -165,7 +165,7 @@ impl Driver {
         }
     }
 
-    /// Takes over the pod of a run that somebody else began.
+    /// Takes over the pod of a run that another worker started.
     async fn adopt(&mut self) -> Step<Pod> {
         let began = Instant::now();
         loop {
@@ -173,14 +173,15 @@ impl Driver {
             match self.find().await {
                 Ok(Some(pod)) => {
                     if let Some(pod) = self.annotate(pod).await? {
-                        // Whoever made the pod may have died before its Secret was the pod's.
+                        // The worker that created the pod may have died before it made the pod its Secret's owner.
                         if let Ok(PodIdentity { secret: Some(secret), .. }) = pod::identity(&pod.metadata) {
                             self.own_secret(&secret, &pod).await;
                         }
                         return Ok(pod);
                     }
                 }
-                // The cluster may be about to carry out what its earlier holder asked for with its last breath.
+                // The cluster may be about to create the pod that the earlier holder requested just before it
+                // died.
                 Ok(None)
                     if self.build.started.is_none()
                         && began.elapsed() < CALL_TIMEOUT
@@ -215,7 +216,8 @@ impl Driver {
         Ok(None)
     }
 
-    /// Writes this holder's token on the pod; `None` when it was changed meanwhile and is to be read again.
+    /// Writes this holder's token on the pod; `None` if the pod has changed in the meantime and must be read
+    /// again.
     pub(super) async fn annotate(&mut self, pod: Pod) -> Step<Option<Pod>> {
         let identity = match self.cluster.identity(&pod.metadata) {
             Ok(identity) if identity.run == self.build.attempt => identity,
@@ -234,19 +236,19 @@ impl Driver {
                 tracing::info!(pod = self.name, from = %identity.token.worker, "adopted the pod");
                 Ok(Some(pod))
             }
-            // Another uid is 422, another version 409.
+            // A different uid gives 422, a different version 409.
             Err(error) if matches!(error.code(), 404 | 409 | 422) => Ok(None),
             Err(error) if error.code() == 403 => self.may_not_patch(&error).await.map(|()| None),
             Err(error) => self.failed(&error).await.map(|()| None),
         }
     }
 
-    /// Without the right to patch a pod nobody can take it over: it is ended, and its build begins
-    /// again. But a refusal may pass, and the pod goes on meanwhile: it is asked again for a while.
+    /// Without the right to patch a pod, nobody can take it over, so it is deleted and its build starts again. But
+    /// a refusal may pass while the pod goes on, so patching is retried for a while first.
     async fn may_not_patch(&mut self, error: &ApiError) -> Step<()> {
         let since = *self.patch_refused.get_or_insert_with(Instant::now);
         if !self.cluster.may_patch() && since.elapsed() >= PATCH_PATIENCE_DENIED {
-            // It may have been given meanwhile.
+            // The right may have been granted in the meantime.
             self.cluster.check_right_to_patch().await;
         }
         let allowed = self.cluster.may_patch();
@@ -271,15 +273,15 @@ impl Driver {
         Box::pin(self.clear(&name, |identity| identity.token.epoch < epoch)).await
     }
 
-    /// What is wanted now; [`Self::wait`] is cut short by what comes after it.
+    /// The current orders; new ones cut [`Self::wait`] short.
     pub(super) fn heed(&mut self) -> Orders {
         let orders = *self.orders.borrow_and_update();
         self.heeded = (orders.stop, orders.hand_over);
         orders
     }
 
-    /// Waits until something may be changed in the cluster: not past the lease's end, and not
-    /// against what is wanted. `made`: there is a pod, or may be.
+    /// Waits until something may be changed in the cluster: only while the lease holds, and not against the
+    /// orders. `made`: whether there is, or may be, a pod.
     pub(super) async fn may_change(&mut self, made: bool) -> Step<()> {
         loop {
             let orders = self.heed();
@@ -301,7 +303,7 @@ impl Driver {
         }
     }
 
-    /// Waits until the lease is over, as it was last renewed.
+    /// Waits until the lease has expired, including renewals.
     pub(super) async fn lease_over(&self) {
         loop {
             let deadline = self.orders.borrow().deadline;
@@ -312,7 +314,7 @@ impl Driver {
         }
     }
 
-    /// Says what is waited for, and waits after a call that failed.
+    /// After a failed call: says what the run waits for, and pauses.
     pub(super) async fn failed(&mut self, error: &ApiError) -> Step<()> {
         if !error.passes() {
             let reason = self.cluster.explain(error);
@@ -328,12 +330,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Waits for so long, or for another stop or hand-over. A renewal cuts no wait short: it comes
-    /// every few seconds, and a server that is overloaded asks for more.
+    /// Waits for this long, or until a new order to stop or hand over. Renewals do not cut it short: they come
+    /// every few seconds, and an overloaded server asks for longer pauses.
     pub(super) async fn wait(&mut self, time: Duration) {
         let heeded = self.heeded;
         let news = self.orders.wait_for(|orders| (orders.stop, orders.hand_over) != heeded);
-        // Closed where nobody wants the run any more: its task is about to end.
+        // Closed if nobody wants the run any more; its task is then about to end.
         let news = async {
             if news.await.is_err() {
                 std::future::pending::<()>().await;
@@ -349,7 +351,7 @@ impl Driver {
         self.pause = PAUSE_FIRST;
     }
 
-    /// Says what the run waits for, once.
+    /// Reports what the run waits for, if that has changed.
     pub(super) async fn say(&mut self, note: &str) -> Step<()> {
         if self.note == note {
             return Ok(());

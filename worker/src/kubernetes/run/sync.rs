@@ -1,6 +1,5 @@
-//! Resuming a log: of the lines that a source gives again, those that were taken already are known
-//! by time and text. Counts cannot tell them (sources drop lines when they rotate), nor times alone
-//! (they repeat, and clocks step back).
+//! Resumes a log: recognizes, by time and text, lines that a source sends again. Counting lines does not work
+//! (sources drop lines on rotation), and neither do times alone (they repeat, and clocks step back).
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,36 +11,36 @@ use jiff::Timestamp;
 use super::timestamped::time_of;
 use crate::log::pump::is_gap;
 
-/// Of so many last lines the earliest time counts: what a clock that steps back may reach.
+/// The earliest time of this many last lines counts, in case the clock has stepped back.
 const LAST_LINES: usize = 50;
-/// How much earlier than that a source is asked from, in nanoseconds.
+/// How much earlier than that the log is requested from, in nanoseconds.
 const MARGIN: i64 = 10 * SECOND;
 const SECOND: i64 = 1_000_000_000;
-/// Lines remembered, 16 bytes each: more than a build writes within the margin. Of a flood the
-/// lines before them are told by their time.
+/// Lines remembered, 16 bytes each: more than a build usually writes within the margin. In a flood of lines,
+/// earlier ones are recognized by time alone.
 const WINDOW_LINES: usize = 2000;
 
-/// A line as it is recognized: its time, and a hash of it all.
+/// What a line is recognized by: its time, and a hash of time and text.
 type Key = (i64, u64);
 
-/// The last lines that were taken of a log.
+/// The last lines that were read from a log.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     seen: VecDeque<Key>,
-    /// There were lines before them.
+    /// Whether there were lines before them.
     truncated: bool,
 }
 
 impl Window {
-    /// What an earlier holder has stored, oldest first.
+    /// The lines that an earlier holder stored, oldest first.
     pub(super) fn of_stored(stored: &[LogEntry]) -> Self {
-        // Lines before a gap are told by their time.
+        // Lines before a gap are recognized by time alone.
         let from = stored.iter().rposition(|entry| is_gap(&entry.text)).map_or(0, |gap| gap + 1);
         let seen = stored[from..].iter().filter_map(|entry| key(&entry.t, &entry.text)).collect();
         Self { seen, truncated: from > 0 || stored.len() >= limits::LOG_PAGE }
     }
 
-    /// Notes that a line was taken.
+    /// Records that a line was read.
     pub(super) fn note(&mut self, line: &LogLine) {
         let Some(key) = key(&line.t, &line.text) else { return };
         if self.seen.len() >= WINDOW_LINES {
@@ -51,7 +50,7 @@ impl Window {
         self.seen.push_back(key);
     }
 
-    /// From when on a source has to give its lines again; whole seconds, as it cuts them anyway.
+    /// The time from which the log has to be requested again; whole seconds, because sources ignore fractions.
     pub(super) fn since(&self) -> Option<Timestamp> {
         Timestamp::from_second(self.since_nanos()?.div_euclid(SECOND)).ok()
     }
@@ -61,13 +60,13 @@ impl Window {
         Some((earliest - MARGIN).div_euclid(SECOND) * SECOND)
     }
 
-    /// Looks through what a source gives from [`Self::since`] on.
+    /// A filter for the lines that a source sends from [`Self::since`] on.
     pub(super) fn resume(&self) -> Resume {
         let Some(since) = self.since_nanos() else { return Resume::nothing_known() };
         let mut known: Vec<Key> = self.seen.iter().copied().collect();
         let mut floor = i64::MIN;
         if self.truncated {
-            // Lines of one time may lie on both sides of where the window begins.
+            // Lines with the same time may be on both sides of the window's beginning.
             let first = known.first().map_or(0, |(t, _)| *t);
             let start = known.iter().position(|(t, _)| *t != first).unwrap_or(0);
             known.drain(..start);
@@ -78,18 +77,18 @@ impl Window {
     }
 }
 
-/// Finds the longest prefix of what comes that equals a suffix of what is known, and lets pass what
-/// follows it. What may still belong to such a prefix is held back: it is known already, unless
-/// something that does not fit comes after it.
+/// Finds the longest prefix of the incoming lines that equals a suffix of the known lines, and lets pass what
+/// follows it. Lines that may still belong to such a prefix are held back: they are already known, unless a line
+/// that does not fit follows.
 #[derive(Debug)]
 pub(super) struct Resume {
     known: Vec<Key>,
-    /// Earlier lines were taken long ago.
+    /// Lines before this time were read long ago.
     floor: i64,
-    /// Where in `known` the pending lines may begin.
+    /// Where in `known` the pending lines may start.
     candidates: Option<Vec<usize>>,
     pending: Vec<LogLine>,
-    /// How many pending lines equal a suffix.
+    /// How many of the pending lines equal a suffix of `known`.
     same: usize,
     done: bool,
 }
@@ -106,7 +105,7 @@ impl Resume {
         }
     }
 
-    /// The lines that are new, now that this one has come.
+    /// Takes the next line; returns the lines that are now known to be new.
     pub(super) fn push(&mut self, line: LogLine) -> Vec<LogLine> {
         let key = key(&line.t, &line.text);
         let (false, Some(key)) = (self.done, key) else { return vec![line] };
@@ -153,7 +152,7 @@ mod tests {
             .collect()
     }
 
-    /// What the source gives from the window's time on, as a kubelet filters it.
+    /// What the source sends from the window's time on, filtered as a kubelet does.
     fn given(source: &[LogLine], window: &Window) -> Vec<LogLine> {
         let since = window.since().map_or(i64::MIN, |t| i64::try_from(t.as_nanosecond()).unwrap());
         source.iter().filter(|line| time_of(&line.t).unwrap() >= since).cloned().collect()
@@ -179,7 +178,7 @@ mod tests {
         let source: Vec<LogLine> = (0..30).map(|n| line(n, &format!("line {n}"))).collect();
         let window = Window::of_stored(&entries(&source[..20]));
         assert_eq!(resumed(&window, &source[10..]), source[20..]);
-        // All that is known is gone: what comes is new.
+        // The source no longer has any known line, so all lines are new.
         assert_eq!(resumed(&window, &source[25..]), source[25..]);
     }
 
@@ -189,7 +188,7 @@ mod tests {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut ms, mut source) = (0, Vec::new());
             for _ in 0..random.usize(1..300) {
-                // Clocks step back, times and texts repeat.
+                // The clock steps back, and times and texts repeat.
                 ms += random.i64(-4..40) * random.i64(0..20);
                 source.push(line(ms, ["x", "y", "z"][random.usize(0..3)]));
             }
@@ -197,7 +196,7 @@ mod tests {
             while taken.len() < source.len() {
                 let given = given(&source, &window);
                 let mut resume = window.resume();
-                // The stream is cut somewhere.
+                // The stream is cut at a random place.
                 let cut = random.usize(0..=given.len());
                 let cut = if random.u8(0..4) == 0 { given.len() } else { cut };
                 for new in given[..cut].iter().flat_map(|line| resume.push(line.clone())) {

@@ -1,5 +1,5 @@
-//! Splits the bytes of a log with timestamps into lines. The same bytes always give the same
-//! lines, whenever they come: a line that is read again must be recognized.
+//! Splits the bytes of a log with timestamps into lines. The same bytes always give the same lines, whenever they
+//! arrive, because a line that is read again must be recognized.
 
 use std::time::Instant;
 
@@ -8,17 +8,17 @@ use jiff::Timestamp;
 
 use crate::log::lines::Splitter;
 
-/// Longest timestamp, in bytes; those of kubelets have 30 or 35.
+/// Longest timestamp, in bytes; a kubelet's have 30 or 35.
 const STAMP_BYTES_MAX: usize = 40;
 
 /// Splits one stream of a log into lines.
 pub(super) struct TimestampedLines {
-    /// The present line's timestamp, once it is whole.
+    /// The current line's timestamp, once it is complete.
     time: Option<String>,
-    /// What has come of it so far.
+    /// The part of the timestamp that has arrived so far.
     stamp: Vec<u8>,
     splitter: Splitter,
-    /// Stands still, so that no line is split because of when it came.
+    /// Never changes, so that no line is split because of when it arrived.
     now: Instant,
 }
 
@@ -28,7 +28,7 @@ impl TimestampedLines {
         Self { time: None, stamp: Vec::new(), splitter: Splitter::new(now), now }
     }
 
-    /// The lines that `bytes` complete. Lines beyond 16 KiB come in parts of one timestamp.
+    /// The lines that `bytes` complete. Lines longer than 16 KiB are returned in parts with the same timestamp.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<LogLine> {
         let mut lines = Vec::new();
         while !bytes.is_empty() {
@@ -48,7 +48,7 @@ impl TimestampedLines {
         lines
     }
 
-    /// The last line, where its end never came.
+    /// The last line, if it is incomplete.
     pub(super) fn finish(mut self) -> Vec<LogLine> {
         if self.time.is_none() {
             self.end_stamp(false);
@@ -58,7 +58,7 @@ impl TimestampedLines {
         self.stamped(texts)
     }
 
-    /// Takes what belongs to the timestamp; the rest is the line's.
+    /// Reads the timestamp; returns the rest of the line.
     fn read_stamp<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         for (at, byte) in bytes.iter().enumerate() {
             if *byte == b' ' || *byte == b'\n' || self.stamp.len() >= STAMP_BYTES_MAX {
@@ -70,7 +70,7 @@ impl TimestampedLines {
         &[]
     }
 
-    /// Whether it is a timestamp. Otherwise it is text: kubelets write their own troubles so.
+    /// Whether this was a timestamp. Otherwise it is text: kubelets write their own errors without one.
     fn end_stamp(&mut self, parted: bool) -> bool {
         let stamp = std::mem::take(&mut self.stamp);
         let text = std::str::from_utf8(&stamp).ok().filter(|text| time_of(text).is_some());
@@ -90,7 +90,7 @@ impl TimestampedLines {
     }
 }
 
-/// A line's time in nanoseconds since 1970; `None` for what is not of the container.
+/// A line's time in nanoseconds since 1970; `None` for lines that are not from the container.
 pub(super) fn time_of(stamp: &str) -> Option<i64> {
     let time: Timestamp = stamp.parse().ok()?;
     i64::try_from(time.as_nanosecond()).ok()
