@@ -10,7 +10,7 @@ use fairlane_common::queue::Blame;
 use crate::LogCause;
 use crate::kubernetes::pod::PodCause;
 
-/// `text` with what stands between `<!-- name -->` and the next `<!-- end -->` replaced.
+/// `text` with the section between `<!-- name -->` and the next `<!-- end -->` replaced.
 fn with_section(text: &str, name: &str, section: &str) -> String {
     let start = format!("<!-- {name} -->\n");
     let (before, rest) = text.split_once(&start).expect(name);

@@ -1,4 +1,4 @@
-//! Where runs live: as processes of this host, or as pods.
+//! How runs are executed: as processes on this host, or as pods.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use crate::build::judge::Verdict;
 pub(crate) use crate::process::supervisor::{Exit, StopCause};
 use crate::time::boot_time::BootTime;
 
-/// How the reason of a pause begins where the runs cannot be seen.
+/// Prefix of the reason for a pause if the runs cannot be seen.
 pub(crate) const BLIND: &str = "it cannot see its pods: ";
 
-/// What a run is made from.
+/// What is needed to start a run.
 pub(crate) struct RunSpec<'a> {
     /// The build.
     pub(crate) build: &'a Build,
-    /// The lease that it is run under.
+    /// The lease under which it runs.
     pub(crate) token: &'a Token,
     /// Variables for the command, secrets among them; never shown.
     pub(crate) env: BTreeMap<String, String>,
-    /// When the lease has to be given up unless it is renewed.
+    /// When the lease has to be given up if it is not renewed.
     pub(crate) deadline: BootTime,
-    /// Nodes that no build should go to at the moment.
+    /// Nodes that all builds avoid at the moment.
     pub(crate) avoided: &'a [NodeName],
-    /// The end of the run's log, as an earlier holder left it.
+    /// The end of the run's log, as stored by an earlier holder.
     pub(crate) stored: Vec<LogEntry>,
 }
 
-/// What happens to a run.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RunEvent {
-    /// What it waits for before it is up, in words for people; empty when it waits no more.
+    /// What it waits for before it is up, in words for people; empty when it no longer waits.
     Note(String),
     /// It is up; after so long, where that was seen: a pod since its creation.
     Up(Option<Duration>),
@@ -43,22 +43,22 @@ pub(crate) enum RunEvent {
     Unheard,
     /// It wrote a line.
     Line(LogLine),
-    /// It has ended, and nothing of it is left that does anything.
+    /// It has ended, and no process of it is left.
     Exited(Ended),
-    /// There is none, for no fault of the build's; the sentence says why. Back into line.
+    /// There is no run, through no fault of the build; the text says why. The build goes back into line.
     Lost(String),
-    /// It lives on, or may, without this worker.
+    /// It goes on without this worker, or may do so.
     HandedOver,
-    /// Another holder has it.
+    /// Another holder has taken it over.
     Taken,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ended {
-    /// What its command left.
+    /// How its command ended.
     pub(crate) exit: Exit,
-    /// What those who ran it know of the failure: they are asked before the log is.
+    /// What the executor knows about the failure; takes precedence over the log.
     pub(crate) failure: Option<RunFailure>,
     /// The node that it ran on.
     pub(crate) node: Option<String>,
@@ -68,10 +68,10 @@ pub(crate) struct Ended {
     pub(crate) last_words: Option<String>,
 }
 
-/// Why a run failed, for reasons that its log cannot tell.
+/// Why a run failed, for reasons that its log cannot show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunFailure {
-    /// What it is put down to.
+    /// The class of the failure.
     pub(crate) class: FailureClass,
     /// What it failed of.
     pub(crate) cause: FailureCause,
@@ -81,44 +81,44 @@ pub(crate) struct RunFailure {
     pub(crate) blame: Blame,
 }
 
-/// A run that is there, and that nobody of this worker sees to.
+/// An existing run that no task of this worker follows.
 #[derive(Debug, Clone)]
 pub(crate) struct FoundRun {
     /// The lease that its latest holder wrote on it.
     pub(crate) token: Token,
     /// Its number.
     pub(crate) number: u32,
-    /// When its build was first asked for, Unix milliseconds.
+    /// When its build was first requested, Unix milliseconds.
     pub(crate) asked: u64,
-    /// When it was begun, Unix milliseconds.
+    /// When it was claimed, Unix milliseconds.
     pub(crate) claimed: u64,
-    /// When it was up, Unix milliseconds.
+    /// When it was first running, Unix milliseconds.
     pub(crate) started: Option<u64>,
-    /// What was asked for.
+    /// The request.
     pub(crate) spec: BuildSpec,
-    /// The node that it is on.
+    /// The node that it runs on.
     pub(crate) node: Option<String>,
 }
 
-/// Makes runs.
+/// Executes runs.
 #[async_trait]
 pub(crate) trait Executor: Send + Sync {
-    /// Where the runs live: only workers of the same place can adopt them.
+    /// The place of the runs: only workers of the same place can adopt them.
     fn place(&self, worker: &WorkerId) -> String;
 
-    /// Whether runs outlive their worker: they are then handed over where others are ended.
+    /// Whether runs outlive their worker: they are then handed over instead of stopped.
     fn outlives(&self) -> bool;
 
-    /// Starts a run. One that outlives its worker may still have to come up.
+    /// Starts a run. If runs outlive their worker, it may not be running yet.
     ///
     /// # Errors
-    /// It cannot be started, and nothing of it is left.
+    /// It cannot be started, and no process or pod of it is left.
     async fn start(&self, spec: RunSpec<'_>) -> Result<Box<dyn Run>>;
 
-    /// Takes over the live run of a build; `None` where there is none any more.
+    /// Takes over the live run of a build; `None` if there is none any more.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It is unknown whether there is one.
     async fn attach(&self, spec: RunSpec<'_>) -> Result<Option<Box<dyn Run>>>;
 
     /// How long the oldest pod has waited to start; zero where none waits, `None` where runs are no pods.
@@ -131,8 +131,8 @@ pub(crate) trait Executor: Send + Sync {
         None
     }
 
-    /// For how long it has not been able to see its runs, where that is so: nothing is adopted meanwhile, and others
-    /// that see may have them.
+    /// For how long it has been unable to see its runs, if so. Meanwhile it adopts nothing, and workers that can
+    /// see the runs may take them.
     fn blind(&self) -> Option<Duration> {
         None
     }
@@ -142,57 +142,57 @@ pub(crate) trait Executor: Send + Sync {
         free
     }
 
-    /// Nothing was there to be started with what [`Self::may_start`] allowed.
+    /// There was no build for the slots that [`Self::may_start`] allowed.
     fn unused(&self) {}
 
-    /// Waits until [`Self::may_start`] may give another answer.
+    /// Waits until the result of [`Self::may_start`] may have changed.
     async fn pause_changed(&self) {
         std::future::pending::<()>().await;
     }
 
-    /// The host that all runs are on, where they are on one: it is to blame as a node is.
+    /// The host that all runs are on, if it is a single one; it can be to blame like a node.
     fn host(&self) -> Option<&str> {
         None
     }
 
-    /// Takes note of how a build of a lane ended (`begun`: its run had been started), and looks into failures that
-    /// may be the host's.
+    /// Records how a build of a lane ended (`begun`: whether its run had started), and examines failures that may
+    /// be the host's fault.
     async fn examine(&self, _lane: &Lane, _begun: bool, verdict: Verdict) -> Verdict {
         verdict
     }
 
-    /// How many nodes runs can be on; 0 where that cannot be told.
+    /// How many nodes can have runs; 0 if unknown.
     fn nodes(&self) -> usize {
         0
     }
 
-    /// Runs of this place that nobody of this worker sees to.
+    /// Runs of this place that no task of this worker follows.
     fn found(&self) -> Vec<FoundRun> {
         Vec::new()
     }
 
-    /// Does what is to be done beside the runs, for as long as it is polled.
+    /// Does the executor's background work, as long as it is polled.
     async fn tend(&self) {
         std::future::pending::<()>().await;
     }
 }
 
-/// A run. Dropped, it is killed or left to others, as its place has it.
+/// A run. When it is dropped, a process is killed and a pod is left to other workers.
 #[async_trait]
 pub(crate) trait Run: Send {
-    /// The next event; may be dropped and asked again. After one that says that it is over nothing
-    /// comes.
+    /// The next event. Cancel-safe. Nothing follows an event that says that the run is over.
     async fn follow(&mut self) -> RunEvent;
 
     /// The lease was renewed: it has to be given up at `deadline`.
     fn renewed(&mut self, deadline: BootTime);
 
-    /// Ends the run: asked to at once, killed after `grace`. May be called again, to shorten it.
+    /// Stops the run: asks it to exit at once, and kills it after `grace`. May be called again to shorten the
+    /// grace.
     fn stop(&mut self, grace: Duration);
 
-    /// Kills what did not end after a stop, without waiting for it.
+    /// Kills a run that did not end after a stop, without waiting for it.
     fn abandon(&mut self);
 
-    /// Leaves the run to another worker; [`RunEvent::HandedOver`] follows once nothing is under way.
+    /// Leaves the run to another worker; [`RunEvent::HandedOver`] follows once no call is in progress.
     fn hand_over(&mut self) {}
 }

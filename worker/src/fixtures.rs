@@ -1,10 +1,10 @@
-//! What this crate's unit tests share.
+//! Fixtures that this crate's unit tests share.
 
 use std::collections::HashMap;
 
 use fairlane_common::{Build, Token};
 
-/// A build as a claim gives it.
+/// A build as a claim returns it.
 pub(crate) fn build() -> Build {
     let fields = [
         ("repo", "https://github.com/owner/name"),

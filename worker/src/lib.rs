@@ -1,15 +1,16 @@
-//! Fairlane's worker: claims builds, runs them, and tells the queue how they ended.
+//! Fairlane's worker: claims builds, runs them, and reports to the queue how they ended.
 //!
-//! - [`run`]: a worker, from its first heartbeat to its goodbye. [`Args`] and [`Settings`] say how, [`command`] what
-//!   is run. [`supervise_main`] is the small process over each local run.
-//! - [`kubernetes::client`]: the way to a Kubernetes cluster. [`pod`]: a build as a pod, and what a pod's status means.
+//! - [`run`]: a worker, from its first heartbeat until it deregisters. [`Args`] and [`Settings`] configure it;
+//!   [`command`] is the build command. [`supervise_main`] is the small process that supervises each local run.
+//! - [`kubernetes::client`]: the connection to a Kubernetes cluster. [`pod`]: a build as a pod, and what a pod's
+//!   status means.
 //!
-//! A build goes through three values, each moved into the next: claimed, running, ended. Its lease
-//! is renewed by one heartbeat for all builds, and is given up 1 s before it ends unless a renewal
-//! was acknowledged; the supervisor kills the run then, even if the worker is frozen. Whoever finds
-//! its lease to be another's kills its run and touches nothing else.
+//! A build goes through three values, each moved into the next: claimed, running, ended. One heartbeat renews the
+//! leases of all builds. A lease that is not renewed is given up 1 s before it expires; the supervisor then kills
+//! the run, even if the worker is frozen. A worker that finds that another one has the lease kills its own run and
+//! touches nothing else.
 
-// The futures of a call to Redis are nested deeper than the compiler's usual limit.
+// The futures of a call to Redis are nested more deeply than the compiler's default limit.
 #![recursion_limit = "256"]
 
 mod build;

@@ -14,7 +14,7 @@ const MEAN_UNKNOWN_MS: u64 = 180_000;
 const MEAN_OF_MAX: u64 = 200;
 const DURATION_MAX_MS: u64 = 7_200_000;
 
-/// A build as it should be.
+/// The expected state of a build.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     lane: usize,

@@ -1,5 +1,5 @@
-//! A worker that cannot see its runs (its credentials have run out, or its host is cut off) leaves them to another
-//! one of the same place that can.
+//! A worker that cannot see its runs (its credentials have expired, or its host is cut off) leaves them to another
+//! worker of the same place that can.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::claiming::state::Worker;
 use crate::executor::BLIND;
 use crate::time::backoff::jittered;
 
-/// How often it looks whether another one sees.
+/// How often to check whether another worker can see them.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Hands runs over when it comes to that, for as long as it is polled.
+/// Hands runs over when necessary, as long as it is polled.
 pub(crate) async fn hand_over_on(worker: Arc<Worker>) {
     loop {
         tokio::time::sleep(jittered(LOOK_EVERY)).await;

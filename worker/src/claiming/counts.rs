@@ -80,7 +80,7 @@ impl Counts {
         }
     }
 
-    /// Redis has acknowledged a heartbeat that began at `began`.
+    /// Redis has acknowledged a heartbeat that was sent at `began`.
     pub(crate) fn heartbeat(&self, began: Instant) {
         *self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }

@@ -1,7 +1,7 @@
-//! The heartbeat: it renews the leases, and learns what is wanted.
+//! The heartbeat: it renews the leases and receives orders.
 //!
-//! No renewal waits for an answer that does not come: after [`RENEWAL_PATIENCE`] another one goes out
-//! beside it, over a fresh connection. The first answer counts, from when its own try began.
+//! If a renewal is not answered within [`RENEWAL_PATIENCE`], another one is sent in parallel, over a fresh
+//! connection. The first answer counts, from the time when its own call was sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::claiming::state::Worker;
 use crate::time::backoff::jittered;
 use crate::time::boot_time::BootTime;
 
-/// How long a try may go on while others go beside it: Redis may only be slow.
+/// How long a call may run in parallel with later ones: Redis may just be slow.
 const TRY_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Renews for as long as it is polled. A task of its own: no build's work delays it.
+/// Renews as long as it is polled. Runs in a separate task, so that no build delays it.
 pub(crate) async fn beat_on(worker: Arc<Worker>) {
-    // A connection of its own: what builds write must not hold it up.
+    // A separate connection, so that what builds write does not delay it.
     let mut queue = None;
     loop {
         let renewed = renew(&worker, queue.take()).await;
@@ -39,7 +39,7 @@ pub(crate) async fn beat_on(worker: Arc<Worker>) {
     }
 }
 
-/// The first heartbeat, which makes the worker known.
+/// The first heartbeat, which registers the worker.
 pub(crate) async fn join(worker: &Worker) -> fairlane_common::Result<()> {
     let (beat, deadline) = (beat_of(worker), worker.deadline());
     let reply = worker.queue.renew(&beat).await?;
@@ -49,18 +49,18 @@ pub(crate) async fn join(worker: &Worker) -> fairlane_common::Result<()> {
 
 /// A heartbeat that was answered.
 struct Renewed {
-    /// When it began.
+    /// When it was sent.
     began: Instant,
     beat: Beat,
     deadline: BootTime,
     reply: BeatReply,
-    /// The way that its answer came.
+    /// The connection that the answer came from.
     queue: Queue,
 }
 
 type Try = BoxFuture<'static, Result<Renewed, Error>>;
 
-/// Tries until one is answered.
+/// Sends heartbeats until one is answered.
 async fn renew(worker: &Worker, mut queue: Option<Queue>) -> Renewed {
     let mut tries: FuturesUnordered<Try> = FuturesUnordered::new();
     let (mut next, mut outage) = (Instant::now(), Outage::default());
@@ -74,7 +74,7 @@ async fn renew(worker: &Worker, mut queue: Option<Queue>) -> Renewed {
                 }
                 Err(error) => {
                     outage.failed(&error);
-                    // Whether it failed at once or was overtaken: the next one is due soon.
+                    // Whether it failed immediately or was overtaken, the next one is due soon.
                     next = next.min(Instant::now() + jittered(RENEWAL_PATIENCE / 2));
                 }
             },
@@ -93,7 +93,7 @@ async fn renew(worker: &Worker, mut queue: Option<Queue>) -> Renewed {
 }
 
 fn try_with(worker: &Worker, queue: Queue) -> Try {
-    // Counted from before the call: an answer that comes late must not lengthen the lease.
+    // Counted from before the call, so that a late answer does not lengthen the lease.
     let (began, deadline, beat) = (Instant::now(), worker.deadline(), beat_of(worker));
     Box::pin(async move {
         let Ok(answer) = tokio::time::timeout(TRY_TIMEOUT, queue.renew(&beat)).await else {
@@ -104,7 +104,7 @@ fn try_with(worker: &Worker, queue: Queue) -> Try {
     })
 }
 
-/// Says once that Redis is away, and once that it is back.
+/// Logs once that Redis is away, and once that it is back.
 #[derive(Default)]
 struct Outage(Option<Instant>);
 
@@ -139,7 +139,7 @@ fn beat_of(worker: &Worker) -> Beat {
     }
 }
 
-/// Notes what a heartbeat's answer says.
+/// Acts on the answer to a heartbeat.
 fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) {
     for (token, renewal) in beat.held.iter().zip(&reply.renewals) {
         match renewal {

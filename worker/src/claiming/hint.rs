@@ -1,4 +1,4 @@
-//! The wake-up hint: a token that a worker takes where something may be claimed.
+//! Wake-up hints: a worker takes a token when something may be claimed.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::time::backoff::Backoff;
 /// Longest block of one wait for a hint.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Waits for wake-up tokens. A wait goes on beside a claim, so that its connection is kept.
+/// Waits for wake-up tokens. A wait continues during a claim, so that its connection is kept.
 pub(crate) struct Hint {
     queue: Queue,
     idle: Option<Waiter>,
@@ -25,7 +25,7 @@ impl Hint {
         Self { queue, idle: None, waiting: None, backoff: Backoff::new() }
     }
 
-    /// Returns when a token came; may be dropped and called again.
+    /// Returns when a token has arrived. Cancel-safe.
     pub(crate) async fn came(&mut self) {
         loop {
             let waiting = self.waiting.get_or_insert_with(|| {
@@ -54,7 +54,7 @@ impl Hint {
         }
     }
 
-    /// Waits no more: the connection is closed, so that no token is taken and not used.
+    /// Stops waiting: closes the connection, so that no token is taken without being used.
     pub(crate) fn stop(&mut self) {
         self.waiting = None;
     }

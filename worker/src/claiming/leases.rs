@@ -1,4 +1,4 @@
-//! What this worker holds: its leases, and what is wanted of each build.
+//! The leases that this worker holds, and the orders for each build.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,23 +10,23 @@ use tokio::time::Instant;
 
 use crate::time::boot_time::BootTime;
 
-/// What is wanted of a build, in rising order: a later word never takes back a stronger one.
+/// The order for a build, from weakest to strongest: a later order never overrides a stronger one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wanted {
-    /// That it goes on.
+    /// Go on.
     Run,
-    /// That its run ends, because the worker does.
+    /// Stop or hand over the run, because the worker shuts down.
     Drained,
-    /// That it ends, because somebody asked for it.
+    /// Stop, because somebody cancelled the build.
     Cancelled,
-    /// That it is let go: its lease is another's.
+    /// Let go: another worker has the lease.
     LetGo,
 }
 
 struct Entry {
     deadline: watch::Sender<BootTime>,
     wanted: watch::Sender<Wanted>,
-    /// How often Redis was found not to know of it.
+    /// How many times Redis turned out not to know it.
     lost: watch::Sender<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Leases {
         Arc::new(Self { slots, entries: Mutex::default(), busy: watch::Sender::new(0) })
     }
 
-    /// Takes a slot for a lease that has to be given up at `deadline`.
+    /// Adds a lease that has to be given up at `deadline`, which occupies a slot.
     pub(crate) fn enter(self: &Arc<Self>, token: Token, deadline: BootTime) -> Lease {
         let (deadline_in, deadline) = watch::channel(deadline);
         let (wanted_in, wanted) = watch::channel(Wanted::Run);
@@ -68,7 +68,7 @@ impl Leases {
         self.slots.saturating_sub(*self.busy.borrow())
     }
 
-    /// Tells when a slot is taken or given back.
+    /// Notifies when a slot is taken or freed.
     pub(crate) fn changes(&self) -> watch::Receiver<usize> {
         self.busy.subscribe()
     }
@@ -83,7 +83,7 @@ impl Leases {
             .collect()
     }
 
-    /// Notes that a lease was renewed; a renewal whose answer was overtaken shortens nothing.
+    /// Records that a lease was renewed. An earlier renewal whose answer comes late does not shorten it.
     pub(crate) fn renewed(&self, token: &Token, deadline: BootTime) {
         if let Some(entry) = self.entries().get(token) {
             entry.deadline.send_if_modified(|known| {
@@ -94,14 +94,14 @@ impl Leases {
         }
     }
 
-    /// Notes that Redis does not know of a lease.
+    /// Records that Redis does not know a lease.
     pub(crate) fn lost(&self, token: &Token) {
         if let Some(entry) = self.entries().get(token) {
             entry.lost.send_modify(|count| *count += 1);
         }
     }
 
-    /// Whether any lease on that build is worked under.
+    /// Whether this worker works on that build, under any lease.
     pub(crate) fn has(&self, build: BuildId) -> bool {
         self.entries().keys().any(|token| token.build == build)
     }
@@ -112,7 +112,7 @@ impl Leases {
         }
     }
 
-    /// The same for whichever lease there is on that build.
+    /// The same for all leases on that build.
     pub(crate) fn want_build(&self, build: BuildId, wanted: Wanted) {
         for (_, entry) in self.entries().iter().filter(|(token, _)| token.build == build) {
             entry.want(wanted);
@@ -157,8 +157,8 @@ impl Entry {
     }
 }
 
-/// A lease on a build, and the slot that it takes. Dropped before it is settled, it runs out by
-/// itself and another worker takes the build.
+/// A lease on a build, and the slot that it occupies. If it is dropped before it is settled, it expires, and
+/// another worker takes the build.
 pub(crate) struct Lease {
     token: Token,
     deadline: watch::Receiver<BootTime>,
@@ -194,7 +194,7 @@ impl Lease {
         *self.deadline.borrow_and_update()
     }
 
-    /// The same, leaving a renewal that nobody was told of to be told.
+    /// The same, without marking a renewal as seen.
     pub(crate) fn peek_deadline(&self) -> BootTime {
         *self.deadline.borrow()
     }
@@ -203,7 +203,7 @@ impl Lease {
         *self.wanted.borrow_and_update()
     }
 
-    /// The next thing that is wanted.
+    /// The next order.
     pub(crate) async fn wanted_anew(wanted: &mut watch::Receiver<Wanted>) -> Wanted {
         match wanted.changed().await {
             Ok(()) => *wanted.borrow_and_update(),
@@ -219,33 +219,33 @@ impl Lease {
         }
     }
 
-    /// Redis was found not to know of it.
+    /// Waits until Redis turns out not to know it.
     pub(crate) async fn lost(lost: &mut watch::Receiver<u64>) {
         if lost.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// These signals and that of its loss.
+    /// Orders, renewals and losses.
     pub(crate) fn all_signals(
         &mut self,
     ) -> (&mut watch::Receiver<Wanted>, &mut watch::Receiver<BootTime>, &mut watch::Receiver<u64>) {
         (&mut self.wanted, &mut self.deadline, &mut self.lost)
     }
 
-    /// Both signals, to be waited for at once.
+    /// Orders and renewals, to wait for both at once.
     pub(crate) fn signals(&mut self) -> (&mut watch::Receiver<Wanted>, &mut watch::Receiver<BootTime>) {
         (&mut self.wanted, &mut self.deadline)
     }
 
-    /// Waits until it is to be let go.
+    /// Waits for the order to let go.
     pub(crate) async fn let_go(&mut self) {
         if self.wanted.wait_for(|wanted| *wanted == Wanted::LetGo).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until its worker ends, or it is to be let go; says which.
+    /// Waits until the worker shuts down or the lease has to be let go; returns which.
     pub(crate) async fn leaving(&mut self) -> Wanted {
         let leaves = |wanted: &Wanted| matches!(wanted, Wanted::Drained | Wanted::LetGo);
         let found = self.wanted.wait_for(leaves).await.map(|wanted| *wanted);
@@ -255,7 +255,7 @@ impl Lease {
         }
     }
 
-    /// The queue knows how it ended, or it is no longer ours.
+    /// Marks it as settled: the queue knows how the build ended, or another worker has it.
     pub(crate) fn settle(mut self) {
         self.settled = true;
     }

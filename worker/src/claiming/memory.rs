@@ -1,14 +1,14 @@
-//! Redis's memory: while it is used up no build is claimed, and the worker says so.
+//! Redis's memory: while it is used up, no build is claimed, and the worker says so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::claiming::state::Worker;
 
-/// How often it is looked at.
+/// How often it is checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Looks at Redis's memory for as long as it is polled.
+/// Checks Redis's memory as long as it is polled.
 pub(crate) async fn watch_on(worker: Arc<Worker>) {
     let mut was_paused = false;
     loop {

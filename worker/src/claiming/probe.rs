@@ -1,12 +1,12 @@
 //! What monitoring asks a worker: whether it is ready, and its metrics.
 //!
-//! A worker is ready while Redis answers: its last acknowledged heartbeat is younger than a lease. It
-//! is not once it shuts down, though builds may still run. Whoever only takes no builds for a while is
-//! ready, and says why: a full cluster or an operator's drain lets a rollout go on, and a restart would
-//! change nothing.
+//! A worker is ready while Redis answers, that is, while its last acknowledged heartbeat is younger than a lease.
+//! Once it shuts down it is not ready, although builds may still run. A worker that just claims no builds for a
+//! while is ready and says why: a full cluster or an operator's drain should not block a rollout, and a restart
+//! would not help.
 //!
-//! Nothing here asks Redis or the cluster. An answer says what the worker knows, and is given while
-//! either is away.
+//! Nothing here calls Redis or the cluster. Responses contain what the worker knows, and work while either is
+//! away.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::state::Worker;
 pub(crate) struct WorkerProbe(pub(crate) Arc<Worker>);
 
 impl WorkerProbe {
-    /// Each reason for claiming nothing, and what to say of it where it holds.
+    /// Each reason for claiming nothing, with a text if it applies.
     fn pauses(&self) -> [(&'static str, Option<String>); 4] {
         let worker = &self.0;
         let said = |holds: bool, text: &str| holds.then(|| text.to_owned());

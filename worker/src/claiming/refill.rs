@@ -1,5 +1,4 @@
-//! Making runs known again that Redis has lost: a worker's own from its memory, others by what is
-//! written on them.
+//! Registers runs that Redis has lost: a worker's own from its memory, others from their annotations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +13,14 @@ use crate::executor::FoundRun;
 use crate::time::backoff::{Backoff, jittered};
 use crate::time::boot_time::BootTime;
 
-/// How often runs are looked for that the queue does not know: an emptied Redis is noticed at once,
-/// one that failed over without its last second is not.
+/// How often to look for runs that the queue does not know. An emptied Redis is noticed at once; a failover that
+/// lost the last second is not.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
-/// First look: the watch has listed the runs by then.
+/// Time of the first search: by then, the watch has listed the runs.
 const LOOK_FIRST: Duration = Duration::from_secs(1);
-/// Longest pause before a run whose holder may come yet is looked at again.
+/// Longest pause before another attempt for a run whose holder may still register it.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// Builds asked for in one round trip.
+/// Builds read in one round trip.
 const BATCH: usize = 200;
 
 /// Registers a run of this worker, until the queue has answered.
@@ -52,21 +51,21 @@ pub(crate) async fn register(worker: &Worker, build: &Build, token: &Token) -> R
     }
 }
 
-/// Works on the build that has taken over a run of this worker. A run that cannot be handed on goes
-/// with the build that it was begun for, and that one begins anew.
+/// Works on the build that has taken over a run of this worker. If the run cannot be handed over, it is stopped
+/// together with the build that it was started for, and the other build starts from scratch.
 pub(crate) async fn take_over(worker: &Arc<Worker>, claimed: Claimed, outlives: bool) {
     if outlives {
-        // What is left of the lease is not known: it is renewed before anything is done.
+        // It is unknown how much of the lease is left, so it is renewed before anything else.
         return take_on(worker, claimed, BootTime::now());
     }
     let reason = "its run was started for a build that Redis has since lost".to_owned();
     if let Err(error) = worker.queue.give_back(&claimed.token, &GiveBack::Lost { reason }).await {
-        // Its lease runs out by itself.
+        // Its lease will expire by itself.
         tracing::warn!(%error, "a build could not be given back");
     }
 }
 
-/// Looks for runs that the queue does not know, for as long as it is polled.
+/// Looks for runs that the queue does not know, as long as it is polled.
 pub(crate) async fn find_on(worker: Arc<Worker>) {
     let mut next = Instant::now() + LOOK_FIRST;
     loop {
@@ -80,7 +79,7 @@ pub(crate) async fn find_on(worker: Arc<Worker>) {
     }
 }
 
-/// One look; how soon another one is needed, if it is.
+/// One search; returns how soon another one is needed, if at all.
 async fn find(worker: &Arc<Worker>) -> Option<Duration> {
     let mut again = None;
     let found: Vec<FoundRun> = worker.executor.found();
@@ -92,7 +91,7 @@ async fn find(worker: &Arc<Worker>) -> Option<Duration> {
                 continue;
             }
             let known = loaded.builds.iter().find(|build| build.id == run.token.build);
-            // What Redis knows at least as late a lease of is as it should be.
+            // If Redis knows a lease that is at least as new, nothing is lost.
             let lost = known.is_none_or(|build| !build.state.is_ended() && build.epoch < run.token.epoch);
             if lost && !worker.leases.has(run.token.build) && !worker.draining.is_cancelled() {
                 let wait = register_found(worker, run).await;

@@ -23,18 +23,19 @@ use crate::process::executor::ProcessExecutor;
 use crate::settings::{ExecutorKind, Settings};
 use crate::time::backoff::{Backoff, jittered};
 
-/// How often the queue is looked at without a hint: the net under lost ones.
+/// How often to claim without a hint, in case hints are lost.
 const POLL: Duration = Duration::from_secs(5);
-/// How long the heartbeat of a worker that the queue does not know may take to be heard.
+/// How long to wait for the heartbeat of a worker that the queue does not know.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(200);
 /// Shortest pause between two reaps.
 const REAP_PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// Runs a worker until `shutdown`; then its builds get time to end. `ready` is called once the queue counts its slots.
+/// Runs a worker until `shutdown`; then its builds get time to finish. `ready` is called once the queue counts its
+/// slots.
 ///
 /// # Errors
-/// The settings do not fit this host (a missing build command), or Redis cannot be reached at start.
-/// Later failures are retried.
+/// The settings do not work on this host (for example, the build command is missing), or Redis cannot be reached
+/// at startup. Later failures are retried.
 pub async fn run(
     settings: Settings,
     queue: Queue,
@@ -47,14 +48,14 @@ pub async fn run(
     let executor = executor(&settings, &queue).await?;
     let worker = Arc::new(Worker::new(settings, queue, executor, shutdown.child_token()));
     heartbeat::join(&worker).await.context("the worker cannot join the queue")?;
-    // Known before the first claim.
+    // Must be known before the first claim.
     worker.queue.memory().await;
     tracing::info!(worker.id = %worker.id, slots = worker.settings.slots, "worker is ready");
     ready();
 
     let mut duties = duties(&worker);
     if let Some(probe) = probe {
-        // Builds that end during a shutdown are still counted, so it ends with the worker.
+        // Builds that end during a shutdown are still counted, so the probe only ends with the worker.
         let serving = probe.run_probe(Arc::new(WorkerProbe(Arc::clone(&worker))), CancellationToken::new());
         duties.spawn("serving metrics", serving);
     }
@@ -68,7 +69,7 @@ pub async fn run(
     }
     worker.draining.cancel();
     shutdown::drain(&worker).await;
-    // Before the goodbye: a late heartbeat would let the queue count the worker again.
+    // Ended before the worker deregisters: a late heartbeat would register it again.
     duties.ended(Duration::ZERO).await;
     shutdown::leave(&worker).await;
     if let Some(failed) = failed {
@@ -77,7 +78,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Makes the executor that the settings name, and checks that it can work.
+/// Creates the executor that the settings name, and checks that it works.
 async fn executor(settings: &Settings, queue: &Queue) -> Result<Arc<dyn Executor>> {
     Ok(match settings.executor {
         ExecutorKind::Process => Arc::new(ProcessExecutor::new(settings)?),
@@ -85,7 +86,7 @@ async fn executor(settings: &Settings, queue: &Queue) -> Result<Arc<dyn Executor
     })
 }
 
-/// What goes on beside the claims until the worker ends.
+/// The background tasks of a worker.
 fn duties(worker: &Arc<Worker>) -> Duties {
     let mut duties = Duties::default();
     let stalls = Arc::clone(&worker.stalls);
@@ -102,8 +103,8 @@ fn duties(worker: &Arc<Worker>) -> Duties {
     duties
 }
 
-/// Fills free slots until the worker shuts down. A claim that is under way is not given up: what the
-/// queue has handed out would wait for the end of its lease.
+/// Fills free slots until the worker shuts down. A claim in progress is not abandoned: builds that the queue has
+/// already handed out would wait until their leases expire.
 async fn claim_on(worker: &Arc<Worker>) {
     let mut changes = worker.leases.changes();
     let mut hint = Hint::new(worker.queue.clone());
@@ -112,15 +113,15 @@ async fn claim_on(worker: &Arc<Worker>) {
         let no_memory = worker.queue.memory_pause().is_some();
         let free = if no_memory { 0 } else { worker.executor.may_start(worker.room()) };
         let orphans = worker.take_orphan_news();
-        // A token that was taken by a worker without room must go on: the script passes it on.
-        // What cannot be seen is not adopted: heartbeats tell of orphans again.
+        // If a worker without room has taken a token, it claims so that the script passes the token on. A worker
+        // that cannot see its runs adopts none; heartbeats will report orphans again.
         if (free > 0 || orphans || token_unused) && worker.executor.blind().is_none() {
             claim(worker, free).await;
         }
         changes.mark_unchanged();
         let free = if worker.paused().is_some() { 0 } else { worker.room() };
         if free == 0 {
-            // A worker that is full, or may start nothing, takes no hints from others.
+            // A worker that is full, or may start nothing, must not take hints from others.
             hint.stop();
         }
         token_unused = false;
@@ -129,14 +130,15 @@ async fn claim_on(worker: &Arc<Worker>) {
             () = worker.wake.notified() => {}
             () = worker.draining.cancelled() => {}
             _ = changes.changed() => {}
-            // A full worker makes nothing of it: the pause's end, once past, would wake it without end.
+            // Not for a full worker: it cannot act on this, and a pause that has ended would wake it in a busy
+            // loop.
             () = worker.executor.pause_changed(), if worker.room() > 0 => {}
             () = tokio::time::sleep(jittered(POLL)) => {}
         }
     }
 }
 
-/// One claim, repeated until it is answered, and the builds that it gave.
+/// Makes one claim, repeated until it is answered, and takes on its builds.
 async fn claim(worker: &Arc<Worker>, free: usize) {
     let settings = &worker.settings;
     let claim = Claim {
@@ -148,12 +150,13 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
     };
     let mut backoff = Backoff::new();
     loop {
-        // Counted from the try that is answered: it renews what an earlier one was given.
+        // Counted from the call that is answered, because it renews the builds that an earlier call got.
         let deadline = worker.deadline();
         match worker.queue.claim(&claim).await {
             Ok(claims) => {
                 if claims.drained {
-                    // Known before the next heartbeat: else it would take tokens and pass them on without end.
+                    // Recorded before the next heartbeat. Otherwise the worker would keep taking tokens and
+                    // passing them on.
                     worker.note_drained(true);
                 } else if claims.avoided {
                     worker.note_avoided(true);
@@ -162,7 +165,7 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
                     tokio::time::sleep(UNKNOWN_PAUSE).await;
                 }
                 if claims.orphans > 0 && !claims.builds.is_empty() {
-                    // Its share was a part of them. What it can have none of waits for the next heartbeat.
+                    // This was only the worker's share. If it gets none, it waits for the next heartbeat.
                     worker.look_for_orphans();
                 }
                 set_aside(worker, &claims.unreadable).await;
@@ -187,7 +190,7 @@ async fn claim(worker: &Arc<Worker>, free: usize) {
     }
 }
 
-/// Gives back what this release cannot read. Where that fails, the leases run out by themselves.
+/// Gives back builds that this release cannot read. If that fails, their leases expire by themselves.
 async fn set_aside(worker: &Worker, unreadable: &[UnreadableClaim]) {
     for claim in unreadable {
         tracing::error!(build.id = claim.id, why = claim.why, "cannot read a build; it is set aside");
@@ -197,7 +200,7 @@ async fn set_aside(worker: &Worker, unreadable: &[UnreadableClaim]) {
     }
 }
 
-/// Hears of orphans and of builds to be stopped, for as long as it is polled.
+/// Listens for orphans and for builds that must be stopped, as long as it is polled.
 async fn hear_news(worker: Arc<Worker>) {
     let mut backoff = Backoff::new();
     loop {
@@ -225,7 +228,7 @@ async fn hear_news(worker: Arc<Worker>) {
     }
 }
 
-/// Does what is due in the queue, as any process may, for as long as it is polled.
+/// Reaps what is due in the queue, as any process may, as long as it is polled.
 async fn reap_on(queue: Queue) {
     let mut backoff = Backoff::new();
     loop {

@@ -1,4 +1,4 @@
-//! The end of a worker: no new claims, its runs get time to end, then it says goodbye.
+//! The shutdown of a worker: no new claims, its runs get time to finish, then it deregisters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,19 @@ use tokio_util::sync::CancellationToken;
 use crate::claiming::leases::Wanted;
 use crate::claiming::state::Worker;
 
-/// How long killed runs may take until the queue knows of it. Without Redis their leases run out.
+/// How long it may take until the ends of killed runs are reported to the queue. If Redis is away, their leases
+/// expire.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long handing over may take: without Redis or the cluster it is their leases' end that does it.
+/// How long handing over may take. If Redis or the cluster is away, the runs are adopted when their leases expire.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the goodbye may take; without it the worker's heartbeat ends by itself.
+/// How long deregistering may take; without it, the worker's heartbeat expires by itself.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Waits for the builds, and kills what takes too long.
+/// Waits for the builds, and kills those that take too long.
 pub(crate) async fn drain(worker: &Arc<Worker>) {
     let builds = &worker.builds;
     builds.close();
-    // The queue counts the slots of a draining worker no more.
+    // Makes the queue stop counting the slots of this worker.
     worker.beat_now.notify_one();
     if worker.executor.outlives() {
         return hand_over(worker).await;
@@ -49,7 +50,7 @@ pub(crate) async fn drain(worker: &Arc<Worker>) {
     }
 }
 
-/// Leaves the runs to other workers.
+/// Hands the runs over to other workers.
 async fn hand_over(worker: &Arc<Worker>) {
     let builds = &worker.builds;
     if !builds.is_empty() {
@@ -64,7 +65,7 @@ async fn hand_over(worker: &Arc<Worker>) {
     }
 }
 
-/// Says goodbye: the queue counts this worker no more.
+/// Deregisters this worker.
 pub(crate) async fn leave(worker: &Worker) {
     match tokio::time::timeout(LEAVE_TIMEOUT, worker.queue.leave(&worker.id)).await {
         Ok(Ok(())) => {}
@@ -73,18 +74,18 @@ pub(crate) async fn leave(worker: &Worker) {
     }
 }
 
-/// A token that the first SIGTERM or SIGINT cancels; a second one ends the process at once, and
-/// the supervisors then kill the runs.
+/// A token that the first SIGTERM or SIGINT cancels. A second signal ends the process at once, and the supervisors
+/// then kill the runs.
 ///
 /// # Errors
-/// The system does not let signals be caught.
+/// The signals cannot be caught.
 pub fn shutdown_on_signals() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     let shutdown = CancellationToken::new();
     let token = shutdown.clone();
     tokio::spawn(async move {
-        // A process that hears no signals any more ends.
+        // If signals can no longer be received, shut down.
         let _guard = shutdown.clone().drop_guard();
         for last in [false, true] {
             let code = tokio::select! {
@@ -94,7 +95,7 @@ pub fn shutdown_on_signals() -> Result<CancellationToken> {
             if last {
                 std::process::exit(code);
             }
-            // Before anything else, whatever becomes of this task.
+            // Before anything else, whatever happens to this task.
             shutdown.cancel();
             tracing::info!("shutting down; send the signal again to exit immediately");
         }

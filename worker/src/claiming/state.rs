@@ -1,4 +1,4 @@
-//! What the worker's tasks share.
+//! The state that the worker's tasks share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,24 +16,24 @@ use crate::settings::Settings;
 use crate::time::boot_time::BootTime;
 use crate::time::stall::Stalls;
 
-/// What the worker's tasks share.
+/// The state that the worker's tasks share.
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) queue: Queue,
     pub(crate) settings: Settings,
     pub(crate) executor: Arc<dyn Executor>,
-    /// Where its runs live.
+    /// The place of its runs.
     pub(crate) place: String,
     pub(crate) leases: Arc<Leases>,
     /// There may be something to claim.
     pub(crate) wake: Notify,
     /// A heartbeat is due now.
     pub(crate) beat_now: Notify,
-    /// There may be runs that the queue does not know of.
+    /// There may be runs that the queue does not know.
     pub(crate) refill: Notify,
-    /// The builds that are worked on.
+    /// The tasks of the builds that it works on.
     pub(crate) builds: TaskTracker,
-    /// When this process stalled.
+    /// When this process was suspended.
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) counts: Counts,
     /// It is shutting down: no more claims.
@@ -76,13 +76,12 @@ impl Worker {
         }
     }
 
-    /// When a lease that is taken or renewed by a call that begins now has to be given up: Redis counts
-    /// it from later on.
+    /// When a lease that a call granted or renewed from now on has to be given up. (Redis starts counting later.)
     pub(crate) fn deadline(&self) -> BootTime {
         BootTime::now().plus(self.settings.lease.saturating_sub(LEASE_MARGIN))
     }
 
-    /// Notes which life of Redis this is.
+    /// Records the id of Redis's data set, and notices if Redis was emptied.
     pub(crate) fn note_life(&self, born: &str) {
         let mut known = self.born.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.is_empty() && *known != born {
@@ -95,7 +94,7 @@ impl Worker {
         born.clone_into(&mut known);
     }
 
-    /// Notes whether an operator wants no builds to be claimed here.
+    /// Records whether an operator has drained this worker.
     pub(crate) fn note_drained(&self, drained: bool) {
         if self.drained.swap(drained, Ordering::Relaxed) == drained {
             return;
@@ -108,7 +107,7 @@ impl Worker {
         self.wake.notify_one();
     }
 
-    /// Notes whether the queue gives this host no builds because they fail here.
+    /// Records whether the queue gives this host no builds because they fail here.
     pub(crate) fn note_avoided(&self, avoided: bool) {
         if self.avoided.swap(avoided, Ordering::Relaxed) == avoided {
             return;
@@ -136,12 +135,12 @@ impl Worker {
         self.avoided.load(Ordering::Relaxed)
     }
 
-    /// Free slots that builds may be claimed for.
+    /// Free slots for which builds may be claimed.
     pub(crate) fn room(&self) -> usize {
         if self.is_drained() || self.is_avoided() { 0 } else { self.leases.free() }
     }
 
-    /// Claims soon, also without a free slot: orphans come first.
+    /// Triggers a claim, even without a free slot: orphans come first.
     pub(crate) fn look_for_orphans(&self) {
         self.orphans.store(true, Ordering::Relaxed);
         self.wake.notify_one();

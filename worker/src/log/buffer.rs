@@ -1,4 +1,5 @@
-//! The lines of a run on their way into its log: as many as fit a bound, and what is said of the others.
+//! Buffers the lines of a run on their way into its log. The buffer is bounded; notes in the log replace the lines
+//! that do not fit.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,18 +11,18 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Text of one write.
+/// Most text in one write.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Text that waits for Redis, per build. A build rarely writes more in a minute.
+/// Most text that waits for Redis, per build. Builds rarely write more in a minute.
 pub(super) const BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The same where Redis answers and refuses: of more than the tail the log keeps nothing anyhow.
+/// The same if Redis answers but refuses the lines: the log would not keep more than its tail anyway.
 pub(super) const REFUSED_BYTES_MAX: usize = limits::LOG_TAIL_BYTES;
-/// Lines that wait: empty ones cost memory too.
+/// Most lines that wait: empty lines also need memory.
 pub(super) const BUFFER_LINES_MAX: usize = 50_000;
-/// How long a run's end may wait for the rest of its log, where that is read from elsewhere: lines
-/// that nobody took for so long are not read any more.
+/// How long the end of a run waits for the rest of a log that is read from elsewhere: lines for which there was no
+/// room for this long are no longer read.
 const UNREAD_AFTER: Duration = Duration::from_secs(15);
-/// How long an ended run goes on trying where Redis refuses its lines.
+/// How long to keep trying after the run has ended if Redis refuses its lines.
 const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -38,31 +39,31 @@ pub(super) struct Buffer {
 pub(super) struct State {
     pub(super) lines: VecDeque<LogLine>,
     pub(super) bytes: usize,
-    /// Lines that found no room since the last one that did: they were to come after `lines`.
+    /// Lines that did not fit since the last one that did; their place is after `lines`.
     pub(super) dropped: Gap,
-    /// Lines that made room for newer ones: they were to come before `lines`.
+    /// Lines that made room for newer ones; their place is before `lines`.
     left_out: Gap,
-    /// Those among them that the latest batch tells of.
+    /// Those of them that the latest batch mentions.
     told: Gap,
-    /// Why they were left out.
+    /// Why lines were left out.
     why: &'static str,
-    /// All lines that the log lacks.
+    /// Number of lines that are missing in the log.
     pub(super) missing: u64,
-    /// No line comes any more, since then.
+    /// Since when no more lines come.
     closed: Option<Instant>,
-    /// Somebody else goes on with the log.
+    /// Whether another worker continues the log.
     pub(super) more_comes: bool,
-    /// The last try found no Redis.
+    /// Whether Redis was away at the last attempt.
     pub(super) away: bool,
-    /// Why Redis answers and takes no lines: nobody waits for it then.
+    /// Why Redis refuses lines, if it answers; then nobody waits for it.
     refused: Option<&'static str>,
-    /// When there was last no room while Redis was away.
+    /// When the buffer was last full while Redis was away.
     full_at: Option<Instant>,
     /// The last entry that was written.
     pub(super) end: Option<String>,
-    /// What was written before is gone, or the end of it.
+    /// Whether lines that were written are gone, at least the last ones.
     pub(super) emptied: bool,
-    /// Nobody writes any more.
+    /// Whether the writer has ended.
     pub(super) over: bool,
     /// When the first of `lines` came, or, after a batch, when that was taken.
     since: Option<Instant>,
@@ -87,7 +88,7 @@ impl Gap {
         Self { lines: self.lines + other.lines, bytes: self.bytes + other.bytes }
     }
 
-    /// What the log says in their place. It has no time, so that no source's lines are compared with it.
+    /// The note that replaces them in the log. It has no time, so that no line of a source is compared with it.
     pub(super) fn note(self, why: &str) -> LogLine {
         let lines = match self.lines {
             1 => "1 line".to_owned(),
@@ -116,7 +117,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// By these words a gap is recognized.
+/// The words by which a gap is recognized.
 const LEFT_OUT: &str = "were left out here";
 
 /// Whether a stored line stands for lines that were left out.
@@ -164,7 +165,7 @@ impl Buffer {
         }
     }
 
-    /// Waits until `end`, or until a whole batch is there, or the last line is.
+    /// Waits until `end`, until a whole batch has arrived, or until the log is complete.
     pub(super) async fn gather(&self, end: Instant) {
         let enough = async {
             loop {
@@ -186,7 +187,7 @@ impl Buffer {
 }
 
 impl State {
-    /// Whether any line would be kept, or need not be waited with.
+    /// Whether another line would fit, or there is no point in waiting for room.
     pub(super) fn look_for_room(&mut self) -> bool {
         if self.over || self.refused.is_some() {
             return true;
@@ -214,7 +215,7 @@ impl State {
         self.make_room();
     }
 
-    /// The same where no line may be missing: none is taken after one that was dropped.
+    /// The same if the log must have no gap: after a dropped line, no further line is accepted.
     pub(super) fn push_whole(&mut self, line: LogLine) {
         if self.dropped.lines > 0 || self.is_full(&line) {
             self.dropped.add(&line);
@@ -228,7 +229,7 @@ impl State {
         self.bytes + line.text.len() > most || self.lines.len() >= BUFFER_LINES_MAX
     }
 
-    /// Where Redis refuses lines, the oldest make room for the newest.
+    /// While Redis refuses lines, the oldest make room for the newest.
     fn make_room(&mut self) {
         while self.refused.is_some()
             && (self.bytes > REFUSED_BYTES_MAX || self.lines.len() > BUFFER_LINES_MAX)
@@ -240,7 +241,7 @@ impl State {
         }
     }
 
-    /// Redis answers and takes no lines; whether that is news.
+    /// Redis answers but refuses lines. Returns whether that is new.
     pub(super) fn refuse(&mut self, why: &'static str) -> bool {
         let news = self.refused.replace(why).is_none();
         self.why = why;
@@ -248,22 +249,22 @@ impl State {
         news
     }
 
-    /// Redis has taken the latest batch; whether that is news.
+    /// Redis has accepted the latest batch. Returns whether it refused lines before.
     pub(super) fn accept(&mut self) -> bool {
         self.away = false;
         self.told = Gap::default();
         self.refused.take().is_some()
     }
 
-    /// Whether the end of the run has waited long enough for a Redis that refuses its lines.
+    /// Whether an ended run has waited long enough for a Redis that refuses its lines.
     pub(super) fn gives_up(&self) -> bool {
         self.refused.is_some() && self.closed.is_some_and(|at| at.elapsed() >= REFUSED_PATIENCE)
     }
 
-    /// Takes all that was not written, `batch` included: the line that says how much it is.
+    /// Discards everything that was not written, including `batch`. Returns the line that says how much it was.
     pub(super) fn give_up(&mut self, batch: &[LogLine]) -> LogLine {
         let mut unwritten = Gap::default();
-        // The first line of a batch may only tell of others.
+        // The first line of a batch may be a note about others.
         let lines = &batch[usize::from(self.told.lines > 0).min(batch.len())..];
         lines.iter().chain(&self.lines).for_each(|line| unwritten.add(line));
         self.missing += unwritten.lines;
@@ -281,7 +282,7 @@ impl State {
         }
     }
 
-    /// No line comes any more. `more_comes`: somebody else writes those on that found no room.
+    /// No more lines come. `more_comes`: another worker will write the lines that did not fit.
     pub(super) fn close(&mut self, more_comes: bool) {
         self.more_comes = more_comes;
         if more_comes {

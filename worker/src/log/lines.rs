@@ -1,4 +1,4 @@
-//! Lines of a build's output: cutting bytes into lines, and what repo2docker says in them.
+//! Lines of a build's output: splits bytes into lines, and reads repo2docker's messages.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use fairlane_common::limits::LINE_BYTES_MAX;
 use serde::Deserialize;
 
-/// How often a progress bar, which ends its updates with `\r` alone, makes a line.
+/// How often a progress bar, whose updates end with a lone `\r`, produces a line.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Cuts bytes into lines of at most [`LINE_BYTES_MAX`] bytes of valid UTF-8.
+/// Splits bytes into lines of valid UTF-8 with at most [`LINE_BYTES_MAX`] bytes.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     pending: Vec<u8>,
@@ -33,7 +33,7 @@ impl Splitter {
                 self.emit(&mut lines, now);
                 continue;
             }
-            // Only the byte after it tells a lone `\r` from the first half of a line's end.
+            // Only the next byte shows whether this is a lone `\r` or the first half of a line ending.
             let progress = self.pending.last() == Some(&b'\r');
             if progress && now.duration_since(self.emitted) >= PROGRESS_INTERVAL {
                 self.emit(&mut lines, now);
@@ -46,7 +46,7 @@ impl Splitter {
         lines
     }
 
-    /// The last line, where no end of line came after it.
+    /// The last line, if it has no line ending.
     pub(crate) fn finish(mut self, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.pending.is_empty() {
@@ -60,7 +60,7 @@ impl Splitter {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
         let mut rest = text.as_str();
-        // Replacement characters are longer than what they stand for.
+        // Replacement characters are longer than the bytes that they replace.
         while rest.len() > LINE_BYTES_MAX {
             let (part, more) = rest.split_at(rest.floor_char_boundary(LINE_BYTES_MAX));
             lines.push(part.to_owned());
@@ -70,8 +70,7 @@ impl Splitter {
     }
 }
 
-/// Whether the bytes end with a whole character, or have gone on for so long without one that
-/// they are no UTF-8.
+/// Whether the bytes end with a complete character, or cannot be UTF-8 because too many bytes form none.
 fn is_char_end(bytes: &[u8]) -> bool {
     if bytes.len() >= LINE_BYTES_MAX + 4 {
         return true;
@@ -80,17 +79,17 @@ fn is_char_end(bytes: &[u8]) -> bool {
     match tail.iter().rposition(|byte| byte & 0xC0 != 0x80) {
         Some(at) => match std::str::from_utf8(&tail[at..]) {
             Ok(_) => true,
-            // `None` says that the character is cut short, not that it is wrong.
+            // `None` means that the character is incomplete, not that it is invalid.
             Err(error) => error.error_len().is_some(),
         },
         None => true,
     }
 }
 
-/// What repo2docker does at a line.
+/// What repo2docker is doing at a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Phase {
-    /// Nothing was said yet.
+    /// Nothing has been printed yet.
     #[default]
     Starting,
     /// Fetching the repository.
@@ -103,12 +102,12 @@ pub(crate) enum Phase {
     Failed,
 }
 
-/// A line as repo2docker means it.
+/// A parsed line of repo2docker.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Parsed<'a> {
-    /// The phase that it names or shows.
+    /// The phase that it names or implies.
     pub(crate) phase: Option<Phase>,
-    /// What it says to people.
+    /// Its message for people.
     pub(crate) message: Cow<'a, str>,
     /// Whether it came from repo2docker's JSON log.
     pub(crate) json: bool,
@@ -149,8 +148,8 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
     Parsed { phase, message: Cow::Borrowed(text), json: false }
 }
 
-/// Since 2025.08 a push is only known by what its tool prints: docker first, `BuildKit` in a numbered step,
-/// podman and kaniko when it fails.
+/// Since 2025.08 a push only shows in what the tool prints: docker at its start, `BuildKit` in a numbered step,
+/// podman and kaniko if it fails.
 fn is_push(message: &str) -> bool {
     message.starts_with("The push refers to repository [")
         || message.strip_prefix('#').is_some_and(|rest| {

@@ -1,4 +1,4 @@
-//! The way of a run's lines into its log: in batches, through Redis's absences, within a bound.
+//! Writes a run's lines into its log: in batches, across outages of Redis, and with a bounded buffer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,22 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// How long the last lines may take while Redis answers.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of a log.
+/// The result of writing a log.
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
     /// The id of its last entry.
     pub(crate) end: Option<String>,
-    /// How many lines it lacks.
+    /// How many lines are missing.
     pub(crate) missing: u64,
 }
 
-/// Takes a run's lines and writes them.
+/// Accepts a run's lines and writes them.
 pub(crate) struct LogPump {
     buffer: Arc<Buffer>,
     task: JoinHandle<()>,
 }
 
-/// Whoever writes. A build does not wait for one that is gone, whatever ended it.
+/// Marks the writer as ended when it is dropped, so that no build waits for a writer that is gone for any reason.
 struct Over(Arc<Buffer>);
 
 impl Drop for Over {
@@ -68,8 +68,7 @@ impl LogPump {
         Self { buffer, task }
     }
 
-    /// Waits until what was written is found to be gone, or the end of it, for Redis was emptied or
-    /// failed over.
+    /// Waits until written lines turn out to be lost, because Redis was emptied or failed over.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.buffer.emptied.notified();
@@ -80,7 +79,7 @@ impl LogPump {
         }
     }
 
-    /// Whether another line would be kept. Who can wait with its next line does so until then.
+    /// Whether another line would fit. A source that can wait should wait until then.
     pub(crate) fn has_room(&self) -> bool {
         self.buffer.state().look_for_room()
     }
@@ -96,28 +95,28 @@ impl LogPump {
         }
     }
 
-    /// Takes a line; never waits. Without room it is dropped, and a note tells how many were.
+    /// Accepts a line; never waits. If there is no room, the line is dropped, and a note says how many were.
     pub(crate) fn push(&self, line: LogLine) {
         self.buffer.state().push(line);
         self.buffer.changed.notify_one();
     }
 
-    /// The same for a log that somebody else goes on with: none is taken after one that was dropped,
-    /// so that what is written has no gap.
+    /// The same for a log that another worker will continue: after a dropped line, no further line is accepted, so
+    /// that the written part has no gap.
     pub(crate) fn push_whole(&self, line: LogLine) {
         self.buffer.state().push_whole(line);
         self.buffer.changed.notify_one();
     }
 
-    /// Notes that the log's end may not have been read, where it had to wait for too long.
+    /// Adds a note that the log's end may not have been read, if there was no room for too long.
     pub(crate) fn note_unread(&self) {
         self.buffer.state().note_unread();
         self.buffer.changed.notify_one();
     }
 
-    /// Writes what is left. Gives up after 10 s, those not counted
-    /// in which Redis is away: without Redis the end of the build cannot be told either.
-    /// `more_comes`: somebody else writes on, those lines too that found no room here.
+    /// Writes the remaining lines. Gives up after 10 s, not counting time in which Redis is away: without Redis,
+    /// the end of the build cannot be reported either. `more_comes`: another worker continues the log, including
+    /// lines that did not fit here.
     pub(crate) async fn flush(mut self, more_comes: bool) -> Flushed {
         self.buffer.state().close(more_comes);
         self.buffer.changed.notify_one();
@@ -148,7 +147,7 @@ impl Drop for LogPump {
 
 async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
     let mut backoff = Backoff::new();
-    // A run that was lost with its worker may have left lines under the same number.
+    // A run that was lost with its worker may have left lines with the same run number.
     let last = loop {
         match queue.log_end(token.build, run, 1).await {
             Ok((last, _)) => break last,
@@ -162,12 +161,13 @@ async fn pump(buffer: Arc<Buffer>, queue: Queue, token: Token, run: u32) {
     write_on(buffer, LogWriter::new(queue, token, run, last), false).await;
 }
 
-/// Writes what comes. `again`: the lines can be had again.
+/// Writes lines as they come. `again`: whether the lines can be read again from their source.
 async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
     let mut backoff = Backoff::new();
     while let Some(mut batch) = buffer.take().await {
         let began = Instant::now();
-        // The same lines until they are in: the writer can tell then whether a lost answer meant so.
+        // Repeats the same lines until they are stored: the writer then notices if a call with a lost answer had
+        // stored them.
         loop {
             match writer.append(&batch).await {
                 Ok(Appended::Done(end)) => {
@@ -182,7 +182,7 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                 Ok(Appended::Stale) => return,
                 Ok(gone @ (Appended::Emptied | Appended::SetBack)) => {
                     let mut state = buffer.state();
-                    // Of a run that has ended nobody takes up the rest: what is still there goes on.
+                    // After a run has ended, nobody reads its lines again, so the existing log is continued.
                     if again && (gone == Appended::Emptied || !state.is_closed()) {
                         state.emptied = true;
                         drop(state);
@@ -190,7 +190,7 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
                         return;
                     }
                     drop(state);
-                    // Nobody else has them.
+                    // Only the writer still has these lines.
                     batch.splice(..0, writer.take_lost());
                 }
                 Err(error) => {
@@ -206,7 +206,7 @@ async fn write_on(buffer: Arc<Buffer>, mut writer: LogWriter, again: bool) {
     }
 }
 
-/// Waits before the next try. For a Redis that answers and refuses, no build is held up meanwhile.
+/// Waits before the next attempt. If Redis answers but refuses lines, builds do not wait for that.
 async fn retry(buffer: &Buffer, backoff: &mut Backoff, error: &Error) {
     let why = match error {
         Error::Unavailable(_) => None,
@@ -227,7 +227,7 @@ async fn retry(buffer: &Buffer, backoff: &mut Backoff, error: &Error) {
     backoff.pause().await;
 }
 
-/// The run has ended and Redis still refuses its lines: the log ends with how many are missing.
+/// The run has ended and Redis still refuses its lines: ends the log with a note that says how many are missing.
 async fn say_missing(buffer: &Buffer, mut writer: LogWriter, batch: &[LogLine]) {
     let note = {
         let mut state = buffer.state();

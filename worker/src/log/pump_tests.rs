@@ -47,7 +47,7 @@ fn a_log_that_others_go_on_with_has_no_gap_and_no_note() {
         pump.push_whole(line(8 * 1024));
     }
     let kept = buffer.state().lines.len();
-    // It would fit, but it came after one that did not.
+    // It would fit, but it came after a line that did not.
     pump.push_whole(line(0));
     buffer.state().close(true);
     assert_eq!(buffer.state().lines.len(), kept);
@@ -103,7 +103,7 @@ fn where_redis_refuses_lines_nobody_waits_and_the_oldest_are_left_out() {
     assert_eq!(batch[0].text, "[fairlane] 8,976 lines (8.8 MB) were left out here: no memory");
     assert_eq!(10_000 - kept, 8976);
     assert!(is_gap(&batch[0].text) && !is_gap(&batch[1].text));
-    // It ends, and Redis refuses that batch, too: all that is missing is told.
+    // The run ends, and Redis refuses that batch, too: the note includes all missing lines.
     state.refuse("no memory");
     state.close(false);
     assert_eq!(state.give_up(&batch).text, "[fairlane] 10,000 lines (9.8 MB) were left out here: no memory");

@@ -1,4 +1,4 @@
-//! Runs as processes of this host, each under a supervisor (see [`crate::process::supervisor`]).
+//! Runs as processes on this host, each with a supervisor (see [`crate::process::supervisor`]).
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -23,13 +23,13 @@ use crate::settings::command::CommandTemplate;
 use crate::settings::{Settings, SupervisorCommand};
 use crate::time::boot_time::BootTime;
 
-/// How long a supervisor may take to bring the command up.
+/// How long a supervisor may take to start the command.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
-/// Lines read ahead of the build's task.
+/// Messages buffered for the build's task.
 const NEWS_MAX: usize = 256;
-/// Orders on their way; a supervisor that takes none any more is frozen, and no order helps.
+/// Orders in flight; a supervisor that accepts no more is frozen, and no order would help.
 const ORDERS_MAX: usize = 16;
-/// What no build may see of the worker's own environment.
+/// Prefix of the worker's environment variables that builds must not see.
 const OWN_VARIABLES: &str = "FAIRLANE_";
 
 pub(crate) struct ProcessExecutor {
@@ -53,7 +53,7 @@ impl ProcessExecutor {
     fn spawn(&self) -> Result<(Child, ChildStdin, ChildStdout)> {
         let mut command = Command::new(&self.supervisor.program);
         command.args(&self.supervisor.args).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A group of its own, so that a terminal's interrupt does not reach it before it is ready.
+        // A separate process group, so that Ctrl-C in a terminal does not reach it before it is ready.
         command.process_group(0);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(OWN_VARIABLES.as_bytes()) {
@@ -142,7 +142,7 @@ impl Executor for ProcessExecutor {
     }
 
     async fn attach(&self, _: RunSpec<'_>) -> Result<Option<Box<dyn Run>>> {
-        // A supervisor answers to the worker's task that started it, and dies with it.
+        // A supervisor belongs to the task that started it, and ends with it.
         Ok(None)
     }
 }
@@ -150,7 +150,7 @@ impl Executor for ProcessExecutor {
 struct ProcessRun {
     orders: mpsc::Sender<Order>,
     news: mpsc::Receiver<News>,
-    /// Whether it was said that it is up.
+    /// Whether it was reported as running.
     up: bool,
     /// The command, which leads its process group.
     leader: Option<Pid>,
@@ -176,7 +176,7 @@ impl Run for ProcessRun {
                 Some(News::Started(_) | News::NotStarted(_)) => {}
                 None => {
                     self.abandon();
-                    // In its supervisor's stead; what is still being written stays.
+                    // In place of its supervisor. Files that are still being written may remain.
                     let _ = tokio::fs::remove_dir_all(&self.folder).await;
                     let exit = Exit { stopped: Some(StopCause::SupervisorGone), ..Exit::default() };
                     return RunEvent::Exited(Ended { exit, ..Ended::default() });
@@ -186,7 +186,7 @@ impl Run for ProcessRun {
     }
 
     fn renewed(&mut self, deadline: BootTime) {
-        // One that is lost shortens the lease, no more; the next comes with the next heartbeat.
+        // A lost message only shortens the lease; the next heartbeat sends another one.
         let _ = self.orders.try_send(Order::Deadline(deadline));
     }
 
@@ -220,13 +220,13 @@ async fn write_orders(mut pipe: ChildStdin, mut orders: mpsc::Receiver<Order>, k
     }
 }
 
-/// Reads a supervisor's news to their end, and waits for it.
+/// Reads a supervisor's messages until they end, and waits for the supervisor.
 async fn read_news(mut child: Child, pipe: ChildStdout, news: mpsc::Sender<News>) {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();
     loop {
         line.clear();
-        // Our own program writes them, with a bound on every line.
+        // Our own program writes these lines, and limits their length.
         match pipe.read_until(b'\n', &mut line).await {
             Ok(count) if count > 0 => {}
             _ => break,
@@ -243,7 +243,7 @@ async fn read_news(mut child: Child, pipe: ChildStdout, news: mpsc::Sender<News>
         }
     }
     drop(news);
-    // A broken pipe does not hold the supervisor up: it kills the run and ends.
+    // A broken pipe does not block the supervisor: it kills the run and exits.
     drop(pipe);
     let _ = child.wait().await;
 }

@@ -1,5 +1,5 @@
-//! Whether the host can build: failures in a row make a worker look at itself before it claims again, and then
-//! one build at a time tells whether it can.
+//! Whether the host can build. After failures in a row, the worker checks its host before it claims again, and
+//! then one build at a time shows whether it can build.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,31 +16,31 @@ use crate::build::judge::Verdict;
 use crate::settings::command::CommandTemplate;
 use crate::time::backoff::jittered;
 
-/// Builds of so many lanes that fail one after the other are hardly all at fault themselves.
+/// If builds of this many lanes fail in a row, that is hardly the fault of all of them.
 const LANES_MAX: usize = 3;
-/// First pause before a build tries the host.
+/// First pause before a build tries the host again.
 const PAUSE_FIRST: Duration = Duration::from_secs(10);
-/// Longest such pause: as long as a node that is the only one rests between two builds.
+/// Longest such pause: the same as between two builds on a cluster's only node.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
-/// A try that found nothing to claim is offered again after this time.
+/// If there was no build to try with, the next attempt is allowed after this time.
 const OFFER: Duration = Duration::from_secs(5);
 /// How long the container engine, or `repo2docker --version`, may take to answer.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(5);
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
-/// With less disk than this no image is built.
+/// With less free disk than this, no image can be built.
 const DISK_MIN: u64 = 64 << 20;
-/// What a failure is called that the container engine is suspected of.
+/// The cause of failures for which the container engine is suspected.
 const ENGINE_CAUSE: &str = "no-engine";
 
 #[derive(Debug)]
 enum Stage {
     /// Builds are claimed.
     Open,
-    /// None is; the host is looked at when this is over.
+    /// No builds are claimed; the host is checked after the pause.
     Resting { reason: String, pause: Duration, until: Instant },
-    /// The host looks well: one build may try it.
+    /// The host looks healthy: one build may try it.
     Ready { reason: String, pause: Duration },
-    /// One may have been claimed for that.
+    /// A build may have been claimed for that.
     Trying { reason: String, pause: Duration, until: Instant },
 }
 
@@ -49,9 +49,9 @@ struct State {
     stage: Stage,
     /// Lanes whose builds failed here since the last one that succeeded.
     lanes: BTreeSet<Lane>,
-    /// Builds that run.
+    /// Running builds.
     running: usize,
-    /// The engine is suspected: it is looked at, too.
+    /// Whether the container engine is suspected and must be checked, too.
     engine: bool,
 }
 
@@ -101,7 +101,7 @@ impl Host {
         }
     }
 
-    /// Nothing was there to be started: what comes next may try at once.
+    /// There was no build to start: the next one may try at once.
     pub(crate) fn unused(&self) {
         let mut state = self.state();
         if let (Stage::Trying { reason, pause, .. }, 0) = (&state.stage, state.running) {
@@ -109,18 +109,18 @@ impl Host {
         }
     }
 
-    /// Waits until it may have changed.
+    /// Waits until the state may have changed.
     pub(crate) async fn changed(&self) {
-        // Whoever waits for a seldom change can miss none: it looks again with every poll of its own.
+        // A change that is missed here is found by the caller's own regular polling.
         let _ = self.changed.subscribe().changed().await;
     }
 
-    /// A run has begun.
+    /// A run has started.
     pub(crate) fn begun(&self) {
         self.state().running += 1;
     }
 
-    /// Takes note of how a run ended; a failure that the host is suspected of is looked into.
+    /// Records how a run ended, and examines failures for which the host is suspected.
     pub(crate) async fn examine(&self, lane: &Lane, begun: bool, verdict: Verdict) -> Verdict {
         if begun {
             let mut state = self.state();
@@ -142,7 +142,7 @@ impl Host {
                 if fault.is_some() {
                     blame = Blame::Certain;
                 } else if engine {
-                    // The engine answers: the build may have printed these words itself.
+                    // The engine answers, so the build may have printed this message itself.
                     blame = Blame::Suspect { cause: ENGINE_CAUSE.to_owned() };
                 }
                 self.failed(lane, fault, &reason, engine);
@@ -183,7 +183,7 @@ impl Host {
         };
         let pause = match &state.stage {
             Stage::Open => PAUSE_FIRST,
-            // Builds that were claimed before make the pause no longer.
+            // Builds that were claimed earlier do not lengthen the pause.
             Stage::Resting { .. } | Stage::Ready { .. } => return,
             Stage::Trying { pause, .. } => (*pause * 2).min(PAUSE_MAX),
         };
@@ -195,7 +195,7 @@ impl Host {
         self.changed.send_replace(());
     }
 
-    /// Looks at the host whenever a pause is over, for as long as it is polled.
+    /// Checks the host whenever a pause is over, as long as it is polled.
     pub(crate) async fn tend(&self) {
         let mut changed = self.changed.subscribe();
         loop {
@@ -259,7 +259,7 @@ impl Host {
         }
     }
 
-    /// What keeps this host from building, as far as can be seen from here.
+    /// What keeps this host from building, as far as can be checked here.
     async fn fault(&self, engine: bool) -> Option<String> {
         if let Err(error) = self.command.find_program(std::env::var_os("PATH").as_deref()) {
             return Some(error.to_string());
@@ -274,7 +274,7 @@ impl Host {
         if engine { engine_fault().await } else { None }
     }
 
-    /// repo2docker says its version, or why it cannot. What other commands would do, nobody knows.
+    /// repo2docker prints its version, or why it cannot. It is unknown what other commands would do.
     async fn program_fault(&self) -> Option<String> {
         let program = self.command.find_program(std::env::var_os("PATH").as_deref()).ok()?;
         let name = program.file_name()?.to_string_lossy().into_owned();
@@ -310,7 +310,7 @@ fn disk_fault(folder: &Path) -> Option<String> {
     (free < DISK_MIN).then(|| format!("the disk of {} has only {} MiB free", folder.display(), free >> 20))
 }
 
-/// Why the container engine that Docker's clients use does not answer.
+/// Why the container engine that Docker clients use does not answer, if it does not.
 async fn engine_fault() -> Option<String> {
     let address = std::env::var("DOCKER_HOST").ok().filter(|address| !address.is_empty());
     let address = address.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
@@ -320,7 +320,7 @@ async fn engine_fault() -> Option<String> {
         } else if let Some(host) = address.strip_prefix("tcp://") {
             tokio::net::TcpStream::connect(host.trim_end_matches('/')).await.map(drop)
         } else {
-            // Over SSH, or a pipe: not ours to open.
+            // SSH or a named pipe, which is not checked.
             Ok(())
         }
     };

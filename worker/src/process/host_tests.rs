@@ -1,4 +1,4 @@
-//! When a host rests, and what failures are put down to it.
+//! When a host pauses, and which failures are blamed on it.
 
 use fairlane_common::FailureCause;
 

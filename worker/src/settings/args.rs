@@ -102,10 +102,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// The settings that these options make, checked.
+    /// The checked settings that result from these options.
     ///
     /// # Errors
-    /// An option that cannot be taken; the sentence says which, and what is allowed.
+    /// An option is invalid; the message says which, and what is allowed.
     pub fn settings(self) -> Result<Settings> {
         let Self {
             // The caller opens the queue.
@@ -161,7 +161,7 @@ impl Args {
 }
 
 impl Default for Settings {
-    /// What a worker without any option does.
+    /// The options of a worker that is started without any.
     fn default() -> Self {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         Self {
@@ -189,7 +189,7 @@ impl Default for Settings {
     }
 }
 
-/// A name that can stand in a key and in an address.
+/// Checks that a name is valid in keys and in URLs.
 fn checked_host(name: String) -> Result<String> {
     ensure!(
         name.len() <= HOST_MAX && name.chars().all(is_host_char),

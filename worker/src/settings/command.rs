@@ -1,18 +1,18 @@
-//! The command that builds: a template of words, filled in without a shell.
+//! The build command: a template of words, filled in without a shell.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fairlane_common::Build;
 
-/// What `BinderHub` runs in its build pods; see repo2docker's command line.
+/// The command that `BinderHub` runs in its build pods; see repo2docker's command line.
 pub const TEMPLATE_DEFAULT: &str = "jupyter-repo2docker --ref={ref} --image={image} --no-clean --no-run \
      --json-logs --user-name=jovyan --user-id=1000 {push} {args} {repo}";
 
 const PLACEHOLDERS: &str = "{repo}, {ref}, {image}, {push}, {args}, {id}, {attempt}, {lane}";
 
-/// A command with placeholders. Each is replaced inside its word, so nothing that a build brings
-/// along can add a word; `{args}` and `{push}` are words of their own and become any number.
+/// A command with placeholders. Each is replaced within its word, so no value from a build can add a word.
+/// `{args}` and `{push}` must be separate words and become any number of words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandTemplate {
     words: Vec<Vec<Piece>>,
@@ -32,9 +32,9 @@ enum Piece {
 }
 
 impl CommandTemplate {
-    /// Reads a template: words as a shell would split them (quotes and backslashes, nothing else),
-    /// with placeholders in braces; `{{` and `}}` stand for braces. What begins as JSON does (`{"`)
-    /// is no placeholder: it is taken as it stands, with its quotes and up to its last brace.
+    /// Parses a template: words are split as in a shell (quotes and backslashes, nothing else), placeholders are
+    /// in braces, and `{{` and `}}` stand for braces. Text that starts like JSON (`{"`) is not a placeholder: it
+    /// is kept as it is, with its quotes, up to its last brace.
     ///
     /// # Errors
     /// An open quote, an unknown placeholder, or a template without a command.
@@ -53,11 +53,11 @@ impl CommandTemplate {
         Ok(Self { words })
     }
 
-    /// Finds the program, as a shell would in `path` (the value of `PATH`), so that a missing one
-    /// is noticed when the worker starts.
+    /// Finds the program in `path` (the value of `PATH`), as a shell would, so that a missing one is noticed when
+    /// the worker starts.
     ///
     /// # Errors
-    /// There is none, or it cannot be executed.
+    /// It does not exist or cannot be executed.
     pub fn find_program(&self, path: Option<&std::ffi::OsStr>) -> Result<PathBuf> {
         let Some([Piece::Text(program)]) = self.words.first().map(Vec::as_slice) else {
             bail!("the build command is empty");
@@ -102,7 +102,7 @@ impl CommandTemplate {
 impl Default for CommandTemplate {
     /// [`TEMPLATE_DEFAULT`].
     fn default() -> Self {
-        // It can be read, as a test shows; an empty template is refused when a worker starts.
+        // A test checks that it can be parsed; an empty template is refused when a worker starts.
         Self::parse(TEMPLATE_DEFAULT).unwrap_or(Self { words: Vec::new() })
     }
 }
@@ -138,7 +138,7 @@ fn split_words(text: &str) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
-    // Open braces of JSON outside of quotes: its own quotes belong to it.
+    // Open braces of JSON outside of quotes; JSON's own quotes are part of it.
     let mut json = 0_usize;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -181,7 +181,7 @@ fn split_words(text: &str) -> Result<Vec<String>> {
     Ok(words)
 }
 
-/// Whether a text begins with an object as JSON has it, its braces doubled or not.
+/// Whether a text starts with a JSON object, whether or not its braces are doubled.
 fn begins_json(text: &str) -> bool {
     let inner = text.trim_start_matches('{');
     inner.len() < text.len() && inner.trim_start().starts_with('"')
@@ -191,7 +191,7 @@ fn pieces(word: &str) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut text = String::new();
     let mut rest = word;
-    // Open braces of JSON that is not written with doubled ones.
+    // Open braces of JSON whose braces are not doubled.
     let mut json = 0_usize;
     while let Some(at) = rest.find(['{', '}']) {
         text.push_str(&rest[..at]);

@@ -1,8 +1,8 @@
-//! What a worker is told, checked.
+//! A worker's settings, checked.
 //!
 //! Options come from the command line, then from the environment, then from a file. They are checked once, before
-//! the queue is opened: a worker that starts has settings that fit together. Everything else in this crate
-//! takes these plain types and knows no options.
+//! the queue is opened, so a worker that starts has consistent settings. Everything else in this crate uses these
+//! plain types and does not know the options.
 
 pub(crate) mod args;
 pub mod command;
@@ -24,53 +24,53 @@ use crate::settings::command::CommandTemplate;
 /// The settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The host's name; worker ids start with it. Draining and blame are remembered by it.
+    /// The host's name; worker ids start with it. Drains and failures are recorded under it.
     pub host: String,
-    /// Builds run at once.
+    /// Number of builds to run at once.
     pub slots: NonZeroUsize,
-    /// Where runs live.
+    /// How runs are executed.
     pub executor: ExecutorKind,
-    /// What is run.
+    /// The build command.
     pub command: CommandTemplate,
-    /// How the kubernetes executor makes pods.
+    /// The settings of build pods, for the kubernetes executor.
     pub pods: PodSettings,
-    /// Extra repo2docker arguments that builds may bring along (see [`fairlane_common::allow`]).
+    /// Extra repo2docker arguments that builds may have (see [`fairlane_common::allow`]).
     pub allowed_args: fairlane_common::AllowedArgs,
     /// Whether builds may name folders of this host.
     pub allow_local_repos: bool,
-    /// Open builds' secrets. Without them a build with secrets fails, with a clear reason.
+    /// Keys that open builds' secrets. Without them, builds with secrets fail with a clear reason.
     pub seal_keys: Option<SealKeys>,
     /// How long a lease lasts after its renewal.
     pub lease: Duration,
-    /// How often leases are renewed; each executor has its usual time.
+    /// How often leases are renewed; each executor has its own default.
     pub heartbeat: Duration,
-    /// Longest wait of a run for its start, where it has to wait for one.
+    /// How long a run may wait until it starts, if it has to wait.
     pub pending_timeout: Duration,
-    /// Longest wait for a run's first line.
+    /// How long a run may take until its first line.
     pub start_timeout: Duration,
-    /// Longest silence between two lines.
+    /// How long a run may be silent between two lines.
     pub silence_timeout: Duration,
-    /// Longest run.
+    /// How long a run may take in total.
     pub total_timeout: Duration,
-    /// How long runs may go on when the worker shuts down.
+    /// How long runs may take to finish when the worker shuts down.
     pub drain_timeout: Duration,
-    /// How long the pods of ended builds stay.
+    /// How long the pods of ended builds are kept.
     pub keep_pods: Duration,
-    /// What logs of ended builds may take.
+    /// Limits on the logs of ended builds.
     pub log_limits: LogLimits,
-    /// Where it answers for its health and metrics.
+    /// Address for health checks and metrics.
     pub metrics_listen: Option<SocketAddr>,
-    /// Whether an image is there already, asked before it would be built.
+    /// The check whether an image already exists, before it is built.
     pub registry_check: RegistryCheck,
     /// How the process executor starts a supervisor.
     pub supervisor: SupervisorCommand,
 }
 
 impl Settings {
-    /// Checks what the types do not say.
+    /// Checks what the types do not enforce.
     ///
     /// # Errors
-    /// A lease too short to be renewed in time, or a deadline of zero.
+    /// A lease is too short to be renewed in time, or a time limit is zero.
     pub fn check(&self) -> Result<()> {
         let usable = self.lease.saturating_sub(limits::LEASE_MARGIN);
         ensure!(
@@ -106,7 +106,7 @@ pub enum ExecutorKind {
 }
 
 impl ExecutorKind {
-    /// How often leases are renewed unless the settings say otherwise.
+    /// How often leases are renewed by default.
     pub fn heartbeat(self) -> Duration {
         match self {
             Self::Process => limits::HEARTBEAT_MORTAL,
@@ -127,7 +127,7 @@ pub struct SupervisorCommand {
 impl Default for SupervisorCommand {
     /// This program, with the argument `supervise`.
     fn default() -> Self {
-        // Not its path: the file may have been replaced by another release since.
+        // Not its path, because the file may have been replaced by another release since.
         Self { program: PathBuf::from("/proc/self/exe"), args: vec!["supervise".to_owned()] }
     }
 }

@@ -1,12 +1,12 @@
-//! Pauses between tries.
+//! Pauses between attempts.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(50);
-/// Well below a lease, so that a Redis that is back is noticed while leases can still be renewed.
+/// Well below a lease, so that a worker notices that Redis is back while leases can still be renewed.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Pauses that double up to 2 s, each shortened by chance so that workers do not come in step.
+/// Pauses that double up to 2 s, with jitter so that workers do not retry in step.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 

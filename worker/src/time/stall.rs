@@ -1,20 +1,20 @@
-//! Whether this process stalled: it was stopped by a signal, its machine was paused, or it got no
-//! processor time.
+//! Detects whether this process was suspended: stopped by a signal, paused with its machine, or without CPU time.
 //!
-//! Runs go on meanwhile, unheard. So that time counts toward no limit of a run. A suspended host is no stall: its monotonic clock stops with it.
+//! Runs go on meanwhile, unseen, so that time counts toward no limit of a run. A suspended host does not count:
+//! its monotonic clock stops, too.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often the process shows that it goes on.
+/// How often the process ticks.
 const TICK: Duration = Duration::from_millis(500);
-/// Shortest time without a tick that counts: a busy machine is late by less.
+/// Shortest time without a tick that counts; on a busy machine, ticks are late by less.
 const SHORTEST: Duration = Duration::from_secs(2);
 
-/// How long this process has stalled, and until when. It is right from the first moment after a
-/// stall on, whichever task looks first.
+/// How long this process was suspended, and until when. Correct from the first moment after a suspension,
+/// whichever task looks first.
 #[derive(Debug)]
 pub(crate) struct Stalls(Mutex<State>);
 
@@ -26,8 +26,8 @@ struct State {
 }
 
 impl State {
-    /// Takes in what has passed since the last tick. Nothing else may count as one: a task that only
-    /// looks says nothing of those that should run beside it.
+    /// Records the time since the last tick. Nothing else counts as a tick: that one task reads this does not mean
+    /// that the others run.
     fn tick(&mut self, now: Instant) -> Option<Duration> {
         let stalled = self.present(now);
         if let Some(stalled) = stalled {
@@ -38,7 +38,7 @@ impl State {
         stalled
     }
 
-    /// How long the present stall has lasted.
+    /// How long the current suspension has lasted.
     fn present(&self, now: Instant) -> Option<Duration> {
         let late = now.saturating_duration_since(self.ticked).saturating_sub(TICK);
         (late >= SHORTEST).then_some(late)
@@ -52,7 +52,7 @@ impl Default for Stalls {
 }
 
 impl Stalls {
-    /// Ticks, for as long as it is polled.
+    /// Ticks as long as it is polled.
     pub(crate) async fn watch(&self) {
         loop {
             self.tick();
@@ -61,7 +61,7 @@ impl Stalls {
     }
 
     pub(crate) fn tick(&self) {
-        // Told without the lock.
+        // Logged without holding the lock.
         let stalled = self.state().tick(Instant::now());
         if let Some(stalled) = stalled {
             let stalled = humantime::format_duration(Duration::from_secs(stalled.as_secs()));
@@ -69,13 +69,13 @@ impl Stalls {
         }
     }
 
-    /// How long it has stalled in its life.
+    /// How long it has been suspended in total.
     pub(crate) fn total(&self, now: Instant) -> Duration {
         let state = self.state();
         state.stalled + state.present(now).unwrap_or_default()
     }
 
-    /// When the last stall ended.
+    /// When the last suspension ended.
     pub(crate) fn last_end(&self, now: Instant) -> Option<Instant> {
         let state = self.state();
         state.present(now).map(|_| now).or(state.until)

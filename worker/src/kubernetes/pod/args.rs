@@ -11,7 +11,7 @@ use super::settings::{BUILD_IMAGE_DEFAULT, BUILDERS_DEFAULT, DOCKER_SOCKET_DEFAU
 use super::{PodSettings, PodTemplate, label_value};
 use crate::settings::command::CommandTemplate;
 
-/// Options of the kubernetes executor, and of `fairlane doctor`.
+/// Options of the kubernetes executor, and of those who look at its cluster.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct KubernetesArgs {

@@ -1,4 +1,4 @@
-//! Finding and killing every process of a run, also those that left its process group.
+//! Finds and kills every process of a run, including those that left its process group.
 
 use std::collections::HashMap;
 
@@ -9,15 +9,15 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 struct Stat {
     pid: i32,
     parent: i32,
-    /// Ended, and not waited for yet.
+    /// It has ended but was not waited for yet.
     zombie: bool,
 }
 
-/// Sends `signal` to the process group `leader` and to all descendants of this process. As the
-/// subreaper of its run this process inherits every orphan in it, so none can escape.
+/// Sends `signal` to the process group `leader` and to all descendants of this process. As the subreaper of its
+/// run, this process inherits every orphaned process of it, so none can escape.
 pub(super) fn signal_all(leader: Option<Pid>, signal: Signal) {
     for pid in descendants().into_iter().filter_map(Pid::from_raw) {
-        // Fails only for a process that is gone.
+        // Fails only if the process is gone.
         let _ = kill_process(pid, signal);
     }
     if let Some(leader) = leader {
@@ -25,7 +25,7 @@ pub(super) fn signal_all(leader: Option<Pid>, signal: Signal) {
     }
 }
 
-/// Whether the process has ended, though it may not have been waited for.
+/// Whether the process has ended, even if it was not waited for yet.
 pub(super) fn has_ended(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.ok().and_then(|text| parse(&text)).is_none_or(|stat| stat.zombie)
@@ -53,7 +53,7 @@ fn descendants() -> Vec<i32> {
     found
 }
 
-/// Reads `pid (name) state parent …`; the name may hold blanks and parentheses.
+/// Parses `pid (name) state parent …`; the name may contain spaces and parentheses.
 fn parse(stat: &str) -> Option<Stat> {
     let pid = stat.split(' ').next()?.parse().ok()?;
     let mut rest = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();

@@ -1,10 +1,10 @@
-//! The supervisor of one run: a small process between the worker and the build command, so that a
-//! worker that is killed or frozen leaves no live run behind its lease.
+//! The supervisor of one run: a small process between the worker and the build command, so that no run outlives
+//! its lease even if the worker is killed or frozen.
 //!
-//! It starts the command as the leader of a process group of its own and is the subreaper of all
-//! that comes of it. It kills all of it when the worker says so, when the pipe from the worker
-//! closes (the worker is gone), and when the lease was not renewed by the moment that the worker
-//! named (the worker is frozen, or cut off from Redis). Only then does it report the end.
+//! It starts the command as the leader of a new process group and is the subreaper of all its descendants. It
+//! kills all of them when the worker says so, when the pipe from the worker closes (the worker is gone), and when
+//! the lease was not renewed by the time that the worker named (the worker is frozen, or cut off from Redis). It
+//! reports the end only once all are gone.
 
 mod family;
 mod output;
@@ -25,20 +25,20 @@ pub(crate) use self::protocol::{Exit, StopCause};
 use self::protocol::{Job, News, Order};
 use crate::time::boot_time::BootTime;
 
-/// Longest time between two looks at the lease and at what is left of the run.
+/// Longest time between two checks of the lease and of the remaining processes.
 const TICK: Duration = Duration::from_millis(100);
-/// Shortest time between two rounds of killing what is left.
+/// Shortest time between two rounds of killing remaining processes.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
-/// The same, when the worker is gone. The lease goes on for a while; the deadline cuts it short.
+/// The grace period if the worker is gone. The lease still lasts a while; its deadline may shorten this.
 const GRACE_WORKER_GONE: Duration = Duration::from_secs(1);
 /// How long the last lines and the report may take to reach the worker.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Lines on their way to the worker; the command waits when it is full.
+/// Messages in flight to the worker; when the channel is full, the command waits.
 const NEWS_MAX: usize = 256;
-/// Longest job: the secrets, and arguments of the longest size allowed.
+/// Largest job: the secrets, and arguments of the largest allowed size.
 const JOB_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Runs the supervisor: a job from standard input, news to standard output. Returns when no
+/// Runs the supervisor: reads a job from standard input, writes messages to standard output. Returns when no
 /// process of the run is left.
 pub fn supervise_main() -> ExitCode {
     match supervise(BufReader::new(std::io::stdin()), std::io::stdout()) {
@@ -50,12 +50,12 @@ pub fn supervise_main() -> ExitCode {
     }
 }
 
-/// Runs one job: orders come from `orders`, news go to `news`. The calling process becomes the
-/// subreaper of what it starts, and waits for every child that it has: it must do nothing else.
+/// Runs one job: reads orders from `orders`, writes messages to `news`. The calling process becomes the subreaper
+/// of what it starts and waits for all its children, so it must do nothing else.
 ///
 /// # Errors
-/// The job cannot be read, or the system refuses what a supervisor needs. A command that cannot be
-/// started is no error here: the worker is told.
+/// The job cannot be read, or the system refuses what a supervisor needs. If the command cannot be started, that
+/// is not an error here: the worker is told.
 fn supervise(
     mut orders: impl BufRead + Send + 'static,
     news: impl std::io::Write + Send + 'static,
@@ -84,7 +84,7 @@ fn supervise(
         Err(error) => News::NotStarted(format!("{error:#}")),
     };
     if let Some(folder) = folder {
-        // What a killed build left in it would fill the disk in the long run.
+        // Remains of killed builds would fill the disk in the long run.
         let _ = std::fs::remove_dir_all(folder);
     }
     send_within(&news_in, last, REPORT_TIMEOUT);
@@ -93,12 +93,12 @@ fn supervise(
     Ok(())
 }
 
-/// Catches the signals that are meant for the worker, which then decides what becomes of the run:
-/// a terminal and service managers send them to every process. Caught, not ignored, so that the
-/// command starts with the usual ones.
+/// Catches the signals that are meant for the worker, which decides what happens to the run: terminals and service
+/// managers send them to every process. They are caught, not ignored, so that the command starts with the default
+/// handlers.
 fn shield_from_signals() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    // On a thread of its own: the caller may be inside a runtime already.
+    // On a separate thread, because the caller may already be inside a runtime.
     let shield = thread::spawn(|| -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         runtime.block_on(async {
@@ -114,14 +114,14 @@ fn shield_from_signals() -> Result<()> {
     shield.join().map_err(|_| anyhow::anyhow!("cannot catch signals"))?.context("cannot catch signals")
 }
 
-/// Makes the folder for the run's temporary files; without one the command uses the system's.
+/// Creates the folder for the run's temporary files; without it, the command uses the system's.
 fn make_folder(folder: &Path) -> bool {
     use std::os::unix::fs::DirBuilderExt;
-    // Private repositories are fetched into it.
+    // Private repositories are cloned into it.
     std::fs::DirBuilder::new().mode(0o700).create(folder).is_ok()
 }
 
-/// A command that runs, and what happens to it.
+/// A running command, and its events.
 struct Run {
     leader: Pid,
     events_in: Sender<Event>,
@@ -132,9 +132,9 @@ enum Event {
     Order(Order),
     WorkerGone,
     Exited(Pid, WaitStatus),
-    /// No child is left; as subreaper: no process of the run is.
+    /// No child is left; for a subreaper, that means no process of the run.
     NoneLeft,
-    /// One of the command's outputs has been told to its end.
+    /// One of the command's outputs has been forwarded to its end.
     OutputEnd,
 }
 
@@ -173,7 +173,7 @@ enum Pipe {
     Err(std::process::ChildStderr),
 }
 
-/// Waits for every child, the command and what it left behind alike.
+/// Waits for all children: the command and whatever it left behind.
 fn reap(events: &Sender<Event>) {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
@@ -197,13 +197,13 @@ fn read_orders(orders: impl BufRead, events: &Sender<Event>) {
     let _ = events.send(Event::WorkerGone);
 }
 
-/// A stop that is under way.
+/// A stop in progress.
 struct Stopping {
     cause: StopCause,
     kill_at: Instant,
 }
 
-/// Watches over a run until it is gone.
+/// Supervises a run until it is gone.
 struct Watch {
     leader: Pid,
     events: Receiver<Event>,
@@ -238,12 +238,12 @@ impl Watch {
                 self.stop(StopCause::Expired, KILL_GRACE);
             }
             let overdue = self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.kill_at);
-            // The command's end is the run's end: what it left behind is not part of a build.
+            // When the command ends, the run ends: processes that it left behind are not part of a build.
             if (overdue || self.exit.is_some()) && !self.none_left {
                 family::signal_all(self.group(), Signal::KILL);
             }
         }
-        // Nobody writes any more: the rest of the output is as long as the pipes.
+        // No process writes any more: the rest of the output is at most what the pipes hold.
         let end = Instant::now() + REPORT_TIMEOUT;
         while self.outputs > 0 && !self.worker_gone && Instant::now() < end {
             self.step();
@@ -253,7 +253,7 @@ impl Watch {
 
     fn step(&mut self) {
         let ending = self.stopping.is_some() || self.exit.is_some();
-        // A run that is killed is looked at again and again; not faster than that.
+        // A run that is being killed is checked again and again, but not more often than this.
         let shortest = if ending { KILL_PAUSE } else { Duration::from_millis(1) };
         let wait = self.deadline.remaining().clamp(shortest, TICK);
         match self.events.recv_timeout(wait) {
@@ -270,14 +270,14 @@ impl Watch {
         }
     }
 
-    /// Begins to stop the run, or shortens the grace of a stop that has begun.
+    /// Stops the run, or shortens the grace period of a stop in progress.
     fn stop(&mut self, cause: StopCause, grace: Duration) {
         let kill_at = Instant::now() + grace;
         if let Some(stopping) = &mut self.stopping {
             stopping.kill_at = stopping.kill_at.min(kill_at);
             return;
         }
-        // A command that has ended, and only was not waited for yet, was not stopped by this.
+        // A command that has ended but was not waited for yet was not stopped by this.
         if self.exit.is_some() || family::has_ended(self.leader) {
             return;
         }
@@ -294,7 +294,7 @@ impl Watch {
         }
     }
 
-    /// The group, as long as its leader was not waited for: its id may be another's afterwards.
+    /// The process group, until its leader has been waited for: after that, its id may be reused.
     fn group(&self) -> Option<Pid> {
         self.exit.is_none().then_some(self.leader)
     }

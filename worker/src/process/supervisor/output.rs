@@ -1,4 +1,4 @@
-//! The supervisor's pipes: the command's output in, news to the worker out.
+//! The supervisor's pipes: the command's output in, messages to the worker out.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -9,7 +9,7 @@ use crate::log::lines::Splitter;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Tells every line of one of the command's outputs, until its end.
+/// Forwards every line of one of the command's outputs, until its end.
 pub(super) fn forward(mut pipe: impl Read, news: &SyncSender<News>) {
     let mut splitter = Splitter::new(Instant::now());
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -27,13 +27,13 @@ pub(super) fn forward(mut pipe: impl Read, news: &SyncSender<News>) {
 fn tell(lines: Vec<String>, news: &SyncSender<News>) {
     for text in lines {
         let t = format!("{:.9}", jiff::Timestamp::now());
-        // Fails only when the supervisor is about to end.
+        // Fails only if the supervisor is about to exit.
         let _ = news.send(News::Line { t, text });
     }
 }
 
-/// Writes news to the worker. Goes on taking them when the worker is gone, so that the command is
-/// never held up by a pipe that nobody reads.
+/// Writes messages to the worker. If the worker is gone, it keeps draining them, so that the command is never
+/// blocked by a pipe that nobody reads.
 pub(super) fn report(news: &Receiver<News>, mut pipe: impl Write) {
     let mut broken = false;
     while let Ok(item) = news.recv() {

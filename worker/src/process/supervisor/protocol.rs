@@ -1,5 +1,5 @@
-//! What a worker and a supervisor say to each other: one JSON object a line. The worker writes to
-//! the supervisor's standard input, first the job; the supervisor to its standard output.
+//! The protocol between a worker and a supervisor: one JSON object a line. The worker writes to the supervisor's
+//! standard input, starting with the job; the supervisor writes to its standard output.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,58 +8,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::boot_time::BootTime;
 
-/// What is to be run. Carries secrets, so it is never shown.
+/// What to run. Contains secrets, so it is never printed.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Job {
     /// The program's absolute path.
     pub(crate) program: std::path::PathBuf,
     /// Its arguments.
     pub(crate) args: Vec<String>,
-    /// Variables set beside those that the supervisor has.
+    /// Variables in addition to the supervisor's own.
     pub(crate) env: BTreeMap<String, String>,
-    /// The run's folder for temporary files; made before it and removed after it.
+    /// The run's folder for temporary files; created before the run and removed after it.
     pub(crate) folder: std::path::PathBuf,
-    /// When the lease has to be given up, if no other order comes.
+    /// When the lease has to be given up, unless another order comes.
     pub(crate) deadline: BootTime,
 }
 
-/// What the worker wants.
+/// An order from the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// The lease was renewed: it has to be given up then.
+    /// The lease was renewed; it now has to be given up at this time.
     Deadline(BootTime),
-    /// The run is to end: asked to at once, killed after this long.
+    /// Stop the run: ask it to exit at once, kill it after this time.
     Stop(Duration),
 }
 
-/// What the supervisor tells.
+/// A message from the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum News {
     /// The command runs, as the leader of this process group.
     Started(i32),
-    /// The command could not be started; why.
+    /// The command could not be started; the text says why.
     NotStarted(String),
     /// The command wrote a line.
     Line {
         /// When, RFC 3339 with nanoseconds.
         t: String,
-        /// What.
+        /// The line.
         text: String,
     },
-    /// No process of the run is left; nothing comes after it.
+    /// No process of the run is left; this is the last message.
     Exit(Exit),
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exit {
-    /// The command's exit code, where it ended by itself.
+    /// The command's exit code, if it exited by itself.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Why it was being stopped when it ended, if it was.
+    /// Why it was being stopped when it ended, if so.
     pub stopped: Option<StopCause>,
 }
 
@@ -67,7 +67,7 @@ pub struct Exit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCause {
-    /// The worker said so.
+    /// The worker ordered it.
     Ordered,
     /// The worker is gone.
     WorkerGone,
