@@ -1,5 +1,5 @@
-//! Sends valid and invalid requests, generated from the OpenAPI document, to a real dispatcher: every response
-//! must be one that the document lists.
+//! Sends valid and invalid requests, generated from the API's document, to a real dispatcher: every response must
+//! be one that the document lists.
 
 use std::path::Path;
 use std::process::Command;

@@ -28,7 +28,7 @@ pub(crate) fn binderhub(root: &Path) -> Result<()> {
     binderhub::test(root)
 }
 
-/// Only the requests that are generated from the OpenAPI document, many of them.
+/// Only the requests that are generated from the API's document, many of them.
 pub(crate) fn http_api(root: &Path) -> Result<()> {
     install()?;
     http_api::test(root)
