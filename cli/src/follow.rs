@@ -24,7 +24,7 @@ const STEADY_AFTER: Duration = Duration::from_secs(10);
 /// What happens to a build, each with its JSON as received.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// Where it stands.
+    /// Its state.
     State(Box<StateEvent>),
     /// New lines of its log.
     Log(LogEvent),

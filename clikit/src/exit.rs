@@ -1,4 +1,4 @@
-//! How a program ends, as numbers that a script can go by.
+//! How a program ends, as exit codes for scripts.
 
 use std::fmt;
 use std::process::ExitCode;

@@ -1,12 +1,12 @@
-//! What the programs `fairlane` and `fairlane-bench` share, so that both behave alike at the terminal.
+//! What the programs `fairlane` and `fairlane-bench` share, so that both behave the same at the terminal.
 //!
-//! A program reads its command line with [`line::Line`]: an option wins over the environment, which
-//! wins over `fairlane.toml` ([`settings`]). What it has to say goes through [`output::Output`]: data to
-//! standard output, talk to standard error. It ends with an [`exit::Exit`], which scripts can go by; an
-//! error decides that by itself ([`exit::Stop`]), and [`exit::report`] tells it.
+//! A program reads its command line with [`line::Line`]: an option overrides the environment, which overrides
+//! `fairlane.toml` ([`settings`]). Output goes through [`output::Output`]: data to standard output, messages to
+//! standard error. It ends with an [`exit::Exit`] that scripts can rely on; an error carries its own
+//! ([`exit::Stop`]), and [`exit::report`] prints it.
 //!
-//! Where no Redis is named, [`redis_server`] starts one that lives as long as the program. [`program`]
-//! finds other programs, and `fairlane` and `fairlane-bench` each other.
+//! If no Redis is named, [`redis_server`] starts one that lives as long as the program. [`program`] finds other
+//! programs; `fairlane` and `fairlane-bench` find each other with it.
 
 pub mod exit;
 pub mod human;

@@ -1,8 +1,8 @@
-//! The redis-server that a program starts where it is given none.
+//! The redis-server that a program starts if it is given none.
 //!
-//! It lives in a data folder, listens on a unix socket only, and is started through the program's hidden
-//! command `redis-guard` ([`guard`]) that ties its life to ours: Linux ends it (SIGTERM, so it saves)
-//! when we die in whatever way, and a lock that it inherits tells the next one when it is gone.
+//! It lives in a data folder, listens only on a unix socket, and is started through the program's hidden command
+//! `redis-guard` ([`Guard`]), which ties its life to ours: Linux ends it (with SIGTERM, so that it saves) however
+//! we die, and a lock that it inherits shows the next one when it is gone.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -23,7 +23,7 @@ use crate::program;
 
 /// A unix socket's path has at most 107 bytes; the socket's own name comes on top of the folder's.
 const FOLDER_BYTES_MAX: usize = 90;
-/// How long it may take to read its append-only file.
+/// How long the server may take to read its append-only file.
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long a previous one may take to save its data and exit.
 const LEAVE_LIMIT: Duration = Duration::from_secs(15);
@@ -213,8 +213,8 @@ fn spawn(program: &Path, folder: &Path) -> Result<Child> {
     command.spawn().context("redis-server cannot be started")
 }
 
-/// What the process that becomes the redis-server of a folder is told, as a hidden command of each program
-/// that starts one.
+/// What the process that becomes the redis-server of a folder is told, as a hidden command of each program that
+/// starts one.
 #[derive(Debug, clap::Args)]
 pub struct Guard {
     parent: u32,

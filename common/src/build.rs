@@ -181,7 +181,7 @@ pub struct Build {
     pub sealed_for: Option<BuildId>,
     /// All builds of the same repository.
     pub lane: Lane,
-    /// Where it stands.
+    /// Its state.
     pub state: BuildState,
     /// The number of its run: the live one, or the next. Starts at 1 and also counts runs that led to
     /// nothing; [`Self::attempt_shown`] is for people.

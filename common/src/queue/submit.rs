@@ -33,7 +33,7 @@ pub struct Submit {
 pub struct Admitted {
     /// The build.
     pub id: BuildId,
-    /// Where it stands.
+    /// Its state.
     pub state: BuildState,
     /// Its attempt, as shown to people.
     pub attempt: u32,

@@ -130,7 +130,7 @@ pub struct WorkerView {
     pub seen: u64,
 }
 
-/// A node that is avoided, or probed where it is the only one.
+/// A node that is avoided, or probed if it is the only one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeView {
     /// Its name.

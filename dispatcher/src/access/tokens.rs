@@ -227,7 +227,7 @@ impl Current {
 pub(crate) struct TokensReload(Arc<Current>);
 
 impl TokensReload {
-    /// `None` where there is no file.
+    /// `None` if there is no file.
     pub(crate) fn new(current: &Arc<Current>) -> Option<Self> {
         current.now().file.is_some().then(|| Self(Arc::clone(current)))
     }
