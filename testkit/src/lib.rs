@@ -1,9 +1,9 @@
 //! The base of Fairlane's tests: real servers, real faults, and waiting without fixed sleeps.
 //!
 //! - [`RedisServer`]: a separate redis-server for each test; also [`RedisCluster`] and [`SentinelSet`].
-//! - [`FaultProxy`]: stands before any server and stalls, or loses a reply.
+//! - [`FaultProxy`]: sits in front of any server and stalls, or loses a reply.
 //! - [`wait_for`] and [`wait_for_eq`]: wait until a condition is true; a timeout names the condition.
-//! - [`run_within`]: a command that is run to its end, in a folder of its own, and what it [`Said`].
+//! - [`run_within`]: runs a command to its end, in a separate folder, and returns what it [`Said`].
 //! - [`Process`]: one of our programs, with its output in a file; tests can signal and kill it.
 //! - [`FakeRegistry`]: a container registry that says whether an image exists.
 //! - [`check_metrics`], [`metric_table`]: metrics as Prometheus and the docs see them.

@@ -23,10 +23,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; `name` is what messages call it.
+    /// Starts `command`; `name` is its name in messages.
     ///
     /// # Panics
-    /// Where the program cannot be started.
+    /// If the program cannot be started.
     pub fn spawn(name: &str, command: &mut Command) -> Self {
         let output = TempDir::new();
         command
@@ -39,7 +39,7 @@ impl Process {
         }
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -64,10 +64,10 @@ impl Process {
         matches!(self.child().try_wait(), Ok(None))
     }
 
-    /// Asks it to end: SIGTERM.
+    /// Asks it to exit: SIGTERM.
     ///
     /// # Panics
-    /// Where it has ended already.
+    /// If it has ended already.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -75,15 +75,15 @@ impl Process {
     /// Freezes it: SIGSTOP.
     ///
     /// # Panics
-    /// Where it has ended already.
+    /// If it has ended already.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on: SIGCONT.
+    /// Resumes it: SIGCONT.
     ///
     /// # Panics
-    /// Where it has ended already.
+    /// If it has ended already.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -91,7 +91,7 @@ impl Process {
     /// Kills it with SIGKILL, and waits until it is gone. Killing twice is harmless.
     pub fn kill(&self) {
         let mut child = self.child();
-        // Both fail only for a process that is gone, which is what is wanted.
+        // Both fail only if the process is gone, which is the goal.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -99,9 +99,9 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Panics
-    /// Where the process has ended already.
+    /// If the process has ended already.
     pub fn signal(&self, signal: Signal) {
-        // The lock and `try_wait` keep the process id ours: it is not given away before it is waited for.
+        // The lock and `try_wait` keep the process id ours: it is not reused before the process is waited for.
         let mut child = self.child();
         if let Ok(Some(status)) = child.try_wait() {
             panic!("{} has ended already ({status}), it cannot be sent {signal:?}", self.name);
@@ -153,12 +153,12 @@ impl Drop for Process {
     }
 }
 
-/// A TCP port of the loopback interface that was free a moment ago.
+/// A TCP port on the loopback interface that was free a moment ago.
 ///
-/// Only for programs that cannot take port 0 themselves: somebody else may take it meanwhile.
+/// Only for programs that cannot use port 0: another process may take the port in the meantime.
 ///
 /// # Panics
-/// Where the system has no port left.
+/// If the system has no port left.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     match listener {

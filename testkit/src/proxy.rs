@@ -1,4 +1,4 @@
-//! A proxy that breaks connections in the ways networks do.
+//! A proxy that breaks connections as networks do.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Bytes taken from one side before they are given to the other: also the bound of what a stall holds back, beside
-/// the sockets' own buffers.
+/// Bytes read from one side before they are written to the other. This also limits what a stall holds back, in
+/// addition to the sockets' own buffers.
 const CHUNK_BYTES_MAX: usize = 16 * 1024;
 /// The server behind a [`FaultProxy`].
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub enum Upstream {
     Unix(PathBuf),
 }
 
-/// What is wrong with the network just now.
+/// The current faults of the network.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weather {
     stalled: bool,
@@ -33,14 +33,14 @@ struct Weather {
 struct Shared {
     upstream: Upstream,
     weather: watch::Sender<Weather>,
-    /// The reply to the next request that holds these bytes is lost.
+    /// The reply to the next request that contains these bytes is lost.
     lose_reply_to: Mutex<Option<Vec<u8>>>,
     replies_lost: AtomicUsize,
 }
 
-/// A proxy on a loopback port before any server, TCP or unix socket.
+/// A proxy on a loopback port in front of any server, on TCP or a unix socket.
 ///
-/// Every fault is in force when its method returns, and for existing connections too; dropping the proxy cuts them.
+/// Every fault is in effect when its method returns, also for existing connections; dropping the proxy cuts them.
 #[derive(Debug)]
 pub struct FaultProxy {
     shared: Arc<Shared>,
@@ -49,10 +49,10 @@ pub struct FaultProxy {
 }
 
 impl FaultProxy {
-    /// Listens on a free port of the loopback interface, and passes connections on to `upstream`.
+    /// Listens on a free loopback port, and forwards connections to `upstream`.
     ///
     /// # Panics
-    /// Where no port can be had.
+    /// If there is no free port.
     pub async fn start(upstream: Upstream) -> Self {
         let listener = match TcpListener::bind("127.0.0.1:0").await {
             Ok(listener) => listener,
@@ -87,7 +87,7 @@ impl FaultProxy {
         self.shared.weather.send_modify(|weather| weather.stalled = true);
     }
 
-    /// Ends a stall, and forgets a reply to be lost.
+    /// Ends a stall, and cancels a pending loss of a reply.
     pub fn resume(&self) {
         *self.lose_reply_to() = None;
         self.shared.weather.send_modify(|weather| weather.stalled = false);
@@ -104,7 +104,7 @@ impl FaultProxy {
         *self.lose_reply_to() = Some(needle.as_bytes().to_vec());
     }
 
-    /// How many replies were lost so far: wait for it, to know that the server has carried the request out.
+    /// How many replies were lost so far. Wait for it to know that the server has carried out the request.
     pub fn replies_lost(&self) -> usize {
         self.shared.replies_lost.load(Ordering::SeqCst)
     }
@@ -162,7 +162,7 @@ async fn serve<CR, CW, SR, SW>(
             pump(&mut client_reader, &mut server_writer, weather.clone(), |bytes| shared.is_to_lose(bytes));
         let replies = pump(&mut server_reader, &mut client_writer, weather.clone(), |_| false);
         let cut = async {
-            // An error says that the proxy is gone, too.
+            // An error also means that the proxy is gone.
             let _ = weather.wait_for(|now| now.closed).await;
         };
         tokio::pin!(cut, replies);
@@ -171,7 +171,7 @@ async fn serve<CR, CW, SR, SW>(
             _ = &mut replies => End::Closed,
             end = requests => {
                 if end == End::Closed {
-                    // A client that only closes its sending half still gets what the server has to say.
+                    // A client that only closes its sending half still gets the server's response.
                     tokio::select! {
                         () = cut => {}
                         _ = replies => {}
@@ -183,7 +183,7 @@ async fn serve<CR, CW, SR, SW>(
     };
     if end == End::ReplyLost {
         drop((client_reader, client_writer));
-        // The server's half is closed in order: a reset could make it throw the request away unread.
+        // The server's half is closed normally: a reset could make it discard the request unread.
         let _ = server_writer.shutdown().await;
         let mut rest = vec![0; CHUNK_BYTES_MAX];
         while server_reader.read(&mut rest).await.is_ok_and(|bytes| bytes > 0) {}
@@ -191,7 +191,7 @@ async fn serve<CR, CW, SR, SW>(
     }
 }
 
-/// Why a direction carries no more bytes.
+/// Why a direction has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Closed,
@@ -211,7 +211,7 @@ impl Shared {
     }
 }
 
-/// Carries bytes in one direction; ends right after a chunk for which `is_last` is true.
+/// Copies bytes in one direction; ends right after a chunk for which `is_last` is true.
 ///
 /// There is no await between that chunk's last byte and the end, so that nothing can come back in between.
 async fn pump(

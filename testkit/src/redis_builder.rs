@@ -1,4 +1,4 @@
-//! What a test's redis-server is to be like.
+//! Configures a test's redis-server.
 
 use std::fmt::Write as _;
 
@@ -6,21 +6,21 @@ use crate::process::free_port;
 use crate::redis_server::RedisServer;
 use crate::temp_dir::TempDir;
 
-/// A port that was free may be taken between the look and the server's bind.
+/// A free port may be taken by another process before the server binds it.
 const PORT_TRIES_MAX: usize = 5;
 
 /// Whether and how the server keeps an append-only file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOnly {
-    /// Nothing is kept over a restart.
+    /// Nothing survives a restart.
     Off,
-    /// Every change is on disk before it is answered.
+    /// Every change is on disk before it is acknowledged.
     Always,
-    /// Flushed to disk once a second; survives a killed server, not a lost host.
+    /// Flushed to disk once a second; survives a killed server, but not a lost host.
     EverySecond,
 }
 
-/// What a [`RedisServer`] is to be like.
+/// The configuration of a [`RedisServer`].
 #[derive(Debug, Clone, Default)]
 pub struct RedisServerBuilder {
     tcp: bool,
@@ -32,22 +32,22 @@ pub struct RedisServerBuilder {
 }
 
 impl RedisServer {
-    /// Starts a server on a unix socket that keeps nothing over a restart.
+    /// Starts a server on a unix socket that keeps nothing across restarts.
     ///
     /// # Panics
-    /// Where the program is missing or does not come up; the message says what to do.
+    /// If the program is missing or does not come up; the message says what to do.
     pub async fn start_default() -> Self {
         Self::builder().start().await
     }
 
-    /// Says what the server is to be like.
+    /// Configures a server.
     pub fn builder() -> RedisServerBuilder {
         RedisServerBuilder::default()
     }
 }
 
 impl RedisServerBuilder {
-    /// Listens on a port of the loopback interface too.
+    /// Also listens on a loopback port.
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
@@ -65,19 +65,19 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Bounds the server's memory, in bytes.
+    /// Limits the server's memory, in bytes.
     #[must_use]
     pub fn max_memory(self, bytes: u64) -> Self {
         self.config_line(&format!("maxmemory {bytes}"))
     }
 
-    /// What happens at the bound of memory; the default is `noeviction`.
+    /// What happens at the memory limit; the default is `noeviction`.
     #[must_use]
     pub fn max_memory_policy(self, policy: &str) -> Self {
         self.config_line(&format!("maxmemory-policy {policy}"))
     }
 
-    /// Asks clients for a password, made of letters and digits.
+    /// Requires a password from clients; letters and digits only.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
@@ -92,7 +92,7 @@ impl RedisServerBuilder {
         self
     }
 
-    /// Runs as a node of a cluster, without slots and peers so far; listens on TCP.
+    /// Runs as a node of a cluster, without slots and peers for now; listens on TCP.
     #[must_use]
     pub fn cluster(mut self) -> Self {
         self.cluster = true;
@@ -109,7 +109,7 @@ impl RedisServerBuilder {
     /// Starts the server and waits until it answers.
     ///
     /// # Panics
-    /// Where the program is missing or does not come up; the message says what to do.
+    /// If the program is missing or does not come up; the message says what to do.
     pub async fn start(self) -> RedisServer {
         for _ in 1..PORT_TRIES_MAX {
             let server = self.prepare();
@@ -140,7 +140,7 @@ impl RedisServerBuilder {
         }
         if self.cluster {
             config.push_str("cluster-enabled yes\ncluster-node-timeout 2000\n");
-            // Writing to a String cannot fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(config, "cluster-port {}", free_port());
         }
         config.push_str(&self.config);

@@ -7,24 +7,24 @@ use redis::aio::MultiplexedConnection;
 use crate::redis_server::RedisServer;
 use crate::wait::wait_for;
 
-/// Forming takes one to two seconds; this is for a machine that does much else at the time.
+/// Forming takes one to two seconds; this allows for a busy machine.
 const FORM_DEADLINE: Duration = Duration::from_secs(40);
-/// The slots of a cluster are shared by this many masters, the least that is allowed.
+/// Masters of a cluster: the minimum that is allowed.
 const MASTERS: u16 = 3;
 const SLOTS: u16 = 16_384;
 
-/// Three masters that share the slots, as a rule without replicas.
+/// Three masters that share the slots, usually without replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
 }
 
 impl RedisCluster {
-    /// A first master that has nearly all slots, with a replica that takes over from it by itself; the
-    /// two others have one slot each, for only masters with slots vote.
+    /// A first master that has nearly all slots, with a replica that takes over automatically. The two others have
+    /// one slot each, because only masters with slots vote.
     ///
     /// # Panics
-    /// Where a node does not come up or the cluster does not form.
+    /// If a node does not come up or the cluster does not form.
     pub async fn with_replica() -> Self {
         let mut cluster = Self::of(&[(0, SLOTS - 3), (SLOTS - 2, SLOTS - 2), (SLOTS - 1, SLOTS - 1)]).await;
         let replica = RedisServer::builder().cluster().start().await;
@@ -47,7 +47,7 @@ impl RedisCluster {
     /// The node that serves nearly all slots, and its replica.
     ///
     /// # Panics
-    /// Where neither or both of them call themselves master, or one does not answer.
+    /// If neither or both of them call themselves master, or one does not answer.
     pub async fn holder_and_replica(&self) -> (&RedisServer, &RedisServer) {
         let (first, last) = (&self.nodes[0], &self.nodes[self.nodes.len() - 1]);
         match (is_master(first).await, is_master(last).await) {
@@ -57,10 +57,10 @@ impl RedisCluster {
         }
     }
 
-    /// Waits until the replica follows its master.
+    /// Waits until the replica is in sync with its master.
     ///
     /// # Panics
-    /// Where that takes too long.
+    /// If that takes too long.
     pub async fn in_step(&self) {
         wait_for("one master and a replica in step", FORM_DEADLINE, async || {
             let (first, last) = (&self.nodes[0], &self.nodes[self.nodes.len() - 1]);
@@ -76,7 +76,7 @@ impl RedisCluster {
     /// Starts the nodes, and waits until all of them agree on the slots.
     ///
     /// # Panics
-    /// Where a node does not come up or the cluster does not form.
+    /// If a node does not come up or the cluster does not form.
     pub async fn start() -> Self {
         let third = SLOTS / MASTERS;
         Self::of(&[(0, third - 1), (third, 2 * third - 1), (2 * third, SLOTS - 1)]).await
@@ -113,7 +113,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// The nodes, each a server of its own.
+    /// The nodes, each a separate server.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
@@ -124,7 +124,7 @@ impl RedisCluster {
     }
 }
 
-/// A master, its replica, and one sentinel that watches them and fails over by itself.
+/// A master, its replica, and one sentinel that watches them and fails over automatically.
 #[derive(Debug)]
 pub struct SentinelSet {
     master: RedisServer,
@@ -136,18 +136,18 @@ impl SentinelSet {
     /// The name under which the sentinel knows the master.
     pub const MASTER_NAME: &'static str = "fairlane";
 
-    /// Starts the three, and waits until the sentinel knows the replica and the replica is in step.
+    /// Starts the three, and waits until the sentinel knows the replica and the replica is in sync.
     ///
     /// # Panics
-    /// Where one of them does not come up.
+    /// If one of them does not come up.
     pub async fn start() -> Self {
         Self::with_down_after(Duration::from_secs(1)).await
     }
 
-    /// The same; the sentinel takes a master that is silent for so long for down.
+    /// The same; the sentinel considers a master down after it was silent for this long.
     ///
     /// # Panics
-    /// Where one of them does not come up.
+    /// If one of them does not come up.
     pub async fn with_down_after(down_after: Duration) -> Self {
         let master = RedisServer::builder().tcp().start().await;
         let follows = format!("replicaof 127.0.0.1 {}", master.port());
@@ -199,7 +199,7 @@ impl SentinelSet {
     /// The server that is master now, and the other one.
     ///
     /// # Panics
-    /// Where the sentinel does not answer.
+    /// If the sentinel does not answer.
     pub async fn master_and_replica(&self) -> (&RedisServer, &RedisServer) {
         let is_first = self.master_port().await == self.master.port();
         if is_first { (&self.master, &self.replica) } else { (&self.replica, &self.master) }
@@ -208,7 +208,7 @@ impl SentinelSet {
     /// Makes a server that was master follow the new one, and waits until it does.
     ///
     /// # Panics
-    /// Where that takes too long.
+    /// If that takes too long.
     pub async fn rejoin(&self, old: &RedisServer) {
         let port = self.master_port().await.to_string();
         old.command(&["REPLICAOF", "127.0.0.1", &port]).await;
@@ -222,7 +222,7 @@ impl SentinelSet {
     /// The port of the server that the sentinel calls master now.
     ///
     /// # Panics
-    /// Where the sentinel does not answer.
+    /// If the sentinel does not answer.
     pub async fn master_port(&self) -> u16 {
         let mut connection = self.sentinel.connect().await;
         let address: redis::RedisResult<(String, u16)> = redis::cmd("SENTINEL")
@@ -237,7 +237,7 @@ impl SentinelSet {
     }
 }
 
-/// `master`, or `up` or `down` as the link of a replica is; what went wrong where it does not answer.
+/// `master`, or the state of a replica's link (`up` or `down`), or the error if the server does not answer.
 async fn state_of(server: &RedisServer) -> String {
     let info: redis::RedisResult<String> = match server.try_connect().await {
         Ok(mut connection) => redis::cmd("INFO").arg("replication").query_async(&mut connection).await,

@@ -1,4 +1,4 @@
-//! A redis-server of its own for each test.
+//! A separate redis-server for each test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,12 +13,12 @@ use crate::process::{create, read_lossy, send, show};
 use crate::temp_dir::TempDir;
 use crate::wait::wait_for;
 
-/// Names the server's program, such as `valkey-server`, to run the tests against.
+/// Variable that names another server program to run the tests against, such as `valkey-server`.
 const BINARY_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
-/// A server is up in about 75 ms; this is for a machine that does much else at the time.
+/// A server usually starts much faster; this allows for a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
-/// A running redis-server with a folder and a socket of its own; killed when dropped.
+/// A running redis-server with its own folder and socket; killed when dropped.
 ///
 /// Its log is printed if the test panics.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl RedisServer {
     /// The URL of its TCP port, password included.
     ///
     /// # Panics
-    /// Where it was started without [`tcp`](crate::RedisServerBuilder::tcp).
+    /// If it was started without [`tcp`](crate::RedisServerBuilder::tcp).
     pub fn tcp_url(&self) -> String {
         let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
         format!("redis://{password}127.0.0.1:{}", self.port())
@@ -61,7 +61,7 @@ impl RedisServer {
     /// Its TCP port.
     ///
     /// # Panics
-    /// Where it was started without [`tcp`](crate::RedisServerBuilder::tcp).
+    /// If it was started without [`tcp`](crate::RedisServerBuilder::tcp).
     pub fn port(&self) -> u16 {
         match self.port {
             Some(port) => port,
@@ -79,7 +79,7 @@ impl RedisServer {
         self.dir.path()
     }
 
-    /// Everything it has logged so far, over restarts.
+    /// Everything that it has logged so far, across restarts.
     pub fn log(&self) -> String {
         read_lossy(&self.log_path())
     }
@@ -87,7 +87,7 @@ impl RedisServer {
     /// Its process id.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If it does not run.
     pub fn pid(&self) -> u32 {
         match self.child().as_ref() {
             Some(child) => child.id(),
@@ -114,7 +114,7 @@ impl RedisServer {
     /// A connection over the unix socket that waits as long as the server takes.
     ///
     /// # Panics
-    /// Where the server does not answer.
+    /// If the server does not answer.
     pub async fn connect(&self) -> MultiplexedConnection {
         match self.try_connect().await {
             Ok(connection) => connection,
@@ -128,7 +128,7 @@ impl RedisServer {
             .set_connection_timeout(Some(START_DEADLINE));
         let mut connection =
             Client::open(self.url())?.get_multiplexed_async_connection_with_config(&limits).await?;
-        // Answers LOADING with an error as long as it reads its append-only file.
+        // Returns a LOADING error as long as it reads its append-only file.
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(connection)
     }
@@ -136,7 +136,7 @@ impl RedisServer {
     /// Shuts the server down cleanly (SIGTERM), and starts it again in the same place.
     ///
     /// # Panics
-    /// Where it does not run, does not end, or does not come up again.
+    /// If it does not run, does not end, or does not come up again.
     pub async fn restart(&self) {
         self.shut_down().await;
         self.start().await;
@@ -145,7 +145,7 @@ impl RedisServer {
     /// Shuts the server down cleanly (SIGTERM), and waits until it is gone.
     ///
     /// # Panics
-    /// Where it does not run or does not end.
+    /// If it does not run or does not end.
     pub async fn shut_down(&self) {
         self.signal(Signal::TERM);
         wait_for("redis-server to end after SIGTERM", START_DEADLINE, async || {
@@ -161,16 +161,16 @@ impl RedisServer {
     /// Kills the server with SIGKILL, and waits until it is gone. [`RedisServer::start`] brings it back.
     pub fn kill(&self) {
         if let Some(mut child) = self.child().take() {
-            // Both fail only for a process that is gone, which is what is wanted.
+            // Both fail only if the process is gone, which is the goal.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    /// Starts a server that was killed or shut down again, in the same place, and waits until it answers.
+    /// Restarts a server that was killed or shut down, in the same place, and waits until it answers.
     ///
     /// # Panics
-    /// Where it runs already or does not come up.
+    /// If it runs already or does not come up.
     pub async fn start(&self) {
         self.spawn();
         wait_for("redis-server to answer", START_DEADLINE, async || {
@@ -185,15 +185,15 @@ impl RedisServer {
     /// Freezes the server: SIGSTOP.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If it does not run.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a frozen server go on: SIGCONT.
+    /// Resumes a frozen server: SIGCONT.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If it does not run.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -225,7 +225,7 @@ impl RedisServer {
         }
     }
 
-    /// Waits until the server answers (true), or has ended because somebody else took its port (false).
+    /// Waits until the server answers (true) or has exited because another process took its port (false).
     pub(crate) async fn answers_or_port_taken(&self) -> bool {
         wait_for("redis-server to answer", START_DEADLINE, async || {
             if let Some(status) = self.ended() {

@@ -1,4 +1,4 @@
-//! A registry of images, as far as asking whether an image is there goes.
+//! A registry of images that only answers whether an image exists.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -19,15 +19,15 @@ use tokio::task::JoinHandle;
 pub enum Access {
     /// Everybody.
     Open,
-    /// Who sends this name and password with each request.
+    /// Clients that send this name and password with each request.
     Basic(&'static str, &'static str),
-    /// Who got a token for this name and password.
+    /// Clients that got a token for this name and password.
     Token(&'static str, &'static str),
-    /// Everybody gets a token, and images that are not there are refused: as Docker Hub does.
+    /// Everybody gets a token, and requests for missing images are refused, as on Docker Hub.
     Hub,
 }
 
-/// A request that it was sent.
+/// A request that it received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// Method and path with its query.
@@ -61,14 +61,14 @@ struct Inner {
     hangs: bool,
 }
 
-/// What a token allows to look at images.
+/// The token that gives access to images.
 const TOKEN: &str = "a-token-of-the-fake-registry";
 
 impl FakeRegistry {
-    /// Starts one on a port of its own.
+    /// Starts one on a free port.
     ///
     /// # Panics
-    /// Where it cannot listen.
+    /// If it cannot listen.
     pub async fn start(access: Access) -> Self {
         let listener = match TcpListener::bind("127.0.0.1:0").await {
             Ok(listener) => listener,
@@ -88,17 +88,17 @@ impl FakeRegistry {
         Self { address, shared, serving }
     }
 
-    /// What images' names begin with.
+    /// The prefix of its images' names.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// From now on `image` (name and tag, without the host) is there.
+    /// From now on `image` (name and tag, without the host) exists.
     pub fn push(&self, image: &str) {
         self.shared.inner().images.insert(image.to_owned());
     }
 
-    /// From now on every request about an image is answered with this status.
+    /// From now on every request about an image gets this status.
     pub fn break_with(&self, status: u16) {
         self.shared.inner().broken = StatusCode::from_u16(status).ok();
     }
@@ -108,7 +108,7 @@ impl FakeRegistry {
         self.shared.inner().hangs = true;
     }
 
-    /// What it was asked so far.
+    /// The requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.inner().asked.clone()
     }

@@ -1,4 +1,4 @@
-//! Commands that are run to their end, in a folder of their own, away from this machine's settings.
+//! Runs commands to their end, in a separate folder and without this machine's settings.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::temp_dir::TempDir;
 
-/// `program` with these arguments, run in `home`, with none of this machine's settings of ours.
+/// `program` with these arguments, run in `home`, without Fairlane's settings of this machine.
 pub fn command_in<'a>(
     home: &TempDir,
     program: &str,
@@ -40,7 +40,7 @@ impl Said {
     /// Standard output as JSON, one object a line.
     ///
     /// # Panics
-    /// Where a line is none.
+    /// If a line is not JSON.
     pub fn json(&self) -> Vec<Value> {
         let read = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         self.data.lines().map(read).collect()
@@ -49,7 +49,7 @@ impl Said {
     /// The exit code must be this one, and standard error must say this.
     ///
     /// # Panics
-    /// Where they are not.
+    /// If they are not.
     #[track_caller]
     #[expect(clippy::return_self_not_must_use, reason = "most tests look no further")]
     pub fn expect(self, code: i32, talk: &str) -> Self {
@@ -62,7 +62,7 @@ impl Said {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// Where it does not start, does not end within `limit`, or writes what is no text.
+/// If it does not start, does not end within `limit`, or writes something other than text.
 pub async fn run_within(limit: Duration, mut command: Command) -> Said {
     command.stdin(Stdio::null());
     let name = command.get_program().display().to_string();

@@ -2,22 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-/// A `sun_path` holds 108 bytes; the socket's own name and some room for tests' files come on top of the folder.
+/// A `sun_path` has 108 bytes; besides the folder's path it must hold the socket's name or tests' files.
 const PATH_BYTES_MAX: usize = 70;
 
-/// A folder of its own, removed with all it holds when dropped.
+/// A private folder, removed with its contents when dropped.
 #[derive(Debug)]
 pub struct TempDir {
     path: PathBuf,
 }
 
 impl TempDir {
-    /// Makes an empty folder below the system's folder for temporary files.
+    /// Creates an empty folder below the system's folder for temporary files.
     ///
     /// Its path is short enough for a unix socket in it.
     ///
     /// # Panics
-    /// Where the folder cannot be made.
+    /// If the folder cannot be made.
     pub fn new() -> Self {
         let name = format!("fairlane-{}", &uuid::Uuid::now_v7().simple().to_string()[8..]);
         let mut path = std::env::temp_dir().join(&name);
@@ -30,7 +30,7 @@ impl TempDir {
         Self { path }
     }
 
-    /// Where the folder is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -49,7 +49,7 @@ impl Default for TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // A failure here must not hide the test's own: the folder is left behind, no more.
+        // A failure here must not hide the test's own; at worst, the folder is left behind.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }

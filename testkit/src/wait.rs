@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Small beside every deadline in the tests, large beside the cost of a look at a local Redis.
+/// Small compared with every deadline in the tests, large compared with the cost of a query to a local Redis.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What a look at the world says: the value waited for, or what was seen instead.
+/// The result of a check: the value waited for, or what was seen instead.
 pub trait Observation {
     /// What the wait returns.
     type Value;
@@ -41,12 +41,13 @@ impl<T, E: Debug> Observation for Result<T, E> {
     }
 }
 
-/// Looks again and again until `look` gives `true`, `Some` or `Ok`, and returns the value in it.
+/// Calls `look` again and again until it returns `true`, `Some` or `Ok`, and returns the value in it.
 ///
-/// Return `Err(what is there)` to have it shown in the message. A look that itself hangs is cut off by the deadline.
+/// Return `Err(what is there)` to have it shown in the message. A call that itself hangs is cut off by the
+/// deadline.
 ///
 /// # Panics
-/// When `deadline` has passed; the message has `what` and what was seen last.
+/// When `deadline` has passed; the message contains `what` and what was seen last.
 pub async fn wait_for<F, O>(what: &str, deadline: Duration, mut look: F) -> O::Value
 where
     F: AsyncFnMut() -> O,
@@ -65,10 +66,10 @@ where
     }
 }
 
-/// Looks again and again until `look` gives `expected`.
+/// Calls `look` again and again until it returns `expected`.
 ///
 /// # Panics
-/// When `deadline` has passed; the message has `what`, `expected` and what was seen last.
+/// When `deadline` has passed; the message contains `what`, `expected` and what was seen last.
 pub async fn wait_for_eq<F, T>(what: &str, deadline: Duration, expected: T, mut look: F)
 where
     F: AsyncFnMut() -> T,

@@ -1,4 +1,4 @@
-//! What a request asks for.
+//! Parses a request.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::rights::User;
 use super::selectors::Selector;
 use super::status::Status;
 
-/// A request, read.
+/// A parsed request.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) verb: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads a path below `/api/v1` or `/apis/…`; nothing for another one.
+    /// Parses a path below `/api/v1` or `/apis/…`; `None` for any other path.
     pub(super) fn parse(method: &Method, uri: &Uri, headers: &HeaderMap, user: User) -> Option<Self> {
         let query =
             Query::<HashMap<String, String>>::try_from_uri(uri).map(|query| query.0).unwrap_or_default();
@@ -96,7 +96,7 @@ impl Call {
         self.text("dryRun") == "All"
     }
 
-    /// A number of the query; a 400 where it is none.
+    /// A query parameter that is a number; status 400 if it is not one.
     pub(super) fn number(&self, parameter: &str) -> Result<Option<i64>, Status> {
         let text = self.text(parameter);
         if text.is_empty() {

@@ -1,4 +1,4 @@
-//! The fake cluster, as tests hold it.
+//! The fake cluster, as tests use it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,10 +20,10 @@ use super::shared::Shared;
 use super::{routes, scheduler};
 use crate::temp_dir::TempDir;
 
-/// The namespace of the kubeconfig where a test names no other.
+/// The default namespace of the kubeconfig.
 const NAMESPACE: &str = "builds";
 
-/// A fake Kubernetes cluster; gone, with every process of its pods, when dropped.
+/// A fake Kubernetes cluster; when it is dropped, it is gone with every process of its pods.
 #[derive(Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
@@ -35,7 +35,7 @@ pub struct Cluster {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What a cluster begins with.
+/// The initial state of a cluster.
 #[derive(Debug)]
 pub struct ClusterBuilder {
     namespace: String,
@@ -43,7 +43,7 @@ pub struct ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// Adds a node. Without any there is one, `node-1`.
+    /// Adds a node. By default there is one, `node-1`.
     #[must_use]
     pub fn node(mut self, node: Node) -> Self {
         self.nodes.push(node);
@@ -60,7 +60,7 @@ impl ClusterBuilder {
     /// Starts it.
     ///
     /// # Panics
-    /// Where no port can be opened.
+    /// If no port can be opened.
     pub fn start(self) -> Cluster {
         let token = || uuid::Uuid::new_v4().simple().to_string();
         let (admin_token, token) = (token(), token());
@@ -97,12 +97,12 @@ impl ClusterBuilder {
 }
 
 impl Cluster {
-    /// A cluster of one node.
+    /// A cluster with one node.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// A cluster of other nodes, or another namespace.
+    /// A cluster with other nodes, or with another namespace.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder { namespace: NAMESPACE.to_owned(), nodes: Vec::new() }
     }
@@ -112,12 +112,12 @@ impl Cluster {
         format!("http://{}", self.gate.address())
     }
 
-    /// A kubeconfig of the account that may what a worker needs, in the namespace of its own.
+    /// A kubeconfig of the worker's account, which has the rights that a worker needs.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
 
-    /// Another kubeconfig of that account, with a token of its own; the same name again replaces it.
+    /// Another kubeconfig of that account, with another token; a second one with the same name replaces it.
     pub fn kubeconfig_with(&self, name: &str, token: &str) -> PathBuf {
         self.shared.rights.accept(token);
         self.write_kubeconfig(name, token)
@@ -157,7 +157,7 @@ impl Cluster {
         }
     }
 
-    /// A namespace begins to end: nothing new is created in it.
+    /// The namespace is being deleted: nothing new can be created in it.
     pub fn namespace_ends(&self, name: &str) {
         self.shared.store().update(&Key::new("namespaces", "", name), |namespace| {
             namespace["status"]["phase"] = json!("Terminating");
@@ -172,7 +172,7 @@ impl Cluster {
     /// Adds any object of a known kind as it is, such as a `DaemonSet` (group `apps`, resource `daemonsets`).
     ///
     /// # Panics
-    /// Where the kind is unknown, or there is such an object already.
+    /// If the kind is unknown, or there is such an object already.
     pub fn add(&self, group: &str, resource: &str, namespace: &str, object: Value) {
         let Some(kind) = kind_of(group, resource) else {
             panic!("the fake knows no {resource} in group {group:?}")
@@ -184,7 +184,7 @@ impl Cluster {
         store.create(&key, object);
     }
 
-    /// A quota of so many pods that have not ended.
+    /// A quota on the number of pods that have not ended.
     pub fn add_pod_quota(&self, name: &str, pods: u32) {
         let pods = pods.to_string();
         let quota = json!({
@@ -194,14 +194,14 @@ impl Cluster {
         self.add("", "resourcequotas", &self.namespace, quota);
     }
 
-    /// Takes an object away at once, such as a quota.
+    /// Removes an object at once, such as a quota.
     pub fn remove(&self, resource: &'static str, name: &str) {
         let namespaced = !matches!(resource, "nodes" | "namespaces");
         let namespace = if namespaced { self.namespace.as_str() } else { "" };
         self.shared.store().remove(&Key::new(resource, namespace, name));
     }
 
-    /// The pods of the namespace that there are now, by name.
+    /// The existing pods of the namespace, by name.
     pub fn pods(&self) -> Vec<Value> {
         self.objects("pods")
     }
@@ -229,7 +229,7 @@ impl Cluster {
         PodScript::new(&self.shared, &self.namespace, name)
     }
 
-    /// An image cannot be had; `why` is what the registry says.
+    /// An image cannot be pulled; `why` is what the registry says.
     pub fn cannot_pull(&self, image: &str, why: &str) {
         self.shared.images().insert(image.to_owned(), why.to_owned());
     }
@@ -251,7 +251,7 @@ impl Cluster {
         self.shared.faults.order(on, fault, None);
     }
 
-    /// No fault is in force any more.
+    /// Removes all faults.
     pub fn all_is_well(&self) {
         self.shared.faults.clear();
     }
@@ -259,26 +259,26 @@ impl Cluster {
     /// The API server dies: open connections are cut, new ones refused. Pods run on.
     ///
     /// # Panics
-    /// Where the port cannot be shut.
+    /// If the port cannot be shut.
     pub fn api_goes_away(&self) {
         self.api_stops_listening();
         self.gate.cut_all();
     }
 
-    /// The API server begins to stop: new connections are refused, open ones live on.
+    /// The API server starts to shut down: new connections are refused, open ones stay.
     ///
     /// # Panics
-    /// Where the port cannot be shut.
+    /// If the port cannot be shut.
     pub fn api_stops_listening(&self) {
         if let Err(error) = self.gate.shut() {
             panic!("cannot shut the port of the fake Kubernetes API: {error}");
         }
     }
 
-    /// The API server is back, with the same objects and an empty memory of changes.
+    /// The API server is back, with the same objects but without its history of changes.
     ///
     /// # Panics
-    /// Where the port cannot be opened again.
+    /// If the port cannot be opened again.
     pub fn api_comes_back(&self) {
         self.shared.store().compact();
         if let Err(error) = self.gate.reopen() {
@@ -286,12 +286,12 @@ impl Cluster {
         }
     }
 
-    /// All open connections are cut; new ones are welcome.
+    /// All open connections are cut; new ones are accepted.
     pub fn connections_are_cut(&self) {
         self.gate.cut_all();
     }
 
-    /// What changed until now is forgotten: watches that resume get 410, and those that run get it too.
+    /// The history of changes is forgotten: watches get 410, whether they resume or are running.
     pub fn watches_expire(&self) {
         self.shared.store().expire();
     }
@@ -316,7 +316,7 @@ impl Cluster {
         self.shared.rights.only(rights);
     }
 
-    // --- what was asked of it
+    // --- requests to it
 
     /// How many requests of this kind (`list pods`, `get pods/log`) there were.
     pub fn requests(&self, what: &str) -> usize {

@@ -1,4 +1,4 @@
-//! What was asked of the API.
+//! Counts the requests to the API.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

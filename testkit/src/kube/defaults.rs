@@ -1,4 +1,4 @@
-//! What an API server fills in.
+//! The defaults that an API server fills in.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::call::Call;
 use super::object::{Kind, list, seconds};
 
-/// Fills in what a new object leaves open.
+/// Fills in the defaults of a new object.
 pub(super) fn fill(kind: &Kind, object: &mut Value, call: &Call) {
     let manager = managed_fields(object, call);
     match kind.name {

@@ -1,4 +1,4 @@
-//! How objects go.
+//! Deletes objects.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::kubelet::Order;
 use super::object::{Key, Object, is_terminating, list, seconds, text};
 use super::shared::Shared;
 
-/// Deletes an object as `DELETE` does, and gives what it answers. A pod that runs is asked to end first.
+/// Deletes an object as `DELETE` does, and returns the object for the response. A running pod is asked to exit
+/// first.
 pub(super) fn delete(shared: &Shared, key: &Key, grace: Option<u64>) -> Option<Object> {
     let object = shared.store().get(key)?;
     if key.resource != "pods" {
@@ -43,7 +44,7 @@ pub(super) fn finish(shared: &Shared, key: &Key, uid: &str) {
     }
 }
 
-/// Removes what is being deleted, as soon as no finalizer holds it.
+/// Removes an object that is being deleted, once it has no finalizers.
 pub(super) fn remove_unheld(shared: &Shared, key: &Key) -> Option<Object> {
     let mut store = shared.store();
     let object = store.get(key)?;
@@ -69,7 +70,7 @@ fn mark_at(object: &mut Value, grace: u64) {
     }
 }
 
-/// What the answer to a deletion would be, were it not a dry run.
+/// The response to a deletion in a dry run.
 pub(super) fn preview(object: &Value, grace: Option<u64>) -> Value {
     let own = object.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(0);
     let mut preview = object.clone();

@@ -1,4 +1,4 @@
-//! Pods that are taken away by somebody else than their owner.
+//! Pods that are deleted by someone other than their owner.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::deletion;
 use super::object::{Key, list, seconds, text};
 use super::shared::Shared;
 
-/// The reason that the eviction API gives.
+/// The reason that the eviction API sets.
 pub(super) const EVICTED: &str = "EvictionByEvictionAPI";
 
 /// Marks a pod with the reason, then deletes it with its own grace.
@@ -27,7 +27,7 @@ pub(super) fn set_condition(pod: &mut Value, reason: &str, message: &str) {
         "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
         "lastProbeTime": null, "lastTransitionTime": seconds(Timestamp::now()),
     });
-    // The eviction API alone leaves it out.
+    // Only the eviction API leaves it out.
     if reason != EVICTED {
         condition["observedGeneration"] = pod["metadata"]["generation"].clone();
     }
@@ -37,7 +37,7 @@ pub(super) fn set_condition(pod: &mut Value, reason: &str, message: &str) {
     pod["status"]["conditions"] = Value::Array(conditions);
 }
 
-/// The name of the disruption budget that holds a pod.
+/// The name of the disruption budget that protects a pod.
 pub(super) fn budget_of(shared: &Shared, namespace: &str, pod: &Value) -> Option<String> {
     let budgets = shared.store().list("poddisruptionbudgets", Some(namespace));
     budgets.iter().find_map(|budget| {

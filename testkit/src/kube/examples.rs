@@ -3,10 +3,10 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
-/// A node of 8 CPUs, 32 GiB and so much disk, changed by merging.
+/// A node with 8 CPUs, 32 GiB and this much disk, with `change` merged into it.
 ///
 /// # Panics
-/// The change makes it no node.
+/// The result is not a node.
 pub fn node(name: &str, disk: &str, change: &Value) -> Node {
     let mut node = json!({
         "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
@@ -20,10 +20,10 @@ pub fn node(name: &str, disk: &str, change: &Value) -> Node {
     serde_json::from_value(node).unwrap_or_else(|error| panic!("no such object: {error}"))
 }
 
-/// A build pod with this spec beside its container.
+/// A build pod with this spec in addition to its container.
 ///
 /// # Panics
-/// The spec is none.
+/// The spec is invalid.
 pub fn pod(change: &Value) -> Pod {
     let mut spec = json!({ "containers": [{ "name": "builder" }] });
     merge(&mut spec, change);

@@ -1,4 +1,4 @@
-//! Faults that tests order by sentence.
+//! Faults that tests cause.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,14 +10,14 @@ pub enum Fault {
     Delay(Duration),
     /// The connection is cut and nothing happens.
     Cut,
-    /// It is carried out, and the connection cut before the answer.
+    /// It is carried out, and the connection is cut before the response.
     LosesAnswer,
-    /// It is carried out this much later, whether or not somebody still waits for the answer: a write that hangs
+    /// It is carried out this much later, whether or not anyone still waits for the response: a write that hangs
     /// behind a slow webhook or a slow etcd while its client dies.
     HeldBack(Duration),
-    /// 429 in plain text with `Retry-After` in seconds, as an overloaded API server answers.
+    /// 429 in plain text with `Retry-After` in seconds, as from an overloaded API server.
     Throttled(u32),
-    /// A Status of this code, such as 500 or 503, without a reason.
+    /// A Status with this code, such as 500 or 503, without a reason.
     Fails(u16),
     /// 403 as when a quota is used up.
     QuotaExceeded,
@@ -25,7 +25,7 @@ pub enum Fault {
     Forbidden,
     /// The stream (a watch, a followed log) is cut without its end after this many bytes.
     CutsStreamAfter(usize),
-    /// The stream ends after this many bytes, in order.
+    /// The stream ends normally after this many bytes.
     EndsStreamAfter(usize),
 }
 
@@ -40,7 +40,7 @@ struct Ordered {
     /// `verb resource`, either of them `*`.
     on: String,
     fault: Fault,
-    /// How many requests it still meets; nothing for all.
+    /// How many more requests it affects; `None` for all.
     left: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ impl Faults {
         self.lock().clear();
     }
 
-    /// The fault that this request meets: the one ordered first.
+    /// The fault for this request: the oldest that matches.
     pub(super) fn meet(&self, what: &str) -> Option<Fault> {
         let mut ordered = self.lock();
         let index = ordered.iter().position(|one| matches(&one.on, what))?;

@@ -18,7 +18,7 @@ const BACKLOG: i32 = 1024;
 /// Another process may take a port between its choice and its use, now and then.
 const PORT_TRIES: usize = 20;
 
-/// Opens and shuts the port from outside.
+/// Opens and closes the port from outside.
 #[derive(Debug)]
 pub(super) struct Gate {
     address: SocketAddr,
@@ -28,7 +28,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// A port of its own on the loopback interface, and who accepts its connections.
+    /// Opens a new port on the loopback interface; returns the gate and the acceptor of its connections.
     pub(super) fn open() -> io::Result<(Self, Door)> {
         let listener = listen_on_a_port_that_stays()?;
         listener.set_nonblocking(true)?;
@@ -50,7 +50,7 @@ impl Gate {
         self.address
     }
 
-    /// Refuses connections from now on; those that are open stay. The port stays ours.
+    /// Refuses connections from now on; open ones stay. The port stays reserved.
     pub(super) fn shut(&self) -> io::Result<()> {
         self.away.send_replace(true);
         Ok(rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both)?)
@@ -70,7 +70,7 @@ impl Gate {
     }
 }
 
-/// The kernel takes a port that it chose back when the socket is shut, but not one that was asked for by number.
+/// When a socket is closed, the kernel takes back a port that it chose, but not one that was requested by number.
 fn listen_on_a_port_that_stays() -> io::Result<std::net::TcpListener> {
     let mut last = None;
     for _ in 0..PORT_TRIES {
@@ -88,7 +88,8 @@ fn listen_on_a_port_that_stays() -> io::Result<std::net::TcpListener> {
 pub(super) struct Door {
     address: SocketAddr,
     listener: std::net::TcpListener,
-    /// The same, as the runtime knows it: anew after each time it was shut, for it takes that as final.
+    /// The same socket, registered with the runtime; registered again each time the port reopens, because the
+    /// runtime treats closing as final.
     accepts: Option<TcpListener>,
     away: watch::Receiver<bool>,
     open_connections: Arc<Mutex<CancellationToken>>,
@@ -119,7 +120,7 @@ impl Listener for Door {
                         self.open_connections.lock().unwrap_or_else(PoisonError::into_inner).child_token();
                     return (Line::new(stream, token), peer);
                 }
-                // What a port says that was shut meanwhile.
+                // The port was closed in the meantime.
                 Err(_) => self.accepts = None,
             }
         }

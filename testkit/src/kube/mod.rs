@@ -1,8 +1,8 @@
-//! A Kubernetes cluster in the test's own process: an API server that answers as a real one does, a scheduler, and
+//! A Kubernetes cluster in the test's own process: an API server that behaves like a real one, a scheduler, and
 //! kubelets that run each container as a local process.
 //!
-//! [`Cluster`] is the fake, with everything that can go wrong in it as a sentence. [`TestCluster`] is a real cluster
-//! where `FAIRLANE_TEST_KUBECONFIG` names one, else the fake: what runs on both stands on it.
+//! [`Cluster`] is the fake; each fault is a method that reads like a sentence. [`TestCluster`] is a real cluster
+//! if `FAIRLANE_TEST_KUBECONFIG` names one, otherwise the fake: tests that can run on both use it.
 
 mod call;
 mod cluster;

@@ -12,7 +12,7 @@ use super::kubelet::Order;
 use super::object::{Key, Object, is_terminating, list, seconds, text};
 use super::shared::{Event, Shared, Trouble};
 
-/// The taints of a node whose kubelet is not heard of.
+/// The taint of a node whose kubelet is silent.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 /// A node to be added to a cluster.
@@ -26,7 +26,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that can do anything: 8 CPUs, 32 GiB, 100 GiB of disk, no taint.
+    /// A healthy node: 8 CPUs, 32 GiB, 100 GiB of disk, no taint.
     pub fn named(name: &str) -> Self {
         let allocatable =
             [("cpu", "8"), ("memory", "32Gi"), ("ephemeral-storage", "100Gi"), ("pods", "2000")];
@@ -59,7 +59,7 @@ impl Node {
         self
     }
 
-    /// With so much of a resource, such as `ephemeral-storage`.
+    /// With this much of a resource, such as `ephemeral-storage`.
     #[must_use]
     pub fn allocatable(mut self, resource: &str, amount: &str) -> Self {
         self.allocatable.insert(resource.to_owned(), amount.to_owned());
@@ -108,7 +108,7 @@ impl Node {
     }
 }
 
-/// What can be done to one node; each is a sentence.
+/// What can happen to one node; each method reads like a sentence.
 #[derive(Debug)]
 pub struct NodeScript<'a> {
     shared: &'a Arc<Shared>,
@@ -125,12 +125,13 @@ impl<'a> NodeScript<'a> {
         self.trouble(|trouble| trouble.no_space = true);
     }
 
-    /// No volume can be mounted there: pods stay `ContainerCreating`, only events tell.
+    /// No volume can be mounted there: pods stay `ContainerCreating`, and only events say why.
     pub fn cannot_mount(&self, why: &str) {
         self.trouble(|trouble| trouble.mounts_fail = Some(why.to_owned()));
     }
 
-    /// Its kubelet is out of inotify instances: it gives what a log holds, and ends each follow with an error text.
+    /// Its kubelet is out of inotify instances: it sends the existing log, and ends each follow with an error
+    /// text.
     pub fn is_out_of_inotify_instances(&self) {
         self.trouble(|trouble| trouble.cannot_follow = true);
     }
@@ -140,12 +141,13 @@ impl<'a> NodeScript<'a> {
         self.trouble(|trouble| *trouble = Trouble::default());
     }
 
-    /// Its kubelet stops: logs answer 500, followed ones end in order, status stands still, containers run on.
+    /// Its kubelet stops: log requests get 500, followed logs end normally, the status no longer changes,
+    /// containers keep running.
     pub fn kubelet_stops(&self) {
         self.shared.node(&self.name).kubelet.send_replace(false);
     }
 
-    /// Its kubelet is back and tells what happened meanwhile.
+    /// Its kubelet is back and reports what happened in the meantime.
     pub fn kubelet_starts(&self) {
         self.shared.node(&self.name).kubelet.send_replace(true);
         self.set_ready(true);
@@ -157,12 +159,13 @@ impl<'a> NodeScript<'a> {
         }
     }
 
-    /// It is cut off: its kubelet is not heard of, it is not ready and tainted, its pods stay `Running` but not ready.
+    /// It is cut off: its kubelet is silent, it is not ready and tainted, and its pods stay `Running` but not
+    /// ready.
     pub fn is_cut_off(&self) {
         self.kubelet_stops();
         self.set_ready(false);
         for (key, pod) in self.pods() {
-            // The control plane looks at those that a kubelet had taken.
+            // The control plane only changes pods that a kubelet had accepted.
             if text(&pod, "/status/phase") != "Running" {
                 continue;
             }
@@ -171,14 +174,15 @@ impl<'a> NodeScript<'a> {
         }
     }
 
-    /// The control plane gives its pods up: marked `DisruptionTarget` and being deleted, which no kubelet finishes.
+    /// The control plane gives up its pods: they are marked `DisruptionTarget` and are being deleted, which no
+    /// kubelet finishes.
     pub fn loses_its_pods_to_the_taint(&self) {
         for (key, pod) in self.pods() {
             self.give_up(&key, &pod);
         }
     }
 
-    /// The same of one pod, whose toleration ended first.
+    /// The same for one pod, whose toleration ended first.
     pub fn loses_to_the_taint(&self, pod: &str) {
         for (key, pod) in self.pods().into_iter().filter(|(key, _)| key.name == pod) {
             self.give_up(&key, &pod);
@@ -198,7 +202,8 @@ impl<'a> NodeScript<'a> {
         self.shared.event(pod, &Event { warning, reason, message, field: None, from: (from, "") });
     }
 
-    /// Its object is removed; its pods become `Failed`, though their containers still say running, and go.
+    /// Its object is removed; its pods become `Failed`, although their containers still show as running, and are
+    /// deleted.
     pub fn is_removed(&self) {
         self.shared.store().remove(&Key::new("nodes", "", &self.name));
         for (key, pod) in self.pods() {

@@ -79,7 +79,7 @@ impl Key {
 /// An object of some resource version: never changed, only replaced.
 pub(super) type Object = Arc<Value>;
 
-/// What is at a JSON pointer without escapes; much quicker than the one that knows them.
+/// The value at a JSON pointer without escapes; much faster than the general version.
 pub(super) fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
     pointer.split('/').skip(1).try_fold(value, |value, name| match value {
         Value::Object(fields) => fields.get(name),
@@ -88,12 +88,12 @@ pub(super) fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
     })
 }
 
-/// The text at a JSON pointer; empty where there is none.
+/// The text at a JSON pointer; empty if there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The array at a JSON pointer; empty where there is none.
+/// The array at a JSON pointer; empty if there is none.
 pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     at(value, pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -121,12 +121,12 @@ pub(super) fn born(object: &mut Value, namespace: Option<&str>) {
     }
 }
 
-/// A time as objects carry it: whole seconds.
+/// A time in the format of objects: whole seconds.
 pub(super) fn seconds(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-/// A time as new-style events carry it.
+/// A time in the format of new-style events.
 pub(super) fn micros(at: Timestamp) -> String {
     format!("{at:.6}")
 }

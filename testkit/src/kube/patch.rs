@@ -77,7 +77,7 @@ fn merge_list(list: &mut Value, items: &[Value], key: &str) {
     *list = Value::Array(merged);
 }
 
-/// RFC 6902, the operations add, remove, replace and test; nothing where one does not apply.
+/// RFC 6902 with the operations add, remove, replace and test; `None` if one does not apply.
 pub(super) fn json_patch(target: &mut Value, patch: &Value) -> Option<()> {
     for operation in patch.as_array()? {
         let path = text(operation, "/path");

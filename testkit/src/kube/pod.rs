@@ -9,7 +9,7 @@ use super::kubelet::Order;
 use super::object::{Key, text};
 use super::shared::Shared;
 
-/// What can be done to one pod; each is a sentence.
+/// What can happen to one pod; each method reads like a sentence.
 #[derive(Debug)]
 pub struct PodScript<'a> {
     shared: &'a Arc<Shared>,
@@ -21,12 +21,12 @@ impl<'a> PodScript<'a> {
         Self { shared, key: Key::new("pods", namespace, name) }
     }
 
-    /// Its object; nothing where there is none.
+    /// Its object, if it exists.
     pub fn object(&self) -> Option<Value> {
         self.shared.store().get(&self.key).map(|pod| Value::clone(&pod))
     }
 
-    /// Its phase; empty where there is no such pod.
+    /// Its phase; empty if there is no such pod.
     pub fn phase(&self) -> String {
         self.object().map(|pod| text(&pod, "/status/phase").to_owned()).unwrap_or_default()
     }
@@ -36,7 +36,7 @@ impl<'a> PodScript<'a> {
         self.order(Order::Evict(message.to_owned()));
     }
 
-    /// The kernel kills its containers for their memory.
+    /// The kernel kills its containers because of their memory.
     pub fn is_oom_killed(&self) {
         self.order(Order::OomKill);
     }
@@ -46,18 +46,18 @@ impl<'a> PodScript<'a> {
         self.order(Order::Kill);
     }
 
-    /// The scheduler takes it away for one of higher priority.
+    /// The scheduler removes it for a pod with a higher priority.
     pub fn is_preempted(&self) {
         let message = "default-scheduler: preempting to accommodate a higher priority pod";
         disruption::delete(self.shared, &self.key, "PreemptionByScheduler", message);
     }
 
-    /// Somebody deletes it, with its own grace.
+    /// Somebody deletes it, with its own grace period.
     pub fn is_deleted(&self) {
         super::deletion::delete(self.shared, &self.key, None);
     }
 
-    /// Somebody sets a label of it.
+    /// Somebody changes one of its labels.
     pub fn is_relabelled(&self, label: &str, value: &str) {
         self.shared.store().update(&self.key, |pod| pod["metadata"]["labels"][label] = json!(value));
     }

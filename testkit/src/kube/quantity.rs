@@ -1,6 +1,6 @@
 //! Quantities such as `500m`, `16Mi` and `1e3`.
 
-/// The suffixes and what they multiply by.
+/// The suffixes and their factors.
 const SUFFIXES: [(&str, f64); 15] = [
     ("Ki", 1_024.0),
     ("Mi", 1_048_576.0),
@@ -19,7 +19,7 @@ const SUFFIXES: [(&str, f64); 15] = [
     ("E", 1e18),
 ];
 
-/// The number a quantity stands for; nothing where it is none.
+/// The number that a quantity stands for; `None` if it is not a quantity.
 pub(super) fn parse(quantity: &str) -> Option<f64> {
     if let Ok(number) = quantity.parse::<f64>() {
         return number.is_finite().then_some(number);

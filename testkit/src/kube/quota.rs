@@ -1,4 +1,4 @@
-//! Quotas of a namespace: what they count, and whom they refuse.
+//! Quotas of a namespace: what they count, and which pods they refuse.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::object::{Object, list, text};
 use super::quantity;
 use super::status::Status;
 
-/// Refuses a pod that a quota has no room for, or that leaves open what a quota counts.
+/// Refuses a pod for which a quota has no room, or that does not set what a quota counts.
 pub(super) fn check(quotas: &[Object], pods: &[Object], pod: &Value) -> Result<(), Status> {
     let name = text(pod, "/metadata/name");
     let refuse = |why: String| Err(Status::forbidden("pods", Some(name), &why));
@@ -55,7 +55,7 @@ fn hard(quota: &Value) -> impl Iterator<Item = (&String, &str)> {
     hard.into_iter().flatten().filter_map(|(resource, hard)| Some((resource, hard.as_str()?)))
 }
 
-/// What the pods take, or more where a test said so.
+/// What the pods use, or more if a test says so.
 fn used(quota: &Value, pods: &[Object], resource: &str) -> f64 {
     let live = pods.iter().filter(|pod| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed"));
     let taken = live.filter_map(|pod| taken_by(pod, resource)).sum::<f64>();
@@ -67,7 +67,7 @@ fn is_count(resource: &str) -> bool {
     matches!(resource, "pods" | "count/pods")
 }
 
-/// What a pod takes of a quota's resource; nothing where it is none of a pod's.
+/// How much of a quota's resource a pod uses; `None` if it is not a resource of pods.
 fn taken_by(pod: &Value, resource: &str) -> Option<f64> {
     let (kind, resource) = match resource.split_once('.') {
         _ if is_count(resource) => return Some(1.0),

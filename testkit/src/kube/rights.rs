@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a worker needs of its namespace, and of the cluster.
+/// The rights that a worker needs in its namespace and in the cluster.
 const NAMESPACED: [&str; 22] = [
     "create pods",
     "get pods",
@@ -30,14 +30,14 @@ const NAMESPACED: [&str; 22] = [
 ];
 const CLUSTER: [&str; 4] = ["get nodes", "list nodes", "watch nodes", "get namespaces"];
 
-/// Somebody who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum User {
     /// May do everything.
     Admin,
     /// The account of the kubeconfig.
     Worker,
-    /// Came without a token.
+    /// Sent no token.
     Anonymous,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum User {
 pub(super) struct Rights {
     namespace: String,
     admin: String,
-    /// The tokens of the worker's account that are good.
+    /// The valid tokens of the worker's account.
     workers: Mutex<BTreeSet<String>>,
     allowed: Mutex<BTreeSet<String>>,
 }
@@ -58,7 +58,7 @@ impl Rights {
         Self { namespace: namespace.to_owned(), admin, workers, allowed: Mutex::new(allowed) }
     }
 
-    /// Who shows this token; nobody for a wrong one.
+    /// Whose token this is; `None` if it is invalid.
     pub(super) fn user(&self, token: Option<&str>) -> Option<User> {
         match token {
             None => Some(User::Anonymous),
@@ -68,7 +68,7 @@ impl Rights {
         }
     }
 
-    /// A token of the worker's account is good from now on.
+    /// Makes a token of the worker's account valid.
     pub(super) fn accept(&self, token: &str) {
         self.workers().insert(token.to_owned());
     }
@@ -90,7 +90,7 @@ impl Rights {
         }
     }
 
-    /// Whether `right`, such as `get pods/log`, is given there; no namespace means the whole cluster.
+    /// Whether the user has `right`, such as `get pods/log`, there; no namespace means the whole cluster.
     pub(super) fn allow(&self, user: User, right: &str, namespace: Option<&str>) -> bool {
         match user {
             User::Admin => true,
@@ -119,7 +119,7 @@ impl Rights {
         self.lock().insert(right.to_owned());
     }
 
-    /// Nothing but these.
+    /// Grants only these rights.
     pub(super) fn only(&self, rights: &[&str]) {
         *self.lock() = rights.iter().map(|&right| right.to_owned()).collect();
     }

@@ -1,4 +1,4 @@
-//! The scheduler: which node a pod goes to, and why to none.
+//! The scheduler: decides which node a pod goes to, or why to none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ const COUNTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// Sums of amounts that come and go are not exact.
 const ROUNDING: f64 = 1e-6;
 
-/// Gives pods to nodes for as long as the cluster lives.
+/// Assigns pods to nodes as long as the cluster exists.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut changes = shared.store().subscribe();
     let mut ledger = Ledger::default();
     loop {
         changes.borrow_and_update();
         let pods = ledger.catch_up(&shared);
-        // What is given away in this round comes back as changes: it is counted in a copy until then.
+        // Assignments of this round come back as changes; until then they are counted in a copy.
         let mut used = ledger.used.clone();
         for pod in pods {
             schedule(&shared, &pod, &mut used);
@@ -35,7 +35,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What the scheduler knows of the cluster, kept up by its changes.
+/// What the scheduler knows about the cluster, updated from changes.
 #[derive(Debug, Default)]
 struct Ledger {
     seen: u64,
@@ -45,13 +45,13 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Takes in what happened, and gives the pods that may have got a chance by it.
+    /// Reads the changes, and returns the pods that may now be schedulable.
     fn catch_up(&mut self, shared: &Shared) -> Vec<Object> {
         let store = shared.store();
         let mut fresh = BTreeSet::new();
         let mut all_again = false;
         if self.seen < store.oldest() {
-            // The changes are forgotten: everything is looked at.
+            // The history is gone: everything is read again.
             *self = Self::default();
             all_again = true;
             for pod in store.list("pods", None) {
@@ -90,7 +90,7 @@ impl Ledger {
         }
     }
 
-    /// Whether it held a place.
+    /// Returns whether the pod had a node.
     fn give_back(&mut self, pod: &Value) -> bool {
         let node = text(pod, "/spec/nodeName");
         let held = !node.is_empty() && !is_over(pod);
@@ -202,7 +202,7 @@ fn scheduled(status: &str, message: Option<&str>) -> Value {
     condition
 }
 
-/// What the pods of a node ask for.
+/// What the pods of a node request.
 #[derive(Debug, Clone, Default)]
 struct Used {
     pods: i32,
@@ -210,7 +210,7 @@ struct Used {
 }
 
 impl Used {
-    /// Adds a pod, or with -1 takes it away.
+    /// Adds a pod, or removes it with -1.
     fn count(&mut self, pod: &Value, times: i32) {
         self.pods += times;
         for (amount, asked) in self.amounts.iter_mut().zip(requests(pod)) {
@@ -228,7 +228,7 @@ fn requests(pod: &Value) -> [f64; COUNTED.len()] {
     })
 }
 
-/// Whether a node can take a pod; else why not, in the scheduler's words.
+/// Whether a node can run a pod; if not, why, in the scheduler's words.
 fn fits(pod: &Value, node: &Value, used: &Used) -> Result<(), Vec<String>> {
     if let Some(taint) = list(node, "/spec/taints").iter().find(|taint| !tolerated(pod, taint)) {
         let (key, value) = (text(taint, "/key"), text(taint, "/value"));

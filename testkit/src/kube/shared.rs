@@ -34,25 +34,25 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
 }
 
-/// A node beyond its object: its kubelet, and what is wrong with it.
+/// The state of a node besides its object: its kubelet, and its faults.
 #[derive(Debug)]
 pub(super) struct NodeState {
     pub(super) kubelet: watch::Sender<bool>,
     pub(super) trouble: Mutex<Trouble>,
 }
 
-/// What a test told of a node.
+/// The faults of a node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trouble {
     /// Its disk is full.
     pub(super) no_space: bool,
     /// Why volumes cannot be mounted.
     pub(super) mounts_fail: Option<String>,
-    /// Its kubelet can watch no file: it gives what a log holds, and ends each one that is followed with an error.
+    /// Its kubelet cannot watch files: it sends the existing log, and ends each followed log with an error.
     pub(super) cannot_follow: bool,
 }
 
-/// A pod beyond its object: who runs it, and its logs.
+/// The state of a pod besides its object: what runs it, and its logs.
 #[derive(Debug, Clone)]
 pub(super) struct PodHandle {
     pub(super) orders: mpsc::UnboundedSender<Order>,
@@ -84,7 +84,7 @@ impl Shared {
         locked(&self.nodes)
     }
 
-    /// The node of this name; one that nobody described behaves well.
+    /// The node with this name; healthy by default.
     pub(super) fn node(&self, name: &str) -> Arc<NodeState> {
         let mut nodes = self.nodes();
         let node = nodes.entry(name.to_owned()).or_insert_with(|| {
@@ -93,19 +93,19 @@ impl Shared {
         Arc::clone(node)
     }
 
-    /// Handles of the pods that a kubelet has taken, by uid.
+    /// Handles of the pods that a kubelet has accepted, by uid.
     pub(super) fn pods(&self) -> MutexGuard<'_, HashMap<String, PodHandle>> {
         locked(&self.pods)
     }
 
-    /// Tells the kubelet of a pod, if any has taken it.
+    /// Sends an order to the kubelet of a pod, if one has accepted it.
     pub(super) fn order(&self, uid: &str, order: Order) {
         if let Some(handle) = self.pods().get(uid) {
             let _ = handle.orders.send(order);
         }
     }
 
-    /// Images that cannot be had, and what the registry says.
+    /// Images that cannot be pulled, and what the registry says.
     pub(super) fn images(&self) -> MutexGuard<'_, HashMap<String, String>> {
         locked(&self.images)
     }
@@ -118,7 +118,7 @@ impl Shared {
         *locked(&self.bookmarks) = interval;
     }
 
-    /// Records an event of a pod; the same again counts up.
+    /// Records an event of a pod; repeated events are counted.
     pub(super) fn event(&self, pod: &Value, event: &Event<'_>) {
         let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         let same = (text(pod, "/metadata/uid").to_owned(), event.reason.to_owned(), event.message.to_owned());
@@ -164,7 +164,7 @@ pub(super) struct Event<'a> {
     pub(super) message: &'a str,
     /// The container it is about.
     pub(super) field: Option<String>,
-    /// The component that says it, and on which node.
+    /// The component that reports it, and on which node.
     pub(super) from: (&'a str, &'a str),
 }
 

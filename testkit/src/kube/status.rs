@@ -15,7 +15,7 @@ pub(super) struct Status {
     retry_after: Option<u32>,
 }
 
-/// What an API server answers.
+/// A response of an API server.
 pub(super) type Answer = Result<Response<Body>, Status>;
 
 impl Status {
@@ -43,7 +43,7 @@ impl Status {
             .details(json!({ "name": name, "kind": resource }))
     }
 
-    /// The path is none of this API.
+    /// The path is not part of this API.
     pub(super) fn no_such_resource() -> Self {
         Self::new(404, Some("NotFound"), "the server could not find the requested resource")
             .details(json!({}))
@@ -120,7 +120,7 @@ impl Status {
     }
 }
 
-/// Why one field is not taken.
+/// Why one field is refused.
 #[derive(Debug, Clone)]
 pub(super) struct Cause {
     pub(super) reason: &'static str,
@@ -146,12 +146,12 @@ impl Cause {
     }
 }
 
-/// `value` as an answer.
+/// `value` as a response.
 pub(super) fn json_response(code: u16, value: &Value) -> Response<Body> {
     response(code, "application/json", value.to_string())
 }
 
-/// Any body as an answer, with the headers an API server sends.
+/// Any body as a response, with the headers that an API server sends.
 pub(super) fn response(code: u16, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,4 +1,4 @@
-//! All objects, every change of them, and the one counter of resource versions.
+//! All objects, all their changes, and the single counter of resource versions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -8,9 +8,9 @@ use tokio::sync::watch;
 
 use super::object::{Key, Object, born, list, text};
 
-/// The first resource version: so that 1 is a version of long ago.
+/// The first resource version; high enough that version 1 is long expired.
 const FIRST_VERSION: u64 = 400;
-/// Changes kept for watches to resume from. A thousand pods make some six changes each in their lives.
+/// Changes kept for watches to resume from. A thousand pods make about six changes each.
 const HISTORY_MAX: usize = 20_000;
 
 /// One change of one object.
@@ -19,7 +19,7 @@ pub(super) struct Change {
     pub(super) version: u64,
     pub(super) key: Key,
     pub(super) before: Option<Object>,
-    /// The object after the change; of a deletion its last state, with the version of the deletion.
+    /// The object after the change; for a deletion, its last state with the version of the deletion.
     pub(super) after: Object,
     pub(super) gone: bool,
     json: OnceLock<String>,
@@ -56,7 +56,7 @@ impl Store {
         }
     }
 
-    /// Tells the version of the latest change.
+    /// Notifies of the version of the latest change.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -69,13 +69,13 @@ impl Store {
         self.oldest
     }
 
-    /// Forgets what lies before now: watches from an earlier version get 410, those that run go on.
+    /// Forgets the history: watches from an earlier version get 410, running ones go on.
     pub(super) fn compact(&mut self) {
         self.oldest = self.version;
         self.history.clear();
     }
 
-    /// Forgets it, and has every watch that runs told so.
+    /// Forgets the history, and ends running watches with 410, too.
     pub(super) fn expire(&mut self) {
         self.version += 1;
         self.compact();
@@ -95,12 +95,12 @@ impl Store {
         self.get(key).filter(|object| text(object, "/metadata/uid") == uid)
     }
 
-    /// All objects of a resource, of one namespace or all, in order of their names.
+    /// All objects of a resource, in one namespace or all, sorted by name.
     pub(super) fn list(&self, resource: &'static str, namespace: Option<&str>) -> Vec<Object> {
         select(&self.objects, resource, namespace)
     }
 
-    /// The same as it was at an earlier version; nothing where that is forgotten.
+    /// The same at an earlier version; `None` if that is forgotten.
     pub(super) fn list_at(
         &self,
         resource: &'static str,
@@ -120,13 +120,13 @@ impl Store {
         Some(select(&objects, resource, namespace))
     }
 
-    /// The changes after a version, at most so many.
+    /// The changes after a version, at most `max`.
     pub(super) fn changes_after(&self, version: u64, max: usize) -> Vec<Arc<Change>> {
         let start = self.history.partition_point(|change| change.version <= version);
         self.history.iter().skip(start).take(max).cloned().collect()
     }
 
-    /// Stores a new object. The caller has looked that there is none of this key.
+    /// Stores a new object. The caller has checked that there is none with this key.
     pub(super) fn create(&mut self, key: &Key, mut object: Value) -> Object {
         born(&mut object, (!key.namespace.is_empty()).then_some(key.namespace.as_str()));
         let after = self.commit(key, None, object);
@@ -136,7 +136,7 @@ impl Store {
         after
     }
 
-    /// Changes an object; without any difference it keeps its version.
+    /// Changes an object; if nothing differs, it keeps its version.
     pub(super) fn update(&mut self, key: &Key, change: impl FnOnce(&mut Value)) -> Option<Object> {
         let before = self.get(key)?;
         let mut object = Value::clone(&before);
@@ -159,7 +159,7 @@ impl Store {
         Some(last)
     }
 
-    /// Every pod that was ever created, as it was then.
+    /// Every pod that was ever created, as it was at creation.
     pub(super) fn pods_created(&self) -> &[Object] {
         &self.pods_created
     }

@@ -1,4 +1,4 @@
-//! A cluster for tests that run on a real one as well.
+//! A cluster for tests that can also run on a real one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use super::cluster::Cluster;
 
 /// Kubeconfig of a real cluster.
 const KUBECONFIG: &str = "FAIRLANE_TEST_KUBECONFIG";
-/// Namespace there; `default` where it is not named.
+/// Its namespace; `default` if not set.
 const NAMESPACE: &str = "FAIRLANE_TEST_NAMESPACE";
-/// An image there that has `sh`.
+/// An image with `sh`.
 const IMAGE: &str = "FAIRLANE_TEST_IMAGE";
-/// The image where none is named: the fake runs whatever it is called.
+/// The default image; the fake ignores it.
 const DEFAULT_IMAGE: &str = "docker.io/library/busybox:1";
 
-/// A real cluster where `FAIRLANE_TEST_KUBECONFIG` names one, else a fake of its own.
+/// A real cluster if `FAIRLANE_TEST_KUBECONFIG` names one, otherwise a private fake.
 ///
-/// Tests that stand on it have `kube` in their name, choose names of their own, clean up, and need only `sh` in
-/// the image of `FAIRLANE_TEST_IMAGE`.
+/// Tests that use it have `kube` in their path, choose unique names, clean up, and need only `sh` in the image
+/// `FAIRLANE_TEST_IMAGE`.
 #[derive(Debug, Clone)]
 pub struct TestCluster {
     kubeconfig: PathBuf,
@@ -27,7 +27,7 @@ pub struct TestCluster {
 }
 
 impl TestCluster {
-    /// The cluster the environment names, or a fake one.
+    /// The cluster that the environment names, or a fake one.
     pub fn from_env_or_fake() -> Self {
         let image = std::env::var(IMAGE).unwrap_or_else(|_| DEFAULT_IMAGE.to_owned());
         if let Some(kubeconfig) = std::env::var_os(KUBECONFIG).filter(|path| !path.is_empty()) {
@@ -37,7 +37,7 @@ impl TestCluster {
         Self { image, ..Self::faked(Cluster::start()) }
     }
 
-    /// Stands on a fake that a test has made.
+    /// Uses a fake that a test has made.
     pub fn faked(fake: Cluster) -> Self {
         Self {
             kubeconfig: fake.kubeconfig(),
@@ -47,12 +47,12 @@ impl TestCluster {
         }
     }
 
-    /// How to reach it.
+    /// Its kubeconfig.
     pub fn kubeconfig(&self) -> &std::path::Path {
         &self.kubeconfig
     }
 
-    /// Where pods go.
+    /// The namespace for pods.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -62,7 +62,7 @@ impl TestCluster {
         &self.image
     }
 
-    /// The fake, where it is one: for faults and counters.
+    /// The fake, if it is one: for faults and counters.
     pub fn fake(&self) -> Option<&Cluster> {
         self.fake.as_deref()
     }

@@ -12,7 +12,7 @@ const LABEL_BYTES_MAX: usize = 63;
 const ANNOTATION_BYTES_MAX: usize = 262_144;
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 253;
-/// How Kubernetes describes a name.
+/// How Kubernetes describes a valid name.
 const NAME_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
                          and must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
                          validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -132,7 +132,7 @@ pub(super) fn unknown_field(kind: &Kind, object: &Value) -> Option<String> {
     Some(format!("spec.{unknown}"))
 }
 
-/// Takes such a field away, as an API server does that only warns.
+/// Removes such a field, as an API server does that only warns.
 pub(super) fn drop_field(object: &mut Value, field: &str) {
     if let Some(name) = field.strip_prefix("spec.")
         && let Some(spec) = object["spec"].as_object_mut()
@@ -141,7 +141,7 @@ pub(super) fn drop_field(object: &mut Value, field: &str) {
     }
 }
 
-/// What a decoder says of a quantity that is none.
+/// What a decoder says about an invalid quantity.
 pub(super) fn wrong_quantity(object: &Value) -> Option<&'static str> {
     let containers = list(object, "/spec/containers").iter().chain(list(object, "/spec/initContainers"));
     let mut amounts = containers

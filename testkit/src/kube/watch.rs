@@ -19,9 +19,9 @@ use super::store::Change;
 
 /// A real server ends a watch without `timeoutSeconds` after 30 to 60 minutes.
 const TIMEOUT_DEFAULT: Duration = Duration::from_mins(30);
-/// Changes handed to a watch at once.
+/// Most changes that a watch gets at once.
 const BATCH_MAX: usize = 256;
-/// A last bookmark comes so long before the time-out.
+/// How long before the timeout a last bookmark is sent.
 const LAST_BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
 /// Answers a watch.
@@ -71,7 +71,7 @@ struct Watcher {
     shared: Arc<Shared>,
     kind: &'static Kind,
     selector: Selector,
-    /// Everything up to here has been told.
+    /// The version up to which everything was sent.
     version: u64,
     changed: watch::Receiver<u64>,
     pending: String,
@@ -158,7 +158,7 @@ impl Watcher {
                 let status =
                     Status::expired(format!("too old resource version: {version} ({oldest})")).body();
                 push_line(&mut self.pending, "ERROR", &status.to_string());
-                // The error is handed out first, then the stream ends.
+                // The error is sent first, then the stream ends.
                 self.over = true;
                 return;
             }
@@ -185,7 +185,7 @@ impl Watcher {
             (true, false) => "DELETED",
         };
         if event == "DELETED" && !change.gone {
-            // It left the selector: told as it was before, with the version of the change.
+            // It is no longer selected: sent in its previous state, with the version of the change.
             let mut last = change.before.as_deref().cloned().unwrap_or_default();
             last["metadata"]["resourceVersion"] = json!(change.version.to_string());
             push_event(&mut self.pending, event, self.kind, &last.to_string());

@@ -13,13 +13,13 @@ use super::process::{Container, Program};
 use super::view::{Ended, State};
 use crate::kube::object::text;
 
-/// The exit code of what could not be started.
+/// The exit code of a container that could not be started.
 const START_ERROR: i32 = 128;
-/// The pause before a second restart or pull: ten seconds in reality, growing.
+/// The pause before a second restart or pull: in reality ten seconds, then growing.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 impl PodRun {
-    /// Starts one container, as soon as what is in its way is gone.
+    /// Starts one container once nothing is in the way.
     pub(super) async fn bring_up(&mut self, index: usize) {
         let mut tries = 0_u32;
         loop {
@@ -96,7 +96,7 @@ impl PodRun {
         }
     }
 
-    /// Waits for the end of each main container, telling of each.
+    /// Waits for the end of each main container, and reports each.
     pub(super) async fn reap_all(&mut self) {
         loop {
             let main = self.running.iter().filter(|(index, _)| !self.view.containers[**index].init);
@@ -120,7 +120,7 @@ impl PodRun {
         }
     }
 
-    /// The first time at once, then after a pause.
+    /// Restarts at once the first time, then after a pause.
     async fn restart(&mut self, index: usize) {
         let view = &mut self.view.containers[index];
         if let State::Terminated(ended) = &view.state {
@@ -172,7 +172,7 @@ impl PodRun {
         }
     }
 
-    /// Asks what runs to end, and kills what has not within its grace.
+    /// Asks running containers to exit, and kills those that have not within the grace period.
     pub(super) async fn stop(&mut self, grace: Duration, reason: Option<&'static str>) {
         if !self.running.is_empty() && reason.is_none() && !self.dead_silently {
             for index in self.running.keys().copied().collect::<Vec<_>>() {

@@ -1,4 +1,4 @@
-//! What one container has written, as the kubelet keeps it.
+//! The log of one container, as the kubelet keeps it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// The container runtime cuts longer lines into parts of this size.
+/// The container runtime splits longer lines into parts of this size.
 pub(in crate::kube) const LINE_PART_BYTES: usize = 16 * 1024;
-/// A log file that grew to this is put aside (`containerLogMaxSize`); the one before it is gone then.
+/// A log file of this size is rotated (`containerLogMaxSize`), and the previous one is deleted.
 const LOG_FILE_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// One line, or a part of a long one.
@@ -16,9 +16,9 @@ const LOG_FILE_BYTES_MAX: usize = 10 * 1024 * 1024;
 pub(in crate::kube) struct Piece {
     pub(in crate::kube) at: Timestamp,
     pub(in crate::kube) bytes: Vec<u8>,
-    /// It begins a line: only here a timestamp is shown.
+    /// Whether it starts a line: only then is a timestamp shown.
     pub(in crate::kube) starts: bool,
-    /// It ended with a newline.
+    /// Whether it ended with a newline.
     pub(in crate::kube) ends: bool,
 }
 
@@ -32,9 +32,9 @@ pub(in crate::kube) struct ContainerLog {
 #[derive(Debug, Default)]
 struct Inner {
     pieces: VecDeque<Piece>,
-    /// The number of the first piece that is still there.
+    /// The number of the first piece that still exists.
     first: usize,
-    /// Where the newer of the two files begins, and its size.
+    /// Where the newer of the two files starts, and its size.
     newer_file: usize,
     newer_bytes: usize,
     closed: bool,
@@ -49,7 +49,7 @@ impl ContainerLog {
         self.changed.subscribe()
     }
 
-    /// Appends, and rotates where the file is full.
+    /// Appends, and rotates if the file is full.
     pub(in crate::kube) fn append(&self, piece: Piece) {
         let mut inner = self.lock();
         inner.newer_bytes += piece.bytes.len();

@@ -1,4 +1,4 @@
-//! The kubelets: pods that are really run, as local processes.
+//! The kubelets: really run pods, as local processes.
 
 mod containers;
 mod log;

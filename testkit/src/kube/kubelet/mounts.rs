@@ -1,5 +1,5 @@
-//! A container's files. Its process shares the file system of the test, so what is mounted into it lies in the pod's
-//! own folder, and the paths in its command and environment are changed to that.
+//! A container's files. Its process shares the test's file system, so mounts are in the pod's own folder, and
+//! paths in its command and environment are replaced by that.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,23 @@ use crate::kube::object::{Key, list, text};
 
 /// Bytes of a termination message that are read.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// Bytes and lines of a log that stand in for it.
+/// Bytes and lines of a log that replace it.
 const LOG_BYTES_MAX: usize = 2048;
 const LOG_LINES_MAX: usize = 80;
 
-/// Paths in a container, and where they are in truth.
+/// Paths in a container, and where they really are.
 #[derive(Debug, Default)]
 pub(super) struct Mounts(Vec<(String, String)>);
 
 impl Mounts {
-    /// The text with every such path changed.
+    /// The text with every such path replaced.
     pub(super) fn moved(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (from, to)| replace_path(&text, from, to))
     }
 }
 
 impl PodRun {
-    /// Lays out a container's volumes, and says where they are.
+    /// Creates a container's volumes, and returns where they are.
     pub(super) fn mounts(&self, container: &Value) -> Mounts {
         let mut mounts =
             vec![(termination_path(container).to_owned(), shown(&self.termination_file(container)))];
@@ -44,7 +44,7 @@ impl PodRun {
             };
             mounts.push((text(mount, "/mountPath").trim_end_matches('/').to_owned(), shown(&path)));
         }
-        // The longest first: one may lie in another.
+        // The longest first, because one may be inside another.
         mounts.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
         Mounts(mounts)
     }
@@ -71,7 +71,7 @@ impl PodRun {
         }
     }
 
-    /// What a container left as its last word.
+    /// A container's termination message.
     pub(super) fn last_word(&self, index: usize, code: i32) -> Option<String> {
         let container = self.container_spec(index);
         let written = std::fs::read(self.termination_file(container)).unwrap_or_default();
@@ -106,7 +106,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Makes a file, or a folder; a test that looks for it will miss it where that fails.
+/// Creates a file or a folder; if that fails, the test that needs it will fail.
 fn make(path: &Path, bytes: Option<&[u8]>) {
     let folder = if bytes.is_some() { path.parent().unwrap_or(path) } else { path };
     let _ = std::fs::create_dir_all(folder);
@@ -115,7 +115,7 @@ fn make(path: &Path, bytes: Option<&[u8]>) {
     }
 }
 
-/// Changes a path wherever it stands as a whole one, or as the beginning of a longer one.
+/// Replaces a path wherever it is a whole path or the beginning of a longer one.
 fn replace_path(text: &str, from: &str, to: &str) -> String {
     let inside = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.');
     let mut replaced = String::new();

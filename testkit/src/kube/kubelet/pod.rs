@@ -20,11 +20,11 @@ use crate::temp_dir::TempDir;
 
 /// Between the container's end and the pod's: a real kubelet takes about a second.
 const PHASE_LAG: Duration = Duration::from_millis(30);
-/// A container lives on so long after its pod was removed by force: about two seconds in reality.
+/// How long a container lives on after its pod was force-deleted: about two seconds in reality.
 const FORCED_KILL_LAG: Duration = Duration::from_millis(300);
-/// Grace for what is killed by the kubelet's own decision.
+/// Grace period for containers that the kubelet decides to kill.
 const OWN_GRACE: Duration = Duration::from_millis(200);
-/// How often a kubelet looks again whether what holds a pod up is gone.
+/// How often a kubelet checks whether an obstacle to a pod is gone.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a pod's containers end.
@@ -35,12 +35,12 @@ enum Ending {
     Finished,
 }
 
-/// Runs a pod that was given to a node until its object is gone.
+/// Runs a pod that was assigned to a node until its object is gone.
 pub(in crate::kube) async fn run(shared: Arc<Shared>, key: Key, uid: String) {
     let (orders, mut ordered) = unbounded_channel();
     let logs = Arc::new(Mutex::new(HashMap::new()));
     shared.pods().insert(uid.clone(), PodHandle { orders: orders.clone(), logs: Arc::clone(&logs) });
-    // Looked at only now: a deletion before this moment found nobody to tell.
+    // Read only now: a deletion before this moment had no one to notify.
     let Some(pod) = shared.store().get_same(&key, &uid) else {
         shared.pods().remove(&uid);
         return;
@@ -65,7 +65,7 @@ pub(in crate::kube) async fn run(shared: Arc<Shared>, key: Key, uid: String) {
     run.shared.pods().remove(&run.uid);
 }
 
-/// Orders reach a pod only while its kubelet is up.
+/// The next order. Orders only reach a pod while its kubelet is up.
 async fn next_order(orders: &mut UnboundedReceiver<Order>, node: &NodeState) -> Order {
     let Some(order) = orders.recv().await else { std::future::pending().await };
     if order != Order::PowerLoss {
@@ -89,14 +89,14 @@ impl NodeState {
     }
 }
 
-/// A pod that is being run.
+/// A running pod.
 pub(super) struct PodRun {
     pub(super) shared: Arc<Shared>,
     pub(super) node: Arc<NodeState>,
     pub(super) node_name: String,
     pub(super) key: Key,
     pub(super) uid: String,
-    /// The pod as it was given to the node.
+    /// The pod as it was assigned to the node.
     pub(super) spec: Value,
     pub(super) view: PodView,
     pub(super) logs: Arc<Mutex<HashMap<String, Vec<Arc<ContainerLog>>>>>,
@@ -137,7 +137,7 @@ impl PodRun {
         Self { shared, node, node_name, key, uid, spec, view, logs, running, folder, dead_silently: false }
     }
 
-    /// From the first look at the pod until its containers have ended by themselves.
+    /// Runs the pod until its containers have ended by themselves.
     async fn work(&mut self) {
         self.node.up().await;
         self.view.started = Timestamp::now();
@@ -174,14 +174,14 @@ impl PodRun {
         self.view.containers.iter().any(|one| !one.init && !matches!(one.state, State::Waiting { .. }))
     }
 
-    /// What never started stays `PodInitializing` in a failed pod.
+    /// Containers that never started stay `PodInitializing` in a failed pod.
     fn fail_unstarted(&mut self) {
         for container in self.view.containers.iter_mut().filter(|one| !one.init) {
             container.state = State::Waiting { reason: "PodInitializing", message: None };
         }
     }
 
-    /// Ends the containers for the reason given, and says so. Gives the order that removes the pod.
+    /// Ends the containers for this reason, and reports it. Returns the order that removes the pod.
     async fn end(&mut self, ending: Ending, orders: &mut UnboundedReceiver<Order>) -> Option<Order> {
         let mut last = None;
         let by_itself = matches!(ending, Ending::Finished | Ending::Ordered(Order::OomKill | Order::Kill));
@@ -205,7 +205,7 @@ impl PodRun {
             Ending::Ordered(Order::PowerLoss) => {
                 self.dead_silently = true;
                 self.stop(Duration::ZERO, None).await;
-                // Told when the node is back, if it ever is.
+                // Reported when the node is back, if it ever is.
                 self.node.up().await;
                 self.dead_silently = false;
             }
@@ -220,7 +220,7 @@ impl PodRun {
             }
         }
         if by_itself {
-            // The container's end is seen before the pod's, unless it is the kubelet that ended it.
+            // The container's end is reported before the pod's, unless the kubelet ended it.
             self.publish().await;
             sleep(PHASE_LAG).await;
         }

@@ -1,4 +1,4 @@
-//! What a container needs before it can start, and what may be in its way.
+//! What a container needs before it can start, and what may be in the way.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pod::PodRun;
 use crate::kube::object::{Key, list, text};
 
-/// Why a container waits, and what the kubelet says of it.
+/// Why a container waits, and what the kubelet says about it.
 #[derive(Debug)]
 pub(super) struct Obstacle {
     pub(super) reason: &'static str,
@@ -26,7 +26,7 @@ impl Obstacle {
         Self { reason, message: Some(message), events }
     }
 
-    /// A pull that failed before is backed off every other time.
+    /// After a failed pull, every other attempt is a backoff.
     pub(super) fn after(self, tries: u32) -> Self {
         if self.reason != "ErrImagePull" || tries % 2 == 1 {
             return self;
@@ -203,8 +203,7 @@ fn decode(value: &Value) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Puts variables in for `$(NAME)`, as Kubernetes does; unknown ones stay as they are, and `$$` is a
-/// plain `$`.
+/// Replaces `$(NAME)` with variables, as Kubernetes does; unknown ones stay as they are, and `$$` is a plain `$`.
 fn expand(word: &str, environment: &[(String, String)]) -> String {
     let mut expanded = String::new();
     let mut rest = word;

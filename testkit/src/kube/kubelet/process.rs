@@ -1,4 +1,4 @@
-//! Containers as local processes, each in a process group of its own.
+//! Containers as local processes, each in a separate process group.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -20,8 +20,8 @@ const READ_BYTES: usize = 16 * 1024;
 /// Added to the number of the signal that ended a process.
 const SIGNAL_EXIT: i32 = 128;
 
-/// Kills the process groups that are left when the guarded process is gone, however it went: it reads them from a
-/// pipe, and the pipe ends with its writer.
+/// Kills the remaining process groups when the guarded process is gone, for whatever reason: it reads them from a
+/// pipe, which closes with its writer.
 const GUARD: &str = r#"
 trap '' INT TERM HUP
 groups=
@@ -71,7 +71,7 @@ impl Groups {
         inner.tell('-', group);
     }
 
-    /// Kills all of them, and each that would come later.
+    /// Kills all of them, and any that come later.
     pub(in crate::kube) fn kill_all(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -134,7 +134,7 @@ pub(in crate::kube) struct Container {
 }
 
 impl Container {
-    /// Starts it; its output goes to `log`. The error is what `exec` said.
+    /// Starts it; its output goes to `log`. The error is that of `exec`.
     pub(in crate::kube) fn start(
         program: &Program<'_>,
         log: &Arc<ContainerLog>,
@@ -162,7 +162,7 @@ impl Container {
         let (log, groups) = (Arc::clone(log), Arc::clone(groups));
         tokio::spawn(async move {
             let code = wait(child).await;
-            // What the first process leaves behind dies with its container.
+            // Processes that the first process leaves behind die with its container.
             kill_group(group);
             groups.remove(group);
             for reader in readers.into_iter().flatten() {
@@ -186,7 +186,7 @@ impl Container {
         code.unwrap_or(SIGNAL_EXIT)
     }
 
-    /// Asks it to end. As the first process of a real container it gets the signal only if it handles it.
+    /// Asks it to exit. Like the first process of a real container, it only gets the signal if it handles it.
     pub(in crate::kube) fn terminate(&self) {
         if self.exit_code().is_none()
             && let Some(pid) = Pid::from_raw(self.group)
@@ -204,7 +204,8 @@ impl Container {
     }
 }
 
-/// The file behind a command's first word. Found here, a process is made without a copy of this one's memory.
+/// The file of a command's first word. If it is found here, the process can be created without copying this one's
+/// memory.
 fn found(word: &str, environment: &[(String, String)]) -> PathBuf {
     let path = environment.iter().rev().find(|(name, _)| name == "PATH");
     let folders = path.into_iter().flat_map(|(_, folders)| std::env::split_paths(folders));
@@ -222,7 +223,7 @@ fn exit_code(status: ExitStatus) -> i32 {
 }
 
 fn kill_group(group: i32) {
-    // A process group of ours: its leader is not waited for before this, or is the last that was.
+    // The process group is still ours: its leader has not been waited for before this, or was the last one.
     if let Some(group) = Pid::from_raw(group) {
         let _ = kill_process_group(group, Signal::KILL);
     }
@@ -239,7 +240,7 @@ fn handles_term(pid: i32) -> bool {
         .is_some_and(|caught| caught & bit != 0)
 }
 
-/// Cuts a stream into lines, each with the time at which its end was read.
+/// Splits a stream into lines, each with the time at which its end was read.
 async fn copy(mut stream: impl AsyncRead + Unpin, log: Arc<ContainerLog>) {
     let mut chunk = vec![0; READ_BYTES];
     let mut line = Vec::new();

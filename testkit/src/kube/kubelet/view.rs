@@ -23,7 +23,7 @@ pub(super) struct Ended {
     pub(super) finished: Timestamp,
 }
 
-/// One container of a pod, as its status tells.
+/// One container of a pod, as its status shows it.
 #[derive(Debug, Clone)]
 pub(super) struct ContainerView {
     pub(super) name: String,
@@ -34,7 +34,7 @@ pub(super) struct ContainerView {
     pub(super) last: Option<Ended>,
     pub(super) restarts: u32,
     pub(super) id: String,
-    /// An init container has to end before the next begins, unless it is a sidecar.
+    /// An init container has to end before the next one starts, unless it is a sidecar.
     pub(super) init: bool,
     pub(super) sidecar: bool,
     pub(super) pulled: bool,
@@ -181,7 +181,7 @@ impl PodView {
         status["containerStatuses"] = Value::Array(of(false));
     }
 
-    /// What all containers ask for: shown of the first, which is the only one of most pods.
+    /// The requests of all containers, shown for the first one, which is the only one in most pods.
     fn resources(&self) -> Value {
         let of_one = self.containers.iter().find(|one| !one.init).map(|one| one.resources.clone());
         of_one.filter(|_| self.containers.iter().any(|one| !one.id.is_empty())).unwrap_or_else(|| json!({}))

@@ -14,7 +14,7 @@ use crate::kube::validate;
 /// Fields of a pod's spec that may change while it lives.
 const MUTABLE: [&str; 4] =
     ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName"];
-/// What a server says of the others.
+/// What a server says about the others.
 const IMMUTABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
     tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
@@ -51,7 +51,7 @@ pub(super) fn replace(shared: &Shared, call: &Call, kind: &'static Kind, body: &
     commit(shared, call, kind, &key, &before, after)
 }
 
-/// Server-side apply: whoever applied a field first owns it.
+/// Server-side apply: the first one to apply a field owns it.
 fn apply(
     shared: &Shared,
     call: &Call,
@@ -116,7 +116,7 @@ fn commit(
         return Ok(json_response(200, &with_kind(kind, &after)));
     }
     let mut store = shared.store();
-    // Somebody else may have been quicker since `before` was read.
+    // Somebody else may have changed it since `before` was read.
     let unchanged = store
         .get(key)
         .is_some_and(|now| now["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]);
@@ -157,7 +157,7 @@ fn conflict(kind: &Kind, key: &Key) -> Status {
     Status::conflict(kind.resource, &key.name, why)
 }
 
-/// A pod's spec without what may change.
+/// A pod's spec without the mutable fields.
 fn frozen(spec: &Value) -> Value {
     let mut spec = spec.clone();
     if let Some(fields) = spec.as_object_mut() {

@@ -11,7 +11,7 @@ use crate::kube::shared::Shared;
 use crate::kube::status::{Answer, Status, json_response};
 use crate::kube::validate;
 
-/// etcd takes no larger object.
+/// etcd accepts no larger object.
 const OBJECT_BYTES_MAX: usize = 1_572_864;
 
 /// Answers a POST.
@@ -141,7 +141,7 @@ fn check_namespace(shared: &Shared, kind: &Kind, namespace: &str, name: &str) ->
         .details(json!({ "name": name, "kind": kind.resource, "causes": [cause] })))
 }
 
-/// A pod is refused whose account or priority class is not there; each namespace has an account `default`.
+/// Refuses a pod whose account or priority class does not exist; each namespace has an account `default`.
 fn check_references(shared: &Shared, pod: &Value, namespace: &str, name: &str) -> Result<(), Status> {
     let account = text(pod, "/spec/serviceAccountName");
     let class = text(pod, "/spec/priorityClassName");

@@ -1,11 +1,11 @@
-//! What an API server says of itself.
+//! What an API server says about itself.
 
 use serde_json::{Value, json};
 
 use crate::kube::object::KINDS;
 use crate::kube::status::{Answer, Status, json_response, response};
 
-/// Answers a path that is none of an object's.
+/// Answers a path that does not name an object.
 pub(super) fn answer(path: &str) -> Answer {
     match path.trim_end_matches('/') {
         "/version" => Ok(json_response(

@@ -15,10 +15,10 @@ use crate::kube::object::{Key, Object, list, text};
 use crate::kube::shared::Shared;
 use crate::kube::status::{Answer, Cause, Status, response};
 
-/// What a kubelet writes into the body of a followed log when it has no inotify instance left.
+/// What a kubelet writes into the body of a followed log when it has run out of inotify instances.
 const CANNOT_FOLLOW: &[u8] = b"failed to create fsnotify watcher: too many open files";
 
-/// How a log is asked for.
+/// The options of a log request.
 #[derive(Debug, Default)]
 struct Options {
     follow: bool,
@@ -98,7 +98,7 @@ impl Options {
             follow: call.flag("follow"),
             timestamps: call.flag("timestamps"),
             previous: call.flag("previous"),
-            // The kubelet is told whole seconds only.
+            // The kubelet gets whole seconds only.
             since: since.and_then(|since| Timestamp::from_second(since.as_second()).ok()),
             tail: amount("tailLines", 0)?,
             limit: amount("limitBytes", 1)?,
@@ -180,7 +180,7 @@ struct Reader {
     at: usize,
     begun: bool,
     over: bool,
-    /// Beyond what is there it fails, as a kubelet does that can watch no file.
+    /// Whether it fails after the existing part, like a kubelet that cannot watch files.
     cannot_follow: bool,
 }
 
@@ -221,7 +221,7 @@ impl Reader {
             }
             tokio::select! {
                 changed = self.changed.changed() => self.over = changed.is_err(),
-                // A kubelet that goes ends its streams in order, though the container runs on.
+                // A kubelet that shuts down ends its streams normally, although the container keeps running.
                 _ = self.kubelet.wait_for(|up| !up) => self.over = true,
             }
         }

@@ -1,4 +1,4 @@
-//! From a request to an answer.
+//! Routes requests.
 
 mod change;
 mod create;
@@ -23,7 +23,7 @@ use super::shared::Shared;
 use super::status::{Answer, Status, response};
 use super::watch;
 
-/// A larger body is refused by a real server.
+/// A real server refuses larger bodies.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Answers any request.
@@ -166,13 +166,13 @@ fn throttled(seconds: u32) -> Response<Body> {
     answer
 }
 
-/// Lets so many bytes of a stream through, then breaks it off or ends it.
+/// Lets this many bytes of a stream through, then cuts it or ends it.
 fn shortened(answer: Response<Body>, bytes: usize, breaks: bool) -> Response<Body> {
     let (parts, body) = answer.into_parts();
     let chunks = Box::pin(body.into_data_stream());
     let whole = stream::unfold((chunks, bytes), move |(mut chunks, left)| async move {
         if left == 0 {
-            // What came before is sent first: a body that waits is flushed.
+            // Earlier bytes are sent first: a body that waits is flushed.
             tokio::task::yield_now().await;
             let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
             return breaks.then_some((Err(reset), (chunks, left)));

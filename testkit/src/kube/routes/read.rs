@@ -13,10 +13,10 @@ use crate::kube::quota;
 use crate::kube::shared::Shared;
 use crate::kube::status::{Answer, Status, json_response};
 
-/// How long a list waits for a resource version of the future: three seconds in reality.
+/// How long a list waits for a future resource version: three seconds in reality.
 const FUTURE_WAIT: Duration = Duration::from_millis(500);
 
-/// An object as an answer: with its kind.
+/// An object for a response, with its kind.
 pub(super) fn with_kind(kind: &Kind, object: &Value) -> Value {
     let mut object = object.clone();
     object["kind"] = json!(kind.name);
@@ -38,7 +38,7 @@ pub(super) fn get(shared: &Shared, call: &Call, kind: &'static Kind) -> Answer {
     Ok(json_response(200, &with_kind(kind, &counted(shared, kind, &object))))
 }
 
-/// A quota shows what is used now; other objects are as they are stored.
+/// A quota shows what is used now; other objects are returned as stored.
 fn counted(shared: &Shared, kind: &Kind, object: &Value) -> Value {
     let mut object = object.clone();
     if kind.name == "ResourceQuota" {
@@ -114,9 +114,9 @@ async fn current(
     Ok((store.list(kind.resource, call.namespace.as_deref()), store.version()))
 }
 
-/// Where a list goes on.
+/// Where a list continues.
 struct Page {
-    /// The version of the whole list; nothing for "whatever is there now".
+    /// The version of the whole list; `None` for the current one.
     version: Option<u64>,
     start: String,
 }
