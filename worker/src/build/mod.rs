@@ -11,8 +11,8 @@
 //!
 //! 1. Start. At least half of the lease must be left, because the claim may have been answered late. If runs
 //!    outlive their worker, the log is taken over first, and from then on nobody else can add to it. Then a run is
-//!    started, or a live one is attached to. If no run can or need be started (a forbidden argument, secrets that
-//!    cannot be opened, an image that already exists), the build ends here.
+//!    started, or a live one is attached to. If a run cannot be started (a forbidden argument, secrets that cannot
+//!    be opened) or is not needed (the image already exists), the build ends here.
 //! 2. Follow. One loop waits for whatever comes first: an order, a renewal, a deadline, a line. Orders and
 //!    deadlines are checked before lines, so a flood of lines delays neither. While the log has no room, no line
 //!    is read, and the run waits.

@@ -1,6 +1,6 @@
 //! Claiming builds, and keeping the leases on them.
 //!
-//! # One loop, and duties beside it
+//! # One loop, and background tasks
 //!
 //! The loop fills free slots: it claims, waits for a reason to claim again, and claims. A reason is a wake-up
 //! token, a freed slot, news of orphans, the end of a pause, or 5 s without any of these, so a lost token costs
@@ -21,7 +21,7 @@
 //! or whether another worker has it. A lease that was not renewed is given up one second before it expires:
 //! processes are killed; pods go on unchanged until it is clear which worker has them.
 //!
-//! # Ends
+//! # Shutting down
 //!
 //! On SIGTERM the worker claims nothing more. Pods are handed over at once. Processes get time to finish; then
 //! they are killed, and their builds go back into line. A second signal ends the worker at once, and the
