@@ -47,7 +47,7 @@ async fn a_failed_build_tells_its_class_and_its_last_lines() {
     assert!(build.reason.as_deref().is_some_and(|reason| reason.contains("package")), "{build:?}");
     let tail = build.log_tail.unwrap();
     assert_eq!(tail, "Step 1\nERROR: No matching distribution found for nope");
-    // What watchers get is the line as repo2docker wrote it.
+    // Watchers get the line as repo2docker wrote it.
     assert_eq!(scene.log(id, 1).await[0], r#"{"message": "Step 1", "phase": "building"}"#);
     worker.end().await.unwrap();
     scene.check().await;
@@ -60,7 +60,7 @@ async fn arguments_that_are_not_allowed_fail_the_build() {
     let mut spec = scene.spec();
     spec.args = vec!["--volume=/:/host".to_owned()];
     let id = scene.submit_spec(BuildId::new(), spec).await;
-    // Another worker may allow it: it is tried again, and never the repository's fault.
+    // Another worker may allow the argument: the build is tried again, and it is never the repository's fault.
     let build = scene.build_that(id, "the first attempt to fail", |build| build.class.is_some()).await;
     assert_eq!((build.class, build.attempt), (Some(FailureClass::Infrastructure), 2));
     let says = "the dispatcher allows the argument '--volume=/:/host', but this worker does not";

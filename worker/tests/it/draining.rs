@@ -1,4 +1,4 @@
-//! Workers that shut down in good order, and workers that an operator has drained.
+//! Workers that shut down gracefully, and workers that an operator has drained.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn a_drained_worker_goes_on_with_what_it_runs_until_that_is_undone() {
     std::fs::write(scene.dir.join("go"), "").unwrap();
     let build = scene.build_in(running, BuildState::Succeeded).await;
     assert_eq!(build.attempt, 1);
-    // Another worker would have begun it by then.
+    // Another worker would have started it by then.
     let other = scene.submit().await;
     assert_eq!(scene.build(waiting).await.state, BuildState::Queued);
     assert!(worker.is_running());
@@ -84,14 +84,14 @@ async fn a_drained_host_stays_drained_over_a_restart_and_a_freeze() {
     second.wait_for_line(DRAINED, SOON).await;
     second.kill();
     wait_for("the killed worker to be gone", SOON, async || {
-        // Whoever looks reaps.
+        // Any process reaps.
         scene.queue.reap().await.unwrap();
         scene.queue.workers().await.unwrap().is_empty()
     })
     .await;
     scene.drain("a", false).await;
 
-    // Drained while it stands still, for longer than its heartbeat lasts.
+    // Drained while it is frozen, for longer than its heartbeat lasts.
     let third = scene.process("a", &script).await;
     third.freeze();
     scene.drain("a", true).await;
@@ -119,7 +119,7 @@ async fn a_worker_that_is_drained_takes_no_more_tokens_and_need_not_wait_for_its
     worker.wait_for_line("worker is ready", SOON).await;
     scene.drain("a", true).await;
     let id = scene.submit().await;
-    // It learns of it by the first claim, long before its next heartbeat.
+    // It learns of the drain from its first claim, long before its next heartbeat.
     worker.wait_for_line(DRAINED, SOON).await;
     assert!(scene.queue.waiter().wait(SOON).await.unwrap(), "the token is left to others");
     assert_eq!(scene.build(id).await.state, BuildState::Queued);

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scene::{LEASE, PROGRAM, SOON, Scene, is_alive, settings};
 
-/// The first run hangs; the next one tells whether the first is still alive, and ends.
+/// The first run hangs; the next one reports whether the first is still alive, and ends.
 fn first_run_hangs(scene: &Scene) -> std::path::PathBuf {
     let dir = scene.dir.path().display();
     scene.script(&format!(
@@ -63,7 +63,7 @@ async fn a_frozen_worker_has_no_run_when_its_lease_ends_and_touches_nothing_afte
     first.wait_for_line("another worker has the lease", SOON).await;
     assert_eq!(scene.build(id).await.seq, seq);
     assert_eq!(scene.log(id, 1).await, [format!("first {run}")]);
-    // It is as good as new: with the other one gone, it builds.
+    // It is fully functional again: with the other one gone, it builds.
     second.terminate();
     assert!(second.wait(SOON).await.success());
     let next = scene.submit().await;
@@ -146,7 +146,7 @@ async fn lost_replies_lose_and_double_no_build_and_no_line() {
     scene.check().await;
 }
 
-/// A worker that writes its log, all of it, into `log`.
+/// A worker that writes its whole log into `log`.
 fn spawn_unheard(scene: &Scene, log: impl Into<std::process::Stdio>) -> std::process::Child {
     let script = scene.script("echo done");
     std::process::Command::new(PROGRAM)
@@ -181,7 +181,7 @@ async fn a_worker_whose_log_nobody_reads_builds_and_obeys() {
     builds_and_obeys(&scene, child).await;
 }
 
-/// Whoever reads its log is there, and stands still: the pipe between them is full.
+/// The reader of its log exists but is frozen: the pipe between them is full.
 #[tokio::test]
 async fn a_worker_whose_log_is_read_no_further_builds_and_obeys() {
     use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! A Redis without memory, or one that does not take logs: no build waits for its log.
+//! A Redis without free memory, or one that refuses logs: no build waits for its log.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ const PRINTS: &str = "yes | head -n 1000; echo over";
 const LATE: Duration = Duration::from_secs(90);
 
 async fn memory(scene: &Scene, bytes: &str) {
-    // That each line is on disk is not what is tried here.
+    // This test does not need each line on disk.
     scene.redis.command(&["CONFIG", "SET", "appendfsync", "no"]).await;
     scene.redis.command(&["CONFIG", "SET", "maxmemory", bytes]).await;
 }
 
-/// A build whose first line is in, and which goes on when `go` is made.
+/// A build whose first line is stored, and which goes on when `go` is created.
 fn begun_then(scene: &Scene, rest: &str) -> Settings {
     let dir = scene.dir.path().display();
     let script = format!("echo begun; while [ ! -e {dir}/go ]; do sleep 0.01; done; {rest}");
@@ -84,7 +84,7 @@ async fn a_log_goes_on_when_redis_has_memory_again() {
     std::fs::write(scene.dir.join("end"), "").unwrap();
     ended(&scene, id, BuildState::Succeeded).await;
     let log = scene.log(id, 1).await;
-    // As many as this are kept until Redis takes them.
+    // This many are kept until Redis accepts them.
     assert_eq!(log.len(), 1003, "{:?}", &log[..3]);
     assert_eq!((log[0].as_str(), log[1001].as_str(), log[1002].as_str()), ("begun", "over", "end"));
     worker.end().await.unwrap();
@@ -147,7 +147,7 @@ async fn a_worker_claims_nothing_while_redis_has_no_memory_and_says_so() {
     scene.check().await;
 }
 
-/// What a run of many builds in a small Redis came to.
+/// The result of many builds in a small Redis.
 struct Figures {
     builds: usize,
     seconds: f32,
@@ -178,7 +178,7 @@ async fn builds_in(redis_mb: u64, builds: usize, log_mb: u32) -> Figures {
         );
         let percent = scene.queue.memory().await.map_or(0, fairlane_common::queue::memory::Memory::percent);
         peak_percent = peak_percent.max(percent);
-        // As dispatchers do it: beyond 85 % a request is refused, and comes again.
+        // Like dispatchers: above 85 %, a request is refused and repeated later.
         if percent >= 85 {
             refused += 1;
         } else if ids.len() < builds && open.len() < 20 {

@@ -1,4 +1,4 @@
-//! A host on which every build fails, beside healthy ones.
+//! A host on which every build fails, among healthy ones.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ const LANES: usize = 30;
 /// Attempts that may end on the sick host.
 const ATTEMPTS_MAX: usize = 9;
 
-/// A worker of a host with four slots, ready to claim.
+/// A worker on a host, with four slots, ready to claim.
 async fn worker(scene: &Scene, host: &str, script: &str, engine: &Path) -> Process {
     let mut command = Command::new(PROGRAM);
     command
@@ -37,7 +37,7 @@ async fn submit_all(scene: &Scene) -> Vec<BuildId> {
     ids
 }
 
-/// A hundred builds of thirty lanes all succeed beside a sick host; gives how many attempts ended there.
+/// A hundred builds of thirty lanes all succeed although one host is sick. Checks how many attempts ended there.
 #[expect(clippy::print_stdout, reason = "the figures of a run by hand")]
 async fn all_succeed_beside_a_sick_host(scene: &Scene, engine: &Path) -> Process {
     let words = r#"echo "Cannot connect to the Docker daemon at $DOCKER_HOST. Is the docker daemon running?"; exit 1"#;
@@ -71,7 +71,7 @@ async fn a_host_without_its_docker_daemon_costs_no_build() {
     let scene = Scene::start().await;
     let _sick = all_succeed_beside_a_sick_host(&scene, Path::new("/no/such/docker.sock")).await;
     let nodes = scene.queue.nodes().await.unwrap();
-    // It pauses by itself at its first failure; whether three lanes have failed there by then is chance.
+    // It pauses at its first failure; whether three lanes have failed there by then is a matter of chance.
     assert!(
         nodes.iter().all(|node| (node.name.as_str(), node.cluster.as_str()) == ("sick", "process")),
         "{nodes:?}"
@@ -79,7 +79,7 @@ async fn a_host_without_its_docker_daemon_costs_no_build() {
     let workers = scene.queue.workers().await.unwrap();
     let sick = workers.iter().find(|worker| worker.host == "sick").unwrap();
     assert!(sick.paused.as_ref().unwrap().contains("/no/such/docker.sock"), "{sick:?}");
-    // Once it is cleared and well it builds again: its word alone is not enough, a build must succeed.
+    // Once it is cleared and healthy, it builds again: its own check is not enough, a build must succeed.
     if !nodes.is_empty() {
         let cleared = scene.queue.clear_node(&"sick".parse().unwrap(), None, "ann").await.unwrap();
         assert_eq!(cleared, fairlane_common::queue::Cleared::Cleared("process".to_owned()));
@@ -89,7 +89,7 @@ async fn a_host_without_its_docker_daemon_costs_no_build() {
 #[tokio::test]
 async fn a_host_whose_builds_fail_though_all_looks_well_costs_no_build() {
     let scene = Scene::start().await;
-    // An engine that answers: the words in the log are all that there is.
+    // The engine answers, so the log's message is the only evidence.
     let socket = scene.dir.join("docker.sock");
     let engine = tokio::net::UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Runs that have to end before their time leave nothing alive.
+//! Runs that are stopped early leave no process alive.
 
 use std::time::Duration;
 
@@ -9,8 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scene::{SOON, Scene, is_alive, settings};
 
-/// A child in the group, a grandchild that left it for a session of its own, and one that ignores
-/// being asked to end.
+/// A child in the group, a grandchild that left it for a new session, and one that ignores SIGTERM.
 const FAMILY: &str = r#"sleep 1000 & echo "child $!"
 (setsid sleep 1000 & echo "grandchild $!")
 sh -c 'trap "" TERM; while :; do sleep 0.05; done' & echo "deaf $!"
@@ -60,7 +59,7 @@ async fn a_run_that_had_succeeded_before_the_stop_is_succeeded() {
     let worker = scene.process("only", &script).await;
     let id = scene.submit().await;
     let run = scene.line(id, 1, "self ").await;
-    // It cannot hear of the cancellation before its run has ended.
+    // It cannot learn of the cancellation before its run has ended.
     worker.freeze();
     std::fs::write(scene.dir.join("go"), "").unwrap();
     wait_for("the run to end", SOON, async || !is_alive(&run)).await;
@@ -83,7 +82,7 @@ async fn signals_to_the_supervisor_change_nothing_and_its_death_kills_the_run() 
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::PIPE] {
         kill_process(supervisor, signal).unwrap();
     }
-    // It still answers: it sees the next order.
+    // It still responds: it receives the next order.
     assert!(is_alive(&run));
     kill_process(supervisor, Signal::KILL).unwrap();
     wait_for("the run to be dead", SOON, async || !is_alive(&run)).await;

@@ -1,4 +1,4 @@
-//! The worker's tests: real workers and processes, against a real redis-server each.
+//! The worker's tests: real workers and processes, each test with a real redis-server.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
 

@@ -1,4 +1,4 @@
-//! The pods and Secrets that are made, seen by a cluster.
+//! The pods and Secrets that workers create, as a cluster sees them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 
-/// Everything that a template can add without a cluster that has it: priority classes and the like
-/// are looked up when a pod is created.
+/// Everything that a template can add without objects in the cluster: priority classes and the like must exist
+/// when a pod is created.
 const TEMPLATE: &str = "
 metadata: { labels: { team: a }, annotations: { cluster-autoscaler.kubernetes.io/safe-to-evict: 'false' } }
 spec:
@@ -36,7 +36,7 @@ spec:
     resources: { requests: { cpu: 100m, memory: 64Mi, ephemeral-storage: 64Mi }, limits: { memory: 128Mi } }
 ";
 
-/// A build of an image that nothing else has.
+/// A build of a unique image.
 fn build() -> Build {
     let id = BuildId::new();
     let image = format!("r.example.org/test:{id}");
@@ -77,7 +77,7 @@ async fn connect(cluster: &TestCluster) -> Result<Cluster> {
     Cluster::of_file(cluster.kubeconfig(), Some(cluster.namespace()), None).await
 }
 
-/// A dry run: what the API would say, without a pod.
+/// A dry run: what the API would say, without creating a pod.
 fn only_look() -> PostParams {
     PostParams { dry_run: true, ..PostParams::default() }
 }
@@ -151,7 +151,7 @@ async fn kube_pods_are_marked_by_those_who_have_seen_them_and_take_their_secrets
         seen.metadata.uid.clone().unwrap_or_default()
     );
 
-    // Two who have seen the same pod: one of them patches it.
+    // Two holders have seen the same pod: one of them patches it.
     let first = Token { epoch: 8, worker: WorkerId::new("first"), ..token(&build) };
     let second = Token { epoch: 9, worker: WorkerId::new("second"), ..token(&build) };
     let mark = async |token: &Token, seen: &Pod| {
@@ -162,7 +162,7 @@ async fn kube_pods_are_marked_by_those_who_have_seen_them_and_take_their_secrets
         let seen = pods.get(&name).await?;
         match mark(&first, &seen).await {
             Ok(_) => break seen,
-            // The kubelet was quicker.
+            // The kubelet was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! What monitoring hears from a worker.
+//! What a worker tells monitoring.
 
 use std::net::SocketAddr;
 
@@ -43,7 +43,7 @@ async fn a_worker_can_be_asked_how_it_is() {
         says(address, "/metrics", 200, line).await;
     }
 
-    // Who claims nothing for a while is ready, and says why.
+    // A worker that claims nothing for a while is ready, and says why.
     scene.drain("test", true).await;
     says(address, "/readyz", 200, "claims no builds: drained by an operator").await;
     says(address, "/metrics", 200, "fairlane_worker_paused{reason=\"drained\"} 1\n").await;

@@ -1,4 +1,4 @@
-//! What is in its registry already is not built again.
+//! An image that is already in its registry is not built again.
 
 use fairlane_common::build::ALREADY_THERE;
 use fairlane_common::queue::{Submit, Submitted};
@@ -37,7 +37,7 @@ async fn an_image_that_was_pushed_meanwhile_is_not_built_again() {
     for (name, push, force, runs) in [
         ("there:1", true, false, false),
         ("missing:1", true, false, true),
-        // Not to be pushed: what is in the registry is another matter.
+        // Not pushed, so the registry does not matter.
         ("there:1", false, true, true),
         ("there:1", true, true, true),
     ] {
@@ -47,7 +47,7 @@ async fn an_image_that_was_pushed_meanwhile_is_not_built_again() {
         assert_eq!(!lines.is_empty(), runs, "{name}, push {push}, force {force}: {lines:?}");
         assert_eq!(build.reason.as_deref() == Some(ALREADY_THERE), !runs);
     }
-    // A registry that fails holds nothing up.
+    // A registry that fails does not block builds.
     registry.break_with(500);
     let id = submit(&scene, &format!("{}/binder/there:1", registry.host()), true, true).await;
     scene.build_in(id, BuildState::Succeeded).await;

@@ -1,4 +1,4 @@
-//! A queue, a build command written for the test, and workers in this process or in their own.
+//! A queue, a build command written for the test, and workers in this process or in separate ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_fairlane-test-worker");
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-/// As short as the margin of 2 s lets it be.
+/// As short as the margin of 2 s allows.
 pub(crate) const LEASE: Duration = Duration::from_secs(4);
 
 pub(crate) struct Scene {
@@ -51,7 +51,7 @@ impl Scene {
         Self { redis, queue, dir: TempDir::new(), next: std::cell::Cell::new(0) }
     }
 
-    /// Writes the build command: a script of the shell, as only a test's own may be.
+    /// Writes the build command: a shell script, which is only acceptable in tests.
     pub(crate) fn script(&self, body: &str) -> PathBuf {
         let path = self.dir.join("build");
         fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -64,7 +64,7 @@ impl Scene {
         self.worker_of(self.queue.clone(), settings).await
     }
 
-    /// The same, with a way to Redis of its own.
+    /// The same, with a separate connection to Redis.
     pub(crate) async fn worker_of(&self, queue: Queue, settings: Settings) -> Worker {
         let shutdown = CancellationToken::new();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
@@ -76,7 +76,7 @@ impl Scene {
         Worker { shutdown, task }
     }
 
-    /// A worker in a process of its own, ready to claim.
+    /// A worker in a separate process, ready to claim.
     pub(crate) async fn process(&self, name: &str, script: &Path) -> Process {
         let template = format!("--command='{}' {{repo}} {{ref}}", script.display());
         let worker = self.spawn(name, &["--slots=1", "--lease=4s", "--heartbeat=500ms", &template]);
@@ -115,7 +115,7 @@ impl Scene {
         self.queue.build(id).await.unwrap().expect("the build is gone")
     }
 
-    /// Waits until the build is as `fits` has it.
+    /// Waits until `fits` is true for the build.
     pub(crate) async fn build_that(&self, id: BuildId, what: &str, fits: impl Fn(&Build) -> bool) -> Build {
         wait_for(what, SOON, async || {
             let build = self.queue.build(id).await.map_err(|e| e.to_string())?;
@@ -146,7 +146,7 @@ impl Scene {
         }
     }
 
-    /// Waits for a line of a run's log, and gives what follows `start` in it.
+    /// Waits for a line of a run's log, and returns what follows `start` in it.
     pub(crate) async fn line(&self, id: BuildId, run: u32, start: &str) -> String {
         wait_for(&format!("a line '{start}…'"), SOON, async || {
             let lines = self.log(id, run).await;
@@ -155,14 +155,14 @@ impl Scene {
         .await
     }
 
-    /// What the queue's own check finds, which should be nothing.
+    /// The queue's own check must find nothing.
     pub(crate) async fn check(&self) {
         let report = self.queue.check(1000).await.unwrap();
         assert!(report.problems.is_empty(), "{:?}", report.problems);
     }
 }
 
-/// Whether a process is alive; one that only was not waited for is not.
+/// Whether a process is alive; one that has ended but was not waited for is not.
 pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))

@@ -1,4 +1,4 @@
-//! Builds that end by themselves, or are ended.
+//! Builds that end by themselves, or are stopped.
 
 use std::time::{Duration, Instant};
 
@@ -140,7 +140,7 @@ async fn a_kube_worker_that_ends_hands_its_builds_over_at_once() {
     let began = Instant::now();
     first.terminate();
     assert!(first.wait(SOON).await.success());
-    // Far less than the builds take; machines that do much else at the time get a few seconds.
+    // Far less than the builds take; allows a few seconds for busy machines.
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     let after = kube.pods_running(3).await;
     assert_eq!(before, after, "the same pods");

@@ -42,7 +42,7 @@ async fn a_lone_worker_keeps_its_builds_until_its_credentials_are_renewed() {
     worker.wait_for_line("worker is ready", SOON).await;
     let id = kube.scene.submit().await;
     kube.line(id, 1, "line 2").await;
-    // The watch lives on. What the worker asks for next tells it, and is asked for again with the new ones.
+    // The watch stays open. The worker notices with its next request, and repeats that with the new credentials.
     kube.fake().token_expires("old-token");
     let late = kube.scene.submit().await;
     kube.paused("only", Some("it cannot see its pods: ")).await;

@@ -1,4 +1,4 @@
-//! What only a fake can be made to do: an API that is away, full, slow, or loses what it said.
+//! Faults that only a fake can have: an API that is away, full or slow, or that loses responses.
 
 use std::time::Duration;
 
@@ -260,7 +260,8 @@ async fn a_log_that_no_kubelet_can_follow_is_whole_and_seldom_asked_for() {
     let id = kube.scene.submit().await;
     kube.all_whole(&[id], 60).await;
     worker.wait_for_line("the kubelet cannot follow this log", SOON).await;
-    // Each pause is twice the last: five while it runs, two reads of its end; four a second before.
+    // Each pause is twice the last one: five reads while it runs, two of its end. Without that, there would be
+    // four per second.
     let asked = kube.fake().requests("get pods/log");
     assert!(asked <= 12, "{asked}");
 }
@@ -333,7 +334,7 @@ async fn an_ended_builds_pod_is_no_obstacle_to_the_next_build_of_its_image() {
 async fn a_kube_build_whose_log_redis_refuses_is_built_without_it() {
     let scene = KubeScene::start().await;
     let worker = scene.worker("w", "echo one; echo two", &[]).await;
-    // Whoever takes the log over meets an error that does not pass.
+    // Whoever takes over the log gets a permanent error.
     scene.scene.redis.command(&["ACL", "SETUSER", "default", "resetkeys", "~{fairlane}:*"]).await;
     let id = scene.scene.submit().await;
     let build = scene.build_in(id, BuildState::Succeeded).await;

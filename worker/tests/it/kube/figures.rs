@@ -1,4 +1,4 @@
-//! What builds cost a worker and its cluster. `FAIRLANE_TEST_PODS` says how many there are.
+//! What builds cost a worker and its cluster. `FAIRLANE_TEST_PODS` sets their number.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn resident_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Processor time taken so far, in hundredths of a second.
+/// CPU time used so far, in hundredths of a second.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -69,7 +69,7 @@ async fn pods_that_run_cost_no_calls() {
     assert!(calls <= 2, "{idle:?}");
 }
 
-/// Whether the worker takes next to no processor time, once `WINDOW` has passed.
+/// Checks that the worker uses almost no CPU time, once `WINDOW` has passed.
 async fn rests(worker: &Process) {
     let began = Instant::now();
     wait_for("times to pass", SOON, async || began.elapsed() >= WINDOW).await;
@@ -98,7 +98,7 @@ async fn a_full_worker_that_may_start_nothing_takes_no_processor_time() {
     let first = kube.worker("first", "exec sleep 1000", &[]).await;
     kube.scene.submit().await;
     kube.pods_running(1).await;
-    // A refusal that passes: claiming stays paused until a pod is created.
+    // A temporary refusal: claiming stays paused until a pod is created.
     kube.fake().forbids("get pods");
     let second = kube.worker("second", "exit 0", &["--slots=1"]).await;
     first.kill();

@@ -1,4 +1,4 @@
-//! What a test leaves in a namespace that others share.
+//! What a test leaves behind in a namespace that it shares with others.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ impl Leftovers {
         Ok(())
     }
 
-    /// The same where a test ends, also by a panic.
+    /// The same at the end of a test, even after a panic.
     pub(super) fn clear_now(self) {
         let cleared = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! Workers and a Redis that are lost while pods run: the pods go on, and are followed by others.
+//! Workers and a Redis are lost while pods run: the pods go on, and other workers follow them.
 
 use fairlane_common::{BuildId, BuildState};
 use fairlane_testkit::wait_for;
@@ -8,12 +8,12 @@ use super::scene::{KubeScene, SOON, counting, uid};
 const BUILDS: usize = 20;
 const LINES: usize = 40;
 
-/// Twenty builds of some ten seconds.
+/// A script for builds that take about ten seconds each.
 fn script() -> String {
     counting(LINES, "0.25")
 }
 
-/// Every pod that was ever created; a real cluster only shows those that are there.
+/// The number of pods that were ever created; a real cluster only shows existing ones.
 async fn created(kube: &KubeScene) -> usize {
     match kube.cluster.fake() {
         Some(fake) => fake.pods_created().len(),
@@ -21,7 +21,7 @@ async fn created(kube: &KubeScene) -> usize {
     }
 }
 
-/// The pods that ran `before` have made all builds, and no other was ever created.
+/// The pods that ran `before` have finished all builds, and no other pod was ever created.
 async fn the_same_pods_made_all_whole(kube: &KubeScene, ids: &[BuildId], before: &[String]) {
     kube.all_whole(ids, LINES).await;
     let mut after: Vec<String> = kube.pods().await.iter().map(uid).collect();
@@ -68,7 +68,7 @@ async fn twenty_kube_builds_of_a_frozen_worker_go_on_and_it_changes_nothing_when
     first.thaw();
     first.wait_for_line("another worker has the lease", SOON).await;
     the_same_pods_made_all_whole(&kube, &ids, &before).await;
-    // It is as good as new: with the other one gone, it builds.
+    // It is fully functional again: with the other one gone, it builds.
     second.terminate();
     assert!(second.wait(SOON).await.success());
     let next = kube.scene.submit().await;
@@ -120,7 +120,7 @@ async fn a_redis_that_is_away_for_longer_than_a_lease_ends_no_kube_build() {
     );
     kube.scene.redis.start().await;
     kube.all_whole(&ids, LINES).await;
-    // Connections of before the restart fail once each.
+    // Each connection from before the restart fails once.
     wait_for("the queue to be checked", SOON, async || {
         let report = kube.scene.queue.check(1000).await.map_err(|error| error.to_string())?;
         if report.problems.is_empty() { Ok(()) } else { Err(format!("{:?}", report.problems)) }
@@ -138,7 +138,7 @@ async fn kube_builds_of_a_lone_worker_that_was_frozen_for_longer_than_its_patien
     kube.pods_running(2).await;
     kube.line(ids[1], 1, "line 4").await;
     worker.freeze();
-    // How long it is frozen for is what is tried; nothing is waited for.
+    // This tests a freeze of a certain length; there is no condition to wait for.
     tokio::time::sleep(PATIENCE + std::time::Duration::from_secs(1)).await;
     worker.thaw();
     worker.wait_for_line("this process was suspended", SOON).await;

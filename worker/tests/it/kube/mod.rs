@@ -1,4 +1,4 @@
-//! Builds as pods. What a real cluster can do as well runs on one where the environment names it.
+//! Builds as pods. Tests that a real cluster can run as well use one if the environment names it.
 
 mod building;
 mod credentials;

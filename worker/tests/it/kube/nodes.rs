@@ -1,4 +1,4 @@
-//! Nodes that fail what is built on them.
+//! Nodes on which builds fail.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ async fn cluster_of_four() -> KubeScene {
     KubeScene::faked(cluster.start()).await
 }
 
-/// The nodes of the pods that are there; those of failed runs make room for the next.
+/// The nodes of existing pods; pods of failed runs are removed for the next run.
 async fn nodes_used(kube: &KubeScene) -> BTreeSet<String> {
     let pods = kube.pods().await;
     pods.iter().filter_map(|pod| pod.pointer("/spec/nodeName")?.as_str().map(str::to_owned)).collect()
@@ -33,7 +33,7 @@ async fn a_kube_node_without_space_costs_no_build_and_is_avoided() {
     let kube = cluster_of_four().await;
     kube.fake().node(BAD).has_no_space_left();
     let _worker = kube.worker("one", "echo built", &["--keep-pods=1h"]).await;
-    // Those that meet the bad node succeed on another; each clears up what its first run failed of.
+    // Builds that hit the bad node succeed on another one, which confirms the cause of their first failure.
     let avoided = wait_for("the bad node to be avoided", SOON, async || {
         let ids = kube.submit_many(4).await;
         all_in(&kube, &ids, BuildState::Succeeded).await;
@@ -45,7 +45,7 @@ async fn a_kube_node_without_space_costs_no_build_and_is_avoided() {
     assert!(avoided.reason.contains("no space left"), "{avoided:?}");
     assert!(avoided.lanes >= 3, "{avoided:?}");
 
-    // Everything that goes there fails at once: one attempt each is proof that none went.
+    // Everything that goes there fails at once, so one attempt each proves that none went there.
     let ids = kube.submit_many(8).await;
     all_in(&kube, &ids, BuildState::Succeeded).await;
     for id in ids {
@@ -53,7 +53,7 @@ async fn a_kube_node_without_space_costs_no_build_and_is_avoided() {
     }
     assert!(!nodes_used(&kube).await.contains(BAD));
 
-    // Taken back by hand it is used again.
+    // Cleared by hand, it is used again.
     kube.fake().node(BAD).is_well_again();
     kube.scene.queue.clear_node(&avoided.name, None, "somebody").await.unwrap();
     wait_for("the node to be used again", SOON, async || {
@@ -84,7 +84,7 @@ async fn kube_repositories_that_print_a_nodes_words_take_no_node_away() {
 #[tokio::test]
 async fn a_kube_build_of_a_lost_node_waits_for_its_pods_end_and_runs_again_elsewhere() {
     let kube = cluster_of_four().await;
-    // The first run goes on for ever, the next one ends at once.
+    // The first run never ends, the next one ends at once.
     let begun = kube.scene.dir.join("begun");
     let script = format!("[ ! -e {0} ] || exec echo built; touch {0}; exec sleep 1000", begun.display());
     let _worker = kube.worker("one", &script, &["--keep-pods=1h"]).await;
@@ -92,7 +92,7 @@ async fn a_kube_build_of_a_lost_node_waits_for_its_pods_end_and_runs_again_elsew
     wait_for("the first run to begin", SOON, async || begun.exists()).await;
     let lost = nodes_used(&kube).await.pop_first().unwrap();
 
-    // While it may come back its pod is waited for.
+    // While the node may come back, its pod is waited for.
     kube.fake().node(&lost).is_cut_off();
     let note = |words: &'static str| {
         move |build: &fairlane_common::Build| build.note.as_deref().is_some_and(|note| note.contains(words))
@@ -100,7 +100,8 @@ async fn a_kube_build_of_a_lost_node_waits_for_its_pods_end_and_runs_again_elsew
     let build = kube.build_that(id, "a note on the node", note("does not answer")).await;
     assert_eq!((build.state, build.attempt), (BuildState::Running, 1));
 
-    // Given up by the control plane, it is the node's fault; the pod cannot end as nobody ends it.
+    // Once the control plane has given up the pod, it is the node's fault. The pod's deletion cannot finish,
+    // because no kubelet finishes it.
     kube.fake().node(&lost).loses_its_pods_to_the_taint();
     let build = kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
     assert_eq!(build.class, Some(FailureClass::Infrastructure), "{build:?}");

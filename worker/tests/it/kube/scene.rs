@@ -1,5 +1,5 @@
-//! A queue, a cluster (a real one where the environment names it, else a fake), and workers as
-//! processes of their own that build in it.
+//! A queue, a cluster (a real one if the environment names it, otherwise a fake), and workers in separate
+//! processes that build in it.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,29 +13,29 @@ use serde_json::Value;
 use super::leftovers::{self, Leftovers};
 use crate::scene::{PROGRAM, Scene};
 
-/// Generous: a real cluster pulls images and takes its time to end pods.
+/// Generous: a real cluster pulls images and is slow to end pods.
 pub(super) const SOON: Duration = Duration::from_secs(45);
 
 pub(super) struct KubeScene {
     pub(super) scene: Scene,
     pub(super) cluster: TestCluster,
-    /// Whose pods they are: tests run side by side in one namespace.
+    /// The owner of the pods: tests run in parallel in one namespace.
     pub(super) installation: String,
     client: kube::Client,
 }
 
 impl KubeScene {
-    /// In the cluster that the environment names, or a fake of one node.
+    /// In the cluster that the environment names, or in a fake with one node.
     pub(super) async fn start() -> Self {
         Self::on(TestCluster::from_env_or_fake()).await
     }
 
-    /// In a fake, for what cannot be done to a real one.
+    /// In a fake, for faults that a real cluster cannot have on demand.
     pub(super) async fn faked(cluster: Cluster) -> Self {
         Self::on(TestCluster::faked(cluster)).await
     }
 
-    /// Another queue, with a Redis of its own, that builds in the same namespace.
+    /// Another queue, with its own Redis, that builds in the same namespace.
     pub(super) async fn beside(&self) -> Self {
         Self::on(self.cluster.clone()).await
     }
@@ -70,9 +70,9 @@ impl KubeScene {
         self.spawn_with(self.cluster.kubeconfig(), name, script, more)
     }
 
-    /// The same with a kubeconfig of its own.
+    /// The same with another kubeconfig.
     pub(super) fn spawn_with(&self, kubeconfig: &Path, name: &str, script: &str, more: &[&str]) -> Process {
-        // Braces are placeholders' in a command.
+        // Braces mark placeholders in a command.
         let script = script.replace('{', "{{").replace('}', "}}").replace('\'', r#"'"'"'"#);
         let mut command = Command::new(PROGRAM);
         command
@@ -89,7 +89,7 @@ impl KubeScene {
         Process::spawn(name, &mut command)
     }
 
-    /// The pods that are there, those that are being deleted among them.
+    /// The existing pods, including those that are being deleted.
     pub(super) async fn pods(&self) -> Vec<Value> {
         let path = format!("/api/v1/namespaces/{}/pods", self.cluster.namespace());
         let labels = format!("component=fairlane-build,fairlane/installation={}", self.installation);
@@ -99,7 +99,7 @@ impl KubeScene {
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Waits until there are so many pods, and gives their uids.
+    /// Waits until there are `count` pods, and returns their uids.
     pub(super) async fn pods_running(&self, count: usize) -> Vec<String> {
         wait_for(&format!("{count} pods to run"), SOON, async || {
             let pods = self.pods().await;
@@ -111,7 +111,7 @@ impl KubeScene {
         .await
     }
 
-    /// Waits until no pod is left, as workers see to it.
+    /// Waits until the workers have removed all pods.
     pub(super) async fn pods_gone(&self) {
         wait_for("all pods to be removed", SOON, async || {
             let names: Vec<Value> =
@@ -133,7 +133,7 @@ impl KubeScene {
         self.build_that(id, &format!("the build to be {state}"), |build| build.state == state).await
     }
 
-    /// Waits until the build is as `fits` has it.
+    /// Waits until `fits` is true for the build.
     pub(super) async fn build_that(&self, id: BuildId, what: &str, fits: impl Fn(&Build) -> bool) -> Build {
         wait_for(what, SOON, async || {
             let build = self.scene.queue.build(id).await.map_err(|e| e.to_string())?;
@@ -143,7 +143,8 @@ impl KubeScene {
         .await
     }
 
-    /// Waits until the only worker of that host is paused for a reason with these words; without any: is not.
+    /// Waits until the only worker of that host is paused with a reason that contains these words; with `None`,
+    /// until it is not paused.
     pub(super) async fn paused(&self, host: &str, words: Option<&str>) {
         wait_for(&format!("{host} to be paused or not: {words:?}"), SOON, async || {
             let workers = self.scene.queue.workers().await.map_err(|e| e.to_string())?;
@@ -178,12 +179,12 @@ impl KubeScene {
         }
     }
 
-    /// All builds have succeeded in their first run, with every line of `counting` once.
+    /// All builds succeed in their first run, with every line of `counting` exactly once.
     pub(super) async fn all_whole(&self, ids: &[BuildId], lines: usize) {
         for id in ids {
             let build = self.build_in(*id, BuildState::Succeeded).await;
             assert_eq!(build.attempt, 1, "{build:?}");
-            // The first reads after a restart of Redis meet connections that are gone.
+            // The first reads after a restart of Redis use connections that are gone.
             let log = wait_for("the log to be read", SOON, async || {
                 self.try_log(*id).await.map_err(|error| error.to_string())
             })
@@ -202,12 +203,12 @@ impl Drop for KubeScene {
     }
 }
 
-/// A script that counts lines, one each `seconds`.
+/// A script that counts lines, one every `seconds`.
 pub(super) fn counting(lines: usize, seconds: &str) -> String {
     format!("n=0; while [ $n -lt {lines} ]; do n=$((n+1)); echo \"line $n\"; sleep {seconds}; done")
 }
 
-/// What it writes.
+/// The lines that it writes.
 pub(super) fn counted(lines: usize) -> Vec<String> {
     (1..=lines).map(|n| format!("line {n}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The Secrets of builds that bring credentials along.
+//! The Secrets of builds that bring credentials.
 
 use fairlane_common::seal::{SealKeys, Secrets};
 use fairlane_common::{BuildId, BuildState, FailureClass};
@@ -7,14 +7,14 @@ use fairlane_testkit::{Process, wait_for};
 
 use super::scene::{KubeScene, SOON, counting};
 
-/// A key of a test's own.
+/// A key for tests.
 const KEY: &str = "a:5555555555555555555555555555555555555555555555555555555555555555";
 
 pub(super) async fn worker(kube: &KubeScene, name: &str, script: &str) -> Process {
     kube.worker(name, script, &[&format!("--seal-key={KEY}")]).await
 }
 
-/// Asks for a build with credentials.
+/// Requests a build with credentials.
 async fn submit(kube: &KubeScene) -> BuildId {
     submit_with(kube, "hidden-word").await
 }
@@ -84,7 +84,7 @@ async fn who_adopts_a_pod_makes_it_the_owner_of_its_secret() {
     let kube = KubeScene::faked(Cluster::start()).await;
     let script = counting(40, "0.25");
     let first = worker(&kube, "first", &script).await;
-    // It is killed before it has come to that.
+    // It is killed before it gets to that.
     kube.fake().always("patch secrets", Fault::Cut);
     let id = submit(&kube).await;
     let pods = kube.pods_running(1).await;

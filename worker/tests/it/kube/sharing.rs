@@ -16,7 +16,7 @@ async fn two_installations_build_one_image_each_with_its_own_credentials() {
     let script = "echo \"$GIT_CREDENTIAL_ENV\"";
     let _first = secrets::worker(&one, "first", script).await;
     let _second = secrets::worker(&two, "second", script).await;
-    // Its container reads the Secret when it starts, which is after the other build has begun.
+    // Its container reads the Secret when it starts, after the other build has started.
     one.fake().node("node-1").cannot_mount("MountVolume.SetUp failed");
     let mine = secrets::submit_with(&one, "first-word").await;
     wait_for_eq("the first pod", SOON, 1, async || one.pods().await.len()).await;
@@ -64,7 +64,7 @@ async fn what_is_anothers_is_said_and_left_alone() {
     assert_eq!(there(), before);
 }
 
-/// What nobody but its owner changes; the cluster itself writes versions and a pod's status.
+/// The part that only its owner changes; the cluster itself writes versions and a pod's status.
 fn seen(mut meta: serde_json::Value) -> serde_json::Value {
     meta.as_object_mut().unwrap().remove("resourceVersion");
     meta
@@ -97,7 +97,7 @@ async fn the_second_queue_of_one_installation_is_refused_and_told_what_to_set() 
     assert_eq!(one.fake().pods_created().len(), 1, "one pod, which nobody took");
     assert_eq!(uid(&one.fake().pods_created()[0]), pod[0]);
     assert!(!first.stderr().contains("another worker has the lease"), "{}", first.stderr());
-    // With the pods of the first one gone it builds; and the first one, which was there before, goes on as well.
+    // Once the pods of the first one are gone, it builds; and the first one, which was there before, also goes on.
     two.line(theirs, 1, "line 2").await;
     let next = one.scene.submit().await;
     one.line(next, 1, "line 2").await;
@@ -130,7 +130,7 @@ async fn pods_of_the_release_before_are_found_and_adopted() {
     kube.pods_running(1).await;
     kube.build_in(id, BuildState::Running).await;
     first.kill();
-    // The same pod, as it was made before its name carried the installation.
+    // The same pod, as it was made before its name included the installation.
     let mut pod = kube.pods().await.remove(0);
     let former = &pod::pod_names(&kube.scene.build(id).await, 1, &kube.installation)[1];
     let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
