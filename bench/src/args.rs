@@ -49,7 +49,7 @@ pub(crate) struct Bench {
     /// A running Redis, to be used instead of a private one
     #[arg(long, global = true, env = "FAIRLANE_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) redis_url: Option<String>,
-    /// Let the private server write its append-only file
+    /// Turn on the private server's append-only file
     #[arg(long, global = true)]
     pub(crate) append_only: bool,
     /// How many turns each side takes
@@ -92,7 +92,7 @@ pub(crate) enum Measure {
         /// Builds
         n: u32,
     },
-    /// Run N builds in lanes of which few are popular (Zipf 1.1), compared with the ideal schedule
+    /// Run N builds in lanes of which a few are popular (Zipf 1.1), and compare with the ideal schedule
     Skewed {
         /// Builds
         n: u32,

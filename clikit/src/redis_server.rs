@@ -213,7 +213,7 @@ fn spawn(program: &Path, folder: &Path) -> Result<Child> {
     command.spawn().context("redis-server cannot be started")
 }
 
-/// What the process that becomes the redis-server of a folder is told, as a hidden command of each program that
+/// The arguments of the process that becomes the redis-server of a folder: a hidden command of each program that
 /// starts one.
 #[derive(Debug, clap::Args)]
 pub struct Guard {
@@ -230,10 +230,10 @@ impl Guard {
     pub fn run(&self) -> Result<()> {
         let Self { parent, program, folder } = self;
         set_parent_process_death_signal(Some(Signal::TERM))
-            .context("the parent's death cannot be noticed")?;
+            .context("cannot watch for the death of the parent process")?;
         let parent_lives = getppid().is_some_and(|pid| u32::try_from(pid.as_raw_pid()) == Ok(*parent));
         if !parent_lives {
-            bail!("`fairlane up` has ended meanwhile");
+            bail!("`fairlane up` has ended in the meantime");
         }
         let lock = open_lock(&folder.join("redis.lock"))?;
         wait_for(&lock).with_context(|| format!("{} cannot be locked", folder.display()))?;

@@ -50,7 +50,7 @@ macro_rules! words {
 }
 
 words!(
-    /// Where a build stands.
+    /// The state of a build.
     BuildState {
         /// Waits for a slot, a permit, or the end of a backoff.
         Queued = "queued",

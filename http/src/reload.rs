@@ -43,7 +43,7 @@ pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
                 if let Some(news) = news {
                     tracing::info!("{news}");
                 } else if !logged.is_empty() {
-                    tracing::info!(files = what, "files can be read again, and are unchanged");
+                    tracing::info!(files = what, "the files are readable again and unchanged");
                 }
                 logged.clear();
             }
@@ -51,7 +51,11 @@ pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
                 let error = in_full(&error);
                 // Logged once, not every ten seconds.
                 if logged != error {
-                    tracing::warn!(files = what, error, "files cannot be used; the previous version stays");
+                    tracing::warn!(
+                        files = what,
+                        error,
+                        "the files cannot be used; the previous version stays in use"
+                    );
                     logged = error;
                 }
             }

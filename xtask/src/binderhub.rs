@@ -32,7 +32,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
         return Ok(());
     };
     if let Err(error) = packages::ensure(&[packages::HAPROXY]) {
-        println!("\nSKIPPED: the tests of binderhub/ that stand on HAProxy. {error:#}");
+        println!("\nSKIPPED: the tests of binderhub/ that need HAProxy. {error:#}");
     }
     run(&mut cargo(root, &["build", "--workspace"]))?;
     let binary = root.join("target/debug/fairlane");

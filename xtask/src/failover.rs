@@ -27,14 +27,14 @@ pub(crate) fn run_rounds(root: &Path, words: &[String]) -> Result<()> {
                 value.clone_into(&mut rounds);
             }
             Some(("--kinds", value)) => value.clone_into(&mut kinds),
-            _ => bail!("unknown option '{word}'; there are --rounds=20 and --kinds={kinds}"),
+            _ => bail!("unknown option '{word}'; the options are --rounds=20 and --kinds={kinds}"),
         }
     }
     let mut tests = Vec::new();
     for kind in kinds.split(',') {
         match KINDS.iter().find(|known| known.0 == kind) {
             Some((_, test)) => tests.push(*test),
-            None => bail!("unknown kind '{kind}'; there are {}", KINDS.map(|known| known.0).join(", ")),
+            None => bail!("unknown kind '{kind}'; the kinds are {}", KINDS.map(|known| known.0).join(", ")),
         }
     }
     packages::ensure(&[packages::REDIS])?;
@@ -47,5 +47,5 @@ pub(crate) fn run_rounds(root: &Path, words: &[String]) -> Result<()> {
             failed.push(test);
         }
     }
-    if failed.is_empty() { Ok(()) } else { bail!("not clean: {}", failed.join(", ")) }
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }

@@ -19,7 +19,9 @@ pub(crate) fn run_builds(root: &Path, words: &[String]) -> Result<()> {
             Some(("--memory-mb", Ok(value))) => memory = value,
             Some(("--builds", Ok(value))) => builds = value,
             Some(("--log-mb", Ok(value))) => log = value,
-            _ => bail!("unknown option '{word}'; there are --memory-mb=60, --builds=200 and --log-mb=4"),
+            _ => {
+                bail!("unknown option '{word}'; the options are --memory-mb=60, --builds=200 and --log-mb=4")
+            }
         }
     }
     packages::ensure(&[packages::REDIS])?;

@@ -21,7 +21,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let python = match venv::python(root, "http-api-venv", REQUIREMENTS) {
         Ok(python) => python,
         Err(error) => {
-            println!("\nSKIPPED: requests made up from the API's document. {error:#}");
+            println!("\nSKIPPED: requests generated from the OpenAPI document. {error:#}");
             return Ok(());
         }
     };

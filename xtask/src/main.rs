@@ -26,18 +26,18 @@ use anyhow::{Context as _, Result};
 type Chore = (&'static str, &'static str, fn(&Path) -> Result<()>);
 
 const CHORES: &[Chore] = &[
-    (
-        "demo",
-        "build real Git repositories through a queue of its own, one of them slow and popular",
-        demo::run,
-    ),
+    ("demo", "build real Git repositories through a private queue, one of them slow and popular", demo::run),
     ("test", "everything that a change must pass; what continuous integration runs", test::test),
     (
         "test-binderhub",
         "the tests of the Python package for BinderHub; `test` runs them too",
         test::binderhub,
     ),
-    ("test-http", "thousands of requests made up from the API's document, good and bad ones", test::http_api),
+    (
+        "test-http",
+        "thousands of valid and invalid requests, generated from the OpenAPI document",
+        test::http_api,
+    ),
     ("lint", "formatting, clippy and tidy", test::lint),
     ("tidy", "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies", tidy::run),
     (
@@ -53,7 +53,7 @@ type ChoreWithOptions = (&'static str, &'static str, fn(&Path, &[String]) -> Res
 const WITH_OPTIONS: &[ChoreWithOptions] = &[
     (
         "failover",
-        "Redis restarts, dies, freezes and fails over under 20 builds; --rounds=20, --kinds=restart,…",
+        "restart, kill, freeze and fail over Redis during 20 builds; --rounds=20, --kinds=restart,…",
         failover::run_rounds,
     ),
     (
@@ -63,7 +63,7 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
     ),
     (
         "two-releases",
-        "builds the former release, and runs processes of both on one Redis; --former=COMMIT",
+        "build the previous release, and run processes of both on one Redis; --former=COMMIT",
         two_releases::run_scene,
     ),
 ];
@@ -104,5 +104,5 @@ fn usage(asked: bool) -> ExitCode {
 /// The folder of the workspace.
 fn root() -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().map(Path::to_owned).context("xtask lies in no workspace")
+    own.parent().map(Path::to_owned).context("xtask is not in a workspace")
 }

@@ -17,9 +17,9 @@ pub(crate) fn run_scene(root: &Path, words: &[String]) -> Result<()> {
         [] => FORMER,
         [word] => match word.strip_prefix("--former=") {
             Some(commit) => commit,
-            None => bail!("unknown option '{word}'; there is --former=COMMIT"),
+            None => bail!("unknown option '{word}'; the only option is --former=COMMIT"),
         },
-        _ => bail!("there is one option, --former=COMMIT"),
+        _ => bail!("the only option is --former=COMMIT"),
     };
     packages::ensure(&[packages::REDIS])?;
     let tree = root.join("target/former/tree");

@@ -120,7 +120,7 @@ async fn measured(command: &mut Command) -> Result<(f64, f64)> {
     let text = String::from_utf8_lossy(&said.stdout);
     let times = said.status.success().then(|| times(&text)).flatten();
     times.with_context(|| {
-        format!("redis-benchmark gave no figures: {text}{}", String::from_utf8_lossy(&said.stderr))
+        format!("redis-benchmark printed no figures: {text}{}", String::from_utf8_lossy(&said.stderr))
     })
 }
 

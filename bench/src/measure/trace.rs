@@ -48,7 +48,9 @@ impl Recorder {
                 }
             }
         };
-        tokio::time::timeout(RECORD_LIMIT, read).await.context("Redis does not show what it is told")?;
+        tokio::time::timeout(RECORD_LIMIT, read)
+            .await
+            .context("Redis did not show its commands in time (MONITOR)")?;
         Ok(commands)
     }
 }

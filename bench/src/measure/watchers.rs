@@ -253,10 +253,10 @@ async fn ask(address: SocketAddr, path: &str) -> Result<String> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     tokio::time::timeout(ANSWER_LIMIT, stream.read_to_string(&mut answer)).await??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has no end of its head")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the head of a response has no end")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
-        bail!("{path} is answered with {status}");
+        bail!("{path} returned {status}");
     }
     Ok(body.to_owned())
 }

@@ -45,7 +45,7 @@ pub(crate) struct Replay {
     /// A build cannot be overtaken by one requested more than this much later [default: 4h]
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) overtake_max: Option<Duration>,
-    /// Builds of one repository at the same time [default: 2, and 1 with fewer than 4 slots]
+    /// Builds of one repository at the same time [default: 2, or 1 with fewer than 4 slots]
     #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) limit: Option<u32>,
     /// The same while more than half of all slots are free [default: 3]
@@ -75,7 +75,7 @@ impl FromStr for TimeOfDay {
         let number = |part: &str| part.parse::<u64>().ok().filter(|_| digits(part));
         match text.split_once(':').map(|(hour, minute)| (number(hour), number(minute))) {
             Some((Some(hour @ 0..24), Some(minute @ 0..60))) => Ok(Self(hour * 60 + minute)),
-            _ => Err("a time of the day reads HH:MM, from 00:00 to 23:59".to_owned()),
+            _ => Err("a time of day is written HH:MM, from 00:00 to 23:59".to_owned()),
         }
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn read(path: &Path) -> Result<Events> {
     events.bad.file = path.display().to_string();
     if events.launches.is_empty() {
         let why = events.bad.sentence().map_or_else(|| "it is empty".to_owned(), |said| format!("\n{said}"));
-        return Err(Stop::usage(format!("{} holds no launch event: {why}", path.display())).into());
+        return Err(Stop::usage(format!("{} contains no launch event: {why}", path.display())).into());
     }
     Ok(events)
 }
@@ -111,7 +111,7 @@ fn collect(from: &mut impl BufRead) -> Events {
         match next_line(from, &mut line) {
             Ok(0) => break,
             Ok(bytes) if bytes > LINE_BYTES_MAX => {
-                events.bad.add(number, format!("has {bytes} bytes: no event is that long"));
+                events.bad.add(number, format!("has {bytes} bytes: too long for an event"));
             }
             Ok(_) if line.trim_ascii().is_empty() => {}
             Ok(_) => match parse(&line) {
@@ -149,13 +149,13 @@ struct Event {
 }
 
 fn parse(line: &[u8]) -> Result<Launch, String> {
-    let event: Event = serde_json::from_slice(line).map_err(|error| format!("no event: {error}"))?;
+    let event: Event = serde_json::from_slice(line).map_err(|error| format!("not an event: {error}"))?;
     if event.schema != SCHEMA {
         return Err(format!("the schema '{}' is not {SCHEMA}", event.schema));
     }
     if !VERSIONS.contains(&event.version) {
         return Err(format!(
-            "version {} is unknown; versions {} to {} are read",
+            "version {} is unknown; versions {} to {} are supported",
             event.version,
             VERSIONS.start(),
             VERSIONS.end()
@@ -172,8 +172,7 @@ fn parse(line: &[u8]) -> Result<Launch, String> {
     }
     let stamp: jiff::Timestamp =
         event.timestamp.parse().map_err(|error| format!("the timestamp '{}': {error}", event.timestamp))?;
-    let ms =
-        u64::try_from(stamp.as_millisecond()).map_err(|_| "the timestamp lies before 1970".to_owned())?;
+    let ms = u64::try_from(stamp.as_millisecond()).map_err(|_| "the timestamp is before 1970".to_owned())?;
     Ok(Launch { minute: ms - ms % MINUTE_MS, spec: format!("{}:{}", event.provider, event.spec) })
 }
 
@@ -239,14 +238,14 @@ mod tests {
         assert_eq!(events.launches.len(), 2, "{:?}", events.bad);
         let said = events.bad.sentence().unwrap();
         for (number, what) in (3..).zip([
-            "no event: EOF",
+            "not an event: EOF",
             "version 7 is unknown",
             "provider 'SourceForge'",
             "status 'failure'",
             "timestamp 'yesterday",
             "schema 'binderhub.jupyter.org/build'",
             "the spec is empty",
-            "no event is that long",
+            "too long for an event",
         ]) {
             let line = format!("line {number}: ");
             let told = said.lines().find(|told| told.contains(&line)).unwrap_or_default();
@@ -281,10 +280,10 @@ mod tests {
         assert!(!cut.launches.is_empty());
         assert!(cut.bad.sentence().unwrap().contains("the rest of the file"), "{:?}", cut.bad);
 
-        for (text, says) in [("", "it is empty"), ("[]\n{}\n", "line 1: no event")] {
+        for (text, says) in [("", "it is empty"), ("[]\n{}\n", "line 1: not an event")] {
             std::fs::write(&path, text).unwrap();
             let error = read(&path).unwrap_err().to_string();
-            assert!(error.contains("holds no launch event") && error.contains(says), "{error}");
+            assert!(error.contains("contains no launch event") && error.contains(says), "{error}");
         }
         let missing = read(&folder.path().join("missing")).unwrap_err().to_string();
         assert!(missing.contains("cannot be read: No such file"), "{missing}");

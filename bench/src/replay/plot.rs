@@ -178,7 +178,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The title and the legend.
 fn heading(area: &Area<'_>, day: &Day, shown: &[Shown<'_>]) -> Result<(), Box<dyn Error>> {
-    let title = format!("The cache of images is wiped: {}", human::moment(day.wipe));
+    let title = format!("The image cache is wiped: {}", human::moment(day.wipe));
     area.draw(&Text::new(title, (24, 16), (FONT, 22).into_font().color(&INK)))?;
     area.draw(&Text::new(slow_ones(day), (24, 48), (FONT, 15).into_font().color(&INK.mix(0.75))))?;
     for (row, shown) in (0..).zip(shown.iter().rev()) {
@@ -186,7 +186,7 @@ fn heading(area: &Area<'_>, day: &Day, shown: &[Shown<'_>]) -> Result<(), Box<dy
         let key = Rectangle::new([(26, top + 2), (46, top + 14)], ShapeStyle::from(&shown.color).filled());
         area.draw(&key)?;
         let hours = shown.outcome.figures(day).people_hours;
-        let text = format!("{}: people wait {} hours in all", shown.name, in_hours(hours));
+        let text = format!("{}: people wait {} hours in total", shown.name, in_hours(hours));
         area.draw(&Text::new(text, (56, top), (FONT, 16).into_font().color(&INK)))?;
     }
     Ok(())

@@ -99,7 +99,7 @@ impl Promises {
         let due = self.terms.due(now, expected_ms, 1, self.mean(), self.queued.len());
         let known = Known { lane, asked: now, people: 1, due, state: State::Queued };
         if self.builds.insert(id, known).is_some() {
-            self.note(format!("build {id} was new twice"));
+            self.note(format!("build {id} was created twice"));
         }
         self.queued.insert((due, id));
     }
@@ -108,7 +108,7 @@ impl Promises {
     pub(super) fn joined(&mut self, id: BuildId, expected_ms: u64) {
         let (mean, in_line) = (self.mean(), self.queued.len());
         let Some(known) = self.builds.get_mut(&id) else {
-            return self.note(format!("build {id} was joined and never made"));
+            return self.note(format!("build {id} was joined but never created"));
         };
         known.people += 1;
         match known.state {
@@ -141,7 +141,7 @@ impl Promises {
 
     fn started(&mut self, id: BuildId, due: u64) {
         let Some(known) = self.builds.get(&id).copied() else {
-            return self.note(format!("build {id} was started and never asked for"));
+            return self.note(format!("build {id} was started but never requested"));
         };
         if known.state != State::Queued {
             return self.note(format!("build {id} was started in state {:?}", known.state));
@@ -192,7 +192,7 @@ impl Promises {
     /// The queue has accepted that a build succeeded after `took_ms`.
     pub(super) fn ended(&mut self, id: BuildId, took_ms: u64) {
         let Some(known) = self.builds.get_mut(&id) else {
-            return self.note(format!("build {id} ended and was never asked for"));
+            return self.note(format!("build {id} ended but was never requested"));
         };
         let State::Running(shares) = known.state else {
             let state = known.state;
@@ -362,7 +362,7 @@ mod tests {
         promises.over();
         let (broken, told) = promises.broken();
         assert_eq!(broken, 8, "{told:#?}");
-        for says in ["in state Running", "never asked for", "ended in state Ended", "ended in state Queued"] {
+        for says in ["in state Running", "never requested", "ended in state Ended", "ended in state Queued"] {
             assert!(told.iter().any(|told| told.contains(says)), "{says}: {told:#?}");
         }
         assert!(told[7].contains("was lost"), "{told:#?}");

@@ -59,7 +59,7 @@ async fn a_small_day_from_end_to_end() {
         words
     };
     let said = run(fairlane(&home, ["replay"].into_iter().chain(words("fair")))).await;
-    let said = said.expect(0, "line 5: no event").expect(0, "did you mean GitHub:o/quick/main");
+    let said = said.expect(0, "line 5: not an event").expect(0, "did you mean GitHub:o/quick/main");
     assert!(said.data.contains("PEOPLE-HOURS") && said.data.contains("fairlane"), "{said:#?}");
     assert!(said.data.contains("WITHIN FACTOR 2"), "{said:#?}");
 
@@ -123,7 +123,7 @@ async fn bad_input_is_said_before_anything_starts() {
     let none = home.join("none.jsonl").display().to_string();
     for (words, says) in [
         (vec!["missing.jsonl", "--wipe-at", "00:00", "--slots", "1"], "cannot be read: No such file"),
-        (vec![&none, "--wipe-at", "00:00", "--slots", "1"], "holds no launch event"),
+        (vec![&none, "--wipe-at", "00:00", "--slots", "1"], "contains no launch event"),
         (vec![&day, "--wipe-at", "00:02", "--slots", "1"], "choose an earlier --wipe-at"),
         (vec![&day, "--wipe-at", "24:00", "--slots", "1"], "from 00:00 to 23:59"),
         (vec![&day, "--wipe-at", "00:00", "--slots", "0"], "1..=10000"),

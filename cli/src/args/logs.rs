@@ -46,10 +46,10 @@ pub(crate) enum LogsAct {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct LogsPrune {
-    /// Logs of builds that ended longer ago than this: 90s, 15m, 6h
+    /// Remove logs of builds that ended longer ago than this: 90s, 15m, 6h
     #[arg(long, value_name = "TIME", required_unless_present = "to")]
     pub(crate) older_than: Option<String>,
-    /// The oldest logs, until those of ended builds take at most this much: 500KB, 200MB, 2GB
+    /// Remove the oldest logs until logs of ended builds take at most this much: 500KB, 200MB, 2GB
     #[arg(long, value_name = "SIZE")]
     pub(crate) to: Option<String>,
     /// Only say how much would be removed

@@ -44,9 +44,9 @@ Exit codes:
     5  refused: a ban, a full queue, or a token that may not do this
   130  interrupted; a watched build goes on
 
-Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml
-in the current folder or the file that --config names: `redis_url = \"…\"` for every command that has
-the option, `[worker]` and the like for one command.";
+Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml in the
+current folder, or from the file that --config names. In that file, `redis_url = \"…\"` at the top
+applies to every command with that option; a table such as `[worker]` applies to one command.";
 
 /// A build queue for BinderHub: no repository can hold up the builds of the others.
 ///
@@ -240,14 +240,14 @@ pub(crate) struct Submit {
     /// A Docker configuration with the registry's credentials (or set FAIRLANE_REGISTRY_CREDENTIALS)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) registry_credentials_file: Option<PathBuf>,
-    /// Follow the build until it ends; the exit code tells how it ended
+    /// Follow the build until it ends; the exit code says how it ended
     #[arg(long, short)]
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
 }
 
-/// Follow a build until it ends; the exit code says how
+/// Follow a build until it ends; the exit code says how it ended
 ///
 /// If the connection breaks, it reconnects to any dispatcher, and gives up after 5 minutes without success.
 ///

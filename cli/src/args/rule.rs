@@ -74,13 +74,13 @@ pub(crate) struct StopArgs {
     /// Message for people
     #[arg(long, short)]
     pub(crate) message: Option<String>,
-    /// It ends after this long: 90s, 15m, 2h, 3d
+    /// End it after this time: 90s, 15m, 2h, 3d
     #[arg(long = "for", value_name = "TIME", conflicts_with = "until")]
     pub(crate) lasts: Option<String>,
-    /// It ends at this time: 2026-03-24T18:00:00Z
+    /// End it at this time: 2026-03-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
-    /// It ends when a build of the lane succeeds (only for a ban)
+    /// End it when a build of the lane succeeds (only for a ban)
     #[arg(long)]
     pub(crate) until_built: bool,
     /// Show which builds and lanes the rule would affect, and change nothing
@@ -102,10 +102,10 @@ pub(crate) struct LimitArgs {
     /// Share the limit among all lanes of the pattern
     #[arg(long, conflicts_with = "clear")]
     pub(crate) together: bool,
-    /// It ends after this long: 90s, 15m, 2h, 3d
+    /// End it after this time: 90s, 15m, 2h, 3d
     #[arg(long = "for", value_name = "TIME", conflicts_with_all = ["until", "clear"])]
     pub(crate) lasts: Option<String>,
-    /// It ends at this time: 2026-03-24T18:00:00Z
+    /// End it at this time: 2026-03-24T18:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "clear")]
     pub(crate) until: Option<String>,
     /// Remove the limit

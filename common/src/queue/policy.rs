@@ -51,7 +51,7 @@ impl std::str::FromStr for Order {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Permits of a lane without a rule. Default 2, and 1 while there are fewer than 4 slots.
+    /// Permits of a lane without a rule. Default 2, or 1 while there are fewer than 4 slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub limit: Option<u32>,

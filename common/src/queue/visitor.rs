@@ -42,7 +42,7 @@ pub enum Stage {
 pub struct Visitor {
     /// What it waits for, or is doing.
     pub stage: Stage,
-    /// One or two sentences; empty where there is nothing to say.
+    /// One or two sentences; empty if there is nothing to say.
     pub text: String,
     /// How many builds of the same repository are ahead of it in line.
     #[serde(default, skip_serializing_if = "Option::is_none")]

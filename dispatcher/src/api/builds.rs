@@ -109,7 +109,7 @@ pub struct BuildAnswer {
     /// The build's id.
     #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
-    /// Where it stands.
+    /// Its state.
     pub state: BuildState,
     /// Whether an existing build answers the request: a live one was joined, or one ended so recently that
     /// its outcome still applies.
@@ -138,7 +138,7 @@ pub struct BuildView {
     /// The build's id.
     #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
-    /// Where it stands.
+    /// Its state.
     pub state: BuildState,
     /// All builds of the same repository.
     #[schema(value_type = String)]
@@ -282,7 +282,7 @@ pub struct CancelAnswer {
     /// The build.
     #[schema(value_type = String, format = "uuid")]
     pub id: BuildId,
-    /// Where it stands now.
+    /// Its state now.
     pub state: BuildState,
     /// Whether its run is being stopped; the build ends when the run is gone.
     pub stopping: bool,

@@ -17,7 +17,7 @@ use crate::state::App;
 #[utoipa::path(
     get, path = "/v1/audit", operation_id = "list_acts", tag = "activity",
     params(
-        ("since" = Option<String>, Query, description = "only later ones: a time span back from now, such as 10m or 1d, or a time in Unix milliseconds"),
+        ("since" = Option<String>, Query, description = "only entries after this time: a duration before now, such as 10m or 1d, or Unix milliseconds"),
         ("by" = Option<String>, Query, description = "only acts by the token with this name"),
         ("act" = Option<String>, Query, description = "only acts of this kind, such as 'rule set'"),
         ("what" = Option<String>, Query, description = "only acts on exactly this pattern, lane, build, worker or node"),
@@ -48,7 +48,7 @@ pub(super) async fn acts(State(app): State<Arc<App>>, _: Reader, params: Params)
 #[utoipa::path(
     get, path = "/v1/activity", operation_id = "list_changes", tag = "activity",
     params(
-        ("since" = Option<String>, Query, description = "only later ones: a time span back from now, such as 10m or 1d, or a time in Unix milliseconds"),
+        ("since" = Option<String>, Query, description = "only entries after this time: a duration before now, such as 10m or 1d, or Unix milliseconds"),
         ("lane" = Option<String>, Query, description = "only changes to builds of this lane (or repository)"),
         ("worker" = Option<String>, Query, description = "only changes that involve this worker"),
         ("state" = Option<String>, Query, description = "only changes into this state"),

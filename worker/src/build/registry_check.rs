@@ -125,8 +125,9 @@ impl RegistryCheck {
             }
             Err(why) => {
                 tracing::warn!(
-                    "{} cannot tell whether the image is there, so it is built: {why}",
-                    place.registry
+                    registry = place.registry,
+                    why,
+                    "cannot tell whether the registry has the image, so it is built"
                 );
                 false
             }
@@ -219,7 +220,7 @@ impl Check {
             match read_config(config) {
                 Ok(value) => Login::find(&value, registry),
                 Err(why) => {
-                    tracing::warn!("the credentials file {} cannot be used: {why}", config.display());
+                    tracing::warn!(file = %config.display(), why, "the credentials file cannot be used");
                     None
                 }
             }

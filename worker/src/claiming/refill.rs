@@ -44,7 +44,7 @@ pub(crate) async fn register(worker: &Worker, build: &Build, token: &Token) -> R
             Ok(registered) => return registered,
             Err(error) if error.is_transient() => backoff.pause().await,
             Err(error) => {
-                tracing::error!(%error, "the queue does not accept a run that it had lost");
+                tracing::error!(%error, "the queue refused to register a run that Redis had lost");
                 return Registered::Stale;
             }
         }

@@ -69,7 +69,7 @@ fn send(
     let mut line = String::new();
     answer.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.with_context(|| format!("{method} {path}: no HTTP answer but {line:?}"))?;
+    let status = status.with_context(|| format!("{method} {path}: not an HTTP response: {line:?}"))?;
     while line.trim() != "" {
         line.clear();
         answer.read_line(&mut line)?;

@@ -48,7 +48,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     println!("Serving them at {}, the slow one at {}", server.url(""), server.slow_url(""));
     let fairlane = Fairlane::start(root, &folder, SLOTS, &command.template)?;
     println!(
-        "The queue is at {} with {SLOTS} slots; its log is {}\n",
+        "The queue is at {} with {SLOTS} slots; its log is in {}\n",
         fairlane.url(),
         fairlane.log().display()
     );
@@ -62,15 +62,15 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let complaints = report::judge(&builds, &watchers.finish());
     drop(fairlane);
     if command.builds_images {
-        println!("Its images stay: docker image ls 'fairlane-demo/*'");
+        println!("The images are kept; list them with docker image ls 'fairlane-demo/*'");
     }
     for complaint in &complaints {
-        println!("NOT AS IT SHOULD BE: {complaint}");
+        println!("NOT AS EXPECTED: {complaint}");
     }
     if !complaints.is_empty() {
-        bail!("the demo did not go as it should; the log is {}", folder.join("fairlane.log").display());
+        bail!("the demo did not go as expected; its log is in {}", folder.join("fairlane.log").display());
     }
-    println!("All as it should be, in {:.0} s.", start.elapsed().as_secs_f64());
+    println!("All as expected, in {:.0} s.", start.elapsed().as_secs_f64());
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<BuildCommand> {
     } else {
         println!(
             "No container engine runs here: repo2docker fetches, checks and plans each image (--no-build), but \
-             builds none. The slow repository is slow because its clone comes through a narrow line."
+             builds none. The slow repository is slow because its clone is throttled."
         );
     }
     let template = format!(

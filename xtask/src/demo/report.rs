@@ -107,7 +107,10 @@ pub(crate) fn follow(
     let mut summed_up = Instant::now();
     while !builds.iter().all(Demanded::is_ended) {
         if start.elapsed() > DEMO_LIMIT {
-            bail!("not all builds have ended after {DEMO_LIMIT:?}; the log is {}", fairlane.log().display());
+            bail!(
+                "not all builds have ended after {DEMO_LIMIT:?}; the log is in {}",
+                fairlane.log().display()
+            );
         }
         for build in builds.iter_mut().filter(|build| !build.is_ended()) {
             let shown = fairlane.build(&build.id)?;
@@ -187,14 +190,14 @@ pub(crate) fn judge(builds: &[Demanded], audience: &Audience) -> Vec<String> {
     let watchers = audience.lines.len();
     let people = builds[0].people_most;
     if people < watchers as u64 {
-        complaints.push(format!("the queue counted {people} people at most, and {watchers} were there"));
+        complaints.push(format!("the queue counted at most {people} people, but {watchers} were watching"));
     }
     if audience.told != watchers {
         complaints.push(format!("{} of {watchers} watchers received the end event", audience.told));
     }
     let (least, most) = (audience.lines.iter().min(), audience.lines.iter().max());
     if least != most || most == Some(&0) {
-        complaints.push(format!("watchers got {least:?} to {most:?} lines of one log"));
+        complaints.push(format!("watchers of one log got between {least:?} and {most:?} lines"));
     }
     complaints
 }

@@ -20,7 +20,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
         let paragraph = lines[**start..end].iter().take_while(|line| !line.trim().is_empty());
         !paragraph.flat_map(|line| quoted(line)).any(|name| tests.contains(name))
     });
-    let advice = "this invariant names no test that exists: write `name_of_the_test` in backticks beside it";
+    let advice = "this invariant names no test that exists: write `name_of_the_test` in backticks after it";
     let unproven = unproven.map(|(_, start)| Finding::at_line(document, *start, advice));
     let is_file = |path: &str| {
         sources.iter().any(|source| {

@@ -24,7 +24,11 @@ fn in_source(source: &Source) -> Vec<Finding> {
     });
     spelled
         .map(|(number, _)| {
-            Finding::at_line(source, number, format!("a Redis key: make it by a function of {KEYS_FILE}"))
+            Finding::at_line(
+                source,
+                number,
+                format!("a Redis key: build it with a function from {KEYS_FILE}"),
+            )
         })
         .collect()
 }

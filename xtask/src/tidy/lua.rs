@@ -28,8 +28,8 @@ fn in_script(source: &Source) -> Vec<Finding> {
         return Vec::new();
     }
     let advice = format!(
-        "the comment at its top lacks {}: say there what the script is for, its keys and arguments with units, and \
-         every answer it gives (\"none\" where there are none)",
+        "the comment at the top lacks {}: describe the script's purpose, its keys, its arguments with units, and \
+         every reply (\"none\" if there is none)",
         missing.join(", ")
     );
     vec![Finding::in_file(source, advice)]

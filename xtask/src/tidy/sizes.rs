@@ -17,8 +17,9 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
 fn file(source: &Source) -> Option<Finding> {
     let (lines, max) =
         (source.text.lines().count(), if source.is_test() { TEST_LINES_MAX } else { SOURCE_LINES_MAX });
-    (lines > max)
-        .then(|| Finding::in_file(source, format!("{lines} lines, at most {max}: split it by subject")))
+    (lines > max).then(|| {
+        Finding::in_file(source, format!("{lines} lines; the maximum is {max}: split it by subject"))
+    })
 }
 
 /// In a formatted Rust file, a function ends with a brace that is indented like its first line.
@@ -34,8 +35,9 @@ fn functions(source: &Source) -> Vec<Finding> {
         if let Some((start, _, name)) = open.pop_if(|(_, end, _)| line == *end) {
             let length = number - start + 1;
             if length > FUNCTION_LINES_MAX {
-                let advice =
-                    format!("`{name}` has {length} lines, at most {FUNCTION_LINES_MAX}: give a part a name");
+                let advice = format!(
+                    "`{name}` has {length} lines; the maximum is {FUNCTION_LINES_MAX}: move a part into another function"
+                );
                 findings.push(Finding::at_line(source, start, advice));
             }
         }

@@ -10,7 +10,7 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     for source in sources.iter().filter(|source| !source.has_extension(".lock")) {
         for (number, line) in source.text.lines().enumerate() {
             if let Some(note) = NOTES.iter().find(|note| has_word(line, note)) {
-                let advice = format!("{note}: do it, or leave it out and name it in an issue");
+                let advice = format!("{note}: do it now, or remove the note and open an issue");
                 findings.push(Finding::at_line(source, number, advice));
             }
         }

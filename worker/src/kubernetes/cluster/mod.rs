@@ -153,7 +153,7 @@ impl Cluster {
         if let Some((id, why)) =
             workers.iter().find_map(|other| Some((&other.id, way.stranger(&other.place)?)))
         {
-            tracing::warn!("the builds of the worker {id} cannot be taken over from here: {why}");
+            tracing::warn!(worker = %id, why, "this worker cannot take over the builds of another worker");
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ async fn given(queue: &Queue) -> Option<String> {
     match queue.identify(mine).await {
         Ok(queue) => Some(queue),
         Err(error) => {
-            tracing::warn!(%error, "pods carry no label of their queue: Redis keeps no identity of it");
+            tracing::warn!(%error, "Redis does not store the queue's identity, so pods carry no queue label");
             None
         }
     }
@@ -113,7 +113,7 @@ pub(crate) async fn keep_on(cluster: &Cluster) {
             Ok(Some(queue)) if known.as_ref() != Some(&queue) => {
                 tracing::warn!(
                     queue,
-                    "the queue has another identity now; pods marked with the old one remain its own"
+                    "the queue's identity has changed; pods with the old one still belong to it"
                 );
                 cluster.owner().set_queue(&queue);
             }

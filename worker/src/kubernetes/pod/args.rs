@@ -11,7 +11,7 @@ use super::settings::{BUILD_IMAGE_DEFAULT, BUILDERS_DEFAULT, DOCKER_SOCKET_DEFAU
 use super::{PodSettings, PodTemplate, label_value};
 use crate::settings::command::CommandTemplate;
 
-/// Options of the kubernetes executor, and of those who look at its cluster.
+/// Options of the kubernetes executor, and of `fairlane doctor`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Kubernetes")]
 pub struct KubernetesArgs {
@@ -37,7 +37,7 @@ pub struct KubernetesArgs {
     /// Secret with a config.json for pushing; not used by builds with registry credentials of their own
     #[arg(long, value_name = "SECRET", env = "FAIRLANE_PUSH_SECRET")]
     pub push_secret: Option<String>,
-    /// Let builds of a repository go to the same node, for its cache
+    /// Prefer the same node for all builds of a repository, to use its cache
     #[arg(long, value_name = "BOOL", env = "FAIRLANE_STICKY_BUILDS", default_value_t = false, default_missing_value = "true",
         num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub sticky_builds: bool,

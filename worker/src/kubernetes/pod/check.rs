@@ -68,7 +68,7 @@ fn containers(spec: &PodSpec) -> Result<()> {
             ensure!(names.insert(&container.name), "{path}: there are two containers '{}'", container.name);
             ensure!(
                 container.image.as_deref().is_some_and(|image| !image.trim().is_empty()),
-                "{path}.image: the container '{}' needs one (the one that builds is called '{CONTAINER}')",
+                "{path}.image: the container '{}' needs an image (the build container is called '{CONTAINER}')",
                 container.name
             );
             mounts(spec, container, &path)?;
@@ -88,7 +88,11 @@ fn mounts(spec: &PodSpec, container: &Container, path: &str) -> Result<()> {
             mount.name
         );
         ensure!(mount.mount_path.starts_with('/'), "{path}.mountPath: it must be an absolute path");
-        ensure!(paths.insert(&mount.mount_path), "{path}.mountPath: two volumes at {}", mount.mount_path);
+        ensure!(
+            paths.insert(&mount.mount_path),
+            "{path}.mountPath: two volumes are mounted at {}",
+            mount.mount_path
+        );
     }
     Ok(())
 }

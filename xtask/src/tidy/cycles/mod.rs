@@ -61,8 +61,10 @@ fn cycles(graph: &Graph<'_>) -> Vec<Finding> {
             reported[*at] = true;
         }
         let names: Vec<_> = cycle.iter().map(|at| graph.modules[*at].name()).collect();
-        let mut advice =
-            format!("these modules need each other: {}; take out one of these", names.join(", "));
+        let mut advice = format!(
+            "these modules depend on each other: {}; remove one of these references",
+            names.join(", ")
+        );
         for ((from, to), line) in &graph.edges {
             if cycle.contains(from) && next[*from].contains(to) && cycle.contains(to) {
                 let (from, to) = (&graph.modules[*from], &graph.modules[*to]);

@@ -107,7 +107,7 @@ fn a_longer_way_round_is_one_cycle() {
     ];
     let graphs = rust::graphs(&crate_);
     let [finding] = &cycles(&graphs[0])[..] else { panic!("one cycle") };
-    assert!(finding.advice.starts_with("these modules need each other: a, b, c;"), "{}", finding.advice);
+    assert!(finding.advice.starts_with("these modules depend on each other: a, b, c;"), "{}", finding.advice);
 }
 
 #[test]

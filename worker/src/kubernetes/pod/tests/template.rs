@@ -119,7 +119,7 @@ fn what_does_not_merge_is_refused() {
     for (text, says) in [
         (
             "spec: { containers: [{ name: side }] }",
-            "spec.containers[1].image: the container 'side' needs one",
+            "spec.containers[1].image: the container 'side' needs an image",
         ),
         ("spec: { containers: [{ name: Side, image: i }] }", "spec.containers[1].name: 'Side' is invalid"),
         (
