@@ -89,6 +89,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Workers(args) => commands::workers::run(args, output).await,
         Command::Drain(args) => commands::workers::drain(args, output).await,
         Command::Nodes(args) => commands::nodes::run(args, output).await,
+        Command::History(args) => commands::samples::history(args, output).await,
         Command::Events(args) => commands::history::events(args, output).await,
         Command::Audit(args) => commands::history::audit(args, output).await,
         Command::Cancel(args) => commands::bulk::cancel(args, output).await,

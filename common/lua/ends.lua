@@ -39,6 +39,7 @@ end
 
 -- Releases what a build holds when it no longer runs.
 local function give_back(id, b)
+  b.slot_ms = (b.slot_ms or 0) + max(0, now - (tonumber(b.claimed) or now))
   if b.state == 'orphaned' then leave_orphans(id, b.place) else call('ZREM', K.leases, id) end
   call('ZREM', base .. 'permits:' .. b.lane, id)
   if b.shared then
@@ -72,10 +73,10 @@ local function end_build(id, b, state, fields)
   local MEMORY_S = { succeeded = '60', repository = '300', stuck = '300', infrastructure = '30' }
   local build = base .. 'build:' .. id
   local seq = next_seq(b)
-  call('HSET', build, 'state', state, 'ended', NOW, 'seq', seq, unpack(fields))
+  call('HSET', build, 'state', state, 'ended', NOW, 'seq', seq, 'slot_ms', ms(b.slot_ms or 0), unpack(fields))
   call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
   call('EXPIRE', build, ms(KEEP_S))
-  call('ZADD', K.ended, NOW, id)
+  call('ZADD', K.ended, keep_record(id, b, state), id)
   note_log(id, b, fields)
   local image = base .. 'image:' .. b.image
   if call('GET', image) == id then
@@ -102,7 +103,7 @@ local function requeue(id, b, by, not_before, fields)
   b.due = ms(due_of(b.asked, b.expected, b.people, b.priority))
   call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', seq,
     'worker', '', 'last_worker', b.worker or '', 'requeued_by', by, 'place', '', 'claimed', '', 'started', '',
-    'note', '', 'shared', '', 'bg', '', 'due', b.due, 'not_before', not_before and ms(not_before) or '', unpack(fields))
+    'note', '', 'shared', '', 'bg', '', 'due', b.due, 'slot_ms', ms(b.slot_ms), 'not_before', not_before and ms(not_before) or '', unpack(fields))
   call('ZADD', K.queued, b.due, id)
   if not_before then
     call('ZADD', K.timers, ms(not_before), 'build:' .. id)
@@ -240,7 +241,11 @@ local function count_watchers(id, dispatcher, count)
   if change == 0 then return end
   count_people(change)
   b.people = b.people + change
-  call('HSET', base .. 'build:' .. id, 'people', ms(b.people))
+  if b.people > b.peak then
+    call('HSET', base .. 'build:' .. id, 'people', ms(b.people), 'peak', ms(b.people))
+  else
+    call('HSET', base .. 'build:' .. id, 'people', ms(b.people))
+  end
   if b.state == 'queued' then rescore(id, b) end
 end
 

@@ -40,7 +40,9 @@ end
 
 local function log_fields(b, worker, ...)
   local run = ms(b.attempt)
-  return { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', W.log_end, 'log_bytes', W.log_bytes, ... }
+  local fields = { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', W.log_end, 'log_bytes', W.log_bytes, ... }
+  if W.node ~= '' then fields[#fields + 1], fields[#fields + 2] = 'node', W.node end
+  return fields
 end
 
 -- A ban or hold "until built" ends with a success that was requested with the rule or after it.
@@ -94,6 +96,7 @@ local function fail(id, b, worker, class, reason, node)
     local not_before = now + floor(wait)
     for _, field in ipairs({ 'class', class, 'cause', cause, 'reason', reason, 'log_tail', W.log_tail,
       'failures', ms(b.failures), 'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
+    if node ~= '' then kept[#kept + 1], kept[#kept + 2] = 'node', node end
     requeue(id, b, 'finish', not_before, kept)
     tally_failure('retried', class, cause)
     return { 'retried', 'not_before', ms(not_before), 'attempt', ms(spent + 1) }
@@ -154,11 +157,11 @@ operation('finish', ALWAYS, function()
   local id, epoch, worker, outcome, class, reason, node = W.id, W.epoch, W.worker, W.outcome, W.class, W.reason, W.node
   -- The usual case needs only a few of a build's fields.
   local v = outcome == 'succeeded' and call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane',
-    'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place')
+    'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place', 'slot_ms')
   local b = v and {
     state = v[1], epoch = v[2], worker = v[3], lane = v[4], image = v[5], seq = tonumber(v[6]), people = tonumber(v[7]),
     attempt = tonumber(v[8]), claimed = v[9], asked = tonumber(v[10]), shared = v[11] ~= '' and v[11],
-    bg = v[12] ~= '' and v[12], place = v[13],
+    bg = v[12] ~= '' and v[12], place = v[13], slot_ms = tonumber(v[14]) or 0,
   }
   local reply
   if b and holds(b, epoch, worker) then

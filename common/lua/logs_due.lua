@@ -1,4 +1,5 @@
--- Purpose: which logs of ended builds to shorten, then remove, to free memory; oldest first.
+-- Purpose: which logs of ended builds to shorten, then remove, to free memory; oldest first. Without logs, removes
+--   records of ended builds.
 -- KEYS[1] {prefix}:schema
 -- W: max (bytes that all of them may take) or empty, need (bytes to free in any case), age (ms after which
 --   they are removed) or empty, cut (bytes of a shortened log), most (logs per call), timed 1 for once a
@@ -6,7 +7,7 @@
 -- Returns: {'due': bytes of all, entries of the index, each with what to do: act 'cut'|'drop'}
 -- Invariants: I9
 operation('logs_due', ALWAYS, function()
-  local EVERY_MS = 900
+  local EVERY_MS, RECORDS = 900, 1000
   local cut_bytes, most = tonumber(W.cut), tonumber(W.most)
   local v = call('HMGET', K.totals, 'logs_bytes', 'logs_cut_bytes', 'logs_at')
   local total, short, at = tonumber(v[1]) or 0, tonumber(v[2]) or 0, tonumber(v[3])
@@ -60,6 +61,11 @@ operation('logs_due', ALWAYS, function()
     else
       break
     end
+  end
+  -- Redis is low on memory, and there is no log to remove: then the oldest records of ended builds go.
+  if W.timed == '1' and tonumber(W.need) > 0 and count == 0 then
+    local records = call('XLEN', K.past)
+    if records > 0 then call('XTRIM', K.past, 'MAXLEN', '~', ms(max(0, records - RECORDS))) end
   end
   return reply
 end)

@@ -161,7 +161,7 @@ local function load(id)
   local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane', 'image', 'seq', 'people',
     'attempt', 'due', 'priority', 'shared', 'place', 'cancelling', 'bg', 'failures', 'stuck', 'started', 'claimed',
     'asked', 'expected', 'not_before', 'adoptions', 'adoptions_since', 'last_worker', 'requeued_by', 'failed_on',
-    'orphaned_by', 'lost_by')
+    'orphaned_by', 'lost_by', 'peak', 'slot_ms')
   for i = 1, #v do
     if v[i] == '' then v[i] = false end
   end
@@ -173,6 +173,7 @@ local function load(id)
     asked = tonumber(v[19]) or 0, expected = tonumber(v[20]) or 0, not_before = v[21],
     adoptions = tonumber(v[22]) or 0, adoptions_since = tonumber(v[23]) or 0,
     last_worker = v[24], requeued_by = v[25], failed_on = v[26], orphaned_by = v[27], lost_by = v[28],
+    peak = tonumber(v[29]) or 0, slot_ms = tonumber(v[30]) or 0,
   }
 end
 

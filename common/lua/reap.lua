@@ -1,5 +1,5 @@
 -- Purpose: handles what is due, a bounded amount per call: expired leases, backoffs and rules that end,
---   processes that are gone, lanes to be moved, ended builds to be forgotten.
+--   processes that are gone, lanes to be moved; once a minute a sample of the queue, and old ones to be forgotten.
 -- KEYS[1] {prefix}:schema
 -- W: lease ms: how long nothing is orphaned after a silence
 -- Returns: {'reaped': sleep ms, orphaned, lost, timers}
@@ -8,7 +8,7 @@ operation('reap', ALWAYS, function()
   local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS, FOREIGN_MS = 100, 3000, 1000, 600000, 1000
 
   -- If nobody reaped for a while, Redis was away, not the workers: they get one lease to come back.
-  local seen = call('HMGET', K.totals, 'reaped', 'quiet_until')
+  local seen = call('HMGET', K.totals, 'reaped', 'quiet_until', 'sampled')
   local quiet_until = tonumber(seen[2]) or 0
   -- Written by a clock that was ahead and has been set right.
   if quiet_until > now + tonumber(W.lease) then quiet_until = 0 end
@@ -192,8 +192,7 @@ operation('reap', ALWAYS, function()
     end
   end
 
-  local old = call('ZRANGEBYSCORE', K.ended, '-inf', ms(now - KEEP_S * 1000), 'LIMIT', 0, BATCH)
-  if old[1] then call('ZREM', K.ended, unpack(old)) end
+  alone('history', function() end, take_sample, seen[3])
   alone('repair', function() end, heal)
   wake()
 

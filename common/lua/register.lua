@@ -107,7 +107,7 @@ operation('register', ALWAYS, function()
   local function move(reason)
     call('HSET', build, 'state', 'cancelled', 'ended', NOW, 'moved', other, 'reason', reason .. other)
     call('EXPIRE', build, KEEP_S)
-    call('ZADD', K.ended, NOW, id)
+    call('ZADD', K.ended, keep_record(id, { lane = lane, image = image }, 'cancelled'), id)
     tell(id, lane, 'cancelled', 1, holder, nil, reason .. other)
     tally('ended:cancelled')
   end

@@ -9,7 +9,7 @@
 --   repaired),
 --   logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them)}
 operation('snapshot', READS, function()
-  local OLDEST_READ, WORKERS_READ = 200, 200
+  local WORKERS_READ = 200
   local reply = { 'snapshot', 'now', NOW }
   local function put(name, value) reply[#reply + 1], reply[#reply + 2] = name, value end
   for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(set, ms(call('ZCARD', base .. set))) end
@@ -20,20 +20,7 @@ operation('snapshot', READS, function()
   put('background_max', ms(T.background_max))
   put('mean', T.mean and ms(T.mean) or '')
   for _, set in ipairs({ 'lanes', 'lanes:burst', 'lanes:full', 'lanes:held' }) do put(set, ms(call('ZCARD', base .. set))) end
-  -- The longest-waiting build is among the first interactive or the first background builds, or the repair
-  -- walk has seen it.
-  local oldest
-  local function look_at(id)
-    local v = call('HMGET', base .. 'build:' .. id, 'asked', 'state')
-    local asked = v[2] == 'queued' and tonumber(v[1])
-    if asked and (not oldest or asked < oldest) then oldest = asked end
-  end
-  local behind = ms(now + BACKGROUND / 2)
-  for _, range in ipairs({ { '-inf', behind }, { behind, '+inf' } }) do
-    for _, id in ipairs(call('ZRANGEBYSCORE', K.queued, range[1], range[2], 'LIMIT', 0, OLDEST_READ)) do look_at(id) end
-  end
-  local walked = call('HGET', K.totals, 'oldest')
-  if walked and walked ~= '' then look_at(walked) end
+  local oldest = oldest_asked()
   put('oldest', oldest and ms(oldest) or '')
   put('ended', ms(call('ZCARD', K.ended)))
   -- Workers that accept no builds are examined only if builds may be waiting because of them.

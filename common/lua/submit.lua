@@ -44,6 +44,7 @@ local function join(known, b, asked, stats)
   b.people = b.people + watch(known)
   b.expected = expected_of(stats)
   local fields = { 'people', ms(b.people), 'expected', ms(b.expected) }
+  if b.people > b.peak then fields[#fields + 1], fields[#fields + 2] = 'peak', ms(b.people) end
   if asked.priority == 'interactive' and b.priority == 'background' then make_interactive(known, b) end
   if asked.force == '1' then fields[#fields + 1], fields[#fields + 2] = 'forced', '1' end
   if b.state == 'queued' and asked.secrets ~= '' then
@@ -94,7 +95,7 @@ local function ask(asked)
   local people, expects = watch(id), expected_of(stats)
   local due, expected, waiting = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
   call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', waiting,
-    'attempt', '1', 'seq', '1', unpack(spec_fields(asked)))
+    'peak', waiting, 'attempt', '1', 'seq', '1', unpack(spec_fields(asked)))
   if asked.secrets ~= '' then call('HSET', build, 'secrets', asked.secrets) end
   if asked.force == '1' then call('HSET', build, 'forced', '1') end
   call('SET', of_image, id)

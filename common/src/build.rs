@@ -10,106 +10,9 @@ use crate::error::{Error, Result};
 use crate::id::{BuildId, WorkerId};
 use crate::repo::{GitRef, Image, Lane, Repo};
 
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-        #[serde(rename_all = "lowercase")]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+mod state;
 
-        impl $name {
-            /// Every variant, in the order of its definition.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The word for it in Redis, HTTP and on the command line.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.word())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> std::result::Result<Self, String> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => {
-                        let known = [$($word,)+].join(", ");
-                        Err(format!("'{text}' is not one of {known}"))
-                    }
-                }
-            }
-        }
-    };
-}
-
-words!(
-    /// The state of a build.
-    BuildState {
-        /// Waits for a slot, a permit, or the end of a backoff.
-        Queued = "queued",
-        /// A worker holds its lease and starts its run.
-        Starting = "starting",
-        /// Its run is alive.
-        Running = "running",
-        /// Its lease ran out or was handed over; its run may be alive and waits for adoption.
-        Orphaned = "orphaned",
-        /// Its image is made.
-        Succeeded = "succeeded",
-        /// It ended without an image; class and reason say why.
-        Failed = "failed",
-        /// Somebody ended it.
-        Cancelled = "cancelled",
-    }
-);
-
-impl BuildState {
-    /// Whether nothing will change any more.
-    pub fn is_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
-    }
-
-    /// The allowed transitions. The model test compares the scripts' guards with this table.
-    pub fn can_become(self, next: Self) -> bool {
-        use BuildState::{Cancelled, Failed, Orphaned, Queued, Running, Starting, Succeeded};
-        match self {
-            // Succeeded: a holder whose run was presumed lost finished it after all.
-            Queued => matches!(next, Starting | Cancelled | Succeeded),
-            Starting => matches!(next, Running | Orphaned | Queued | Succeeded | Failed | Cancelled),
-            Running => matches!(next, Orphaned | Queued | Succeeded | Failed | Cancelled),
-            Orphaned => matches!(next, Starting | Running | Queued | Succeeded | Failed | Cancelled),
-            Succeeded | Failed | Cancelled => false,
-        }
-    }
-}
-
-words!(
-    /// Whether people wait for a build, or it is made in the background.
-    Priority {
-        /// Somebody waits.
-        Interactive = "interactive",
-        /// Behind everything that people wait for, within a share of the slots.
-        Background = "background",
-    }
-);
-
-words!(
-    /// Why a run failed: decides whether it is tried again, and what is remembered.
-    FailureClass {
-        /// The build itself failed: not retried, remembered for 5 minutes.
-        Repository = "repository",
-        /// Something outside the repository failed: retried, up to 3 attempts.
-        Infrastructure = "infrastructure",
-        /// Pending, silent or running for too long: killed, retried once.
-        Stuck = "stuck",
-    }
-);
+pub use state::{BuildState, FailureClass, Priority};
 
 /// A request for a build. It is stored as one JSON value: in the build's hash as `spec`, on its pod as an
 /// annotation.
@@ -242,6 +145,14 @@ pub struct Build {
     pub forced: bool,
     /// The build that took over its run after Redis was emptied.
     pub moved: Option<BuildId>,
+    /// The node that its last run ended on.
+    pub node: Option<String>,
+    /// How long its runs that are over held a permit, in milliseconds.
+    pub slot_ms: u64,
+    /// The most people who waited for it at a time.
+    pub peak: u64,
+    /// Whether only its record is left: its hash and its log have expired.
+    pub recorded: bool,
 }
 
 /// The reason of a success that needed no run.
@@ -307,7 +218,59 @@ impl Build {
             failed_on: json(id, "failed_on", take("failed_on"))?,
             forced: take("forced").is_some(),
             moved: maybe(id, "moved", take("moved"))?,
+            node: take("node"),
+            slot_ms: maybe(id, "slot_ms", take("slot_ms"))?.unwrap_or(0),
+            peak: maybe(id, "peak", take("peak"))?.unwrap_or(0),
+            recorded: false,
         })
+    }
+
+    /// A build of which nothing else is known than that it has ended.
+    pub(crate) fn ended(id: BuildId, spec: BuildSpec, lane: Lane, state: BuildState, asked: u64) -> Self {
+        Self {
+            id,
+            spec,
+            sealed_for: None,
+            lane,
+            state,
+            attempt: 1,
+            seq: 0,
+            people: 0,
+            asked,
+            due: asked,
+            expected: 0,
+            not_before: None,
+            epoch: 0,
+            worker: None,
+            place: None,
+            claimed: None,
+            started: None,
+            ended: None,
+            note: None,
+            class: None,
+            cause: None,
+            reason: None,
+            log_tail: None,
+            log_run: None,
+            log_end: None,
+            log_pruned: None,
+            cancelling: false,
+            adoptions: 0,
+            failed_attempts: 0,
+            avoid: Vec::new(),
+            failed_on: Vec::new(),
+            forced: false,
+            moved: None,
+            node: None,
+            slot_ms: 0,
+            peak: 0,
+            recorded: true,
+        }
+    }
+
+    /// How many attempts were made, of a build that has ended.
+    pub fn attempts(&self) -> u32 {
+        if self.epoch == 0 { 0 } else { self.attempt_shown() }
     }
 
     /// Adds the nodes of a cluster on which it failed to those it avoids.

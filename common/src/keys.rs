@@ -82,10 +82,14 @@ impl Keys {
         /// zset: avoided nodes, as `<cluster>/<node>`, score = until when. An earlier release stored only the
         /// names.
         nodes = "nodes";
-        /// zset: ended builds by time.
+        /// zset: ended builds by time, for 7 days.
         ended = "ended";
         /// hash: counters of what happened: started, ended, retried, lost and adopted runs.
         counts = "counts";
+        /// stream: a sample of the queue a minute, for 7 days.
+        history = "history";
+        /// stream: a small record of each ended build, for 7 days.
+        past = "past";
         /// zset: logs of ended builds as `<id> <run> <bytes>`, by when the build ended.
         logs = "logs";
         /// zset: the same for logs that were shortened.

@@ -16,6 +16,7 @@ mod access;
 pub mod api;
 pub mod args;
 mod connections;
+mod history;
 mod hub;
 mod metrics;
 mod outlook;

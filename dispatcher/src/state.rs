@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::rate_limit::RateLimits;
 use crate::access::tokens;
+use crate::history::HistoryCache;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::outlook::OutlookCache;
@@ -27,6 +28,7 @@ pub(crate) struct App {
     pub(crate) people: Arc<People>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) outlook: Arc<OutlookCache>,
+    pub(crate) history: HistoryCache,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rates: RateLimits,
     /// Answers for callers that accept one of a moment ago.
@@ -42,6 +44,7 @@ impl App {
         let people =
             People::new(dispatcher.clone(), settings.bounds.post_counts, settings.clients.people_per_token);
         let outlook = OutlookCache::new(queue.clone());
+        let history = HistoryCache::new(queue.clone());
         let hub = Hub::new(
             queue.clone(),
             Arc::clone(&outlook),
@@ -59,6 +62,7 @@ impl App {
             people,
             hub,
             outlook,
+            history,
             metrics,
             rates,
             shared: Shared::default(),

@@ -9,6 +9,7 @@ mod logs;
 mod policy;
 mod queue;
 mod rule;
+mod samples;
 mod top;
 
 use std::ffi::OsString;
@@ -31,6 +32,7 @@ pub(crate) use logs::{Logs, LogsAct, LogsPrune};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
+pub(crate) use samples::History;
 pub(crate) use top::Top;
 
 /// The exit codes, as `--help` shows them.
@@ -106,6 +108,7 @@ pub(crate) enum Command {
     Workers(Workers),
     Drain(Drain),
     Nodes(Nodes),
+    History(History),
     Events(Events),
     Audit(Audit),
     Cancel(Cancel),

@@ -70,6 +70,13 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
         if build.state != BuildState::Failed {
             return Err(Stop::usage(format!("build {id} has not failed: it is {}", build.state)).into());
         }
+        if build.expired {
+            let ago = human::ago(build.ended_ms.unwrap_or(0), now(&client).await);
+            return Err(Stop::usage(format!(
+                "build {id} ended {ago}, and its request is gone: submit it again"
+            ))
+            .into());
+        }
         (vec![build], false)
     } else {
         let wanted = Wanted { lane: args.lane, limit: LOOKED_AT, ..Wanted::default() };
@@ -81,6 +88,7 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
         let mut latest = latest_of_each_image(all);
         latest.retain(|build| {
             build.state == BuildState::Failed
+                && !build.expired
                 && build.ended_ms.is_some_and(|at| at >= oldest)
                 && args.class.is_none_or(|class| build.class == Some(class))
         });

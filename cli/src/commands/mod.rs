@@ -12,6 +12,7 @@ pub(crate) mod passed_on;
 pub(crate) mod policy;
 pub(crate) mod queue;
 pub(crate) mod rule;
+pub(crate) mod samples;
 pub(crate) mod serve;
 pub(crate) mod submit;
 pub(crate) mod up;

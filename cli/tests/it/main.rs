@@ -18,6 +18,7 @@ mod lists;
 mod monitoring;
 mod operate;
 mod passed_on;
+mod samples;
 mod secrets;
 mod seeing;
 mod semaphore;

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use redis::Value;
 use redis::streams::{StreamId, StreamRangeReply};
 
 use super::Queue;
+use super::since::Since;
 use super::views::Page;
 use crate::build::{BuildState, FailureClass};
 use crate::error::{Error, Result};
@@ -21,32 +21,6 @@ const READ: usize = 1000;
 /// Most entries read for one page, matching or not. A filter that matches few entries gives short pages with
 /// a cursor, instead of a call of unlimited length.
 const READ_MAX: usize = 10_000;
-
-/// How far back to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// So long ago, by Redis's clock.
-    Ago(Duration),
-    /// A time, Unix milliseconds.
-    At(u64),
-}
-
-impl FromStr for Since {
-    type Err = String;
-
-    /// `10m`, `1h30m`, `2d`; or Unix milliseconds.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || "must be a time span such as 10m, 2h or 1d, or a time in Unix milliseconds".to_owned();
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // Seconds would be read as a moment in 1970, and everything would match.
-            return match text.parse() {
-                Ok(at) if at >= 1_000_000_000_000 => Ok(Self::At(at)),
-                _ => Err(bad()),
-            };
-        }
-        humantime::parse_duration(text).map(Self::Ago).map_err(|_| bad())
-    }
-}
 
 /// Something that an operator did, or that happened by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +100,7 @@ pub struct ChangeFilter {
 
 /// An entry's id in its stream, `<ms>-<number>`. As a cursor, the page starts after this entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EntryId(u64, u64);
+pub(super) struct EntryId(pub(super) u64, u64);
 
 impl FromStr for EntryId {
     type Err = Invalid;
@@ -189,11 +163,7 @@ impl Queue {
         let limit = if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) };
         let oldest = match since {
             None => "-".to_owned(),
-            Some(Since::At(at)) => at.to_string(),
-            Some(Since::Ago(ago)) => {
-                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-                self.server_time().await?.saturating_sub(ago).to_string()
-            }
+            Some(since) => self.moment(since).await?.to_string(),
         };
         let mut before = cursor.map(str::parse::<EntryId>).transpose()?;
         let (mut items, mut read) = (Vec::new(), 0);
@@ -227,20 +197,11 @@ impl Queue {
         }
         Ok(Page { items, cursor: before.map(|id| id.to_string()), unreadable: Vec::new() })
     }
-
-    /// Redis's clock, Unix milliseconds.
-    async fn server_time(&self) -> Result<u64> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("TIME");
-        let answer = self.link().bulk(&pipe).await?.into_iter().next().unwrap_or(Value::Nil);
-        let (seconds, micros): (u64, u64) = redis::from_redis_value(answer).map_err(Error::reply)?;
-        Ok(seconds * 1000 + micros / 1000)
-    }
 }
 
 /// A field's text; empty if an older release did not write it. A reason that was cut in the middle of a
 /// character loses that character.
-fn text(entry: &StreamId, name: &str) -> String {
+pub(super) fn text(entry: &StreamId, name: &str) -> String {
     let bytes = entry.get::<Vec<u8>>(name).unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim_end_matches(char::REPLACEMENT_CHARACTER).to_owned()
 }
@@ -274,16 +235,6 @@ fn change(entry: &StreamId) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn how_far_back_is_a_span_or_a_time() {
-        assert_eq!("10m".parse(), Ok(Since::Ago(Duration::from_mins(10))));
-        assert_eq!("1h 30m".parse(), Ok(Since::Ago(Duration::from_mins(90))));
-        assert_eq!("1795000000000".parse(), Ok(Since::At(1_795_000_000_000)));
-        for bad in ["", "10", "1795000000", "yesterday", "-5m", "10 minutes ago"] {
-            assert!(bad.parse::<Since>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn cursors_are_ids_of_entries() {

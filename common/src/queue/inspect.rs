@@ -1,10 +1,8 @@
 //! Read-only views of the queue. Every list is a page.
 
-use std::collections::HashMap;
-
+use super::Queue;
 pub use super::views::{CheckReport, Filter, LaneView, NodeView, Page, Scale, Snapshot, WorkerView};
-use super::{Queue, Unreadable};
-use crate::build::{Build, BuildState};
+use crate::build::Build;
 use crate::error::{Error, Result};
 use crate::id::BuildId;
 use crate::invalid::Invalid;
@@ -13,9 +11,6 @@ use crate::limits;
 use crate::queue::script::{Args, Reply};
 use crate::repo::Lane;
 use redis::Value;
-
-/// Most entries read for one page, matching or not.
-const READ_MAX: usize = 1000;
 
 impl Queue {
     /// The live, or recently ended, build of an image.
@@ -169,65 +164,6 @@ impl Queue {
         Ok(views)
     }
 
-    /// Builds, those in line first in their order, then live ones, then ended ones, latest first.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a cursor that we did not issue.
-    pub async fn builds(&self, filter: &Filter) -> Result<Page<Build>> {
-        let limit = page_size(filter.limit);
-        let sets = self.build_sets(filter);
-        let (mut set, mut offset) = parse_cursor(filter.cursor.as_deref(), sets.len())?;
-        let (mut items, mut unreadable): (Vec<Build>, Vec<Unreadable>) = (Vec::new(), Vec::new());
-        let mut read = 0;
-        while set < sets.len() && items.len() < limit && read < READ_MAX {
-            let (key, newest_first) = &sets[set];
-            let room = limits::PAGE.min(READ_MAX - read);
-            let ids: Vec<String> = self.zrange(key, offset, room, *newest_first).await?;
-            let exhausted = ids.len() < room;
-            let parsed: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            let loaded = self.load(&parsed).await?;
-            let mut found: HashMap<BuildId, Build> =
-                loaded.builds.into_iter().map(|build| (build.id, build)).collect();
-            let mut taken = 0;
-            for id in &parsed {
-                if items.len() == limit {
-                    break;
-                }
-                taken += 1;
-                unreadable.extend(loaded.unreadable.iter().find(|bad| bad.id == *id).cloned());
-                if let Some(build) = found.remove(id)
-                    && filter.state.is_none_or(|state| state == build.state)
-                    && filter.lane.as_ref().is_none_or(|lane| *lane == build.lane)
-                {
-                    items.push(build);
-                }
-            }
-            read += taken;
-            if exhausted && taken == parsed.len() {
-                (set, offset) = (set + 1, 0);
-            } else {
-                offset += taken;
-            }
-        }
-        Ok(Page { items, cursor: (set < sets.len()).then(|| format!("{set}:{offset}")), unreadable })
-    }
-
-    /// The sets to walk for a filter, and whether each is walked from its end.
-    fn build_sets(&self, filter: &Filter) -> Vec<(String, bool)> {
-        let keys = self.keys();
-        let queued = (keys.queued(), false);
-        let live = (keys.leases(), false);
-        let orphans = (keys.orphans(), false);
-        let ended = (keys.ended(), true);
-        match filter.state {
-            None => vec![queued, live, orphans, ended],
-            Some(BuildState::Queued) => vec![queued],
-            Some(BuildState::Starting | BuildState::Running) => vec![live],
-            Some(BuildState::Orphaned) => vec![orphans],
-            Some(BuildState::Succeeded | BuildState::Failed | BuildState::Cancelled) => vec![ended],
-        }
-    }
-
     /// Compares every set with the builds' states. Reads up to `max` entries of each set in one script; 1,000
     /// block Redis for a few milliseconds.
     pub async fn check(&self, max: usize) -> Result<CheckReport> {
@@ -235,7 +171,7 @@ impl Queue {
         Ok(CheckReport { checked: reply.parse("entries")?, problems: reply.get("problems")? })
     }
 
-    async fn zrange<T: redis::FromRedisValue>(
+    pub(super) async fn zrange<T: redis::FromRedisValue>(
         &self,
         key: &str,
         offset: usize,
@@ -253,7 +189,7 @@ pub(super) fn first<T: redis::FromRedisValue>(answers: Vec<Value>) -> Result<T> 
     redis::from_redis_value(answers.into_iter().next().unwrap_or(Value::Nil)).map_err(Error::reply)
 }
 
-fn page_size(limit: usize) -> usize {
+pub(super) fn page_size(limit: usize) -> usize {
     if limit == 0 { limits::PAGE } else { limit.min(limits::PAGE) }
 }
 

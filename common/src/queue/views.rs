@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::build::BuildState;
+use crate::build::{BuildState, FailureClass};
+use crate::cause::FailureCause;
 use crate::id::{BuildId, NodeName, WorkerId};
 use crate::repo::Lane;
 
@@ -181,8 +182,16 @@ pub struct Page<T> {
 pub struct Filter {
     /// Only those in this state.
     pub state: Option<BuildState>,
+    /// Only those that have ended. The same if one of the three last parts is there.
+    pub ended: bool,
     /// Only those of this lane.
     pub lane: Option<Lane>,
+    /// Only those that ended since then.
+    pub since: Option<super::since::Since>,
+    /// Only failures of this class.
+    pub class: Option<FailureClass>,
+    /// Only failures for this cause.
+    pub cause: Option<FailureCause>,
     /// At most this many ([`crate::limits::PAGE`] if 0, which is also the maximum).
     pub limit: usize,
     /// Where to start: the cursor of the page before.

@@ -123,6 +123,11 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
         "How the last five builds ended" => {
             &["github.com/o/broken failed it broke", "github.com/o/fine succeeded"]
         }
+        "The last five records of ended builds, which outlive the builds' hashes" => {
+            &["lane\ngithub.com/o/broken", "cause\nother", "slot_ms\n1000"]
+        }
+        "What was started, ended, retried and lost so far" => &["ended:succeeded\n1", "started:interactive"],
+        "The queue over the last three minutes" => &["people\n", "running\n", "backoff\n"],
         "The beginning of a log" => &["Picked Git content provider."],
         "The end of a log" => &["Cloning"],
         "Memory" => &["used_memory_human:", "maxmemory_policy:noeviction"],

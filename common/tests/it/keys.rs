@@ -66,10 +66,10 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.place(K8S),
         keys.ended(),
         keys.libraries(),
-        keys.counts(),
         keys.lanes_burst(),
         keys.lanes_full(),
     ];
+    named.extend([keys.counts(), keys.history(), keys.past()]);
     named.extend(["o/a", "o/b", "h/h"].map(|name| keys.lane(&lane(name))));
     named.extend(bad_node_keys(&scene).await);
     named.sort();

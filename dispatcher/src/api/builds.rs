@@ -133,7 +133,7 @@ pub struct BuildAnswer {
 }
 
 /// A build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BuildView {
     /// The build's id.
     #[schema(value_type = String, format = "uuid")]
@@ -223,6 +223,21 @@ pub struct BuildView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
     pub moved: Option<BuildId>,
+    /// Once it has ended: how many attempts were made; 0 if it never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Once it has ended: the node that its last run ended on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Once it has ended: how long its runs held a slot, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot_seconds: Option<f64>,
+    /// Once it has ended: the most people who waited for it at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_people: Option<u64>,
+    /// Whether only a record of it is left, a day after its end: its log and the fields for scope `read` are gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
     /// Its display name. Only for scope `read`, like `labels`, `repo2docker_args`, `push`, `log_tail` and
     /// `last_line`: somebody who joins a build must not see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,7 +269,7 @@ pub struct LastLine {
 }
 
 /// A page of builds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BuildPage {
     /// Those in line first, in their order, then live ones, then ended ones, latest first.
     pub builds: Vec<BuildView>,

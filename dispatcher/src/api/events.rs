@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::BuildView;
 
 /// Event `state`: the build's state; sent first, and at every change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StateEvent {
     /// This stream's name for `PUT /v1/builds/{id}/watchers`. Only in the stream's first event.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@
 mod activity;
 mod builds;
 mod events;
+mod history;
 mod logs;
 mod nodes;
 mod policy;
@@ -22,6 +23,7 @@ pub use builds::{
     WatchersAnswer, WatchersBody,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
+pub use history::{FailedView, History, LaneUse, SampleView, UsagePage, WaitingView};
 pub use logs::PrunedLogs;
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use policy::{PolicyBody, PolicyView};

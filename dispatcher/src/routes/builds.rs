@@ -1,20 +1,22 @@
 //! Requesting, showing and cancelling builds.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use fairlane_common::build::{Build, BuildState};
+use fairlane_common::FailureCause;
+use fairlane_common::build::{Build, BuildState, FailureClass};
 use fairlane_common::id::{BuildId, Lane};
 use fairlane_common::queue::inspect::Filter;
-use fairlane_common::queue::{Admitted, By, Cancelled, Promoted, Submit, Submitted};
+use fairlane_common::queue::{Admitted, By, Cancelled, Promoted, Since, Submit, Submitted};
 
 use super::request;
 use crate::access::scope::Scope;
 use crate::api::{BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, Problem, PromoteAnswer};
 use crate::metrics::{Asked, Outcome};
-use crate::problem::{Answer, BANNED, CONFLICT, ENDED_BUILD, FULL, Refusal};
+use crate::problem::{Answer, BAD_PARAMETER, BANNED, CONFLICT, ENDED_BUILD, FULL, Refusal};
 use crate::routes::caller::{Caller, Operator, Reader, Submitter, Watcher};
 use crate::routes::input::{JsonBody, Params, PathId};
 use crate::routes::view;
@@ -149,13 +151,17 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     app.ask(look).await.unwrap_or_default()
 }
 
-/// A page of builds: those in line first, in their order, then live ones, then ended ones, latest first.
+/// A page of builds: those in line first, in their order, then live ones, then those that ended within a day, latest
+/// first. With `since`, `class`, `cause` or the state of an ended build: those that ended within 7 days, latest first.
 /// Scope `read`.
 #[utoipa::path(
     get, path = "/v1/builds", operation_id = "list_builds", tag = "builds",
     params(
-        ("state" = Option<String>, Query, description = "only those in this state"),
+        ("state" = Option<String>, Query, description = "only those in this state; ended: succeeded, failed or cancelled"),
         ("lane" = Option<String>, Query, description = "only those of this lane (or repository)"),
+        ("since" = Option<String>, Query, description = "only those that ended later: a time span back from now, such as 10m or 1d, or a time in Unix milliseconds"),
+        ("class" = Option<String>, Query, description = "only failures of this class"),
+        ("cause" = Option<String>, Query, description = "only failures for this cause, a word of docs/failures.md"),
         ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
         ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
@@ -165,20 +171,46 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     )
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<BuildPage>> {
-    let params = params.only(&["state", "lane", "limit", "cursor"])?;
+    let params = params.only(&["state", "lane", "since", "class", "cause", "limit", "cursor"])?;
+    let state = params.parse::<StateFilter>("state")?;
     let filter = Filter {
-        state: params.parse::<BuildState>("state")?,
+        state: state.as_ref().and_then(|state| state.0),
+        ended: state.is_some_and(|state| state.0.is_none()),
         lane: params.parse::<Lane>("lane")?,
+        since: params.parse::<Since>("since")?,
+        class: params.parse::<FailureClass>("class")?,
+        cause: params.parse::<FailureCause>("cause")?,
         limit: params.limit()?,
         cursor: params.text("cursor").map(str::to_owned),
     };
+    if let Some(state) = filter.state.filter(|state| filter.only_ended() && !state.is_ended()) {
+        let detail = format!(
+            "state: a build that is {state} has not ended; since, class and cause are for ended ones"
+        );
+        return Err(Refusal::new(BAD_PARAMETER, detail).field("state"));
+    }
     let page = app.ask(app.queue.builds(&filter)).await?;
     let builds = page.items.iter().map(|build| view::build(build, None, true)).collect();
     let unreadable = page.unreadable.into_iter().map(view::unreadable).collect();
     Ok(Json(BuildPage { builds, cursor: page.cursor, unreadable }))
 }
 
-/// A build, and why it is in its state. Scope `submit` or `read`; labels and similar fields only with `read`.
+/// Which states to list: one, or with `None` those of ended builds.
+struct StateFilter(Option<BuildState>);
+
+impl FromStr for StateFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ended" => Ok(Self(None)),
+            _ => text.parse().map(|state| Self(Some(state))).map_err(|why: String| format!("{why}, ended")),
+        }
+    }
+}
+
+/// A build, and why it is in its state. A day after its end, its record is left: fewer fields, for 7 days. Scope `submit`
+/// or `read`; labels and similar fields only with `read`.
 #[utoipa::path(
     get, path = "/v1/builds/{id}", operation_id = "show_build", tag = "builds",
     params(("id" = String, Path, description = "the build's id")),
@@ -201,9 +233,9 @@ pub(super) async fn show(
     Ok(Json(view))
 }
 
-/// A build. While workers are registering their runs, an unknown id is not an error yet.
+/// A build, or its record. While workers are registering their runs, an unknown id is not an error yet.
 pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
-    match app.ask(app.queue.build(id)).await? {
+    match app.ask(app.queue.build_or_record(id)).await? {
         Some(build) => Ok(build),
         None => Err(unknown(app, id).await),
     }

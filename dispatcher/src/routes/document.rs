@@ -1,9 +1,12 @@
 //! What the API's document says for all operations: the problems that each can return, and the values of
 //! common parameters.
 
+use fairlane_common::build::BuildState;
+use fairlane_common::cause::CAUSES;
 use fairlane_common::limits;
 use serde_json::{Value, json};
 
+use super::history::STEPS;
 use super::input::REASON_CHARS_MAX;
 use super::request::NAME_BYTES_MAX;
 use crate::problem::{self, Kind};
@@ -169,7 +172,17 @@ fn describe(parameter: &mut Value) {
         (Some("limit"), _) => {
             json!({ "type": "integer", "minimum": 1, "maximum": limits::PAGE, "default": limits::PAGE })
         }
+        (Some("state"), _)
+            if parameter["description"].as_str().is_some_and(|text| text.contains("ended:")) =>
+        {
+            let words = BuildState::ALL.iter().map(|state| state.word()).chain(["ended"]);
+            json!({ "type": "string", "enum": words.collect::<Vec<_>>() })
+        }
         (Some("state"), _) => json!({ "$ref": "#/components/schemas/BuildState" }),
+        (Some("class"), _) => json!({ "$ref": "#/components/schemas/FailureClass" }),
+        (Some("cause"), _) => json!({ "type": "string", "enum": CAUSES }),
+        (Some("step"), _) => json!({ "type": "string", "enum": STEPS.map(|(word, _)| word) }),
+        (Some("order"), _) => json!({ "type": "string", "enum": ["line", "slot_hours"], "default": "line" }),
         (Some("last_event_id" | "Last-Event-ID"), _) => text(100, r"\d+:\d+-\d+:\d+"),
         (Some("cursor"), _) => text(100, "[A-Za-z0-9:._-]+"),
         (Some("build"), _) => text(36, "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),

@@ -59,6 +59,9 @@ pub(super) async fn follow(
         joined
     } else {
         let (build, view) = look(&app, id, true).await?;
+        if build.recorded {
+            return Err(Refusal::unknown_build(&id.to_string()));
+        }
         app.hub.attach(&build, &view).await?
     };
     let subscription = app.people.subscribe(id, watchers, &caller.name);

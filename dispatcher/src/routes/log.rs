@@ -33,6 +33,9 @@ const LOG_END_WAIT: u32 = 5;
 pub(crate) const GONE_TEXT: &str =
     "the log of this build was removed to free memory in Redis; build it again to see it";
 
+/// The same for a log that has expired.
+const EXPIRED_TEXT: &str = "the log of this build has expired: logs are kept for a day after the build's end";
+
 /// The log of a build's latest run, as plain text. With `follow` it goes on until the build has
 /// ended. Scope `read`.
 #[utoipa::path(
@@ -57,6 +60,9 @@ pub(super) async fn read(
     let params = params.only(&["follow"])?;
     let follow = params.flag("follow")?;
     let build = known(&app, id).await?;
+    if build.recorded {
+        return Err(Refusal::new(LOG_REMOVED, EXPIRED_TEXT).build(id));
+    }
     if build.log_pruned.as_deref() == Some("gone") {
         return Err(Refusal::new(LOG_REMOVED, GONE_TEXT).build(id));
     }

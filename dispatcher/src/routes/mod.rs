@@ -15,6 +15,7 @@ pub(crate) mod caller;
 mod document;
 mod events;
 mod health;
+mod history;
 pub(crate) mod input;
 mod lanes;
 pub(crate) mod log;
@@ -87,6 +88,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(prune::prune))
         .routes(routes!(queue::show))
         .routes(routes!(queue::scale))
+        .routes(routes!(history::show))
         .routes(routes!(lanes::list))
         .routes(routes!(lanes::show))
         .routes(routes!(rules::list, rules::set, rules::delete))

@@ -44,8 +44,8 @@ fn keeping(route: &str) -> HeaderValue {
     HeaderValue::from_static(match route {
         "/openapi.json" => "public, max-age=300",
         // The client may keep a copy if it revalidates it each time.
-        "/v1/queue" | "/v1/scale" | "/v1/lanes" | "/v1/lanes/{*lane}" | "/v1/rules" | "/v1/policy"
-        | "/v1/workers" | "/v1/nodes" => "private, no-cache",
+        "/v1/queue" | "/v1/history" | "/v1/scale" | "/v1/lanes" | "/v1/lanes/{*lane}" | "/v1/rules"
+        | "/v1/policy" | "/v1/workers" | "/v1/nodes" => "private, no-cache",
         // Logs, labels, and who did what must not be stored on any disk.
         _ => "no-store",
     })

@@ -20,6 +20,7 @@ pub(crate) fn seconds(ms: u64) -> u64 {
 /// A build; if `private`, with the fields for scope `read`.
 pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildView {
     let position = why.and_then(|why| why.position);
+    let (ended, whole) = (build.state.is_ended(), private && !build.recorded);
     BuildView {
         id: build.id,
         state: build.state,
@@ -52,13 +53,25 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         cancelling: build.cancelling,
         avoid_nodes: build.avoided_names(),
         moved: build.moved,
-        name: private.then(|| build.spec.name.clone()),
-        labels: private.then(|| build.spec.labels.clone()),
-        repo2docker_args: private.then(|| build.spec.args.clone()),
-        push: private.then_some(build.spec.push),
+        attempts: ended.then(|| build.attempts()),
+        node: build.node.clone().filter(|_| ended),
+        slot_seconds: ended.then(|| round_seconds(build.slot_ms)),
+        peak_people: ended.then_some(build.peak),
+        expired: build.recorded,
+        // A record does not have them.
+        name: whole.then(|| build.spec.name.clone()),
+        labels: whole.then(|| build.spec.labels.clone()),
+        repo2docker_args: whole.then(|| build.spec.args.clone()),
+        push: whole.then_some(build.spec.push),
         log_tail: build.log_tail.clone().filter(|_| private),
         last_line: None,
     }
+}
+
+/// Milliseconds as seconds with one digit behind the point.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of years fit")]
+fn round_seconds(ms: u64) -> f64 {
+    (ms as f64 / 100.0).round() / 10.0
 }
 
 /// The last line of a log.

@@ -9,6 +9,7 @@ mod builds;
 mod crowd;
 mod document;
 mod faults;
+mod history;
 mod memory;
 mod metrics;
 mod operate;

@@ -1,0 +1,79 @@
+//! The past of the queue, read from Redis once however many ask.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairlane_common::Queue;
+use fairlane_common::queue::{KEPT, Sample, Since, Usage};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long an answer is used.
+const HOLDS: Duration = Duration::from_secs(5);
+/// The same for what lanes used, which takes reading every record.
+const USAGE_HOLDS: Duration = Duration::from_mins(1);
+/// Most moments since when that is known.
+const USAGES: usize = 8;
+
+/// The samples and the use of lanes, shared by all requests.
+pub(crate) struct HistoryCache {
+    queue: Queue,
+    samples: Mutex<Known>,
+    usage: Mutex<HashMap<u64, (Instant, Arc<Usage>)>>,
+}
+
+/// What was read so far: only newer samples are asked for.
+#[derive(Default)]
+struct Known {
+    read: Option<(Instant, u64)>,
+    born: String,
+    samples: Arc<Vec<Sample>>,
+}
+
+impl HistoryCache {
+    pub(crate) fn new(queue: Queue) -> Self {
+        Self { queue, samples: Mutex::default(), usage: Mutex::default() }
+    }
+
+    /// Redis's clock (Unix milliseconds) and all samples, oldest first.
+    pub(crate) async fn samples(&self) -> fairlane_common::Result<(u64, Arc<Vec<Sample>>)> {
+        let mut known = self.samples.lock().await;
+        if let Some((at, now)) = known.read
+            && at.elapsed() < HOLDS
+        {
+            let passed = u64::try_from(at.elapsed().as_millis()).unwrap_or(0);
+            return Ok((now + passed, Arc::clone(&known.samples)));
+        }
+        let latest = known.samples.last().map_or(0, |sample| sample.at);
+        let mut new = self.queue.samples(latest).await?;
+        // Redis was emptied, or its clock was set back.
+        if new.born != known.born || latest > new.now {
+            known.samples = Arc::default();
+            if latest > 0 {
+                new = self.queue.samples(0).await?;
+            }
+        }
+        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        let all = Arc::make_mut(&mut known.samples);
+        all.extend(new.samples);
+        all.retain(|sample| sample.at + kept >= new.now);
+        known.born = new.born;
+        known.read = Some((Instant::now(), new.now));
+        Ok((new.now, Arc::clone(&known.samples)))
+    }
+
+    /// What lanes used since a moment (Unix milliseconds).
+    pub(crate) async fn usage(&self, since_ms: u64) -> fairlane_common::Result<Arc<Usage>> {
+        let mut known = self.usage.lock().await;
+        known.retain(|_, (at, _)| at.elapsed() < USAGE_HOLDS);
+        if let Some((_, usage)) = known.get(&since_ms) {
+            return Ok(Arc::clone(usage));
+        }
+        let usage = Arc::new(self.queue.usage(Since::At(since_ms)).await?);
+        if known.len() < USAGES {
+            known.insert(since_ms, (Instant::now(), Arc::clone(&usage)));
+        }
+        Ok(usage)
+    }
+}
