@@ -206,12 +206,14 @@ local function next_seq(b)
   return ms(b.seq)
 end
 
--- Publishes a build's new state: who caused it, and for a failure its class, reason and cause. All entries have the
+-- Publishes a build's new state: who caused it, the node if the call names one (W.node), and for a failure its class,
+-- reason and cause. All entries have the
 -- same fields, so that the stream stores their names once.
 local function tell(id, lane, state, seq, worker, class, reason, cause)
   local EVENTS_MAX = '50000' -- as text, because passing a number to Redis takes longer
   call('XADD', K.events, 'MAXLEN', '~', EVENTS_MAX, '*', 'build', id, 'lane', lane, 'state', state, 'seq', seq,
-    'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '', 'cause', cause or '')
+    'worker', worker or '', 'class', class or '', 'reason', reason and string.sub(reason, 1, 200) or '', 'cause', cause or '',
+    'node', W.node)
 end
 
 -- Whether a build's record has everything the queue needs: it may have been deleted by hand or evicted, or be

@@ -1,8 +1,9 @@
 // Build: where one build stands, what happened to it, and its log.
 import { html, useEffect, useState } from './vendor/preact.js';
-import { useFeed } from './api.js';
+import { now, useFeed } from './api.js';
 import { Act, cancel, promote } from './act.js';
 import { Ago, Command, Lane, Loaded, State, Table, buildPath } from './parts.js';
+import { Chart } from './chart.js';
 import { Log } from './log.js';
 import { clock, count, isEnded, span } from './words.js';
 
@@ -23,6 +24,7 @@ export function BuildPage({ id }) {
       ${build.moved && html`<p class="note info">Redis was emptied; <a href=${buildPath(build.moved)}>another build</a> took over the run.</p>`}
       <${Facts} build=${build} />
       <${Timeline} build=${build} />
+      <${People} build=${build} />
       <section aria-labelledby="log"><h2 id="log">Log</h2><${Log} key=${id} id=${id} /></section>
       <${Deeper} build=${build} />`}
     <//>`;
@@ -67,19 +69,44 @@ function Timeline({ build }) {
   });
   return html`<section aria-labelledby="steps"><h2 id="steps">What happened</h2>
     <${Loaded} feed=${feed} what="The timeline">${() => html`
-      <${Table} label="What happened" heads=${['Time', 'State', ['Run', 'num'], ['Lasted', 'num'], 'Worker', 'Cause']}>
+      <${Table} label="What happened" heads=${['Time', 'State', ['Run', 'num'], ['Lasted', 'num'], 'Worker', 'Node', 'Cause']}>
         ${steps.map((step) => html`<tr key=${step.seq}>
           <td>${clock(step.at_ms, true)}</td>
           <td><${State} state=${step.state} /></td>
           <td class="num">${step.run || '—'}</td>
           <td class="num">${step.lasted === null ? (isEnded(step.state) ? '' : html`<${Ago} ms=${step.at_ms} />`) : span(step.lasted)}</td>
           <td class="mono">${step.worker || ''}</td>
-          <td class="words">${[step.class, step.reason].filter(Boolean).join(': ')}</td>
+          <td>${step.node || ''}</td>
+          <td class="words">${causeOf(step)}</td>
         </tr>`)}
       <//>
       ${steps.length === 0 && html`<p class="dim">Redis keeps the latest 50,000 changes; those of this build are older.</p>`}`}
     <//>
     ${build.reason && html`<p class="note ${build.state === 'failed' ? 'bad' : 'info'}"><span><b>${build.class ? `Last failure (${build.class})` : 'Reason'}:</b> ${build.reason}</span></p>`}
+  </section>`;
+}
+
+/** A failure's cause with the words for it; the cause leads to all builds that failed for it. */
+function causeOf({ class: kind, cause, reason }) {
+  const link = cause && cause !== 'other' && html`<a href="#/builds?state=failed&cause=${cause}">${cause}</a>`;
+  return html`${[kind, link].filter(Boolean).map((part, at) => html`${at > 0 && ', '}${part}`)}${kind && reason && ': '}${reason || ''}`;
+}
+
+/** How many people have waited, by build, since this tab has looked at it: the queue keeps only the present number. */
+const seen = new Map();
+const CURVE = [{ label: 'people waiting', color: '--people', fill: '--people-fill', scale: 'people', value: (value) => count(value) }];
+
+function People({ build }) {
+  const points = seen.get(build.id) || [[], []];
+  const last = points[0].at(-1) || 0;
+  if (!isEnded(build.state) && now() / 1000 - last >= 1.5) {
+    seen.set(build.id, [[...points[0], now() / 1000].slice(-5000), [...points[1], build.people].slice(-5000)]);
+  }
+  const data = seen.get(build.id);
+  const most = data ? Math.max(...data[1]) : 0;
+  if (!data || data[0].length < 3 || most === 0) return null;
+  return html`<section class="panel" aria-labelledby="people"><h2 id="people">People waiting since you opened this build</h2>
+    <${Chart} label="People waiting. Now ${build.people}, at most ${most}." data=${data} series=${CURVE} height=${110} />
   </section>`;
 }
 

@@ -8,8 +8,8 @@ export const ROWS_MAX = 200_000;
 
 const BIDI = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const CONTROL = /[\u0000-\u0008\u000b-\u001a\u001c-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g;
-// Sequences that move the cursor or erase; colors (ending in m) stay.
-const MOVES = /\u001b\[[0-9;?]*[A-HJKSTfhlnsu]/g;
+// Sequences that move the cursor, erase, or set titles; colors (ending in m) and links stay.
+const MOVES = /\u001b\[[0-9;?]*[A-HJKSTfhlnsu]|\u001b\](?!8;)[^\u0007\u001b]*(\u0007|\u001b\\)/g;
 
 const name = (char) => `‹U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}›`;
 const picture = (char) => {

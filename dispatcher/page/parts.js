@@ -38,7 +38,7 @@ export const Empty = ({ children }) => html`<p class="empty">${children}</p>`;
 
 /** A table that scrolls by itself if it is wider than the page. */
 export function Table({ label, heads, children }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
+  return html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>
     <table>
       <thead><tr>${heads.map((head) => {
         const [text, kind] = Array.isArray(head) ? head : [head, ''];

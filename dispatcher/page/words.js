@@ -54,12 +54,10 @@ export function holdsBack(lane, totals) {
   const { permits, limit, burst, shared, held, banned, queued } = lane;
   const ban = banned ? `new requests are refused (rule ${banned.pattern}${until(banned)})` : '';
   const also = (text) => (ban ? `${text}; ${ban}` : text);
-  if (!queued) return ban || (permits ? 'nothing more waits' : 'nothing waits');
   const waits = lane.waits_for || '';
-  if (waits === 'held' || held) {
-    const message = held?.message ? `: ${held.message}` : '';
-    return also(held ? `held by rule ${held.pattern}${until(held)}${message}` : 'held by a rule');
-  }
+  if (held) return also(`held by rule ${held.pattern}${until(held)}${held.message ? `: ${held.message}` : ''}`);
+  if (!queued) return ban || (permits ? 'nothing more waits' : 'nothing waits');
+  if (waits === 'held') return also('held by a rule');
   if (waits === 'full') return also(`all ${count(limit)} of its permits are in use`);
   if (waits === 'burst') {
     return also(`its ${many(limit, 'permit')} are in use; up to ${count(burst)} while more than half of all slots are free`);

@@ -11,6 +11,7 @@ mod failover;
 mod full_redis;
 mod http_api;
 mod packages;
+mod page_load;
 mod shell;
 mod test;
 mod tidy;
@@ -60,6 +61,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "full-redis",
         "200 builds with 4 MB of log each in a Redis of 60 MB; --memory-mb=60, --builds=200, --log-mb=4",
         full_redis::run_builds,
+    ),
+    (
+        "page-load",
+        "50 open pages and a log of 1,000 lines a second, with the CPU that they cost; --release",
+        page_load::measure,
     ),
     (
         "two-releases",

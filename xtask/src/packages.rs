@@ -45,6 +45,12 @@ pub(crate) const HAPROXY: Package = Package {
     name: "haproxy",
     is_there: || shell::which("haproxy").is_some() || std::path::Path::new("/usr/sbin/haproxy").exists(),
 };
+/// Shows the web page to the tests.
+pub(crate) const CHROMIUM: Package =
+    Package { name: "chromium", is_there: || std::path::Path::new("/usr/bin/chromium").exists() };
+/// Drives it.
+pub(crate) const CHROMIUM_DRIVER: Package =
+    Package { name: "chromium-driver", is_there: || std::path::Path::new("/usr/bin/chromedriver").exists() };
 /// Creates, serves and clones repositories.
 pub(crate) const GIT: Package = Package { name: "git", is_there: || shell::which("git").is_some() };
 /// Runs repo2docker.

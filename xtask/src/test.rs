@@ -8,10 +8,13 @@ use anyhow::{Result, bail};
 use crate::packages::{self, Missing};
 use crate::shell::{cargo, run, succeeds, which};
 use crate::tidy;
-use crate::{binderhub, http_api};
+use crate::{binderhub, http_api, venv};
 
 /// Variable that names another server to run the tests against, such as `valkey-server`.
 const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
+
+/// Contains axe-core, which finds barriers in a web page.
+const AXE: &str = "axe-playwright-python==0.1.8";
 
 /// Everything that a change must pass.
 pub(crate) fn test(root: &Path) -> Result<()> {
@@ -19,6 +22,9 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     lint(root)?;
     supply_chain(root)?;
     binderhub::test(root)?;
+    if let Err(error) = install_browser(root) {
+        println!("\nSKIPPED: tests of the web page, because their browser cannot be installed: {error:#}");
+    }
     tests(root)
 }
 
@@ -64,6 +70,12 @@ fn install() -> Result<()> {
         println!("\nSKIPPED: what the tests check with promtool and Prometheus. {error:#}");
     }
     packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
+}
+
+/// What the tests of the web page need: a browser, and axe-core, which PyPI has in a package.
+fn install_browser(root: &Path) -> Result<()> {
+    packages::ensure(&[packages::CHROMIUM, packages::CHROMIUM_DRIVER])?;
+    venv::python(root, "axe", &["--no-deps", AXE]).map(drop)
 }
 
 fn tests(root: &Path) -> Result<()> {

@@ -58,6 +58,8 @@ pub struct Change {
     pub class: Option<FailureClass>,
     /// The cause of that failure.
     pub cause: Option<String>,
+    /// The node or host of the run that ended here.
+    pub node: Option<String>,
     /// The reason for a failure, a cancellation or a lost run: its first 200 bytes.
     pub reason: Option<String>,
 }
@@ -228,6 +230,7 @@ fn change(entry: &StreamId) -> Option<Change> {
         worker: text(entry, "worker").parse().ok(),
         class: text(entry, "class").parse().ok(),
         cause: Some(text(entry, "cause")).filter(|cause| !cause.is_empty()),
+        node: Some(text(entry, "node")).filter(|node| !node.is_empty()),
         reason: Some(text(entry, "reason")).filter(|reason| !reason.is_empty()),
     })
 }

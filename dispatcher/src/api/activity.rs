@@ -70,6 +70,9 @@ pub struct ChangeView {
     /// The cause of that failure, a word of `docs/failures.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The node or host of the run that ended here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The reason for a failure, a cancellation or a lost run: its first 200 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

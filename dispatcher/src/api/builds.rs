@@ -200,6 +200,9 @@ pub struct BuildView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub worker: Option<WorkerId>,
+    /// Where its latest run lives, such as `process:<worker>` or `k8s:<cluster>/<namespace>`. Only for scope `read`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What its run is waiting for outside the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

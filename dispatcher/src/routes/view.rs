@@ -47,6 +47,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         ended_ms: build.ended,
         worker: build.worker.clone(),
         note: build.note.clone(),
+        place: build.place.clone().filter(|_| private),
         class: build.class,
         cause: build.cause.clone(),
         reason: build.reason.clone(),
@@ -196,8 +197,8 @@ pub(crate) fn act(of: Act) -> ActView {
 
 /// A change of a build's state.
 pub(crate) fn change(of: Change) -> ChangeView {
-    let Change { at, build, lane, state, seq, worker, class, cause, reason } = of;
-    ChangeView { at_ms: at, build, lane, state, seq, worker, class, cause, reason }
+    let Change { at, build, lane, state, seq, worker, class, cause, node, reason } = of;
+    ChangeView { at_ms: at, build, lane, state, seq, worker, class, cause, node, reason }
 }
 
 /// The policy in force.

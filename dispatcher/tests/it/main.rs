@@ -5,6 +5,7 @@ mod access;
 mod activity;
 mod answers;
 mod bad_clients;
+mod browser;
 mod builds;
 mod crowd;
 mod document;

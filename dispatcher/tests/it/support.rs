@@ -300,6 +300,13 @@ impl Worker {
         format!("process:{}", self.id)
     }
 
+    /// Claims that build; it must be the next one.
+    pub(crate) async fn claim_of(&self, id: BuildId) -> Run {
+        let run = self.claim().await;
+        assert_eq!(run.claimed.build.id, id);
+        run
+    }
+
     /// Claims one build, when there is one.
     pub(crate) async fn claim(&self) -> Run {
         let claimed = wait_for("a build to claim", SOON, async || {
@@ -344,6 +351,13 @@ impl Run {
             .map(|n| LogLine { t: moment(n), text: format!("line {n}{}", "x".repeat(bytes)) })
             .collect();
         self.written += count;
+        self.log.append(&lines).await.unwrap();
+    }
+
+    /// Writes these lines.
+    pub(crate) async fn write_lines(&mut self, texts: &[String]) {
+        let lines: Vec<LogLine> =
+            texts.iter().map(|text| LogLine { t: moment(self.written), text: text.clone() }).collect();
         self.log.append(&lines).await.unwrap();
     }
 
