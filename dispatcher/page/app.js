@@ -4,6 +4,7 @@ import { link, session, signIn, signOut } from './api.js';
 import { Dialog, buildPath, lanePath, useTick } from './parts.js';
 import { BuildPage } from './build.js';
 import { Builds } from './builds.js';
+import { Capacity } from './capacity.js';
 import { LaneView } from './lane.js';
 import { Now } from './now.js';
 import { Rules } from './rules.js';
@@ -15,6 +16,7 @@ const NAV = [
   ['Builds', '#/builds', 'b'],
   ['Workers', '#/workers', 'w'],
   ['Rules', '#/rules', 'r'],
+  ['Capacity', '#/capacity', 'c'],
 ];
 const STALE_MS = 8000;
 const go = (hash) => {
@@ -44,6 +46,7 @@ function View({ at }) {
   if (at.name === 'build') return html`<${BuildPage} key=${at.rest} id=${at.rest} />`;
   if (at.name === 'lane') return html`<${LaneView} key=${at.rest} lane=${at.rest} />`;
   if (at.name === 'workers') return html`<${Workers} />`;
+  if (at.name === 'capacity') return html`<${Capacity} query=${at.query} go=${go} />`;
   if (at.name === 'rules') return html`<${Rules} />`;
   return html`<h1 tabindex="-1">No such view</h1><p><a href="#/">Go to Now</a></p>`;
 }
@@ -92,10 +95,11 @@ function Search() {
     event.target.reset();
     event.target.elements.q.blur();
     if (/^[0-9a-f]{8}-[0-9a-f-]{27}$/i.test(text)) go(buildPath(text.toLowerCase()));
-    else go(lanePath(text.replace(/^(https?|git|ssh):\/\//, '').replace(/\.git$/, '').replace(/\/+$/, '').toLowerCase()));
+    else if (/^([a-z]+:\/\/)?[a-z0-9-]+(\.[a-z0-9-]+)+\/.+/i.test(text)) go(lanePath(text.replace(/^[a-z]+:\/\//i, '').replace(/\.git$/, '').replace(/\/+$/, '').toLowerCase()));
+    else go(`#/builds?${new URLSearchParams({ q: text })}`);
   };
   return html`<form role="search" aria-label="Search" onSubmit=${search}>
-    <input id="search" name="q" type="search" autocomplete="off" spellcheck=${false} aria-label="Build id, lane or repository" placeholder="Build id or repository  ( / )" />
+    <input id="search" name="q" type="search" autocomplete="off" spellcheck=${false} aria-label="Search: build id, repository, or a part of a name" placeholder="Build id, repository, or a part of it  ( / )" />
   </form>`;
 }
 
@@ -151,7 +155,7 @@ const KEYS = [
   ['/', 'search'],
   ['↑ ↓', 'move between rows of a table, or J and K'],
   ['Enter', 'open the row'],
-  ['g n', 'go to Now; g b to Builds, g w to Workers, g r to Rules'],
+  ['g n', 'go to Now; g b to Builds, g w to Workers, g r to Rules, g c to Capacity'],
   ['Esc', 'leave the search, close a dialog'],
   ['?', 'this help'],
 ];

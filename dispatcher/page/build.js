@@ -16,7 +16,8 @@ export function BuildPage({ id }) {
     <${Loaded} feed=${feed} what="The build">${() => html`
       <h1 tabindex="-1">${build.name || build.repo} <span class="mono dim">${build.ref.slice(0, 12)}</span></h1>
       <p><${State} state=${build.state} cancelling=${build.cancelling} /> <span class="dim">in lane</span> <${Lane} lane=${build.lane} /></p>
-      ${build.why && html`<p class="why">${build.why}</p>`}
+      ${build.why && html`<p class=${build.state === 'failed' ? 'note bad' : 'why'}>${build.why}</p>`}
+      ${build.expired && html`<p class="note info">Only a short record of this build is left: its log and its details are kept for a day.</p>`}
       ${!isEnded(build.state) && html`<div class="acts">
         ${!build.cancelling && html`<${Act} label="Cancel" danger act=${cancel(id)} />`}
         ${build.priority === 'background' && html`<${Act} label="Promote" act=${promote(id)} />`}
@@ -25,14 +26,14 @@ export function BuildPage({ id }) {
       <${Facts} build=${build} />
       <${Timeline} build=${build} />
       <${People} build=${build} />
-      <section aria-labelledby="log"><h2 id="log">Log</h2><${Log} key=${id} id=${id} /></section>
+      <section aria-labelledby="log"><h2 id="log">Log</h2>${build.expired ? html`<p class="dim">The log is not kept any more.</p>` : html`<${Log} key=${id} id=${id} />`}</section>
       <${Deeper} build=${build} />`}
     <//>`;
 }
 
 function Facts({ build }) {
   const facts = [
-    ['People waiting', count(build.people)],
+    !isEnded(build.state) && ['People waiting', count(build.people)],
     build.position && ['Position in line', `${count(build.position)} of ${count(build.line)}`],
     build.eta_seconds !== undefined && ['Ready in about', span(build.eta_seconds * 1000)],
     ['Asked', html`<${Ago} ms=${build.asked_ms} /> ago, at ${clock(build.asked_ms)}`],
@@ -41,10 +42,12 @@ function Facts({ build }) {
     build.ended_ms && build.started_ms && ['Took', span(build.ended_ms - build.started_ms)],
     !build.ended_ms && ['Expected to take', span(build.expected_seconds * 1000)],
     ['Priority', build.priority],
-    ['Attempt', `${build.attempt}${build.run > build.attempt ? ` (run ${build.run})` : ''}`],
+    build.attempts === undefined && ['Attempt', `${build.attempt}${build.run > build.attempt ? ` (run ${build.run})` : ''}`],
     build.worker && ['Worker', build.worker],
     build.place && ['Place', build.place],
     build.avoid_nodes?.length && ['Avoids', build.avoid_nodes.join(', ')],
+    build.node && ['Node', build.node],
+    build.attempts !== undefined && ['Attempts', count(build.attempts)],
     build.slot_seconds !== undefined && ['Slot time', span(build.slot_seconds * 1000)],
     build.peak_people !== undefined && ['Most people', count(build.peak_people)],
   ].filter(Boolean);
@@ -82,7 +85,7 @@ function Timeline({ build }) {
       <//>
       ${steps.length === 0 && html`<p class="dim">Redis keeps the latest 50,000 changes; those of this build are older.</p>`}`}
     <//>
-    ${build.reason && html`<p class="note ${build.state === 'failed' ? 'bad' : 'info'}"><span><b>${build.class ? `Last failure (${build.class})` : 'Reason'}:</b> ${build.reason}</span></p>`}
+    ${build.reason && !isEnded(build.state) && html`<p class="note info below"><span><b>${build.class ? `Last failure (${build.class})` : 'Reason'}:</b> ${build.reason}</span></p>`}
   </section>`;
 }
 

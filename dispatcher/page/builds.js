@@ -4,8 +4,9 @@ import { useFeed } from './api.js';
 import { Ago, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
 import { count, isEnded, shortRef, span } from './words.js';
 
-const FILTERS = ['state', 'lane', 'since', 'class', 'cause'];
-const STATES = ['queued', 'starting', 'running', 'orphaned', 'succeeded', 'failed', 'cancelled'];
+const FILTERS = ['q', 'state', 'lane', 'since', 'class', 'cause'];
+const STATES = ['queued', 'starting', 'running', 'orphaned', 'ended', 'succeeded', 'failed', 'cancelled'];
+const TIMES = { '': 'any time', '1h': 'the last hour', '24h': 'the last day', '7d': 'the last 7 days' };
 
 export function Builds({ query, go }) {
   const [cursors, setCursors] = useState([]);
@@ -40,8 +41,13 @@ function Filters({ query, set }) {
       <option value="">all</option>
       ${STATES.map((state) => html`<option value=${state}>${state}</option>`)}
     </select></label>
+    <label>Ended in <select value=${query.get('since') || ''} onChange=${(event) => set('since', event.target.value)}>
+      ${Object.entries(TIMES).map(([value, name]) => html`<option value=${value}>${name}</option>`)}
+    </select></label>
+    <label>Text <input type="text" size="16" placeholder="part of a name" value=${query.get('q') || ''} onChange=${(event) => set('q', event.target.value.trim())} /></label>
+    ${['class', 'cause'].filter((name) => query.get(name)).map((name) => html`<button type="button" onClick=${() => set(name, '')}>${name}: ${query.get(name)} <span aria-hidden="true">×</span><span class="hidden">remove</span></button>`)}
     <label>Lane or repository <input type="text" size="32" placeholder="github.com/owner/name" value=${query.get('lane') || ''} onChange=${(event) => set('lane', event.target.value.trim())} /></label>
-    ${FILTERS.some((name) => query.get(name)) && html`<button type="button" onClick=${() => set(null)}><a href="#/builds">Show all</a></button>`}
+    ${FILTERS.some((name) => query.get(name)) && html`<a href="#/builds">Show all</a>`}
   </form>`;
 }
 
@@ -53,10 +59,10 @@ export function Rows({ builds, withLane = true }) {
       <td><${State} state=${build.state} cancelling=${build.cancelling} />${build.priority === 'background' && html` <span class="dim">background</span>`}</td>
       ${withLane && html`<td><${Lane} lane=${build.lane} /></td>`}
       <td class="mono" title=${build.ref}>${shortRef(build.ref)}</td>
-      <td class="num">${count(isEnded(build.state) ? build.peak_people ?? 0 : build.people)}</td>
+      <td class="num">${isEnded(build.state) ? (build.peak_people === undefined ? '—' : count(build.peak_people)) : count(build.people)}</td>
       <td class="num"><${Ago} ms=${build.asked_ms} /> ago</td>
       <td class="num"><${Took} build=${build} /></td>
-      <td class="words">${[build.class, build.reason].filter(Boolean).join(': ') || (isEnded(build.state) ? '' : build.note)}</td>
+      <td class="words">${[build.class, build.cause !== 'other' && build.cause].filter(Boolean).join(', ')}${build.class && build.reason ? ': ' : ''}${build.reason || (isEnded(build.state) ? '' : build.note)}</td>
     </tr>`)}
   <//>`;
 }

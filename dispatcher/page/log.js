@@ -95,6 +95,8 @@ function View({ id, lines, status }) {
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + SPARE);
 
   useLayoutEffect(() => {
+    // As high as the log, up to most of the window.
+    box.current.style.height = `min(70vh, 46rem, ${14 + ROW * Math.max(8, rows.length)}px)`;
     if (follow) box.current.scrollTop = box.current.scrollHeight;
   }, [rows.length, follow]);
 

@@ -72,7 +72,7 @@ fn install() -> Result<()> {
     packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
 }
 
-/// What the tests of the web page need: a browser, and axe-core, which PyPI has in a package.
+/// What the tests of the web page need: a browser, and axe-core, from a package of the Python index.
 fn install_browser(root: &Path) -> Result<()> {
     packages::ensure(&[packages::CHROMIUM, packages::CHROMIUM_DRIVER])?;
     venv::python(root, "axe", &["--no-deps", AXE]).map(drop)

@@ -55,6 +55,7 @@ const FILES: &[File] = files! {
     "act.js" SCRIPT,
     "workers.js" SCRIPT,
     "rules.js" SCRIPT,
+    "capacity.js" SCRIPT,
     "vendor/preact.js" SCRIPT,
     "vendor/uplot.js" SCRIPT,
     "vendor/uplot.css" STYLE,
