@@ -191,5 +191,15 @@ impl Filter {
             && self.lane.as_ref().is_none_or(|lane| *lane == build.lane)
             && self.class.is_none_or(|class| failed && build.class == Some(class))
             && self.cause.is_none_or(|cause| failed && build.cause.as_deref() == Some(cause.word()))
+            && self.text.as_ref().is_none_or(|text| is_in(text, build))
     }
+}
+
+/// Whether a build's lane, ref, image, name or id contains a text, whatever its case.
+fn is_in(text: &str, build: &Build) -> bool {
+    let (text, spec) = (text.to_lowercase(), &build.spec);
+    let id = build.id.to_string();
+    [build.lane.as_str(), spec.reference.as_str(), spec.image.as_str(), &spec.name, &id]
+        .into_iter()
+        .any(|part| part.to_lowercase().contains(&text))
 }

@@ -192,6 +192,8 @@ pub struct Filter {
     pub class: Option<FailureClass>,
     /// Only failures for this cause.
     pub cause: Option<FailureCause>,
+    /// Only those whose lane, ref, image, name or id contains this text, whatever its case.
+    pub text: Option<String>,
     /// At most this many ([`crate::limits::PAGE`] if 0, which is also the maximum).
     pub limit: usize,
     /// Where to start: the cursor of the page before.

@@ -162,6 +162,7 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
         ("since" = Option<String>, Query, description = "only those that ended later: a time span back from now, such as 10m or 1d, or a time in Unix milliseconds"),
         ("class" = Option<String>, Query, description = "only failures of this class"),
         ("cause" = Option<String>, Query, description = "only failures for this cause, a word of docs/failures.md"),
+        ("q" = Option<String>, Query, description = "only those whose lane, ref, image, name or id contains this text, whatever its case; a page may be short and still have a cursor"),
         ("limit" = Option<usize>, Query, description = "maximum number; 200 if absent"),
         ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
@@ -171,7 +172,7 @@ async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     )
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<BuildPage>> {
-    let params = params.only(&["state", "lane", "since", "class", "cause", "limit", "cursor"])?;
+    let params = params.only(&["state", "lane", "since", "class", "cause", "q", "limit", "cursor"])?;
     let state = params.parse::<StateFilter>("state")?;
     let filter = Filter {
         state: state.as_ref().and_then(|state| state.0),
@@ -180,6 +181,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
         since: params.parse::<Since>("since")?,
         class: params.parse::<FailureClass>("class")?,
         cause: params.parse::<FailureCause>("cause")?,
+        text: params.text("q").map(str::to_owned),
         limit: params.limit()?,
         cursor: params.text("cursor").map(str::to_owned),
     };

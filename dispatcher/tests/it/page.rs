@@ -215,3 +215,27 @@ async fn who_comes_while_an_answer_is_read_waits_for_it() {
     assert_eq!(problem(send(wrong).await).await.0, 400);
     dispatcher.stop().await;
 }
+
+#[tokio::test]
+async fn builds_are_found_by_a_part_of_a_name() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let (alpha, beta) =
+        (dispatcher.build("alpha").await.to_string(), dispatcher.build("beta").await.to_string());
+    let both = vec![alpha.clone(), beta.clone()];
+    for (text, ids) in [
+        ("ALPH", vec![alpha.clone()]),
+        ("r/beta", vec![beta.clone()]),
+        ("owner/", both.clone()),
+        ("3f2a91c", both),
+        (&beta[28..], vec![beta.clone()]),
+        ("gamma", Vec::new()),
+    ] {
+        let page: Value =
+            send(dispatcher.get("/v1/builds").query(&[("q", text)])).await.json().await.unwrap();
+        let found: Vec<_> =
+            page["builds"].as_array().unwrap().iter().map(|build| build["id"].as_str().unwrap()).collect();
+        assert_eq!(found, ids, "{text}");
+    }
+    dispatcher.stop().await;
+}

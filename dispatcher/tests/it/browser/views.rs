@@ -19,6 +19,8 @@ fn views(scene: &Scene) -> Vec<(String, &'static str)> {
         ("lane/github.com/owner/popular".to_owned(), "Held longest"),
         ("workers".to_owned(), "the cluster is full"),
         ("rules".to_owned(), "their server is down"),
+        ("capacity".to_owned(), "Failures by node"),
+        ("builds?q=popul".to_owned(), "github.com/owner/popular"),
     ]
 }
 
