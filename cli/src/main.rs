@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod commands;
 mod follow;
+mod otlp;
 mod progress;
 mod repo2docker;
 mod seal_key;

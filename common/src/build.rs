@@ -39,6 +39,9 @@ pub struct BuildSpec {
     /// The requester's own labels for the build.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The place in a trace that its spans belong to (see [`crate::trace`]), as a `traceparent`; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub traceparent: String,
     /// Sealed secrets (see [`crate::seal`]), never plain text. They are stored separately, and removed from
     /// Redis when the build ends.
     #[serde(skip)]
@@ -60,6 +63,7 @@ impl BuildSpec {
             args: Vec::new(),
             push: false,
             labels: BTreeMap::new(),
+            traceparent: String::new(),
             secrets: None,
             newer: serde_json::Map::new(),
         }

@@ -23,6 +23,11 @@ impl BuildId {
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// Its 128 bits.
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
 }
 
 impl fmt::Display for BuildId {

@@ -11,6 +11,7 @@
 //! - [`log`], [`events`]: what watchers see.
 //! - [`memory`]: what happens when Redis is low on memory.
 //! - [`seal`]: secrets on their way through Redis.
+//! - [`telemetry`], [`trace`]: log lines and spans.
 //! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
 
 pub mod allow;
@@ -35,6 +36,7 @@ pub mod repo;
 pub mod rule;
 pub mod seal;
 pub mod telemetry;
+pub mod trace;
 
 pub use allow::AllowedArgs;
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};

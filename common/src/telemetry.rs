@@ -1,5 +1,7 @@
 //! Log lines of our processes: to stderr, as text for people or as JSON for machines.
 
+mod flat;
+
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 
 /// The default log filter.
 pub const FILTER_DEFAULT: &str = "info";
@@ -25,7 +28,7 @@ pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One object a line.
+    /// One object a line, without nesting.
     Json,
 }
 
@@ -120,7 +123,7 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<(), String> 
         .with_ansi(color);
     let started = match format {
         LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder.fmt_fields(JsonFields::new()).event_format(flat::Flat).try_init(),
     };
     // Tests run several processes' code in one process; the logging of the first is used.
     let _ = started;

@@ -104,6 +104,11 @@ impl Refusal {
         }))
     }
 
+    /// What names its kind for programs.
+    pub(crate) fn urn(&self) -> &str {
+        &self.0.kind
+    }
+
     /// Names the field or parameter with the error.
     pub(crate) fn field(mut self, field: &str) -> Self {
         self.0.field = Some(field.to_owned());

@@ -7,11 +7,13 @@
 //! - [`Process`]: one of our programs, with its output in a file; tests can signal and kill it.
 //! - [`FakeRegistry`]: a container registry that says whether an image exists.
 //! - [`check_metrics`], [`metric_table`]: metrics as Prometheus and the docs see them.
+//! - [`TraceCollector`]: receives spans.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
 //! These helpers panic with a plain sentence if a test cannot continue: a test can do nothing better with an
 //! error. Every process that is started here is killed by its own process id when its handle is dropped.
 
+mod collector;
 pub mod kube;
 mod metrics;
 mod process;
@@ -24,6 +26,7 @@ mod said;
 mod temp_dir;
 mod wait;
 
+pub use collector::{ReceivedSpan, TraceCollector};
 pub use metrics::{check_metrics, is_installed, keep_docs, metric_table};
 pub use process::{Process, free_port};
 pub use proxy::{FaultProxy, Upstream};

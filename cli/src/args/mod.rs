@@ -195,6 +195,19 @@ pub(crate) struct LogArgs {
     /// text, or json: one object a line
     #[arg(long, env = "FAIRLANE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TraceArgs {
+    /// Send traces to this OpenTelemetry collector (OTLP over HTTP, JSON); off by default
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Headers for the collector, NAME=VALUE, comma-separated
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", hide_env_values = true, value_name = "HEADERS")]
+    pub(crate) otlp_headers: Option<SecretString>,
 }
 
 /// Request a build of a repository

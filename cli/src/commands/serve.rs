@@ -8,6 +8,7 @@ use fairlane_common::{Queue, RedisUrl};
 use fairlane_dispatcher::ServeError;
 
 use crate::args::LogArgs;
+use crate::otlp::Exporting;
 
 /// Runs `dispatcher`.
 pub(crate) async fn dispatcher(
@@ -16,12 +17,15 @@ pub(crate) async fn dispatcher(
     output: Output,
 ) -> Result<Exit> {
     start_log(log, FILTER_DEFAULT, output)?;
+    let traces = Exporting::start(&log.trace, "fairlane-dispatcher")?;
     let settings = args.serve.settings().map_err(Stop::usage)?;
     check_open(&settings)?;
     let url: RedisUrl = args.redis.redis_url.parse()?;
     let queue = open(&url, &args.redis.prefix).await?;
     let shutdown = fairlane_worker::shutdown_on_signals()?;
-    fairlane_dispatcher::serve(settings, queue, shutdown, |_| ()).await.map_err(explain)?;
+    let served = fairlane_dispatcher::serve(settings, queue, shutdown, |_| ()).await;
+    finish(traces).await;
+    served.map_err(explain)?;
     Ok(Exit::Good)
 }
 
@@ -41,13 +45,23 @@ pub(crate) fn explain(error: ServeError) -> anyhow::Error {
 /// Runs `worker`.
 pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: Output) -> Result<Exit> {
     start_log(log, FILTER_DEFAULT, output)?;
+    let traces = Exporting::start(&log.trace, "fairlane-worker")?;
     let (url, prefix) = (args.redis_url.clone(), args.prefix.clone());
     let settings = args.settings().map_err(|error| Stop::usage(format!("{error:#}")))?;
     let queue = open(&url, &prefix).await?;
     let shutdown = fairlane_worker::shutdown_on_signals()?;
-    fairlane_worker::run(settings, queue, shutdown, || ()).await?;
+    let worked = fairlane_worker::run(settings, queue, shutdown, || ()).await;
+    finish(traces).await;
+    worked?;
     tracing::info!("the worker has ended");
     Ok(Exit::Good)
+}
+
+/// Sends the last spans.
+pub(crate) async fn finish(traces: Option<Exporting>) {
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
 }
 
 /// Starts logging for a long-running process; `usual` is the default filter.

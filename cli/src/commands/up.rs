@@ -20,8 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::serve::{check_open, explain, open, start_log};
+use super::serve::{check_open, explain, finish, open, start_log};
 use crate::args::{Cli, Command, Up};
+use crate::otlp::Exporting;
 use crate::repo2docker;
 use crate::seal_key;
 
@@ -35,6 +36,13 @@ const FIRST_BUILD: &str = "https://github.com/binder-examples/requirements";
 /// Runs the command.
 pub(crate) async fn run(args: Up, line: &Line, output: Output) -> Result<Exit> {
     start_log(&args.log, "warn", output)?;
+    let traces = Exporting::start(&args.log.trace, "fairlane")?;
+    let end = serve(args, line, output).await;
+    finish(traces).await;
+    end
+}
+
+async fn serve(args: Up, line: &Line, output: Output) -> Result<Exit> {
     let shutdown = fairlane_worker::shutdown_on_signals()?;
     let given = args.redis_url.as_deref().filter(|url| !url.is_empty());
     if let Some(url) = given {

@@ -26,5 +26,6 @@ mod settings;
 mod setup;
 mod system;
 mod top;
+mod tracing;
 mod two_releases;
 mod up;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use fairlane_common::FailureCause;
 use fairlane_common::build::{Build, BuildState, FailureClass};
 use fairlane_common::id::{BuildId, Lane};
 use fairlane_common::queue::inspect::Filter;
 use fairlane_common::queue::{Admitted, By, Cancelled, Promoted, Since, Submit, Submitted};
+use fairlane_common::trace::{Kind, Span, TraceContext};
 
 use super::request;
 use crate::access::scope::Scope;
@@ -41,12 +42,23 @@ use crate::state::App;
 pub(super) async fn ask(
     State(app): State<Arc<App>>,
     Submitter(caller): Submitter,
+    headers: HeaderMap,
     body: JsonBody,
 ) -> Answer<(StatusCode, Json<BuildAnswer>)> {
-    let answer = admit(&app, &caller, &body).await;
+    let id = BuildId::new();
+    // As the standard has it, a header that cannot be read is ignored.
+    let place = headers.get("traceparent").and_then(|text| text.to_str().ok()?.parse::<TraceContext>().ok());
+    let mut span = Span::of_build(Kind::Server, "POST /v1/builds", place, id);
+    let answer = admit(&app, &caller, &body, id, span.context().or(place)).await;
     let (Ok((outcome, ..)) | Err((outcome, _))) = &answer;
     app.metrics.asked.get_or_create(&Asked { outcome: *outcome }).inc();
-    let (outcome, admitted, lane) = answer.map_err(|(_, refusal)| refusal)?;
+    let (outcome, admitted, lane) = answer.map_err(|(_, refusal)| {
+        span.fail(refusal.urn());
+        refusal
+    })?;
+    span.set("build.id", admitted.id);
+    span.set("build.lane", &lane);
+    span.set("build.joined", outcome != Outcome::New);
     let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
     let (eta_seconds, ended_seconds_ago) = times(&app, &admitted).await;
     let Admitted { id, state, attempt, people, position, .. } = admitted;
@@ -59,12 +71,18 @@ pub(super) async fn ask(
 
 type Admission = Result<(Outcome, Admitted, Lane), (Outcome, Refusal)>;
 
-async fn admit(app: &Arc<App>, caller: &Caller, body: &JsonBody) -> Admission {
-    let id = BuildId::new();
-    let wanted = body
+async fn admit(
+    app: &Arc<App>,
+    caller: &Caller,
+    body: &JsonBody,
+    id: BuildId,
+    place: Option<TraceContext>,
+) -> Admission {
+    let mut wanted = body
         .object()
         .and_then(|fields| request::read(fields, id, &app.settings))
         .map_err(|refusal| (Outcome::Invalid, refusal))?;
+    wanted.spec.traceparent = place.map(|place| place.to_string()).unwrap_or_default();
     let lane = wanted.spec.repo.lane();
     if wanted.override_ban {
         caller.require(Scope::Operate).map_err(|refusal| (Outcome::Invalid, refusal))?;

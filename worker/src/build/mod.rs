@@ -40,12 +40,14 @@ pub(crate) mod start;
 pub(crate) mod task;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use fairlane_common::queue::Claimed;
+use fairlane_common::queue::{Claimed, Outcome};
+use fairlane_common::trace::{Kind, Span};
 use fairlane_common::{Build, NodeName};
 use tracing::Instrument;
 
+use self::judge::Verdict;
 use self::task::Followed;
 use crate::claiming::leases::{Lease, Wanted};
 use crate::claiming::state::Worker;
@@ -69,7 +71,9 @@ pub(crate) fn take_on(worker: &Arc<Worker>, claimed: Claimed, deadline: BootTime
         "build",
         build.id = %claimed.build.id,
         build.run = claimed.build.attempt,
+        build.attempt = claimed.build.attempt_shown(),
         build.lane = %claimed.build.lane,
+        worker.id = %worker.id,
     );
     let mut lease = worker.leases.enter(claimed.token.clone(), deadline);
     lease.note_claimed(claimed.build.claimed);
@@ -86,18 +90,63 @@ async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
     worker.counts.claimed(&claimed);
     let Claimed { build, adopted, avoided, .. } = claimed;
     let ran = if adopted { ran_before(&build, &lease) } else { None };
+    let mut trace = trace_of(&worker, &build, adopted);
     let mut claimed = ClaimedBuild { worker, lease, build, adopted, ran, avoided };
     // Boxed: each is large, and only one is alive at a time.
     let ended = loop {
-        match Box::pin(claimed.start()).await {
-            Ok(running) => match Box::pin(running.follow()).await {
-                Followed::Ended(ended) => break *ended,
-                Followed::Again(again) => claimed = *again,
-            },
+        let step = trace.step("start");
+        let started = Box::pin(claimed.start()).await;
+        drop(step);
+        match started {
+            Ok(running) => {
+                let _step = trace.step("run");
+                match Box::pin(running.follow()).await {
+                    Followed::Ended(ended) => break *ended,
+                    Followed::Again(again) => claimed = *again,
+                }
+            }
             Err(ended) => break ended,
         }
     };
+    note_end(&mut trace, &ended.verdict);
+    let _step = trace.step("end");
     Box::pin(ended.settle()).await;
+}
+
+/// The span of a claimed build, and that of its time in line.
+fn trace_of(worker: &Worker, build: &Build, adopted: bool) -> Span {
+    let mut span = Span::of_build(Kind::Consumer, "build", build.spec.traceparent.parse().ok(), build.id);
+    span.set("build.id", build.id);
+    span.set("build.lane", &build.lane);
+    span.set("build.run", build.attempt);
+    span.set("build.attempt", build.attempt_shown());
+    span.set("build.adopted", adopted);
+    span.set("worker.id", &worker.id);
+    if build.attempt == 1 && !adopted {
+        drop(span.step("queued").since(SystemTime::UNIX_EPOCH + Duration::from_millis(build.asked)));
+    }
+    span
+}
+
+/// Notes in the trace how it ended.
+fn note_end(trace: &mut Span, verdict: &Verdict) {
+    let (end, why) = match verdict {
+        Verdict::Finish(Outcome::Succeeded) => ("succeeded", None),
+        Verdict::Finish(Outcome::AlreadyThere) => ("already in the registry", None),
+        Verdict::Finish(Outcome::Cancelled) => ("cancelled", None),
+        Verdict::Finish(Outcome::Failed { class, cause, reason, .. }) => {
+            trace.set("build.class", class);
+            trace.set("build.cause", cause);
+            ("failed", Some(reason.clone()))
+        }
+        Verdict::Lost(reason) => ("lost", Some(reason.clone())),
+        Verdict::HandOver => ("handed over", None),
+        Verdict::LetGo => ("taken over by another worker", None),
+    };
+    trace.set("build.end", end);
+    if let Some(why) = why {
+        trace.fail(why);
+    }
 }
 
 /// How long an adopted run had been up when it was claimed, if it was up. Both times are Redis's: an epoch is

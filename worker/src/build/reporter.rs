@@ -7,6 +7,7 @@ use fairlane_common::queue::Reported;
 use fairlane_common::{Queue, Token};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::claiming::leases::{Leases, Wanted};
 use crate::time::backoff::Backoff;
@@ -28,7 +29,7 @@ impl Reporter {
     pub(crate) fn start(queue: Queue, leases: Arc<Leases>, token: Token) -> Self {
         let (word, heard) = watch::channel(Word::default());
         let mut reporting = JoinSet::new();
-        reporting.spawn(report_on(queue, leases, token, heard));
+        reporting.spawn(report_on(queue, leases, token, heard).in_current_span());
         Self { word, reporting }
     }
 

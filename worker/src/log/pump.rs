@@ -8,6 +8,7 @@ use fairlane_common::{Error, Queue, Token};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::buffer::Buffer;
 pub(crate) use super::buffer::is_gap;
@@ -61,10 +62,11 @@ impl LogPump {
     ) -> Self {
         let buffer = Arc::new(Buffer::timed(delays));
         let (over, task) = (Over(Arc::clone(&buffer)), task(Arc::clone(&buffer)));
-        let task = tokio::spawn(async move {
+        let task = async move {
             let _over = over;
             task.await;
-        });
+        };
+        let task = tokio::spawn(task.in_current_span());
         Self { buffer, task }
     }
 

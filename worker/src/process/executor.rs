@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::host::Host;
 use crate::build::judge::Verdict;
@@ -120,13 +121,13 @@ impl Executor for ProcessExecutor {
         line.push(b'\n');
         let (orders, orders_out) = mpsc::channel(ORDERS_MAX);
         let (news_in, news) = mpsc::channel(NEWS_MAX);
-        tokio::spawn(read_news(child, stdout, news_in));
+        tokio::spawn(read_news(child, stdout, news_in).in_current_span());
         let kill = CancellationToken::new();
         let mut run =
             ProcessRun { orders, news, up: false, leader: None, folder, _pipe: kill.clone().drop_guard() };
         let starting = async {
             stdin.write_all(&line).await.context("the supervisor does not accept its job")?;
-            tokio::spawn(write_orders(stdin, orders_out, kill));
+            tokio::spawn(write_orders(stdin, orders_out, kill).in_current_span());
             match run.news.recv().await {
                 Some(News::Started(leader)) => Ok(leader),
                 Some(News::NotStarted(why)) => bail!("{why}"),

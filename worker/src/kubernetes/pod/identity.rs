@@ -30,6 +30,8 @@ const ARGS: &str = "fairlane/args";
 const PUSH: &str = "fairlane/push";
 const LABELS: &str = "fairlane/labels";
 
+/// For tools that continue the trace from the pod.
+const TRACEPARENT: &str = "fairlane/traceparent";
 const ASKED: &str = "fairlane/asked";
 const AVOID: &str = "fairlane/avoid";
 const SECRETS: &str = "fairlane/secrets";
@@ -184,6 +186,7 @@ pub(super) fn annotations(
     annotate(NAME, spec.name.clone());
     annotate(PRIORITY, spec.priority.to_string());
     annotate(PUSH, spec.push.to_string());
+    annotate(TRACEPARENT, spec.traceparent.clone());
     annotate(ASKED, build.asked.to_string());
     annotate(SECRETS, spec.secrets.is_some().to_string());
     let secret = secret.and_then(|meta| Some(format!("{} {}", meta.name.as_ref()?, meta.uid.as_ref()?)));
