@@ -40,6 +40,8 @@ pub(crate) const PROMETHEUS: Package = Package {
     name: "prometheus",
     is_there: || shell::which("promtool").is_some() && shell::which("prometheus").is_some(),
 };
+/// Asks a dispatcher, as the runbooks do.
+pub(crate) const CURL: Package = Package { name: "curl", is_there: || shell::which("curl").is_some() };
 /// Stands before dispatchers, as in `compose.yaml`.
 pub(crate) const HAPROXY: Package = Package {
     name: "haproxy",

@@ -69,7 +69,13 @@ fn install() -> Result<()> {
     if let Err(error) = packages::ensure(&[packages::PROMETHEUS]) {
         println!("\nSKIPPED: what the tests check with promtool and Prometheus. {error:#}");
     }
-    packages::ensure(&[packages::GIT, packages::PYTHON, packages::PYTHON_VENV, packages::CERTIFICATES])
+    packages::ensure(&[
+        packages::GIT,
+        packages::CURL,
+        packages::PYTHON,
+        packages::PYTHON_VENV,
+        packages::CERTIFICATES,
+    ])
 }
 
 /// What the tests of the web page need: a browser, and axe-core, from a package of the Python index.
