@@ -1,4 +1,4 @@
-//! Sends spans to an OpenTelemetry collector: OTLP over HTTP, as JSON. In a task of its own, with bounds on
+//! Sends spans to an `OpenTelemetry` collector: OTLP over HTTP, as JSON. In a task of its own, with bounds on
 //! what waits: a collector that is slow or away costs spans, never a build.
 
 use std::time::{Duration, SystemTime};

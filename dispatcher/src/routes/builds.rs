@@ -56,9 +56,9 @@ pub(super) async fn ask(
         span.fail(refusal.urn());
         refusal
     })?;
-    span.set("build.id", admitted.id);
+    span.set("build.id", &admitted.id);
     span.set("build.lane", &lane);
-    span.set("build.joined", outcome != Outcome::New);
+    span.set("build.joined", &(outcome != Outcome::New));
     let status = if outcome == Outcome::New { StatusCode::ACCEPTED } else { StatusCode::OK };
     let (eta_seconds, ended_seconds_ago) = times(&app, &admitted).await;
     let Admitted { id, state, attempt, people, position, .. } = admitted;

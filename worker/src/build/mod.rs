@@ -116,11 +116,11 @@ async fn work_on(worker: Arc<Worker>, lease: Lease, claimed: Claimed) {
 /// The span of a claimed build, and that of its time in line.
 fn trace_of(worker: &Worker, build: &Build, adopted: bool) -> Span {
     let mut span = Span::of_build(Kind::Consumer, "build", build.spec.traceparent.parse().ok(), build.id);
-    span.set("build.id", build.id);
+    span.set("build.id", &build.id);
     span.set("build.lane", &build.lane);
-    span.set("build.run", build.attempt);
-    span.set("build.attempt", build.attempt_shown());
-    span.set("build.adopted", adopted);
+    span.set("build.run", &build.attempt);
+    span.set("build.attempt", &build.attempt_shown());
+    span.set("build.adopted", &adopted);
     span.set("worker.id", &worker.id);
     if build.attempt == 1 && !adopted {
         drop(span.step("queued").since(SystemTime::UNIX_EPOCH + Duration::from_millis(build.asked)));
@@ -145,7 +145,7 @@ fn note_end(trace: &mut Span, verdict: &Verdict) {
     };
     trace.set("build.end", end);
     if let Some(why) = why {
-        trace.fail(why);
+        trace.fail(&why);
     }
 }
 
