@@ -15,7 +15,7 @@ export function Capacity({ query, go }) {
       <div class="choice" role="group" aria-label="Time span">${Object.entries(SPANS).map(([key, name]) => html`<button type="button" key=${key} aria-pressed=${key === since} onClick=${() => go(`#/capacity?since=${key}`)}>${name}</button>`)}</div></div>
     <h2>Lanes by slot-hours</h2>
     <${Loaded} feed=${lanes} what="The list">${() => (lanes.data.lanes.length === 0 ? html`<${Empty}>No build ended in this time.<//>` : html`
-      <${Table} label="Lanes by slot-hours" heads=${['Lane', ['Slot-hours', 'num'], ['Share', 'num'], '', ['Builds', 'num'], ['Succeeded', 'num'], ['Failed', 'num'], ['Cancelled', 'num'], ['Mean', 'num']]}>
+      <${Table} label="Lanes by slot-hours" heads=${['Lane', ['Slot-hours', 'num'], ['Share', 'num'], ['Share as a bar', 'hidden-text'], ['Builds', 'num'], ['Succeeded', 'num'], ['Failed', 'num'], ['Cancelled', 'num'], ['Mean', 'num']]}>
         ${lanes.data.lanes.map((lane) => html`<tr key=${lane.lane} data-row>
           <th scope="row"><${Lane} lane=${lane.lane} /></th>
           <td class="num">${lane.slot_hours.toFixed(lane.slot_hours < 10 ? 2 : 0)}</td>
@@ -78,7 +78,7 @@ function Groups({ title, head, groups, link }) {
   const most = groups[0]?.builds || 0;
   return html`<h2>${title}</h2>
     ${groups.length === 0 ? html`<${Empty}>No build failed in this time.<//>` : html`
-    <${Table} label=${title} heads=${[head, ['Builds', 'num'], '', ['Lanes', 'num']]}>
+    <${Table} label=${title} heads=${[head, ['Builds', 'num'], ['Builds as a bar', 'hidden-text'], ['Lanes', 'num']]}>
       ${groups.map(({ name, builds, lanes }) => html`<tr key=${name} data-row>
         <th scope="row">${link ? html`<a href=${link(name)}>${name}</a>` : name}</th>
         <td class="num">${count(builds)}</td>

@@ -42,6 +42,7 @@ export function Table({ label, heads, children }) {
     <table>
       <thead><tr>${heads.map((head) => {
         const [text, kind] = Array.isArray(head) ? head : [head, ''];
+        if (kind === 'hidden-text') return html`<th scope="col"><span class="hidden">${text}</span></th>`;
         return html`<th scope="col" class=${kind}>${text}</th>`;
       })}</tr></thead>
       <tbody>${children}</tbody>

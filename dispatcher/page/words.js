@@ -58,9 +58,9 @@ export function holdsBack(lane, totals) {
   if (held) return also(`held by rule ${held.pattern}${until(held)}${held.message ? `: ${held.message}` : ''}`);
   if (!queued) return ban || (permits ? 'nothing more waits' : 'nothing waits');
   if (waits === 'held') return also('held by a rule');
-  if (waits === 'full') return also(`all ${count(limit)} of its permits are in use`);
+  if (waits === 'full') return also(limit === 1 ? 'its permit is in use' : `all ${count(limit)} of its permits are in use`);
   if (waits === 'burst') {
-    return also(`its ${many(limit, 'permit')} are in use; up to ${count(burst)} while more than half of all slots are free`);
+    return also(`${limit === 1 ? 'its permit is' : `its ${count(limit)} permits are`} in use; up to ${count(burst)} while more than half of all slots are free`);
   }
   if (waits.startsWith('shared')) {
     const name = shared?.name === 'slow' ? 'slow lanes share their permits' : `permits shared by ${shared?.name}`;

@@ -221,10 +221,7 @@ async fn a_process_can_be_asked_how_it_is() {
     let (status, text) = get("/readyz").await;
     assert!(status == 200 && text.contains("\"status\":\"warm\""), "{status} {text}");
     let (status, text) = get("/metrics").await;
-    assert!(
-        status == 200 && text.contains("engine_heat 90\n") && text.ends_with("# EOF\n"),
-        "{status} {text}"
-    );
+    assert!(status == 200 && text.contains("engine_heat 90\n") && !text.contains("# EOF"), "{status} {text}");
     assert_eq!(get("/anything").await.0, 404);
     stop.cancel();
     soon("the end of the server", serving).await.unwrap();

@@ -146,6 +146,8 @@ impl Flat {
         for command in commands {
             let mut parts = Vec::new();
             for word in command {
+                // Of a stream's entry, the flat script lets Redis choose the time, too.
+                let word = if word.strip_suffix("-*").is_some_and(is_time) { "*" } else { word.as_str() };
                 let differs =
                     is_time(word) || names.iter().any(|name| !name.is_empty() && word.contains(name));
                 if !differs {
@@ -153,7 +155,7 @@ impl Flat {
                     continue;
                 }
                 let at = arguments.iter().position(|known| known == word).unwrap_or_else(|| {
-                    arguments.push(word.clone());
+                    arguments.push(word.to_owned());
                     arguments.len() - 1
                 });
                 parts.push(format!("ARGV[{}]", at + 1));

@@ -294,7 +294,7 @@ fn greet(args: &Up, address: SocketAddr, socket: Option<&str>, has_token: bool, 
     let there =
         if url == "http://127.0.0.1:8600" { String::new() } else { format!(" --dispatcher-url {url}") };
     output.talk(&format!("  A first build:    fairlane submit{there} {FIRST_BUILD} --watch"));
-    output.talk(&format!("  See the queue:    fairlane queue{there}"));
+    output.talk(&format!("  See the queue:    fairlane queue{there}, or open {url} in a browser"));
     if let Some(socket) = socket {
         output.talk(&format!("  Look into Redis:  redis-cli -s {socket}"));
     }

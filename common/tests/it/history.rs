@@ -124,7 +124,8 @@ async fn builds_wait_for_what_the_next_of_their_lane_waits_for() {
             scene.submit(&ask(repo, commit)).await;
         }
     }
-    scene.clock.advance_ms(3000);
+    // Shorter than any backoff.
+    scene.clock.advance_ms(1000);
     scene.reap().await;
     let sample = samples(&scene).await[0];
     let waiting = sample.waiting;
@@ -134,7 +135,7 @@ async fn builds_wait_for_what_the_next_of_their_lane_waits_for() {
         at: START,
         running: 2.0,
         slots: 4.0,
-        oldest_wait_s: 3,
+        oldest_wait_s: 1,
         started: 3,
         waiting,
         ..Sample::default()
