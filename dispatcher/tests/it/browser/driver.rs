@@ -1,4 +1,4 @@
-//! A headless Chromium, driven through chromedriver by the few calls of WebDriver that the tests need.
+//! A headless Chromium, driven through chromedriver by the few calls of `WebDriver` that the tests need.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -134,7 +134,7 @@ impl Browser {
         self.send("actions", &actions).await;
     }
 
-    /// A command of the DevTools.
+    /// A command of Chromium's developer tools.
     pub(crate) async fn tool(&self, command: &str, params: Value) -> Value {
         self.send("goog/cdp/execute", &json!({ "cmd": command, "params": params })).await
     }

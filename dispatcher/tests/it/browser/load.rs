@@ -77,7 +77,6 @@ async fn feed(client: reqwest::Client, url: String, every: u64) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "its figures are what it is for")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement; `cargo xtask page-load` runs it"]
 async fn what_open_pages_cost() {
@@ -112,7 +111,6 @@ async fn what_open_pages_cost() {
     let _ = stop.send(());
 }
 
-#[expect(clippy::print_stdout, reason = "its figures are what it is for")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement; `cargo xtask page-load` runs it"]
 async fn what_a_fast_log_costs_the_browser() {
