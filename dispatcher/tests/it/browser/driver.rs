@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use fairlane_testkit::{Process, free_port, wait_for};
 use serde_json::{Value, json};
 
-use crate::support::SOON;
+use crate::support;
+
+/// A browser beside other tests is slow; a wait ends as soon as what it waits for is there.
+const SOON: Duration = support::SOON.saturating_mul(4);
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
