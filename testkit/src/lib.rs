@@ -7,6 +7,7 @@
 //! - [`Process`]: one of our programs, with its output in a file; tests can signal and kill it.
 //! - [`FakeRegistry`]: a container registry that says whether an image exists.
 //! - [`check_metrics`], [`metric_table`]: metrics as Prometheus and the docs see them.
+//! - [`keep_docs`], [`keep_file`]: files that are generated from the program.
 //! - [`TraceCollector`]: receives spans.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
@@ -14,6 +15,7 @@
 //! error. Every process that is started here is killed by its own process id when its handle is dropped.
 
 mod collector;
+mod docs;
 pub mod kube;
 mod metrics;
 mod process;
@@ -27,7 +29,8 @@ mod temp_dir;
 mod wait;
 
 pub use collector::{ReceivedSpan, TraceCollector};
-pub use metrics::{check_metrics, is_installed, keep_docs, metric_table};
+pub use docs::{keep_docs, keep_file};
+pub use metrics::{check_metrics, is_installed, metric_table};
 pub use process::{Process, free_port};
 pub use proxy::{FaultProxy, Upstream};
 pub use redis_builder::{AppendOnly, RedisServerBuilder};

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Most values of a label that the table lists.
@@ -98,24 +97,4 @@ fn label(name: &str, values: &BTreeSet<String>) -> String {
     } else {
         format!("`{name}`")
     }
-}
-
-/// Compares a page's part between `<!-- name -->` and the next `<!-- end -->` with `part`, and writes it there if
-/// `UPDATE_DOCS` is set.
-///
-/// # Panics
-/// Where they differ, or the page has no such part.
-pub fn keep_docs(page: &Path, name: &str, part: &str) {
-    let found = std::fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-    let start = format!("<!-- {name} -->\n");
-    let cut = found
-        .split_once(&start)
-        .and_then(|(before, rest)| Some((before, rest.split_once("<!-- end -->")?.1)));
-    let (before, after) = cut.unwrap_or_else(|| panic!("{} has no part {name}", page.display()));
-    let expected = format!("{before}{start}{part}<!-- end -->{after}");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        let written = std::fs::write(page, &expected);
-        return written.unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-    }
-    assert!(found == expected, "{} differs from what is so: UPDATE_DOCS=1 writes it anew", page.display());
 }

@@ -6,17 +6,10 @@ use std::path::PathBuf;
 use fairlane_common::FailureClass;
 use fairlane_common::cause::CAUSES;
 use fairlane_common::queue::Blame;
+use fairlane_testkit::keep_docs;
 
 use crate::LogCause;
 use crate::kubernetes::pod::PodCause;
-
-/// `text` with the section between `<!-- name -->` and the next `<!-- end -->` replaced.
-fn with_section(text: &str, name: &str, section: &str) -> String {
-    let start = format!("<!-- {name} -->\n");
-    let (before, rest) = text.split_once(&start).expect(name);
-    let (_, after) = rest.split_once("<!-- end -->").expect("end");
-    format!("{before}{start}{section}<!-- end -->{after}")
-}
 
 fn pods() -> String {
     let mut table =
@@ -46,16 +39,9 @@ fn log() -> String {
 
 #[test]
 fn the_docs_have_every_cause() {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/failures.md");
-    let found = std::fs::read_to_string(&file).unwrap();
-    let expected = with_section(&with_section(&found, "pods", &pods()), "log", &log());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &expected).unwrap();
-    }
-    assert!(
-        found == expected,
-        "docs/failures.md differs from the tables of causes: UPDATE_DOCS=1 cargo nextest run -p fairlane-worker docs"
-    );
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/failures.md");
+    keep_docs(&page, "pods", &pods());
+    keep_docs(&page, "log", &log());
 }
 
 /// What the queue counts by cause is in the docs, and the other way round.

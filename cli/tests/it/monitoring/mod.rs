@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use fairlane_testkit::is_installed;
+use fairlane_testkit::{is_installed, keep_file};
 use serde_json::Value;
 
 /// A file of this repository.
@@ -127,12 +127,7 @@ fn the_prometheus_rule_is_made_from_the_alerts() {
         expected.push_str(&line);
         expected.push('\n');
     }
-    let path = file("deploy/monitoring/prometheusrule.yaml");
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &expected).unwrap();
-    }
-    assert!(found == expected, "prometheusrule.yaml differs from alerts.yaml: UPDATE_DOCS=1 writes it anew");
+    keep_file(&file("deploy/monitoring/prometheusrule.yaml"), &expected);
     let rule: Value = serde_saphyr::from_str(&expected).unwrap();
     assert_eq!(rule["spec"]["groups"][0]["rules"].as_array().unwrap().len(), rules().len());
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
+use fairlane_testkit::keep_docs;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -347,24 +348,9 @@ fn rights() -> String {
     table
 }
 
-/// `text` with the section between `<!-- name -->` and the next `<!-- end -->` replaced.
-fn with_section(text: &str, name: &str, section: &str) -> String {
-    let start = format!("<!-- {name} -->\n");
-    let (before, rest) = text.split_once(&start).expect(name);
-    let (_, after) = rest.split_once("<!-- end -->").expect("end");
-    format!("{before}{start}{section}<!-- end -->{after}")
-}
-
 #[test]
 fn the_docs_have_every_setting_of_a_worker_and_every_right() {
-    let file = root().join("docs/kubernetes.md");
-    let found = std::fs::read_to_string(&file).unwrap();
-    let expected = with_section(&with_section(&found, "settings", &settings()), "rights", &rights());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &expected).unwrap();
-    }
-    assert!(
-        found == expected,
-        "docs/kubernetes.md differs from the options or rights: UPDATE_DOCS=1 cargo nextest run -p fairlane docs_have"
-    );
+    let page = root().join("docs/kubernetes.md");
+    keep_docs(&page, "settings", &settings());
+    keep_docs(&page, "rights", &rights());
 }
