@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use redis::Value;
+
 use crate::connection::Link;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -113,6 +115,19 @@ impl Link {
         let mut get = redis::cmd("GET");
         get.arg(keys.schema());
         redis::from_redis_value(self.run(&get).await?).map_err(Error::reply)
+    }
+
+    /// A section of `INFO`, from each node of a Cluster.
+    pub(crate) async fn info_of_nodes(&self, section: &str) -> Result<Vec<RedisInfo>> {
+        let mut cmd = redis::cmd("INFO");
+        cmd.arg(section);
+        let texts: Vec<String> = match self.run(&cmd).await? {
+            Value::Map(nodes) => {
+                nodes.into_iter().filter_map(|(_, info)| redis::from_redis_value(info).ok()).collect()
+            }
+            one => vec![redis::from_redis_value(one).map_err(Error::reply)?],
+        };
+        Ok(texts.iter().map(|text| RedisInfo::of(text, None)).collect())
     }
 
     /// Asks the Redis that holds `key` about itself. Changes nothing in it.

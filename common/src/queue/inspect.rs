@@ -83,6 +83,14 @@ impl Queue {
         })
     }
 
+    /// Since when the oldest orphan has waited for a worker, Unix milliseconds.
+    pub async fn oldest_orphan(&self) -> Result<Option<u64>> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZRANGE").arg(self.keys().orphans()).arg(0).arg(0).arg("WITHSCORES");
+        let oldest: Vec<(String, f64)> = first(self.link().bulk(&pipe).await?)?;
+        Ok(oldest.first().map(|(_, since)| whole(*since)))
+    }
+
     /// How long runs will still be registered after Redis was emptied, in milliseconds.
     pub async fn refilling(&self) -> Result<Option<u64>> {
         let left: u64 = self.call(&REFILLING, Args::new()).await?.parse("left")?;

@@ -3,8 +3,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use crate::limits;
 use crate::queue::Queue;
 use crate::redis_info::RedisInfo;
@@ -41,8 +39,7 @@ impl Memory {
         self.used.saturating_sub(self.max / 100 * percent).saturating_mul(self.nodes)
     }
 
-    fn of(info: &str) -> Self {
-        let info = RedisInfo::of(info, None);
+    fn of(info: &RedisInfo) -> Self {
         let number = |name| info.number(name).unwrap_or(0);
         // Buffers of replicas and of the append-only file do not count against the limit.
         let used = number("used_memory").saturating_sub(number("mem_not_counted_for_evict"));
@@ -97,19 +94,10 @@ impl Queue {
         if let Some(memory) = self.gauge().fresh(HOLDS) {
             return Some(memory);
         }
-        let mut cmd = redis::cmd("INFO");
-        cmd.arg("memory");
-        let answer = self.link().run(&cmd).await.ok()?;
-        // A Cluster answers for each of its nodes.
-        let texts: Vec<String> = match answer {
-            Value::Map(nodes) => {
-                nodes.into_iter().filter_map(|(_, info)| redis::from_redis_value(info).ok()).collect()
-            }
-            one => vec![redis::from_redis_value(one).ok()?],
-        };
-        let nodes = texts.iter().map(|text| Memory::of(text)).filter(|memory| memory.used > 0);
+        let infos = self.link().info_of_nodes("memory").await.ok()?;
+        let nodes = infos.iter().map(Memory::of).filter(|memory| memory.used > 0);
         let mut fullest = nodes.max_by_key(|memory| (memory.percent(), memory.used))?;
-        fullest.nodes = texts.len() as u64;
+        fullest.nodes = infos.len() as u64;
         self.gauge().reading().latest = Some((Instant::now(), fullest));
         Some(fullest)
     }
@@ -152,8 +140,9 @@ mod tests {
 
     #[test]
     fn what_does_not_count_against_the_limit_is_left_out() {
-        let memory = Memory::of("used_memory:900\r\nmem_not_counted_for_evict:100\r\nmaxmemory:1000\r\n");
+        let of = |text: &str| Memory::of(&RedisInfo::of(text, None));
+        let memory = of("used_memory:900\r\nmem_not_counted_for_evict:100\r\nmaxmemory:1000\r\n");
         assert_eq!((memory.percent(), memory.beyond(70)), (80, 100));
-        assert_eq!(Memory::of("used_memory:900\r\nmaxmemory:0\r\n").beyond(1), 0);
+        assert_eq!(of("used_memory:900\r\nmaxmemory:0\r\n").beyond(1), 0);
     }
 }
