@@ -32,6 +32,14 @@ pub struct Loaded {
     pub unreadable: Vec<Unreadable>,
 }
 
+impl Loaded {
+    /// Each of them by its id.
+    pub(super) fn by_id(self) -> HashMap<BuildId, std::result::Result<Build, Unreadable>> {
+        let bad = self.unreadable.into_iter().map(|bad| (bad.id, Err(bad)));
+        self.builds.into_iter().map(|build| (build.id, Ok(build))).chain(bad).collect()
+    }
+}
+
 /// A claimed build that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableClaim {

@@ -1,6 +1,5 @@
 //! Lists of builds.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Queue;
@@ -109,17 +108,18 @@ impl Queue {
             let ids = ids(offset, room).await?;
             let exhausted = ids.len() < room;
             let parsed: Vec<BuildId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-            let loaded = self.load(&parsed).await?;
-            let mut found: HashMap<BuildId, Build> =
-                loaded.builds.into_iter().map(|build| (build.id, build)).collect();
+            let mut found = self.load(&parsed).await?.by_id();
             let mut taken = 0;
             for id in &parsed {
                 if page.items.len() == limit {
                     break;
                 }
                 taken += 1;
-                page.unreadable.extend(loaded.unreadable.iter().find(|bad| bad.id == *id).cloned());
-                page.items.extend(found.remove(id).filter(|build| filter.fits(build)));
+                match found.remove(id) {
+                    Some(Ok(build)) if filter.fits(&build) => page.items.push(build),
+                    Some(Err(bad)) => page.unreadable.push(bad),
+                    _ => {}
+                }
             }
             *read += taken;
             if exhausted && taken == parsed.len() {

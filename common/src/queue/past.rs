@@ -1,7 +1,5 @@
 //! Records of ended builds: what is known of a build after its hash has expired.
 
-use std::collections::HashMap;
-
 use redis::Value;
 use redis::streams::{StreamId, StreamRangeReply};
 
@@ -83,13 +81,12 @@ impl Queue {
     /// Adds records to a page, replaced by the builds themselves where these are still known.
     async fn with_hashes(&self, records: Vec<Build>, page: &mut Page<Build>) -> Result<()> {
         let ids: Vec<BuildId> = records.iter().map(|build| build.id).collect();
-        let loaded = self.load(&ids).await?;
-        let mut known: HashMap<BuildId, Build> =
-            loaded.builds.into_iter().map(|build| (build.id, build)).collect();
+        let mut known = self.load(&ids).await?.by_id();
         for record in records {
-            match loaded.unreadable.iter().find(|bad| bad.id == record.id) {
-                Some(bad) => page.unreadable.push(bad.clone()),
-                None => page.items.push(known.remove(&record.id).unwrap_or(record)),
+            match known.remove(&record.id) {
+                Some(Ok(build)) => page.items.push(build),
+                Some(Err(bad)) => page.unreadable.push(bad),
+                None => page.items.push(record),
             }
         }
         Ok(())
