@@ -6,6 +6,7 @@ use std::time::Duration;
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use fairlane_common::build::BuildState;
+use fairlane_common::clock::millis;
 use fairlane_dispatcher::api::{BuildView, EndEvent, LogLine};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::time::Instant;
@@ -127,7 +128,7 @@ impl Progress {
 
     fn end(&self, end: &EndEvent) {
         self.bar.finish_and_clear();
-        let took = human::span(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let took = human::span(millis(self.began.elapsed()));
         let reason = end.reason.as_deref().map(|reason| clean(reason, Colors::Drop));
         let said = |word: &str, tone| {
             let class = end.class.map(|class| format!(" ({class})")).unwrap_or_default();
@@ -235,9 +236,9 @@ fn run_bar(since: Instant, expected: Duration, to: &mut dyn Write) {
     )]
     let full = (share * BAR as f64) as usize;
     let (done, left) = ("━".repeat(full), "┄".repeat(BAR - full));
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     // If drawing fails, the next redraw is a moment away.
-    let _ = write!(to, "{done}{left} {} of about {}", human::span(ms(gone)), human::span(ms(expected)));
+    let _ =
+        write!(to, "{done}{left} {} of about {}", human::span(millis(gone)), human::span(millis(expected)));
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlane_common::Queue;
+use fairlane_common::clock::millis;
 use fairlane_common::queue::{KEPT, Sample, Since, Usage};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -42,8 +43,7 @@ impl HistoryCache {
         if let Some((at, now)) = known.read
             && at.elapsed() < HOLDS
         {
-            let passed = u64::try_from(at.elapsed().as_millis()).unwrap_or(0);
-            return Ok((now + passed, Arc::clone(&known.samples)));
+            return Ok((now + millis(at.elapsed()), Arc::clone(&known.samples)));
         }
         let latest = known.samples.last().map_or(0, |sample| sample.at);
         let mut new = self.queue.samples(latest).await?;
@@ -54,10 +54,9 @@ impl HistoryCache {
                 new = self.queue.samples(0).await?;
             }
         }
-        let kept = u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
         let all = Arc::make_mut(&mut known.samples);
         all.extend(new.samples);
-        all.retain(|sample| sample.at + kept >= new.now);
+        all.retain(|sample| sample.at + millis(KEPT) >= new.now);
         known.born = new.born;
         known.read = Some((Instant::now(), new.now));
         Ok((new.now, Arc::clone(&known.samples)))

@@ -8,6 +8,7 @@ use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Output, Table};
 use fairlane_common::build::BuildState;
+use fairlane_common::clock::millis;
 use fairlane_common::id::{BuildId, Lane};
 use fairlane_dispatcher::api::{BuildPage, BuildView};
 use futures::StreamExt;
@@ -120,7 +121,7 @@ pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result
 
 /// The time `span` ago, by the queue's clock.
 pub(super) async fn since(client: &Client, span: Duration) -> u64 {
-    now(client).await.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    now(client).await.saturating_sub(millis(span))
 }
 
 fn sort(builds: &mut [BuildView], order: Sort) {

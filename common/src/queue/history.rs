@@ -7,6 +7,7 @@ use redis::streams::{StreamId, StreamRangeReply};
 use super::Queue;
 use super::activity::{EntryId, text};
 use super::inspect::first;
+use crate::clock::millis;
 use crate::error::Result;
 
 /// How long samples and records of builds are kept.
@@ -132,7 +133,7 @@ fn sample(entry: &StreamId) -> Option<Sample> {
 /// Samples in steps, oldest first: the means of what was measured, the sums of what was counted, the longest of the
 /// waits. A step without a sample is left out.
 pub fn in_steps(samples: &[Sample], step: Duration) -> Vec<Sample> {
-    let step = u64::try_from(step.as_millis()).unwrap_or(u64::MAX).max(1);
+    let step = millis(step).max(1);
     samples.chunk_by(|a, b| a.at / step == b.at / step).map(|chunk| mean_of(chunk, step)).collect()
 }
 

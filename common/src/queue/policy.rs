@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{By, Queue};
+use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::invalid::Invalid;
 use crate::library::{CONFIGURE, POLICY};
@@ -162,7 +163,7 @@ impl Policy {
                 let span = humantime::parse_duration(value).map_err(|_| {
                     Invalid::new(name, format!("'{value}' must be a time span such as 4h, or milliseconds"))
                 })?;
-                Value::from(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+                Value::from(millis(span))
             }
             _ => value
                 .parse::<serde_json::Number>()

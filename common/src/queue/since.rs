@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::Queue;
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::error::{Error, Result};
 
 /// How far back to look.
@@ -40,10 +40,7 @@ impl Queue {
     pub(super) async fn moment(&self, since: Since) -> Result<u64> {
         match since {
             Since::At(at) => Ok(at),
-            Since::Ago(ago) => {
-                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-                Ok(self.time().await?.saturating_sub(ago))
-            }
+            Since::Ago(ago) => Ok(self.time().await?.saturating_sub(millis(ago))),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use fairlane_common::clock::millis;
 use fairlane_common::queue::{KEPT, Sample, Since, Usage, in_steps};
 
 use crate::api::{FailedView, History, LaneUse, Problem, SampleView, UsagePage, WaitingView};
@@ -42,7 +43,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     let (now_ms, samples) = app.ask(app.history.samples()).await?;
     let since_ms = kept(since, now_ms)?;
     let step = step.map_or_else(|| smallest(now_ms - since_ms), |step| step.0);
-    let step_ms = ms(step);
+    let step_ms = millis(step);
     // The first step is a whole one.
     let first = samples.partition_point(|sample| sample.at < since_ms / step_ms * step_ms);
     let samples = in_steps(&samples[first..], step).iter().map(sample).collect();
@@ -62,9 +63,9 @@ pub(super) async fn usage(app: &Arc<App>, params: &Params) -> Answer<UsagePage> 
 
 /// The moment, if it is within the time that is kept.
 fn kept(since: Since, now_ms: u64) -> Answer<u64> {
-    let oldest = now_ms.saturating_sub(ms(KEPT));
+    let oldest = now_ms.saturating_sub(millis(KEPT));
     match since {
-        Since::Ago(ago) if ago <= KEPT => Ok(now_ms.saturating_sub(ms(ago))),
+        Since::Ago(ago) if ago <= KEPT => Ok(now_ms.saturating_sub(millis(ago))),
         // A minute for the time that a request takes.
         Since::At(at) if at + 60_000 >= oldest && at <= now_ms => Ok(at),
         Since::At(at) if at > now_ms => {
@@ -73,10 +74,6 @@ fn kept(since: Since, now_ms: u64) -> Answer<u64> {
         _ => Err(Refusal::new(BAD_PARAMETER, "since: must be at most 7 days ago; nothing older is kept")
             .field("since")),
     }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One of [`STEPS`].
