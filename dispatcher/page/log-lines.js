@@ -2,9 +2,9 @@
 import { AnsiUp } from './vendor/ansi_up.js';
 
 /** Longest piece of a line that is drawn in one row. */
-export const COLUMNS_MAX = 1000;
+const COLUMNS_MAX = 1000;
 /** Most rows that the page keeps; the first ones go. */
-export const ROWS_MAX = 200_000;
+const ROWS_MAX = 200_000;
 
 const BIDI = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const CONTROL = /[\u0000-\u0008\u000b-\u001a\u001c-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g;
@@ -18,10 +18,10 @@ const picture = (char) => {
 };
 
 /** Text without anything that could move, hide or reorder other text. */
-export const harmless = (text) => text.replace(BIDI, name).replace(CONTROL, picture).replaceAll('\t', '    ');
+const harmless = (text) => text.replace(BIDI, name).replace(CONTROL, picture).replaceAll('\t', '    ');
 
 /** What a terminal shows of a line that was written over with \r. */
-export const afterReturns = (text) => {
+const afterReturns = (text) => {
   const bare = text.replace(/\r+$/, '');
   return bare.slice(bare.lastIndexOf('\r') + 1);
 };

@@ -54,7 +54,7 @@ function ofMemory({ memory }) {
 }
 
 /** The signature of the incident: more and more people wait, and no more builds run. */
-export function signature(samples) {
+function signature(samples) {
   const last = samples?.at(-1);
   const first = last && samples.findLast((sample) => last.at_ms - sample.at_ms >= 9.5 * 60_000);
   if (!first || last.people < MANY_PEOPLE || last.people < 1.3 * first.people || last.running > first.running) return null;

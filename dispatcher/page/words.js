@@ -25,13 +25,6 @@ export function clock(ms, withSeconds = false) {
   return isToday ? time : `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}`;
 }
 
-export function bytes(value) {
-  const units = ['B', 'KB', 'MB', 'GB', 'TB'];
-  let unit = 0;
-  while (value >= 1000 && unit < 4) [value, unit] = [value / 1000, unit + 1];
-  return `${value >= 10 || unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
-}
-
 export const shortId = (id) => (id || '').slice(-8);
 export const shortRef = (ref) => (/^[0-9a-f]{40}$/.test(ref || '') ? ref.slice(0, 10) : ref);
 

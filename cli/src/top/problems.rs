@@ -42,13 +42,7 @@ pub(super) fn problems(data: &Data, trend: &Trend, now: u64) -> Vec<(Tone, Strin
         about_worker(worker, now, &mut warn);
     }
     for node in &data.nodes.nodes {
-        warn(format!(
-            "Node {} is avoided for another {}: {}. `fairlane nodes clear {}` puts it back into use.",
-            node.node,
-            span(now, node.until_ms),
-            node.reason.trim_end_matches('.'),
-            node.node
-        ));
+        warn(avoided("Node", node.node.as_str(), now, node.until_ms, &node.reason));
     }
     if let Some(incident) = trend.incident() {
         warn(incident);
@@ -110,14 +104,16 @@ fn about_worker(worker: &WorkerView, now: u64, warn: &mut impl FnMut(String)) {
         warn(format!("Worker {} is paused: {}.", worker.id, why.trim_end_matches('.')));
     }
     if let Some(avoided) = &worker.avoided {
-        warn(format!(
-            "Host {} is avoided for another {}: {}. `fairlane nodes clear {}` puts it back into use.",
-            worker.host,
-            span(now, avoided.until_ms),
-            avoided.reason.trim_end_matches('.'),
-            worker.host
-        ));
+        warn(self::avoided("Host", &worker.host, now, avoided.until_ms, &avoided.reason));
     }
+}
+
+fn avoided(what: &str, name: &str, now: u64, until: u64, reason: &str) -> String {
+    format!(
+        "{what} {name} is avoided for another {}: {}. `fairlane nodes clear {name}` puts it back into use.",
+        span(now, until),
+        reason.trim_end_matches('.')
+    )
 }
 
 /// The lane that more than half of all people wait for, if there are several lanes.
