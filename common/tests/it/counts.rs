@@ -1,13 +1,9 @@
 //! What happened is counted once, whatever is called again.
 
-use fairlane_common::queue::{Blame, ChangeFilter, Counts, Finish, Finished, GiveBack, Outcome};
+use fairlane_common::queue::{ChangeFilter, Counts, Finish, Finished, GiveBack, Outcome};
 use fairlane_common::{BuildState, FailureCause, FailureClass, Priority};
 
-use crate::scene::{Scene, ask, background};
-
-fn failure(class: FailureClass, cause: FailureCause) -> Outcome {
-    Outcome::Failed { class, cause, reason: "it broke".to_owned(), blame: Blame::Nobody }
-}
+use crate::scene::{Scene, ask, background, failed_for};
 
 async fn counts(scene: &Scene) -> Counts {
     scene.queue.counts().await.unwrap()
@@ -30,8 +26,8 @@ async fn each_event_is_counted_once_though_calls_are_repeated() {
     };
     for (name, outcome) in [
         ("o/good", Outcome::Succeeded),
-        ("o/bad", failure(FailureClass::Repository, FailureCause::of("package"))),
-        ("o/again", failure(FailureClass::Infrastructure, pushing)),
+        ("o/bad", failed_for(FailureClass::Repository, FailureCause::of("package"))),
+        ("o/again", failed_for(FailureClass::Infrastructure, pushing)),
         ("o/stopped", Outcome::Cancelled),
     ] {
         let finish = Finish::of(outcome);
@@ -74,7 +70,7 @@ async fn a_cause_stays_with_its_build_and_its_events() {
     scene.beat("w", 1, &[]).await;
     let id = scene.submit(&ask("o/n", 1)).await;
     let token = scene.claim("w", 1).await.remove(0).token;
-    let finish = Finish::of(failure(FailureClass::Repository, FailureCause::of("package")));
+    let finish = Finish::of(failed_for(FailureClass::Repository, FailureCause::of("package")));
     assert_eq!(scene.queue.finish(&token, &finish).await.unwrap(), Finished::Ended(BuildState::Failed));
     assert_eq!(scene.build(id).await.cause.as_deref(), Some("package"));
     let changes = scene.queue.changes(&ChangeFilter::default()).await.unwrap().items;

@@ -1,10 +1,10 @@
 //! Records of ended builds: what is known after a build's hash has expired.
 
 use fairlane_common::queue::inspect::Filter;
-use fairlane_common::queue::{Blame, Finish, Finished, Outcome, Since};
+use fairlane_common::queue::{Finish, Finished, Outcome, Since};
 use fairlane_common::{Build, BuildId, BuildState, DispatcherId, FailureCause, FailureClass};
 
-use crate::scene::{START_MS, Scene, ask, failed};
+use crate::scene::{START_MS, Scene, ask, failed, failed_for};
 
 const HOUR: u64 = 3_600_000;
 
@@ -27,12 +27,7 @@ async fn ended(scene: &Scene, repo: &str, commit: u32, outcome: Outcome) -> Buil
 }
 
 fn failure(cause: &str) -> Outcome {
-    Outcome::Failed {
-        class: FailureClass::Repository,
-        cause: FailureCause::of(cause),
-        reason: "it broke".to_owned(),
-        blame: Blame::Nobody,
-    }
+    failed_for(FailureClass::Repository, FailureCause::of(cause))
 }
 
 #[tokio::test]

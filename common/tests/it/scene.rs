@@ -8,7 +8,8 @@ use fairlane_common::queue::{
     Beat, BeatReply, Blame, Claim, Claimed, Claims, Finish, Finished, Outcome, Reaped, Submit, Submitted,
 };
 use fairlane_common::{
-    Build, BuildId, BuildSpec, BuildState, FailureClass, Pattern, Priority, Queue, Rule, Token, WorkerId,
+    Build, BuildId, BuildSpec, BuildState, FailureCause, FailureClass, Pattern, Priority, Queue, Rule, Token,
+    WorkerId,
 };
 use fairlane_testkit::RedisServer;
 use uuid::Uuid;
@@ -71,12 +72,11 @@ pub(crate) fn beat_of(name: &str, place: &str, slots: usize, held: &[Token]) -> 
 }
 
 pub(crate) fn failed(class: FailureClass) -> Outcome {
-    Outcome::Failed {
-        class,
-        cause: fairlane_common::FailureCause::OTHER,
-        reason: "it broke".to_owned(),
-        blame: Blame::Nobody,
-    }
+    failed_for(class, FailureCause::OTHER)
+}
+
+pub(crate) fn failed_for(class: FailureClass, cause: FailureCause) -> Outcome {
+    Outcome::Failed { class, cause, reason: "it broke".to_owned(), blame: Blame::Nobody }
 }
 
 impl Scene {

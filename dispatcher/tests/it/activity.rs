@@ -1,12 +1,12 @@
 //! What happened lately: acts and changes, newest first, in bounded pages.
 
-use fairlane_common::FailureClass;
-use fairlane_common::queue::{Blame, Outcome};
+use fairlane_common::queue::Outcome;
+use fairlane_common::{FailureCause, FailureClass};
 use fairlane_dispatcher::api::{ActPage, ActView, ChangePage, ChangeView};
 use fairlane_testkit::RedisServer;
 use serde_json::json;
 
-use crate::support::{Dispatcher, SOON, Worker, problem, send};
+use crate::support::{Dispatcher, SOON, Worker, failed, problem, send};
 
 async fn acts(dispatcher: &Dispatcher, query: &str) -> Vec<ActView> {
     let page: ActPage = send(dispatcher.get(&format!("/v1/audit{query}"))).await.json().await.unwrap();
@@ -55,13 +55,7 @@ async fn every_change_of_a_build_is_told_with_worker_and_reason() {
     let dispatcher = Dispatcher::start(&redis.url()).await;
     let worker = Worker::start(&dispatcher.queue, 4).await;
     let failing = dispatcher.build("one").await;
-    let reason = "no Docker daemon".to_owned();
-    let failure = |class| Outcome::Failed {
-        class,
-        cause: fairlane_common::FailureCause::OTHER,
-        reason: reason.clone(),
-        blame: Blame::Nobody,
-    };
+    let failure = |class| failed(class, FailureCause::OTHER, "no Docker daemon");
     worker.claim().await.finish(failure(FailureClass::Infrastructure)).await;
     let good = dispatcher.build("two").await;
     worker.claim().await.finish(Outcome::Succeeded).await;

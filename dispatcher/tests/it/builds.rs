@@ -1,12 +1,13 @@
 //! The main path: ask, join, look, follow, end.
 
+use fairlane_common::FailureCause;
 use fairlane_common::build::{BuildState, FailureClass};
-use fairlane_common::queue::{Blame, Finished, Outcome};
+use fairlane_common::queue::{Finished, Outcome};
 use fairlane_dispatcher::api::{BuildPage, BuildView, CancelAnswer, LaneView, QueueView};
 use fairlane_testkit::RedisServer;
 use reqwest::StatusCode;
 
-use crate::support::{Dispatcher, Worker, numbered, request, send};
+use crate::support::{Dispatcher, Worker, failed, numbered, request, send};
 
 #[tokio::test]
 async fn a_build_is_asked_for_joined_followed_and_answered_from_memory() {
@@ -52,13 +53,7 @@ async fn a_failure_is_told_with_class_reason_and_tail() {
     let id = dispatcher.build("bad").await;
     let mut stream = dispatcher.follow(id, "").await;
     let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
-    let outcome = Outcome::Failed {
-        class: FailureClass::Repository,
-        cause: fairlane_common::FailureCause::OTHER,
-        reason: "no such package".to_owned(),
-        blame: Blame::Nobody,
-    };
-    run.finish(outcome).await;
+    run.finish(failed(FailureClass::Repository, FailureCause::OTHER, "no such package")).await;
     let end = stream.end().await;
     assert_eq!((end.state, end.class), (Some(BuildState::Failed), Some(FailureClass::Repository)));
     assert_eq!((end.reason.as_deref(), end.log_tail.as_deref()), (Some("no such package"), Some("the tail")));

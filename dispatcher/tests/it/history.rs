@@ -3,22 +3,17 @@
 use std::time::Duration;
 
 use fairlane_common::id::BuildId;
-use fairlane_common::queue::{Blame, Outcome};
+use fairlane_common::queue::Outcome;
 use fairlane_common::{BuildState, FailureCause, FailureClass};
 use fairlane_dispatcher::api::{BuildPage, BuildView, History, UsagePage};
 use fairlane_testkit::{RedisServer, wait_for};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{Dispatcher, SOON, Worker, problem, send};
+use crate::support::{Dispatcher, SOON, Worker, failed, problem, send};
 
 fn failure(cause: &str) -> Outcome {
-    Outcome::Failed {
-        class: FailureClass::Repository,
-        cause: FailureCause::of(cause),
-        reason: "it broke".to_owned(),
-        blame: Blame::Nobody,
-    }
+    failed(FailureClass::Repository, FailureCause::of(cause), "it broke")
 }
 
 async fn list(dispatcher: &Dispatcher, query: &str) -> Vec<BuildId> {

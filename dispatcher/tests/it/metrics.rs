@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use fairlane_common::queue::{Blame, Outcome};
+use fairlane_common::queue::Outcome;
 use fairlane_common::rule::{Rule, Stop};
 use fairlane_common::{FailureCause, FailureClass};
 use fairlane_testkit::{RedisServer, check_metrics, keep_docs, metric_table};
 use serde_json::json;
 
-use crate::support::{Dispatcher, Worker, request, send};
+use crate::support::{Dispatcher, Worker, failed, request, send};
 
 async fn metrics_of(dispatcher: &Dispatcher) -> String {
     send(dispatcher.get("/metrics")).await.text().await.unwrap()
@@ -51,9 +51,7 @@ async fn prometheus_accepts_the_metrics_and_the_docs_list_them() {
     worker.claim().await.finish(Outcome::Succeeded).await;
     for class in [FailureClass::Repository, FailureClass::Infrastructure] {
         dispatcher.build(class.word()).await;
-        let (cause, reason, blame) = (FailureCause::OTHER, "it broke".to_owned(), Blame::Nobody);
-        let failed = Outcome::Failed { class, cause, reason, blame };
-        worker.claim().await.finish(failed).await;
+        worker.claim().await.finish(failed(class, FailureCause::OTHER, "it broke")).await;
     }
     let text = metrics_of(&dispatcher).await;
     let lines = [

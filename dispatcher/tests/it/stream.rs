@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use fairlane_common::FailureCause;
 use fairlane_common::build::{BuildState, FailureClass};
-use fairlane_common::queue::{Blame, GiveBack, Outcome};
+use fairlane_common::queue::{GiveBack, Outcome};
 use fairlane_dispatcher::api::BuildView;
 use fairlane_testkit::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Dispatcher, SOON, Said, Stream, Worker, numbered, request, send};
+use crate::support::{Dispatcher, SOON, Said, Stream, Worker, failed, numbered, request, send};
 
 #[tokio::test]
 async fn a_stream_resumes_on_another_dispatcher_after_the_same_line() {
@@ -69,13 +70,7 @@ async fn another_attempt_begins_after_the_last_line_of_the_one_before() {
     let mut stream = dispatcher.follow(id, "").await;
     let mut run = worker.claim().await;
     run.write(5).await;
-    let failed = Outcome::Failed {
-        class: FailureClass::Infrastructure,
-        cause: fairlane_common::FailureCause::OTHER,
-        reason: "the node was lost".to_owned(),
-        blame: Blame::Nobody,
-    };
-    run.finish(failed).await;
+    run.finish(failed(FailureClass::Infrastructure, FailureCause::OTHER, "the node was lost")).await;
     let state = stream.state(|state| state.build.attempt == 2).await;
     assert_eq!(
         (state.build.state, state.build.reason.as_deref()),

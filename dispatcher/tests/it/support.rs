@@ -9,7 +9,7 @@ use fairlane_common::log::{LogLine, LogWriter};
 use fairlane_common::queue::{
     Beat, Blame, Claim, Claimed, Finish, Finished, Outcome, Queue, Registered, Registration,
 };
-use fairlane_common::{FailureClass, RedisUrl};
+use fairlane_common::{FailureCause, FailureClass, RedisUrl};
 use fairlane_dispatcher::api::{BuildAnswer, EndEvent, LogEvent, StateEvent};
 use fairlane_dispatcher::{AllowedArgs, Bounds, ClientLimits, ConnectionLimits, Settings, Tokens, serve};
 use fairlane_testkit::wait_for;
@@ -366,7 +366,7 @@ impl Run {
         let reason = "no space left on device".to_owned();
         let outcome = Outcome::Failed {
             class: FailureClass::Infrastructure,
-            cause: fairlane_common::FailureCause::OTHER,
+            cause: FailureCause::OTHER,
             reason,
             blame: Blame::Certain,
         };
@@ -421,4 +421,9 @@ fn moment(line: usize) -> String {
 /// The lines that a run of `count` writes.
 pub(crate) fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("line {n}")).collect()
+}
+
+/// The outcome of a run that failed, and for which no node is to blame.
+pub(crate) fn failed(class: FailureClass, cause: FailureCause, reason: &str) -> Outcome {
+    Outcome::Failed { class, cause, reason: reason.to_owned(), blame: Blame::Nobody }
 }

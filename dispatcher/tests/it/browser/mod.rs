@@ -7,12 +7,11 @@ mod logs;
 mod views;
 
 use fairlane_common::id::BuildId;
-use fairlane_common::queue::{Blame, Outcome};
 use fairlane_common::{FailureCause, FailureClass, Rule};
 use fairlane_testkit::RedisServer;
 use serde_json::json;
 
-use crate::support::{Dispatcher, Run, Worker, request};
+use crate::support::{self, Dispatcher, Run, Worker, request};
 
 /// A queue with something of everything, and what holds it.
 pub(crate) struct Scene {
@@ -37,10 +36,8 @@ impl Scene {
         }
         let failed = dispatcher.build("broken").await;
         let run = worker.claim_of(failed).await;
-        let reason = "no matching distribution for tensorflow==1.0".to_owned();
-        let cause = FailureCause::OTHER;
-        let class = FailureClass::Repository;
-        run.finish(Outcome::Failed { class, cause, reason, blame: Blame::Nobody }).await;
+        let reason = "no matching distribution for tensorflow==1.0";
+        run.finish(support::failed(FailureClass::Repository, FailureCause::OTHER, reason)).await;
         let popular = dispatcher.build("popular").await;
         let mut running = worker.claim_of(popular).await;
         running.write(40).await;
