@@ -1,5 +1,5 @@
-//! Sends spans to an `OpenTelemetry` collector: OTLP over HTTP, as JSON. In a task of its own, with bounds on
-//! what waits: a collector that is slow or away costs spans, never a build.
+//! Sends spans to an `OpenTelemetry` collector: OTLP over HTTP, as JSON. A separate task sends them, and only a
+//! limited number wait: if the collector is slow or unreachable, spans are lost, but no build is affected.
 
 use std::time::{Duration, SystemTime};
 

@@ -2,8 +2,7 @@
 -- KEYS[1] {prefix}:schema
 -- W: id, epoch, worker, outcome succeeded|failed|cancelled, class of a failure, its reason (of a success:
 --   that no run was needed), node that it ran on or empty, log_tail (last lines) or empty, log_end (id of the
---   last
---   entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine (as suspect, but
+--   last entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine (as suspect, but
 --   never the repository's fault), unclear (tried once more, then it is the repository's fault) or empty,
 --   alike (the cause of a suspect failure, the same text on any node), cause of a failure (a word of CAUSES; `other` if
 --   empty or unknown), log_bytes of the logs of all runs or empty, log_missing (how many lines the log lacks) or empty

@@ -6,8 +6,7 @@
 --   that take builds), paused, why the first of them is or '', only (the only node of a place that is probed, as
 --   cluster/node) or '', probe_at (when it may be probed next) or '', avoided nodes, refill_until (until when
 --   runs are registered again) or '', aside (how much was set aside), repairs (how often something was
---   repaired),
---   logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them)}
+--   repaired), logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them)}
 operation('snapshot', READS, function()
   local WORKERS_READ = 200
   local reply = { 'snapshot', 'now', NOW }

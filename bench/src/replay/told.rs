@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::day::Day;
 use super::outcome::Outcome;
 
-/// A waiting launch is told again after this long.
+/// How long until a waiting launch gets its next estimate.
 pub(super) const LATER_MS: u64 = 60_000;
 /// On a day with more launches, only every second, third, … launch is examined, because each estimate costs as
 /// much as many launches.

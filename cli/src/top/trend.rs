@@ -6,13 +6,13 @@ use fairlane_dispatcher::api::Totals;
 
 use super::style::{people, span};
 
-/// How far back is looked.
+/// How far back samples are kept.
 const WINDOW_MS: u64 = 5 * 60_000;
-/// Shortest time over which a trend is told.
+/// A trend is only reported over at least this time.
 const SHORTEST_MS: u64 = 2 * 60_000;
 /// Time between samples.
 const STEP_MS: u64 = 5_000;
-/// Fewer people than this more are no crowd.
+/// A smaller increase in people is not reported.
 const MORE: u64 = 5;
 
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ impl Trend {
         }
     }
 
-    /// The sentence, if it is so: a fifth more people, and not one more running build.
+    /// A sentence for operators if at least a fifth more people wait and no more builds run.
     pub(super) fn incident(&self) -> Option<String> {
         let (first, last) = (self.0.front()?, self.0.back()?);
         let grew = last.people >= first.people + MORE && last.people * 5 >= first.people * 6;

@@ -1,4 +1,4 @@
-//! One sample a minute, whoever reaps, for 7 days.
+//! One sample is taken each minute, however many processes reap, and kept for 7 days.
 
 use std::time::Duration;
 
@@ -221,5 +221,5 @@ async fn a_spoilt_or_full_redis_costs_samples_and_records_but_no_build() {
     }
     scene.check().await;
     let aside = scene.queue.aside().await.unwrap();
-    assert!(aside.iter().any(|one| one.what == "history"), "operators are told: {aside:?}");
+    assert!(aside.iter().any(|one| one.what == "history"), "operators can see it: {aside:?}");
 }
