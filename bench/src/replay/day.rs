@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fairlane_campaign::events::Launch;
 use fairlane_clikit::exit::Stop;
 
 use super::args::{Slow, TimeOfDay};
-use super::events::Launch;
 use super::model::{build_ms, lane_of};
 
 const MINUTE_MS: u64 = 60_000;

@@ -2,7 +2,6 @@
 
 mod args;
 mod day;
-mod events;
 #[cfg(test)]
 mod fixtures;
 mod model;
@@ -18,6 +17,7 @@ mod told;
 use std::path::Path;
 
 use anyhow::Result;
+use fairlane_campaign::events::{self, BadLines, Events, Launch};
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::output::{Output, Tone};
 use fairlane_common::clock::{Clock, SimulatedClock};
@@ -29,7 +29,6 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use args::Replay;
 
 use self::day::Day;
-use self::events::{BadLines, Events, Launch};
 use self::outcome::Outcome;
 use self::player::Played;
 use self::report::Report;

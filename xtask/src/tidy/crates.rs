@@ -6,7 +6,14 @@ use super::{Finding, Source};
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "common",
-        &["fairlane-http", "fairlane-dispatcher", "fairlane-worker", "fairlane-clikit", "fairlane"],
+        &[
+            "fairlane-http",
+            "fairlane-dispatcher",
+            "fairlane-worker",
+            "fairlane-clikit",
+            "fairlane-campaign",
+            "fairlane",
+        ],
         "everything else depends on common",
     ),
     ("common", &["axum", "kube", "k8s-openapi", "reqwest"], "common knows no HTTP and no Kubernetes"),
@@ -35,8 +42,13 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ),
     (
         "clikit",
-        &["fairlane-dispatcher", "fairlane-worker", "fairlane"],
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane-campaign", "fairlane"],
         "clikit knows the terminal and the queue, not what the programs do",
+    ),
+    (
+        "campaign",
+        &["fairlane-dispatcher", "fairlane-worker", "fairlane-bench", "fairlane"],
+        "campaign plans from files and repositories, without a queue: dispatchers carry a campaign out",
     ),
     (
         "bench",

@@ -28,16 +28,16 @@ const MINUTE_MS: u64 = 60_000;
 
 /// Somebody opened a repository on Binder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Launch {
+pub struct Launch {
     /// The minute of the launch, in Unix milliseconds.
-    pub(super) minute: u64,
+    pub minute: u64,
     /// What was opened: `Provider:spec`.
-    pub(super) spec: String,
+    pub spec: String,
 }
 
 /// Lines of a file that are not events, with reasons for the first ones.
 #[derive(Debug, Default)]
-pub(super) struct BadLines {
+pub struct BadLines {
     file: String,
     count: usize,
     first: Vec<(u64, String)>,
@@ -52,7 +52,7 @@ impl BadLines {
     }
 
     /// The message about them; `None` if there were none.
-    pub(super) fn sentence(&self) -> Option<String> {
+    pub fn sentence(&self) -> Option<String> {
         if self.count == 0 {
             return None;
         }
@@ -71,18 +71,18 @@ impl BadLines {
 
 /// The launches of one file, in the file's order.
 #[derive(Debug)]
-pub(super) struct Events {
+pub struct Events {
     /// Good lines.
-    pub(super) launches: Vec<Launch>,
+    pub launches: Vec<Launch>,
     /// The others.
-    pub(super) bad: BadLines,
+    pub bad: BadLines,
 }
 
 /// Reads a file of events.
 ///
 /// # Errors
 /// When it cannot be opened, or no line of it is an event.
-pub(super) fn read(path: &Path) -> Result<Events> {
+pub fn read(path: &Path) -> Result<Events> {
     let cannot =
         |error: std::io::Error| Stop::usage(format!("the events {} cannot be read: {error}", path.display()));
     let mut file = File::open(path).map_err(cannot)?;

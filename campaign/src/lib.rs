@@ -1,0 +1,4 @@
+//! What a campaign builds, found out before it starts: [`events`] reads launches, [`plan`] reads and writes the list of
+//! builds.
+
+pub mod events;
