@@ -1,16 +1,16 @@
 //! Reads launch events in the format of mybinder.org's public archive: one JSON object a line, gzipped or plain,
 //! in every version of the event so far.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 use anyhow::Result;
 use fairlane_clikit::exit::Stop;
-use fairlane_clikit::output::{Colors, clean};
 use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
+
+use crate::lines::{self, BadLines};
 
 const SCHEMA: &str = "binderhub.jupyter.org/launch";
 /// 1 (2018-11) has provider, spec and status; 2 (2019-03) knows Gist, 3 (2019-06) has origin,
@@ -22,8 +22,6 @@ const PROVIDERS: &[&str] =
     &["GitHub", "GitLab", "Git", "Gist", "Zenodo", "Figshare", "Hydroshare", "Dataverse", "SWHID", "CKAN"];
 /// Longer lines are not events.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Bad lines that are reported with their reason; further ones are only counted.
-const TOLD_MAX: usize = 10;
 const MINUTE_MS: u64 = 60_000;
 
 /// Somebody opened a repository on Binder.
@@ -33,40 +31,6 @@ pub struct Launch {
     pub minute: u64,
     /// What was opened: `Provider:spec`.
     pub spec: String,
-}
-
-/// Lines of a file that are not events, with reasons for the first ones.
-#[derive(Debug, Default)]
-pub struct BadLines {
-    file: String,
-    count: usize,
-    first: Vec<(u64, String)>,
-}
-
-impl BadLines {
-    fn add(&mut self, line: u64, why: String) {
-        self.count += 1;
-        if self.first.len() < TOLD_MAX {
-            self.first.push((line, why));
-        }
-    }
-
-    /// The message about them; `None` if there were none.
-    pub fn sentence(&self) -> Option<String> {
-        if self.count == 0 {
-            return None;
-        }
-        let lines = if self.count == 1 { "line was" } else { "lines were" };
-        let mut said = format!("{}: {} {lines} skipped:", self.file, self.count);
-        for (line, why) in &self.first {
-            // Writing to a string cannot fail.
-            let _ = write!(said, "\n  line {line}: {}", clean(why, Colors::Drop));
-        }
-        if self.count > self.first.len() {
-            let _ = write!(said, "\n  and {} more", self.count - self.first.len());
-        }
-        Some(said)
-    }
 }
 
 /// The launches of one file, in the file's order.
@@ -90,12 +54,12 @@ pub fn read(path: &Path) -> Result<Events> {
     Read::by_ref(&mut file).take(2).read_to_end(&mut head).map_err(cannot)?;
     file.rewind().map_err(cannot)?;
     let file = BufReader::new(file);
-    let mut events = if head == [0x1f, 0x8b] {
-        collect(&mut BufReader::new(MultiGzDecoder::new(file)))
+    let name = path.display().to_string();
+    let events = if head == [0x1f, 0x8b] {
+        collect(&mut BufReader::new(MultiGzDecoder::new(file)), name)
     } else {
-        collect(&mut { file })
+        collect(&mut { file }, name)
     };
-    events.bad.file = path.display().to_string();
     if events.launches.is_empty() {
         let why = events.bad.sentence().map_or_else(|| "it is empty".to_owned(), |said| format!("\n{said}"));
         return Err(Stop::usage(format!("{} contains no launch event: {why}", path.display())).into());
@@ -103,39 +67,13 @@ pub fn read(path: &Path) -> Result<Events> {
     Ok(events)
 }
 
-fn collect(from: &mut impl BufRead) -> Events {
-    let mut events = Events { launches: Vec::new(), bad: BadLines::default() };
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        match next_line(from, &mut line) {
-            Ok(0) => break,
-            Ok(bytes) if bytes > LINE_BYTES_MAX => {
-                events.bad.add(number, format!("has {bytes} bytes: too long for an event"));
-            }
-            Ok(_) if line.trim_ascii().is_empty() => {}
-            Ok(_) => match parse(&line) {
-                Ok(launch) => events.launches.push(launch),
-                Err(why) => events.bad.add(number, why),
-            },
-            Err(error) => {
-                // The download was interrupted; what came before is usable.
-                events.bad.add(number, format!("the rest of the file cannot be read: {error}"));
-                break;
-            }
-        }
-    }
-    events
-}
-
-/// Reads a line, keeps at most an event's maximum length, and returns how long it was.
-fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<usize> {
-    let mut read = from.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', line)?;
-    if read == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-        read += from.skip_until(b'\n')?;
-        read = read.max(LINE_BYTES_MAX + 1);
-    }
-    Ok(read)
+fn collect(from: &mut impl BufRead, file: String) -> Events {
+    let (mut launches, mut bad) = (Vec::new(), BadLines::of(file));
+    lines::each(from, LINE_BYTES_MAX, "an event", &mut bad, |_, line| {
+        launches.push(parse(line)?);
+        Ok(())
+    });
+    Events { launches, bad }
 }
 
 #[derive(Deserialize)]
@@ -192,7 +130,7 @@ mod tests {
 "#;
 
     fn collected(bytes: &[u8]) -> Events {
-        collect(&mut BufReader::new(bytes))
+        collect(&mut BufReader::new(bytes), String::new())
     }
 
     #[test]

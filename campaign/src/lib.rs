@@ -2,3 +2,5 @@
 //! builds.
 
 pub mod events;
+pub mod lines;
+pub mod plan;

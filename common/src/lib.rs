@@ -16,6 +16,7 @@
 
 pub mod allow;
 pub mod build;
+pub mod campaign;
 pub mod cause;
 pub mod clock;
 pub mod connection;

@@ -17,7 +17,8 @@ mod told;
 use std::path::Path;
 
 use anyhow::Result;
-use fairlane_campaign::events::{self, BadLines, Events, Launch};
+use fairlane_campaign::events::{self, Events, Launch};
+use fairlane_campaign::lines::BadLines;
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::output::{Output, Tone};
 use fairlane_common::clock::{Clock, SimulatedClock};
