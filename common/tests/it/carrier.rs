@@ -1,4 +1,4 @@
-//! A Redis that takes no library gets the same operations as scripts.
+//! A Redis that does not accept function libraries runs the same operations as scripts.
 
 use fairlane_common::log::{Appended, LogLine, LogWriter};
 use fairlane_common::queue::{Finish, Finished, Outcome, Submitted};
@@ -17,7 +17,7 @@ async fn libraries(server: &RedisServer) -> usize {
     list.len()
 }
 
-/// A build from its request to its end.
+/// Takes a build from its request to its end.
 async fn build(queue: &Queue, repo: &str) {
     queue.renew(&beat_of("w", K8S, 2, &[])).await.unwrap();
     let Submitted::New(asked) = queue.submit(&ask(repo, 1)).await.unwrap() else { panic!("not new") };
@@ -44,14 +44,14 @@ async fn a_new_release_works_in_a_full_redis_and_loads_its_functions_when_it_can
     let server = RedisServer::start_default().await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let queue = open(&server).await;
-    // What renews, ends and reads works, what adds is refused.
+    // Renewing, reaping and reading still work; adding a build is refused.
     queue.renew(&beat_of("w", K8S, 2, &[])).await.unwrap();
     queue.reap().await.unwrap();
     assert_eq!(queue.snapshot().await.unwrap().slots, 2);
     assert!(matches!(queue.submit(&ask("o/n", 1)).await.unwrap_err(), Error::OutOfMemory(_)));
     assert_eq!(libraries(&server).await, 0);
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    // Within a while by itself; a process that comes new loads them at once.
+    // The same queue loads the library within a while; a new process loads it at once.
     build(&queue, "o/one").await;
     build(&open(&server).await, "o/two").await;
     assert_eq!(libraries(&server).await, 1);

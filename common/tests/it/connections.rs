@@ -1,4 +1,4 @@
-//! Redis away, restarted, behind Sentinel, in a Cluster; time-outs.
+//! Redis that is away or restarted, behind Sentinel, or a Cluster; timeouts.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::scene::{ask, worker};
 
-/// Asks for a build, runs it, looks at its log: over one connection shape.
+/// Requests a build, runs it and reads its log over one kind of connection.
 async fn one_build(queue: &Queue) {
     let asked = ask("o/n", 1);
     assert!(matches!(queue.submit(&asked).await.unwrap(), Submitted::New(_)));
@@ -42,7 +42,7 @@ async fn one_build(queue: &Queue) {
     assert_eq!(queue.build(asked.id).await.unwrap().unwrap().state, BuildState::Succeeded);
     assert!(!queue.waiter().wait(Duration::from_millis(50)).await.unwrap());
     assert!(queue.check(1000).await.unwrap().problems.is_empty());
-    // The log lies in another slot than the queue.
+    // The log is in another Cluster slot than the queue.
     let prune = Prune { older_than: Some(Duration::ZERO), ..Prune::default() };
     assert_eq!(queue.prune_logs(&prune, "ann").await.unwrap().logs, 1);
     assert!(queue.read_log(asked.id, 1, "0", 10).await.unwrap().entries.is_empty());
@@ -153,7 +153,7 @@ async fn a_redis_that_hangs_keeps_no_caller_for_long() {
     let mut events = queue.events();
     proxy.stall();
     queue.snapshot().await.unwrap_err();
-    // Each within its own limit, however many wait: 4 s for an answer, 4 s for a connection.
+    // Each caller has its own limit, however many wait: 4 s for an answer, 4 s for a connection.
     let limit = Duration::from_secs(15);
     let callers = futures::future::join_all((0..10).map(|_| queue.snapshot()));
     let answers = tokio::time::timeout(limit, callers).await.expect("ten callers are told in time");
@@ -167,7 +167,7 @@ async fn a_redis_that_hangs_keeps_no_caller_for_long() {
     );
 }
 
-/// A server that says something to whoever connects, and hangs up with what was sent to it unread.
+/// A server that sends `words` to each client and closes the connection without reading what the client sent.
 async fn hangs_up_with(words: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

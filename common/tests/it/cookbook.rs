@@ -9,7 +9,7 @@ use fairlane_common::{BuildId, FailureClass, Rule};
 
 use crate::scene::{K8S, Scene, ask, beat_of, failed};
 
-/// The recipes of the page: heading and command.
+/// The recipes of the page: each heading and its command.
 fn recipes() -> Vec<(String, String)> {
     let page = include_str!("../../../docs/redis.md");
     let cookbook = page.split_once("## Cookbook").unwrap().1;
@@ -29,7 +29,7 @@ struct Live {
     orphan: BuildId,
 }
 
-/// A node that is avoided, known to a worker that is paused.
+/// An avoided node, and a paused worker that knows about it.
 pub(crate) async fn bad_node(scene: &Scene) {
     let mut beat = beat_of("w2", K8S, 0, &[]);
     (beat.nodes, beat.paused) = (6, Some("the cluster is full".to_owned()));
@@ -49,7 +49,7 @@ pub(crate) async fn bad_node(scene: &Scene) {
     }
 }
 
-/// A queue with one of each: running, waiting for a permit, held, orphaned, failed.
+/// A queue with one build each that is running, waiting for a permit, held, orphaned and failed.
 async fn live() -> Live {
     let scene = Scene::new().await;
     scene.beat("w1", 4, &[]).await;
@@ -132,7 +132,7 @@ fn expected(live: &Live, title: &str) -> Vec<String> {
         "The end of a log" => &["Cloning"],
         "Memory" => &["used_memory_human:", "maxmemory_policy:noeviction"],
         "Bytes of ended builds' logs: all, and the shortened ones" => &[],
-        // Cancelled after a failure: nobody has said how large its log is.
+        // This build was cancelled after a failure, so nobody reported the size of its log.
         "The oldest logs of ended builds" => &[" 2 0", "1795"],
         "Wake a worker by hand" => &["1"],
         "Give up a worker that will not come back" => &["0"],
@@ -171,7 +171,7 @@ async fn every_line_of_the_cookbook_prints_what_it_promises() {
             assert!(printed.contains(&word), "{title}: '{word}' is not in\n{printed}");
         }
     }
-    // The last recipe really gave the worker up.
+    // The last recipe has indeed given the worker up.
     live.scene.reap().await;
     let left = live.scene.queue.workers().await.unwrap();
     assert_eq!(left.iter().map(|worker| worker.id.as_str()).collect::<Vec<_>>(), ["w2"]);

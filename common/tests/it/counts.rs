@@ -1,4 +1,4 @@
-//! What happened is counted once, whatever is called again.
+//! Each event is counted once, however often its call is repeated.
 
 use fairlane_common::queue::{ChangeFilter, Counts, Finish, Finished, GiveBack, Outcome};
 use fairlane_common::{BuildState, FailureCause, FailureClass, Priority};
@@ -32,7 +32,7 @@ async fn each_event_is_counted_once_though_calls_are_repeated() {
     ] {
         let finish = Finish::of(outcome);
         let first = scene.queue.finish(&token(name), &finish).await.unwrap();
-        // The answer was lost.
+        // The same call again, as if its answer had been lost.
         assert_eq!(scene.queue.finish(&token(name), &finish).await.unwrap(), first, "{name}");
     }
     let mut expected = Counts { succeeded: 1, cancelled: 1, ..Counts::default() };
@@ -41,7 +41,7 @@ async fn each_event_is_counted_once_though_calls_are_repeated() {
     expected.retried = [((FailureClass::Infrastructure, pushing), 1)].into();
     assert_eq!(counts(&scene).await, expected);
 
-    // Its worker dies: one lease is lost, one run adopted, and neither again by later calls.
+    // The worker dies: one lease is lost and one run adopted. Later calls count neither again.
     scene.pass(9000).await;
     scene.beat("other", 8, &[]).await;
     scene.pass(3000).await;
@@ -53,7 +53,7 @@ async fn each_event_is_counted_once_though_calls_are_repeated() {
     expected.adopted = 1;
     assert_eq!(counts(&scene).await, expected);
 
-    // Handing a run over is no loss; a queued build may be cancelled, once.
+    // Handing a run over does not count as a lost lease. Cancelling a queued build counts once.
     scene.queue.give_back(&adopted.token, &GiveBack::Handover).await.unwrap();
     let queued = scene.submit(&ask("o/queued", 1)).await;
     for _ in 0..2 {
@@ -93,7 +93,7 @@ async fn a_build_whose_workers_die_has_a_cause_of_its_own() {
     assert_eq!((counts.failed, counts.leases_lost), ([(key, 1)].into(), 6));
 }
 
-/// A worker of another release may send any word, and somebody may have spoilt the counters by hand.
+/// A worker of another release may send any word, and somebody may have corrupted the counters by hand.
 #[tokio::test]
 async fn no_word_makes_a_new_counter_and_no_counter_stops_a_build() {
     let scene = Scene::new().await;

@@ -6,7 +6,6 @@ use uuid::Uuid;
 
 use crate::scene::{K8S, Scene, ask, beat_of, worker};
 
-/// A heartbeat of a worker on a host.
 async fn beat(scene: &Scene, name: &str, host: &str, held: &[Token]) -> BeatReply {
     let mut beat = beat_of(name, K8S, 4, held);
     host.clone_into(&mut beat.host);
@@ -51,7 +50,7 @@ async fn a_drained_host_is_drained_until_that_is_undone() {
     let by = |at: usize| workers[at].drained.as_ref().map(|drained| drained.by.clone());
     assert_eq!((by(0).as_deref(), by(2)), (Some("ann"), None));
 
-    // Its processes end, by themselves and in order; others come under its name.
+    // The worker processes of host `a` end, one by leaving and one by dying; later a new one starts there.
     scene.queue.leave(&worker("a-1")).await.unwrap();
     for _ in 0..3 {
         scene.pass(9000).await;
@@ -64,7 +63,7 @@ async fn a_drained_host_is_drained_until_that_is_undone() {
     assert!(ask_for_work(&scene, "a-3", 1).await.builds.is_empty());
     scene.check().await;
 
-    // The worker that was named first is gone, but its word can be undone by it.
+    // Worker `a-1` is gone, but its name still undoes the drain.
     assert_eq!(drain(&scene, "a-1", false).await, Some(of("a", &["a-3"])));
     assert!(!beat(&scene, "a-3", "a", &[]).await.drained);
     assert_eq!(scene.claim_ids("a-3", 1).await, [id]);
@@ -91,7 +90,7 @@ async fn who_was_drained_while_it_stood_still_claims_nothing_when_it_goes_on() {
     scene.submit(&ask("o/n", 1)).await;
     scene.pass(20_000).await;
     assert!(scene.queue.workers().await.unwrap().is_empty());
-    // It claims before its first heartbeat.
+    // A claim before the worker's first heartbeat.
     let reply = ask_for_work(&scene, "a-1", 1).await;
     assert!(reply.builds.is_empty() && reply.unknown, "{reply:?}");
     assert!(beat(&scene, "a-1", "a", &[]).await.drained);
@@ -114,7 +113,7 @@ async fn a_drained_worker_follows_what_it_has_and_adopts_where_nobody_else_would
     let slots = scene.queue.snapshot().await.unwrap().slots;
     assert_eq!(slots, 5, "what it runs counts, so that nobody borrows for it");
 
-    // An orphan: b adopts it, a leaves it to b.
+    // `b` adopts an orphan; the drained `a` leaves it to `b`.
     beat(&scene, "dead", "dead", &[]).await;
     let lost = scene.submit(&ask("o/lost", 1)).await;
     assert_eq!(scene.claim_ids("dead", 1).await, [lost]);
@@ -124,7 +123,7 @@ async fn a_drained_worker_follows_what_it_has_and_adopts_where_nobody_else_would
     scene.pass(3000).await;
     assert_eq!(scene.state(lost).await, BuildState::Orphaned);
     assert!(ask_for_work(&scene, "a", 0).await.builds.is_empty());
-    // With b drained too there is nobody else.
+    // If `b` is drained too, nobody else can adopt it, so `a` does.
     drain(&scene, "b", true).await;
     let adopted = ask_for_work(&scene, "a", 0).await.builds;
     assert_eq!(adopted.iter().map(|one| (one.build.id, one.adopted)).collect::<Vec<_>>(), [(lost, true)]);

@@ -10,10 +10,10 @@ use fairlane_common::{FailureClass, Queue, Rule};
 use crate::scene::{Scene, ask, failed};
 
 const MINUTE: u64 = 60_000;
-/// The beginning of a minute.
+/// A full minute.
 const START: u64 = 1_795_000_020_000;
 
-/// An empty queue at the beginning of a minute, in which nobody has reaped.
+/// An empty queue at the start of a minute, before any reap.
 async fn scene() -> Scene {
     let scene = Scene::new().await;
     scene.clock.set_ms(START);
@@ -55,17 +55,17 @@ async fn a_gap_stays_a_gap_and_a_clock_that_was_set_back_starts_no_second_line()
     let steps = in_steps(&samples(&scene).await, Duration::from_mins(5));
     assert_eq!(steps.len(), 2, "nothing is made up for the time between");
 
-    // A little: nothing is written until the time has come again.
+    // The clock is set back a little: no sample is written until it has caught up.
     scene.clock.set_ms(START + 10 * MINUTE);
     scene.reap().await;
     assert_eq!(minutes(&scene).await, [0, 1, 12]);
-    // A lot: what was written ahead of time goes, and the line goes on.
+    // The clock is set back a lot: samples from the future are removed, and new ones continue from there.
     scene.clock.set_ms(START + 3 * MINUTE);
     scene.reap().await;
     scene.clock.advance_ms(MINUTE);
     scene.reap().await;
     assert_eq!(minutes(&scene).await, [0, 1, 3, 4]);
-    // Even if all that there is was written ahead of time.
+    // The same if all samples are from the future.
     scene.clock.set_ms(START - 20 * MINUTE);
     scene.reap().await;
     let all = samples(&scene).await;
@@ -93,7 +93,7 @@ async fn a_sample_counts_what_happened_since_the_one_before() {
         let counted = (sample.started, sample.succeeded, sample.cancelled, sample.failed.repository);
         assert_eq!(counted, (4, 1, 1, 1), "round {round}");
         scene.finish(&claimed[3].token, Outcome::Succeeded).await;
-        // So that the fourth of this round is not counted in the next.
+        // Ends this round's minute, so that its fourth build does not count in the next round.
         scene.clock.advance_ms(MINUTE);
         scene.reap().await;
         assert_eq!(samples(&scene).await.last().unwrap().succeeded, 1);
@@ -108,7 +108,7 @@ async fn builds_wait_for_what_the_next_of_their_lane_waits_for() {
     scene.rule("github.com/full/*", &limit(1)).await;
     scene.rule("github.com/held/*", &Rule { hold: Some(Stop::default()), ..Rule::default() }).await;
     scene.rule("github.com/shared/*", &Rule { together: true, ..limit(1) }).await;
-    // Of these, the next waits for a slot alone: their limit has permits left.
+    // The next build of these lanes waits only for a slot, because their shared limit has permits left.
     scene.rule("github.com/loose/*", &Rule { together: true, ..limit(3) }).await;
     for (repo, commits) in [("full/a", 3), ("shared/a", 1), ("again/a", 1)] {
         for commit in 0..commits {
@@ -124,7 +124,7 @@ async fn builds_wait_for_what_the_next_of_their_lane_waits_for() {
             scene.submit(&ask(repo, commit)).await;
         }
     }
-    // Shorter than any backoff.
+    // This is shorter than any backoff.
     scene.clock.advance_ms(1000);
     scene.reap().await;
     let sample = samples(&scene).await[0];
@@ -143,7 +143,7 @@ async fn builds_wait_for_what_the_next_of_their_lane_waits_for() {
     assert_eq!(sample, measured);
 }
 
-/// Of a set with many lanes, some are counted and taken for all.
+/// If a set has many lanes, some of them are counted, and the total is extrapolated.
 #[tokio::test]
 async fn a_long_line_is_estimated_from_a_part_of_its_lanes() {
     let scene = scene().await;
@@ -191,7 +191,7 @@ async fn samples_are_kept_for_seven_days_in_a_bounded_number_of_bytes() {
     let count: u64 = scene.redis(&["XLEN", &key]).await;
     let bytes: u64 = scene.redis(&["MEMORY", "USAGE", &key, "SAMPLES", "0"]).await;
     println!("{count} samples take {bytes} bytes");
-    // A minute each, and the rest of the oldest node.
+    // One sample a minute; trimming may leave the rest of the stream's oldest node.
     assert!((10_080..10_200).contains(&count), "{count}");
     assert!(bytes < 1_000_000, "{bytes}");
 }
@@ -202,7 +202,7 @@ async fn a_spoilt_or_full_redis_costs_samples_and_records_but_no_build() {
     scene.beat("w", 4, &[]).await;
     let ids = [scene.submit(&ask("o/a", 1)).await, scene.submit(&ask("o/b", 1)).await];
     let claimed = scene.claim("w", 2).await;
-    // Nothing can be added any more; builds end, and are recorded.
+    // Redis refuses whatever adds data, but builds still end and are recorded.
     scene.redis::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     assert!(scene.queue.submit(&ask("o/c", 1)).await.is_err());
     scene.finish(&claimed[0].token, Outcome::Succeeded).await;

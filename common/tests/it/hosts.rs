@@ -13,7 +13,7 @@ async fn beat(scene: &Scene, name: &str, place: &str, nodes: usize, held: &[Toke
     scene.queue.renew(&beat).await.unwrap()
 }
 
-/// A heartbeat of a process worker that is its host's only one.
+/// A heartbeat of the only process worker of a host.
 async fn beat_host(scene: &Scene, host: &str) -> BeatReply {
     beat(scene, host, &format!("process:{host}"), 0, &[]).await
 }
@@ -51,7 +51,7 @@ async fn fail(scene: &Scene, token: &Token, node: &str, blame: Blame) {
     scene.check().await;
 }
 
-/// Builds of three lanes fail on a node for a cause that certainly lies there, and are ended.
+/// Builds of three lanes fail on a node because of the node, and are then cancelled.
 async fn fails_thrice(scene: &Scene, name: &str, place: &str, node: &str) {
     for repo in ["f/a", "f/b", "f/c"] {
         let claimed = start(scene, repo, name, place).await;
@@ -79,7 +79,7 @@ async fn nodes_of_two_clusters_with_equal_names_are_two_nodes() {
     let (of_a, of_b) = both(1).await;
     assert_eq!(of_a.avoided.iter().map(ToString::to_string).collect::<Vec<_>>(), ["node-1"]);
     assert!(of_b.avoided.is_empty());
-    // What happens on b's only node says nothing of a's.
+    // A result on `b`'s only node says nothing about `a`'s node of the same name.
     let other = start(&scene, "o/other", "wb", b).await;
     let finish = Finish { node: Some("node-1".parse().unwrap()), ..Finish::of(Outcome::Succeeded) };
     scene.queue.finish(&other.token, &finish).await.unwrap();
@@ -89,7 +89,7 @@ async fn nodes_of_two_clusters_with_equal_names_are_two_nodes() {
     scene.queue.cancel(other.build.id, "test", "").await.unwrap();
     assert_eq!(names(&scene).await.len(), 1, "one failure on b's is not one more on a's");
 
-    // The build that failed on a's node may go to b's, and not to a's.
+    // The build that failed on `a`'s node may run on `b`'s, but not on `a`'s again.
     scene.pass(6000).await;
     both(6).await;
     let again = claims(&scene, "wb", b, 1).await.builds.remove(0);
@@ -132,7 +132,7 @@ async fn what_an_earlier_release_avoids_is_avoided_until_its_time_is_over() {
     let told = beat(&scene, "w", place, 6, &[]).await.avoided;
     assert_eq!(told.iter().map(ToString::to_string).collect::<Vec<_>>(), ["old"]);
     assert!(beat(&scene, "v", "k8s:b/builds", 6, &[]).await.avoided.is_empty());
-    // A failure more is the same node's.
+    // Another failure counts against the same node.
     let claimed = start(&scene, "o/n", "w", place).await;
     fail(&scene, &claimed.token, "old", Blame::Certain).await;
     assert_eq!(names(&scene).await, [("k8s:a".to_owned(), "old".to_owned())]);
@@ -165,7 +165,7 @@ async fn a_build_that_failed_on_a_host_goes_to_another_one() {
     assert_eq!(claim_host(&scene, "b", 1).await, [first.build.id]);
     scene.check().await;
 
-    // Without another host that claims it is not kept from this one.
+    // If no other host claims builds, the host where it failed gets it again.
     let second = start(&scene, "o/second", "a", "process:a").await;
     fail(&scene, &second.token, "a", Blame::Nobody).await;
     scene.queue.leave(&worker("b")).await.unwrap();
@@ -219,11 +219,11 @@ async fn a_host_on_which_three_lanes_fail_gets_no_builds_for_half_an_hour() {
     assert!(refused.builds.is_empty() && refused.avoided);
     assert_eq!(claim_host(&scene, "b", 1).await, [id]);
 
-    // A third of the hosts at most.
+    // At most a third of the hosts are avoided.
     fails_thrice(&scene, "c", "process:c", "c").await;
     assert_eq!(names(&scene).await.len(), 1);
 
-    // An operator has it used again.
+    // An operator clears the host.
     let cleared = scene.queue.clear_node(&"a".parse().unwrap(), None, "ann").await.unwrap();
     assert_eq!(cleared, Cleared::Cleared("process".to_owned()));
     let id = scene.submit(&ask("o/m", 1)).await;
@@ -273,7 +273,7 @@ async fn words_alone_count_against_a_host_once_the_build_succeeded_on_another() 
         scene.queue.finish(&one.token, &finish).await.unwrap();
     }
     assert_eq!(names(&scene).await, [("process".to_owned(), "a".to_owned())]);
-    // A repository that prints them itself fails on two hosts alike.
+    // If a repository prints the suspicious lines itself, it fails in the same way on two hosts.
     let first = start(&scene, "o/own", "b", "process:b").await;
     fail(&scene, &first.token, "b", suspect()).await;
     scene.pass(6000).await;

@@ -1,5 +1,5 @@
-//! One bad thing stops no other: records that are gone or cannot be read, rules that are no JSON, timers of
-//! another release; and what does not fit is mended a little at a time.
+//! A single bad entry stops nothing else: missing or unreadable records, rules that are not JSON, timers of
+//! another release. Inconsistencies are repaired a few at a time.
 
 use fairlane_common::queue::inspect::Filter;
 use fairlane_common::queue::{DispatcherBeat, Outcome, Renewal};
@@ -7,7 +7,7 @@ use fairlane_common::{BuildId, BuildState, DispatcherId, Error, Lane};
 
 use crate::scene::{K8S, Scene, ask, background};
 
-/// How long the queue takes to come by everything once.
+/// How long the repair needs to check everything once.
 const WALK_MS: u64 = 20_000;
 
 fn lane(name: &str) -> Lane {
@@ -36,7 +36,7 @@ async fn a_build_that_cannot_be_read_costs_no_other() {
         scene.clock.advance_ms(1);
     }
     set(&scene, ids[0], "priority", "urgent").await;
-    // It is in no one's way where builds are looked at, and never taken for gone.
+    // The unreadable build does not break any reading of builds, and is not reported as missing.
     let page = scene.queue.builds(&Filter::default()).await.unwrap();
     assert_eq!((page.items.len(), page.unreadable[0].id), (3, ids[0]));
     let loaded = scene.queue.load(&ids).await.unwrap();
@@ -57,7 +57,7 @@ async fn a_build_that_cannot_be_read_costs_no_other() {
     assert_eq!(scene.queue.snapshot().await.unwrap().aside, 1);
     assert_eq!(scene.queue.lane(&lane("o/a")).await.unwrap().permits, 0);
 
-    // For a minute it is given to nobody; then a worker that can read it has it, at its first attempt.
+    // For a minute nobody gets it. Then it goes to a worker that can read it, still at its first attempt.
     let held: Vec<_> = claims.builds.into_iter().map(|one| one.token).collect();
     scene.beat("w", 4, &held).await;
     assert!(scene.claims_at("w", K8S, 1).await.unreadable.is_empty());
@@ -130,11 +130,11 @@ async fn what_is_deleted_by_hand_is_forgotten_and_counted_right() {
     for id in &ids[..3] {
         delete(&scene, *id).await;
     }
-    // The claim goes past both the orphan and the queued one, and gives the next.
+    // The claim skips the missing orphan and the missing queued build, and returns the next build.
     scene.beat("v", 4, &[]).await;
     let claims = scene.claims_at("v", K8S, 2).await;
     assert_eq!(claims.builds.iter().map(|one| one.build.id).collect::<Vec<_>>(), ids[3..]);
-    // The leased one's holder is told that Redis has lost it.
+    // The holder of the missing leased build is told that Redis has lost it.
     let held = [held[1].token.clone(), claims.builds[0].token.clone()];
     let beat = scene.beat("w", 4, &held[..1]).await;
     assert_eq!(beat.renewals, [Renewal::Unknown]);
@@ -152,7 +152,8 @@ async fn what_is_deleted_by_hand_is_forgotten_and_counted_right() {
     );
     assert_eq!((snapshot.people, snapshot.background), (0, 1));
     scene.check().await;
-    // Nothing says any more which lane it was of: its permit comes back when the lane is asked for again.
+    // Nothing tells which lane the missing build belonged to. Its permit is freed with the lane's next
+    // request.
     scene.beat("x", 2, &[]).await;
     let next = scene.submit(&ask("o/leased", 2)).await;
     scene.check().await;
@@ -160,7 +161,8 @@ async fn what_is_deleted_by_hand_is_forgotten_and_counted_right() {
     scene.check().await;
 }
 
-/// The record of an orphan that is given up after ten minutes is gone: the reap went no further, for good.
+/// The record of an orphan that is given up after ten minutes is missing. A reap once stopped there, and so did every
+/// later one.
 #[tokio::test]
 async fn a_stranded_orphan_without_a_record_stops_no_reap() {
     let scene = Scene::new().await;
@@ -220,7 +222,7 @@ async fn timers_of_another_release_are_kept_and_hold_up_nothing() {
     for number in 0..150 {
         scene.redis::<()>(&["ZADD", &timers, &due, &format!("campaign:{number}")]).await;
     }
-    // The release before this one counted the sets through which lanes are placed anew.
+    // An earlier release numbered the sets whose lanes it re-sorted.
     scene.redis::<()>(&["ZADD", &timers, &due, "replace:3:0:github.com/*"]).await;
     scene.redis::<()>(&["ZADD", &timers, &due, "nobody knows"]).await;
     scene.beat("w", 1, &[]).await;
@@ -235,7 +237,7 @@ async fn timers_of_another_release_are_kept_and_hold_up_nothing() {
     scene.check().await;
 }
 
-/// Whatever drifts, by an error half way through or by hand, comes right by itself.
+/// Whatever becomes inconsistent, by a call that failed halfway or by hand, is repaired automatically.
 #[tokio::test]
 async fn drift_is_mended_within_a_walk() {
     let scene = Scene::new().await;
@@ -262,7 +264,8 @@ async fn drift_is_mended_within_a_walk() {
     ] {
         scene.redis::<()>(&words).await;
     }
-    // Not quite: a live build of another lane has this one's permit, which only its end would give back.
+    // Except one thing: a live build of another lane holds a permit of this lane. Only that build's end would
+    // free it.
     scene.redis::<()>(&["ZREM", &keys.permits(&waits), &running.to_string()]).await;
     assert!(!scene.queue.check(1000).await.unwrap().problems.is_empty());
     for _ in 0..4 {
@@ -278,7 +281,7 @@ async fn drift_is_mended_within_a_walk() {
     assert_eq!(next, [waiting, other]);
 }
 
-/// Who has waited longest may stand last: behind a long line, with a build that takes long.
+/// The build that has waited longest may be last in line, because it takes long.
 #[tokio::test]
 async fn the_longest_wait_is_found_wherever_it_stands() {
     let scene = Scene::new().await;
@@ -305,7 +308,7 @@ async fn the_longest_wait_is_found_wherever_it_stands() {
     assert!(now > Some(asked), "one that waits no more is not counted");
 }
 
-/// Whoever walks past a build in a state of a newer release leaves it what it has: its lease, its permit, its place.
+/// Calls that meet a build in a newer release's state leave its lease, its permit and its position alone.
 #[tokio::test]
 async fn a_build_in_a_state_of_a_newer_release_keeps_what_it_has() {
     let scene = Scene::new().await;
@@ -320,9 +323,9 @@ async fn a_build_in_a_state_of_a_newer_release_keeps_what_it_has() {
     assert_eq!(runs.build.id, ids[0]);
     let keys = scene.queue.keys().clone();
     set(&scene, ids[0], "state", "resting").await;
-    // Out of line as well, in a way that only the newer release knows.
+    // This build is also out of line, in a way that only the newer release knows.
     set(&scene, ids[1], "state", "parked").await;
-    // It renews its lease, of which this release knows nothing.
+    // The newer release renews its lease, which this release knows nothing about.
     let far = (scene.clock.now_ms() + 3_600_000).to_string();
     scene.redis::<()>(&["ZADD", &keys.leases(), &far, &ids[0].to_string()]).await;
     for _ in 0..6 {

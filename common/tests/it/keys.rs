@@ -1,4 +1,4 @@
-//! The scripts and `keys.rs` mean the same keys; the schema is checked.
+//! The scripts and `keys.rs` use the same keys, and the schema is checked.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ async fn scripts_write_only_keys_that_are_named() {
     assert!(found.len() >= 20, "{found:?}");
 }
 
-/// What a node leaves behind on which builds fail.
+/// The keys of a node on which builds failed.
 async fn bad_node_keys(scene: &Scene) -> Vec<String> {
     let (keys, node) = (scene.queue.keys(), "n1".parse().unwrap());
     let mut named = vec![keys.nodes(), keys.node("k8s:test", &node), keys.node_failures("k8s:test", &node)];

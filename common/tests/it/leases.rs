@@ -1,4 +1,4 @@
-//! Leases, orphans, adoption, fencing; what a lost answer, a dead and a frozen worker do.
+//! Leases, orphans, adoption and fencing, with lost answers and with dead and frozen workers.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn a_claim_that_is_answered_at_last_has_its_whole_lease() {
         lease: Duration::from_secs(10),
         request: Uuid::new_v4(),
     };
-    // Its answer is lost, and the next one comes when the lease is nearly over.
+    // The first answer is lost. The retry's answer arrives when the lease is nearly over.
     let first = scene.queue.claim(&claim).await.unwrap().builds.remove(0).token;
     scene.pass(9000).await;
     assert_eq!(scene.queue.claim(&claim).await.unwrap().builds.remove(0).token, first);
@@ -74,16 +74,16 @@ async fn a_dead_workers_run_is_adopted_and_its_old_holder_fenced_off() {
     assert_eq!(scene.state(id).await, BuildState::Orphaned);
     scene.check().await;
 
-    // Its permit is still taken: the lane's only one while there are few slots.
+    // The orphan still holds its permit, the lane's only one while there are few slots.
     scene.submit(&ask("o/n", 2)).await;
     scene.beat("new", 1, &[]).await;
-    // Adopted beyond the free slots, if need be.
+    // A worker adopts orphans even without a free slot.
     let adopted = scene.claim("new", 0).await;
     assert_eq!(adopted.len(), 1);
     assert!(adopted[0].adopted && adopted[0].token.build == id && adopted[0].token.epoch > old.epoch);
     assert_eq!(scene.state(id).await, BuildState::Running);
 
-    // The old holder can change nothing any more.
+    // The old holder can no longer change anything.
     assert_eq!(scene.beat("old", 1, std::slice::from_ref(&old)).await.renewals, [Renewal::Stale]);
     assert_eq!(scene.finish(&old, failed(FailureClass::Repository)).await, Finished::Stale);
     assert_eq!(scene.queue.report(&old, true, None).await.unwrap(), Reported::Stale);
@@ -122,7 +122,7 @@ async fn a_run_that_died_with_its_worker_goes_back_into_line() {
     let build = scene.build(id).await;
     assert_eq!((build.state, build.attempt, build.due, build.not_before), (BuildState::Queued, 2, due, None));
     scene.check().await;
-    // Orphans of a process are nobody's to adopt.
+    // Nobody can adopt a process's run, so the build starts again.
     scene.beat("new", 1, &[]).await;
     let again = scene.claim("new", 1).await.remove(0);
     assert!(!again.adopted && again.build.attempt == 2);
@@ -174,7 +174,7 @@ async fn letting_go_in_order_is_no_death() {
         scene.queue.give_back(&token, &GiveBack::Lost { reason: "drained".to_owned() }).await.unwrap();
     }
     assert_eq!(scene.state(id).await, BuildState::Queued);
-    // A run that can be adopted and takes worker after worker with it is stuck all the same.
+    // A run that survives its workers but kills six of them is `stuck`, too.
     for round in 0..6 {
         let name = format!("w{round}");
         scene.beat(&name, 1, &[]).await;
@@ -196,7 +196,7 @@ async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
     let id = scene.submit(&ask("o/n", 1)).await;
     let token = scene.claim("w", 1).await.remove(0).token;
     scene.reap().await;
-    // Redis was away for a minute, and so was every heartbeat.
+    // Redis was away for a minute, so no heartbeat arrived either.
     scene.clock.advance_ms(60_000);
     assert_eq!(scene.reap().await.orphaned, 0);
     assert_eq!(scene.queue.snapshot().await.unwrap().workers, 1, "nobody is forgotten either");
@@ -208,7 +208,7 @@ async fn after_a_silence_nothing_is_orphaned_for_one_lease() {
     scene.check().await;
 }
 
-/// A starved host whose heartbeats are late again and again is no run that kills its workers.
+/// If a busy host's heartbeats are late again and again, that does not count as a run that kills its workers.
 #[tokio::test]
 async fn a_slow_holder_costs_its_builds_nothing_however_often_it_is_late() {
     let scene = Scene::new().await;
@@ -220,7 +220,7 @@ async fn a_slow_holder_costs_its_builds_nothing_however_often_it_is_late() {
             scene.pass(11_000).await;
             let renewal = scene.beat_at(name, place, 1, std::slice::from_ref(&token)).await.renewals[0];
             if renewal == Renewal::Stale {
-                // A local process is dead by now: the next run is a new one, at the same worker.
+                // A local process is dead by now, so the same worker starts a new run.
                 token = scene.claim_at(name, place, 1).await.remove(0).token;
             }
             assert_eq!(scene.build(id).await.adoptions, 0, "{name}: lapse {lapse}");
@@ -230,7 +230,7 @@ async fn a_slow_holder_costs_its_builds_nothing_however_often_it_is_late() {
     scene.check().await;
 }
 
-/// Two starved workers that take a run over from each other, both alive.
+/// Two slow workers take a run over from each other, but both are alive.
 #[tokio::test]
 async fn a_worker_that_comes_back_was_not_killed() {
     let scene = Scene::new().await;
@@ -251,7 +251,7 @@ async fn a_worker_that_comes_back_was_not_killed() {
     scene.check().await;
 }
 
-/// Each reap comes more than 3 s after the last: not every one of them ends a silence of Redis.
+/// A build is orphaned even if reaps are so far apart that the queue keeps assuming that Redis was away.
 #[tokio::test]
 async fn seldom_reaps_orphan_all_the_same() {
     for gaps in [[4000, 4000], [2000, 6000], [12_000, 12_000], [45_000, 1000]] {

@@ -12,7 +12,8 @@ async fn libraries(scene: &Scene) -> usize {
     listed.len()
 }
 
-/// A day and an hour, with a heartbeat of `queue`'s dispatcher and a look at the libraries every hour.
+/// Lets 25 hours pass. Each hour, the dispatcher of `queue` sends heartbeats and unused libraries are
+/// removed.
 async fn a_day_passes(scene: &Scene, queue: &Queue, dispatcher: &str) -> usize {
     let beat =
         fairlane_common::queue::DispatcherBeat { dispatcher: dispatcher.parse().unwrap(), counts: vec![] };
@@ -35,10 +36,10 @@ async fn a_library_is_removed_a_day_after_its_last_call_and_never_while_its_rele
     let theirs = Queue::open_simulated(&former.url().parse().unwrap(), "fairlane", clock).await.unwrap();
     scene.queue.snapshot().await.unwrap();
     assert_eq!(libraries(&scene).await, 2);
-    // A dispatcher of the former release lives, which does not say what it calls.
+    // A live dispatcher of the former release does not say which library it calls.
     assert_eq!(a_day_passes(&scene, &theirs, "former").await, 0);
     assert_eq!(libraries(&scene).await, 2, "it may be in use");
-    // It has gone; a dispatcher of this release goes on.
+    // It leaves; a dispatcher of this release runs on.
     theirs.leave_dispatcher(&"former".parse().unwrap()).await.unwrap();
     scene.reap().await;
     assert_eq!(a_day_passes(&scene, &scene.queue, "ours").await, 1);

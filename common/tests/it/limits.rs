@@ -1,4 +1,4 @@
-//! Permits, burst, rules, shared limits, the background share.
+//! Permits, burst, rules, shared limits and the background share.
 
 use fairlane_common::queue::{Outcome, Policy};
 use fairlane_common::rule::Stop;
@@ -31,7 +31,7 @@ async fn a_lane_has_two_permits_and_borrows_a_third_while_half_is_free() {
     );
     let others = ask_many(&scene, "o/a", 1..=2).await;
     assert_eq!(scene.claim_ids("w", 5).await, others);
-    // Five of eight slots are taken: no more borrowing.
+    // Five of eight slots are in use, so lanes can no longer borrow.
     ask_many(&scene, "o/b", 1..=3).await;
     assert_eq!(scene.claim("w", 3).await.len(), 2);
     scene.check().await;
@@ -43,7 +43,8 @@ async fn with_few_slots_a_lane_has_one_permit_until_more_workers_come() {
     scene.beat("w", 3, &[]).await;
     ask_many(&scene, "o/slow", 1..=4).await;
     ask_many(&scene, "o/x", 1..=1).await;
-    // One permit, one borrowed while more than half is free, then the other lane's turn.
+    // The first lane gets its one permit and borrows another while more than half of the slots are free. Then
+    // it is the other lane's turn.
     assert_eq!(scene.claim("w", 3).await.len(), 3);
     scene.beat("v", 5, &[]).await;
     scene.reap().await;
@@ -62,7 +63,7 @@ async fn rules_change_limits_live() {
     scene.rule("github.com/o/slow", &limit(16)).await;
     assert_eq!(scene.claim("w", 7).await.len(), 7);
     scene.check().await;
-    // The most specific rule wins, and a pattern's lanes are placed anew by whoever reaps.
+    // The most specific rule wins, and the next reap re-sorts the lanes of a pattern.
     scene.rule("github.com/p/*", &limit(1)).await;
     scene.rule("github.com/*", &limit(5)).await;
     scene.beat("v", 20, &[]).await;
@@ -102,7 +103,7 @@ async fn a_limit_together_counts_all_lanes_of_a_pattern() {
     scene.check().await;
 }
 
-/// A general rule moves also the lanes under a more specific shared limit, and nothing is left to be repaired.
+/// A general rule also moves lanes under a more specific shared limit, and leaves nothing to repair.
 #[tokio::test]
 async fn a_general_rule_reaches_lanes_that_share_a_limit() {
     let scene = Scene::new().await;
@@ -192,7 +193,7 @@ async fn background_builds_use_three_quarters_and_come_last() {
     assert_eq!(first[0].build.id, person);
     assert_eq!(first.len(), 1 + 6);
     scene.check().await;
-    // A person who asks for one takes it out of the background, also while it runs.
+    // If a person requests a background build, it becomes interactive, even while it runs.
     let running = &first[1].build.spec;
     let joined = scene
         .submit(&fairlane_common::queue::Submit {
@@ -216,7 +217,7 @@ async fn the_slots_that_could_be_used_are_told() {
         let of = scene.queue.scale().await.unwrap();
         (of.queued, of.startable, of.running, of.slots, of.wanted_slots)
     };
-    // Without slots a lane may have one build running.
+    // Without any slots, a lane may run one build.
     for commit in 1..=5 {
         scene.submit(&ask("o/many", commit)).await;
     }
@@ -224,7 +225,7 @@ async fn the_slots_that_could_be_used_are_told() {
     scene.beat("w", 4, &[]).await;
     scene.reap().await;
     assert_eq!(scale().await, (5, 2, 0, 4, 2), "its limit is two now");
-    // What a rule holds, or what backs off, needs no slot; a shared limit counts once.
+    // A build that is held or backing off needs no slot. A shared limit counts once.
     scene.rule("github.com/held/*", &Rule { hold: Some(Stop::default()), ..Rule::default() }).await;
     scene.rule("github.com/both/*", &Rule { limit: Some(1), together: true, ..Rule::default() }).await;
     for repo in ["held/a", "both/a", "both/b", "o/one"] {
@@ -237,13 +238,13 @@ async fn the_slots_that_could_be_used_are_told() {
     scene.finish(&claimed[0].token, failed(FailureClass::Infrastructure)).await;
     let (queued, startable, running, ..) = scale().await;
     assert_eq!((queued, startable + running), (8, 4), "the permit it gave back is another's to take");
-    // Background builds get three quarters of the slots: six of them want eight.
+    // Background builds get three quarters of the slots, so six builds need eight slots.
     scene.begin_anew().await;
     for repo in 0..6 {
         scene.submit(&background(ask(&format!("bg/r{repo}"), 1))).await;
     }
     assert_eq!(scale().await, (6, 6, 0, 0, 8));
-    // As many as the policy says: half of the slots want twelve, and without a share none may start.
+    // The policy sets the share: with a half, six builds need twelve slots; with 0, none may start.
     for (share, startable, wanted) in [("0.5", 6, 12), ("0", 0, 0)] {
         let policy = Policy::of_words(&[format!("background_share={share}")]).unwrap();
         scene.queue.set_policy(&policy, "ops").await.unwrap();

@@ -1,4 +1,4 @@
-//! Logs of ended builds: they make room for others, the oldest first.
+//! Logs of ended builds make room for new ones, oldest first.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::scene::{Scene, ask};
 
 const MIB: u64 = 1024 * 1024;
 
-/// A build that has ended a minute after the last one, with a log of some 1.5 MiB.
+/// A build that ended a minute after the previous one, with a log of about 1.5 MiB.
 async fn ended(scene: &Scene, number: u32) -> BuildId {
     scene.beat("w", 8, &[]).await;
     scene.clock.advance_ms(60_000);
@@ -51,7 +51,7 @@ async fn total(scene: &Scene, ids: &[BuildId]) -> u64 {
     sum
 }
 
-/// The numbers of the lines that are left, and the gap.
+/// The numbers of the remaining lines, and the note about the gap.
 async fn read(scene: &Scene, id: BuildId) -> (Vec<usize>, Option<String>) {
     let page = scene.queue.read_log(id, 1, "0", 500).await.unwrap();
     let number = |text: &str| text.split(' ').next().unwrap().parse().unwrap();
@@ -78,7 +78,7 @@ async fn logs_of_ended_builds_are_shortened_then_removed_the_oldest_first() {
     assert_eq!(gap.unwrap(), format!("{} lines were removed to free memory", 96 - lines.len()));
     assert_eq!(scene.build(ids[0]).await.log_pruned.as_deref(), Some("cut"));
     assert!(read(&scene, ids[5]).await.0.len() > 90, "the newest is whole");
-    // Within a second nobody looks again, in any process.
+    // No process checks again within a second.
     assert_eq!(scene.queue.tend_logs(&limits_of(1)).await.unwrap().logs, 0);
 
     scene.clock.advance_ms(1000);
@@ -108,7 +108,7 @@ async fn logs_make_room_before_redis_refuses_anything() {
     let ids = many(&scene, 6).await;
     let used = scene.queue.memory().await.unwrap().used;
     let _: String = scene.redis(&["CONFIG", "SET", "maxmemory", &(used * 100 / 90).to_string()]).await;
-    // By their budget alone they could stay.
+    // Their budget alone would keep these logs.
     let fresh = fairlane_common::Queue::open_simulated(
         &scene.server.url().parse().unwrap(),
         "fairlane",

@@ -1,4 +1,4 @@
-//! Logs: written once, by the newest holder only, head and tail kept.
+//! Logs are written once, only by the newest holder, and keep their beginning and end.
 
 use fairlane_common::id::Token;
 use fairlane_common::log::{Appended, LogLine, LogWriter};
@@ -36,7 +36,7 @@ async fn lines_come_once_also_when_an_answer_is_lost() {
     one.append(&lines[..700]).await.unwrap();
     let heard = one.last().to_owned();
     one.append(&lines[700..900]).await.unwrap();
-    // The same holder, its last answer unheard, writes the same lines and more.
+    // The holder did not receive its last answer, so it writes the same lines again, and more.
     let mut again = writer(&scene, id, 5, &heard);
     assert!(matches!(again.append(&lines[700..]).await.unwrap(), Appended::Done(_)));
     let expected: Vec<_> = lines.iter().map(|line| line.text.clone()).collect();
@@ -99,7 +99,7 @@ async fn a_log_that_is_taken_over_is_closed_to_its_older_holder_at_once() {
     let taken = LogWriter::take_over(scene.queue.clone(), token(6), 1).await.unwrap();
     let (mut new, stored) = taken.unwrap();
     assert_eq!(stored.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>(), ["line 0", "line 1"]);
-    // Before the new one has written anything.
+    // The old holder is refused even before the new one has written anything.
     assert_eq!(old.append(&[line(2)]).await.unwrap(), Appended::Stale);
     new.append(&[line(3)]).await.unwrap();
     assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 3"]);
@@ -127,7 +127,7 @@ async fn a_holder_hears_that_the_end_of_its_log_is_gone() {
     one.append(&[line(0)]).await.unwrap();
     let kept = one.last().to_owned();
     one.append(&[line(1)]).await.unwrap();
-    // As a replica has it that did not hear of the last line.
+    // The state of a replica that missed the last line.
     let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
     let _: i64 = scene.redis(&["DEL", &log]).await;
     let _: String = scene.redis(&["XADD", &log, &kept, "t", "0", "text", "line 0"]).await;
@@ -146,7 +146,7 @@ async fn lines_that_a_failover_lost_are_written_again() {
     let kept = one.last().to_owned();
     one.append(&[line(1), line(2)]).await.unwrap();
     one.append(&[line(3)]).await.unwrap();
-    // As a replica has it that did not hear of the last two calls.
+    // The state of a replica that missed the last two calls.
     let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
     let _: i64 = scene.redis(&["DEL", &log]).await;
     let _: String = scene.redis(&["XADD", &log, &kept, "t", "0", "text", "line 0"]).await;

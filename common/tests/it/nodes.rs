@@ -9,14 +9,14 @@ use crate::scene::{K8S, Scene, ask, beat_of};
 const MINUTE: u64 = 60_000;
 const DISK: &str = "no space left on device";
 
-/// A scene whose worker knows of so many nodes.
+/// A queue with one worker, whose cluster has this many nodes.
 async fn scene(nodes: usize) -> Scene {
     let scene = Scene::new().await;
     beat(&scene, nodes).await;
     scene
 }
 
-/// The nodes that a heartbeat says to avoid, and whether the worker is sent to claim.
+/// The nodes to avoid according to the reply to a heartbeat, and whether it tells the worker to claim.
 async fn beat(scene: &Scene, nodes: usize) -> (Vec<String>, bool) {
     let mut beat = beat_of("w", K8S, 20, &[]);
     beat.nodes = nodes;
@@ -54,14 +54,14 @@ async fn start(scene: &Scene, repo: &str) -> Claimed {
     scene.claim("w", 1).await.remove(0)
 }
 
-/// The next attempt of the build that backs off.
+/// Claims the next attempt of a build after its backoff.
 async fn again(scene: &Scene, nodes: usize) -> Claimed {
     scene.pass(20_000).await;
     beat(scene, nodes).await;
     scene.claim("w", 1).await.remove(0)
 }
 
-/// A build of `repo` fails on `node` for a cause that certainly lies there, and is ended.
+/// A build of `repo` fails on `node` because of the node, and is then cancelled.
 async fn fails(scene: &Scene, repo: &str, node: &str) {
     let claimed = start(scene, repo).await;
     finish(scene, &claimed.token, &failure(node, Blame::Certain)).await;
@@ -105,7 +105,7 @@ async fn three_lanes_take_a_node_away_for_half_an_hour() {
     let audit: Vec<(String, Vec<String>)> = scene.redis(&["XREVRANGE", "{fairlane}:audit", "+", "-"]).await;
     let said = |(_, fields): &&(String, Vec<String>)| fields.contains(&"node avoided".to_owned());
     assert_eq!(audit.iter().filter(said).count(), 1, "{audit:?}");
-    // A failure of what ran there still makes it longer.
+    // A build that still ran there fails as well, so the node is avoided for longer.
     scene.pass(10 * MINUTE).await;
     beat(&scene, 6).await;
     fails(&scene, "o/e", "bad").await;
@@ -141,7 +141,7 @@ async fn at_most_a_third_of_the_nodes_are_avoided() {
         assert_eq!(names(&scene).await.len(), most, "of {nodes}");
         assert_eq!(beat(&scene, nodes).await.0.len(), most);
         if most > 1 {
-            // The cluster has shrunk: those that are left must have room.
+            // The cluster has shrunk; the remaining nodes must suffice.
             assert_eq!(beat(&scene, 3).await.0.len(), 1);
         }
     }
@@ -160,7 +160,7 @@ async fn an_operator_clears_a_node() {
     assert_eq!(again, Cleared::Unknown, "it is cleared already");
     assert!(names(&scene).await.is_empty());
     scene.check().await;
-    // Its failures are forgotten: one more is the first.
+    // The earlier failures are forgotten, so the next one counts as the first.
     fails(&scene, "o/d", "n").await;
     assert!(names(&scene).await.is_empty());
     let audit: Vec<(String, Vec<String>)> = scene.redis(&["XRANGE", "{fairlane}:audit", "-", "+"]).await;
@@ -207,7 +207,7 @@ async fn what_no_repository_answers_for_is_put_down_to_none() {
         assert_eq!(finished == Finished::Ended(BuildState::Failed), last, "{node}: {finished:?}");
     }
     assert_eq!(scene.build(first.build.id).await.class, Some(FailureClass::Infrastructure));
-    // Where it succeeds in the end, each node that it failed on is counted against.
+    // If the build finally succeeds, the failure counts against each node on which it failed.
     for repo in ["o/b", "o/c", "o/d"] {
         let first = start(&scene, repo).await;
         finish(&scene, &first.token, &failure("n1", machine())).await;
@@ -234,7 +234,8 @@ async fn a_suspect_counts_once_the_build_has_succeeded_elsewhere() {
     scene.pass(20_000).await;
     beat(&scene, 6).await;
     let second = scene.claim("w", 3).await;
-    // They take longer than the time within which failures must come: what counts is when they failed.
+    // The second runs take longer than the ten minutes within which the failures must happen. What counts is when
+    // the first runs failed.
     let tokens: Vec<Token> = second.iter().map(|one| one.token.clone()).collect();
     let mut held = beat_of("w", K8S, 20, &tokens);
     (held.nodes, held.lease) = (6, std::time::Duration::from_hours(1));
@@ -247,7 +248,7 @@ async fn a_suspect_counts_once_the_build_has_succeeded_elsewhere() {
     assert_eq!(names(&scene).await, ["bad"]);
 }
 
-/// The log of a build does not tell whose fault it is.
+/// A failure whose log does not show what is to blame.
 fn unclear(node: Option<&str>) -> Finish {
     let blame = Blame::Unclear { cause: "unreachable".to_owned() };
     let outcome = Outcome::Failed {
@@ -261,7 +262,7 @@ fn unclear(node: Option<&str>) -> Finish {
 
 #[tokio::test]
 async fn what_the_log_cannot_tell_is_tried_once_more_elsewhere() {
-    // With a node and without one, as workers that do not say where they run.
+    // On a node, and without one, for workers that do not say where they run.
     for (first_on, then_on) in [(Some("n1"), Some("n2")), (None, None), (Some("n1"), Some("n1"))] {
         let scene = scene(6).await;
         let first = start(&scene, "o/a").await;
@@ -292,7 +293,7 @@ async fn what_was_unclear_counts_against_the_node_once_it_works_elsewhere() {
         finish(&scene, &second.token, &success("good")).await;
     }
     assert_eq!(names(&scene).await, ["bad"]);
-    // Where it is not known where the first run was, nobody is blamed.
+    // If it is unknown where the first run was, no node is blamed.
     let first = start(&scene, "o/d").await;
     finish(&scene, &first.token, &unclear(None)).await;
     let second = again(&scene, 6).await;
@@ -394,20 +395,20 @@ async fn a_lone_node_gets_one_build_a_minute() {
         "{}",
         why.text
     );
-    // Workers of other places take builds as ever.
+    // Workers of other places claim builds as usual.
     scene.beat_at("p", "process:p", 1, &[]).await;
     assert_eq!(scene.claim_at("p", "process:p", 1).await[0].build.id, ids[1]);
     let left = beat_of("p", "process:p", 0, &[]);
     scene.queue.renew(&left).await.unwrap();
 
-    // It fails again: the next one in a minute.
+    // The test build fails again, so the next one comes in a minute.
     finish(&scene, &probe[0].token, &failure("only", Blame::Certain)).await;
     scene.pass(MINUTE).await;
     assert!(beat(&scene, 1).await.1);
     let probe = scene.claim("w", 20).await;
     assert_eq!(probe.len(), 1);
     assert!(scene.queue.nodes().await.unwrap()[0].probed.is_some());
-    // It succeeds: the node is as good as any.
+    // The test build succeeds, so the node gets builds again.
     finish(&scene, &probe[0].token, &success("only")).await;
     assert!(names(&scene).await.is_empty());
     assert!(!scene.claim("w", 20).await.is_empty());

@@ -1,4 +1,4 @@
-//! Which build is next, and who is told that there is one.
+//! Which build is next, and which worker is woken for it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn popular_builds_go_first_and_nobody_waits_without_bound() {
     scene.queue.beat_dispatcher(&beat).await.unwrap();
     assert_eq!(scene.queue.position(popular).await.unwrap(), Some((1, 2)));
     assert_eq!(scene.claim_ids("w", 1).await, [popular]);
-    // What is asked for later than `overtake_max` does not overtake, however popular.
+    // A build that is requested more than `overtake_max` later overtakes nobody, however popular it is.
     scene.queue.configure(&Policy { overtake_max_ms: Some(60_000), ..Policy::default() }).await.unwrap();
     scene.clock.advance_ms(3_600_000 * 5);
     let late = scene.submit(&ask("o/late", 1)).await;
@@ -57,7 +57,7 @@ async fn as_many_workers_wake_as_there_is_work() {
         scene.submit(&ask(&format!("o/b{n}"), 1)).await;
     }
     assert_eq!(tokens().await, 1, "while one lies there nobody waits for another");
-    // The chain goes on: whoever claims and leaves work behind wakes the next.
+    // Each worker that claims and leaves work behind wakes the next one.
     assert!(waiter.wait(Duration::from_secs(1)).await.unwrap());
     assert_eq!(scene.claim("b", 2).await.len(), 2);
     assert_eq!(tokens().await, 1);
@@ -73,7 +73,7 @@ async fn an_idle_worker_is_woken_while_others_hold_more_than_their_slots() {
         scene.submit(&ask(&format!("o/a{n}"), 1)).await;
     }
     assert_eq!(scene.claim("old", 4).await.len(), 4);
-    // Its leases stand when it leaves; the sum of slots says that nothing is free.
+    // It leaves without giving its builds back. Judged by the sum of slots, no slot is free.
     scene.queue.leave(&"old".parse().unwrap()).await.unwrap();
     scene.beat("idle", 4, &[]).await;
     scene.redis::<()>(&["DEL", &scene.queue.keys().wake()]).await;

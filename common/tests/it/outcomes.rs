@@ -1,4 +1,4 @@
-//! How runs end: retries, backoff, what is learned, what is forgotten.
+//! How runs end: retries, backoff, what the queue learns, and what it forgets.
 
 use fairlane_common::build::ALREADY_THERE;
 use fairlane_common::queue::{Blame, Finish, Finished, Outcome};
@@ -26,14 +26,14 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
         let first = scene.queue.finish(&claimed.token, &finish).await.unwrap();
         let Finished::Retried { not_before, attempt: next } = first else { panic!("not retried") };
         assert_eq!(next, attempt + 1);
-        // Said again, it is the same.
+        // A repeated call gives the same answer.
         assert_eq!(scene.queue.finish(&claimed.token, &finish).await.unwrap(), first);
         assert!(scene.claim("w", 1).await.is_empty(), "it backs off");
         assert_eq!(scene.queue.snapshot().await.unwrap().queued, 1);
         scene.check().await;
         let wait = not_before - scene.clock.now_ms();
         waited.push(wait);
-        // The worker lives on meanwhile.
+        // The worker stays alive meanwhile.
         scene.pass(wait).await;
         scene.beat("w", 4, &[]).await;
     }
@@ -84,11 +84,11 @@ async fn one_outlier_among_durations_is_damped_and_failures_are_kept_apart() {
         (300, Outcome::Succeeded),
         (300, Outcome::Succeeded),
         (300, Outcome::Succeeded),
-        // Ten times as long as the others counts as eight times: 300 s x 8^(1/4).
+        // Ten times as long as the others, but it counts as at most eight times: 300 s × 8^(1/4).
         (3000, Outcome::Succeeded),
         (20, broken()),
         (80, broken()),
-        // Decayed: each of these takes it a quarter of the way back, in the logarithm.
+        // Each of these brings the mean a quarter of the way back, on a logarithmic scale.
         (300, Outcome::Succeeded),
         (300, Outcome::Succeeded),
     ];
@@ -132,7 +132,7 @@ async fn durations_are_learned_from_successes() {
     let id = scene.submit(&ask("o/n", 3)).await;
     expected.push(scene.build(id).await.expected);
     assert_eq!(expected, [180_000, 100_000, 141_421]);
-    // A lane without a history of its own goes by the mean of all.
+    // A lane without a history uses the mean of all lanes.
     let id = scene.submit(&ask("o/new", 1)).await;
     assert_eq!(scene.build(id).await.expected, 150_000);
     scene.check().await;
@@ -153,7 +153,7 @@ async fn secrets_leave_redis_when_the_build_ends_and_ended_builds_are_trimmed() 
     let ttl: i64 = scene.redis(&["TTL", &scene.queue.keys().build(id)]).await;
     assert!((86_390..=86_400).contains(&ttl));
     assert_eq!(scene.queue.snapshot().await.unwrap().ended, 1);
-    // They are found by their records for seven days.
+    // Their records can be found for seven days.
     for (day, left) in [(1, 1), (7, 0)] {
         scene.clock.set_ms(START_MS + day * 86_400_000 + 1);
         scene.reap().await;

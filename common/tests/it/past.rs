@@ -8,7 +8,7 @@ use crate::scene::{START_MS, Scene, ask, failed, failed_for};
 
 const HOUR: u64 = 3_600_000;
 
-/// The day after its end a build's hash has expired.
+/// Removes a build's hash, as Redis does a day after the build's end.
 async fn expire(scene: &Scene, id: BuildId) {
     scene.redis::<()>(&["DEL", &scene.queue.keys().build(id)]).await;
 }
@@ -43,7 +43,7 @@ async fn a_record_has_what_people_ask_for_after_a_day() {
         let beat = fairlane_common::queue::DispatcherBeat { dispatcher: dispatcher.clone(), counts };
         scene.queue.beat_dispatcher(&beat).await.unwrap();
     }
-    // Two runs hold a permit, of 4 and of 6 s; the time between them counts for none.
+    // Two runs hold a permit, for 4 s and 6 s. The time between them does not count.
     let token = scene.claim("w", 1).await.remove(0).token;
     scene.clock.advance_ms(4000);
     let finish =
@@ -112,7 +112,8 @@ async fn a_build_is_found_by_its_id_for_seven_days() {
     scene.clock.advance_ms(167 * HOUR);
     scene.reap().await;
     assert!(record(&scene, id).await.is_some());
-    // What an earlier release's reaper does after a day costs this way to it, and no other.
+    // An earlier release's reaper removes this entry after a day. The record can no longer be found by id,
+    // but is still listed.
     scene.redis::<()>(&["ZREM", &scene.queue.keys().ended(), &id.to_string()]).await;
     assert!(record(&scene, id).await.is_none());
     let ended = Filter { ended: true, ..Filter::default() };
@@ -122,7 +123,7 @@ async fn a_build_is_found_by_its_id_for_seven_days() {
     assert_eq!(scene.redis::<u64>(&["ZCARD", &scene.queue.keys().ended()]).await, 0);
 }
 
-/// An earlier release keeps no records: its builds are forgotten with their hashes.
+/// An earlier release keeps no records, so its builds are forgotten with their hashes.
 #[tokio::test]
 async fn builds_without_a_record_are_listed_and_forgotten_after_a_day() {
     let scene = Scene::new().await;
@@ -157,7 +158,7 @@ async fn ended_builds_are_filtered_and_paged_newest_first() {
         };
         let id = ended(&scene, repo, number, outcome).await;
         scene.beat("w", 1, &[]).await;
-        // Of half of them only the record is left.
+        // Half of them have only their record left.
         if number % 2 == 0 {
             expire(&scene, id).await;
         }

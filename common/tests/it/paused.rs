@@ -1,4 +1,4 @@
-//! Workers that take no builds for the time being.
+//! Workers that cannot start builds for now.
 
 use fairlane_common::BuildState;
 use fairlane_common::queue::Outcome;
@@ -8,7 +8,6 @@ use crate::scene::{K8S, Scene, ask, beat_of};
 const FULL: &str =
     "the cluster is full: exceeded quota: builds, requested: pods=1, used: pods=4, limited: pods=4";
 
-/// A heartbeat of a worker that is paused.
 async fn pause(
     scene: &Scene,
     name: &str,
@@ -30,25 +29,26 @@ async fn a_full_cluster_is_said_and_fails_nothing() {
     let reply = pause(&scene, "w", std::slice::from_ref(&token)).await;
     assert!(!reply.startable, "a paused worker is not sent to claim");
     let snapshot = scene.queue.snapshot().await.unwrap();
-    // What it runs counts, so that nobody borrows on a cluster that is full; its free slots do not.
+    // Its running build counts as a slot, so that nobody borrows on a full cluster. Its free slots do not
+    // count.
     assert_eq!((snapshot.slots, snapshot.taking, snapshot.paused), (1, 0, 1));
     assert_eq!(scene.queue.workers().await.unwrap()[0].paused.as_deref(), Some(FULL));
     let why = scene.queue.why(&scene.build(waiting).await).await.unwrap();
     assert_eq!((why.text.as_str(), why.eta_ms), (FULL, None));
     scene.check().await;
 
-    // Of a build that waits for something else, that is said.
+    // A build that waits for something else shows that reason.
     let behind = scene.submit(&ask("o/first", 2)).await;
     let why = scene.queue.why(&scene.build(behind).await).await.unwrap();
     assert!(why.text.starts_with("waiting for a permit of github.com/o/first"), "{}", why.text);
 
-    // Another worker takes builds: the pause of one is no reason any more.
+    // Another worker accepts builds, so one worker's pause is no longer the reason.
     scene.beat("other", 1, &[]).await;
     let why = scene.queue.why(&scene.build(waiting).await).await.unwrap();
     assert_eq!(why.text, "1st in line, starting at once");
     scene.queue.leave(&"other".parse().unwrap()).await.unwrap();
 
-    // Room again.
+    // The cluster has room again.
     assert!(scene.beat("w", 4, std::slice::from_ref(&token)).await.startable);
     assert_eq!(scene.queue.snapshot().await.unwrap().slots, 4);
     assert_eq!(scene.claim_ids("w", 1).await, [waiting]);
@@ -67,7 +67,7 @@ async fn a_paused_worker_still_adopts() {
     scene.pass(11_000).await;
     let reply = pause(&scene, "w", &[]).await;
     assert_eq!(reply.orphans, 1);
-    // Its run is in the cluster already: only new ones find no room.
+    // The orphan's pod is already in the cluster; only new pods find no room.
     let claimed = scene.claim("w", 0).await;
     assert_eq!(claimed.iter().map(|one| (one.build.id, one.adopted)).collect::<Vec<_>>(), [(id, true)]);
     scene.check().await;

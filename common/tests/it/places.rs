@@ -1,4 +1,4 @@
-//! Orphans by place: only workers of a run's place can take it over.
+//! Orphans by place: only workers of a run's place can adopt it.
 
 use fairlane_common::queue::Outcome;
 use fairlane_common::{BuildId, BuildState};
@@ -23,7 +23,7 @@ async fn an_orphan_whose_place_has_no_worker_left_is_built_elsewhere() {
     scene.check().await;
 }
 
-/// Asks for `count` builds, all of which a worker of a place takes.
+/// Requests `count` builds and lets a worker of `place` claim all of them.
 async fn run_many(scene: &Scene, worker: &str, place: &str, count: u32) -> Vec<BuildId> {
     scene.beat_at(worker, place, 2 * usize::try_from(count).unwrap(), &[]).await;
     for number in 0..count {
@@ -46,12 +46,14 @@ async fn a_thousand_orphans_of_a_dead_place_hide_no_others() {
     scene.beat("there", 1, &[]).await;
     assert_eq!(scene.pass(1000).await.orphaned, 1001);
     scene.check().await;
-    // Within a lease of its worker's death; and nothing of the other place is handed out, or kept waiting for.
+    // The orphan is adopted within a lease of its worker's death. Orphans of the other place are neither
+    // handed out nor counted.
     let claims = scene.claims_at("there", K8S, 1).await;
     assert_eq!(claims.builds.iter().map(|one| one.build.id).collect::<Vec<_>>(), live);
     assert!(claims.builds[0].adopted && claims.orphans == 0);
     assert_eq!(scene.beat("there", 1, &[]).await.orphans, 0);
-    // All of the dead place's are built elsewhere in the end, however many are given up in one call.
+    // In the end all builds of the dead place are built elsewhere, although one call gives up only some of
+    // them.
     for _ in 0..70 {
         scene.beat("there", 1, &[]).await;
         scene.pass(9000).await;
@@ -70,7 +72,7 @@ async fn a_place_with_a_worker_keeps_its_orphans_however_many_workers_there_are(
             let name = format!("p{number}");
             scene.beat_at(&name, &format!("process:{name}"), 1, &[]).await;
         }
-        // It drains: it takes nothing over, but it lives.
+        // A draining worker adopts nothing, but it is alive.
         scene.beat_at("last", DEAD, 1, &[]).await;
         scene.pass(9000).await;
     }
@@ -79,7 +81,7 @@ async fn a_place_with_a_worker_keeps_its_orphans_however_many_workers_there_are(
     scene.check().await;
 }
 
-/// A worker's share is a part of what waits; it is told to come again until none is left.
+/// Each worker gets a share of the waiting orphans, and is told to claim again until none is left.
 #[tokio::test]
 async fn full_workers_take_over_the_last_orphan_too() {
     let scene = Scene::new().await;

@@ -1,4 +1,4 @@
-//! `why` names what holds a build.
+//! `why` names what holds a build back.
 
 use fairlane_common::queue::Outcome;
 use fairlane_common::rule::Stop;
@@ -22,7 +22,7 @@ async fn why_names_what_holds_a_build() {
     assert_eq!(why(&scene, first).await, "starting on w for 1 s");
     scene.queue.report(&token, true, Some("pulling the builder")).await.unwrap();
     assert_eq!(why(&scene, first).await, "running on w for 1 s; expected to take 3 min: pulling the builder");
-    // What it no longer waits for is said no longer; and what it comes to wait for later is.
+    // A note disappears when it no longer applies, and a new one is shown.
     for (note, said) in
         [(None, ""), (Some("its node does not answer"), ": its node does not answer"), (None, "")]
     {

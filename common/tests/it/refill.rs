@@ -1,4 +1,4 @@
-//! After Redis was emptied nothing begins until workers have said what still runs.
+//! After Redis was emptied, nothing starts until workers have reported what still runs.
 
 use fairlane_common::Queue;
 use fairlane_common::clock::Clock;
@@ -7,7 +7,7 @@ use fairlane_common::queue::{Claimed, Registered, Registration, Renewal, Submitt
 
 use crate::scene::{K8S, Scene, ask, beat_of, worker};
 
-/// A queue of another process, which knows nothing yet.
+/// The queue as a newly started process opens it.
 async fn process(scene: &Scene) -> Queue {
     let url = scene.server.url().parse().unwrap();
     Queue::open_simulated(&url, "fairlane", Clock::Simulated(scene.clock.clone())).await.unwrap()
@@ -44,7 +44,7 @@ async fn a_queue_that_was_emptied_is_still_the_same_queue() {
     assert_eq!(process(&scene).await.identify("b2").await.unwrap(), "a1", "the first one counts");
     scene.redis::<()>(&["FLUSHALL"]).await;
     assert_eq!(scene.queue.identity().await.unwrap().as_deref(), Some("a1"));
-    // Another queue of the same Redis, whose prefix differs in a sign only.
+    // Two more queues on the same Redis, whose prefixes differ in one character only.
     let url = scene.server.url().parse().unwrap();
     let clock = Clock::Simulated(scene.clock.clone());
     let (dash, dot) = ("fair-lane", "fair.lane");
@@ -65,7 +65,7 @@ async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     let (mine, orphan) = (scene.claim("w", 1).await.remove(0), scene.claim("dead", 1).await.remove(0));
     scene.redis::<()>(&["FLUSHALL"]).await;
 
-    // Whoever comes first and knew another life says so; the others see it.
+    // The first process that knew the queue before reports it, and all others see it.
     let reply = scene.beat("w", 4, std::slice::from_ref(&mine.token)).await;
     assert_eq!((reply.renewals, reply.startable), (vec![Renewal::Unknown], false));
     let window = u64::try_from(REFILL.as_millis()).unwrap();
@@ -76,7 +76,8 @@ async fn a_flushed_redis_takes_nothing_until_what_runs_is_known() {
     scene.check().await;
     assert!(matches!(scene.queue.register(&registration(&mine, "w")).await.unwrap(), Registered::Leased(_)));
 
-    // What a holder that died has left may be registered once that one had its lease to come.
+    // The run of a dead holder may be registered by others once that holder has had one lease to do so
+    // itself.
     let found = registration(&orphan, "w");
     let Registered::Wait(wait) = scene.queue.register(&found).await.unwrap() else {
         panic!("the holder may come")
@@ -105,7 +106,7 @@ async fn workers_are_woken_when_the_window_is_over() {
     let claimed = scene.claim("w", 1).await.remove(0);
     scene.redis::<()>(&["FLUSHALL"]).await;
     scene.beat("w", 4, &[]).await;
-    // Its run is lost while runs are being registered: it waits in line, and nobody is woken for it.
+    // The run is lost during the refill window: its build goes back in line, and no worker is woken for it.
     let Registered::Leased(held) = scene.queue.register(&registration(&claimed, "w")).await.unwrap() else {
         panic!("it was not held")
     };
@@ -122,7 +123,7 @@ async fn workers_are_woken_when_the_window_is_over() {
 async fn a_new_queue_does_not_wait() {
     let scene = Scene::new().await;
     assert_eq!(wait_ms(&scene.queue).await, None);
-    // Nor does one whose processes all began after it was emptied.
+    // The same holds if all processes started after Redis was emptied.
     scene.redis::<()>(&["FLUSHALL"]).await;
     let fresh = process(&scene).await;
     assert_eq!(wait_ms(&fresh).await, None);
@@ -135,12 +136,12 @@ async fn who_comes_late_closes_nothing() {
     scene.redis::<()>(&["FLUSHALL"]).await;
     let fresh = process(&scene).await;
     scene.clock.advance_ms(4000);
-    // Somebody who knew another life comes 4 s after the new one began: the rest of the time is waited.
+    // A process that knew the queue before reports it after 4 s; only the rest of the window remains.
     scene.beat("w", 4, &[]).await;
     assert_eq!(wait_ms(&fresh).await, Some(11_000));
     scene.clock.advance_ms(11_000);
     assert_eq!(wait_ms(&fresh).await, None);
-    // A process that was frozen meanwhile comes an hour late.
+    // A process that was frozen meanwhile comes back an hour late.
     let frozen = process(&scene).await;
     scene.redis::<()>(&["FLUSHALL"]).await;
     let fresh = process(&scene).await;

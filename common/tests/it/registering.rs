@@ -1,4 +1,4 @@
-//! Runs that Redis has lost are made known again, each case: state before, call, state after.
+//! Runs that Redis has lost are registered again. Each case: the state before, the call, the state after.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use fairlane_common::{BuildState, FailureClass, Priority, Token};
 
 use crate::scene::{K8S, Scene, ask, background, failed, worker};
 
-/// What `by` knows of a run, as it is written on its pod.
+/// What `by` knows about a run from its pod.
 fn run_of(claimed: &Claimed, by: &str) -> Registration {
     Registration {
         token: claimed.token.clone(),
@@ -47,7 +47,7 @@ fn held(registered: Registered) -> Claimed {
     }
 }
 
-/// A build that worker `w` runs.
+/// A build that worker `w` is running.
 async fn running(scene: &Scene, repo: &str) -> Claimed {
     scene.beat("w", 4, &[]).await;
     scene.submit(&ask(repo, 1)).await;
@@ -76,7 +76,7 @@ async fn the_holder_keeps_its_token_and_everything_fits_again() {
     let snapshot = scene.queue.snapshot().await.unwrap();
     assert_eq!((snapshot.leased, snapshot.queued, snapshot.background), (1, 0, 1));
     assert_eq!(scene.queue.lane(&after.lane).await.unwrap().permits, 1);
-    // Renewed and finished as ever; its duration counts from its claim.
+    // The build is renewed and finished as usual. Its duration counts from the original claim.
     assert_eq!(scene.beat("w", 4, std::slice::from_ref(&held.token)).await.renewals, [Renewal::Kept]);
     assert_eq!(scene.finish(&held.token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     assert_eq!(scene.queue.lane(&after.lane).await.unwrap().mean_ms, Some(80_000));
@@ -109,11 +109,11 @@ async fn who_takes_over_from_the_holder_gets_a_later_token() {
     let adopted = held(register(&scene, &run).await);
     assert!(adopted.token.epoch > lost.token.epoch && adopted.token.worker == worker("heir"));
     assert_eq!(scene.state(lost.build.id).await, BuildState::Starting);
-    // The holder was only slow: it is fenced off.
+    // The holder was only slow; now it is fenced off.
     assert!(matches!(register(&scene, &run_of(&lost, "w")).await, Registered::Stale));
     assert_eq!(scene.beat("w", 4, std::slice::from_ref(&lost.token)).await.renewals, [Renewal::Stale]);
     assert_eq!(scene.finish(&lost.token, Outcome::Succeeded).await, Finished::Stale);
-    // Nor does a third one get it while the heir lives.
+    // A third worker does not get it either while the heir is alive.
     assert!(matches!(register(&scene, &run_of(&lost, "third")).await, Registered::Stale));
     assert_eq!(
         scene.finish(&adopted.token, Outcome::Succeeded).await,
@@ -137,7 +137,7 @@ async fn a_build_that_waits_for_the_same_image_takes_the_run_over() {
     assert_eq!((new.state, new.attempt, new.claimed), (BuildState::Running, 1, lost.build.claimed));
     assert_eq!(scene.queue.snapshot().await.unwrap().queued, 0);
     assert_eq!(scene.queue.build_of_image(&asked.spec.image).await.unwrap(), Some(new.id));
-    // The old token is nobody's.
+    // The old token is no longer valid.
     assert_eq!(scene.finish(&lost.token, Outcome::Succeeded).await, Finished::Stale);
     assert_eq!(scene.finish(&held.token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     assert!(matches!(register(&scene, &run_of(&lost, "w")).await, Registered::Taken(id) if id == new.id));
@@ -190,7 +190,7 @@ async fn a_claim_that_a_failover_lost_is_made_good() {
     let claimed = scene.claim("w", 1).await.remove(0);
     scene.restore(&saved).await;
     assert_eq!(scene.state(id).await, BuildState::Queued);
-    // "Stale" would have it stopped; but nobody else has it.
+    // The answer is not `Stale`, which would stop the run: nobody else has the build.
     assert_eq!(scene.beat("w", 4, std::slice::from_ref(&claimed.token)).await.renewals, [Renewal::Unknown]);
     let again = held(register(&scene, &run_of(&claimed, "w")).await);
     assert_eq!((again.token, scene.state(id).await), (claimed.token, BuildState::Running));
@@ -206,7 +206,7 @@ async fn a_build_that_a_failover_lost_is_made_good() {
     let claimed = scene.claim("w", 1).await.remove(0);
     scene.restore(&saved).await;
     assert_eq!(scene.beat("w", 4, std::slice::from_ref(&claimed.token)).await.renewals, [Renewal::Unknown]);
-    // Redis was not emptied: nothing waits, for the queue is whole but for a second.
+    // Redis was not emptied and lacks only the last second, so there is no refill window.
     assert_eq!(scene.queue.snapshot().await.unwrap().refill_until, None);
     held(register(&scene, &run_of(&claimed, "w")).await);
     assert_eq!(scene.state(id).await, BuildState::Running);
@@ -235,22 +235,22 @@ async fn what_redis_knows_better_stays() {
     let scene = Scene::new().await;
     let first = running(&scene, "o/n").await;
     let id = first.build.id;
-    // Nothing was lost: it is what it was, and an orphan is taken back.
+    // Nothing was lost: registering changes nothing, or takes an orphan back.
     let epoch = held(register(&scene, &run_of(&first, "w")).await).token.epoch;
     assert_eq!(epoch, first.token.epoch);
     scene.queue.give_back(&first.token, &GiveBack::Handover).await.unwrap();
     held(register(&scene, &run_of(&first, "w")).await);
     assert_eq!(scene.state(id).await, BuildState::Running);
     assert_eq!(scene.queue.snapshot().await.unwrap().orphaned, 0);
-    // A live lease is not taken by whoever found the pod.
+    // Another worker that finds the pod does not get a live lease.
     assert!(matches!(register(&scene, &run_of(&first, "thief")).await, Registered::Stale));
-    // Nor does an older run get the token of a later one of the same worker.
+    // An older run does not get the token of the same worker's later run either.
     scene.queue.give_back(&first.token, &GiveBack::Handover).await.unwrap();
     let first_run = run_of(&first, "w");
     let first = scene.claim("w", 1).await.remove(0);
     assert!(first.adopted && first.token.epoch > first_run.token.epoch);
     assert!(matches!(register(&scene, &first_run).await, Registered::Stale));
-    // Given up for lost and back in line: the run must not go on.
+    // The build was given up as lost and is back in line, so the run must stop.
     let lost = GiveBack::Lost { reason: "gone".to_owned() };
     scene.queue.give_back(&first.token, &lost).await.unwrap();
     assert!(matches!(register(&scene, &run_of(&first, "w")).await, Registered::Stale));
@@ -260,7 +260,7 @@ async fn what_redis_knows_better_stays() {
     let run = Registration { token: ghost, ..run_of(&first, "w") };
     assert!(matches!(register(&scene, &run).await, Registered::Stale));
     assert_eq!(scene.build(id).await.seq, seq, "nothing was changed");
-    // Ended: its run can go.
+    // The build has ended, so its run can be removed.
     scene.queue.cancel(id, "test", "").await.unwrap();
     assert!(matches!(register(&scene, &run_of(&first, "w")).await, Registered::Ended(BuildState::Cancelled)));
 }
@@ -268,14 +268,14 @@ async fn what_redis_knows_better_stays() {
 #[tokio::test]
 async fn a_finish_that_was_lost_is_found_again() {
     let scene = Scene::new().await;
-    // Redis has it as running: the finish counts as it would have.
+    // For Redis the build is still running, so the finish counts as usual.
     let first = running(&scene, "o/known").await;
     let saved = scene.save().await;
     scene.finish(&first.token, Outcome::Succeeded).await;
     scene.restore(&saved).await;
     assert_eq!(scene.state(first.build.id).await, BuildState::Running);
     assert_eq!(scene.finish(&first.token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
-    // Redis does not know it: first the run, then its end.
+    // Redis does not know the build: its run is registered first, and then its end.
     let second = running(&scene, "o/unknown").await;
     scene.begin_anew().await;
     assert_eq!(scene.finish(&second.token, Outcome::Succeeded).await, Finished::Unknown);

@@ -1,4 +1,4 @@
-//! A queue of a test's own, with a clock that the test moves.
+//! A queue for one test, with a clock that the test sets.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::former::FormerRelease;
 
-/// Where the runs of the tests' workers live: others can adopt them.
+/// The place of the tests' workers, whose runs others can adopt.
 pub(crate) const K8S: &str = "k8s:test/builds";
 pub(crate) const START_MS: u64 = 1_795_000_000_000;
 
@@ -24,7 +24,7 @@ pub(crate) struct Scene {
     pub(crate) server: RedisServer,
     pub(crate) queue: Queue,
     pub(crate) clock: SimulatedClock,
-    /// The same queue by way of the former release, where a test has both.
+    /// The same queue through the former release, if the test uses both.
     former: Option<(FormerRelease, Queue)>,
     turns: Cell<u64>,
     connection: redis::aio::MultiplexedConnection,
@@ -55,7 +55,7 @@ pub(crate) fn worker(name: &str) -> WorkerId {
     name.parse().unwrap()
 }
 
-/// A heartbeat, to be changed and sent.
+/// A heartbeat, which tests may change before they send it.
 pub(crate) fn beat_of(name: &str, place: &str, slots: usize, held: &[Token]) -> Beat {
     Beat {
         worker: worker(name),
@@ -89,7 +89,7 @@ impl Scene {
         Self { connection, server, queue, clock, former: None, turns: Cell::new(0) }
     }
 
-    /// One whose changes are made by this release and by the former one, in turns.
+    /// A queue that is changed by this release and by the former one in turns.
     pub(crate) async fn of_two_releases() -> Self {
         let mut scene = Self::new().await;
         let former = FormerRelease::beside(&scene.server).await;
@@ -103,7 +103,7 @@ impl Scene {
     pub(crate) async fn library(&self) -> String {
         let found: Vec<Vec<redis::Value>> =
             self.redis(&["FUNCTION", "LIST", "LIBRARYNAME", "fairlane_*"]).await;
-        // First the word `library_name`, then the name.
+        // The answer begins with the word `library_name`, then the name.
         let name: String = redis::from_redis_value_ref(&found[0][1]).unwrap();
         name.rsplit('_').next().unwrap().to_owned()
     }
@@ -113,17 +113,17 @@ impl Scene {
         self.former.is_some()
     }
 
-    /// Whose turn it is to change something. The turns of a history are the same each time.
+    /// The queue that makes the next change. The turns of a history are the same each time.
     pub(crate) fn turn(&self) -> &Queue {
         let Some((_, former)) = &self.former else { return &self.queue };
-        // Knuth's linear congruential generator, of which the high bits are random.
+        // Knuth's linear congruential generator; only its high bits are random enough.
         let next =
             self.turns.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.turns.set(next);
         if next >> 63 == 0 { &self.queue } else { former }
     }
 
-    /// Empties Redis, and lets the time pass in which runs would be registered again.
+    /// Empties Redis, and lets the refill window pass.
     pub(crate) async fn begin_anew(&self) {
         self.turns.set(0);
         self.redis::<()>(&["FLUSHALL"]).await;
@@ -156,7 +156,6 @@ impl Scene {
         self.claims_at(name, place, free).await.builds
     }
 
-    /// All that a claim gives.
     pub(crate) async fn claims_at(&self, name: &str, place: &str, free: usize) -> Claims {
         let claim = Claim {
             worker: worker(name),
@@ -168,7 +167,6 @@ impl Scene {
         self.turn().claim(&claim).await.unwrap()
     }
 
-    /// The ids of what a claim gives.
     pub(crate) async fn claim_ids(&self, name: &str, free: usize) -> Vec<BuildId> {
         self.claim(name, free).await.iter().map(|claimed| claimed.build.id).collect()
     }
@@ -191,7 +189,7 @@ impl Scene {
         self.build(id).await.state
     }
 
-    /// Reaps until nothing is due at this moment.
+    /// Reaps until nothing is due.
     pub(crate) async fn reap(&self) -> Reaped {
         let mut all = Reaped::default();
         loop {
@@ -205,7 +203,7 @@ impl Scene {
         }
     }
 
-    /// Lets time pass the way it does where processes reap: in steps shorter than a silence.
+    /// Lets time pass with a reap at least once a second, so that Redis never seems to have been away.
     pub(crate) async fn pass(&self, ms: u64) -> Reaped {
         let mut all = self.reap().await;
         let mut left = ms;
@@ -221,7 +219,7 @@ impl Scene {
         all
     }
 
-    /// Nothing in Redis contradicts anything else.
+    /// Checks that nothing in Redis contradicts anything else.
     pub(crate) async fn check(&self) {
         let report = self.queue.check(100_000).await.unwrap();
         assert!(report.problems.is_empty(), "{:#?}", report.problems);
@@ -233,7 +231,7 @@ impl Scene {
         cmd.query_async(&mut self.connection.clone()).await.unwrap()
     }
 
-    /// Everything in Redis, to be put back with [`Self::restore`].
+    /// Saves everything in Redis, for [`Self::restore`].
     pub(crate) async fn save(&self) -> Saved {
         let keys: Vec<String> = self.redis(&["KEYS", "*"]).await;
         let mut saved = vec![];
@@ -244,7 +242,7 @@ impl Scene {
         Saved(saved)
     }
 
-    /// Redis fails over to a copy that lacks what was written since `saved`.
+    /// Redis fails over to a replica that lacks what was written since `saved`.
     pub(crate) async fn restore(&self, saved: &Saved) {
         self.redis::<()>(&["FLUSHALL"]).await;
         for (key, dump) in &saved.0 {
@@ -255,5 +253,5 @@ impl Scene {
     }
 }
 
-/// What Redis held at a moment.
+/// The contents of Redis at one moment.
 pub(crate) struct Saved(Vec<(String, Vec<u8>)>);

@@ -1,4 +1,4 @@
-//! Limits of clients: a burst, then one by one, over all who ask.
+//! Rate limits: a burst, then one request at a time, shared by all dispatchers.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn requests_come_back_one_by_one_and_the_wait_that_is_told_is_exact() {
         assert_eq!(scene.queue.spend(&hub).await.unwrap(), Spent::Spent);
     }
     let Spent::Limited { whose, wait } = scene.queue.spend(&hub).await.unwrap() else { panic!("a fourth") };
-    // 10 s for three, in whole milliseconds, rounded up.
+    // Three requests in 10 s: a third of that, in whole milliseconds, rounded up.
     assert_eq!((whose.as_str(), wait.as_millis()), ("token:hub", 3334));
     scene.clock.advance_ms(3333);
     assert!(matches!(scene.queue.spend(&hub).await.unwrap(), Spent::Limited { .. }));

@@ -1,4 +1,4 @@
-//! Asking for builds: new, joined, remembered, refused.
+//! Requests for builds: new, joined, remembered, refused.
 
 use fairlane_common::queue::{Cancelled, DispatcherBeat, Finished, Outcome, Submitted};
 use fairlane_common::rule::Stop;
@@ -19,7 +19,7 @@ async fn one_image_is_one_build() {
         panic!("not joined")
     };
     assert_eq!(joined.id, first.id);
-    // A repeated call whose first answer was lost is the same build, still new.
+    // If a call is repeated because its answer was lost, the answer is the same: a new build.
     assert!(
         matches!(scene.queue.submit(&first).await.unwrap(), Submitted::New(again) if again.id == first.id)
     );
@@ -98,7 +98,7 @@ async fn a_ban_refuses_all_but_operators_and_ends_when_built() {
     let mut operator = ask("o/n", 2);
     operator.override_ban = Some("ada".to_owned());
     let allowed = scene.submit(&operator).await;
-    // A success of what was asked for before the ban does not end it.
+    // If a build requested before the ban succeeds, that does not end the ban.
     scene.finish(&token, Outcome::Succeeded).await;
     assert_eq!(scene.state(running).await, BuildState::Succeeded);
     assert!(matches!(scene.queue.submit(&ask("o/n", 3)).await.unwrap(), Submitted::Banned { .. }));
@@ -126,13 +126,13 @@ async fn a_cancelled_image_can_be_asked_for_at_once() {
     assert_eq!(scene.queue.cancel(running, "op", "").await.unwrap(), Cancelled::Stopping);
     let next = scene.submit(&ask("o/n", 1)).await;
     assert_ne!(next, running);
-    // The run that is being stopped keeps its permit until it is gone.
+    // A run that is being stopped keeps its permit until it is gone.
     assert_eq!(scene.queue.lane(&"github.com/o/n".parse().unwrap()).await.unwrap().permits, 1);
     assert_eq!(
         scene.finish(&token, failed(FailureClass::Infrastructure)).await,
         Finished::Ended(BuildState::Cancelled)
     );
-    // The newer build's image key is not the old one's to clear.
+    // The end of the old build must not clear the image key of the newer one.
     assert!(
         matches!(scene.queue.submit(&ask("o/n", 1)).await.unwrap(), Submitted::Joined(b) if b.id == next)
     );
@@ -173,7 +173,7 @@ async fn people_are_counted_per_dispatcher_and_forgotten_with_it() {
     count(&a, vec![(id, 3)]).await;
     scene.finish(&token, Outcome::Succeeded).await;
     assert_eq!(scene.queue.snapshot().await.unwrap().people, 0);
-    // A late count of an ended build changes nothing.
+    // A late count for an ended build changes nothing.
     count(&a, vec![(id, 5)]).await;
     assert_eq!(scene.queue.snapshot().await.unwrap().people, 0);
     scene.check().await;
@@ -231,7 +231,7 @@ async fn people_who_came_while_it_ran_count_when_it_goes_back_into_line() {
         Finished::Retried { .. }
     ));
     let build = scene.build(id).await;
-    // A usual build in a short line: a fifth of the 4 h for one person, a thousandth of that for ten.
+    // An average build in a short line: 1/5 of the 4 h with one person, 1/1000 of that with ten people.
     assert_eq!(build.due - build.asked, 2880);
     scene.check().await;
 }

@@ -1,4 +1,4 @@
-//! How long people are told that they wait.
+//! How long people are told that they will wait.
 
 use fairlane_common::build::BuildState;
 use fairlane_common::limits::FORESEEN;
@@ -14,12 +14,12 @@ async fn why(scene: &Scene, id: BuildId) -> Why {
     scene.queue.why(&scene.build(id).await).await.unwrap()
 }
 
-/// In how many seconds its image is expected to be ready.
+/// Seconds until the build's image is expected to be ready.
 async fn eta(scene: &Scene, id: BuildId) -> Option<u64> {
     why(scene, id).await.eta_ms.map(|ms| ms / 1000)
 }
 
-/// A build of that lane takes so long, on a worker of its own.
+/// Lets the queue learn how long a build of `repo` takes, on a worker only for this.
 async fn learn(scene: &Scene, repo: &str, seconds: u64) {
     scene.beat("teacher", 1, &[]).await;
     scene.submit(&ask(repo, 999)).await;
@@ -28,7 +28,7 @@ async fn learn(scene: &Scene, repo: &str, seconds: u64) {
     scene.finish(&token, Outcome::Succeeded).await;
 }
 
-/// Lets time pass while a build is held.
+/// Lets time pass while a worker runs a build, with heartbeats and reaps.
 async fn run_for(scene: &Scene, token: &Token, seconds: u64) {
     for _ in 0..seconds.div_ceil(5) {
         scene.clock.advance_ms(5000.min(seconds * 1000));
@@ -47,7 +47,8 @@ fn expect(told: Option<u64>, range: std::ops::RangeInclusive<u64>) {
     assert!(told.is_some_and(|told| range.contains(&told)), "{told:?} is not in {range:?}");
 }
 
-// On 100 slots the last of 21 was told "ready in about 21 s", and waited two minutes for its lane.
+// With 100 slots, the last of 21 builds was told "ready in about 21 s" and then waited two minutes for its
+// lane.
 #[tokio::test]
 async fn a_build_behind_its_lanes_permits_is_told_how_long_they_are_taken() {
     let scene = Scene::new().await;
@@ -61,7 +62,7 @@ async fn a_build_behind_its_lanes_permits_is_told_how_long_they_are_taken() {
     }
     assert_eq!(scene.claim("w", 100).await.len(), 3);
     let last = why(&scene, ids[20]).await;
-    // 18 builds by three permits, 20 s each and a bit more, then its own 20 s.
+    // 18 builds with three permits, a bit more than 20 s each, then the build's own 20 s.
     expect(last.eta_ms.map(|ms| ms / 1000), 130..=170);
     assert_eq!(
         last.visitor.text,
@@ -70,7 +71,7 @@ async fn a_build_behind_its_lanes_permits_is_told_how_long_they_are_taken() {
     let next = why(&scene, ids[3]).await;
     expect(next.eta_ms.map(|ms| ms / 1000), 35..=50);
     assert!(next.visitor.text.ends_with("Yours is next, in about 20 seconds."), "{}", next.visitor.text);
-    // Another lane does not wait for it.
+    // A build of another lane does not wait for them.
     let other = scene.submit(&ask("o/other", 1)).await;
     assert_eq!(why(&scene, other).await.visitor.text, "18 builds are ahead of yours.");
     expect(eta(&scene, other).await, 10..=30);
@@ -107,7 +108,7 @@ async fn what_runs_counts_by_its_age_and_is_never_said_to_be_over() {
     let (left, wait) = (eta(&scene, running).await, eta(&scene, waiting).await);
     expect(left, 150..=300);
     assert!(wait > left, "{wait:?} {left:?}");
-    // Twice as long as expected, and still it needs a while.
+    // The build has taken twice as long as expected, and still needs a while.
     run_for(&scene, &token, 720).await;
     scene.queue.report(&token, true, None).await.unwrap();
     let late = why(&scene, running).await;
@@ -194,7 +195,7 @@ async fn one_look_at_the_queue_answers_for_all_who_wait() {
     assert_eq!(etas.len(), 60);
     etas.sort_unstable();
     assert!(etas.is_sorted_by_key(|(_, eta)| eta / MINUTE), "{etas:?}");
-    // One that has come since is put among them.
+    // A build that was requested since then is placed among them.
     let late = scene.submit(&ask("o/late", 1)).await;
     let told = scene.queue.why_with(&scene.build(late).await, &outlook).await.unwrap();
     let (place, line) = told.position.unwrap();

@@ -1,9 +1,10 @@
-//! The release before this one, on the same Redis: a proxy that passes each call of an operation on to the former
-//! library, in that one's words. Queues that go through it write and read what the former release writes and reads.
+//! The release before this one, on the same Redis: a proxy that translates each call of an operation into a
+//! call of the former release's library. Queues that go through it write and read what the former release
+//! writes and reads.
 //!
-//! `library.txt` is the former library as Redis gets it. When a release is made, `UPDATE_FORMER=1` with the test
-//! `the_former_library_is_another_one` puts today's in its place; what of [`CALLS`] and [`named_reply`] is then the
-//! same in both goes.
+//! `library.txt` is the former library as Redis gets it. For a new release, run the test
+//! `the_former_library_is_another_one` with `UPDATE_FORMER=1`, which replaces it with today's library. Then
+//! remove from [`CALLS`] and [`named_reply`] whatever is the same in both.
 
 mod wire;
 
@@ -20,7 +21,8 @@ use self::wire::{read_command, write_reply};
 
 const LIBRARY: &str = include_str!("library.txt");
 
-/// The words of the former release's calls, in its order: those said once, and those of each item of its list.
+/// The arguments of the former release's calls, in its order: those of the call, and those of each item of
+/// its list.
 const CALLS: &[(&str, &[&str], &[&str])] = &[
     ("open", &["schema", "life", "simulated", "known", "refill"], &[]),
     (
@@ -76,7 +78,7 @@ const CALLS: &[(&str, &[&str], &[&str])] = &[
     ("leave", &["kind", "id"], &[]),
 ];
 
-/// A way to Redis on which every operation is the former release's.
+/// A Redis address at which every operation is the former release's.
 pub(crate) struct FormerRelease {
     address: SocketAddr,
     acceptor: JoinHandle<()>,
@@ -109,7 +111,7 @@ impl Drop for FormerRelease {
     }
 }
 
-/// The end of the names of the former release's functions.
+/// What the names of the former release's functions end in.
 fn suffix() -> &'static str {
     LIBRARY.lines().next().and_then(|line| line.rsplit('_').next()).unwrap()
 }
@@ -130,10 +132,10 @@ async fn serve(mut client: TcpStream, mut redis: MultiplexedConnection) {
     }
 }
 
-/// A call of an operation, as the former release makes it.
+/// A call of an operation, in the form of the former release.
 struct Call {
     operation: String,
-    /// How many items its list has.
+    /// The number of items in its list.
     items: usize,
     words: Vec<Vec<u8>>,
 }
@@ -151,7 +153,7 @@ impl Call {
             .iter()
             .find(|(known, ..)| *known == operation)
             .unwrap_or_else(|| panic!("no test calls {operation} of the former release: add it to CALLS"));
-        // FCALL name 1 key time, then names and values.
+        // `FCALL name 1 key time`, followed by names and values.
         let mut items: Vec<Vec<(&[u8], &[u8])>> = vec![vec![]];
         for pair in words[5..].chunks_exact(2) {
             if each.first().is_some_and(|first| first.as_bytes() == pair[0]) {
@@ -176,7 +178,7 @@ impl Call {
     }
 }
 
-/// What the former release says where today's says nothing.
+/// The former release's value for an argument that today's call leaves out.
 fn lacking(name: &str) -> Vec<u8> {
     match name {
         "push" | "force" | "log_missing" => b"0".to_vec(),
@@ -186,7 +188,8 @@ fn lacking(name: &str) -> Vec<u8> {
     }
 }
 
-/// The names of what follows a tag, in the former release's order. A last name in brackets takes the rest as a list.
+/// The names of the values after a tag, in the former release's order. If the last name is in brackets, it
+/// takes the remaining values as a list.
 fn names(operation: &str, tag: &str) -> &'static [&'static str] {
     match (operation, tag) {
         ("open", "open") => &["born"],
@@ -211,7 +214,7 @@ fn names(operation: &str, tag: &str) -> &'static [&'static str] {
     }
 }
 
-/// A reply of the former release in today's form: names and values behind the tag.
+/// The former release's reply in today's form: a tag, then names and values.
 fn named_reply(call: &Call, reply: Value) -> Value {
     let Value::Array(values) = reply else { return reply };
     let tag = text(&values[0]);
@@ -258,7 +261,8 @@ fn named_reply(call: &Call, reply: Value) -> Value {
     Value::Array(named)
 }
 
-/// The fields that a claim of the former release hands over, which are a list in its library's first line.
+/// The fields that the former release returns for a claimed build; the first line of its library lists their
+/// names.
 fn handed(values: Value) -> Value {
     let Value::Array(values) = values else { return values };
     let line = LIBRARY.lines().find(|line| line.starts_with("local HANDED = ")).unwrap();

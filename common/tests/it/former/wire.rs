@@ -6,7 +6,7 @@ use redis::{RedisError, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The next command; `None` where the client has gone.
+/// The next command; `None` if the client has disconnected.
 pub(super) async fn read_command(client: &mut TcpStream) -> Option<Vec<Vec<u8>>> {
     let count = read_number(client, b'*').await?;
     let mut words = Vec::with_capacity(count);

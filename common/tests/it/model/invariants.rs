@@ -1,4 +1,4 @@
-//! The promises, read by brute force from everything in Redis.
+//! The promises, checked by brute force against everything in Redis.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use fairlane_common::{Build, BuildId, BuildState, FailureClass, Lane, Pattern, P
 
 use crate::scene::Scene;
 
-/// What was broken, one sentence.
+/// Which promise was broken, in one sentence.
 pub(crate) type Broken = String;
 
 /// Everything in Redis at one moment.
@@ -19,12 +19,12 @@ pub(crate) struct State {
     rules: BTreeMap<Pattern, Rule>,
     slots: u64,
     workers: u64,
-    /// Permits of builds whose record was deleted by hand: they count until somebody notices.
+    /// Permits of builds whose record was deleted by hand; they count until a repair finds them.
     ghosts: HashMap<Lane, usize>,
-    /// Workers of each place that others can take over from, as the queue counts them.
+    /// How many workers each place has, as the queue counts them.
     places: HashMap<String, usize>,
     sorting: bool,
-    /// Whether runs are being registered after Redis was emptied.
+    /// Whether workers are registering runs after Redis was emptied.
     pub(crate) refilling: bool,
     pub(crate) avoided: usize,
     shared_permits: HashMap<Pattern, HashSet<BuildId>>,
@@ -86,7 +86,7 @@ impl State {
         places
     }
 
-    /// Runs of a place that wait for adoption.
+    /// How many runs of a place wait for adoption.
     fn orphans_at(&self, place: &str) -> usize {
         let here =
             |build: &&Build| build.state == BuildState::Orphaned && build.place.as_deref() == Some(place);
@@ -126,7 +126,7 @@ impl State {
         (limit, burst.map_or(3.max(default as usize), |burst| burst as usize).max(limit))
     }
 
-    /// The limit that the lane shares with others, and the permits of it that are in use.
+    /// The shared limit of a lane, and the pattern of the rule that sets it.
     fn shared<'a>(&'a self, lane: &'a Lane) -> Option<(usize, &'a Pattern)> {
         self.rules_of(lane)
             .find(|(_, rule)| rule.together && self.limit_in_force(rule))
@@ -138,7 +138,7 @@ fn is_live(state: BuildState) -> bool {
     matches!(state, BuildState::Starting | BuildState::Running | BuildState::Orphaned)
 }
 
-/// Whether one state can lead to another in any number of transitions.
+/// Whether one state can lead to another through any number of transitions.
 fn reachable(from: BuildState, to: BuildState) -> bool {
     let mut found = vec![from];
     let mut at = 0;
@@ -155,7 +155,7 @@ fn reachable(from: BuildState, to: BuildState) -> bool {
     found.contains(&to)
 }
 
-/// What must hold between any two moments.
+/// Checks what must hold between any two steps.
 pub(crate) fn check_step(before: &State, after: &State) -> Result<(), Broken> {
     for (id, old) in &before.builds {
         let Some(new) = after.builds.get(id) else {
@@ -171,7 +171,7 @@ pub(crate) fn check_step(before: &State, after: &State) -> Result<(), Broken> {
             return Err(format!("{id} changed without its counter: {old:?} to {new:?}"));
         }
     }
-    // A third of the three nodes that workers know of.
+    // At most a third of the three nodes that workers know.
     if after.avoided > 1 {
         return Err(format!("{} of 3 nodes are avoided", after.avoided));
     }
@@ -183,7 +183,7 @@ pub(crate) fn check_step(before: &State, after: &State) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The permits of a moment, as they change while a claim is replayed.
+/// The permits in use, updated while a claim is replayed.
 struct Permits {
     lanes: HashMap<Lane, usize>,
     shared: HashMap<Pattern, HashSet<BuildId>>,
@@ -191,7 +191,7 @@ struct Permits {
     background: usize,
 }
 
-/// What must hold of the number of builds; gives those that are not adopted.
+/// Checks how many builds a claim got; returns those that were not adopted.
 fn check_count<'a>(
     before: &State,
     after: &State,
@@ -223,7 +223,7 @@ fn check_count<'a>(
     Ok(fresh)
 }
 
-/// What must hold of a claim: limits, order, nothing left lying.
+/// Checks a claim: limits, order, and that it left nothing that could start.
 pub(crate) fn check_claim(
     before: &State,
     after: &State,
@@ -282,7 +282,7 @@ pub(crate) fn check_counts(before: &State, after: &State) -> Result<(), Broken> 
         |id: &BuildId, state: &State| state.builds.get(id).is_some_and(|build| build.state.is_ended());
     let ended = after.builds.keys().filter(|id| has_ended(id, after) && !has_ended(id, before)).count();
     let (known, now) = (before.counts.ended(), after.counts.ended());
-    // Emptied with everything else.
+    // The counts were emptied with everything else.
     let is_emptied = now < known;
     if is_emptied || now - known == ended as u64 {
         return Ok(());
@@ -290,7 +290,7 @@ pub(crate) fn check_counts(before: &State, after: &State) -> Result<(), Broken> 
     Err(format!("{ended} builds ended, and {} were counted: {:?}", now - known, after.counts))
 }
 
-/// Each start and each adoption is counted once, also if the claim was repeated.
+/// Each start and each adoption is counted once, even if the claim was repeated.
 pub(crate) fn check_counted_claim(
     counted: &Counts,
     after: &State,
@@ -306,7 +306,7 @@ pub(crate) fn check_counted_claim(
     Err(format!("{new} starts and {adopted} adoptions were counted: {claimed:?}"))
 }
 
-/// What can start has somebody who is told so.
+/// If a build can start, a worker is woken for it.
 pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
     let permits = Permits::of(state);
     let waiting = state.builds.values().filter(|b| b.state == BuildState::Queued && b.not_before.is_none());
@@ -339,8 +339,8 @@ impl Permits {
         self.background += usize::from(build.spec.priority == Priority::Background);
     }
 
-    /// Whether `build` may start now. (Builds that started before a rule `together` was made hold
-    /// no permit of it.)
+    /// Whether `build` may start now. (Builds that started before a rule got `together` hold no permit of its
+    /// shared limit.)
     fn may_start(&self, state: &State, build: &Build) -> bool {
         let lane = &build.lane;
         let slots = usize::try_from(state.slots).unwrap();

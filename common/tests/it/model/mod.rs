@@ -1,9 +1,9 @@
-//! Random histories of several workers, dispatchers and operators, with crashes, freezes, lost
-//! answers and jumps of time, against a real Redis. After every step everything is read back and
-//! compared with a brute-force reading of the rules (see `invariants`).
+//! Random histories of several workers, dispatchers and operators, with crashes, freezes, lost answers and
+//! jumps of time, on a real Redis. After every step, everything is read back and checked by brute force
+//! against the rules (see `invariants`).
 //!
-//! `FAIRLANE_MODEL_CASES` sets how many histories are tried (default 24), and half as many in which this release and
-//! the one before it take turns.
+//! `FAIRLANE_MODEL_CASES` sets how many histories are tried (24 by default). In addition, half as many are
+//! tried in which this release and the former one take turns.
 
 mod invariants;
 mod world;
@@ -14,53 +14,53 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::scene::Scene;
 use world::World;
 
-/// One step of a history. Numbers pick from what is there, by remainder.
+/// One step of a history. A number picks one of what there is, modulo its count.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// A request; `again` repeats the call as after a lost answer.
+    /// A request for a build; `again` repeats the call, as after a lost answer.
     Submit { repo: u8, commit: u8, background: bool, force: bool, dispatcher: u8, again: bool },
-    /// A dispatcher's count of watchers.
+    /// A dispatcher reports its count of watchers.
     Watch { dispatcher: u8, build: u8, count: u8 },
-    /// A dispatcher's heartbeat alone.
+    /// A dispatcher's heartbeat without counts.
     BeatDispatcher { dispatcher: u8 },
-    /// A worker's heartbeat. A frozen worker is one that has none for a while.
+    /// A worker's heartbeat. A frozen worker is one that sends none for a while.
     Beat { worker: u8 },
-    /// A claim; `again` repeats it as after a lost answer.
+    /// A claim; `again` repeats the call, as after a lost answer.
     Claim { worker: u8, free: u8, again: bool },
-    /// The run is alive.
+    /// A worker reports that a run is alive.
     Report { token: u8 },
     /// A run ends; `again` repeats the call.
     Finish { token: u8, outcome: u8, again: bool },
-    /// A worker lets go; `again` repeats the call.
+    /// A worker gives a build back; `again` repeats the call.
     Release { token: u8, handover: bool, again: bool },
-    /// A token from long ago is shown.
+    /// A former holder uses its old token.
     Ghost { token: u8, act: u8 },
-    /// A worker dies with all it knows, and another starts in its place.
+    /// A worker dies and loses what it knows; another one starts in its place.
     Crash { worker: u8 },
-    /// Somebody ends a build.
+    /// Somebody cancels a build.
     Cancel { build: u8 },
     /// An operator sets a rule.
     Rule { pattern: u8, kind: u8 },
     /// An operator removes a rule.
     Unrule { pattern: u8 },
-    /// An operator drains a worker or takes it back.
+    /// An operator drains a worker, or undoes it.
     Drain { worker: u8, on: bool },
-    /// A worker takes no builds for the time being, or takes them again.
+    /// A worker pauses, or accepts builds again.
     Pause { worker: u8, on: bool },
-    /// Redis loses everything. Workers register what they run with their next heartbeat; if `late`,
-    /// after builds are begun again.
+    /// Redis is emptied. Workers register their runs with their next heartbeat; if `late`, only after builds
+    /// may start again.
     Flush { late: bool },
     /// A worker registers runs whose holder has died.
     Sweep { worker: u8 },
     /// Somebody deletes a build's record by hand.
     Delete { build: u8 },
-    /// A newer release writes a word into a build that this one does not know, and a worker claims.
+    /// A worker claims while a waiting build contains a word of a newer release.
     BadWord { build: u8, worker: u8 },
-    /// A newer release sets a timer of a kind that this one does not know.
+    /// A newer release sets a timer of an unknown kind.
     ForeignTimer,
-    /// Time passes, with processes that reap.
+    /// Time passes, and processes reap.
     Pass { ms: u16 },
-    /// Time jumps with nobody there: Redis was away.
+    /// Time jumps without a reap: Redis was away.
     Jump { s: u8 },
 }
 
@@ -147,7 +147,7 @@ fn finish(token: u8, outcome: u8) -> Step {
     Step::Finish { token, outcome, again: false }
 }
 
-/// Random histories found these once.
+/// Histories that random tests once found.
 #[tokio::test]
 async fn histories_that_broke_a_promise_once() {
     let scene = Scene::new().await;

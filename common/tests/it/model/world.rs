@@ -1,4 +1,4 @@
-//! The processes of a history: what they know, and what really runs.
+//! The processes of a history: what they know, and which runs are really alive.
 
 mod holding;
 mod meddling;
@@ -21,7 +21,6 @@ const OTHER: &str = "k8s:test/other";
 pub(crate) const PLACES: [&str; 2] = [K8S, OTHER];
 pub(crate) const REPOS: [&str; 5] = ["a/x", "a/y", "b/x", "b/y", "c/z"];
 
-/// A worker process.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
@@ -33,13 +32,13 @@ pub(crate) struct Worker {
     paused: bool,
 }
 
-/// A run in the world outside.
+/// A pod or a process.
 #[derive(Debug)]
 pub(crate) struct Run {
     build: BuildId,
-    /// What is written on it: its build, and the holder who last took it.
+    /// What its pod's annotations say: its build and its latest holder.
     claimed: Claimed,
-    /// When a process is killed by its supervisor; pods live until somebody ends them.
+    /// When a process's supervisor kills it; a pod lives until somebody ends it.
     dies_at: Option<u64>,
 }
 
@@ -47,7 +46,7 @@ pub(crate) struct World<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) workers: Vec<Worker>,
     serial: usize,
-    /// Tokens of holders that have crashed, finished or let go.
+    /// Tokens of holders that have crashed, finished or given a build back.
     ghosts: Vec<Token>,
     runs: Vec<Run>,
     builds: Vec<BuildId>,
@@ -56,7 +55,7 @@ pub(crate) struct World<'a> {
     /// Hosts that an operator has drained.
     drained: HashSet<String>,
     pub(crate) before: State,
-    /// Whether somebody has changed Redis by hand: else nothing is ever to be mended.
+    /// Whether somebody has changed Redis by hand. If not, nothing may ever need a repair.
     tampered: bool,
     /// Whether a newer release has set a timer.
     foreign_timer: bool,
@@ -79,7 +78,7 @@ impl Worker {
         self.place.starts_with("k8s")
     }
 
-    /// How many nodes it knows.
+    /// How many nodes its cluster has.
     fn nodes(&self) -> usize {
         if self.is_in_cluster() { 3 } else { 0 }
     }
@@ -133,7 +132,7 @@ impl<'a> World<'a> {
         self.scene.clock.now_ms()
     }
 
-    /// Takes one step, and checks every promise after it.
+    /// Takes one step, then checks every promise.
     pub(crate) async fn take(&mut self, step: &Step) -> Result<(), Broken> {
         self.act(step).await?;
         let after = State::read(self.scene).await;
@@ -203,7 +202,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What operators and time do.
+    /// Steps of operators, and the passing of time.
     async fn meddle(&mut self, step: &Step) {
         let workers = self.workers.len();
         match *step {
@@ -255,7 +254,7 @@ impl<'a> World<'a> {
         self.beat_dispatcher(from, None).await;
         request.dispatcher = Some(dispatcher(from));
         let answer = self.scene.turn().submit(&request).await.unwrap();
-        // Each image is asked for with one repository, one ref and the same arguments.
+        // In this test, all requests for an image name the same repository, ref and arguments.
         ensure(!matches!(answer, Submitted::Conflict { .. }), || format!("{request:?} gave {answer:?}"))?;
         if let Submitted::New(build) | Submitted::Joined(build) = &answer {
             *self.counts.entry((build.id, from)).or_default() += 1;
@@ -284,12 +283,12 @@ impl<'a> World<'a> {
         self.seen.insert(number, self.now());
     }
 
-    /// The build's people are the sum over the dispatchers that live.
+    /// A build's people are the sum over all live dispatchers.
     fn check_people(&mut self, after: &State) -> Result<(), Broken> {
         let now = self.now();
         let gone: Vec<usize> =
             self.seen.iter().filter(|(_, at)| **at + LEASE_MS <= now).map(|(number, _)| *number).collect();
-        // Whoever reaps takes the people of a dispatcher back once its heartbeat is over.
+        // When a dispatcher's heartbeats have stopped, any reap subtracts its people.
         for number in gone {
             if !after.dispatchers.contains(&format!("d{number}")) {
                 self.counts.retain(|(_, from), _| *from != number);
@@ -303,7 +302,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Every accepted build comes to an end once the trouble stops.
+    /// Every accepted build ends once the faults stop.
     pub(crate) async fn settle(&mut self) -> Result<(), Broken> {
         for pattern in PATTERNS {
             self.scene.turn().delete_rule(&pattern.parse().unwrap(), "model").await.unwrap();

@@ -1,4 +1,4 @@
-//! What workers do: heartbeats, claims, and the ends of what they hold.
+//! What workers do: heartbeats, claims, and ending the builds that they hold.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Broken, LEASE_MS, Run, State, World, ensure, invariants, pick};
 use crate::scene::{K8S, beat_of, failed};
 
-/// Why a run is begun anew whose place has no worker.
+/// The reason for a new run if the old one's place has no worker left.
 const GIVEN_UP: &str = "no other worker of its cluster and namespace took over the run";
 
 fn blamed(blame: Blame) -> Outcome {
@@ -45,7 +45,7 @@ impl World<'_> {
                 continue;
             }
             if !good {
-                // Whoever finds its lease gone kills what it runs and touches nothing else.
+                // A worker that has lost a lease kills its run and changes nothing else.
                 self.runs.retain(|run| run.build != token.build || run.dies_at.is_none());
                 self.ghosts.push(token);
                 continue;
@@ -59,7 +59,7 @@ impl World<'_> {
     }
 
     pub(super) async fn claim(&mut self, at: usize, free: u8, again: bool) -> Result<(), Broken> {
-        // A worker that lives has sent a heartbeat; what it holds counts against its slots.
+        // A live worker sends heartbeats; the builds it holds count against its slots.
         self.beat(at).await?;
         let before = State::read(self.scene).await;
         let worker = &self.workers[at];
@@ -72,7 +72,8 @@ impl World<'_> {
             lease: Duration::from_millis(LEASE_MS),
             request: Uuid::new_v4(),
         };
-        // It was woken: the token is gone, and whatever is left to start must leave another.
+        // The worker was woken, so its token is gone. If anything else can start, the claim must leave
+        // another one.
         self.scene.redis::<Option<String>>(&["LPOP", &self.scene.queue.keys().wake()]).await;
         let counted = self.scene.queue.counts().await.unwrap();
         let claims = self.scene.turn().claim(&claim).await.unwrap();
@@ -88,7 +89,7 @@ impl World<'_> {
         let worker_draining = worker.draining;
         let after = State::read(self.scene).await;
         if all_read {
-            // Else one held its lane's permit for a moment.
+            // Otherwise, an unreadable build held a permit of its lane for a moment.
             invariants::check_claim(&before, &after, &claimed, &claim, worker_draining)?;
             if !self.scene.is_of_two_releases() {
                 invariants::check_counted_claim(&counted, &after, &claimed)?;
@@ -102,7 +103,7 @@ impl World<'_> {
                     .runs
                     .iter()
                     .find(|run| run.build == one.build.id && run.dies_at.is_none_or(|at| at > now));
-                // At a place without workers its pod may live on unseen.
+                // If its place has no workers, an old pod may still be alive there.
                 let given_up = before.builds[&one.build.id].reason.as_deref() == Some(GIVEN_UP);
                 ensure(alive.is_none() || given_up, || {
                     format!("{} starts while {alive:?} is alive", one.build.id)
@@ -118,7 +119,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A token that somebody alive holds, with its holder.
+    /// A token held by a live worker, and the index of that worker.
     pub(super) fn held(&self, number: u8) -> Option<(usize, Token)> {
         let all: Vec<(usize, &Token)> = self
             .workers
@@ -168,7 +169,7 @@ impl World<'_> {
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
         let good = is_current(&build, &token) || late_success;
-        // Ended meanwhile with nobody after it: its last holder is told how.
+        // If the build has ended and nobody claimed it since, its last holder learns how it ended.
         let told = build.epoch == token.epoch && finished == Finished::Ended(build.state);
         ensure(good == (finished != Finished::Stale) || told, || {
             format!("finishing with {token:?} gave {finished:?}: {build:?}")
@@ -190,7 +191,7 @@ impl World<'_> {
         let Some((at, token)) = self.held(number) else {
             return Ok(());
         };
-        // A local process cannot be handed over: it ends with its worker.
+        // A process cannot be handed over: it ends with its worker.
         let handover = handover && self.workers[at].is_in_cluster();
         let release =
             if handover { GiveBack::Handover } else { GiveBack::Lost { reason: "drained".to_owned() } };
@@ -213,7 +214,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whoever shows an old token changes nothing.
+    /// A former holder's token must change nothing.
     pub(super) async fn ghost(&mut self, number: u8, act: u8) -> Result<(), Broken> {
         let Some(token) = pick(&self.ghosts, number).cloned() else {
             return Ok(());
@@ -223,7 +224,7 @@ impl World<'_> {
         };
         let last_holder = build.epoch == token.epoch;
         if last_holder {
-            // Not old: nobody has taken the build since.
+            // This token is still current, because nobody has claimed the build since.
             return Ok(());
         }
         let stale = match act % 5 {
@@ -243,13 +244,13 @@ impl World<'_> {
         ensure(stale && after.seq == build.seq, || format!("the old {token:?} changed {build:?}"))
     }
 
-    /// A worker that was frozen thaws, and renews what it thinks it holds.
+    /// A frozen worker wakes up and renews what it thinks it holds.
     pub(super) async fn renew_ghost(&self, token: &Token) -> Renewal {
         let held = std::slice::from_ref(token);
         let live = self.workers.iter().find(|worker| worker.id == token.worker);
         let mut beat = beat_of(token.worker.as_str(), K8S, 1, held);
         if let Some(live) = live {
-            // A worker has one host as long as it lives: operators drain it by that name.
+            // A worker's host never changes: operators drain it by that name.
             beat.host.clone_from(&live.host);
         }
         self.scene.turn().renew(&beat).await.unwrap().renewals[0]
@@ -266,7 +267,7 @@ impl World<'_> {
     }
 }
 
-/// Whether the token is the build's, and the build is live.
+/// Whether the build is live and held with this token.
 fn is_current(build: &Build, token: &Token) -> bool {
     matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned)
         && build.epoch == token.epoch

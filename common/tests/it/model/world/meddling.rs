@@ -1,4 +1,4 @@
-//! What people do to Redis by hand, and what a newer release writes.
+//! Manual changes to Redis, and what a newer release writes.
 
 use fairlane_common::rule::Stop;
 use fairlane_common::{Build, BuildState, Priority, Rule};
@@ -7,7 +7,7 @@ use super::{Broken, PATTERNS, State, World, ensure, pick};
 
 /// A timer of a kind that this release does not know.
 const TIMER: &str = "campaign:spring";
-/// How long the queue takes to come by everything once.
+/// How long the repair needs to check everything once.
 const WALK_MS: u64 = 20_000;
 
 impl World<'_> {
@@ -26,13 +26,13 @@ impl World<'_> {
             _ => Rule { burst: Some(5), ..Rule::default() },
         };
         self.scene.rule(pattern, &rule).await;
-        // Lanes under a pattern are placed anew by whoever reaps, sooner or later.
+        // Sooner or later, a reap re-sorts the lanes of a pattern.
         if (kind / 18).is_multiple_of(2) {
             self.scene.reap().await;
         }
     }
 
-    /// Deletes a build's record. The queue notices by itself; who holds the run makes it known again.
+    /// Deletes a build's record. The queue notices, and the holder of the run registers it again.
     pub(super) async fn delete(&mut self, number: u8) {
         let open: Vec<_> = self.before.builds.values().filter(|build| !build.state.is_ended()).collect();
         let mut ids: Vec<_> = open.iter().map(|build| build.id).collect();
@@ -46,7 +46,7 @@ impl World<'_> {
         self.before = State::read(self.scene).await;
     }
 
-    /// A build that waits holds a word of a newer release while a worker claims.
+    /// A worker claims while a waiting build contains a word of a newer release.
     pub(super) async fn bad_word(&mut self, number: u8, at: usize) -> Result<(), Broken> {
         let mut ids: Vec<_> = self.before.builds.values().collect();
         let fits = |build: &&Build| {
@@ -71,7 +71,7 @@ impl World<'_> {
         self.scene.reap().await;
     }
 
-    /// Nothing is mended that nobody has broken, and what is another release's stays.
+    /// Nothing was repaired unless somebody broke it, and what belongs to another release is still there.
     pub(super) async fn check_hands_off(&self) -> Result<(), Broken> {
         let keys = self.scene.queue.keys();
         let timer: Option<String> = self.scene.redis(&["ZSCORE", &keys.timers(), TIMER]).await;

@@ -1,4 +1,4 @@
-//! Redis loses everything, and workers make known what they run.
+//! Redis is emptied, and workers register their runs.
 
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use fairlane_common::{BuildId, Token};
 use super::{Broken, LEASE_MS, Run, State, World, ensure};
 
 impl World<'_> {
-    /// Redis loses everything.
     pub(super) async fn flush(&mut self, late: bool) {
         self.scene.redis::<()>(&["FLUSHALL"]).await;
         self.drained.clear();
@@ -23,7 +22,7 @@ impl World<'_> {
         }
     }
 
-    /// The run of a build that a worker can hold: a pod, or a process of its own that is alive.
+    /// A build's run that this worker can hold: a pod, or a live process of its own.
     fn alive(&self, at: usize, build: BuildId) -> Option<&Run> {
         let (now, own) = (self.now(), &self.workers[at].id);
         let alive =
@@ -31,7 +30,7 @@ impl World<'_> {
         self.runs.iter().filter(alive).find(|run| run.build == build)
     }
 
-    /// A worker makes a run known that it holds; without one there is nothing to hold.
+    /// A worker registers a run that it holds; if it has none, its token is a ghost.
     pub(super) async fn register(&mut self, at: usize, token: Token) -> Result<(), Broken> {
         let Some(run) = self.alive(at, token.build) else {
             self.ghosts.push(token);
@@ -41,7 +40,7 @@ impl World<'_> {
         self.registered(at, &registration).await
     }
 
-    /// A run ends of which Redis knows nothing: first it is made known.
+    /// A run ends that Redis does not know, so it is registered first.
     pub(super) async fn finish_unknown(&mut self, at: usize, token: Token) -> Result<(), Broken> {
         let finished = self.scene.turn().finish(&token, &Finish::of(Outcome::Succeeded)).await.unwrap();
         ensure(finished == Finished::Unknown, || format!("{token:?} is not known, and gave {finished:?}"))?;
@@ -49,7 +48,7 @@ impl World<'_> {
         self.register(at, token).await
     }
 
-    /// A worker makes those runs known whose holder has died.
+    /// A worker registers the runs whose holder has died.
     pub(super) async fn sweep(&mut self, at: usize) -> Result<(), Broken> {
         if !self.workers[at].is_in_cluster() {
             return Ok(());
@@ -118,14 +117,14 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A build that Redis knows again.
+    /// Adds a build that Redis knows again.
     fn know(&mut self, id: BuildId) {
         if !self.builds.contains(&id) {
             self.builds.push(id);
         }
     }
 
-    /// Whoever may not go on removes its run, unless another holder took it over.
+    /// Removes a run that may not go on, unless another holder has adopted it.
     fn let_go(&mut self, run: &Registration) {
         self.runs.retain(|one| one.claimed.token != run.token);
         self.ghosts.push(run.token.clone());
