@@ -1,5 +1,5 @@
-//! Talking to dispatchers over HTTP. Each request goes to the dispatcher that answered last, and to the next
-//! one if that is gone.
+//! HTTP requests to dispatchers. Each one goes to the dispatcher that answered last, and then to the next one
+//! if that fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,16 +20,16 @@ use crate::trust;
 
 /// How long a connection may take to open.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// How long a whole answer may take.
+/// How long a whole response may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// A stream sends a comment every 15 s; after three missed ones the dispatcher is considered dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-/// How often to try all dispatchers while they answer that they will be back.
+/// How often to try all dispatchers while they answer with a temporary error.
 const ROUNDS_MAX: u32 = 4;
 /// Most bytes of a response that are read; the largest list is a page of 200.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// An answer that is asked for again and again, with the tag of what we have.
+/// A response that is requested again and again, with its entity tag.
 #[derive(Debug)]
 pub(crate) struct Kept<T> {
     tag: Option<HeaderValue>,
@@ -42,7 +42,7 @@ impl<T> Default for Kept<T> {
     }
 }
 
-/// A connection to the dispatchers.
+/// The dispatchers, and which of them answered last.
 #[derive(Debug)]
 pub(crate) struct Client {
     urls: Vec<Url>,
@@ -93,12 +93,12 @@ impl Client {
         self.urls.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(", ")
     }
 
-    /// Reads something.
+    /// Sends a GET request.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
         self.send(Method::GET, path, query, None).await
     }
 
-    /// Reads something that is asked for often: an answer that has not changed is not sent again.
+    /// Sends a GET request that is repeated often: a response that has not changed is not sent again.
     pub(crate) async fn get_again<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -116,7 +116,7 @@ impl Client {
         Ok(value)
     }
 
-    /// Sends a request. All our requests can be repeated, because dispatchers recognize a repetition.
+    /// Sends any request. All of them can be repeated safely, because dispatchers recognize a repetition.
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -128,12 +128,12 @@ impl Client {
         decode(&method, path, &read(answer).await?)
     }
 
-    /// Reads a text response, and passes on its lines as they arrive.
+    /// Reads a text response, and passes each line on as it arrives.
     pub(crate) async fn lines(&self, path: &str, mut on: impl FnMut(&str)) -> Result<()> {
         let answer = match self.open_stream(0, path, &[], None).await {
             Ok(answer) => answer,
             Err(StreamRefused::Never(stop)) => return Err(stop.into()),
-            // The one that answered last is away: any other will do.
+            // The dispatcher that answered last is away, so try any of them.
             Err(StreamRefused::Later(_)) => self.ask(&Method::GET, path, &[], None, None).await?,
         };
         let mut chunks = answer.bytes_stream();
@@ -154,13 +154,13 @@ impl Client {
         Ok(())
     }
 
-    /// Whether requests travel unencrypted.
+    /// Whether any request would be sent unencrypted to another machine.
     pub(crate) fn sends_in_the_clear(&self) -> bool {
         self.urls.iter().any(|url| url.scheme() == "http" && !is_loopback(url))
     }
 
-    /// Sends a request, and returns the response with its body unread. With the tag of a known answer, the
-    /// response may be 304.
+    /// Sends a request, and returns the response with its body unread. With `known`, the tag of an earlier
+    /// response, the response may be 304.
     async fn ask(
         &self,
         method: &Method,
@@ -198,7 +198,8 @@ impl Client {
                     Err(error) => failure = Some(self.unreachable(at, &error)),
                 }
             }
-            // A dispatcher that answers "later" is worth waiting for; an absent one is not.
+            // A dispatcher that answers with a temporary error is worth waiting for; one that does not
+            // respond is not.
             if !again || round + 1 == ROUNDS_MAX {
                 break;
             }
@@ -207,7 +208,7 @@ impl Client {
         Err(failure.unwrap_or_else(|| Stop::new(Exit::Unreachable, "no dispatcher answers")).into())
     }
 
-    /// Opens a stream on one dispatcher, `turn` positions after the one that answered last.
+    /// Opens a stream at one dispatcher: the one `turn` places after the one that answered last.
     pub(crate) async fn open_stream(
         &self,
         turn: usize,
@@ -240,7 +241,7 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.split('/'));
         }
-        // A proxy for internet access does not know this host.
+        // A proxy for internet access cannot reach this machine.
         let client = if is_loopback(&url) { &self.direct } else { &self.proxied };
         let mut request = client.request(method, url);
         if !query.is_empty() {
@@ -275,9 +276,9 @@ impl Client {
 /// Why a stream did not open.
 #[derive(Debug)]
 pub(crate) enum StreamRefused {
-    /// Another dispatcher, or the same one later, may open it.
+    /// Another dispatcher may open it, or the same one later.
     Later(Stop),
-    /// No dispatcher will.
+    /// No dispatcher will open it.
     Never(Stop),
 }
 
@@ -315,7 +316,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// Translates a dispatcher's names for a list and for a secret's field into those of the command line.
+/// Replaces a dispatcher's names for a list and for a secret's field with those of the command line.
 fn in_commands(message: &str) -> String {
     let mut said = String::with_capacity(message.len());
     let mut rest = message;
@@ -334,12 +335,12 @@ fn in_commands(message: &str) -> String {
     said.replace("secrets.git_credentials", "--git-credentials-file")
 }
 
-/// Whether the dispatcher, or a proxy before it, says that the error is temporary.
+/// Whether the dispatcher, or a proxy in front of it, reports a temporary error.
 fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 502..=504)
 }
 
-/// The error for a response other than success, from its problem+json.
+/// The error for an unsuccessful response, from its problem document.
 async fn refusal(answer: Response) -> Stop {
     let status = answer.status();
     let exit = match status.as_u16() {
@@ -362,7 +363,7 @@ async fn refusal(answer: Response) -> Stop {
     Stop::new(exit, message)
 }
 
-/// The error if something other than a dispatcher answers.
+/// The error if whatever answers is not a dispatcher.
 fn stranger(url: &Url, status: StatusCode) -> String {
     let origin = url.origin().ascii_serialization();
     if is_passing(status) {

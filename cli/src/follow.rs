@@ -1,5 +1,5 @@
-//! Following a build's events across any number of dispatchers: if a stream breaks, the next dispatcher
-//! continues after the last event received.
+//! Follows a build's events. If a stream breaks, the next dispatcher continues it after the last event
+//! received.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use tokio::time::Instant;
 
 use crate::client::{Client, StreamRefused, backoff};
 
-/// How long to keep looking for a dispatcher once a stream was open, like the adapter for `BinderHub`.
+/// How long to look for a dispatcher after a stream was lost; the adapter for `BinderHub` does the same.
 const LOST_LIMIT: Duration = Duration::from_mins(5);
-/// How long to look for one at the start; a starting dispatcher needs less.
+/// How long to look for a dispatcher at first, which is enough while one starts.
 const FIRST_LIMIT: Duration = Duration::from_secs(2);
-/// A stream that lasted this long was good, so the pauses start small again.
+/// A stream that lasted this long was healthy, so the backoff starts over.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
 
-/// What happens to a build, each with its JSON as received.
+/// What happens to a build.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// Its state.
+    /// Its state has changed.
     State(Box<StateEvent>),
     /// New lines of its log.
     Log(LogEvent),
@@ -38,10 +38,11 @@ pub(crate) enum Happening {
     Lost(String),
 }
 
-/// Follows a build to its end, and reports everything that happens, with the event's JSON if there is one.
+/// Follows a build to its end, and reports everything that happens, together with the JSON of its event, if
+/// there is one.
 ///
 /// # Errors
-/// When no dispatcher knows the build, or none has answered for 5 minutes.
+/// No dispatcher knows the build; none has answered for 2 s at first, or for 5 minutes later.
 pub(crate) async fn follow(
     client: &Client,
     id: BuildId,
@@ -50,7 +51,7 @@ pub(crate) async fn follow(
     follow_on(Follower { id, cursor: None, opened: false, people: 1 }, client, on).await
 }
 
-/// The same for somebody who only looks, and does not wait for the build.
+/// The same without counting as a person who waits for the build.
 pub(crate) async fn look_on(
     client: &Client,
     id: BuildId,
@@ -74,7 +75,7 @@ async fn follow_on(
                 if began.elapsed() > STEADY_AFTER {
                     failures = 0;
                 }
-                // A stream that opens and closes without any news counts as a failure.
+                // A stream that opens and closes without sending anything new counts as a failure.
                 if began.elapsed() > STEADY_AFTER || follower.cursor != cursor {
                     lost_at = Instant::now();
                 }
@@ -104,7 +105,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Reads one stream; `None` when it broke before the end.
+    /// Reads one stream; `None` if it broke before the end.
     async fn stream(
         &mut self,
         client: &Client,
@@ -155,7 +156,7 @@ fn happening(name: &str, data: &str) -> Result<Option<Happening>, StreamRefused>
         "notice" => Happening::Notice(read(name, data)?),
         "moved" => Happening::Moved(read(name, data)?),
         "end" => Happening::End(read(name, data)?),
-        // A newer dispatcher may send more fields.
+        // A newer dispatcher may send other events.
         _ => return Ok(None),
     }))
 }
@@ -167,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dispatcher_that_is_gone_for_good_is_given_up_after_five_minutes() {
-        // Nothing listens there: each try fails at once.
+        // Nothing listens on this port, so each try fails at once.
         let reach = Reach { dispatcher_url: vec!["http://127.0.0.1:1".to_owned()], token: None, ca: None };
         let client = Client::new(reach).unwrap();
         for (opened, limit) in [(true, Duration::from_mins(5)), (false, FIRST_LIMIT)] {

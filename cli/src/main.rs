@@ -1,4 +1,4 @@
-//! `fairlane`: run Fairlane, request builds, look at the queue.
+//! `fairlane`: runs Fairlane, requests builds, shows the queue.
 
 mod args;
 mod client;
@@ -23,14 +23,14 @@ use fairlane_clikit::line::Line;
 use fairlane_clikit::output::Output;
 use fairlane_common::telemetry::{self, LogFormat};
 
-/// How long remaining tasks may take once the work is done.
+/// How long background tasks may take to end once the command is done.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = helped(std::env::args_os().collect());
-    // It runs in a build's environment and folder, so it must not read settings files there.
+    // A supervisor runs in a build's environment and folder, so it must not read settings files there.
     if arguments.get(1).is_some_and(|command| command == "supervise") {
-        // It can only report an error, and only the worker's log receives it.
+        // A supervisor can only log an error, and its log goes to the worker's.
         let _ = telemetry::init("warn", LogFormat::Text, false);
         return fairlane_worker::supervise_main();
     }

@@ -1,5 +1,6 @@
-//! Sends spans to an `OpenTelemetry` collector: OTLP over HTTP, as JSON. A separate task sends them, and only a
-//! limited number wait: if the collector is slow or unreachable, spans are lost, but no build is affected.
+//! Sends spans to an `OpenTelemetry` collector: OTLP over HTTP, as JSON. A separate task sends them, and only
+//! a limited number are buffered. If the collector is slow or unreachable, spans are lost, but no build is
+//! affected.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,14 +20,14 @@ use crate::client::{backoff, is_loopback};
 
 /// Most spans in one request.
 const BATCH: usize = 512;
-/// How long spans are gathered before they are sent.
+/// How long spans are collected before a request is sent.
 const GATHER: Duration = Duration::from_secs(1);
-/// How long the collector may take to answer.
+/// How long the collector may take to respond.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long the last spans may take when the process ends.
+/// How long sending the last spans may take when the process ends.
 const LAST_LIMIT: Duration = Duration::from_millis(1500);
 
-/// Spans on their way to the collector, until [`Exporting::finish`].
+/// The task that sends spans, until [`Exporting::finish`].
 #[derive(Debug)]
 pub(crate) struct Exporting {
     stop: CancellationToken,
@@ -34,10 +35,10 @@ pub(crate) struct Exporting {
 }
 
 impl Exporting {
-    /// Starts, if a collector is named; `service` is what it calls this process.
+    /// Starts the task if a collector is configured. `service` names this process there.
     ///
     /// # Errors
-    /// An address or headers that cannot be used.
+    /// An invalid address or invalid headers.
     pub(crate) fn start(args: &TraceArgs, service: &'static str) -> Result<Option<Self>> {
         let Some(endpoint) = args.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
             return Ok(None);
@@ -60,10 +61,10 @@ impl Exporting {
         Ok(Some(Self { stop, task }))
     }
 
-    /// Sends what is left, if the collector takes it in time.
+    /// Sends the remaining spans, if the collector accepts them in time.
     pub(crate) async fn finish(self) {
         self.stop.cancel();
-        // Whether it worked was logged; the process ends either way.
+        // Failures are already logged, and the process ends either way.
         let _ = tokio::time::timeout(LAST_LIMIT, self.task).await;
     }
 }
@@ -80,7 +81,7 @@ impl Collector {
         let mut batch = Vec::new();
         let mut is_over = false;
         loop {
-            // Spans that were refused for the moment are still there.
+            // A batch that the collector could not accept yet is still there.
             if batch.is_empty() {
                 tokio::select! {
                     got = spans.recv_many(&mut batch, BATCH) => is_over = got == 0,
@@ -107,7 +108,7 @@ impl Collector {
                     return;
                 }
             } else if !is_sent {
-                // Meanwhile spans wait in the channel, up to its bound.
+                // Meanwhile, spans are buffered in the channel, up to its limit.
                 tokio::select! {
                     () = tokio::time::sleep(backoff(self.failures)) => {}
                     () = stop.cancelled() => {}
@@ -116,7 +117,7 @@ impl Collector {
         }
     }
 
-    /// Whether the batch is done with: the collector has it, or will never take it.
+    /// Whether the batch can be dropped, because the collector has accepted it or never will.
     async fn send(&mut self, batch: &[Finished]) -> bool {
         let answer = self.client.post(self.url.clone()).json(&request(self.service, batch)).send().await;
         let (why, is_done) = match answer {
@@ -142,7 +143,7 @@ impl Collector {
     }
 }
 
-/// The address of traces at a collector's address.
+/// The URL for traces at a collector's address.
 fn parse_endpoint(text: &str) -> Result<Url> {
     let bad = || {
         Stop::usage(format!("'{text}' is not a collector's address; one looks like http://127.0.0.1:4318"))
@@ -158,7 +159,8 @@ fn parse_endpoint(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// Headers as `OTEL_EXPORTER_OTLP_HEADERS` has them: name=value, comma-separated, the values percent-encoded.
+/// Parses headers in the format of `OTEL_EXPORTER_OTLP_HEADERS`: name=value, comma-separated, with
+/// percent-encoded values.
 fn parse_headers(text: &str) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
@@ -176,7 +178,7 @@ fn parse_headers(text: &str) -> Result<HeaderMap> {
     Ok(headers)
 }
 
-/// Decodes `%20` and the like.
+/// Decodes percent-encoding such as `%20`.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -195,7 +197,7 @@ fn attribute(name: &str, value: &str) -> Value {
     json!({ "key": name, "value": { "stringValue": value } })
 }
 
-/// The body of a request, as the protocol's JSON has it: ids in hex, times as text.
+/// The body of a request in the protocol's JSON, with ids in hex and times as text.
 fn request(service: &str, batch: &[Finished]) -> Value {
     let resource =
         [attribute("service.name", service), attribute("service.version", env!("CARGO_PKG_VERSION"))];

@@ -1,4 +1,4 @@
-//! A followed build on the screen: a line that is redrawn on a terminal, plain lines elsewhere.
+//! Shows a build that is being followed: on a terminal a line that is redrawn, elsewhere plain lines.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::follow::Happening;
 
-/// How often the line is drawn anew.
+/// How often the line is redrawn.
 const TICK: Duration = Duration::from_millis(120);
 /// Width of the progress bar of a running build, in characters.
 const BAR: usize = 24;
@@ -28,7 +28,6 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// An empty one.
     pub(crate) fn new(output: Output) -> Self {
         let bar = if output.is_live() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -92,7 +91,7 @@ impl Progress {
             self.draw(build, line);
             return;
         }
-        // Without a terminal, a line is printed once: a changed time estimate alone is not news.
+        // Without a terminal, a line is only printed if something besides the time estimate has changed.
         let news = (build.state, build.position, build.note.clone());
         if !build.state.is_ended() && self.latest.as_ref() != Some(&news) {
             self.latest = Some(news);
@@ -132,7 +131,7 @@ impl Progress {
         let reason = end.reason.as_deref().map(|reason| clean(reason, Colors::Drop));
         let said = |word: &str, tone| {
             let class = end.class.map(|class| format!(" ({class})")).unwrap_or_default();
-            // "cancelled by an operator" says it already.
+            // "cancelled by an operator" already contains the word.
             let why = reason.as_ref().map(|reason| match reason.strip_prefix(word) {
                 Some(rest) => rest.to_owned(),
                 None => format!(": {reason}"),
@@ -200,12 +199,12 @@ pub(crate) fn ordinal(number: u64) -> String {
     format!("{number}{end}")
 }
 
-/// A log line as people read it: none, one or several lines.
+/// A log line as people read it, which may be several lines.
 pub(crate) fn shown(line: &LogLine, output: Output) -> Vec<String> {
     lines_of(&line.text, if output.has_color() { Colors::Keep } else { Colors::Drop })
 }
 
-/// repo2docker writes its lines as JSON objects; people read what is in them.
+/// repo2docker writes JSON objects; people read the messages in them.
 pub(crate) fn lines_of(text: &str, colors: Colors) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Wrapped {
@@ -216,7 +215,7 @@ pub(crate) fn lines_of(text: &str, colors: Colors) -> Vec<String> {
     text.trim_end_matches(['\r', '\n']).split('\n').map(|line| clean(line, colors)).collect()
 }
 
-/// When the present run began, by this machine's clock, which is good enough for a progress bar.
+/// When the current run began. This machine's clock is good enough for a progress bar.
 fn live_since(build: &BuildView) -> Instant {
     let started = build.started_ms.or(build.claimed_ms).unwrap_or(u64::MAX);
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
@@ -236,7 +235,7 @@ fn run_bar(since: Instant, expected: Duration, to: &mut dyn Write) {
     )]
     let full = (share * BAR as f64) as usize;
     let (done, left) = ("━".repeat(full), "┄".repeat(BAR - full));
-    // If drawing fails, the next redraw is a moment away.
+    // A failure does not matter, because the bar will be redrawn soon.
     let _ =
         write!(to, "{done}{left} {} of about {}", human::span(millis(gone)), human::span(millis(expected)));
 }

@@ -1,4 +1,4 @@
-//! repo2docker on this machine: whether it can build, and how to install one that can.
+//! repo2docker on this machine: whether it works, and how to install one that does.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,13 +8,13 @@ use fairlane_clikit::program;
 use fairlane_common::limits;
 use fairlane_worker::command::CommandTemplate;
 
-/// The packages of a working installation; the images and the demo install the same.
+/// The packages of an installation that works; the images and the demo use the same list.
 const REQUIREMENTS: &str = include_str!("../../deploy/repo2docker/requirements.txt");
-/// How long one try may take: Python starts slowly on a busy machine.
+/// How long one check may take: Python starts slowly on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Contacts the daemon the way repo2docker does, including `DOCKER_HOST`.
 const PING: &str = "import docker; docker.from_env(timeout=10).ping()";
-/// Reads a file as repo2docker reads requirements.
+/// Reads a file in the way repo2docker reads requirements.
 const READ: &str = "\
 import sys
 try:
@@ -52,7 +52,7 @@ pub(crate) fn in_command(command: &CommandTemplate) -> Option<std::path::PathBuf
     is_it.then_some(program)
 }
 
-/// Checks it: returns its version, or what would make builds fail.
+/// Checks an installation: returns its version, or everything that would make builds fail.
 pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
     let mut troubles = Vec::new();
     let mut trouble = |what: String, advice: String| troubles.push(Trouble { what, advice });
@@ -94,14 +94,14 @@ pub(crate) async fn check(program: &Path) -> Result<String, Vec<Trouble>> {
     }
 }
 
-/// Whether that version runs Docker's command line for builds: 2025.08 and later do.
+/// Whether this version builds with Docker's command line, as 2025.08 and later do.
 fn builds_with_buildx(version: &str) -> bool {
     let number = version.split_whitespace().next_back().unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (2025, 8)
 }
 
-/// The Python that a script names in its first line.
+/// The Python interpreter in a script's first line.
 fn interpreter(program: &Path) -> Option<String> {
     let text = std::fs::read(program).ok()?;
     let text = String::from_utf8_lossy(&text[..text.len().min(limits::REPO_BYTES_MAX)]).into_owned();

@@ -1,5 +1,5 @@
-//! The key that `fairlane up` uses to seal secrets if none is set, so that private repositories can be built
-//! without more setup. It is stored next to the data, readable only by the owner.
+//! The key with which `fairlane up` seals secrets if none is set, so that private repositories can be built
+//! without further setup. It is stored next to the queue's data, readable only by its owner.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -10,10 +10,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use secrecy::SecretString;
 
-/// Longer than any key of ours.
+/// More than any key file of ours has.
 const FILE_BYTES_MAX: u64 = 1024;
 
-/// The key in `folder`, created on first use.
+/// The key in `folder`. It is created if there is none.
 pub(crate) fn in_folder(folder: &Path) -> Result<SecretString> {
     let path = folder.join("seal.key");
     let cannot = || format!("the seal key {} cannot be kept", path.display());

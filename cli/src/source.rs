@@ -1,4 +1,4 @@
-//! What to build, if the command line leaves something out: the commit of a branch, a name for the image.
+//! What the command line leaves out: the commit of a branch, and a name for the image.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,12 +13,12 @@ use fairlane_common::id::{GitRef, Image, Repo};
 
 /// How long the repository's host may take to answer.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How many characters of the commit an image's tag has.
+/// Characters of a commit that an image's tag contains.
 const TAG: usize = 12;
-/// How many characters of a branch's name it has, if the commit is unknown.
+/// Characters of a branch's name that the tag contains if the commit is unknown.
 const NAME_TAG: usize = 80;
 
-/// What to build: an address, or a folder on this machine, which becomes an address made from its full path.
+/// The repository: an address, or a folder on this machine, which is named by its full path.
 pub(crate) fn repo(text: &str) -> Result<Repo, String> {
     let is_path = text.starts_with(['/', '.', '~']) || Path::new(text).is_dir();
     if !is_path || text.contains("://") {
@@ -42,7 +42,7 @@ pub(crate) fn repo(text: &str) -> Result<Repo, String> {
     address.parse::<Repo>().map_err(|error| error.to_string())
 }
 
-/// The id of a record, which serves as its version: Zenodo's number, otherwise the part after the registrant.
+/// The id of a record, used as its version: Zenodo's number, otherwise the part after the registrant.
 fn record(repo: &Repo) -> Result<GitRef> {
     let lane = repo.lane();
     let last = lane.as_str().rsplit('/').next().unwrap_or_default();
@@ -50,7 +50,7 @@ fn record(repo: &Repo) -> Result<GitRef> {
     Ok(id.parse()?)
 }
 
-/// Warns about changes in a folder that will not be built, or fails if nothing can be built.
+/// Warns about changes in a folder that will not be built; fails if the folder cannot be built at all.
 async fn check_folder(folder: &Path, output: Output) -> Result<()> {
     let git = |arguments: &[&str]| {
         let mut git = tokio::process::Command::new("git");
@@ -64,7 +64,7 @@ async fn check_folder(folder: &Path, output: Output) -> Result<()> {
     let make =
         format!("git -C {shown} init && git -C {shown} add -A && git -C {shown} commit -m 'First version'");
     let Some(top) = git(&["rev-parse", "--show-toplevel"]).await else {
-        // A bare repository has no files to change.
+        // A bare repository has no working tree that could have changes.
         return match git(&["rev-parse", "--git-dir"]).await {
             Some(_) => Ok(()),
             None => Err(Stop::usage(format!(
@@ -91,7 +91,7 @@ async fn check_folder(folder: &Path, output: Output) -> Result<()> {
     Ok(())
 }
 
-/// The commit to build: as given, or what the repository's host reports for the branch or tag.
+/// The commit to build: the given one, or what the repository's host reports for the branch or tag.
 pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Output) -> Result<GitRef> {
     if let Some(reference) = reference
         && (is_commit(reference.as_str()) || is_doi(repo))
@@ -123,7 +123,8 @@ pub(crate) async fn resolve(repo: &Repo, reference: Option<&GitRef>, output: Out
     let found = match (ls_remote(repo, name).await, reference) {
         (Ok(Some(found)), _) => found,
         (Ok(None), _) => return Err(Stop::usage(format!("{repo} has no branch or tag '{name}'")).into()),
-        // The worker may reach what this machine cannot, and may be able to expand an abbreviated commit.
+        // The worker may reach hosts that this machine cannot, and may be able to expand an abbreviated
+        // commit.
         (Err(why), Some(reference)) => {
             output.talk(&format!("{why:#}\n'{reference}' is used as is."));
             return Ok(reference.clone());
@@ -144,7 +145,7 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
     for c in path.chars().map(|c| c.to_ascii_lowercase()) {
         match c {
             'a'..='z' | '0'..='9' => name.push(c),
-            // A registry allows separators only between letters and digits, one at a time.
+            // In an image's name, separators must be single and between letters or digits.
             _ if name.is_empty() || name.ends_with('-') => {}
             _ => name.push('-'),
         }
@@ -161,8 +162,7 @@ pub(crate) fn image_for(repo: &Repo, reference: &GitRef) -> Result<Image> {
     })
 }
 
-/// A tag for a commit, or for a name that could not be resolved to one: two branches must not get the same
-/// tag.
+/// A tag for a commit, or for a name that could not be resolved. Two branches must not get the same tag.
 fn tag_of(reference: &str) -> String {
     if is_commit(reference) {
         return reference.chars().take(TAG).collect();
@@ -173,7 +173,7 @@ fn tag_of(reference: &str) -> String {
     if plain == reference {
         return plain.to_owned();
     }
-    // FNV-1a: the same everywhere; it only has to make similar names differ.
+    // FNV-1a is the same on every machine; it only has to tell similar names apart.
     let hash = reference
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -184,8 +184,8 @@ fn is_doi(repo: &Repo) -> bool {
     repo.lane().as_str().starts_with("doi/")
 }
 
-/// Whether it is a full commit hash, which needs no lookup. (Shorter ones are looked up, because a branch may
-/// have such a name.)
+/// Whether the text is a full commit hash, which needs no lookup. Shorter ones are looked up, because they
+/// may be the name of a branch.
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.chars().all(|c| c.is_ascii_hexdigit())
 }
@@ -203,7 +203,7 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<Option<GitRef>> {
             name.to_owned(),
         ]);
     }
-    // It must fail rather than prompt for a password.
+    // Git must fail rather than prompt for a password.
     git.env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_ASKPASS", "true")
         .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
@@ -229,14 +229,14 @@ async fn ls_remote(repo: &Repo, name: &str) -> Result<Option<GitRef>> {
     let text = String::from_utf8_lossy(&answer.stdout);
     match pick(&text, name) {
         Some(commit) => Ok(Some(commit.parse()?)),
-        // Lists of refs have no abbreviated commits; repo2docker can expand them.
+        // `ls-remote` does not know abbreviated commits, but repo2docker can expand them.
         None if name.len() >= 7 && name.chars().all(|c| c.is_ascii_hexdigit()) => Ok(Some(name.parse()?)),
         None => Ok(None),
     }
 }
 
-/// The commit of `name` in the answer: a branch is preferred to a tag; for a tag, the commit that it points
-/// to.
+/// The commit of `name` in the answer of `ls-remote`. A branch is preferred to a tag; for an annotated tag,
+/// it is the commit that the tag points to.
 fn pick<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let refs: Vec<(&str, &str)> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
     let wanted = [

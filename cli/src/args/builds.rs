@@ -7,15 +7,14 @@ use fairlane_common::id::Lane;
 
 use super::{Reach, states, words};
 
-/// A build's id, or the beginning of an id if only one build has it.
+/// A build's id, or a beginning or end of an id that only one build has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BuildRef(String);
 
-/// Shortest beginning: ids made within the same hour share their first five characters.
+/// Shortest part of an id: ids made within the same hour share their first five characters.
 const PREFIX_MIN: usize = 6;
 
 impl BuildRef {
-    /// The text, in lower case.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

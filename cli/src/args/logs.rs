@@ -1,4 +1,4 @@
-//! A build's log, and removing those of ended builds.
+//! Showing a build's log, and removing logs of ended builds.
 
 use clap::{Args, Subcommand};
 

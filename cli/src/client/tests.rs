@@ -1,4 +1,4 @@
-//! Addresses, names and pauses of the client.
+//! URLs, names and backoff of the client.
 
 use super::*;
 

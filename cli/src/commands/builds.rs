@@ -17,13 +17,13 @@ use super::lists::{PAGE, PAGES_MAX, now, tone_of};
 use crate::args::{BuildRef, Queue, Sort};
 use crate::client::Client;
 
-/// How many builds are requested one by one, so that a long list stays fast.
+/// Most builds that are requested one by one; more would make a long list slow.
 const CLOSER_MAX: usize = 50;
-/// Of those, how many at once.
+/// How many of them are requested at once.
 const CLOSER_AT_ONCE: usize = 8;
-/// How many characters at the end of an id a terminal shows: all ids begin with the time.
+/// Characters of an id that a terminal shows. They are its last ones, because all ids begin with the time.
 const SHORT_ID: usize = 8;
-/// Characters of a commit that are shown.
+/// Characters of a commit that a table shows.
 const COMMIT: usize = 12;
 
 /// Which builds to list.
@@ -32,11 +32,11 @@ pub(super) struct Wanted {
     pub(super) state: Option<BuildState>,
     pub(super) lane: Option<Lane>,
     pub(super) limit: usize,
-    /// Only those requested, started or ended since then, Unix milliseconds.
+    /// Only builds requested, started or ended since this moment, in Unix milliseconds.
     pub(super) since: u64,
 }
 
-/// Builds page by page, and whether there are more.
+/// Fetches builds page by page; returns them, and whether there are more.
 pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildView>, bool)> {
     let mut all: Vec<BuildView> = Vec::new();
     let mut cursor: Option<String> = None;
@@ -47,7 +47,7 @@ pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildV
         query.extend(wanted.lane.as_ref().map(|lane| ("lane", lane.to_string())));
         query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
         let page: BuildPage = client.get("v1/builds", &query).await?;
-        // Ended builds come latest first: after one that is too old, the rest are older.
+        // Ended builds come latest first: once one is too old, so are all that follow.
         let done = page.builds.iter().any(|build| build.ended_ms.is_some_and(|at| at < wanted.since));
         all.extend(page.builds.into_iter().filter(|build| latest(build) >= wanted.since));
         cursor = page.cursor.filter(|_| !done);
@@ -58,12 +58,12 @@ pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<(Vec<BuildV
     Ok((all, cursor.is_some()))
 }
 
-/// When something last happened to a build.
+/// When a build ended, started or was requested, whichever came last.
 fn latest(build: &BuildView) -> u64 {
     build.ended_ms.or(build.claimed_ms).unwrap_or(build.asked_ms)
 }
 
-/// The build with this id, or with an id that begins or ends like this.
+/// The build with this id, or whose id begins or ends with this text.
 pub(super) async fn find(client: &Client, build: &BuildRef) -> Result<BuildId> {
     let text = build.as_str();
     if let Ok(id) = text.parse() {
@@ -93,7 +93,6 @@ fn is_part(id: &str, text: &str) -> bool {
     id.starts_with(text) || id.ends_with(text)
 }
 
-/// Runs `queue --builds`.
 pub(super) async fn run(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let since = match &args.since {
@@ -137,8 +136,8 @@ fn sort(builds: &mut [BuildView], order: Sort) {
     }
 }
 
-/// Lists do not include positions in line or the last log line of running builds, so the first builds are
-/// requested again one by one.
+/// Requests the first live builds again one by one, because lists include neither positions in line nor the
+/// last log line of running builds.
 async fn look_closer(client: &Client, all: &mut [BuildView]) {
     let live = all.iter_mut().filter(|build| !build.state.is_ended()).take(CLOSER_MAX);
     let asked = live.map(|build| async move {
@@ -149,7 +148,7 @@ async fn look_closer(client: &Client, all: &mut [BuildView]) {
     futures::stream::iter(asked).buffer_unordered(CLOSER_AT_ONCE).collect::<Vec<()>>().await;
 }
 
-/// An id as tables show it: a terminal only shows the part that distinguishes it.
+/// An id as tables show it: on a terminal, only the part that distinguishes it.
 pub(super) fn shown(id: BuildId, output: Output) -> String {
     let id = id.to_string();
     if output.is_narrow() { id[id.len() - SHORT_ID..].to_owned() } else { id }

@@ -21,7 +21,6 @@ use crate::client::Client;
 /// Most builds that one command looks at.
 const LOOKED_AT: usize = (PAGE * PAGES_MAX) as usize;
 
-/// Runs `cancel`.
 pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let query: Vec<(&str, String)> = args.reason.into_iter().map(|reason| ("reason", reason)).collect();
@@ -60,7 +59,6 @@ async fn cancel_one(client: &Client, id: BuildId, query: &[(&str, String)], outp
     Ok(())
 }
 
-/// Runs `retry`.
 pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let since = args.since.as_deref().map(human::parse_span).transpose()?;
@@ -112,7 +110,7 @@ pub(crate) async fn retry(args: Retry, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// The latest build of each image: if a failure was followed by another build, it no longer matters.
+/// The latest build of each image: an earlier failure no longer matters.
 fn latest_of_each_image(all: Vec<BuildView>) -> Vec<BuildView> {
     let mut latest: BTreeMap<String, BuildView> = BTreeMap::new();
     for build in all {

@@ -7,7 +7,6 @@ use fairlane_clikit::output::Output;
 
 use crate::args::{Cli, Completions};
 
-/// Runs the command.
 pub(crate) fn run(args: &Completions, output: Output) -> Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "fairlane", &mut script);

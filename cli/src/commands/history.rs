@@ -16,14 +16,13 @@ use super::rule;
 use crate::args::{Audit, Events};
 use crate::client::Client;
 
-/// How often `events -f` asks for new ones.
+/// How often `events -f` asks for new changes.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
-/// What `audit` can be asked for; a dispatcher of a later release may know more.
+/// Kinds of acts that `audit` can select; a dispatcher of a later release may know more.
 const ACTS: &str = "rule set, rule removed, rule ended, ban overridden, cancel, drain, undrain, policy set, \
                     logs pruned, node avoided, node taken back, node cleared, build forgotten, repaired";
 
-/// Runs `events`.
 pub(crate) async fn events(mut args: Events, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     if let Some(build) = &args.build {
@@ -54,7 +53,7 @@ pub(crate) async fn events(mut args: Events, output: Output) -> Result<Exit> {
     }
 }
 
-/// Shows new changes, each once, even if two have the same time.
+/// Shows new changes, each once, even if several have the same time.
 async fn follow(client: &Client, args: &Events, shown: Vec<ChangeView>, output: Output) -> Result<Exit> {
     let mut is_away = false;
     let mut latest = shown.last().map_or(now(client).await, |change| change.at_ms);
@@ -122,7 +121,7 @@ fn page(limit: usize, have: usize) -> String {
     limit.saturating_sub(have).clamp(1, PAGE as usize).to_string()
 }
 
-/// One change on its own line.
+/// Prints one change as a line.
 fn write_change(change: &ChangeView, output: Output) {
     if output.is_json() {
         return output.json(change);
@@ -163,13 +162,12 @@ fn about(change: &ChangeView) -> String {
     worker.into_iter().chain(class).chain(reason).collect::<Vec<_>>().join(", ")
 }
 
-/// The detail of an act, a rule in words.
+/// The details of an act; a rule is put into words.
 fn detail(act: &ActView, now: u64) -> String {
     let rule = if act.act.starts_with("rule ") { rule::in_words(&act.detail, now) } else { None };
     rule.unwrap_or_else(|| act.detail.clone())
 }
 
-/// Runs `audit`.
 pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     let since = human::parse_span(&args.since)?;

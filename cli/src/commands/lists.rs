@@ -1,4 +1,4 @@
-//! What all commands that list something share.
+//! What all commands that print lists share.
 
 use fairlane_clikit::output::Tone;
 use fairlane_common::build::BuildState;
@@ -6,9 +6,9 @@ use fairlane_dispatcher::api::QueueView;
 
 use crate::client::Client;
 
-/// Entries asked for at once.
+/// How many entries a request for a page asks for.
 pub(super) const PAGE: u32 = 200;
-/// Most pages of a list that are read; for more than 10,000 lines, use the API.
+/// Most pages of a list that are read. For more than 10,000 entries, use the API.
 pub(super) const PAGES_MAX: u32 = 50;
 
 /// The queue's time, or this machine's if the token may not read the queue.

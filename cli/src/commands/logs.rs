@@ -1,4 +1,4 @@
-//! `fairlane logs`: show what a build has written.
+//! `fairlane logs`: shows a build's log, or removes old ones.
 
 use anyhow::{Result, bail};
 use fairlane_clikit::exit::Exit;
@@ -14,7 +14,6 @@ use crate::client::Client;
 use crate::follow::{Happening, follow};
 use crate::progress::{lines_of, sentence, shown};
 
-/// Runs the command.
 pub(crate) async fn run(args: Logs, output: Output) -> Result<Exit> {
     if let Some(LogsAct::Prune(args)) = args.act {
         return prune(args, output).await;
@@ -67,7 +66,7 @@ async fn whole(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// Removes logs, a bounded number with each request.
+/// Repeats the request, which removes a limited number of logs, until none is left to remove.
 async fn prune(args: LogsPrune, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let mut query: Vec<(&str, String)> = Vec::new();

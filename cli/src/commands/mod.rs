@@ -1,4 +1,4 @@
-//! One module per command, or per family of small ones.
+//! One module per command or group of small commands.
 
 mod builds;
 pub(crate) mod bulk;

@@ -12,7 +12,6 @@ use reqwest::Method;
 use crate::args::{Nodes, NodesAct, Reach};
 use crate::client::Client;
 
-/// Runs `nodes`.
 pub(crate) async fn run(args: Nodes, output: Output) -> Result<Exit> {
     match args.act {
         None => list(args.reach, output).await,

@@ -1,4 +1,4 @@
-//! `fairlane bench` and `fairlane replay`: another program, which reads their arguments itself.
+//! `fairlane bench` and `fairlane replay`, which run another program with their arguments.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -8,13 +8,12 @@ use anyhow::{Context, Result, bail};
 use fairlane_clikit::exit::Exit;
 use fairlane_clikit::program;
 
-/// The program that measures and replays.
 const PROGRAM: &str = "fairlane-bench";
 
-/// Becomes that program, with the arguments of this one.
+/// Replaces this process with that program.
 ///
 /// # Errors
-/// Always an error: on success this process is another program.
+/// Always: if it succeeds, it does not return.
 pub(crate) fn run(arguments: &[OsString]) -> Result<Exit> {
     let Some(program) = program::of_ours(PROGRAM) else {
         bail!(

@@ -14,7 +14,6 @@ use crate::client::Client;
 
 const PATH: &str = "v1/policy";
 
-/// Runs `policy`.
 pub(crate) async fn run(args: PolicyArgs, output: Output) -> Result<Exit> {
     match args.act {
         None => {
@@ -63,7 +62,7 @@ fn show(view: &PolicyView, output: Output) {
     }
 }
 
-/// A value as it can be typed, with durations such as `4h`.
+/// A value as an operator would type it, with durations such as `4h`.
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

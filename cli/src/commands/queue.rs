@@ -17,7 +17,6 @@ use crate::progress::{lines_of, sentence};
 /// How often `queue -w` refreshes.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs `queue`.
 pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     if !args.watch {
@@ -29,7 +28,7 @@ pub(crate) async fn run(args: Queue, output: Output) -> Result<Exit> {
     }
 }
 
-/// Shows the queue repeatedly, even while a dispatcher is away, because it may come back.
+/// Shows the queue again and again, even while no dispatcher answers, because one may come back.
 async fn watch(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
     loop {
         output.clear();
@@ -67,7 +66,6 @@ async fn show(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// Runs `lanes`.
 pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     if let Some(lane) = args.lane {
@@ -107,7 +105,6 @@ pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// Runs `why`.
 pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let id = builds::find(&client, &args.id).await?;
@@ -148,7 +145,7 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// The reason without the state at its beginning, which many sentences repeat.
+/// `why` without the state at its beginning, which would repeat `state`.
 fn after(state: &str, why: &str) -> String {
     let why = why
         .strip_prefix(&format!("{state}: {state}"))
@@ -236,12 +233,12 @@ fn lane_table(lanes: &[LaneView]) -> Table {
     table
 }
 
-/// A lane's limit, and its burst if that is higher.
+/// A lane's limit, and its burst if that is higher than the limit.
 pub(crate) fn limit(lane: &LaneView) -> String {
     if lane.burst > lane.limit { format!("{}-{}", lane.limit, lane.burst) } else { lane.limit.to_string() }
 }
 
-/// What a lane waits for, in words; empty if nothing is in line.
+/// What a lane waits for, in words; empty if none of its builds is in line.
 pub(crate) fn waits_for(lane: &LaneView) -> (String, Option<Tone>) {
     match lane.waits_for.as_deref() {
         None => (String::new(), None),

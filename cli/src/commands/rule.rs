@@ -1,5 +1,5 @@
-//! `fairlane rule`: bans, holds and limits. A rule has parts; each command changes one part and keeps the
-//! others: it reads the rule, changes it and writes it back.
+//! `fairlane rule`: bans, holds and limits. A rule has several parts. Each command reads the rule, changes
+//! one part and writes the rule back.
 
 use anyhow::Result;
 use fairlane_clikit::exit::{Exit, Stop};
@@ -15,7 +15,6 @@ use crate::args::{LimitArgs, PatternText, Reach, Rule, StopArgs};
 use crate::client::Client;
 use crate::source;
 
-/// Runs the command.
 pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
     match rule {
         Rule::Ban { pattern, stop, build, reach } => ban(&pattern, stop, build, reach, output).await,
@@ -42,7 +41,7 @@ pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
     }
 }
 
-/// The rule of one pattern, as it was read.
+/// The rule of a pattern, as last read.
 struct Editor {
     client: Client,
     pattern: Pattern,
@@ -54,7 +53,7 @@ impl Editor {
         let client = Client::new(reach)?;
         let mut list: RuleList = client.get("v1/rules", &[]).await?;
         let mut rule = list.rules.remove(pattern.as_str()).unwrap_or_default();
-        // The server fills in who and when.
+        // The dispatcher fills in who set the rule and when.
         (rule.by, rule.at) = (None, None);
         Ok(Self { client, pattern, rule })
     }
@@ -76,7 +75,7 @@ impl Editor {
         Ok(StopRule { message: args.message, until, until_built: args.until_built })
     }
 
-    /// When something ends, by the queue's clock: this machine's may be wrong.
+    /// When a ban or hold ends, by the queue's clock, because this machine's may be wrong.
     async fn until(&self, lasts: Option<&str>, until: Option<&str>) -> Result<Option<u64>> {
         if lasts.is_none() && until.is_none() {
             return Ok(None);
@@ -141,7 +140,7 @@ async fn ban(
     Ok(Exit::Good)
 }
 
-/// The address to build a lane from: as typed, or the lane's own over https.
+/// The address of a lane's repository: as typed, or made from the lane's name.
 fn repo_of(pattern: &PatternText) -> Result<Repo> {
     if !pattern.pattern.is_lane() {
         return Err(Stop::usage("--build works for one lane, not for a pattern").into());
@@ -264,7 +263,7 @@ async fn list(client: &Client, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// A rule that is written as JSON, in words.
+/// A rule as words, from its JSON.
 pub(super) fn in_words(json: &str, now: u64) -> Option<String> {
     let rule: Body = serde_json::from_str(json).ok()?;
     let parts: Vec<String> = parts(&rule, now).into_iter().map(|(words, _)| words).collect();

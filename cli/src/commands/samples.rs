@@ -13,7 +13,6 @@ use crate::client::Client;
 const CURVE_WIDTH: u64 = 72;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Runs `history`.
 pub(crate) async fn history(args: History, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     let since = human::parse_span(&args.since)?;
@@ -83,13 +82,14 @@ fn table(samples: &[SampleView]) -> Table {
     table
 }
 
-/// A mean with at most one digit behind the point.
+/// A mean with at most one digit after the decimal point.
 fn number(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or_else(|| text.clone(), str::to_owned)
 }
 
-/// A line of blocks, each as high as the largest value of its time; a time without a sample is blank.
+/// A bar chart in one line: each block is as high as the largest value in its part of the time, and blank
+/// without a sample.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a level is from 0 to 7")]
 fn curve(values: &[(u64, f64)], step: u64) -> String {
     let (Some((first, _)), Some((last, _))) = (values.first(), values.last()) else { return String::new() };

@@ -1,4 +1,4 @@
-//! `fairlane dispatcher` and `fairlane worker`: one process each, until a signal.
+//! `fairlane dispatcher` and `fairlane worker`: run one process until a signal.
 
 use anyhow::Result;
 use fairlane_clikit::exit::{self, Exit, Stop};
@@ -10,7 +10,6 @@ use fairlane_dispatcher::ServeError;
 use crate::args::LogArgs;
 use crate::otlp::Exporting;
 
-/// Runs `dispatcher`.
 pub(crate) async fn dispatcher(
     args: fairlane_dispatcher::Args,
     log: &LogArgs,
@@ -29,7 +28,7 @@ pub(crate) async fn dispatcher(
     Ok(Exit::Good)
 }
 
-/// Explains what to do if a dispatcher cannot serve.
+/// Adds what to do if a dispatcher cannot serve.
 pub(crate) fn explain(error: ServeError) -> anyhow::Error {
     match error {
         ServeError::Open(_) => Stop::usage(error).into(),
@@ -42,7 +41,6 @@ pub(crate) fn explain(error: ServeError) -> anyhow::Error {
     }
 }
 
-/// Runs `worker`.
 pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: Output) -> Result<Exit> {
     start_log(log, FILTER_DEFAULT, output)?;
     let traces = Exporting::start(&log.trace, "fairlane-worker")?;
@@ -57,20 +55,19 @@ pub(crate) async fn worker(args: fairlane_worker::Args, log: &LogArgs, output: O
     Ok(Exit::Good)
 }
 
-/// Sends the last spans.
+/// Sends the last spans to the collector.
 pub(crate) async fn finish(traces: Option<Exporting>) {
     if let Some(traces) = traces {
         traces.finish().await;
     }
 }
 
-/// Starts logging for a long-running process; `usual` is the default filter.
+/// Starts logging; `usual` is the default filter.
 pub(crate) fn start_log(log: &LogArgs, usual: &str, output: Output) -> Result<()> {
     let filter = log.filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(usual);
     Ok(telemetry::init(filter, log.log_format, output.talks_in_color()).map_err(Stop::usage)?)
 }
 
-/// Opens the queue.
 pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
     Queue::open(url, prefix).await.map_err(|error| {
         let (passes, answers) = (error.is_transient(), error.is_answer());
@@ -87,7 +84,7 @@ pub(crate) async fn open(url: &RedisUrl, prefix: &str) -> Result<Queue> {
     })
 }
 
-/// Refuses to serve everybody without a token, before anything starts.
+/// Refuses to listen without a token on anything but a loopback address.
 pub(crate) fn check_open(settings: &fairlane_dispatcher::Settings) -> Result<()> {
     if settings.tokens.is_empty() && !settings.listen.ip().is_loopback() {
         return Err(explain(ServeError::Open(settings.listen)));

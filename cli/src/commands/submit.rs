@@ -19,7 +19,6 @@ use crate::client::Client;
 use crate::progress::ordinal;
 use crate::source;
 
-/// Runs the command.
 pub(crate) async fn run(args: Submit, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     let (watches, request) = (args.watch, request(args, output).await?);

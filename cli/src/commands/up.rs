@@ -1,7 +1,7 @@
-//! `fairlane up`: a dispatcher, workers and a Redis, all on this machine and for this user.
+//! `fairlane up`: a dispatcher, workers and a Redis on this machine, for this user.
 //!
-//! It starts the same things as `dispatcher` and `worker`, through internal command lines, so that all their
-//! settings from the environment and the file apply here too.
+//! It runs the same code as `dispatcher` and `worker`, and parses command lines for them. So all their
+//! settings from the environment and from `fairlane.toml` apply here, too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,14 +26,13 @@ use crate::otlp::Exporting;
 use crate::repo2docker;
 use crate::seal_key;
 
-/// Pause after a failed read of events.
+/// Pause after events could not be read.
 const EVENTS_PAUSE: Duration = Duration::from_secs(2);
-/// How long streams may take to report the builds that ended last.
+/// Time for streams to send the ends of the last builds.
 const LAST_WORDS: Duration = Duration::from_millis(700);
-/// An address that a newcomer can build within minutes.
+/// A repository that can be built within minutes.
 const FIRST_BUILD: &str = "https://github.com/binder-examples/requirements";
 
-/// Runs the command.
 pub(crate) async fn run(args: Up, line: &Line, output: Output) -> Result<Exit> {
     start_log(&args.log, "warn", output)?;
     let traces = Exporting::start(&args.log.trace, "fairlane")?;
@@ -66,7 +65,7 @@ async fn serve(args: Up, line: &Line, output: Output) -> Result<Exit> {
     result
 }
 
-/// Checked settings of all parts.
+/// The checked settings of all parts.
 struct Plan {
     dispatcher: fairlane_dispatcher::Settings,
     worker: fairlane_worker::Settings,
@@ -76,7 +75,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// `key` seals secrets, if the environment and the file name no key.
+    /// `key` seals secrets if the environment and the file set no key.
     fn new(args: &Up, line: &Line, url: &str, key: Option<&SecretString>) -> Result<Self> {
         let slots = args.slots.to_string();
         let words = ["fairlane", "dispatcher", "--redis-url", url, "--listen", &args.listen];
@@ -91,7 +90,7 @@ impl Plan {
         if dispatcher.serve.seal_key.is_none() && worker.seal_key.is_none() {
             (dispatcher.serve.seal_key, worker.seal_key) = (key.cloned(), key.cloned());
         }
-        // Only users of this machine can reach a loopback address, and they can use its folders.
+        // Only users of this machine can reach a loopback address, and they may use its folders.
         if dispatcher.serve.listen.ip().is_loopback() {
             (dispatcher.serve.allow_local_repos, worker.allow_local_repos) = (true, true);
         }
@@ -108,7 +107,7 @@ impl Plan {
         Ok(Self { dispatcher, worker, url, prefix, has_token })
     }
 
-    /// Runs the parts until `shutdown`. Workers stop first, so that their builds can be followed to the last
+    /// Runs everything until `shutdown`. Workers stop first, so that people can follow builds to the last
     /// line.
     async fn serve(
         self,
@@ -122,7 +121,7 @@ impl Plan {
         try_command(&worker, output).await;
         let stop_dispatcher = CancellationToken::new();
         let (tell, listening) = oneshot::channel();
-        // Nobody receives the address only if the dispatcher has failed.
+        // The receiver is only gone if the dispatcher has failed.
         let ready = move |address| _ = tell.send(address);
         let serve = fairlane_dispatcher::serve(dispatcher, queue.clone(), stop_dispatcher.clone(), ready);
         let mut dispatcher = tokio::spawn(serve);
@@ -163,7 +162,7 @@ impl Plan {
 struct Workers(JoinSet<Result<()>>);
 
 impl Workers {
-    /// Starts them, and waits until the queue counts their slots.
+    /// Starts workers, and waits until the queue counts their slots.
     async fn start(
         count: u32,
         settings: &fairlane_worker::Settings,
@@ -180,7 +179,7 @@ impl Workers {
         }
         drop(tell);
         tokio::select! {
-            // It closes when each worker is ready, or has ended.
+            // The channel closes once each worker is ready or has ended.
             _ = ready.recv() => {}
             () = stop.cancelled() => {}
         }
@@ -192,7 +191,7 @@ impl Workers {
         Ok(Self(workers))
     }
 
-    /// Waits until they have ended after a shutdown.
+    /// Waits for a shutdown and the end of all workers, or until one fails.
     async fn attend(&mut self, shutdown: &CancellationToken, output: Output) -> Result<()> {
         let said = async {
             shutdown.cancelled().await;
@@ -220,7 +219,7 @@ async fn tell_builds(queue: &Queue, output: Output) -> std::convert::Infallible 
     let mut events = queue.events();
     loop {
         let Ok(batch) = events.next().await else {
-            // Tasks that need Redis report its errors.
+            // Other tasks report that Redis is away.
             tokio::time::sleep(EVENTS_PAUSE).await;
             continue;
         };
@@ -252,7 +251,7 @@ fn told(event: &Event, build: &Build) -> String {
     }
 }
 
-/// Reports before the first build what would make it fail.
+/// Warns, before the first build, about anything that would make builds fail.
 async fn try_command(worker: &fairlane_worker::Settings, output: Output) {
     if worker.executor != ExecutorKind::Process {
         return;
@@ -266,7 +265,7 @@ async fn try_command(worker: &fairlane_worker::Settings, output: Output) {
     }
 }
 
-/// Reports clearly what is missing before anything starts.
+/// Reports a missing build command before anything starts.
 fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<()> {
     let path = std::env::var_os("PATH");
     match worker.command.find_program(path.as_deref()) {

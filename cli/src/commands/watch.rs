@@ -12,14 +12,13 @@ use crate::client::Client;
 use crate::follow::follow;
 use crate::progress::Progress;
 
-/// Runs the command.
 pub(crate) async fn run(args: Watch, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let id = builds::find(&client, &args.id).await?;
     follow_to_end(&client, id, output).await
 }
 
-/// Shows a build until it ends; returns the exit code.
+/// Shows a build until it ends; returns the exit code for its outcome.
 pub(crate) async fn follow_to_end(client: &Client, id: BuildId, output: Output) -> Result<Exit> {
     let mut progress = Progress::new(output);
     let end = tokio::select! {

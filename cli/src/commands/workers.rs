@@ -11,10 +11,9 @@ use reqwest::Method;
 use crate::args::{Drain, Workers};
 use crate::client::Client;
 
-/// Longest state in the table, in characters; a longer one is written in full below it.
+/// Longest state in the table, in characters. A longer one is printed below the table.
 const STATE_MAX: usize = 60;
 
-/// Runs `workers`.
 pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let mut list: WorkerList = client.get("v1/workers", &[]).await?;
@@ -89,7 +88,7 @@ fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
     (words, Some(Tone::Warning))
 }
 
-/// Says which drained names have no worker now; a worker that starts there will be drained.
+/// Prints drained names without a live worker; a worker that starts there will be drained.
 fn talk_of_drained(absent: &[DrainedName], output: Output) {
     for name in absent {
         output.talk(&format!(
@@ -99,7 +98,6 @@ fn talk_of_drained(absent: &[DrainedName], output: Output) {
     }
 }
 
-/// Runs `drain`.
 pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
     let body = serde_json::to_value(DrainBody { drain: !args.undo })?;
@@ -120,7 +118,7 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// The workers that an answer is about, and what they do.
+/// The workers that an answer is about, with their verb.
 fn who(answer: &DrainAnswer, one: &str, many: &str) -> String {
     match answer.workers.as_slice() {
         [] => format!("workers there {many}"),

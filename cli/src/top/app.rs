@@ -11,7 +11,7 @@ use super::log::Log;
 use super::rows::{self, Row, View};
 use super::trend::Trend;
 
-/// How long a message stays.
+/// How long a message is shown.
 const MESSAGE: Duration = Duration::from_secs(8);
 
 /// What the loop should do after a key.
@@ -21,22 +21,22 @@ pub(super) enum Effect {
     Quit,
     /// Clear the terminal and draw everything.
     Redraw,
-    /// Stop until the shell continues us.
+    /// Suspend the process until the shell continues it.
     Suspend,
-    /// Another build is open, or none.
+    /// Another build was opened, or the open one closed.
     Look,
     Cancel(BuildId, Option<String>),
 }
 
-/// Where in a table the person is.
+/// The selection, scroll position and order of a table.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// The selected row, by what it is about, so that it stays selected when rows move.
+    /// What the selected row is about, so that it stays selected when rows move.
     id: Option<String>,
-    /// Its number when it was last seen.
+    /// The number of the selected row when it was last drawn.
     pub(super) at: usize,
     pub(super) offset: usize,
-    /// The column that it is sorted by, and whether the largest come first.
+    /// The column that the table is sorted by, and whether the largest values come first.
     pub(super) sort: Option<(usize, bool)>,
 }
 
@@ -52,12 +52,12 @@ pub(super) enum Typing {
 #[derive(Debug)]
 pub(super) enum Popup {
     Help,
-    /// The columns to sort by, and which is selected: 0 is the table's own order.
+    /// The columns to sort by, and the selected one; 0 is the default order.
     Sort(usize),
     Cancel(Box<BuildView>),
 }
 
-/// The open build.
+/// The build whose log is open.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) id: BuildId,
@@ -74,7 +74,7 @@ pub(super) struct App {
     pub(super) view: View,
     pub(super) data: Option<Data>,
     pub(super) trend: Trend,
-    /// Why the latest look failed.
+    /// Why the latest fetch failed.
     pub(super) failure: Option<String>,
     got: Instant,
     /// How old the data is.
@@ -87,7 +87,7 @@ pub(super) struct App {
     pub(super) popup: Option<Popup>,
     pub(super) open: Option<Open>,
     message: Option<(String, Instant)>,
-    /// Rows on the screen: how far a page goes.
+    /// The height of the table, for page up and page down.
     pub(super) height: usize,
 }
 
@@ -115,7 +115,7 @@ impl App {
         }
     }
 
-    /// Takes in a look at the queue; after a failed one, the latest good one stays.
+    /// Stores fetched data. After a failed fetch, the previous data stays.
     pub(super) fn take(&mut self, fetched: Fetched) {
         match fetched {
             Ok(data) => {
@@ -133,7 +133,7 @@ impl App {
         }
     }
 
-    /// Takes in a piece of the open build's log.
+    /// Adds to the log of the open build.
     pub(super) fn take_feed(&mut self, feed: Feed) {
         let Some(open) = &mut self.open else { return };
         match feed {
@@ -148,7 +148,7 @@ impl App {
         }
     }
 
-    /// Shows a message for a while.
+    /// Shows a message for a few seconds.
     pub(super) fn say(&mut self, message: impl Into<String>) {
         self.message = Some((message.into(), Instant::now()));
     }
@@ -157,12 +157,12 @@ impl App {
         self.message.as_ref().filter(|(_, at)| at.elapsed() < MESSAGE).map(|(text, _)| text.as_str())
     }
 
-    /// Lets time pass.
+    /// Updates the age of the data.
     pub(super) fn tick(&mut self) {
         self.age = self.got.elapsed();
     }
 
-    /// The queue's time now. It stands still while nobody answers: what is shown is from then.
+    /// The queue's time now. If the latest fetch failed, it is the time of the data shown.
     pub(super) fn now(&self) -> u64 {
         let Some(data) = &self.data else { return 0 };
         let age = if self.failure.is_some() { 0 } else { self.age.as_secs() };
@@ -181,7 +181,7 @@ impl App {
         &mut self.places[self.view as usize]
     }
 
-    /// The rows of this view as they are shown.
+    /// The rows of this view, filtered and sorted.
     pub(super) fn rows(&self) -> Vec<Row> {
         let Some(data) = &self.data else { return Vec::new() };
         let mut rows = rows::rows(self.view, data, self.now());
@@ -195,13 +195,13 @@ impl App {
         rows
     }
 
-    /// The number of the selected row; selects another one if it is gone.
+    /// The number of the selected row. If that row is gone, the row at its position is selected.
     pub(super) fn selected(&mut self, rows: &[Row]) -> Option<usize> {
         let place = self.place();
         let at = place.id.as_ref().and_then(|id| rows.iter().position(|row| row.id == *id));
         let at = at.unwrap_or(place.at).min(rows.len().checked_sub(1)?);
         place.at = at;
-        // At the top, the selection stays at the top: what comes first is what one wants to see.
+        // If nothing was selected by hand, the top row stays selected, whatever comes first.
         place.id = place.id.as_ref().map(|_| rows[at].id.clone());
         Some(at)
     }
@@ -214,7 +214,7 @@ impl App {
         (place.at, place.id) = (at, id);
     }
 
-    /// The build that a key is about: the open one, or the selected one.
+    /// The build that a key applies to: the open one, or the selected one.
     pub(super) fn build(&mut self) -> Option<BuildView> {
         if let Some(open) = &self.open {
             return open.view.clone();
@@ -244,7 +244,7 @@ impl App {
         Effect::Look
     }
 
-    /// Goes to the next row, or line of the log, that contains the searched text.
+    /// Goes to the next table row or log line that contains the search text.
     pub(super) fn find(&mut self, forward: bool, from_here: bool) {
         let text = self.search.to_lowercase();
         if text.is_empty() {

@@ -1,4 +1,4 @@
-//! What the dispatchers say, fetched every second.
+//! What `fairlane top` shows, fetched from dispatchers every second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Kept};
 
-/// How often to ask.
+/// How often to fetch.
 const EVERY: Duration = Duration::from_secs(1);
-/// A dispatcher that has not answered for this long is shown as away; it may be frozen.
+/// A dispatcher that has not answered for this long is reported as away; it may be frozen.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Builds and lanes that are fetched of each kind: what nobody scrolls through is not worth its bytes.
+/// Most builds of each state, lanes and workers that are fetched: nobody scrolls through more.
 const MOST: &str = "200";
 
-/// One look at the queue.
+/// All data of one fetch.
 #[derive(Debug, Clone)]
 pub(super) struct Data {
     pub(super) queue: Arc<QueueView>,
     pub(super) workers: Arc<WorkerList>,
     pub(super) nodes: Arc<NodeList>,
-    /// In the order in which they are shown: running ones, those without a worker, the line.
+    /// A page each of running, starting, orphaned and queued builds.
     pub(super) builds: Vec<Arc<BuildPage>>,
     pub(super) lanes: Arc<LanePage>,
     /// The warning of `/readyz`.
@@ -45,12 +45,12 @@ impl Data {
     }
 }
 
-/// A look, or why there is none.
+/// The fetched data, or why it could not be fetched.
 pub(super) type Fetched = Result<Data, String>;
-/// Which build is open.
+/// Sends which build is open.
 pub(super) type WantedSender = watch::Sender<Option<BuildId>>;
 
-/// Fetches, and keeps what has not changed.
+/// Fetches data, and keeps responses that have not changed.
 pub(super) struct Fetcher {
     client: Arc<Client>,
     wanted: Option<BuildId>,
@@ -78,7 +78,7 @@ impl Fetcher {
         }
     }
 
-    /// Fetches everything at once.
+    /// Fetches everything, in parallel.
     pub(super) async fn fetch(&mut self) -> Result<Data> {
         let late = Stop::new(
             Exit::Unreachable,
@@ -109,7 +109,7 @@ impl Fetcher {
         };
         let build = async {
             let Some(id) = self.wanted else { return anyhow::Ok(None) };
-            // A build that is forgotten meanwhile is shown as it was.
+            // If the build is no longer known, the screen keeps its last state.
             Ok(client.get_again(&format!("v1/builds/{id}"), &[], &mut self.build).await.ok())
         };
         let (queue, workers, nodes, builds, lanes, build) = tokio::try_join!(
@@ -127,7 +127,7 @@ impl Fetcher {
         Ok(Data { queue, workers, nodes, builds, lanes, warning, build })
     }
 
-    /// Goes on fetching in a task: every second, and at once when another build is opened.
+    /// Starts a task that fetches every second, and at once when another build is opened.
     pub(super) fn keep_fetching(mut self) -> (WantedSender, mpsc::UnboundedReceiver<Fetched>) {
         let (wanted, mut changed) = watch::channel(None);
         let (tell, fetched) = mpsc::unbounded_channel();

@@ -14,11 +14,11 @@ use super::problems::problems;
 use super::rows::{self, Column, View};
 use super::style::{self, count, people};
 
-/// Smallest width of a column that is cut.
+/// A column is not cut below this width.
 const CUT_MIN: usize = 8;
-/// Widest bar of slots.
+/// Widest bar of used slots.
 const BAR_MAX: u16 = 24;
-/// Data that is older than this was not refreshed in time.
+/// Data older than this is shown as stale.
 const STALE_SECONDS: u64 = 4;
 
 /// Draws everything.
@@ -71,7 +71,8 @@ fn header(frame: &mut Frame<'_>, area: Rect, app: &App) {
     frame.render_widget(tabs(app), third);
 }
 
-/// A line, and a text at its right end: if there is room for it, or over the line if it is important.
+/// Draws a line, and a text in its right corner if there is room. An important text is drawn even over the
+/// line.
 fn with_corner(frame: &mut Frame<'_>, area: Rect, line: Line<'_>, corner: Span<'_>, important: bool) {
     let taken = line.width();
     frame.render_widget(line, area);
@@ -81,7 +82,7 @@ fn with_corner(frame: &mut Frame<'_>, area: Rect, line: Line<'_>, corner: Span<'
     }
 }
 
-/// Whether what is shown is true now.
+/// A warning if the data is stale; otherwise empty.
 fn freshness(app: &App) -> (String, Option<Tone>) {
     let age = app.age.as_secs();
     if app.failure.is_some() || age >= STALE_SECONDS {
@@ -111,7 +112,7 @@ fn tabs(app: &App) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Problems, then lanes.
+/// The view Now: problems, then lanes.
 fn now(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     let Some(data) = &app.data else { return };
     let all = problems(data, &app.trend, app.now());
@@ -175,7 +176,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
         let is_selected = Some(offset + number) == selected;
         let cells = columns.iter().zip(&widths).map(|((at, column), width)| {
             let cell = &row.cells[*at];
-            // In the selected row, colors would be hard to read.
+            // Colors would be hard to read in the selected row.
             let tone = cell.tone.filter(|_| !is_selected);
             Cell::from(Span::styled(
                 fill(&cut(&cell.text, *width, column), column, *width),
@@ -215,7 +216,7 @@ fn empty(app: &App) -> String {
     .to_owned()
 }
 
-/// A text in lines of at most this many characters, broken at spaces.
+/// Wraps a text at spaces, to lines of at most this many characters.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -230,7 +231,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Shortens a text; a lane at its beginning, because its end tells it from others.
+/// Shortens a text. A lane is cut at its beginning, because lanes differ at the end.
 fn cut(text: &str, width: usize, column: &Column) -> String {
     let all = text.chars().count();
     if column.title != "LANE" || all <= width {
@@ -239,7 +240,7 @@ fn cut(text: &str, width: usize, column: &Column) -> String {
     std::iter::once('…').chain(text.chars().skip(all + 1 - width.max(1))).collect()
 }
 
-/// Column widths: as wide as their widest cell; where that is too wide, the widest texts are cut.
+/// Each column is as wide as its widest cell. If there is not enough room, the widest text columns are cut.
 fn widths(columns: &[(usize, &Column)], titles: &[String], rows: &[rows::Row], room: usize) -> Vec<usize> {
     let widest = |at: usize| rows.iter().map(|row| row.cells[at].text.chars().count()).max().unwrap_or(0);
     let mut widths: Vec<usize> =
@@ -250,7 +251,7 @@ fn widths(columns: &[(usize, &Column)], titles: &[String], rows: &[rows::Row], r
         let Some(at) = words.max_by_key(|at| widths[*at]) else { break };
         widths[at] -= 1;
     }
-    // The bar of the headline goes to the edge.
+    // The last column fills the rest, so that the headline's bar reaches the edge.
     let spare = room.saturating_sub(widths.iter().sum::<usize>() + gaps);
     if let Some(last) = widths.last_mut() {
         *last += spare;

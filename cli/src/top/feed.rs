@@ -1,4 +1,4 @@
-//! The log of the open build, as it comes.
+//! The log of the open build, as it arrives.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::client::Client;
 use crate::follow::{Happening, look_on};
 use crate::progress::lines_of;
 
-/// What comes.
+/// What the task sends.
 #[derive(Debug)]
 pub(super) enum Feed {
-    /// Lines of the log of this build; colors kept, everything else that could change the terminal removed.
+    /// Lines of this build's log. Colors are kept; anything else that could affect the terminal is removed.
     Lines(BuildId, Vec<String>),
     /// A remark about the log.
     Remark(BuildId, String),
@@ -23,7 +23,7 @@ pub(super) enum Feed {
     End(BuildId),
 }
 
-/// A task that follows a build; it ends with this handle.
+/// A task that follows a build, until this handle is dropped.
 #[derive(Debug)]
 pub(super) struct Following {
     id: BuildId,

@@ -1,15 +1,15 @@
-//! What keys do: as in `htop`.
+//! What each key does, similar to `htop`.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::app::{App, Effect, Popup, Typing};
 use super::rows::View;
 
-/// Longest text that can be typed; a dispatcher accepts reasons of this length.
+/// Longest text that can be typed; dispatchers accept reasons of this length.
 const TYPED_MAX: usize = 500;
 
 impl App {
-    /// Takes in a key.
+    /// Handles a key.
     pub(super) fn key(&mut self, key: KeyEvent) -> Effect {
         if key.kind == KeyEventKind::Release {
             return Effect::None;
@@ -108,13 +108,13 @@ impl App {
         }
     }
 
-    /// A key while something is being typed.
+    /// Handles a key while a text is being typed.
     fn typed(&mut self, typing: Typing, code: KeyCode) -> Effect {
         match code {
             KeyCode::Enter => {
                 self.typing = None;
                 match typing {
-                    // The log is searched once: it may be long.
+                    // A log is only searched on Enter, because it may be long.
                     Typing::Search if self.open.is_some() => self.find(true, false),
                     Typing::Search | Typing::Filter => {}
                     Typing::Reason => return self.cancel(),
@@ -142,7 +142,7 @@ impl App {
         Effect::None
     }
 
-    /// A key while something covers the screen; it is gone unless it is put back.
+    /// Handles a key in a popup, which closes unless it is put back.
     fn answered(&mut self, popup: Popup, code: KeyCode) -> Effect {
         match popup {
             Popup::Help => {}
@@ -154,7 +154,7 @@ impl App {
                     KeyCode::Home => 0,
                     KeyCode::End => last,
                     KeyCode::Enter => {
-                        // Numbers are of interest where they are large.
+                        // Numbers are sorted with the largest first.
                         let column = at.checked_sub(1);
                         self.place().sort = None;
                         let columns = self.view.columns();

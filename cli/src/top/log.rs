@@ -1,4 +1,4 @@
-//! The log of the open build: its last lines, which of them are shown, and their colors.
+//! The log of the open build: its last lines, which of them are shown, and in what colors.
 
 use std::collections::VecDeque;
 
@@ -8,26 +8,25 @@ use ratatui::text::{Line, Span};
 
 use super::style;
 
-/// Lines that are kept; `fairlane logs` has them all.
+/// Most lines that are kept; `fairlane logs` shows all of them.
 const LINES_MAX: usize = 10_000;
-/// Longest line that is kept, in characters; ratatui looks at each of them.
+/// Longest line that is kept, in characters, because drawing takes time for each of them.
 const LINE_MAX: usize = 4_000;
-/// Columns that one step to the side moves.
+/// How far one step to the side goes, in columns.
 const STEP: usize = 20;
 
-/// A line.
 #[derive(Debug, Clone)]
 struct Entry {
     text: String,
     remark: bool,
 }
 
-/// The log, and where in it the person is.
+/// The log, and how far it is scrolled.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     lines: VecDeque<Entry>,
     dropped: usize,
-    /// The first line that is shown; `None` follows the end.
+    /// The first line that is shown; `None` if the screen follows the end.
     top: Option<usize>,
     aside: usize,
     pub(super) is_complete: bool,
@@ -58,7 +57,7 @@ impl Log {
         self.lines.len().saturating_sub(self.height)
     }
 
-    /// Moves by lines; at the end it follows again.
+    /// Scrolls by a number of lines. At the end, the screen follows the log again.
     pub(super) fn scroll(&mut self, by: isize) {
         let top = self.top.unwrap_or_else(|| self.last_top()).saturating_add_signed(by);
         self.top = (top < self.last_top()).then_some(top);
@@ -81,7 +80,7 @@ impl Log {
         self.aside = if right { self.aside + STEP } else { self.aside.saturating_sub(STEP) };
     }
 
-    /// Goes to the next line that contains `text` (in lower case), from `ahead` or behind; whether there is one.
+    /// Goes to the next or previous line that contains `text` (in lower case); returns whether there is one.
     pub(super) fn find(&mut self, text: &str, forward: bool) -> bool {
         let from = self.found.unwrap_or(if forward { self.lines.len().saturating_sub(1) } else { 0 });
         let count = self.lines.len();
@@ -98,7 +97,7 @@ impl Log {
         self.found.is_some()
     }
 
-    /// Where in the log the screen is, in words.
+    /// Which lines are on the screen, in words.
     pub(super) fn place(&self) -> String {
         let first = self.dropped + self.top.unwrap_or_else(|| self.last_top()) + 1;
         let all = self.dropped + self.lines.len();
@@ -111,7 +110,7 @@ impl Log {
         if all == 0 { follows.to_owned() } else { format!("lines {first}-{last} of {all}, {follows}") }
     }
 
-    /// The lines on a screen of this height.
+    /// The lines for a screen of this height.
     pub(super) fn shown(&mut self, height: usize, color: bool) -> Vec<Line<'static>> {
         self.height = height;
         let top = self.top.filter(|top| *top < self.last_top());
@@ -131,7 +130,7 @@ impl Log {
     }
 }
 
-/// A line with its colors, without its first `aside` characters. It was cleaned: the only sequences in it set
+/// A line with its colors, without its first `aside` characters. Its only escape sequences are those for
 /// colors.
 fn styled(text: &str, color: bool, aside: usize) -> Line<'static> {
     let mut spans = Vec::new();
@@ -153,7 +152,7 @@ fn styled(text: &str, color: bool, aside: usize) -> Line<'static> {
     }
 }
 
-/// The style after a sequence that sets colors.
+/// The style after an escape sequence for colors.
 fn changed(mut style: Style, codes: &str) -> Style {
     let mut codes = codes.split([';', ':']).map(|code| code.parse::<u8>().unwrap_or(0));
     while let Some(code) = codes.next() {
@@ -182,7 +181,7 @@ fn changed(mut style: Style, codes: &str) -> Style {
     style
 }
 
-/// A color out of 256, or of red, green and blue.
+/// One of 256 colors, or one of red, green and blue.
 fn extended(codes: &mut impl Iterator<Item = u8>) -> Option<Color> {
     match codes.next()? {
         5 => Some(Color::Indexed(codes.next()?)),

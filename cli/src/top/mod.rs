@@ -1,7 +1,7 @@
-//! `fairlane top`: the queue on a whole terminal, refreshed every second.
+//! `fairlane top`: the queue on a full screen, refreshed every second.
 //!
-//! [`data`] is what the dispatchers said, [`app`] what the person does with it (no input or output there),
-//! [`draw`] the screen. The loop here connects them to the terminal.
+//! [`data`] fetches from dispatchers, [`app`] handles keys and holds the state (without any input or output),
+//! [`draw`] draws the screen. The loop here connects them to the terminal.
 
 mod app;
 mod data;
@@ -39,12 +39,11 @@ use self::feed::{Feed, Following};
 use crate::args::Top;
 use crate::client::Client;
 
-/// How often the clock on the screen moves on if nothing else happens.
+/// How often the ages on the screen are updated if nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
-/// Shortest time between two drawings, so that a fast log does not occupy a core.
+/// Shortest time between two redraws, so that a fast log does not occupy a core.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// Runs the command.
 pub(crate) async fn run(args: Top, output: Output) -> Result<Exit> {
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if output.is_json() || dumb || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
@@ -55,7 +54,7 @@ pub(crate) async fn run(args: Top, output: Output) -> Result<Exit> {
         .into());
     }
     let client = Arc::new(Client::new(args.reach)?);
-    // The first look comes before the screen: a wrong address or token is an error like any other command's.
+    // Fetched before the screen opens, so that a wrong address or token is reported as by any other command.
     let mut fetcher = Fetcher::new(Arc::clone(&client));
     let first = fetcher.fetch().await?;
     let caller: Option<WhoAmI> = client.get("v1/whoami", &[]).await.ok();
@@ -68,7 +67,7 @@ pub(crate) async fn run(args: Top, output: Output) -> Result<Exit> {
     end
 }
 
-/// Everything that wakes the loop.
+/// Everything that the loop waits for.
 struct Screen {
     client: Arc<Client>,
     wanted: data::WantedSender,
@@ -105,7 +104,7 @@ impl Screen {
                     Some(event) => if let Some(exit) = self.handle(&event, app, terminal)? {
                         return Ok(exit);
                     },
-                    // The terminal is gone.
+                    // The terminal was closed.
                     None => return Ok(Exit::Interrupted),
                 },
                 Some(fetched) = self.fetched.recv() => app.take(fetched),
@@ -150,9 +149,9 @@ impl Screen {
         Ok(None)
     }
 
-    /// Fetches what the screen shows now, and follows the log of the build that is open.
+    /// Tells the fetching task which build is open, and follows that build's log.
     fn look(&mut self, app: &App) {
-        // If the fetching task is gone, so is the program.
+        // The fetching task only ends with the program.
         let _ = self.wanted.send(app.wanted());
         let open = app.open_build();
         if self.following.as_ref().map(Following::id) != open {
@@ -165,7 +164,7 @@ impl Screen {
         tokio::spawn(async move {
             let query: Vec<_> = reason.into_iter().map(|reason| ("reason", reason)).collect();
             let answer = client.send(Method::DELETE, &format!("v1/builds/{id}"), &query, None).await;
-            // The receiver ends with the program.
+            // The receiver only ends with the program.
             let _ = done.send(match answer {
                 Ok(CancelAnswer { stopping: true, .. }) => {
                     "The build is being stopped; it ends when its run is gone.".to_owned()
@@ -177,7 +176,7 @@ impl Screen {
     }
 }
 
-/// Reads keys in a thread: reading blocks. The thread ends with the program.
+/// Reads keys in a thread, because reading blocks. The thread ends with the program.
 fn read_input() -> Result<UnboundedReceiver<Event>> {
     let (tell, input) = mpsc::unbounded_channel();
     std::thread::Builder::new().name("keys".to_owned()).spawn(move || {

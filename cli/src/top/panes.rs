@@ -1,4 +1,4 @@
-//! What covers the tables: the open build, help, and questions.
+//! What is drawn over the tables: the open build, help, and questions.
 
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Colors, Tone, clean};
@@ -13,7 +13,7 @@ use super::app::{App, Popup, Typing};
 use super::style::{self, people, span};
 use crate::progress::sentence;
 
-/// Facts about the open build take at most this many lines.
+/// Most lines that the facts about the open build may take.
 const FACTS_MAX: u16 = 8;
 
 /// The open build: its facts, and its log.
@@ -108,7 +108,7 @@ pub(super) fn popup(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let width = (u16::try_from(widest).unwrap_or(66) + 4).min(area.width);
     let inside = usize::from(width.saturating_sub(4)).max(1);
     let wrapped: usize = lines.iter().map(|line| line.width().div_ceil(inside).max(1)).sum();
-    // Breaking at words can take a line more than counting characters says.
+    // Word wrapping can take one line more than the number of characters suggests.
     let spare = usize::from(wrapped > lines.len());
     let height = u16::try_from(wrapped + spare + 2).unwrap_or(u16::MAX).min(area.height);
     let place =

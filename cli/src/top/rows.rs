@@ -1,4 +1,4 @@
-//! The tables: which columns, and what is in them.
+//! The tables: their columns and cells.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use super::style::{count, short};
 use crate::commands::lists::tone_of;
 use crate::commands::queue::{limit, waits_for};
 
-/// Characters at the end of an id that are shown: all ids begin with the time.
+/// Characters of an id that are shown: its last ones, because all ids begin with the time.
 const SHORT_ID: usize = 8;
 
-/// What is shown. Each has a table.
+/// The views. Each has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
     /// Numbers, problems, and lanes.
@@ -50,7 +50,6 @@ impl View {
     }
 }
 
-/// A column.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) title: &'static str,
@@ -95,14 +94,13 @@ const WORKERS: &[Column] = &[
     words("STATE", 0),
 ];
 
-/// What a cell is sorted by.
+/// What a column is sorted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Number(u64),
     Text(String),
 }
 
-/// A cell.
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
     pub(super) text: String,
@@ -130,23 +128,22 @@ impl Cell {
     }
 }
 
-/// A row.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    /// What it is about: a build's id, a lane, a worker.
+    /// The row's subject: a build's id, a lane, or a worker.
     pub(super) id: String,
     pub(super) cells: Vec<Cell>,
 }
 
 impl Row {
-    /// Whether it contains this text, in lower case.
+    /// Whether the row contains this text (in lower case).
     pub(super) fn has(&self, text: &str) -> bool {
         self.id.to_lowercase().contains(text)
             || self.cells.iter().any(|cell| cell.text.to_lowercase().contains(text))
     }
 }
 
-/// The rows of a view in its own order; `now` by Redis's clock.
+/// The rows of a view in its default order; `now` is Redis's time.
 pub(super) fn rows(view: View, data: &Data, now: u64) -> Vec<Row> {
     match view {
         View::Now | View::Lanes => data.lanes.lanes.iter().map(|lane| lane_row(lane, now)).collect(),
@@ -155,7 +152,7 @@ pub(super) fn rows(view: View, data: &Data, now: u64) -> Vec<Row> {
     }
 }
 
-/// Sorts rows by a column; rows that are equal there stay in their order.
+/// Sorts rows by a column; rows with equal values keep their order.
 pub(super) fn sort(rows: &mut [Row], column: usize, descending: bool) {
     let key = |row: &Row| row.cells.get(column).map(|cell| cell.key.clone());
     if descending {
@@ -165,7 +162,7 @@ pub(super) fn sort(rows: &mut [Row], column: usize, descending: bool) {
     }
 }
 
-/// How many rows there are beyond those that were fetched.
+/// Whether there are more rows than were fetched.
 pub(super) fn beyond(view: View, data: &Data) -> bool {
     match view {
         View::Now | View::Lanes => data.lanes.cursor.is_some(),
@@ -178,7 +175,7 @@ fn builds(data: &Data, now: u64) -> Vec<Row> {
     let lanes: HashMap<_, _> = data.lanes.lanes.iter().map(|lane| (&lane.lane, lane)).collect();
     let mut position = 0;
     let mut live: Vec<&BuildView> = data.live().collect();
-    // The longest-running first: those are the ones that somebody may have to look at.
+    // The longest-running builds come first, because somebody may have to look at them.
     live.sort_by_key(|build| match build.state {
         BuildState::Queued => (1, 0),
         _ => (0, build.claimed_ms.unwrap_or(u64::MAX)),

@@ -1,10 +1,10 @@
-//! Colors and the like. Whatever a color says is also said in words, so that nothing is lost without colors.
+//! Colors and formats. Everything that a color says is also said in words.
 
 use fairlane_clikit::human;
 use fairlane_clikit::output::Tone;
 use ratatui::style::{Color, Modifier, Style};
 
-/// How to show a meaning.
+/// The style for a tone.
 pub(super) fn of(tone: Option<Tone>, color: bool) -> Style {
     let style = Style::new();
     match tone {
@@ -31,7 +31,7 @@ pub(super) fn selected() -> Style {
     Style::new().add_modifier(Modifier::REVERSED)
 }
 
-/// A duration in few characters: 45s, 12m, 3h20m, 5d. Whole units, rounded down, like a clock.
+/// A short duration: 45s, 12m, 3h20m, 5d. Whole units, rounded down, like a clock.
 pub(super) fn short(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
@@ -42,17 +42,16 @@ pub(super) fn short(ms: u64) -> String {
     }
 }
 
-/// A number of things: "1 build", "3 builds".
+/// A number with its noun: "1 build", "3 builds".
 pub(super) fn count(number: u64, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
-/// People who wait.
 pub(super) fn people(number: u64) -> String {
     if number == 1 { "1 person".to_owned() } else { format!("{number} people") }
 }
 
-/// How long, in words.
+/// The time between two moments, in words.
 pub(super) fn span(from: u64, to: u64) -> String {
     human::span(to.saturating_sub(from))
 }

@@ -1,12 +1,12 @@
-//! Dispatchers with a certificate of one's own.
+//! Dispatchers with self-signed certificates.
 
 use fairlane_testkit::{Process, RedisServer, TempDir};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
 use crate::setup::{LIMIT, fairlane, run};
 
-/// A dispatcher with a certificate that it signed itself, which says that it is an authority or does not;
-/// its files are in `home`.
+/// A dispatcher with a self-signed certificate, which may claim to be that of an authority. Its files are in
+/// `home`.
 async fn dispatcher(home: &TempDir, redis: &RedisServer, is_authority: bool) -> (Process, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

@@ -7,7 +7,7 @@ use crate::setup::{COMMIT, fairlane, run};
 #[tokio::test]
 async fn it_is_refused_before_anything_is_sent() {
     let home = TempDir::new();
-    // A unix socket's path has room for some hundred characters.
+    // The path of a Unix socket may have about 100 characters.
     let deep = home.join("deep".repeat(25));
     for (line, says) in [
         ("submit owner/name", "neither a Git URL"),

@@ -10,7 +10,7 @@ fn every_service_comes_back_is_looked_after_and_rotates_its_log() {
     let services = compose["services"].as_object().unwrap();
     assert_eq!(services.len(), 6);
     for (name, service) in services {
-        // A service that is made like another one says only what differs.
+        // A service that is based on another one lists only what differs.
         let of = |field: &str| service.get(field).or_else(|| service["<<"].get(field));
         assert!(of("restart").is_some() && of("healthcheck").is_some(), "{name}");
         assert_eq!(of("logging").unwrap()["options"]["max-size"], "10m", "{name}");

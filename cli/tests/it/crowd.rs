@@ -1,4 +1,4 @@
-//! A crowd that asks for one image: one build, one run, an answer for everybody.
+//! Many people request one image: there is one build with one run, and everybody gets an answer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,13 +9,12 @@ use serde_json::{Value, json};
 use crate::setup::{COMMIT, LIMIT};
 use crate::system::System;
 
-/// How many ask.
 const PEOPLE: usize = 200;
-/// Writes down that it ran, and lasts until somebody says so.
+/// Records that it ran, then waits for a file.
 const SCRIPT: &str =
     "echo run >> $RUNS/count\necho \"built $2\"\nwhile [ ! -e $RUNS/over ]; do sleep 0.1; done\n";
 
-/// An answer other than "not now", which a busy dispatcher gives to whoever may come again.
+/// Repeats a request until the answer is not 503, with which a busy dispatcher asks clients to retry.
 async fn send(request: RequestBuilder) -> Response {
     let answered = async {
         loop {
@@ -81,7 +80,7 @@ async fn two_hundred_requests_for_one_image_are_one_build_and_two_hundred_answer
     }
     assert_eq!(std::fs::read_to_string(system.home.join("runs/count")).unwrap(), "run\n", "it ran once");
 
-    // Who asks now is told at once, with the log at hand, by either dispatcher.
+    // A request after the end is answered at once by either dispatcher, and the log is available.
     for number in 0..2 {
         let (status, answer) = ask(number).await;
         assert_eq!((status, answer["state"].as_str()), (200, Some("succeeded")), "{answer}");

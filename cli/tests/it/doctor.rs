@@ -1,4 +1,4 @@
-//! `fairlane doctor` on a good Redis and on bad ones.
+//! `fairlane doctor` with healthy and unhealthy Redis servers.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn a_redis_that_evicts_and_keeps_nothing_is_warned_of() {
     );
     let eviction = findings.iter().find(|finding| finding["about"] == "eviction").unwrap();
     assert!(eviction["advice"].as_str().unwrap().contains("noeviction"), "{eviction}");
-    // It has looked, and changed nothing.
+    // `doctor` changed nothing.
     let keys: Vec<String> =
         redis::cmd("KEYS").arg("*").query_async(&mut redis.connect().await).await.unwrap();
     assert!(keys.is_empty(), "{keys:?}");
@@ -87,7 +87,7 @@ async fn nobody_there_is_an_error() {
     run(fairlane(&home, ["doctor"])).await.expect(1, "");
 }
 
-/// Who is paused is not drained: what is said is why, and not to undo what nobody did.
+/// A paused worker is not drained. `doctor` says why it is paused, and does not suggest undoing a drain.
 #[tokio::test]
 async fn workers_that_the_cluster_paused_are_not_called_drained() {
     const FULL: &str = "the cluster is full: exceeded quota: builds";
@@ -111,7 +111,7 @@ async fn workers_that_the_cluster_paused_are_not_called_drained() {
     let said = look().await.data;
     let says = |said: &str, words: &str| said.lines().any(|line| line.contains(words));
     assert!(says(&said, &format!("no worker claims builds: {FULL}")) && !says(&said, "drain"), "{said}");
-    // Where an operator drained it, that is what is said.
+    // If an operator drained it, `doctor` says so.
     queue.drain_worker(&"one".parse().unwrap(), true, "ann").await.unwrap();
     let said = look().await.data;
     assert!(says(&said, "no worker claims builds: an operator drained") && says(&said, "--undo"), "{said}");

@@ -1,4 +1,4 @@
-//! `fairlane doctor` on a Kubernetes cluster: what is wrong with it is named, and nothing is changed.
+//! `fairlane doctor` on a Kubernetes cluster: it names what is wrong, and changes nothing.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::setup::{fairlane, run};
 
-/// What `BinderHub`'s chart lets it do.
+/// The rights that `BinderHub`'s chart grants.
 const BINDERHUB: [&str; 6] =
     ["get pods", "watch pods", "list pods", "create pods", "delete pods", "get pods/log"];
 const DIND: &str = "/var/run/dind/docker.sock";
 
-/// The program in a folder of its own, with a Redis that is well.
+/// The program in its own folder, with a healthy Redis.
 struct Scene {
     home: TempDir,
     redis: RedisServer,
@@ -42,7 +42,7 @@ impl Scene {
     }
 }
 
-/// A finding of this level about this, with these words in it.
+/// Checks that there is a finding with this level and subject that contains these words.
 #[track_caller]
 fn says(said: &Said, level: &str, about: &str, words: &[&str]) {
     let is_it = |finding: &Value| {
@@ -56,7 +56,7 @@ fn levels(said: &Said, level: &str) -> Vec<Value> {
     said.json().into_iter().filter(|finding| finding["level"] == level).collect()
 }
 
-/// A dind daemon of `BinderHub`'s chart.
+/// Adds a dind daemon as in `BinderHub`'s chart.
 fn add_daemon(cluster: &Cluster, node: &str, ready: &str) {
     let daemon = json!({
         "metadata": { "name": format!("dind-{node}"), "namespace": cluster.namespace(),
@@ -68,7 +68,7 @@ fn add_daemon(cluster: &Cluster, node: &str, ready: &str) {
     cluster.add("", "pods", cluster.namespace(), daemon);
 }
 
-/// The cluster of the issue: a node without disk, a right that lacks and a taint nothing tolerates.
+/// A cluster with a node without disk, a missing right, and a taint that nothing tolerates.
 fn ill() -> Cluster {
     let cluster = Cluster::builder()
         .node(Node::named("good-1"))
@@ -104,7 +104,8 @@ async fn kube_a_node_without_disk_a_right_that_lacks_and_an_untolerated_taint_ar
         &["nvidia.com/gpu=present:NoSchedule", "no build goes to gpu-1", "tolerations"],
     );
     says(&said, "ok", "nodes", &["3 of 4 can run build pods"]);
-    // Its advice holds: a template that asks for disk keeps builds off, one with a toleration lets them there.
+    // The advice works: a template that requests disk keeps builds off the node without disk, and one with a
+    // toleration lets them run on the tainted node.
     let template = "spec:\n  tolerations: [{key: nvidia.com/gpu, value: present, effect: NoSchedule}]\n  \
                     containers: [{name: builder, resources: {requests: {ephemeral-storage: 1Gi}}}]\n";
     std::fs::write(scene.home.join("pod.yaml"), template).unwrap();
@@ -169,7 +170,7 @@ async fn kube_a_good_cluster_is_well() {
         cluster.pods_created().iter().all(|pod| pod["metadata"]["labels"]["component"] == "image-builder")
     );
     assert!(!said.data.contains(cluster.token()), "a secret");
-    // People get the same, a line each.
+    // Without `--json`, people get the same findings, one per line.
     let said = run(scene.doctor(&cluster.kubeconfig(), &["--docker-socket", DIND])).await.expect(0, "");
     assert!(said.data.lines().any(|line| line.starts_with("ok       rights ")), "{}", said.data);
 }
@@ -195,7 +196,7 @@ async fn kube_what_the_settings_name_and_is_not_there_is_an_error() {
     says(&said, "ok", "pod", &["would accept"]);
     let said = look_with("spec: {imagePullSecrets: [{name: pull}]}", &[]).await.expect(0, "");
     says(&said, "warning", "secrets", &["the secret pull"]);
-    // What a worker would not start with is told too, with the field.
+    // An error with which a worker would not start is reported, too, and names the field.
     let said = look_with("spec: {prioritiClassName: x}", &[]).await.expect(1, "");
     says(&said, "error", "settings", &["prioritiClassName"]);
 }

@@ -1,6 +1,6 @@
-//! Each process killed, frozen or restarted in turn while builds run and people follow them: every
-//! build ends once, streams go on with no line lost or doubled, other lanes are not held up, and no
-//! two runs of one build are ever alive at once.
+//! Each process is killed, frozen or restarted in turn while builds run and people watch. Every build ends
+//! once, streams continue without losing or repeating a line, other lanes are not delayed, and a build never
+//! has two live runs.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use fairlane_testkit::wait_for;
 use crate::setup::LIMIT;
 use crate::system::{LEASE_S, System, Watch};
 
-/// Lines of a build's log; one every tenth of a second.
+/// Lines in a build's log; it writes ten a second.
 const LINES: usize = 60;
 
-/// Writes lines, notes its run, and looks whether another run of the same image is alive.
+/// Writes lines, records its run, and checks whether another run of the same image is alive.
 const SCRIPT: &str = r#"
 name=$(echo "$2" | tr '/:' '__')
 for other in "$RUNS/$name".*; do
@@ -31,7 +31,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Four builds of four lanes that run, each followed through either dispatcher.
+    /// Four running builds of four lanes, followed alternately through the two dispatchers.
     async fn start() -> Self {
         let system = System::start(SCRIPT, 2, 3, 3).await;
         let mut watches = vec![];
@@ -45,14 +45,14 @@ impl Scene {
         Self { system, watches }
     }
 
-    /// The number of the worker that runs the build of that watch.
+    /// The number of the worker that runs a watched build.
     async fn worker_of(&self, watch: usize) -> usize {
         let build = self.system.queue().await.build(self.watches[watch].id).await.unwrap().unwrap();
         let worker = build.worker.unwrap().to_string();
         worker.strip_prefix("host").and_then(|rest| rest.split('-').next()).unwrap().parse().unwrap()
     }
 
-    /// Another lane's build starts within lease + 2 s.
+    /// A build of another lane starts within a lease and 2 s.
     async fn others_are_not_held_up(&self, name: &str) {
         let queue = self.system.queue().await;
         let asked = Instant::now();
@@ -65,7 +65,7 @@ impl Scene {
         assert!(asked.elapsed() <= limit);
     }
 
-    /// All come to their ends; gives the number of the last run of each.
+    /// Waits until all builds have succeeded; returns the number of each one's last run.
     async fn all_end(&self) -> Vec<u64> {
         let mut runs = vec![];
         for watch in &self.watches {
@@ -96,7 +96,7 @@ async fn a_frozen_dispatcher_costs_nothing() {
     scene.system.dispatchers[1].thaw();
 }
 
-/// A process executor's runs die with their worker: its own builds are built again, no other.
+/// A process ends with its worker, so this build ran twice. Other builds of that worker may have, too.
 fn one_worker_was_lost(runs: &[u64], lost: usize) {
     assert_eq!(runs[lost], 2, "{runs:?}");
     assert!(runs.iter().all(|run| *run <= 2), "{runs:?}");
@@ -119,7 +119,7 @@ async fn a_frozen_workers_runs_are_dead_before_others_build() {
     scene.others_are_not_held_up("e").await;
     let runs = scene.all_end().await;
     one_worker_was_lost(&runs, 1);
-    // Thawed, it finds that its leases are gone and touches nothing; then it takes builds again.
+    // After waking up, the worker finds its leases gone and changes nothing. Then it accepts builds again.
     let queue = scene.system.queue().await;
     let before = queue.build(scene.watches[1].id).await.unwrap().unwrap();
     scene.system.workers[victim].thaw();
@@ -150,7 +150,7 @@ async fn a_killed_redis_that_comes_back_costs_nothing() {
 async fn a_frozen_redis_that_goes_on_costs_nothing() {
     let scene = Scene::start().await;
     scene.system.redis.freeze();
-    // Shorter than leases last: process runs may not outlive theirs.
+    // This is shorter than a lease, which a process must not outlive.
     let frozen = Instant::now();
     wait_for("a second of silence", LIMIT, async || frozen.elapsed() > Duration::from_secs(1)).await;
     scene.system.redis.thaw();

@@ -21,7 +21,7 @@ fn git(folder: &std::path::Path, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A repository `demo` with a tag `v1` and one commit more, served by `git daemon`.
+/// A repository `demo` with a tag `v1` and one more commit, served by `git daemon`.
 async fn serve(home: &TempDir) -> (Process, String, String, String) {
     let folder = home.join("repos/demo");
     std::fs::create_dir_all(&folder).unwrap();
@@ -32,7 +32,7 @@ async fn serve(home: &TempDir) -> (Process, String, String, String) {
     git(&folder, "commit --quiet --allow-empty -m second");
     let head = git(&folder, "rev-parse HEAD");
     let port = free_port();
-    // The program itself: `git daemon` would start it as a child that outlives it.
+    // Runs the program itself, because `git daemon` would start it as a child that outlives it.
     let programs = git(&folder, "--exec-path");
     let mut command = Command::new(format!("{programs}/git-daemon"));
     command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"]);

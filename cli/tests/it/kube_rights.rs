@@ -1,4 +1,4 @@
-//! A worker on a cluster that lets it do little.
+//! A worker with few rights on its cluster.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use fairlane_testkit::{Process, RedisServer, TempDir, wait_for};
 
 use crate::setup::{LIMIT, Up, fairlane};
 
-/// The first run of a build goes on for ever, the next one ends at once.
+/// A build's first run does not end; the next one ends at once.
 const BUILD: &str = r#"sh -c "echo run {attempt}; [ {attempt} -gt 1 ] || sleep 600""#;
 
 fn serve<'a>(home: &TempDir, redis: &'a str, arguments: &[&'a str]) -> Command {

@@ -1,5 +1,5 @@
-//! `fairlane worker --executor kubernetes`: on a real cluster where the environment names one, else
-//! on a fake.
+//! `fairlane worker --executor kubernetes`, on a real cluster if the environment names one, otherwise on a
+//! simulated one.
 
 use std::process::Command;
 

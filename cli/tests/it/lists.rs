@@ -31,7 +31,7 @@ async fn why_and_lists_say_where_a_build_stands() {
     assert!(why.contains("position in line") && why.contains("1 of 1"), "{why}");
     let list = up.run(&home, ["queue", "--builds"]).await.expect(0, "").data;
     assert!(list.contains("position 1"), "{list}");
-    // The beginning of an id does where only one build has it.
+    // The beginning of an id is enough if only one build has it.
     let short = up.run(&home, ["why", &id[..20]]).await.expect(0, "").data;
     assert!(short.contains(LANE), "{short}");
     up.run(&home, ["why", "ffffffff"])

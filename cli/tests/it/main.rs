@@ -1,4 +1,4 @@
-//! The program as its users run it: as a process, with a real redis-server beside it.
+//! The program as users run it: as a process, with a real redis-server.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
 

@@ -1,4 +1,4 @@
-//! What an operator does: rules, draining, looking at the queue, several dispatchers.
+//! What operators do: rules, draining, looking at the queue, with several dispatchers.
 
 use fairlane_testkit::TempDir;
 
@@ -10,7 +10,7 @@ const REPO: &str = "https://git.example.org/o/n";
 #[tokio::test]
 async fn rules_are_set_and_ended_part_by_part() {
     let home = TempDir::new();
-    // The requests of a token of scope operate pass a ban, so there is one without it.
+    // The second token is for requests without scope `operate`, which cannot override a ban.
     std::fs::write(
         home.join("tokens"),
         "ops submit,read,operate operators-token\nhub submit,read visitors-token\n",
@@ -117,7 +117,7 @@ async fn the_queue_the_lanes_and_the_workers() {
     up.run(&home, ["drain", "nobody"]).await.expect(2, "`fairlane workers` lists them");
     gate.open("done").await;
     assert_eq!(watch.wait(LIMIT).await.code(), Some(0));
-    // What is queued waits until the drain is undone, which the host's name will do for.
+    // A queued build waits until the drain is undone. The host's name can be used for that, too.
     let why = up.run(&home, ["why", &second]).await.expect(0, "").data;
     assert!(why.starts_with("queued: "), "{why}");
     let host = workers[0]["host"].as_str().unwrap();
@@ -130,8 +130,8 @@ async fn the_queue_the_lanes_and_the_workers() {
     up.stop().await;
 }
 
-/// The commands of docs/binderhub.md by which `BinderHub` leaves Fairlane: for those who let the queue run
-/// empty, and for those who do not.
+/// The commands in docs/binderhub.md for going back from Fairlane to plain `BinderHub`: for those who let the
+/// queue finish, and for those who do not.
 fn way_back() -> [String; 2] {
     let page = include_str!("../../../docs/binderhub.md");
     let (_, rest) = page.split_once("\nBack: ").unwrap();
@@ -139,7 +139,7 @@ fn way_back() -> [String; 2] {
     [blocks.next().unwrap(), blocks.next().unwrap()]
 }
 
-/// Runs commands of the page, with `fairlane` on the path.
+/// Runs commands of that page, with `fairlane` in `PATH`.
 fn follow_the_page(up: &Up, home: &TempDir, commands: &str) -> fairlane_testkit::Process {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_fairlane")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
@@ -159,7 +159,7 @@ async fn the_way_back_from_fairlane_builds_what_is_queued() {
     let watch =
         fairlane_testkit::Process::spawn("fairlane watch", &mut up.command(&home, ["watch", &ids[0]]));
     gate.open("first").await;
-    // The gate is one pipe: the next build must not share it with this one.
+    // All builds wait at the same gate, so the first one must end before the gate is opened again.
     assert_eq!(watch.wait(LIMIT).await.code(), Some(0));
     assert!(page.is_running(), "a build is left");
     gate.open("second").await;

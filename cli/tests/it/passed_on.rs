@@ -8,7 +8,7 @@ use fairlane_testkit::{TempDir, command_in};
 
 use crate::setup::run;
 
-/// `fairlane` in a folder where nothing of ours stands beside it.
+/// `fairlane` in a folder without our other programs.
 struct Alone {
     program: PathBuf,
     home: TempDir,
@@ -16,7 +16,7 @@ struct Alone {
 
 impl Alone {
     fn new(name: &str) -> Self {
-        // On the file system of the program, which is too large to be copied.
+        // On the same file system as the program, for a hard link; the program is too large to be copied.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let program = folder.join("fairlane");
@@ -28,7 +28,7 @@ impl Alone {
         command_in(&self.home, self.program.to_str().unwrap(), words.iter().copied())
     }
 
-    /// A program of that name which tells its arguments, in `folder`.
+    /// Writes a program of that name to `folder`, which prints `tells` and its arguments.
     fn other(folder: &Path, tells: &str) {
         let path = folder.join("fairlane-bench");
         let script = format!("#!/bin/sh\necho {tells} \"$@\"\ncat\necho talk >&2\nexit 7\n");
@@ -43,7 +43,7 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // What is left is in the target folder and harms nobody.
+        // A remaining folder does no harm, because it is in the target folder.
         let _ = std::fs::remove_dir_all(self.folder());
     }
 }

@@ -13,7 +13,7 @@ async fn history_shows_a_line_a_step_and_says_which_steps_there_are() {
         Some(shown.data).filter(|data| data.contains("OLDEST WAIT"))
     })
     .await;
-    // Not on a terminal: no curves.
+    // Curves are only drawn on a terminal.
     assert_eq!(table.lines().count(), 2, "{table}");
     assert!(!table.contains('▁'), "{table}");
     let lines = up.run(&home, ["history", "--json"]).await.json();

@@ -1,4 +1,4 @@
-//! No secret can be found: not in Redis, in logs, in answers, in arguments of processes, in pods.
+//! No secret can be found in Redis, logs, responses, arguments of processes, or pods.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -17,22 +17,21 @@ const REGISTRY_PASSWORD: &str = "registry-pass-Wx72";
 const TOKEN: &str = "operators-token-Vy63-0123456789";
 const OTHER_TOKEN: &str = "hubs-token-Ut54-0123456789";
 const REDIS_PASSWORD: &str = "redis-pass-Sr45";
-/// A key in hex.
 const SEAL_KEY: &str = "7e3a9c5d1b2f4e6071829304a5b6c7d87e3a9c5d1b2f4e6071829304a5b6c7d8";
 
-/// The system, with all that is to stay secret in it.
+/// The system, and all its secrets.
 struct Scene {
     home: TempDir,
     redis: RedisServer,
     processes: Vec<Process>,
     url: String,
     client: Client,
-    /// All that could be seen, by where.
+    /// Everything that could be seen, and where.
     seen: Vec<(String, String)>,
 }
 
 impl Scene {
-    /// Two dispatchers; no worker yet.
+    /// One dispatcher, and no worker yet.
     async fn start() -> Self {
         let home = TempDir::new();
         let redis = RedisServer::builder()
@@ -54,7 +53,7 @@ impl Scene {
         scene
     }
 
-    /// A process that tells all that it can tell.
+    /// A process that logs as much as it can.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = fairlane(&self.home, arguments.iter().copied());
         command
@@ -79,7 +78,7 @@ impl Scene {
         (status, text)
     }
 
-    /// Asks for a build with secrets.
+    /// Requests a build with secrets, and builds with misplaced ones.
     async fn submit(&mut self) -> String {
         let body = json!({
             "repo": "https://git.example.org/owner/private",
@@ -98,7 +97,7 @@ impl Scene {
         assert_eq!(status, 202, "{text}");
         let answer: Value = serde_json::from_str(&text).unwrap();
         self.seen.push(("the answer to the request".to_owned(), text));
-        // Secrets at the wrong places are refused, and told to nobody either.
+        // Misplaced secrets are refused, and must not be shown either.
         for (field, value) in [
             ("repo", json!(format!("https://someone:{GIT_PASSWORD}@git.example.org/o/n"))),
             ("image", json!(format!("u:{REGISTRY_PASSWORD}@registry.example.org/n"))),
@@ -118,7 +117,7 @@ impl Scene {
         answer["id"].as_str().unwrap().to_owned()
     }
 
-    /// Looks at everything that answers a GET.
+    /// Requests everything that can be read with GET.
     async fn look_at_pages(&mut self, id: &str) {
         let (_, document) = self.send(self.client.get(format!("{}/openapi.json", self.url))).await;
         let paths: Value = serde_json::from_str(&document).unwrap();
@@ -127,7 +126,7 @@ impl Scene {
         assert!(paths.len() >= 12, "{paths:?}");
         self.seen.push(("/openapi.json".to_owned(), document));
         for path in paths {
-            // What follows a build comes to its end with the build.
+            // Streams of a build end when the build does.
             let known = path.replace("{id}", id).replace("{lane}", "git.example.org/owner/private");
             for token in [TOKEN, OTHER_TOKEN, "a-token-nobody-knows"] {
                 let request = self.client.get(format!("{}{known}", self.url)).bearer_auth(token);
@@ -138,7 +137,7 @@ impl Scene {
         }
     }
 
-    /// Looks at every key of Redis, and at what it wrote to its disk.
+    /// Reads every key in Redis, and its files.
     async fn look_at_redis(&mut self) {
         let client = redis::Client::open(self.redis.tcp_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -153,7 +152,7 @@ impl Scene {
                 "set" => redis::cmd("SMEMBERS").arg(&key).clone(),
                 "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).clone(),
                 "stream" => redis::cmd("XRANGE").arg(&key).arg("-").arg("+").clone(),
-                // It has gone meanwhile.
+                // The key is gone by now.
                 "none" => continue,
                 other => panic!("{key} is a {other}"),
             };
@@ -175,10 +174,10 @@ impl Scene {
         }
     }
 
-    /// Looks at the arguments of all processes that we have started, and theirs.
+    /// Reads the arguments of all processes that we have started, and of their children.
     fn look_at_arguments(&mut self) -> usize {
         let mut ours: BTreeSet<u32> = self.processes.iter().map(Process::pid).collect();
-        // A child has a higher number but for a wrap; a few rounds find all.
+        // A child usually has a higher number than its parent; a few rounds find the others, too.
         for _ in 0..4 {
             for entry in std::fs::read_dir("/proc").unwrap().flatten() {
                 let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -208,7 +207,7 @@ impl Scene {
         }
     }
 
-    /// Nothing of what was seen holds a secret, in whatever form.
+    /// Checks that nothing seen contains a secret in any form.
     fn find_nothing(&self) {
         let texts: Vec<_> = [GIT_PASSWORD, REGISTRY_PASSWORD, TOKEN, OTHER_TOKEN, REDIS_PASSWORD, SEAL_KEY]
             .iter()
@@ -225,7 +224,7 @@ impl Scene {
     }
 }
 
-/// A secret, and what it looks like to those who look closer.
+/// A secret, and the encodings in which it could be hidden.
 fn forms(secret: &'static str) -> Vec<(&'static str, String)> {
     let bytes = secret.as_bytes();
     let hex: String = bytes
@@ -233,7 +232,7 @@ fn forms(secret: &'static str) -> Vec<(&'static str, String)> {
         .flat_map(|byte| [byte >> 4, byte & 15])
         .map(|n| char::from_digit(n.into(), 16).unwrap())
         .collect();
-    // In base64 it depends on what stands before it; the ends may differ.
+    // In base64, a text depends on what precedes it, and its ends on what surrounds it.
     let base64 = (0..3).map(|skip| {
         let padded = [&vec![b'x'; skip], bytes].concat();
         let text = base64(&padded);
@@ -280,7 +279,7 @@ fn every_form_of_a_secret_would_be_found() {
 async fn no_secret_is_in_redis_in_logs_in_answers_or_in_arguments() {
     let mut scene = Scene::start().await;
     let gate = Gate::new(&scene.home);
-    // It has the secrets, and says so without saying them.
+    // The build has the secrets, and prints only their lengths.
     let script = scene.home.join("build.sh");
     let text = format!(
         "echo \"git ${{#GIT_CREDENTIAL_ENV}} registry ${{#CONTAINER_ENGINE_REGISTRY_CREDENTIALS}}\"\n{}\n",
@@ -292,7 +291,7 @@ async fn no_secret_is_in_redis_in_logs_in_answers_or_in_arguments() {
     let id = scene.submit().await;
     scene.look_at_redis().await;
 
-    // While it runs: the log tells that the secrets are where they are needed.
+    // While the build runs, its log shows that it has the secrets.
     let log = scene.client.get(format!("{}/v1/builds/{id}/log", scene.url)).bearer_auth(TOKEN);
     wait_for("the build to run", LIMIT, async || {
         let (_, text) = scene.send(log.try_clone().unwrap()).await;
@@ -318,7 +317,7 @@ async fn no_secret_is_in_redis_in_logs_in_answers_or_in_arguments() {
 async fn no_secret_is_in_any_pod_kube() {
     let cluster = Cluster::start();
     let mut scene = Scene::start().await;
-    // It has the secrets, and says how long they are.
+    // The build has the secrets, and prints only their lengths.
     let template = "sh -c 'printenv GIT_CREDENTIAL_ENV | wc -c' {repo}";
     let kubeconfig = cluster.kubeconfig();
     let arguments = ["worker", "--executor=kubernetes", "--docker-socket=none", "--replace-entrypoint"];

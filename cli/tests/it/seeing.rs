@@ -1,10 +1,10 @@
-//! What an operator sees of builds that run, and how mistakes and refusals read.
+//! What an operator sees of running builds, and how errors and refusals read.
 
 use fairlane_testkit::{Process, TempDir, wait_for};
 
 use crate::setup::{COMMIT, Gate, LIMIT, Up, fairlane, run};
 
-/// A build that writes a line, then waits at a gate.
+/// The command of a build that writes a line and then waits at a gate.
 fn talkative(home: &TempDir, gate: &Gate) -> String {
     use std::os::unix::fs::PermissionsExt;
     let script = home.join("build.sh");
@@ -49,7 +49,7 @@ async fn builds_are_listed_by_time_and_in_another_order_and_the_queue_is_watched
     assert!(list.find(&first).unwrap() < list.find(&second).unwrap(), "{list}");
     let line = up.run(&home, ["queue", "--builds", "--sort", "age"]).await.expect(0, "").data;
     assert!(line.find(&second).unwrap() < line.find(&first).unwrap(), "{line}");
-    // A second later than a build was asked for it is not of the last second any more.
+    // A second after a build was requested, it is no longer listed.
     wait_for("the builds to be old", LIMIT, async || {
         let late = up.run(&home, ["queue", "--builds", "--since", "1s"]).await.expect(0, "");
         (!late.data.contains(&first)).then_some(())

@@ -1,8 +1,9 @@
-//! The semaphore, live: one lane asked for at 16 commits beside 40 other repositories on 8 slots.
-//! The others start at once; with that lane's limit at 16 they wait, so the check can fail.
+//! The limit of a lane, live: 16 commits of one repository and 40 other repositories are requested, on 8
+//! slots. The others start at once. With a limit of 16 for that lane they have to wait, so this test can
+//! fail.
 //!
-//! Here everything runs at a fifth of its size (6 s and 0.4 s); `FAIRLANE_TEST_FULL=1` takes the
-//! real one (30 s and 2 s).
+//! Everything takes a fifth of its time here (6 s and 0.4 s), unless `FAIRLANE_TEST_FULL=1` is set (30 s and
+//! 2 s).
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use fairlane_testkit::wait_for;
 use crate::setup::LIMIT;
 use crate::system::System;
 
-/// Waits between being asked for and being claimed, in ms, of the 40 others, sorted.
+/// How long each of the 40 others waited before it was claimed, in ms, sorted.
 #[expect(clippy::print_stdout, reason = "the figures of a run by hand")]
 async fn waits(system: &System, queue: &Queue, scale: f64) -> Vec<u64> {
     for commit in 0..16 {
         system.submit("slow", commit).await;
     }
     let mut others: Vec<BuildId> = vec![];
-    // They come over the time that the slow builds would take, as visitors do.
+    // Like visitors, they arrive over the time that the slow builds take.
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(20.0 / 40.0 * scale));
     for number in 0..40 {
         ticks.tick().await;

@@ -4,7 +4,7 @@ use fairlane_testkit::{Said, TempDir};
 
 use crate::setup::{fairlane, run};
 
-// Nothing listens on these ports of the loopback interface: the error says which one was asked.
+// Nothing listens on these ports of the loopback address, so the error names the one that was tried.
 const FILE: &str = "http://127.0.0.1:1";
 const VARIABLE: &str = "http://127.0.0.1:2";
 const FLAG: &str = "http://127.0.0.1:3";

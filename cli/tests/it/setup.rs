@@ -1,13 +1,13 @@
-//! The program in a folder of its own, away from this machine's settings.
+//! The program in its own folder, without this machine's settings.
 
 use std::process::Command;
 use std::time::Duration;
 
 use fairlane_testkit::{Process, Said, TempDir, command_in, run_within};
 
-/// Generous: these machines do much else at the time.
+/// Long enough for a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
-/// A commit that needs no looking up.
+/// A full commit, which is not looked up.
 pub(crate) const COMMIT: &str = "3f2a91c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6";
 
 /// `fairlane` with these arguments, run in `home`.
@@ -15,33 +15,32 @@ pub(crate) fn fairlane<'a>(home: &TempDir, arguments: impl IntoIterator<Item = &
     command_in(home, env!("CARGO_BIN_EXE_fairlane"), arguments)
 }
 
-/// Runs a command to its end.
 pub(crate) async fn run(command: Command) -> Said {
     run_within(LIMIT, command).await
 }
 
-/// The address of a dispatcher that was started, once it listens.
+/// The URL of a dispatcher, once it listens.
 pub(crate) async fn address_of(dispatcher: &Process) -> String {
     let line = dispatcher.wait_for_line(" listens on ", LIMIT).await;
     let address = line.split(" listens on ").nth(1).unwrap().split_whitespace().next().unwrap();
     format!("http://{address}")
 }
 
-/// A running `fairlane up`, and the folder that it keeps its data in.
+/// A running `fairlane up`.
 pub(crate) struct Up {
     pub(crate) process: Process,
     pub(crate) url: String,
-    /// What clients show, if anything.
+    /// The token of clients, if any.
     pub(crate) token: Option<&'static str>,
 }
 
 impl Up {
-    /// Starts one in `home` whose builds run `template`.
+    /// Starts `fairlane up` in `home`; its builds run `template`.
     pub(crate) async fn start(home: &TempDir, template: &str) -> Self {
         Self::start_with(home, template, &[]).await
     }
 
-    /// Starts one with further arguments.
+    /// The same with further arguments.
     pub(crate) async fn start_with(home: &TempDir, template: &str, more: &[&str]) -> Self {
         let mut arguments = vec!["up", "--command", template];
         if !more.contains(&"--listen") {
@@ -49,7 +48,7 @@ impl Up {
         }
         arguments.extend(more);
         let mut command = fairlane(home, arguments);
-        // So that a test of a restart or a killed worker need not wait for long.
+        // Short times, so that tests of restarts and killed workers do not take long.
         command
             .env("FAIRLANE_DRAIN_TIMEOUT", "1s")
             .env("FAIRLANE_LEASE", "4s")
@@ -57,14 +56,14 @@ impl Up {
         Self::of(Process::spawn("fairlane up", &mut command)).await
     }
 
-    /// An `up` that was started, once it is ready.
+    /// Waits until a started `fairlane up` is ready.
     pub(crate) async fn of(process: Process) -> Self {
         let line = process.wait_for_line("listens on http://", LIMIT).await;
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
         Self { url: url.trim_end_matches([',', '.']).to_owned(), process, token: None }
     }
 
-    /// `fairlane` with these arguments, on this dispatcher.
+    /// `fairlane` with these arguments, connected to this dispatcher.
     pub(crate) fn command<'a>(
         &self,
         home: &TempDir,
@@ -78,19 +77,18 @@ impl Up {
         command
     }
 
-    /// Runs a command on this dispatcher to its end.
     pub(crate) async fn run<'a>(&self, home: &TempDir, arguments: impl IntoIterator<Item = &'a str>) -> Said {
         run(self.command(home, arguments)).await
     }
 
-    /// Asks for a build of a repository of that name, and returns the build's id.
+    /// Requests a build of a repository of that name; returns the build's id.
     pub(crate) async fn submit(&self, home: &TempDir, name: &str) -> String {
         let repo = format!("https://git.example.org/owner/{name}");
         let said = self.run(home, ["submit", &repo, "--ref", COMMIT]).await.expect(0, "");
         said.data.trim().to_owned()
     }
 
-    /// Stops it as Ctrl-C would, and waits until it is gone.
+    /// Stops it with SIGTERM, and waits until it has ended.
     pub(crate) async fn stop(self) {
         self.process.terminate();
         let status = self.process.wait(LIMIT).await;
@@ -98,13 +96,13 @@ impl Up {
     }
 }
 
-/// A pipe that a build reads from: the build lasts until the pipe is opened for writing and closed.
+/// A named pipe that a build reads from. The build lasts until somebody has opened the pipe for writing and
+/// closed it.
 pub(crate) struct Gate {
     path: std::path::PathBuf,
 }
 
 impl Gate {
-    /// Makes one in `home`.
     pub(crate) fn new(home: &TempDir) -> Self {
         let path = home.join("gate");
         let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
@@ -112,12 +110,12 @@ impl Gate {
         Self { path }
     }
 
-    /// The command of builds that wait at it.
+    /// The command of builds that wait at this gate.
     pub(crate) fn template(&self) -> String {
         format!("/bin/cat {}", self.path.display())
     }
 
-    /// Lets the build end that waits at it, after it has written `line`.
+    /// Lets the waiting build write `line` and end.
     pub(crate) async fn open(&self, line: &str) {
         // Opening blocks until there is a reader.
         let (path, line) = (self.path.clone(), format!("{line}\n"));

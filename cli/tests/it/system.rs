@@ -1,4 +1,4 @@
-//! Two dispatchers and three workers, each a process of its own, on one Redis.
+//! Dispatchers and workers as separate processes, on one Redis.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
-/// How long the leases of these workers last, in seconds; also what a delay is measured by.
+/// The length of the workers' leases, in seconds, by which tests also judge delays.
 pub(crate) const LEASE_S: u64 = 5;
 
 pub(crate) struct System {
@@ -20,8 +20,8 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts all of them; builds run `script` (a file that is made executable) with the arguments
-    /// {repo} and {image}.
+    /// Starts all processes. Builds run `script`, which is made executable, with the arguments `{repo}` and
+    /// `{image}`.
     pub(crate) async fn start(script: &str, dispatchers: usize, workers: usize, slots: usize) -> Self {
         let home = TempDir::new();
         let redis = RedisServer::builder().append_only(AppendOnly::Always).start().await;
@@ -60,24 +60,24 @@ impl System {
         .await;
     }
 
-    /// The addresses of the dispatchers, beginning with the one at `first`.
+    /// The dispatchers' URLs, starting with the one at `first`.
     fn addresses(&self, first: usize) -> String {
         let mut urls = self.urls.clone();
         urls.rotate_left(first % self.urls.len());
         urls.join(",")
     }
 
-    /// The addresses of the dispatchers, one by one.
+    /// The dispatchers' URLs.
     pub(crate) fn urls(&self) -> &[String] {
         &self.urls
     }
 
-    /// The queue itself, past every dispatcher.
+    /// The queue itself, without a dispatcher.
     pub(crate) async fn queue(&self) -> Queue {
         Queue::open(&self.redis.url().parse().unwrap(), "fairlane").await.unwrap()
     }
 
-    /// Asks for a build of github.com/o/`name` at `commit` (a number).
+    /// Requests a build of `git.example.org/o/<name>` at commit number `commit`.
     pub(crate) async fn submit(&self, name: &str, commit: u32) -> BuildId {
         let repo = format!("https://git.example.org/o/{name}");
         let (reference, image) = (format!("{}{commit:06}", &COMMIT[..34]), format!("r/{name}:{commit}"));
@@ -86,7 +86,7 @@ impl System {
         run(command).await.expect(0, "").data.trim().parse().unwrap()
     }
 
-    /// Follows a build, by way of the dispatcher at `first` as long as that answers.
+    /// Follows a build through the dispatcher at `first`, or through another one if that fails.
     pub(crate) fn watch(&self, id: BuildId, first: usize) -> Watch {
         let id_text = id.to_string();
         let mut command = fairlane(&self.home, ["--json", "watch", &id_text]);
@@ -94,26 +94,27 @@ impl System {
         Watch { id, process: Process::spawn(&format!("watch {id}"), &mut command) }
     }
 
-    /// What the runs have left: one file each, and `overlap` if two of one build were alive at once.
+    /// The path of a file that runs have written: there is one for each run, and `overlap` if a build had two
+    /// live runs.
     pub(crate) fn runs(&self, file: &str) -> PathBuf {
         self.home.join("runs").join(file)
     }
 }
 
-/// Somebody who follows a build.
+/// A process that follows a build.
 pub(crate) struct Watch {
     pub(crate) id: BuildId,
     pub(crate) process: Process,
 }
 
 impl Watch {
-    /// What has come so far, in order.
+    /// The events received so far, in order.
     pub(crate) fn events(&self) -> Vec<Value> {
-        // The last line may be half written.
+        // The last line may be incomplete.
         self.process.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The lines of the log that came, with their runs.
+    /// The log lines received so far, with their run numbers.
     pub(crate) fn lines(&self) -> Vec<(u64, String)> {
         let mut lines = vec![];
         for event in self.events().iter().filter(|event| event["event"] == "log") {
@@ -124,12 +125,12 @@ impl Watch {
         lines
     }
 
-    /// Waits until `count` lines have come.
+    /// Waits until `count` log lines have arrived.
     pub(crate) async fn wait_for_lines(&self, count: usize) {
         wait_for("lines of the log", LIMIT, async || self.lines().len() >= count).await;
     }
 
-    /// Waits for the end, which must be a success that is told once.
+    /// Waits for the end, which must be a success and be reported once.
     pub(crate) async fn success(&self) {
         let status = self.process.wait(LIMIT * 2).await;
         assert!(status.success(), "{status}: {} {}", self.process.stdout(), self.process.stderr());
@@ -137,7 +138,7 @@ impl Watch {
         assert_eq!(ends, 1, "{}", self.process.stdout());
     }
 
-    /// The lines of the last run are 1 to `count`, each once and in order; the number of that run.
+    /// Checks that the last run's lines are 1 to `count`, each once and in order; returns the run's number.
     pub(crate) fn whole_log(&self, count: usize) -> u64 {
         let lines = self.lines();
         let run = lines.iter().map(|(run, _)| *run).max().unwrap_or(0);

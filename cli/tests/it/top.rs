@@ -1,4 +1,4 @@
-//! `fairlane top` in a real terminal: a pseudo-terminal that `script` (util-linux) opens.
+//! `fairlane top` in a pseudo-terminal, which `script` (util-linux) opens.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use fairlane_testkit::{TempDir, wait_for};
 
 use crate::setup::{Gate, LIMIT, Up, fairlane, run};
 
-/// Leaving the other screen, and showing the cursor again.
+/// The sequences that leave the alternate screen and show the cursor again.
 const RESTORED: [&str; 2] = ["\u{1b}[?1049l", "\u{1b}[?25h"];
 
 /// A terminal in which `top` runs.
@@ -21,7 +21,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// One of 24 lines and 80 columns.
+    /// A terminal of 24 lines and 80 columns.
     fn start(up: &Up, home: &TempDir) -> Self {
         let top = up.command(home, ["top"]);
         let program = top.get_program().to_str().unwrap();
@@ -41,7 +41,7 @@ impl Terminal {
         String::from_utf8_lossy(&std::fs::read(&self.written).unwrap()).into_owned()
     }
 
-    /// What the shell said before it became `top`.
+    /// A value that the shell printed before it became `top`.
     fn said(&self, name: &str) -> String {
         let raw = self.raw();
         let word = raw.split_whitespace().find_map(|word| word.strip_prefix(name));
@@ -54,7 +54,7 @@ impl Terminal {
         parser.screen().contents()
     }
 
-    /// Waits until the screen shows something.
+    /// Waits until the screen shows this text; returns the screen.
     async fn shows(&self, text: &str) -> String {
         wait_for(&format!("the screen to show {text:?}"), LIMIT, async || {
             let screen = self.screen();
@@ -67,7 +67,6 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Gives the window another size.
     fn resize(&mut self, rows: u16, columns: u16) {
         let tty = self.said("tty=");
         let (high, wide) = (rows.to_string(), columns.to_string());
@@ -76,7 +75,7 @@ impl Terminal {
         self.size = size(rows, columns);
     }
 
-    /// Waits until `top` has ended; returns its exit code, and checks that the terminal is as before.
+    /// Waits until `top` has ended; returns its exit code, and checks that the terminal was restored.
     async fn ended(mut self) -> i32 {
         let code = wait_for("top to end", LIMIT, async || {
             self.child.try_wait().unwrap().and_then(|status| status.code())
@@ -101,7 +100,7 @@ fn size(rows: u16, columns: u16) -> (NonZero<u16>, NonZero<u16>) {
     (NonZero::new(rows).unwrap(), NonZero::new(columns).unwrap())
 }
 
-/// A build that writes a line, then waits at a gate.
+/// The command of a build that writes a line and then waits at a gate.
 fn talkative(home: &TempDir, gate: &Gate) -> String {
     use std::os::unix::fs::PermissionsExt;
     let script = home.join("build.sh");

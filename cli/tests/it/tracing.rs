@@ -1,4 +1,4 @@
-//! Log lines and traces that say which build they are about.
+//! Log lines and traces name their build.
 
 use fairlane_testkit::kube::TestCluster;
 use fairlane_testkit::{Process, ReceivedSpan, RedisServer, TempDir, TraceCollector, wait_for};
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
-/// A caller's place in its trace.
+/// The trace and the span of a caller.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// A dispatcher and a worker, each a process, whose log lines are JSON.
+/// A dispatcher and a worker process with log lines in JSON.
 struct Pair {
     home: TempDir,
     redis: RedisServer,
@@ -20,7 +20,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// The worker has these arguments; both have these variables.
+    /// Starts both. The arguments are for the worker, the variables for both.
     async fn start(worker: &[&str], environment: &[(&str, &str)]) -> Self {
         let (home, redis) = (TempDir::new(), RedisServer::start_default().await);
         let spawn = |name: &str, arguments: &[&str]| {
@@ -32,13 +32,13 @@ impl Pair {
         };
         let dispatcher = spawn("dispatcher", &["dispatcher", "--listen", "127.0.0.1:0"]);
         let worker = spawn("worker", &[&["worker", "--slots", "1", "--host", "host1"], worker].concat());
-        // The line is JSON: the address ends at a quotation mark.
+        // In a JSON line, the URL ends at a quotation mark.
         let url = address_of(&dispatcher).await.split('"').next().unwrap().to_owned();
         worker.wait_for_line("worker is ready", LIMIT).await;
         Self { home, redis, dispatcher, worker, url }
     }
 
-    /// Asks for a build within the caller's trace; returns its id.
+    /// Requests a build within the caller's trace; returns its id.
     async fn ask(&self, name: &str, flags: &str) -> String {
         let body = json!({ "repo": format!("https://github.com/o/{name}"), "ref": COMMIT, "image": name });
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -55,7 +55,7 @@ impl Pair {
     }
 }
 
-/// The spans of that name, once there are as many.
+/// The spans of that name, once there are `count` of them.
 async fn spans(collector: &TraceCollector, name: &str, count: usize) -> Vec<ReceivedSpan> {
     wait_for(&format!("{count} spans '{name}'"), LIMIT, async || {
         let all = collector.spans();
@@ -104,10 +104,10 @@ async fn one_trace_goes_from_the_request_over_the_claim_to_the_end() {
     }
     assert_eq!(collector.header("x-team").as_deref(), Some("binder ops"));
 
-    // Who does not record the trace wants no spans of it.
+    // If the caller does not record the trace, it gets no spans.
     let id = pair.ask("two", "00").await;
     pair.ended(&id, 0).await;
-    // Without a caller's trace, the build's id is the trace's.
+    // Without a caller's trace, the build's id becomes the trace id.
     let said = fairlane(&pair.home, ["submit", "https://github.com/o/three", "--ref", COMMIT]);
     let mut submit = said;
     submit.env("FAIRLANE_DISPATCHER_URL", &pair.url);
@@ -131,7 +131,7 @@ async fn a_failed_build_is_a_failed_span_of_the_same_trace() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_or_silent_costs_no_build() {
-    // It accepts connections, and never answers.
+    // This collector accepts connections but never responds.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     for endpoint in ["http://127.0.0.1:1", &silent] {
@@ -179,7 +179,7 @@ async fn a_collectors_address_that_is_none_is_refused() {
     }
 }
 
-/// Lines of a worker from its first claim on, that do not come from what it does for all builds.
+/// A worker's log lines from the modules that handle a single build.
 fn lines_of_builds(worker: &Process) -> Vec<Value> {
     let log = worker.stderr();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("each line is JSON"));
@@ -205,7 +205,7 @@ fn check_lines(lines: &[Value], id: &str) {
 #[tokio::test]
 async fn each_line_about_a_build_says_which_build_lane_attempt_and_worker() {
     let home = TempDir::new();
-    // While Redis stands still, the tasks that write the log and report the state have something to say.
+    // While Redis accepts no writes, the tasks that write the log and report the state have something to log.
     let gate = crate::setup::Gate::new(&home);
     let pair = Pair::start(&["--command", &gate.template()], &[]).await;
     let id = pair.ask("one", "01").await;
@@ -249,7 +249,7 @@ async fn a_kube_pod_carries_the_trace_and_lines_about_it_the_build() {
     if let Some(fake) = cluster.fake() {
         let pod = &fake.pods_created()[0];
         let annotations = &pod["metadata"]["annotations"];
-        // Nobody records spans here: the caller's own place is passed on.
+        // No collector is configured here, so the pod gets the caller's own span.
         assert_eq!(annotations["fairlane/traceparent"], format!("00-{TRACE}-{CALLER}-01"), "{annotations}");
     }
 }

@@ -1,5 +1,6 @@
-//! Processes of this release and of the one before it on one Redis and one cluster: a hundred builds, and a worker of
-//! each release killed among them. `cargo xtask two-releases` builds the former release and runs this.
+//! Processes of this release and of the previous one share a Redis and a cluster: they build a hundred
+//! images, and a worker of each release is killed meanwhile. `cargo xtask two-releases` builds the former
+//! release and runs this.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +12,7 @@ use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 
 use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
-/// The former release's program.
+/// The variable with the path of the former release's program.
 const FORMER: &str = "FAIRLANE_FORMER";
 const BUILDS: u32 = 100;
 
@@ -22,7 +23,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A command of this release, or of the other `program`.
+    /// A command of this release, or of another `program`.
     fn command(&self, program: Option<&Path>, words: &[&str]) -> Command {
         let ours = fairlane(&self.home, words.iter().copied());
         let Some(program) = program else { return ours };
@@ -107,7 +108,8 @@ async fn a_hundred_kube_and_process_builds_by_two_releases() {
         }
     }
 
-    // Half of them by way of the former release; those joined by people of the other one stay one build.
+    // Half of the builds are requested through the former release. A request through the other release joins
+    // the same build.
     let mut ids = vec![];
     for number in 0..BUILDS {
         let submit = request(number);
@@ -132,7 +134,7 @@ async fn a_hundred_kube_and_process_builds_by_two_releases() {
         }
         ids.push(id);
         if number == BUILDS / 2 {
-            // A pod's worker of each release dies; the other release's may take its pods over.
+            // A Kubernetes worker of each release dies; a worker of the other release may adopt its pods.
             for worker in [&workers[4], &workers[6]] {
                 worker.kill();
             }

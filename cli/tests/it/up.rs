@@ -1,4 +1,4 @@
-//! `fairlane up`, from the first build to what is kept when it stops or is killed.
+//! `fairlane up`, from the first build to what remains after it was stopped or killed.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ async fn a_first_build_is_followed_to_its_end() {
         .expect(0, "the image will be owner-demo:3f2a91c0d1e2")
         .expect(0, "succeeded: owner-demo:3f2a91c0d1e2");
     assert_eq!(said.data, "built owner-demo:3f2a91c0d1e2 of https://git.example.org/owner/demo\n");
-    // The same again is answered by what was built just now.
+    // A repeated request is answered with the build that just succeeded.
     let again = up.run(&home, ["submit", "https://git.example.org/owner/demo", "--ref", COMMIT]).await;
     let again = again.expect(0, "succeeded just now");
     let id = again.data.trim();
@@ -199,7 +199,7 @@ async fn credentials_work_without_further_ado_and_are_never_readable() {
     assert!(files > 0);
 }
 
-/// A Git repository with one commit, and the commit.
+/// Creates a Git repository with one commit; returns the commit.
 fn repository(folder: &std::path::Path) -> String {
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("requirements.txt"), "numpy\n").unwrap();
@@ -234,7 +234,7 @@ async fn a_folder_is_built_without_the_internet() {
     std::fs::create_dir(&plain).unwrap();
     up.run(&home, ["submit", plain.to_str().unwrap()]).await.expect(2, "not a Git repository");
     up.run(&home, ["submit", "./no-such-folder"]).await.expect(2, "no folder ./no-such-folder");
-    // One that only some other host has.
+    // A folder that could only exist on another host.
     let id = up.run(&home, ["submit", "file:///no/such/folder", "--ref", COMMIT]).await.data;
     let why = "will be retried: there is no folder /no/such/folder on the worker";
     up.process.wait_for_line(why, LIMIT).await;

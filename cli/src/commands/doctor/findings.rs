@@ -1,4 +1,4 @@
-//! What was found, and how it is written.
+//! What `doctor` found, and how it is printed.
 
 use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use serde::Serialize;
@@ -7,15 +7,15 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
-    /// It is as it should be.
+    /// Everything is as it should be.
     Ok,
-    /// It works, but it may cost somebody something.
+    /// It works, but it may cause trouble.
     Warning,
     /// It does not work.
     Error,
 }
 
-/// What was looked at, and what was found.
+/// What was checked, and the result.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
@@ -33,7 +33,7 @@ impl Finding {
     }
 }
 
-/// All that was found.
+/// All findings.
 #[derive(Debug, Default)]
 pub(super) struct Findings(pub(super) Vec<Finding>);
 
@@ -63,7 +63,7 @@ impl Findings {
         self.0.iter().any(|finding| finding.level == level)
     }
 
-    /// Writes them, one a line.
+    /// Prints the findings.
     pub(super) fn write(&self, output: Output) {
         let width = self.0.iter().map(|finding| finding.about.len()).max().unwrap_or(0);
         for finding in &self.0 {

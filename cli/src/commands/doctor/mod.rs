@@ -1,4 +1,4 @@
-//! `fairlane doctor`: look for what is wrong, and say what to do about it.
+//! `fairlane doctor`: finds what is wrong, and says what to do about it.
 
 mod findings;
 mod kubernetes;
@@ -21,10 +21,9 @@ use crate::client::Client;
 use crate::repo2docker;
 use findings::{Findings, Level};
 
-/// How many entries of each set the check reads; this blocks Redis for a few milliseconds.
+/// Most entries of each set that are checked. This blocks Redis for a few milliseconds.
 const CHECK_MAX: usize = 1000;
 
-/// Runs the command.
 pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
     let mut findings = Findings::default();
     let redis = redis_url(&args)?;
@@ -41,7 +40,7 @@ pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
     Ok(if findings.has(Level::Error) { Exit::Failed } else { Exit::Good })
 }
 
-/// The Redis that was named, else that of an `up` on this machine.
+/// The Redis that was given, or else that of `fairlane up` on this machine.
 fn redis_url(args: &Doctor) -> Result<Option<RedisUrl>> {
     if let Some(url) = args.redis_url.as_deref().filter(|url| !url.is_empty()) {
         return Ok(Some(url.parse()?));
@@ -115,7 +114,7 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     Ok(Vec::new())
 }
 
-/// Warns of nodes and hosts on which builds fail.
+/// Warns about nodes and hosts that are avoided.
 async fn avoided_nodes(queue: &Queue, findings: &mut Findings) -> fairlane_common::Result<()> {
     for node in queue.nodes().await? {
         let what = if node.cluster == HOSTS { "host" } else { "node" };
@@ -245,7 +244,7 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
     Ok(())
 }
 
-/// The build command, if it is on this machine. It may only be on the workers' machines.
+/// Checks the build command, which may only exist on the workers' machines.
 async fn command(template: Option<&str>, findings: &mut Findings) {
     let is_default = template.is_none();
     let path = std::env::var_os("PATH");

@@ -5,7 +5,6 @@ use fairlane_common::{RedisInfo, RedisUrl, limits};
 
 use super::findings::Findings;
 
-/// Checks the Redis at `url` by what it reports about itself.
 pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
     // Valkey also reports the Redis version it is compatible with.
     let (name, version) = match info.get("valkey_version") {

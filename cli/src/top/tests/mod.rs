@@ -1,4 +1,4 @@
-//! The screen from recorded answers of a dispatcher, as a person uses it.
+//! The screen with recorded responses of a dispatcher, used as a person would.
 
 mod screens;
 mod using;
@@ -23,7 +23,7 @@ fn part<T: DeserializeOwned>(all: &Value, name: &str) -> Arc<T> {
     Arc::new(T::deserialize(&all[name]).unwrap())
 }
 
-/// The recorded answers, after a change.
+/// The recorded responses, after `change`.
 fn data(change: impl FnOnce(&mut Value)) -> Data {
     let mut all: Value = serde_json::from_str(BUSY).unwrap();
     change(&mut all);
@@ -40,7 +40,7 @@ fn data(change: impl FnOnce(&mut Value)) -> Data {
     }
 }
 
-/// The program as an operator uses it, on the recorded queue.
+/// The state of the screen for an operator, with the recorded queue.
 fn app() -> App {
     let mut app = App::new("http://127.0.0.1:8600".to_owned(), true, true);
     app.take(Ok(data(|_| {})));
@@ -56,7 +56,7 @@ fn type_text(app: &mut App, text: &str) {
     press(app, text.chars().map(KeyCode::Char));
 }
 
-/// What is on a screen of this size.
+/// The text on a screen of this size.
 fn screen(app: &mut App, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, app)).unwrap();

@@ -1,4 +1,4 @@
-//! What is where, in each view and on small terminals.
+//! What each view shows, also on small terminals.
 
 use std::time::Duration;
 

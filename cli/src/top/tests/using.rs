@@ -9,7 +9,7 @@ use super::super::rows::View;
 use super::{app, data, press, screen, type_text};
 use crate::progress::lines_of;
 
-/// The row that is selected, as it is shown.
+/// The selected row, as shown.
 fn row(app: &mut App) -> String {
     let rows = app.rows();
     let at = app.selected(&rows).unwrap();
@@ -114,7 +114,7 @@ fn a_build_is_cancelled_only_after_a_question_and_only_by_who_may() {
     let asked = screen(&mut app, 80, 24);
     assert!(asked.contains("will be stopped") && asked.contains("1 person waits for it"), "{asked}");
     let id = app.build().unwrap().id;
-    // Whatever is selected meanwhile: the question was about that build.
+    // Another row may be selected by now; the question is still about the first build.
     app.take(Ok(data(|all| {
         all["v1/builds?state=running&limit=200"]["builds"].as_array_mut().unwrap().remove(0);
     })));

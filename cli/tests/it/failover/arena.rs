@@ -1,5 +1,5 @@
-//! Twenty builds that write five lines a second each, ten as processes and ten as pods, each watched
-//! through a dispatcher, and short builds that are asked for all the while.
+//! Twenty builds that write five lines a second each: ten processes and ten pods, each watched through a
+//! dispatcher. Meanwhile, short builds are requested all the time.
 
 use std::fs;
 use std::path::Path;
@@ -18,12 +18,12 @@ use super::report::Report;
 use crate::setup::{address_of, fairlane};
 use crate::system::Watch;
 
-/// Builds of each executor, and their workers.
+/// Builds and workers of each executor.
 const BUILDS: usize = 10;
 const WORKERS: usize = 2;
-/// Between two short builds.
+/// Pause between two short builds.
 const SHORT_EVERY: Duration = Duration::from_millis(400);
-/// Generous: two Redis servers, a cluster and forty processes begin.
+/// Long enough for two Redis servers, a cluster and forty processes to start.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(super) struct Arena {
@@ -32,7 +32,7 @@ pub(super) struct Arena {
     cluster: Cluster,
     dispatcher: Process,
     workers: Vec<Process>,
-    /// The long builds, each with its stream.
+    /// The long builds, each with a process that watches it.
     builds: Vec<Watch>,
     short: AbortOnDropHandle<()>,
     stop_short: CancellationToken,
@@ -106,14 +106,12 @@ impl Arena {
         }
     }
 
-    /// Waits until another short build has started.
     pub(super) async fn another_starts(&self) {
         let count = || fs::metadata(self.dir.join("starts")).map_or(0, |data| data.len());
         let before = count();
         wait_for("a short build to start", PATIENCE, async || count() > before).await;
     }
 
-    /// How many lines each long build has written.
     fn counts(&self) -> Vec<u64> {
         let files = fs::read_dir(self.dir.join("lines")).unwrap();
         let mut counts: Vec<_> = files
@@ -124,11 +122,11 @@ impl Arena {
         counts.into_iter().map(|(_, length)| length).collect()
     }
 
-    /// Takes Redis away, and tells how long it was.
+    /// Takes Redis away, and returns for how long.
     pub(super) async fn away(&self, redis: &Redis, kind: Kind, length: Duration) -> Duration {
         let began = Instant::now();
         let back = async {
-            // Not before it is away: a call that is answered in time says nothing.
+            // At first Redis may still answer, which would prove nothing.
             tokio::time::sleep(Duration::from_millis(500)).await;
             loop {
                 let asked = self.queue.apart().unwrap();
@@ -151,7 +149,7 @@ impl Arena {
         .await;
     }
 
-    /// Ends all builds, and notes what became of them.
+    /// Ends all builds, and reports how they went.
     pub(super) async fn end(mut self, report: &mut Report) {
         self.stop_short.cancel();
         (&mut self.short).await.unwrap();
@@ -182,7 +180,7 @@ impl Arena {
     }
 }
 
-/// Starts a dispatcher; gives its address, too.
+/// Starts a dispatcher; returns its process and its URL.
 async fn dispatcher(dir: &TempDir, redis: &Redis) -> (Process, String) {
     let mut command = fairlane(dir, ["dispatcher", "--listen", "127.0.0.1:0"]);
     let process = Process::spawn("dispatcher", command.env("FAIRLANE_REDIS_URL", redis.url()));
@@ -190,14 +188,13 @@ async fn dispatcher(dir: &TempDir, redis: &Redis) -> (Process, String) {
     (process, url)
 }
 
-/// Follows a build through the dispatcher at `url`.
 fn watch(dir: &TempDir, url: &str, id: BuildId) -> Watch {
     let mut command = fairlane(dir, ["--json", "watch", &id.to_string()]);
     let process = Process::spawn(&format!("watch {id}"), command.env("FAIRLANE_DISPATCHER_URL", url));
     Watch { id, process }
 }
 
-/// The build command. A long build marks its begin and each of its lines outside its log, too.
+/// The build command. A long build records its start and each line in separate files, too.
 fn script(dir: &Path) -> String {
     fs::create_dir(dir.join("lines")).unwrap();
     let dir = dir.display();
@@ -219,7 +216,7 @@ fn request(name: &str, reference: &str) -> Submit {
     Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher: None }
 }
 
-/// Asks for short builds, each until it is taken.
+/// Requests short builds one after another, each until the queue accepts it.
 async fn ask_on(queue: Queue, stop: CancellationToken) {
     let queue = Arc::new(queue);
     for number in 0.. {

@@ -1,5 +1,5 @@
-//! Redis goes away and comes back, again and again, under running builds of both executors: nothing is
-//! killed, tried again, lost or doubled. `cargo xtask failover` runs many rounds; in the suite there is
+//! Redis goes away and comes back again and again while builds of both executors run. No run is killed or
+//! retried, and no log line is lost or repeated. `cargo xtask failover` runs many rounds; the test suite runs
 //! one of each kind.
 
 mod arena;
@@ -14,20 +14,20 @@ use self::arena::Arena;
 use self::outage::{Kind, Redis};
 use self::report::Report;
 
-/// How many rounds of each kind there are.
+/// The variable that sets how many rounds of each kind to run.
 const ROUNDS: &str = "FAIRLANE_FAILOVER_ROUNDS";
-/// Shortest and longest absence that a test chooses: a lease less 3 s is 7 s, of which starting takes
-/// its part.
+/// Shortest and longest outage in seconds. Redis may be away for 7 s (the lease minus 3 s), including its
+/// start.
 const SHORTEST: f64 = 1.0;
 const LONGEST: f64 = 6.9;
-/// How long a Sentinel waits before it takes a silent master for down.
+/// How long Sentinel waits until it considers a silent master down.
 const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 fn rounds() -> usize {
     std::env::var(ROUNDS).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// How long Redis is away in that round: spread evenly, and each time the same.
+/// The length of a round's outage: the lengths are spread evenly, and are the same in each run.
 fn length(round: usize, rounds: usize) -> Duration {
     if rounds == 1 {
         return Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The ways in which Redis goes away.
+//! The kinds of outages of Redis.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Redis {
         }
     }
 
-    /// Takes Redis away; it is back, or another one in its place, some time after `length`.
+    /// Takes Redis away. Some time after `length`, it is back, or another server has taken its place.
     pub(super) async fn goes_away(&self, kind: Kind, length: Duration) {
         match (self, kind) {
             (Self::One(server), Kind::Restart) => {
@@ -55,7 +55,7 @@ impl Redis {
                 tokio::time::sleep(length).await;
                 server.thaw();
             }
-            // How long these take is theirs to say.
+            // Here the failover itself determines the length.
             (Self::Sentinel(set), _) => {
                 let (master, replica) = set.master_and_replica().await;
                 master.kill();
@@ -71,7 +71,7 @@ impl Redis {
         }
     }
 
-    /// Brings back what was killed, as the replica of the one that took over.
+    /// Restarts the killed server as a replica of the new master.
     pub(super) async fn is_whole_again(&self) {
         match self {
             Self::One(_) => {}

@@ -1,4 +1,4 @@
-//! What a number of rounds have cost.
+//! The results of several rounds.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(super) struct Report {
     pub(super) lines: usize,
     pub(super) lines_lost: usize,
     pub(super) lines_doubled: usize,
-    /// Notes within logs, which should not be there.
+    /// Notices within logs; there should be none.
     pub(super) notes: Vec<String>,
     pub(super) starts: usize,
     pub(super) longest_without_start: Duration,
@@ -42,7 +42,7 @@ impl Report {
         self.away.push(length);
     }
 
-    /// Compares a log, or a stream of one, with what its run wrote: `line 1` to `line n`, then `end n`.
+    /// Compares a log, or a stream of it, with what the run wrote: `line 1` to `line n`, then `end n`.
     pub(super) fn log(&mut self, log: &[String]) {
         let end = log.iter().rev().find_map(|line| line.strip_prefix("end ")?.parse::<usize>().ok());
         let mut seen = vec![0_usize; end.unwrap_or_default() + 1];

@@ -1,4 +1,5 @@
-//! The rules, alerts and runbooks that are shipped: that they are right, tested, and fit each other.
+//! The recording rules, alerts and runbooks in this repository: that they are correct, tested, and
+//! consistent.
 
 mod runbooks;
 mod scrape;
@@ -10,7 +11,7 @@ use std::process::Command;
 use fairlane_testkit::{is_installed, keep_file};
 use serde_json::Value;
 
-/// A file of this repository.
+/// The path of a file in this repository.
 pub(super) fn file(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
@@ -19,7 +20,7 @@ pub(super) fn read(path: &str) -> String {
     std::fs::read_to_string(file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The shipped rules: recording rules and alerts.
+/// The recording rules and alerts in `deploy/monitoring/`.
 pub(super) fn rules() -> Vec<Value> {
     let all: Value = serde_saphyr::from_str(&read("deploy/monitoring/alerts.yaml")).unwrap();
     let groups = all["groups"].as_array().unwrap();
@@ -64,7 +65,7 @@ fn every_alert_has_a_test_that_fires_one_that_is_silent_and_a_runbook() {
     assert!(alerts.len() >= 15, "only {} alerts", alerts.len());
     for alert in &alerts {
         let name = alert["alert"].as_str().unwrap();
-        // Each test is about the alert that its name begins with; those that fire expect a sample.
+        // Each test's name begins with its alert. A test in which the alert fires expects a sample.
         let (mut fires, mut silent) = (false, false);
         for test in tests["tests"].as_array().unwrap() {
             let Some(what) = test["name"].as_str().unwrap().strip_prefix(name) else { continue };

@@ -1,5 +1,5 @@
-//! Every command of docs/runbooks.md, run against a live queue. `kubectl` is a stand-in that notes its calls; what they
-//! name is compared with the manifests.
+//! Runs every command of docs/runbooks.md against a live queue. `kubectl` is a stand-in that records its
+//! calls; the names in them are compared with the manifests.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -11,7 +11,7 @@ use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 use super::read;
 use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
-/// The commands of the page by section, in order.
+/// The commands of each section of the page.
 fn commands(page: &str) -> Vec<(&str, Vec<&str>)> {
     let sections = page.split("\n## ").map(|section| {
         let title = section.lines().next().unwrap_or_default();
@@ -21,7 +21,7 @@ fn commands(page: &str) -> Vec<(&str, Vec<&str>)> {
     sections.filter(|(_, commands): &(_, Vec<&str>)| !commands.is_empty()).collect()
 }
 
-/// A queue with a dispatcher and a worker, in which builds run until they are cancelled.
+/// A queue with a dispatcher and a worker, whose builds run until they are cancelled.
 struct Live {
     home: TempDir,
     redis: RedisServer,
@@ -56,7 +56,8 @@ impl Live {
         Self { home, redis, queue, url, _dispatcher: dispatcher, _worker: worker }
     }
 
-    /// What a section's commands are about: a running build and its lane, a failed build, and an avoided node.
+    /// Prepares what the commands of a section refer to: a running build and its lane, a failed build, an
+    /// avoided node.
     async fn prepare(&self, number: usize) -> (BuildId, String) {
         self.bad_node(number).await;
         let repo = format!("https://git.example.org/o/slow{number}");
@@ -72,7 +73,7 @@ impl Live {
         (id, format!("git.example.org/o/slow{number}"))
     }
 
-    /// Makes the queue avoid the node n1, on which builds of three repositories fail.
+    /// Makes the queue avoid the node `n1`, on which builds of three repositories fail.
     async fn bad_node(&self, number: usize) {
         let place = "k8s:test/builds".to_owned();
         let beat = Beat {
@@ -87,7 +88,7 @@ impl Live {
             lease: LIMIT,
             held: Vec::new(),
         };
-        // The other worker must not take these builds, which start nowhere.
+        // The other worker must not claim these builds, which never start.
         self.queue.drain_worker(&"host0".parse().unwrap(), true, "test").await.unwrap();
         self.queue.renew(&beat).await.unwrap();
         let mut submitted = Vec::new();
@@ -143,7 +144,7 @@ impl Live {
             .output()
             .unwrap();
         let says = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        // redis-cli reports an error with status 0.
+        // redis-cli exits with 0 even after an error.
         if output.status.success() && !says.starts_with("ERR ") && !says.starts_with("(error)") {
             return Ok(());
         }
@@ -151,7 +152,7 @@ impl Live {
     }
 }
 
-/// What is wrong with a call of kubectl, as far as the manifests can tell.
+/// What is wrong with a call of `kubectl`, judged by the manifests.
 fn wrong(call: &str, manifests: &str) -> Option<String> {
     let words: Vec<&str> = call.split_whitespace().collect();
     let namespace = words.iter().position(|word| *word == "-n").map(|at| words[at + 1]);

@@ -1,12 +1,11 @@
-//! What came of a question to the cluster.
+//! What the cluster answered to a question.
 
-/// The result of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer<T> {
-    /// It was answered.
+    /// The answer.
     Known(T),
-    /// The right to ask is missing, which is reported elsewhere.
+    /// This account may not ask. That is reported with the missing rights.
     Denied,
-    /// It was not, and why.
+    /// There was no answer, and this is why.
     Failed(String),
 }

@@ -29,11 +29,11 @@ const PAGES_MAX: usize = 20;
 /// The cluster's answer to a dry run of creating a build pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Trial {
-    /// It would accept the pod; this is the pod after defaults and webhooks.
+    /// The cluster would accept the pod. This is the pod after defaults and webhooks.
     Taken(Box<Pod>),
-    /// It would not, with its HTTP code and its own words.
+    /// The cluster would reject the pod, with this HTTP code and message.
     Refused(u16, String),
-    /// Unknown, and why.
+    /// There was no answer, and this is why.
     Failed(String),
 }
 
@@ -47,7 +47,7 @@ impl<'a> Asker<'a> {
         Self { cluster }
     }
 
-    /// Which of the rights this account has.
+    /// Whether this account has each of the rights.
     pub(super) async fn reviews(&self) -> Vec<Review> {
         let wanted = RIGHTS.iter().flat_map(|right| right.verbs.iter().map(move |verb| (right, *verb)));
         stream::iter(wanted)

@@ -1,4 +1,4 @@
-//! Whether the container engine whose socket build pods mount runs on the nodes they go to.
+//! Whether the container engine whose socket build pods mount runs on the nodes of build pods.
 
 use std::collections::BTreeSet;
 
@@ -13,16 +13,16 @@ const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// The prefix of a Docker runtime's name.
 const DOCKER_RUNTIME: &str = "docker://";
 
-/// What the settings say of the engine.
+/// What the settings say about the engine.
 pub(super) struct Engine<'a> {
-    /// The socket on the nodes.
+    /// The socket's path on the nodes.
     pub(super) socket: &'a str,
-    /// The labels of its daemons.
+    /// A label selector for the engine's daemons.
     pub(super) selector: &'a str,
     pub(super) namespace: &'a str,
 }
 
-/// Checks the daemons against the nodes that build pods go to; does nothing if these are unknown.
+/// Checks the engine on the nodes that build pods go to. If these are unknown, one ready daemon is enough.
 pub(super) fn judge(
     engine: &Engine<'_>,
     daemons: &Answer<Vec<Pod>>,
@@ -86,7 +86,7 @@ fn ready(engine: &Engine<'_>, daemons: &[Pod], nodes: Option<&[&Node]>, findings
         return;
     };
     if nodes.is_empty() {
-        // If no node is for builds, that is reported with the nodes.
+        // A cluster without nodes for builds is reported with the nodes.
         return;
     }
     let wanted = nodes.iter().filter_map(|node| node.metadata.name.as_deref());
@@ -144,7 +144,7 @@ fn host_folders(daemons: &[Pod]) -> BTreeSet<&str> {
 }
 
 fn lies_in(path: &str, folder: &str) -> bool {
-    // On nodes, /var/run is a link to /run.
+    // On nodes, `/var/run` is a link to `/run`.
     let plain = |path: &str| {
         path.strip_prefix("/var/run/").map_or_else(|| path.to_owned(), |rest| format!("/run/{rest}"))
     };

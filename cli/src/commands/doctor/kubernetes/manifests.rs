@@ -1,5 +1,5 @@
-//! Tests that Kubernetes and this program accept what is in `deploy/`, and that it grants the rights in
-//! [`super::rights`].
+//! Tests that Kubernetes and this program accept the manifests in `deploy/`, and that these grant the rights
+//! in [`super::rights`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -55,11 +55,11 @@ fn objects() -> Vec<(String, Value)> {
 
 fn of_kind(kind: &str) -> Vec<Value> {
     let objects = objects().into_iter().map(|(_, object)| object);
-    // A Deployment patch is only a part of a Deployment.
+    // A patch of a Deployment is only a part of one.
     objects.filter(|object| object["kind"] == kind && patched(object) == *object).collect()
 }
 
-/// Why an object does not fit a type: the parse error, or a field that the type does not have.
+/// Why an object does not fit a type: a parse error, or a field that the type does not have.
 fn misfit<T: DeserializeOwned + Serialize>(object: &Value) -> Option<String> {
     match serde_json::from_value::<T>(object.clone()) {
         Ok(typed) => lost(object, &serde_json::to_value(typed).unwrap(), String::new()),
@@ -67,7 +67,7 @@ fn misfit<T: DeserializeOwned + Serialize>(object: &Value) -> Option<String> {
     }
 }
 
-/// The path of the first field that did not survive.
+/// The path of the first field that differs or is missing.
 fn lost(before: &Value, after: &Value, path: String) -> Option<String> {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => before.iter().find_map(|(key, value)| {
@@ -109,7 +109,7 @@ fn every_object_is_what_kubernetes_takes() {
     let objects = objects();
     assert!(objects.len() >= 18, "{}", objects.len());
     for (file, object) in &objects {
-        // A patch names its containers and few of their fields, so only the fields it has can be compared.
+        // A patch has only some of the required fields, so `patched` adds the others.
         let misfit = misfit_of_its_kind(&patched(object));
         assert_eq!(misfit, None, "{file}: {} {}", object["kind"], object["metadata"]["name"]);
     }
@@ -123,7 +123,7 @@ fn every_object_is_what_kubernetes_takes() {
     assert_eq!(deep.as_deref(), Some(".spec.template.spec.containers[0].resources.limit"));
 }
 
-/// A Deployment patch, completed with the required fields.
+/// Adds the required fields to a patch of a Deployment.
 fn patched(object: &Value) -> Value {
     let mut object = object.clone();
     if object["kind"] == "Deployment" && object["spec"]["selector"].is_null() {
@@ -197,7 +197,7 @@ fn the_roles_give_exactly_the_rights_that_the_doctor_checks() {
     }
 }
 
-/// The containers that run this program, with their patches.
+/// The containers that run this program, including those in patches.
 fn own_containers() -> Vec<Value> {
     let deployments = objects().into_iter().filter(|(_, object)| object["kind"] == "Deployment");
     let containers = deployments
@@ -227,7 +227,7 @@ fn the_program_takes_the_commands_and_settings_of_its_containers() {
             }
             let option =
                 options.get_arguments().find(|option| option.get_env().is_some_and(|of| of == variable_name));
-            // The worker's is for `doctor`, which runs in the same container.
+            // The variable may be for `doctor`, which runs in the worker's container.
             let of_doctor = || {
                 command
                     .find_subcommand("doctor")?

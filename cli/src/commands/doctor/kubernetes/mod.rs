@@ -27,7 +27,7 @@ use fairlane_clikit::exit;
 use super::findings::Findings;
 use crate::args::Doctor;
 
-/// Secrets looked for at the same time.
+/// Most Secrets that are looked up at the same time.
 const SECRETS_AT_ONCE: usize = 4;
 
 /// What the cluster answered.
@@ -40,7 +40,7 @@ struct Answers {
     trial: Trial,
 }
 
-/// Looks at the cluster that a worker with the same settings would build in.
+/// Checks the cluster in which a worker with the same settings would build.
 pub(super) async fn look(args: &Doctor, workers: &[WorkerView], findings: &mut Findings) {
     let (settings, pod) = match settings_and_pod(args) {
         Ok(made) => made,
@@ -117,7 +117,7 @@ fn judge(settings: &PodSettings, pod: &Pod, namespace: &str, answers: &Answers, 
     rights::judge(&answers.reviews, namespace, findings);
     trial::judge(&answers.trial, namespace, findings);
     trial::judge_secrets(&answers.secrets, namespace, findings);
-    // The scheduler and the quotas see the pod as the cluster completed it.
+    // The scheduler and the quotas see the pod with the cluster's defaults and changes.
     let pod = if let Trial::Taken(pod) = &answers.trial { pod } else { pod };
     let nodes = known("nodes", &answers.nodes, findings);
     if let Some(nodes) = nodes {
@@ -148,7 +148,7 @@ fn known<'a, T>(about: &'static str, answer: &'a Answer<T>, findings: &mut Findi
     }
 }
 
-/// Names workers that build elsewhere: this is how a kubeconfig for the wrong cluster shows.
+/// Reports workers that build elsewhere, because the kubeconfig may be for the wrong cluster.
 fn places(cluster: &Cluster, workers: &[WorkerView], findings: &mut Findings) {
     for worker in workers {
         if let Some(why) = cluster.stranger(&worker.place) {

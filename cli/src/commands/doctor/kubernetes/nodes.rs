@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 
 use crate::commands::doctor::findings::Findings;
 
-/// Names in one finding; a cluster may have thousands.
+/// Most names in one finding; a cluster may have thousands of nodes.
 const NAMES_MAX: usize = 6;
 /// A node with less than this share of the usual disk size has almost no disk: in the incident that led to
 /// this check, builds used the boot disk instead of a local one.
@@ -18,11 +18,11 @@ const DISK_SHARE_LOW: f64 = 0.5;
 /// The taint of nodes that are reserved for the cluster itself.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const DISK: &str = "ephemeral-storage";
-/// Conditions of a node that is short of something.
+/// Conditions of nodes that run out of something.
 const PRESSURES: [(&str, &str); 3] =
     [("DiskPressure", "disk"), ("MemoryPressure", "memory"), ("PIDPressure", "process ids")];
 
-/// A node, and what keeps build pods off it.
+/// A node, and why it does not accept build pods.
 struct Judged<'a> {
     node: &'a Node,
     name: &'a str,
@@ -30,7 +30,7 @@ struct Judged<'a> {
 }
 
 impl Judged<'_> {
-    /// Whether builds are meant to run there, whatever its current condition.
+    /// Whether builds are meant to run on it, whatever its current condition.
     fn is_for_builds(&self) -> bool {
         !self.obstacles.iter().any(Obstacle::is_meant)
     }
@@ -45,7 +45,7 @@ pub(super) fn for_builds<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<&'a Node> {
     judged(pod, nodes).into_iter().filter(Judged::is_for_builds).map(|judged| judged.node).collect()
 }
 
-/// Judges the nodes by a build's pod.
+/// Checks the nodes with a build pod.
 pub(super) fn judge(pod: &Pod, nodes: &[Node], findings: &mut Findings) {
     let judged = judged(pod, nodes);
     able(&judged, findings);
@@ -63,7 +63,7 @@ fn judged<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<Judged<'a>> {
     nodes.iter().map(judge).collect()
 }
 
-/// A few names, and how many others there are.
+/// The first few names, and how many more there are.
 pub(super) fn names<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     let mut all: Vec<&str> = all.into_iter().collect();
     all.sort_unstable();
@@ -103,7 +103,7 @@ fn able(nodes: &[Judged<'_>], findings: &mut Findings) {
     );
 }
 
-/// How many nodes each obstacle keeps away.
+/// How many nodes each obstacle affects.
 fn counted(nodes: &[Judged<'_>]) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for obstacle in nodes.iter().flat_map(|node| &node.obstacles) {
@@ -208,7 +208,7 @@ fn written(taint: &Taint) -> String {
 fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
     let mut sizes: Vec<f64> = nodes.iter().map(Judged::disk).filter(|size| *size > 0.0).collect();
     sizes.sort_by(f64::total_cmp);
-    // The larger of the two in the middle: of a good and a bad node, the good one counts as usual.
+    // The larger of the two middle values: if there are a good and a bad node, the good one is usual.
     let Some(&usual) = sizes.get(sizes.len() / 2) else {
         if !nodes.is_empty() {
             findings.warning(

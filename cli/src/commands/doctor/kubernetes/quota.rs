@@ -6,17 +6,16 @@ use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ScopedResourceSelectorRequi
 
 use crate::commands::doctor::findings::Findings;
 
-/// How much of a quota's resource one build uses.
+/// How much of a resource one build takes from a quota.
 enum Share {
-    /// This much.
+    /// This amount.
     Takes(f64),
-    /// It must request an amount, but does not.
+    /// The build pod must set this, but does not.
     Unnamed(&'static str),
-    /// Nothing.
     Nothing,
 }
 
-/// Judges each quota by one build's pod. `free` fewer builds than slots is no fault: they wait.
+/// Checks each quota with one build pod.
 pub(super) fn judge(pod: &Pod, quotas: &[ResourceQuota], findings: &mut Findings) {
     for quota in quotas.iter().filter(|quota| applies(quota, pod)) {
         one(pod, quota, findings);
@@ -88,7 +87,7 @@ fn share(pod: &Pod, resource: &str) -> Share {
     }
 }
 
-/// Whether the quota counts build pods at all.
+/// Whether the quota applies to build pods at all.
 fn applies(quota: &ResourceQuota, pod: &Pod) -> bool {
     let Some(spec) = &quota.spec else { return true };
     let best_effort = ["cpu", "memory"]
@@ -100,7 +99,7 @@ fn applies(quota: &ResourceQuota, pod: &Pod) -> bool {
         "NotTerminating" => !has_deadline,
         "BestEffort" => best_effort,
         "NotBestEffort" => !best_effort,
-        // What is not known here is taken to count.
+        // Scopes unknown to this release are assumed to apply.
         _ => true,
     };
     let class = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref());

@@ -4,29 +4,29 @@
 use super::answer::Answer;
 use crate::commands::doctor::findings::Findings;
 
-/// Where a right is given.
+/// Where a right applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// By a Role, in the namespace of the build pods.
+    /// In the namespace of the build pods, granted by a Role.
     Namespace,
-    /// By a `ClusterRole`.
+    /// In the whole cluster, granted by a `ClusterRole`.
     Cluster,
 }
 
-/// A line of a Role, and what is lost without it.
+/// One resource and the verbs that a worker uses on it.
 #[derive(Debug)]
 pub(super) struct Right {
-    /// The resource it is granted on; `pods/log` is a part of pods.
+    /// The resource; `pods/log` is the log of a pod.
     pub(super) resource: &'static str,
     pub(super) verbs: &'static [&'static str],
     pub(super) scope: Scope,
-    /// Whether nothing can be built without it.
+    /// Whether no build can run without it.
     needed: bool,
-    /// What is lost without it.
+    /// What does not work without it.
     pub(super) cost: &'static str,
 }
 
-/// Every right. All are in the core API group, whose name is empty.
+/// All rights. They are in the core API group, whose name is empty.
 pub(super) static RIGHTS: &[Right] = &[
     Right {
         resource: "pods",
@@ -83,7 +83,7 @@ pub(super) static RIGHTS: &[Right] = &[
 ];
 
 impl Right {
-    /// The rule that grants it, as written in a Role.
+    /// The right as a rule of a Role.
     pub(super) fn rule(&self) -> String {
         format!(
             "- {{apiGroups: [\"\"], resources: [\"{}\"], verbs: [\"{}\"]}}",
@@ -100,7 +100,7 @@ impl Right {
     }
 }
 
-/// A verb of a right, and whether it is given.
+/// One verb of a right, and whether it is granted.
 #[derive(Debug)]
 pub(super) struct Review {
     pub(super) right: &'static Right,
@@ -108,7 +108,7 @@ pub(super) struct Review {
     pub(super) allowed: Answer<bool>,
 }
 
-/// Names each right that is not given.
+/// Reports each right that is missing.
 pub(super) fn judge(reviews: &[Review], namespace: &str, findings: &mut Findings) {
     let mut given = 0;
     for right in RIGHTS {

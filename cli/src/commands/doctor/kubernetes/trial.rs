@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::api::Trial;
 use crate::commands::doctor::findings::Findings;
 
-/// Checks the cluster's answer to the pod.
+/// Reports whether the cluster accepts a build pod.
 pub(super) fn judge(trial: &Trial, namespace: &str, findings: &mut Findings) {
     let (code, message) = match trial {
         Trial::Taken(_) => return findings.ok("pod", "the cluster would accept a build pod"),
@@ -23,7 +23,7 @@ pub(super) fn judge(trial: &Trial, namespace: &str, findings: &mut Findings) {
         let text = format!("cannot tell whether the cluster accepts a build pod: {message}");
         findings.warning("pod", text, "Only a real build will show: `fairlane submit`.");
     } else if code == 403 && has(&["cannot create resource"]) {
-        // A missing right, which is reported with the others.
+        // This right is reported with the other missing ones.
     } else if code == 403 && has(&["exceeded quota"]) {
         findings.warning(
             "quota",
@@ -65,7 +65,7 @@ fn advice(code: u16, has: &impl Fn(&[&str]) -> bool, namespace: &str) -> String 
     }
 }
 
-/// The message without the made-up name of the pod.
+/// The message without its beginning, which contains the sample pod's made-up name.
 fn plain(message: &str) -> String {
     let words = message.split_once("is forbidden: ").map_or(message, |(_, why)| why);
     words.to_owned()
@@ -76,11 +76,11 @@ fn plain(message: &str) -> String {
 pub(super) enum Use {
     /// The pod does not start without it.
     Needed,
-    /// Its images may still be pulled.
+    /// It is for pulling images, which may be possible without it.
     Pull,
 }
 
-/// The Secrets that a pod refers to, by name.
+/// The Secrets that a pod refers to, and what for.
 pub(super) fn secrets(pod: &Pod) -> BTreeMap<String, Use> {
     let Some(spec) = &pod.spec else { return BTreeMap::new() };
     let is_needed = |optional: Option<bool>| optional != Some(true);
