@@ -1,4 +1,4 @@
-//! What connections to a dispatcher may take up, and what those beyond a limit are told.
+//! Limits on connections to a dispatcher, and the responses to connections beyond them.
 
 use axum::response::{IntoResponse, Response};
 use fairlane_http::{Excess, Limits};
@@ -6,10 +6,10 @@ use fairlane_http::{Excess, Limits};
 use crate::problem::{Refusal, TOO_MANY_CONNECTIONS, TOO_MANY_FROM_HERE};
 use crate::settings::{Bounds, ConnectionLimits};
 
-/// When a client beyond a limit may come back, in seconds.
+/// After how many seconds a client beyond a limit may retry.
 const RETRY_AFTER: u64 = 5;
 
-/// The limits of the settings, as the server takes them.
+/// The limits from the settings, as the server needs them.
 pub(crate) fn limits(of: &ConnectionLimits, bounds: &Bounds) -> Limits {
     let ConnectionLimits { total, per_address, trusted } = of.clone();
     Limits {
@@ -23,7 +23,7 @@ pub(crate) fn limits(of: &ConnectionLimits, bounds: &Bounds) -> Limits {
     }
 }
 
-/// The answer to a connection beyond a limit.
+/// The response to a connection beyond a limit.
 pub(crate) fn refuse(excess: Excess) -> Response {
     let (kind, why) = match excess {
         Excess::All => (

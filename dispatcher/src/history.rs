@@ -1,4 +1,4 @@
-//! The past of the queue, read from Redis once however many ask.
+//! The past of the queue, read from Redis once for all requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use fairlane_common::queue::{KEPT, Sample, Since, Usage};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How long an answer is used.
+/// How long samples are reused.
 const HOLDS: Duration = Duration::from_secs(5);
-/// The same for what lanes used, which takes reading every record.
+/// How long the use of lanes is reused. Computing it means reading every record.
 const USAGE_HOLDS: Duration = Duration::from_mins(1);
-/// Most moments since when that is known.
+/// Most start times for which the use of lanes is kept.
 const USAGES: usize = 8;
 
 /// The samples and the use of lanes, shared by all requests.
@@ -24,7 +24,7 @@ pub(crate) struct HistoryCache {
     usage: Mutex<HashMap<u64, (Instant, Arc<Usage>)>>,
 }
 
-/// What was read so far: only newer samples are asked for.
+/// The samples read so far; only newer ones are read again.
 #[derive(Default)]
 struct Known {
     read: Option<(Instant, u64)>,
@@ -62,7 +62,7 @@ impl HistoryCache {
         Ok((new.now, Arc::clone(&known.samples)))
     }
 
-    /// What lanes used since a moment (Unix milliseconds).
+    /// What the builds that ended since `since_ms` (Unix milliseconds) used, by lane.
     pub(crate) async fn usage(&self, since_ms: u64) -> fairlane_common::Result<Arc<Usage>> {
         let mut known = self.usage.lock().await;
         known.retain(|_, (at, _)| at.elapsed() < USAGE_HOLDS);

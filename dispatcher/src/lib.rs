@@ -1,7 +1,7 @@
 //! Fairlane's dispatcher: the HTTP API and its event streams over the queue.
 //!
-//! It has no important state of its own: any number of dispatchers serve one queue, and a stream that
-//! breaks at one of them continues at another, after the same line.
+//! It has no important state of its own. Any number of dispatchers serve one queue, and a stream that breaks
+//! at one of them continues at another, after the same line.
 //!
 //! The modules, from the outside in:
 //!

@@ -13,10 +13,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::queue_metrics::QueueNow;
 
-/// Upper bounds of the time until a response starts, in seconds: some requests wait for Redis for a while.
+/// Upper bounds of the time until a response starts, in seconds. They are long because some requests wait for
+/// Redis.
 const LATENCY: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// What became of a request for a build.
+/// How a request for a build ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     New,
@@ -67,7 +68,7 @@ pub(crate) struct Asked {
     pub(crate) outcome: Outcome,
 }
 
-/// A route of the API: its template, never the path.
+/// The method and route of a request; the route is its template, never the path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Route {
     pub(crate) method: &'static str,
@@ -97,7 +98,7 @@ pub(crate) struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let asked = Family::<Asked, Counter>::default();
-        // Shown from the start: a rate needs the zero before the first one.
+        // All series exist from the start, because a rate needs the zero before the first event.
         for outcome in Outcome::ALL {
             drop(asked.get_or_create(&Asked { outcome }));
         }
@@ -113,7 +114,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics. `wait` limits each read of the queue.
+    /// All metrics. `wait` limits each read from the queue.
     pub(crate) async fn registry(&self, queue: &Queue, wait: Duration) -> Registry {
         let now = QueueNow::read(queue, wait).await;
         let mut registry = registry("dispatcher");

@@ -1,4 +1,4 @@
-//! The queue's numbers and forecast, computed at most once a second, however many ask.
+//! The queue's numbers and forecast, computed at most once a second for all requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use fairlane_common::queue::{Outlook, Queue, Why};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How long the numbers are used. They give people positions in line, which are estimates anyway.
+/// How long the numbers are reused. They give people positions in line, which are estimates anyway.
 const HOLDS: Duration = Duration::from_secs(1);
 
-/// Shared numbers of the queue.
+/// Numbers of the queue that all requests share.
 pub(crate) struct OutlookCache {
     queue: Queue,
     latest: Mutex<Option<(Instant, Arc<Outlook>)>>,
-    /// The latest reading of Redis's memory, and the bytes received since.
+    /// The latest reading of Redis's memory, and the bytes taken since then.
     taken: Mutex<(Option<Memory>, u64)>,
 }
 
@@ -26,7 +26,7 @@ impl OutlookCache {
         Arc::new(Self { queue, latest: Mutex::new(None), taken: Mutex::default() })
     }
 
-    /// The queue as it was at most a second ago. Callers at the same time share one answer.
+    /// The queue as it was at most a second ago. Concurrent callers share one answer.
     pub(crate) async fn outlook(&self) -> fairlane_common::Result<Arc<Outlook>> {
         let mut latest = self.latest.lock().await;
         if let Some((at, outlook)) = &*latest
@@ -39,15 +39,15 @@ impl OutlookCache {
         Ok(outlook)
     }
 
-    /// Whether Redis's memory is so nearly used up that a request of `bytes` should be refused. If Redis does
-    /// not report its memory: no; the request itself will fail.
+    /// Whether Redis's memory is so full that a request of `bytes` should be refused. If Redis does not
+    /// report its memory, this is false, and the request itself may fail.
     pub(crate) async fn is_memory_short(&self, bytes: usize) -> bool {
         let Some(memory) = self.queue.memory().await else { return false };
         let mut taken = self.taken.lock().await;
         if taken.0 != Some(memory) {
             *taken = (Some(memory), 0);
         }
-        // Until the next reading, incoming bytes are counted here: twice their size, because Redis rounds up.
+        // Until the next reading, twice the size of each request is added here, because Redis rounds up.
         taken.1 += 2 * bytes as u64;
         let used = memory.used.saturating_add(taken.1);
         Memory { used, ..memory }.percent() >= limits::MEMORY_FULL_PERCENT

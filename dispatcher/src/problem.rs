@@ -10,7 +10,7 @@ use crate::api::Problem;
 /// A handler's result.
 pub(crate) type Answer<T> = Result<T, Refusal>;
 
-/// A kind of error. Its word never changes, because clients rely on it.
+/// A kind of error. Its word never changes, because clients depend on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     word: &'static str,
@@ -22,7 +22,7 @@ macro_rules! kinds {
     ($($name:ident = $word:literal, $status:ident, $title:literal;)+) => {
         $(pub(crate) const $name: Kind =
             Kind { word: $word, title: $title, status: StatusCode::$status };)+
-        /// Every kind, for the document of the API and for tests.
+        /// Every kind, for the API's document and for tests.
         pub(crate) const ALL: &[Kind] = &[$($name,)+];
     };
 }
@@ -79,7 +79,7 @@ impl Kind {
         format!("urn:fairlane:error:{}", self.word)
     }
 
-    /// The HTTP status and the title, for the document of the API.
+    /// The HTTP status and the title, for the API's document.
     pub(crate) fn summary(self) -> (u16, &'static str) {
         (self.status.as_u16(), self.title)
     }
@@ -104,7 +104,7 @@ impl Refusal {
         }))
     }
 
-    /// What names its kind for programs.
+    /// The identifier for programs.
     pub(crate) fn urn(&self) -> &str {
         &self.0.kind
     }
@@ -115,7 +115,7 @@ impl Refusal {
         self
     }
 
-    /// Says after how many seconds to retry.
+    /// Tells the client how many seconds to wait before it retries.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
@@ -127,7 +127,7 @@ impl Refusal {
         self
     }
 
-    /// Names the build that stands in the way.
+    /// Names the build that causes the conflict.
     pub(crate) fn build(mut self, id: BuildId) -> Self {
         self.0.build = Some(id);
         self
@@ -138,7 +138,7 @@ impl Refusal {
         Self::new(INVALID_FIELD, format!("{field}: {why}")).field(field)
     }
 
-    /// There is no build of that id.
+    /// There is no build with that id.
     pub(crate) fn unknown_build(id: &str) -> Self {
         let shown: String = id.chars().filter(char::is_ascii_graphic).take(80).collect();
         let detail = format!(

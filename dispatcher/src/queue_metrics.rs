@@ -1,5 +1,5 @@
-//! Metrics of the queue. They are read from Redis at each scrape, so every dispatcher shows the same values: whoever
-//! scrapes several takes the maximum.
+//! Metrics of the queue. They are read from Redis at each scrape, so every dispatcher shows the same values.
+//! If you scrape several dispatchers, take the maximum.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::redis_wait::bounded;
 struct Load {
     snapshot: Snapshot,
     pressure: Pressure,
-    /// Since when the oldest orphan has waited, if there is one.
+    /// Since when the oldest orphan has been one, if there is one.
     oldest_orphan: Option<u64>,
 }
 
-/// What the queue says at a scrape; parts that Redis did not answer in time are missing.
+/// What the queue reports at a scrape. Parts that Redis did not return in time are missing.
 #[derive(Debug, Default)]
 pub(crate) struct QueueNow {
     load: Option<Load>,
@@ -62,7 +62,6 @@ impl QueueNow {
         }
     }
 
-    /// Whether Redis has answered.
     pub(crate) fn is_there(&self) -> bool {
         self.load.is_some()
     }
@@ -183,7 +182,7 @@ fn register_upkeep(registry: &mut Registry, of: &Snapshot) {
     counter(registry, "log_lines_missing", shared(help), of.log_lines_missing);
 }
 
-/// Labels of builds that ended; class and cause are those of a failure, otherwise empty.
+/// Labels of ended builds. Class and cause are those of a failure, otherwise empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     outcome: &'static str,
@@ -191,14 +190,14 @@ struct Ended {
     cause: &'static str,
 }
 
-/// Labels of failed runs that are followed by another one.
+/// Labels of failed runs that are retried.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Retried {
     class: &'static str,
     cause: &'static str,
 }
 
-/// What the queue itself has counted, each event once over all processes.
+/// What the queue counts itself: each event once, over all processes.
 fn register_counts(registry: &mut Registry, of: &Counts) {
     let started = Family::<[(&'static str, &'static str); 1], Counter>::default();
     for priority in Priority::ALL {

@@ -1,4 +1,4 @@
-//! How a dispatcher starts, what it does besides answering, and how it stops.
+//! How a dispatcher starts, what it does in the background, and how it stops.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::state::App;
 use crate::upkeep::reaper;
 use crate::{connections, routes};
 
-/// How long open requests may finish after a shutdown signal.
+/// How long open requests may take after a shutdown signal.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Why a dispatcher could not serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Everybody could do everything.
+    /// Nobody needs a token, and others could reach the address.
     #[error(
         "refusing to listen on {0} without a token, because anyone who can reach it could do everything: set \
          FAIRLANE_TOKEN or FAIRLANE_TOKENS_FILE, or listen on a loopback address such as 127.0.0.1:8600"
@@ -37,7 +37,7 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// A background task of the dispatcher has died.
+    /// A background task has failed.
     #[error(transparent)]
     Failed(#[from] DutyFailed),
     /// The certificate cannot be served.
@@ -49,7 +49,7 @@ pub enum ServeError {
 /// address once the dispatcher accepts requests.
 ///
 /// # Errors
-/// If the address cannot be used, or is reachable from outside and there is no token.
+/// The address cannot be used, or can be reached from outside although there is no token.
 pub async fn serve(
     settings: Settings,
     queue: Queue,
@@ -99,8 +99,8 @@ pub async fn serve(
     attend(serving, duties, shutdown).await
 }
 
-/// Serves until `shutdown`, or until a background task has died: without it, streams would stall or people
-/// would not be counted, and nobody would notice.
+/// Serves until `shutdown` or until a background task has failed. Without that task, streams would stall or
+/// people would not be counted, and nobody would notice.
 async fn attend(
     serving: impl Future<Output = ()>,
     mut duties: Duties,
@@ -120,14 +120,14 @@ async fn attend(
                 tracing::warn!("some requests did not finish before the shutdown timeout");
                 break;
             }
-            // After the shutdown, tasks end because they were asked to.
+            // After a shutdown, background tasks end as intended.
             failed = duties.failed(), if !shutdown.is_cancelled() => {
                 if shutdown.is_cancelled() {
                     continue;
                 }
                 tracing::error!(error = %failed, "a background task failed; the dispatcher is shutting down");
                 result = Err(failed.into());
-                // Streams are asked to reconnect elsewhere.
+                // Streams tell their clients to reconnect elsewhere.
                 shutdown.cancel();
             }
         }

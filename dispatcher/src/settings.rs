@@ -1,5 +1,5 @@
-//! The checked settings of a dispatcher, which everything else reads. `args` makes them from flags and
-//! the environment; tests construct them directly.
+//! The checked settings of a dispatcher. `args` makes them from flags and the environment; tests create them
+//! directly.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -17,21 +17,21 @@ use crate::access::tokens::{Tokens, TokensError};
 /// Checked settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Address to listen on; with port 0, any free port.
+    /// Address to listen on; port 0 means any free port.
     pub listen: SocketAddr,
-    /// The path below which everything is served, too.
+    /// A path below which everything is served, in addition to `/`.
     pub base_path: Option<BasePath>,
     /// Who may do what. If empty, everybody who can reach the loopback address may do everything.
     pub tokens: Tokens,
     /// Keys that seal secrets.
     pub seal: Option<SealKeys>,
-    /// Arguments of repo2docker that requests may carry.
+    /// Arguments of repo2docker that requests may contain.
     pub allowed_args: AllowedArgs,
     /// The queue's policy until an operator sets one.
     pub policy: Option<Policy>,
     /// Limits on the logs of ended builds.
     pub log_limits: LogLimits,
-    /// Whether requests may name folders of the workers' hosts.
+    /// Whether requests may name folders on the workers' hosts.
     pub allow_local_repos: bool,
     /// This machine's name, for people.
     pub host: String,
@@ -39,40 +39,40 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Limits of connections.
     pub connections: ConnectionLimits,
-    /// How much one client may take up.
+    /// Limits for one client.
     pub clients: ClientLimits,
-    /// Bounds that tests make smaller.
+    /// Limits that tests lower.
     pub bounds: Bounds,
 }
 
-/// Bounds of one dispatcher.
+/// Limits of one dispatcher.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// How long one request may wait for Redis: longer than a short failover, short enough that clients try
-    /// another dispatcher.
+    /// How long one request may wait for Redis: longer than a short failover, but short enough for clients to
+    /// try another dispatcher.
     pub redis_wait: Duration,
-    /// A reader that has read nothing for this long and has fallen out of the ring is disconnected, with a
-    /// cursor to come back with.
+    /// A reader that has read nothing for this long and has fallen out of the ring is disconnected; it can
+    /// resume with its cursor.
     pub slow_after: Duration,
     /// A connection whose peer accepts no byte for this long is closed.
     pub stall: Duration,
-    /// How long a request's head may take to arrive, and how long a connection may take to show its protocol.
+    /// How long a request's head may take to arrive, and how long a client may take to show its protocol.
     pub head_wait: Duration,
-    /// A connection without a request for this long is closed. Longer than the 60 s of proxies: the proxy
-    /// must close first, or its next request meets a closed connection.
+    /// A connection without a request for this long is closed. This is longer than the 60 s of proxies,
+    /// because the proxy must close first; otherwise its next request may meet a closed connection.
     pub idle_wait: Duration,
     /// Send buffer per connection, in bytes. Without a limit, the kernel uses up to 4 MB for each reader that
     /// stops reading.
     pub send_buffer: u32,
-    /// After this much silence on a stream, a comment is sent; below the 30 s and 60 s after which proxies
-    /// close quiet connections.
+    /// After this much silence on a stream, a comment is sent. Proxies close quiet connections after 30 s or
+    /// 60 s.
     pub keepalive: Duration,
-    /// How long a request for a build counts as a waiting person without a stream.
+    /// How long a request for a build counts as a person if no stream follows it.
     pub post_counts: Duration,
-    /// Most bytes of frames kept for the streams of one build; after a larger burst, readers fetch what they
+    /// Most bytes of frames kept for the streams of one build. After a larger burst, readers fetch what they
     /// missed from Redis.
     pub ring_bytes: usize,
-    /// Most streams at once; at 25 KB each, this is 500 MB.
+    /// Most streams at once; with 25 KB each, they take 500 MB.
     pub streams_max: usize,
 }
 
@@ -118,7 +118,7 @@ pub struct ClientLimits {
     pub per_token: Option<Rate>,
     /// Requests from one address, over all dispatchers.
     pub per_address: Option<Rate>,
-    /// Most people that one token can stand for at this dispatcher; `None` for no limit.
+    /// Most people that count for one token at this dispatcher; `None` for no limit.
     pub people_per_token: Option<u64>,
 }
 
@@ -129,7 +129,8 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// Connections at once from one address.
     pub per_address: Option<usize>,
-    /// Trusted proxies: exempt from `per_address`; their forwarded client addresses are believed.
+    /// Trusted proxies. They are exempt from `per_address`, and the client addresses that they forward are
+    /// believed.
     pub trusted: Vec<IpNet>,
 }
 
@@ -148,7 +149,7 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// Longest time of a rate: Redis keeps the count for that long.
+/// Longest period of a rate, because Redis keeps the count for that long.
 const PER_MAX: Duration = Duration::from_hours(24);
 
 impl FromStr for Rate {
@@ -158,7 +159,7 @@ impl FromStr for Rate {
         let wrong = || "must look like 600/1m: a number, and a time from 1s to 24h".to_owned();
         let (count, per) = text.split_once('/').ok_or_else(wrong)?;
         let count: NonZeroU32 = count.trim().parse().map_err(|_| wrong())?;
-        // "600/m" is accepted too.
+        // "600/m" is accepted, too.
         let per = per.trim();
         let per =
             if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
@@ -170,17 +171,16 @@ impl FromStr for Rate {
     }
 }
 
-/// The path below which a reverse proxy shows a dispatcher: begins with a slash and ends without one.
+/// The path below which a reverse proxy serves a dispatcher. It begins with a slash and ends without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BasePath(String);
 
 impl BasePath {
-    /// The path's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The request as it would be without the base path. Others are left as they are.
+    /// Removes the base path from a request; requests without it are left as they are.
     pub(crate) fn strip<B>(&self, mut request: axum::http::Request<B>) -> axum::http::Request<B> {
         let rest = request.uri().path_and_query().and_then(|path| path.as_str().strip_prefix(&self.0));
         let rest = rest.filter(|rest| rest.starts_with('/')).and_then(|rest| rest.parse().ok());

@@ -1,4 +1,4 @@
-//! Answers that are kept for a moment, for callers that accept one.
+//! Responses that are kept for a moment, for callers that accept one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,14 +8,14 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-/// Oldest answer that is given, whatever a caller would accept.
+/// Maximum age of a kept response, whatever a caller would accept.
 pub(crate) const AGE_MAX: Duration = Duration::from_secs(10);
-/// Most answers that are kept at a time.
+/// Most responses that are kept at a time.
 const KEPT_MAX: usize = 500;
 
-/// An answer, as it was given to the first who asked.
+/// A kept response.
 pub(crate) struct Kept {
-    /// Before it was read from Redis.
+    /// When it was requested, which is before it was read from Redis.
     pub(crate) at: Instant,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -23,15 +23,15 @@ pub(crate) struct Kept {
     pub(crate) gzip: Option<Bytes>,
 }
 
-/// The latest answer, locked while a newer one is read.
+/// The latest response, locked while a newer one is read.
 pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Arc<Kept>>>>;
 
-/// The latest answers by path and query. Whoever asks while an answer is being read waits for it.
+/// The latest responses, by path and query. If one is just being read, further callers wait for it.
 #[derive(Default)]
 pub(crate) struct Shared(Mutex<HashMap<String, (Instant, Slot)>>);
 
 impl Shared {
-    /// Where the latest answer to `key` is kept; `None` if too many are.
+    /// The slot for `key`; `None` if there are too many.
     pub(crate) fn slot(&self, key: &str) -> Option<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= KEPT_MAX {

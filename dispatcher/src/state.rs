@@ -31,7 +31,7 @@ pub(crate) struct App {
     pub(crate) history: HistoryCache,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rates: RateLimits,
-    /// Answers for callers that accept one of a moment ago.
+    /// Responses for callers that accept one from a moment ago.
     pub(crate) shared: Shared,
     /// Whether Redis accepts writes.
     pub(crate) writes: Arc<Writes>,
@@ -70,7 +70,7 @@ impl App {
         })
     }
 
-    /// A call to the queue for a client that waits.
+    /// Calls the queue for a waiting client, with a time limit.
     pub(crate) fn ask<T>(
         &self,
         call: impl Future<Output = fairlane_common::Result<T>>,

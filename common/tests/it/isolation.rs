@@ -161,8 +161,8 @@ async fn what_is_deleted_by_hand_is_forgotten_and_counted_right() {
     scene.check().await;
 }
 
-/// The record of an orphan that is given up after ten minutes is missing. A reap once stopped there, and so did every
-/// later one.
+/// The record of an orphan that is given up after ten minutes is missing. A reap once stopped there, and so did
+/// every later one.
 #[tokio::test]
 async fn a_stranded_orphan_without_a_record_stops_no_reap() {
     let scene = Scene::new().await;

@@ -7,9 +7,9 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The client's address. It is the peer's, unless the peer is one of the `trusted` proxies; then it is read
-/// from the peer's header, from the right for as long as trusted proxies wrote it. Anything further left can
-/// be forged.
+/// The client's address. It is the peer's, unless the peer is a proxy in `trusted`. Then it is read from the
+/// forwarding header, from right to left, for as long as the entries come from trusted proxies. Clients can
+/// forge everything further left.
 pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut client = peer.to_canonical();
@@ -36,10 +36,10 @@ fn parse(entry: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// A trusted proxy: an address, or a network such as `10.0.0.0/8`.
+/// Parses a trusted proxy: an address, or a network such as `10.0.0.0/8`.
 ///
 /// # Errors
-/// Says what it must look like.
+/// Says what is expected.
 pub(crate) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(seen("192.0.2.1", &["203.0.113.9"], &[]), "192.0.2.1");
         assert_eq!(seen("10.1.1.1", &["203.0.113.9"], proxies), "203.0.113.9");
         assert_eq!(seen("::ffff:10.1.1.1", &["203.0.113.9"], proxies), "203.0.113.9");
-        // What a client writes into the header itself is further left.
+        // What the client itself wrote into the header is further left.
         assert_eq!(seen("10.1.1.1", &["1.1.1.1, 203.0.113.9, 10.2.2.2"], proxies), "203.0.113.9");
         assert_eq!(seen("10.1.1.1", &["1.1.1.1", "203.0.113.9:4711"], proxies), "203.0.113.9");
         assert_eq!(seen("fd00::1", &["[2001:db8::7]:99"], proxies), "2001:db8::7");

@@ -1,6 +1,6 @@
 //! Rate limits per client, shared by all dispatchers.
 //!
-//! Redis is not asked if no limit is set, or if the client was refused just now.
+//! Redis is not called if no limit is set, or if the client is known to be over its limit.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use crate::problem::{Answer, Refusal, TOO_MANY_REQUESTS_FROM_HERE, TOO_MANY_REQU
 use crate::redis_wait::bounded;
 use crate::settings::{ClientLimits, Rate};
 
-/// Most clients whose refusal is remembered; for any others, Redis is asked again.
+/// Most refused clients that are remembered. For any others, Redis is called again.
 const REFUSED_MAX: usize = 10_000;
 
-/// The limits, and who has used them up.
+/// The limits, and the clients that have reached them.
 pub(crate) struct RateLimits {
     limits: ClientLimits,
     refused: Mutex<HashMap<String, Instant>>,
@@ -29,11 +29,11 @@ impl RateLimits {
         Self { limits, refused: Mutex::default() }
     }
 
-    /// Counts a request of `token` (its name, if there was one) from `address`. If Redis is away, every
+    /// Counts a request with `token` (its name, if there was one) from `address`. If Redis is away, every
     /// request passes; its own call to Redis will fail.
     ///
     /// # Errors
-    /// 429, saying which limit is used up and how long to wait.
+    /// 429, with the limit that was reached and how long to wait.
     pub(crate) async fn spend(
         &self,
         queue: &Queue,
@@ -107,7 +107,7 @@ fn limit(whose: String, rate: Rate) -> Spend {
     Spend { whose, count: rate.count, per: rate.per }
 }
 
-/// The time left, rounded up, so that a client that waits for it is not refused again.
+/// The remaining time in seconds, rounded up, so that a client that waits this long is not refused again.
 fn seconds(left: Duration) -> u64 {
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }

@@ -1,4 +1,4 @@
-//! What a token allows.
+//! The scopes of tokens.
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub enum Scope {
     Submit,
     /// See everything, logs and labels too.
     Read,
-    /// Cancel builds, set rules and the policy, drain workers, override bans.
+    /// Cancel builds, set rules and the policy, drain workers, override bans, and the like.
     Operate,
 }
 

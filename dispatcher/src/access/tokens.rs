@@ -1,4 +1,4 @@
-//! Tokens: from the settings, and from a file that is read again when it changes.
+//! Tokens from the settings and from a file, which is reread when it changes.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,17 +15,16 @@ use super::scope::Scope;
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 8;
 
-/// Longest file of tokens, in bytes, because each token is compared at each request.
+/// Longest tokens file, in bytes, because every request is compared with every token.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// A changed file is used once it has stayed the same for this long: a program that writes it in place may
-/// have written only half.
+/// A changed file is only used if it stays the same for this long, because a program may still be writing it.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// Why tokens are invalid.
+/// Why tokens could not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokensError {
-    /// The file of tokens cannot be read.
+    /// The tokens file cannot be read.
     #[error("the tokens file {path} cannot be read")]
     File {
         /// The file.
@@ -34,7 +33,7 @@ pub enum TokensError {
         #[source]
         source: std::io::Error,
     },
-    /// A token, or a line of the file, is invalid.
+    /// A token, or a line of the tokens file, is invalid.
     #[error("{0}")]
     Token(String),
 }
@@ -54,7 +53,7 @@ pub(crate) struct Token {
     digest: Vec<u8>,
 }
 
-/// A file of tokens, as last read.
+/// A tokens file, as last read.
 #[derive(Clone)]
 struct TokensFile {
     path: PathBuf,
@@ -69,7 +68,7 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Whether there are no tokens: then everybody may do everything, but only on a loopback address.
+    /// Whether there are no tokens. Then everybody may do everything, but only on a loopback address.
     pub fn is_empty(&self) -> bool {
         self.all().next().is_none()
     }
@@ -77,7 +76,7 @@ impl Tokens {
     /// Adds a token.
     ///
     /// # Errors
-    /// When it is too short to be a secret, or one that was added before has other scopes.
+    /// The token is too short to be a secret, or was already added with other scopes.
     pub fn add(&mut self, name: &str, scopes: &[Scope], token: &SecretString) -> Result<(), TokensError> {
         let bits = scopes.iter().fold(0, |bits, scope| bits | scope.bit());
         let token = made(name, bits, token.expose_secret())?;
@@ -92,13 +91,13 @@ impl Tokens {
     /// Adds tokens from lines `name scope[,scope] token`; skips empty lines and lines that begin with `#`.
     ///
     /// # Errors
-    /// Names the line and what it must look like, without repeating it.
+    /// Names the line and says what is expected, without repeating the line.
     pub fn add_lines(&mut self, text: &SecretString) -> Result<(), TokensError> {
         self.known.extend(from_lines(text)?);
         Ok(())
     }
 
-    /// Adds the tokens of a file, which is read again when it changes.
+    /// Adds the tokens of a file, which is reread when it changes.
     ///
     /// # Errors
     /// The file cannot be read, has no token, or has an invalid line. The error names the line but never
@@ -174,7 +173,7 @@ impl TokensFile {
         Ok(Self { path: path.to_owned(), tokens, digest: hash(text.expose_secret()) })
     }
 
-    /// The file's new contents, if it has changed and is complete.
+    /// The file's new contents, if it has changed and nobody is still writing it.
     fn read_anew(&self) -> Result<Option<Self>, TokensError> {
         let text = read_text(&self.path)?;
         if hash(text.expose_secret()) == self.digest {
@@ -188,7 +187,7 @@ impl TokensFile {
         Self::read(&self.path).map(Some)
     }
 
-    /// The names that are not in `other`.
+    /// The names of tokens that are not in `other`.
     fn names_beside(&self, other: &Self) -> String {
         let names = self.tokens.iter().map(|token| token.name.as_str());
         let beside: Vec<&str> =
@@ -223,16 +222,16 @@ impl Current {
     }
 }
 
-/// Reads the tokens' file again.
+/// Rereads the tokens file.
 pub(crate) struct TokensReload(Arc<Current>);
 
 impl TokensReload {
-    /// `None` if there is no file.
+    /// `None` if there is no tokens file.
     pub(crate) fn new(current: &Arc<Current>) -> Option<Self> {
         current.now().file.is_some().then(|| Self(Arc::clone(current)))
     }
 
-    /// What has changed, if anything has.
+    /// Rereads the file; returns what has changed, if anything.
     pub(crate) fn reload(&self) -> Result<Option<String>, TokensError> {
         let tokens = self.0.now();
         let Some(old) = &tokens.file else { return Ok(None) };
@@ -300,7 +299,7 @@ mod tests {
         assert!(said.ends_with("2 tokens, added: ops, removed: none"), "{said}");
         assert!(knows("fedcba9876543210") && knows("from-the-settings") && !knows("0123456789abcdef"));
 
-        // An empty or broken file neither locks anybody out nor lets anybody in.
+        // An empty or invalid file neither locks anybody out nor lets anybody in.
         for (broken, why) in [("", "holds no token"), ("ops all 0f0f0f0f0f0f0f0f", "unknown scope")] {
             std::fs::write(&path, broken).unwrap();
             let said = reload.reload().unwrap_err().to_string();

@@ -1,9 +1,9 @@
-//! A point in a build's stream, which every dispatcher understands: `<run>:<log id>:<seq>`.
+//! A point in a build's stream that every dispatcher understands: `<run>:<log id>:<seq>`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The id of a log entry, `<ms>-<number>`: they grow within a run.
+/// The id of a log entry, `<ms>-<number>`; ids increase within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct EntryId {
     ms: u64,
@@ -30,7 +30,7 @@ impl FromStr for EntryId {
     }
 }
 
-/// A point in a stream: after which entry of which run, and the build's change counter there.
+/// A point in a stream: after this entry of this run, with this value of the build's change counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) run: u32,

@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::cursor::{Cursor, EntryId};
 use crate::api::{LogEvent, LogLine, NoticeEvent};
 
-/// Bytes of text in one `log` event, after which a new one starts: a slow reader buffers a few of them, and
-/// each is sent in one write.
+/// Bytes of text after which a `log` event ends and another one starts. A slow reader buffers a few events,
+/// and each event is sent in one write.
 const LOG_EVENT_BYTES: usize = 32 * 1024;
 
-/// One event. `data` is one line: JSON escapes its line ends.
+/// An event as bytes. `data` must be one line; JSON escapes line ends.
 pub(crate) fn event(cursor: Cursor, name: &str, data: &str) -> Bytes {
     Bytes::from(format!("id: {cursor}\nevent: {name}\ndata: {data}\n\n"))
 }
@@ -26,7 +26,7 @@ pub(crate) fn notice(cursor: Cursor, kind: &str, text: String, dropped: Option<u
     event(cursor, "notice", &json(&NoticeEvent { kind: kind.to_owned(), text, run: cursor.run, dropped }))
 }
 
-/// The notice that another run begins, sent at its start; a comment if not `is_news`.
+/// The notice that another run begins, sent at its start; only a comment unless `is_news`.
 pub(crate) fn new_run(run: u32, seq: u64, is_news: bool) -> Bytes {
     if !is_news {
         return Bytes::from(format!(": run {run}\n\n"));
@@ -35,7 +35,7 @@ pub(crate) fn new_run(run: u32, seq: u64, is_news: bool) -> Bytes {
     notice(cursor, "attempt", "the build has started again; its new log follows".to_owned(), None)
 }
 
-/// Lines of a log, ready to be sent, with the cursor before and after them.
+/// Lines of a log as an event, and the log entries between which they are.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
     pub(crate) from: EntryId,
@@ -43,7 +43,7 @@ pub(crate) struct Piece {
     pub(crate) bytes: Bytes,
 }
 
-/// The lines of a page up to the entry `until`, as consecutive events.
+/// The entries of a page up to `until`, as consecutive events.
 pub(crate) fn pieces(
     run: u32,
     seq: u64,

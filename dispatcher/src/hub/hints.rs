@@ -11,7 +11,7 @@ use super::Hub;
 use crate::upkeep::outage::Outage;
 use crate::upkeep::reaper::jitter;
 
-/// Pause after a broken connection; meanwhile, streams rely on the periodic check.
+/// Pause after the connection broke; meanwhile, streams rely on the periodic check.
 const RECONNECT: Duration = Duration::from_millis(700);
 /// How long Redis may take to accept a subscription.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ pub(super) async fn events(hub: &Hub) {
             Err(error) => {
                 outage.failed(&error);
                 pause(hub).await;
-                // Events during the outage may have been trimmed from the stream.
+                // Some events may have been trimmed from the stream during the outage.
                 hub.mark_all();
             }
         }
@@ -61,7 +61,7 @@ pub(super) async fn logs(hub: &Hub) {
     }
 }
 
-/// Listens until the connection breaks, with the subscriptions that the channels need.
+/// Listens until the connection breaks, and keeps it subscribed to the logs of all watched builds.
 async fn listen(
     hub: &Hub,
     mut control: LogHints,
@@ -74,7 +74,7 @@ async fn listen(
             if !within(control.add(*id)).await {
                 return;
             }
-            // For lines appended before the subscription took effect.
+            // Lines may have been appended before the subscription took effect.
             hub.mark(*id);
         }
         for id in subscribed.difference(&wanted) {

@@ -43,12 +43,12 @@ use pages::{Page, Pages};
 use ring::Ring;
 use sent::Sent;
 
-/// Most concurrent log reads for streams that have fallen behind: the pool has 4 connections, and the updater
-/// needs its turn.
+/// Most concurrent log reads by streams that have fallen behind. The pool has 4 connections, and the updater
+/// needs one.
 const READERS_MAX: usize = 3;
-/// Lines at the end of a log that are remembered when its first stream opens.
+/// How many of a log's last lines are remembered when its first stream opens.
 const LAST_LINES: usize = 20;
-/// Log entries that a stream reads at a time while it catches up.
+/// How many log entries a stream reads at a time while it catches up.
 const READ_ENTRIES: usize = 100;
 
 /// All watched builds of this dispatcher.
@@ -96,7 +96,7 @@ impl Channel {
     }
 }
 
-/// A stream's use of its channel; released on drop.
+/// A stream's place at its channel; released on drop.
 pub(crate) struct Seat {
     hub: Arc<Hub>,
     pub(crate) channel: Arc<Channel>,
@@ -147,14 +147,14 @@ impl Hub {
         })
     }
 
-    /// The tasks that keep the channels up to date, until the dispatcher stops.
+    /// Runs the tasks that keep the channels up to date, until the dispatcher stops.
     pub(crate) async fn run(self: Arc<Self>) {
         tokio::join!(updater::run(&self), hints::events(&self), hints::logs(&self));
     }
 
-    /// A seat at the channel of a build that others already watch. Nothing is read for it, so ten thousand
-    /// newcomers at once cost Redis nothing. `None` if nobody watches the build here, or if `cursor` is from
-    /// a later run than the channel's.
+    /// A seat at the channel of a build that is already watched here. This reads nothing, so even ten
+    /// thousand newcomers at once cost Redis nothing. `None` if nobody watches the build here, or if `cursor`
+    /// is from a later run than the channel's.
     pub(crate) fn join(self: &Arc<Self>, id: BuildId, cursor: Option<Cursor>) -> Answer<Option<(Seat, u32)>> {
         self.check_room()?;
         let Some(channel) = self.take_seat(id) else { return Ok(None) };
@@ -163,7 +163,7 @@ impl Hub {
         Ok(cursor.is_none_or(|cursor| cursor.run <= run).then_some((seat, run)))
     }
 
-    /// A seat at the channel of a build that was just read, and its newest run.
+    /// A seat at the channel of a build that was just read, and the build's newest run.
     pub(crate) async fn attach(self: &Arc<Self>, build: &Build, view: &BuildView) -> Answer<(Seat, u32)> {
         self.check_room()?;
         let channel = match self.take_seat(build.id) {
@@ -190,7 +190,7 @@ impl Hub {
         Seat { hub: Arc::clone(self), channel }
     }
 
-    /// A seat for somebody who follows a log as text.
+    /// Permission to follow a log as text.
     pub(crate) fn seat_for_log(self: &Arc<Self>) -> Answer<LogSeat> {
         self.check_room()?;
         self.streams.fetch_add(1, Ordering::Relaxed);
@@ -258,8 +258,8 @@ impl Hub {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page of a log for one stream, up to the entry `until`. Streams that need it at the same time share
-    /// one read.
+    /// A page of a log for one stream, up to the entry `until`. Streams that need the same page at the same
+    /// time share one read.
     async fn read(
         &self,
         channel: &Channel,
@@ -270,7 +270,7 @@ impl Hub {
         if let Some(page) = channel.pages().get(run, after, until) {
             return Ok(page);
         }
-        // Waiting for its turn needs no limit: the readers before it each have one.
+        // This wait needs no limit, because each reader ahead has one.
         let _turn = self.readers.acquire().await;
         if let Some(page) = channel.pages().get(run, after, until) {
             return Ok(page);
@@ -289,15 +289,15 @@ impl Hub {
     }
 }
 
-/// The run whose log is the newest.
+/// The run with the newest log.
 fn last_run(build: &Build) -> u32 {
     match build.state {
         _ if build.state.is_ended() => build.log_run.unwrap_or(build.attempt),
-        // Its next run has not begun, so the newest log is the previous run's.
+        // The next run has not begun, so the newest log is that of the previous one.
         BuildState::Queued => build.attempt.saturating_sub(1).max(1),
         _ => build.attempt,
     }
 }
 
-/// The updater reads pages of the maximum length.
+/// How many entries the updater reads at a time: the maximum.
 const PAGE: usize = limits::LOG_PAGE;

@@ -1,4 +1,4 @@
-//! Pages of a build's log for newcomers, shared by those who arrive at the same time.
+//! Pages of a build's log for new streams, shared by those that start at the same time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use super::cursor::EntryId;
 use super::frame::Piece;
 
-/// Most bytes kept for one build; beyond this, all pages are dropped, and the next newcomer reads again.
+/// Most bytes kept for one build. If they are exceeded, all pages are dropped and read again when needed.
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// A page of a log, as events.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) pieces: Vec<Piece>,
-    /// How many entries were read for it; fewer than asked for means the end of the log.
+    /// How many entries were read. Fewer than requested means that the log ends here.
     pub(crate) entries: usize,
 }
 
-/// Pages by the entry after which they were read.
+/// Pages, by run and by the entry after which they begin.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
     pages: HashMap<(u32, EntryId), Arc<Page>>,
@@ -25,7 +25,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The page after that entry, if it lies within the log up to `until`.
+    /// The page after this entry, if it does not go beyond `until`.
     pub(crate) fn get(&self, run: u32, after: EntryId, until: Option<EntryId>) -> Option<Arc<Page>> {
         let page = self.pages.get(&(run, after))?;
         let last = page.pieces.last()?.to;

@@ -1,4 +1,4 @@
-//! What the streams of one build share: the latest frames, up to a limit of bytes, and how far the log has
+//! What the streams of one build share: the latest frames, up to a limit in bytes, and how far the log has
 //! been read.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use super::cursor::{Cursor, EntryId};
 use super::frame::{self, Piece};
 
-/// Most frames kept, whatever their size, because finding an offset means walking the ring.
+/// Most frames kept, whatever their size, because finding a stream's offset means searching the ring.
 const FRAMES_MAX: usize = 1024;
 
 #[derive(Debug)]
@@ -35,27 +35,27 @@ pub(crate) struct Ring {
     bytes: usize,
     bytes_max: usize,
     run: u32,
-    /// The last log entry in a frame, or the last one before the first frame.
+    /// The last log entry in any frame, or the last one before the first frame.
     end: EntryId,
     seq: u64,
     state: String,
     state_number: u64,
-    /// The number of the frame that starts the end, once there is one.
+    /// The number of the first frame of the ending, once there is one.
     closing: Option<u64>,
 }
 
-/// Where one stream is.
+/// How far a stream has got.
 #[derive(Debug, Clone)]
 pub(crate) struct Offset {
     pub(crate) run: u32,
     pub(crate) entry: EntryId,
     state_number: u64,
-    /// The frame to be sent next; `None` while the stream reads the log by itself.
+    /// The frame to send next; `None` while the stream reads the log by itself.
     next: Option<u64>,
 }
 
 impl Offset {
-    /// The offset after an entry of a run, with the number of the last state seen.
+    /// An offset after an entry of a run, with the number of the last state that was sent.
     pub(crate) fn new(run: u32, entry: EntryId, state_number: u64) -> Self {
         Self { run, entry, state_number, next: None }
     }
@@ -66,8 +66,8 @@ impl Offset {
 pub(crate) enum Step {
     /// Send this.
     Send(Bytes),
-    /// Read the log of this run after the stream's offset, up to `until` (`None`: to its end, then
-    /// continue with the next run).
+    /// Read the log of this run after the stream's offset, up to `until`. If `until` is `None`, read to the
+    /// end of that log and continue with the next run.
     Read { until: Option<EntryId>, seq: u64 },
     /// Wait for news.
     Wait,
@@ -102,9 +102,9 @@ impl Ring {
         self.end
     }
 
-    /// The first event for a stream that starts after an entry of a run, and the stream's offset.
+    /// The first event for a stream that starts after an entry of a run, and that stream's offset.
     pub(crate) fn welcome(&self, run: u32, entry: EntryId, subscriber: &str) -> (Bytes, Offset) {
-        // The state is an object of many fields; the subscriber's name goes in front of them.
+        // The state is a JSON object with many fields; the subscriber's name is put in front of them.
         let fields = self.state.strip_prefix('{').unwrap_or_default();
         let state = format!("{{\"subscriber\":{},{fields}", frame::json(&subscriber));
         let cursor = Cursor { run, entry, seq: self.seq };
@@ -115,7 +115,7 @@ impl Ring {
         self.closing.is_some()
     }
 
-    /// Whether the newest state is that of the build's change `seq`.
+    /// Whether the newest state is from change `seq` of the build.
     pub(crate) fn is_state(&self, seq: u64) -> bool {
         self.seq == seq
     }
@@ -127,7 +127,7 @@ impl Ring {
     fn push(&mut self, kind: Kind, bytes: Bytes) {
         self.bytes += bytes.len();
         self.frames.push_back(Frame { kind, bytes });
-        // The end must stay, for streams that join later.
+        // The ending must stay, for streams that join later.
         while self.closing.is_none()
             && self.frames.len() > 1
             && (self.bytes > self.bytes_max || self.frames.len() > FRAMES_MAX)
@@ -139,7 +139,7 @@ impl Ring {
         }
     }
 
-    /// The build changed.
+    /// Adds the build's new state.
     pub(crate) fn push_state(&mut self, seq: u64, state: String) {
         self.seq = seq;
         self.state = state;
@@ -148,7 +148,7 @@ impl Ring {
         self.push(Kind::State { number: self.state_number }, bytes);
     }
 
-    /// The log has grown.
+    /// Adds new log lines.
     pub(crate) fn push_log(&mut self, piece: Piece) {
         let Piece { from, to, bytes } = piece;
         self.end = to;
@@ -156,20 +156,20 @@ impl Ring {
         self.push(kind, bytes);
     }
 
-    /// Another run begins. This is only announced if the previous run left a log.
+    /// Begins another run. This is only announced if the previous run left a log.
     pub(crate) fn push_run(&mut self, run: u32) {
         let is_news = std::mem::replace(&mut self.end, EntryId::START) != EntryId::START;
         self.run = run;
         self.push(Kind::Run { run }, frame::new_run(run, self.seq, is_news));
     }
 
-    /// Something that people should know.
+    /// Adds a notice for people.
     pub(crate) fn push_notice(&mut self, kind: &str, text: String) {
         let bytes = frame::notice(self.cursor(), kind, text, None);
         self.push(Kind::Other, bytes);
     }
 
-    /// The final event, after a notice if there is one. Nothing may follow.
+    /// Adds a notice, if there is one, and the final event. Nothing may follow.
     pub(crate) fn close(&mut self, notice: Option<(&str, String)>, name: &str, data: &str) {
         self.closing = Some(self.first + self.frames.len() as u64);
         if let Some((kind, text)) = notice {
@@ -179,14 +179,15 @@ impl Ring {
         self.push(Kind::Other, bytes);
     }
 
-    /// The next step for the stream at `offset`, which has read nothing for `stalled`. A stream that stalled
-    /// and fell behind is disconnected; one that is only behind, such as a newcomer, reads the log by itself.
+    /// The next step for the stream at `offset`, whose client has read nothing for `stalled`. A stream that
+    /// has stalled and fallen behind is disconnected. One that is only behind, such as a new one, reads the
+    /// log by itself.
     pub(crate) fn step(&self, offset: &mut Offset, stalled: Duration, slow_after: Duration) -> Step {
         if let Some(next) = offset.next {
             if next >= self.first {
                 return self.follow(offset, next);
             }
-            // A burst went past it; it reads what it missed by itself.
+            // A burst has overtaken this stream, so it reads by itself what it missed.
             offset.next = None;
         }
         match self.align(offset) {
@@ -195,7 +196,7 @@ impl Ring {
         }
     }
 
-    /// Continues with the frames from `next`.
+    /// Continues with the frame `next`.
     fn follow(&self, offset: &mut Offset, mut next: u64) -> Step {
         loop {
             let frame = usize::try_from(next - self.first).ok().and_then(|at| self.frames.get(at));
@@ -222,9 +223,9 @@ impl Ring {
         }
     }
 
-    /// Finds the frame from which a stream can go on, or says what it must read first.
+    /// Finds the frame at which a stream can continue, or says what it must read first.
     fn align(&self, offset: &mut Offset) -> Step {
-        // First, because the frame of the newest state may come before the one found below.
+        // The frame of the newest state is checked first, because it may precede the frame found below.
         if offset.state_number < self.state_number {
             offset.state_number = self.state_number;
             let cursor = Cursor { run: offset.run, entry: offset.entry, seq: self.seq };

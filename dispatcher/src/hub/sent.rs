@@ -1,19 +1,20 @@
-//! Which lines of a log were already sent, in case Redis loses the log and its worker writes it again.
+//! Which lines of a log were already sent. After Redis has lost a log, its worker writes the same lines
+//! again.
 
 use fairlane_common::log::LogEntry;
 use jiff::Timestamp;
 
-/// The latest time of the lines sent, and the lines with that time.
+/// The latest time of the lines sent, and all lines with that time.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
     last: Option<Timestamp>,
     texts: Vec<String>,
-    // The log was lost: lines up to that moment come again.
+    // The log was lost, so lines up to that time will come again.
     again: bool,
 }
 
 impl Sent {
-    /// These were sent.
+    /// Notes that these lines were sent.
     pub(crate) fn note(&mut self, entries: &[LogEntry]) {
         for entry in entries {
             let at = entry.t.parse::<Timestamp>().ok();
@@ -28,12 +29,13 @@ impl Sent {
         }
     }
 
-    /// The log starts again. Only now may lines be skipped: sources' clocks step back now and then.
+    /// Notes that the log starts again. Lines may only be skipped after this, because sources' clocks
+    /// sometimes go back.
     pub(crate) fn lost(&mut self) {
         self.again = self.last.is_some();
     }
 
-    /// How many of `entries`, from the start, were already sent.
+    /// How many of the first `entries` were already sent.
     pub(crate) fn again(&mut self, entries: &[LogEntry]) -> usize {
         if !self.again {
             return 0;
@@ -65,7 +67,7 @@ mod tests {
     fn lines_that_come_again_are_told_from_new_ones() {
         let mut sent = Sent::default();
         sent.note(&entries(&[(1, "a"), (2, "b"), (2, "c")]));
-        // Nothing was lost: a clock that steps back must not drop a line.
+        // Nothing was lost, so a clock that goes back must not drop a line.
         assert_eq!(sent.again(&entries(&[(1, "d")])), 0);
         sent.lost();
         assert_eq!(sent.again(&entries(&[(1, "a"), (2, "b")])), 2);

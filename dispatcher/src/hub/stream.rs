@@ -19,7 +19,7 @@ use crate::upkeep::reaper::jitter;
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Retry delay for a client that was disconnected, in milliseconds.
 const RETRY_MS: u64 = 1000;
-/// The same if a dispatcher disconnects all clients at once.
+/// The same if all clients are disconnected at once; a random value in this range.
 const RETRY_STOP_MS: std::ops::Range<u64> = 100..2000;
 
 struct Watcher {
@@ -30,13 +30,13 @@ struct Watcher {
     offset: Offset,
     pending: VecDeque<Bytes>,
     sent_at: Instant,
-    // How long the connection has not accepted data, at most, since the stream was last up to date.
+    // The longest time that the client did not accept data since the stream was last up to date.
     stalled: Duration,
     over: bool,
 }
 
-/// The events of a build for one watcher, after `cursor` if it is reconnecting. `run` is the build's newest
-/// run.
+/// The events of a build for one watcher. They begin after `cursor` if the watcher is reconnecting. `run` is
+/// the build's newest run.
 pub(crate) fn events(
     hub: Arc<Hub>,
     seat: Seat,
@@ -44,7 +44,7 @@ pub(crate) fn events(
     cursor: Option<Cursor>,
     run: u32,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + use<> {
-    // A cursor of a later run comes from before Redis lost data: begin again.
+    // A cursor from a later run is from before Redis lost data, so the stream starts from the beginning.
     let start = cursor.filter(|cursor| (1..=run).contains(&cursor.run));
     let (run, entry) = start.map_or((run, EntryId::START), |cursor| (cursor.run, cursor.entry));
     let changes = seat.channel.changed.subscribe();
@@ -80,7 +80,7 @@ impl Watcher {
             }
             if self.hub.shutdown.is_cancelled() {
                 return Some(
-                    // Spread out, so that not all clients reach the remaining dispatcher at once.
+                    // A random delay, so that not all clients reach the remaining dispatchers at once.
                     self.closing_comment(
                         "dispatcher shutting down; reconnect with Last-Event-ID",
                         fastrand::u64(RETRY_STOP_MS),
@@ -122,11 +122,11 @@ impl Watcher {
         Bytes::from(format!(": {why}\nretry: {retry_ms}\n\n"))
     }
 
-    /// Waits for news; returns a keepalive comment if there was none for too long.
+    /// Waits for news; returns a keepalive comment if there was none for `limit`.
     async fn wait(&mut self, limit: Duration) -> Option<Bytes> {
         tokio::select! {
             changed = self.changes.changed() => {
-                // The channel exists as long as this stream has its seat.
+                // The channel exists for as long as this stream has its seat.
                 self.over |= changed.is_err();
                 None
             }
@@ -135,7 +135,7 @@ impl Watcher {
         }
     }
 
-    /// Reads the log by itself; returns a keepalive comment if Redis does not answer.
+    /// Reads the log itself; returns a keepalive comment if Redis does not answer.
     async fn read(&mut self, until: Option<EntryId>, seq: u64) -> Option<Bytes> {
         let Offset { run, entry, .. } = self.offset;
         let page = self.hub.read(&self.seat.channel, (run, entry), until, seq).await;
@@ -152,7 +152,7 @@ impl Watcher {
             self.pending.push_back(piece.bytes.clone());
         }
         match until {
-            // Everything up to there was read, or is no longer kept.
+            // Everything up to `until` was read, or is no longer kept.
             Some(until) if self.offset.entry == entry || read < READ_ENTRIES => self.offset.entry = until,
             None if read < READ_ENTRIES => {
                 let next = run + 1;

@@ -1,4 +1,4 @@
-//! Updates the channels: one fetch of states and logs for all marked builds.
+//! Updates the channels: fetches states and logs of all marked builds at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use crate::routes::view;
 use crate::upkeep::outage::Outage;
 use crate::upkeep::reaper::jitter;
 
-/// Lines that arrive within this time are sent in one write: otherwise, ten thousand watchers at five lines a
-/// second would be fifty thousand writes a second.
+/// Lines that arrive within this time are sent in one write. Otherwise, ten thousand watchers of five lines a
+/// second would mean fifty thousand writes a second.
 const BATCH: Duration = Duration::from_millis(150);
-/// Every watched build is checked this often, with or without a hint.
+/// How often every watched build is checked, even without a hint.
 const FALLBACK: Duration = Duration::from_secs(2);
-/// Shortest time between two events for one build that only change its position.
+/// Shortest time between two events that only change a build's position or people.
 const PLACE_GAP: Duration = Duration::from_secs(2);
 /// Most builds fetched in one round trip.
 const ROUND: usize = 64;
@@ -37,13 +37,13 @@ const ROUND: usize = 64;
 const WHY_AT_ONCE: usize = 4;
 /// How long to wait for the end of a log after its build has ended.
 const LOG_END_WAIT: Duration = Duration::from_secs(5);
-/// How long a build may be unknown before its streams are told that it is lost. After Redis was emptied,
+/// How long a build may be unknown until its streams are told that it is lost. After Redis was emptied,
 /// workers register their runs within a lease plus 5 s.
 const LOST_AFTER: Duration = Duration::from_secs(15);
 /// Pause after a failed round.
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// What the updater remembers of a build between rounds.
+/// What the updater remembers about a build between rounds.
 struct Progress {
     view: Option<BuildView>,
     told: Instant,
@@ -88,7 +88,7 @@ pub(super) async fn run(hub: &Arc<Hub>) {
     }
 }
 
-/// One round for all of `ids`; if one of them cannot be read, a separate round for each.
+/// One round for all of `ids`. If one of them cannot be read, each gets a round of its own.
 async fn rounds(hub: &Hub, ids: &[BuildId], progress: &mut HashMap<BuildId, Progress>, outage: &mut Outage) {
     match round(hub, ids, progress).await {
         Ok(()) => outage.over(),
@@ -130,7 +130,7 @@ async fn round(
             (channel.id, ring.run(), ring.end().to_string())
         })
         .collect();
-    // States first: a log read after its build was seen to end has its last lines.
+    // States are read first: if a build had ended by then, the log read afterwards is complete.
     let loaded = hub.queue.load(&ids).await?;
     let mut builds: HashMap<BuildId, Build> =
         loaded.builds.into_iter().map(|build| (build.id, build)).collect();
@@ -140,7 +140,7 @@ async fn round(
         let news = News { build: builds.remove(&channel.id), run, page };
         let known = progress.entry(channel.id).or_insert_with(Progress::new);
         if let Some(bad) = loaded.unreadable.iter().find(|bad| bad.id == channel.id) {
-            // It is not lost: its streams wait until it can be read.
+            // The build is not lost; its streams wait until it can be read.
             if !std::mem::replace(&mut known.unreadable, true) {
                 tracing::error!(build.id = %bad.id, why = bad.why, "cannot read a watched build");
             }
@@ -154,8 +154,8 @@ async fn round(
     Ok(())
 }
 
-/// Computes why builds wait, for those not checked recently. If that fails for a build, it is left out: its
-/// position is not worth delaying a log.
+/// Computes why builds wait, unless that was done recently. A build for which this fails is left out, because
+/// its position is not worth delaying a log.
 async fn look_up_whys(
     hub: &Hub,
     builds: &HashMap<BuildId, Build>,
@@ -166,7 +166,7 @@ async fn look_up_whys(
         let known = progress.get(&build.id);
         let fresh = known.and_then(|known| known.why_at).is_some_and(|at| now - at < PLACE_GAP.mul_f64(0.7));
         let changed = known.and_then(|known| known.view.as_ref()).is_none_or(|view| view.seq != build.seq);
-        // For a build that has started, only changes are sent.
+        // A build that has started only needs this again when it changes.
         changed || (build.state == BuildState::Queued && !fresh)
     };
     let mut asked = Vec::new();
@@ -188,7 +188,7 @@ impl Progress {
         Self { view: None, told, why: None, why_at: None, ended: None, missing: None, unreadable: false }
     }
 
-    /// Whether streams should hear of `view`.
+    /// Whether `view` differs enough from the last one to be sent.
     fn is_news(&self, view: &BuildView) -> bool {
         let Some(old) = &self.view else { return true };
         let changed = old.seq != view.seq || old.state != view.state || old.note != view.note;
@@ -199,13 +199,14 @@ impl Progress {
     }
 }
 
-/// Puts what was fetched into the channel; whether there is more to fetch at once.
+/// Puts what was fetched into the channel; returns whether there is more to fetch right away.
 fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> bool {
     let Some(build) = news.build else {
         missing(channel, known);
         return false;
     };
-    // If a build's change counter starts over, it was registered again: Redis had lost it and its log.
+    // If a build's change counter has started over, the build was registered again after Redis had lost it
+    // and its log.
     let anew = known.view.as_ref().is_some_and(|view| view.seq > build.seq);
     if known.missing.take().is_some() || anew {
         channel.sent().lost();
@@ -220,7 +221,7 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     let mut ring = channel.ring();
     let (run, after) = (ring.run(), ring.end());
     let full = news.page.entries.len() >= PAGE;
-    // The notice that a run failed and another follows comes after the failed run's last lines.
+    // If the build is being retried, its new state must follow the failed run's last lines.
     let is_retry = build.attempt > run;
     let mut changed = !is_retry && push_state(&mut ring, known, &build, &view);
     let repeated = repeated(channel, after, &mut news.page);
@@ -254,12 +255,12 @@ fn apply(hub: &Hub, channel: &Channel, known: &mut Progress, mut news: News) -> 
     full || switch
 }
 
-/// Sends the build's state, if that changed.
+/// Sends the build's state if it has changed.
 fn push_state(ring: &mut Ring, known: &mut Progress, build: &Build, view: &BuildView) -> bool {
     if !known.is_news(view) {
         return false;
     }
-    // The state that a stream got when it opened is not sent again.
+    // Streams already got this state when they opened.
     let first = known.view.is_none() && ring.is_state(view.seq);
     if !first {
         ring.push_state(build.seq, frame::json(view));
@@ -269,7 +270,8 @@ fn push_state(ring: &mut Ring, known: &mut Progress, build: &Build, view: &Build
     !first
 }
 
-/// Removes the lines from a page that were sent before Redis lost the log; returns what replaces them.
+/// Removes lines from a page that were already sent before Redis lost the log; returns a piece that skips
+/// them.
 fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Piece> {
     let mut sent = channel.sent();
     let count = sent.again(&page.entries);
@@ -281,7 +283,7 @@ fn repeated(channel: &Channel, after: EntryId, page: &mut LogPage) -> Option<Pie
     Some(Piece { from: after, to, bytes: Bytes::from_static(b": lines that were sent before\n\n") })
 }
 
-/// Closes the ring of an ended build once its log is complete, or after waiting long enough.
+/// Closes the ring of an ended build once its log is complete, or after a limited wait.
 fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     let log_end =
         build.log_end.as_deref().and_then(|id| id.parse::<EntryId>().ok()).unwrap_or(EntryId::START);
@@ -302,7 +304,7 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
         state: Some(build.state),
         class: build.class.filter(|_| build.state == BuildState::Failed),
         cause: build.cause.clone().filter(|_| build.state == BuildState::Failed),
-        // A success after a failed attempt still carries that attempt's reason, which no longer applies.
+        // A success after a failed attempt still has that attempt's reason, which no longer applies.
         reason: build
             .reason
             .clone()
@@ -316,7 +318,8 @@ fn finish(ring: &mut Ring, known: &mut Progress, build: &Build) -> bool {
     true
 }
 
-/// A watched build is unknown: Redis may have been emptied, and its worker may still register it.
+/// Handles a watched build that is unknown. Redis may have been emptied, and its worker may still register
+/// it.
 fn missing(channel: &Channel, known: &mut Progress) {
     if known.missing.is_none() {
         let text =

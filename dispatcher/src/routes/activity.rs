@@ -1,4 +1,4 @@
-//! Recent history: what operators did, and how builds changed state.
+//! What happened recently: what operators did, and how builds changed state.
 
 use std::sync::Arc;
 

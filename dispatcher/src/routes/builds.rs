@@ -46,7 +46,7 @@ pub(super) async fn ask(
     body: JsonBody,
 ) -> Answer<(StatusCode, Json<BuildAnswer>)> {
     let id = BuildId::new();
-    // As the standard has it, a header that cannot be read is ignored.
+    // By the standard, an invalid header is ignored.
     let place = headers.get("traceparent").and_then(|text| text.to_str().ok()?.parse::<TraceContext>().ok());
     let mut span = Span::of_build(Kind::Server, "POST /v1/builds", place, id);
     let answer = admit(&app, &caller, &body, id, span.context().or(place)).await;
@@ -91,7 +91,7 @@ async fn admit(
         id,
         spec: wanted.spec,
         force: wanted.force,
-        // A ban applies to everybody who does not override it, operators too.
+        // A ban applies to everybody who does not override it, including operators.
         override_ban: wanted.override_ban.then(|| caller.name.clone()),
         dispatcher: Some(app.dispatcher.clone()),
     };
@@ -107,7 +107,7 @@ async fn admit(
         Submitted::Joined(admitted) => Ok((Outcome::Joined, admitted, lane)),
         Submitted::Ended(admitted) => Ok((Outcome::Ended, admitted, lane)),
         Submitted::Conflict { id, .. } => {
-            // This caller must not learn the other request's repository.
+            // The caller must not learn which repository the other request names.
             let detail = format!(
                 "image: {image} is being built from another repository, ref or arguments by build {id}; wait until \
                  that ends, or request another image"
@@ -126,8 +126,9 @@ async fn admit(
     }
 }
 
-/// Sends a request to the queue, which counts the requester; from then on, this dispatcher must subtract it.
-/// It runs in a separate task: even if the client hangs up, or gets a timeout, the queue accepts the request.
+/// Sends a request to the queue, which counts one person more. From then on, this dispatcher is responsible
+/// for that count. It runs in a separate task, so that both happen even if the client hangs up or gets a
+/// timeout.
 fn submit_and_count(
     app: &Arc<App>,
     submit: Submit,
@@ -154,7 +155,7 @@ fn banned(pattern: &str, message: &str, until: Option<u64>) -> Refusal {
     Refusal::new(BANNED, format!("{message} (rule {pattern}{end})")).message(message).field("repo")
 }
 
-/// When the image may be ready, and how long ago the build ended, in seconds. Never fails the request.
+/// The seconds until the image may be ready, and the seconds since the build ended. Never fails the request.
 async fn times(app: &App, admitted: &Admitted) -> (Option<u64>, Option<u64>) {
     let look = async {
         let Some(build) = app.queue.build(admitted.id).await? else { return Ok((None, None)) };
@@ -215,7 +216,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
     Ok(Json(BuildPage { builds, cursor: page.cursor, unreadable }))
 }
 
-/// Which states to list: one, or with `None` those of ended builds.
+/// Which states to list: a single one, or if `None` all states of ended builds.
 struct StateFilter(Option<BuildState>);
 
 impl FromStr for StateFilter {
@@ -253,7 +254,8 @@ pub(super) async fn show(
     Ok(Json(view))
 }
 
-/// A build, or its record. While workers are registering their runs, an unknown id is not an error yet.
+/// A build, or its record. While workers are registering their runs, an unknown id gets another error than
+/// usual.
 pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
     match app.ask(app.queue.build_or_record(id)).await? {
         Some(build) => Ok(build),
@@ -262,7 +264,7 @@ pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
 }
 
 async fn unknown(app: &App, id: BuildId) -> Refusal {
-    // Asked again: the answer of a second ago may be from before Redis was emptied.
+    // Reads this again, because an answer from a second ago may be from before Redis was emptied.
     let wait = app.ask(app.queue.refilling()).await.ok().flatten();
     wait.map_or_else(|| Refusal::unknown_build(&id.to_string()), Refusal::refilling)
 }

@@ -16,10 +16,10 @@ use crate::state::App;
 /// Who makes a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The token's name, for the audit stream.
+    /// The token's name, for the audit log.
     pub(crate) name: String,
     scopes: u8,
-    /// Whether a token was shown, not only a loopback address.
+    /// Whether the caller sent a token, instead of only using a loopback address.
     pub(crate) signed_in: bool,
 }
 
@@ -29,7 +29,7 @@ impl Caller {
     }
 
     /// # Errors
-    /// 403 that names the scope.
+    /// 403; names the scope.
     pub(crate) fn require(&self, scope: Scope) -> Answer<()> {
         if self.may(scope) {
             return Ok(());
@@ -39,13 +39,13 @@ impl Caller {
         Err(Refusal::new(FORBIDDEN, detail))
     }
 
-    /// Who makes a request, if it is within its client's limits.
+    /// The caller, if the request is within its rate limits.
     async fn admitted(parts: &Parts, app: &App) -> Answer<Self> {
         let caller = Self::of(app, &parts.headers);
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip());
         let address = address::address(peer, &parts.headers, &app.settings.connections.trusted);
-        // A request without a token, or with a wrong one, counts only by address.
+        // A request without a valid token only counts for its address.
         let token = caller.as_ref().ok().filter(|caller| caller.signed_in).map(|caller| caller.name.as_str());
         app.rates.spend(&app.queue, app.settings.bounds.redis_wait, token, address).await?;
         caller
@@ -71,8 +71,8 @@ impl Caller {
     }
 }
 
-/// Without tokens, only the loopback address protects us, and a browser on this machine can reach it: pages
-/// of other sites must not act through it, even if their host name resolves to this machine.
+/// Without tokens, only the loopback address protects us, and a browser on this machine can reach it. Other
+/// sites' pages must not act through it, even if their host names resolve to this machine.
 fn not_from_a_page(headers: &HeaderMap) -> Answer<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).unwrap_or("localhost");

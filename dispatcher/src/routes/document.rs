@@ -1,4 +1,4 @@
-//! What the API's document says for all operations: the problems that each can return, and the values of
+//! What the API's document says about all operations: the problems that each can return, and the values of
 //! common parameters.
 
 use fairlane_common::build::BuildState;
@@ -11,7 +11,7 @@ use super::input::REASON_CHARS_MAX;
 use super::request::NAME_BYTES_MAX;
 use crate::problem::{self, Kind};
 
-/// Problems that any operation under `/v1` can answer with.
+/// Problems that any operation under `/v1` can return.
 const EVERYWHERE: &[Kind] = &[
     problem::BAD_PARAMETER,
     problem::NOT_SIGNED_IN,
@@ -70,12 +70,12 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ("clear_node", &[problem::UNKNOWN_NODE]),
 ];
 
-/// One segment of a lane's name, and a whole name. Repository addresses are accepted, too; this is their
+/// One segment of a lane's name, and a whole name. Addresses of repositories are accepted, too; this is their
 /// normal form.
 const SEGMENT: &str = r"[!#$%&()+,.0-9:;=?@A-Z_a-z~][!#$%&()+,.0-9:;=?@A-Z_a-z~-]*";
 const LANE: &str = r"[0-9A-Za-z][0-9A-Za-z.-]*(/[0-9A-Z_a-z.~-]+)+";
 
-/// Adds to each operation what it has in common with others, and to schemas what their types do not say.
+/// Adds what operations have in common, and what the types cannot say about schemas.
 pub(super) fn complete(document: &mut Value) {
     let schemas = &mut document["components"]["schemas"];
     schemas["SecretsBody"]["properties"]["registry_credentials"]["type"] =
@@ -105,7 +105,7 @@ pub(super) fn complete(document: &mut Value) {
     }
 }
 
-/// An optional field may also be null.
+/// Allows null for all optional fields.
 fn allow_null(schema: &mut Value) {
     let needed = schema["required"].clone();
     let is_needed = |name: &str| needed.as_array().is_some_and(|names| names.iter().any(|one| one == name));
@@ -121,7 +121,7 @@ fn allow_null(schema: &mut Value) {
     }
 }
 
-/// The response to a client that already has the answer.
+/// Describes the response to a client that already has the current version.
 fn add_unchanged(operation: &mut Value) {
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     let Some(good) = responses.get_mut("200") else { return };
@@ -156,7 +156,7 @@ fn add_problems(operation: &mut Value) {
         });
         if matches!(status, 429 | 503) {
             response["headers"] = json!({ "Retry-After": {
-                "description": "after how many seconds to try again, where that is known",
+                "description": "seconds to wait before retrying, if known",
                 "schema": { "type": "integer", "minimum": 0 },
             } });
         }
@@ -166,7 +166,7 @@ fn add_problems(operation: &mut Value) {
 
 /// Describes the values of a common parameter.
 fn describe(parameter: &mut Value) {
-    // An empty parameter means the same as an absent one.
+    // An empty parameter is treated like an absent one.
     let text = |max: usize, pattern: &str| json!({ "type": "string", "maxLength": max, "pattern": format!("^({pattern})?$") });
     let schema = match (parameter["name"].as_str(), parameter["in"].as_str()) {
         (Some("limit"), _) => {

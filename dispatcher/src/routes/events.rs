@@ -69,7 +69,7 @@ pub(super) async fn follow(
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-cache"),
-        // Proxies such as nginx would buffer events.
+        // Otherwise, proxies such as nginx would buffer events.
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, Body::from_stream(events)).into_response())

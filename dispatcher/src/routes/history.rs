@@ -15,12 +15,12 @@ use crate::routes::caller::Reader;
 use crate::routes::input::Params;
 use crate::state::App;
 
-/// Steps that can be asked for, and their words.
+/// The possible steps, with their minutes.
 pub(super) const STEPS: [(&str, u64); 6] =
     [("1m", 1), ("5m", 5), ("10m", 10), ("30m", 30), ("1h", 60), ("2h", 120)];
-/// Without a step, the smallest that gives at most this many samples.
+/// Without a step, the smallest one is used that gives at most this many samples.
 const SAMPLES_MAX: u128 = 400;
-/// How far back, unless somebody says otherwise.
+/// How far back to go by default.
 const DAY: Since = Since::Ago(Duration::from_hours(24));
 
 /// The queue over time: people waiting, builds running, what started and ended. One sample a minute is kept for 7 days.
@@ -44,7 +44,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     let since_ms = kept(since, now_ms)?;
     let step = step.map_or_else(|| smallest(now_ms - since_ms), |step| step.0);
     let step_ms = millis(step);
-    // The first step is a whole one.
+    // The first step must be complete.
     let first = samples.partition_point(|sample| sample.at < since_ms / step_ms * step_ms);
     let samples = in_steps(&samples[first..], step).iter().map(sample).collect();
     Ok(Json(History { now_ms, since_ms, step_ms, samples }))
@@ -54,19 +54,20 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
 pub(super) async fn usage(app: &Arc<App>, params: &Params) -> Answer<UsagePage> {
     let since = params.parse::<Since>("since")?.unwrap_or(DAY);
     let (now_ms, _) = app.ask(app.history.samples()).await?;
-    // The moment of a span, in whole minutes, so that those who ask within one share an answer.
+    // The start of a time span is rounded to a minute, so that requests within the same minute share an
+    // answer.
     let since_ms = kept(since, now_ms)?;
     let since_ms = if matches!(since, Since::Ago(_)) { since_ms / 60_000 * 60_000 } else { since_ms };
     let usage = app.ask(app.history.usage(since_ms)).await?;
     Ok(UsagePage { since_ms, lanes: lane_uses(&usage, params.limit()?) })
 }
 
-/// The moment, if it is within the time that is kept.
+/// The start in Unix milliseconds, if it is within the time that is kept.
 fn kept(since: Since, now_ms: u64) -> Answer<u64> {
     let oldest = now_ms.saturating_sub(millis(KEPT));
     match since {
         Since::Ago(ago) if ago <= KEPT => Ok(now_ms.saturating_sub(millis(ago))),
-        // A minute for the time that a request takes.
+        // A minute more, for the time that a request takes.
         Since::At(at) if at + 60_000 >= oldest && at <= now_ms => Ok(at),
         Since::At(at) if at > now_ms => {
             Err(Refusal::new(BAD_PARAMETER, "since: must be in the past").field("since"))

@@ -1,4 +1,4 @@
-//! Bodies and parameters of requests; each error says clearly what is invalid.
+//! Bodies and parameters of requests. Each error says what is invalid.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -18,15 +18,15 @@ use crate::problem::{
 };
 use crate::routes::unique_json::Unique;
 
-/// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and
-/// room for JSON's escapes.
+/// Longest body, in bytes: 32 arguments and 32 labels of 4 KiB each, two secrets of 16 KiB, and room for
+/// JSON's escapes.
 pub(crate) const BODY_BYTES_MAX: usize = 512 * 1024;
-/// Longest reason of an act.
+/// Longest reason that an operator can give, in characters.
 pub(crate) const REASON_CHARS_MAX: usize = 500;
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
-/// A body declared as JSON and within its size limit, not parsed yet.
+/// A body that is declared as JSON and within its size limit, not parsed yet.
 pub(crate) struct JsonBody(Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
@@ -71,7 +71,7 @@ impl JsonBody {
     /// The body as an object, field by field.
     pub(crate) fn object(&self) -> Answer<Fields> {
         let Unique(value) = serde_json::from_slice(&self.0).map_err(|error| {
-            // Only our own messages: others repeat the input, which may be a secret.
+            // Only our own messages are shown; others repeat the input, which may be a secret.
             let text = error.to_string();
             let ours = text.split(" at line ").next().filter(|_| error.is_data());
             let why = ours.unwrap_or("this is not JSON");
@@ -111,7 +111,7 @@ impl Fields {
     pub(crate) fn maybe<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Answer<Option<T>> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            // Not serde's message: it repeats the value, which may be a misplaced secret.
+            // serde's message is not shown, because it repeats the value, which may be a misplaced secret.
             Some(value) => serde_json::from_value(value)
                 .map(Some)
                 .map_err(|_| Refusal::invalid(name, format!("must be {what}"))),
@@ -130,7 +130,7 @@ impl Fields {
     }
 
     /// # Errors
-    /// Names the first field that was not read.
+    /// Names the first field that is not in `known`.
     pub(crate) fn nothing_else(&self, known: &[&str]) -> Answer<()> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
@@ -141,9 +141,9 @@ impl Fields {
         }
     }
 
-    /// All fields as one value, for types that have good error messages and hold no secret.
+    /// All fields as one value, for types with good error messages and without secrets.
     pub(crate) fn decode<T: DeserializeOwned>(self) -> Answer<T> {
-        // serde accepts a list for a struct, with its entries as the fields in order.
+        // serde also accepts a list for a struct, with the fields' values in order.
         if let Some((name, _)) = self.0.iter().find(|(_, value)| value.is_array()) {
             return Err(Refusal::invalid(name, "must not be a list"));
         }
@@ -158,7 +158,7 @@ impl Fields {
     }
 }
 
-/// A kind of value in plain words; our own types describe themselves.
+/// A kind of value in plain words. Our own types describe themselves.
 fn in_words(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "u32" | "u64" => "a whole number, 0 or more",
@@ -218,7 +218,7 @@ impl Params {
         let parsed = self.text(name).map(str::parse).transpose();
         parsed.map_err(|error: T::Err| {
             let why = error.to_string();
-            // Some types describe themselves.
+            // Some types already begin their messages with their name.
             let why = why.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&why);
             Refusal::new(BAD_PARAMETER, format!("{name}: {why}")).field(name)
         })
@@ -232,7 +232,7 @@ impl Params {
         })
     }
 
-    /// A parameter that is true or false; false if absent.
+    /// A parameter that is true or false; false by default.
     pub(crate) fn flag(&self, name: &str) -> Answer<bool> {
         match self.text(name) {
             None | Some("false") => Ok(false),
@@ -241,7 +241,7 @@ impl Params {
         }
     }
 
-    /// Why somebody acts, for the audit log and, for a cancellation, for people; may be empty.
+    /// The reason for an act, for the audit log and, if a build is cancelled, for people; may be empty.
     pub(crate) fn reason(&self) -> Answer<String> {
         let reason = self.text("reason").unwrap_or_default();
         if reason.chars().count() > REASON_CHARS_MAX {

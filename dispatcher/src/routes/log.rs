@@ -23,10 +23,10 @@ use crate::routes::responses::AsItComes;
 use crate::state::App;
 use crate::upkeep::reaper::jitter;
 
-/// How often a followed log is read. Event streams get lines at once; this is for people with curl, and must
+/// How often a followed log is read. Event streams send lines at once. This is for people with curl, and must
 /// not cost a subscription each.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long to wait for the end of a log after its build has ended.
+/// How many seconds to wait for the end of a log after its build has ended.
 const LOG_END_WAIT: u32 = 5;
 
 /// The message for a log that is gone.
@@ -74,17 +74,17 @@ pub(super) async fn read(
         match reader.next().await {
             Ok(Some(bytes)) => Some((Ok(bytes), Some(reader))),
             Ok(None) => None,
-            // The connection is aborted, so that nobody mistakes half a log for all of it.
+            // The connection is aborted, so that nobody takes half a log for the whole.
             Err(_) => Some((Err(std::io::Error::other("Redis does not answer")), None)),
         }
     });
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
         ("x-accel-buffering", "no"),
-        // A log may contain anything: a browser must not render it as a page.
+        // A log may contain anything, so a browser must not render it as a page.
         ("x-content-type-options", "nosniff"),
     ];
-    // A compressor polls once more after the end.
+    // A compressor polls the body once more after its end.
     let mut response = (headers, Body::from_stream(body.fuse())).into_response();
     if follow {
         response.extensions_mut().insert(AsItComes);
@@ -92,7 +92,7 @@ pub(super) async fn read(
     Ok(response)
 }
 
-/// The run with the newest log: for a build that waits for its next run, the previous one.
+/// The run with the newest log. For a build that waits for its next run, it is the previous one.
 async fn newest_run(app: &App, build: &Build) -> Answer<u32> {
     let run = build.log_run.unwrap_or(build.attempt);
     if run > 1 && app.ask(app.queue.log_end(build.id, run, 1)).await?.1.is_empty() {

@@ -1,13 +1,13 @@
 //! The HTTP API.
 //!
-//! The path of a request, from the outside in: `service` counts it, compresses the response, shares it with
-//! others who accept that (`shared`) and sets its caching headers (`responses`). The route's arguments check who may call (`caller`) and parse the request
-//! (`input`, `request`). The route calls the queue with a time limit for Redis (`App::ask`), and `view`
-//! converts the queue's types to those of [`api`]. Every error is a `problem`, with a stable type and a text
-//! that says what to do.
+//! The path of a request, from the outside in: `service` counts it, compresses the response, shares the
+//! response with others who accept that (`shared`), and sets its caching headers (`responses`). The route's
+//! arguments check who may call (`caller`) and parse the request (`input`, `request`). The route calls the
+//! queue with a time limit for Redis (`App::ask`), and `view` converts the queue's types to those of [`api`].
+//! Every error is a `problem`, with a stable type and a text that says what to do.
 //!
-//! Each route is defined next to its documentation; neither can exist without the other: the document at
-//! `/openapi.json` is generated from the same lines that route requests.
+//! Each route is defined together with its documentation, and neither can exist without the other: the
+//! document at `/openapi.json` is generated from the same lines that route requests.
 
 mod activity;
 mod builds;
@@ -110,7 +110,8 @@ pub(crate) fn service(app: Arc<App>) -> axum::Router {
     let Some(base) = app.settings.base_path.clone() else { return at_root(app) };
     let to_page = Redirect::temporary(&format!("{base}/"));
     let prefix = base.clone();
-    // Before routing, so that routes, their metrics and their caching do not depend on the base path.
+    // This comes before routing, so that routes, their metrics and their caching do not depend on the base
+    // path.
     let inner = at_root(app).map_request(move |request| base.strip(request));
     axum::Router::new()
         .route(prefix.as_str(), axum::routing::get(async move || to_page.clone()))
@@ -139,13 +140,13 @@ fn at_root(app: Arc<App>) -> axum::Router {
         .with_state(app)
 }
 
-/// The methods that metrics and logs tell apart.
+/// The methods that metrics and logs distinguish.
 const METHODS: [&str; 7] = ["get", "head", "post", "put", "patch", "delete", "options"];
 
 /// Counts a request and its response time. The path is not logged, because it may contain anything.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    // A method can be any word; each would create a new time series that is kept forever.
+    // A method can be any word, and each one would create a new time series that is kept forever.
     let is_method = |known: &&str| known.eq_ignore_ascii_case(request.method().as_str());
     let method = METHODS.into_iter().find(is_method).unwrap_or("other");
     let began = Instant::now();
@@ -170,7 +171,7 @@ pub fn openapi() -> String {
     openapi_text(router().into_openapi())
 }
 
-/// Finishes the document: the kinds of errors, and paths in the syntax of such documents.
+/// Completes the document: adds the kinds of errors, and writes paths in the syntax of OpenAPI.
 fn openapi_text(mut document: OpenApi) -> String {
     use std::fmt::Write as _;
     let mut text = document.info.description.take().unwrap_or_default();

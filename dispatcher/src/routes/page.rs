@@ -1,7 +1,8 @@
-//! The web page for operators. Its files are in `dispatcher/page`, and part of the program: nothing is built, and
-//! nothing is loaded from elsewhere.
+//! The web page for operators. Its files in `dispatcher/page` are included in the program: there is no build
+//! step, and nothing is loaded from elsewhere.
 //!
-//! The files contain no data, so they need no token; the page asks for one and calls the same API as everybody.
+//! The files contain no data, so they need no token. The page asks for a token and calls the same API as
+//! everybody.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,9 +18,9 @@ use super::responses::{hex, names};
 use crate::problem::{Refusal, UNKNOWN_PATH};
 use crate::state::App;
 
-/// Where the page's own files are, below a version that changes with any of them.
+/// The folder of the page's files, followed by a version that changes with any of them.
 const FOLDER: &str = "page";
-/// What `index.html` has in place of that folder.
+/// Stands for that folder and version in `index.html`.
 const PLACEHOLDER: &str = "PAGE_FOLDER";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -65,11 +66,12 @@ const FILES: &[File] = files! {
 
 const INDEX: &str = include_str!("../../page/index.html");
 
-/// The page only runs its own scripts, talks only to its own dispatcher, and is shown in no other page.
+/// The page may only run its own scripts, only connects to its own dispatcher, and cannot be shown within
+/// another page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `index.html`, its tag, and the version of all files.
+/// `index.html`, its entity tag, and the version of all files.
 struct Page {
     version: String,
     index: String,
@@ -112,7 +114,7 @@ async fn file(Path((version, name)): Path<(String, String)>) -> Response {
     let Some((_, kind, bytes)) = FILES.iter().find(|(known, ..)| *known == name) else {
         return Refusal::new(UNKNOWN_PATH, "the page has no such file; open / for the page").into_response();
     };
-    // During an upgrade, another dispatcher may have served index.html.
+    // During an upgrade, `index.html` may come from another dispatcher.
     let keeping = if version == PAGE.version { "public, max-age=31536000, immutable" } else { "no-store" };
     ([(header::CACHE_CONTROL, keeping), (header::CONTENT_TYPE, kind)], *bytes).into_response()
 }

@@ -1,4 +1,4 @@
-//! The policy of the queue: what decides which build is next.
+//! The policy of the queue, which decides what build is next.
 
 use std::sync::Arc;
 

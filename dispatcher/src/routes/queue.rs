@@ -12,7 +12,7 @@ use crate::routes::input::Params;
 use crate::routes::view;
 use crate::state::App;
 
-/// Lanes that are shown with the totals: a screenful.
+/// How many lanes are returned with the totals: a screenful.
 const LANES: usize = 50;
 
 /// The queue's numbers, and the lanes with the next builds. Scope `read`.

@@ -107,7 +107,7 @@ fn check_args(args: &[String]) -> Answer<()> {
             let max = limits::ARG_BYTES_MAX;
             return Err(Refusal::invalid(field, format!("an argument may have at most {max} bytes")));
         }
-        // An appendix has several lines.
+        // Line breaks are allowed because an appendix may have several lines.
         if arg.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
             return Err(Refusal::invalid(
                 field,

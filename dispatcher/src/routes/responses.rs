@@ -1,5 +1,5 @@
-//! What all responses have in common: whether a client may cache them, whether it has one already, and
-//! compression.
+//! What all responses have in common: compression, whether a client may cache them, and whether it already
+//! has them.
 
 use std::fmt::Write as _;
 
@@ -14,10 +14,10 @@ use tower_http::compression::{CompressionLayer, Predicate};
 
 use crate::problem::{INTERNAL, Refusal};
 
-/// Smaller responses fit into one packet uncompressed.
+/// Smaller responses fit into one packet without compression.
 pub(super) const COMPRESSED_MIN: u64 = 1024;
 
-/// Marks a response that is streamed; a compressor would delay its parts.
+/// Marks a response that is streamed, which a compressor would delay.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AsItComes;
 
@@ -26,7 +26,7 @@ pub(crate) fn compression() -> CompressionLayer<Worth> {
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(Worth)
 }
 
-/// Whether compressing an answer is worth it.
+/// Decides whether compressing a response is worth it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Worth;
 
@@ -91,7 +91,7 @@ fn tag_of(bytes: &[u8]) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

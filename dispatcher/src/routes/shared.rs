@@ -1,7 +1,8 @@
-//! Answers shared by callers that accept one of a moment ago.
+//! Responses that several callers share if they accept one from a moment ago.
 //!
-//! A request with `Cache-Control: max-age=2` may get an answer that was read for somebody else up to two seconds
-//! earlier. So fifty open pages cost Redis as much as one page does. All other requests are answered from Redis.
+//! A request with `Cache-Control: max-age=2` may get a response that was made for somebody else up to two
+//! seconds earlier. So fifty open pages cost Redis as much as one page does. All other requests are answered
+//! from Redis.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::problem::{INTERNAL, Refusal};
 use crate::shared::{AGE_MAX, Kept};
 use crate::state::App;
 
-/// What scope `read` may see, and is the same for everybody who has it.
+/// Routes for scope `read` whose responses are the same for everybody who has that scope.
 const SHARED: &[&str] = &[
     "/v1/queue",
     "/v1/lanes",
@@ -38,7 +39,7 @@ const SHARED: &[&str] = &[
     "/v1/history",
 ];
 
-/// Gives a shared answer to a caller that accepts one.
+/// Answers with a shared response if the caller accepts one.
 pub(crate) async fn share(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let is_shared = request.method() == Method::GET && SHARED.contains(&route);
@@ -60,7 +61,7 @@ pub(crate) async fn share(State(app): State<Arc<App>>, request: Request, next: N
         drop(latest);
         return asked.answer(&kept);
     }
-    // The whole answer is needed here, not only that it has not changed.
+    // A full response is needed here, so it must not be a 304.
     parts.headers.remove(header::IF_NONE_MATCH);
     let at = Instant::now();
     let response = next.run(Request::from_parts(parts, body)).await;
@@ -79,7 +80,7 @@ pub(crate) async fn share(State(app): State<Arc<App>>, request: Request, next: N
     asked.answer(&kept)
 }
 
-/// How old an answer may be, from `Cache-Control: max-age=<seconds>`.
+/// How old a response may be, from `Cache-Control: max-age=<seconds>`.
 fn accepted_age(headers: &HeaderMap) -> Option<Duration> {
     let wishes = headers.get(header::CACHE_CONTROL)?.to_str().ok()?;
     let mut seconds = None;
@@ -95,7 +96,7 @@ fn accepted_age(headers: &HeaderMap) -> Option<Duration> {
     seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds).min(AGE_MAX))
 }
 
-/// Reads an answer to its end, and compresses it once for everybody.
+/// Reads a response to its end, and compresses it once for everybody.
 async fn keep(at: Instant, response: Response) -> Option<Arc<Kept>> {
     let (head, body) = response.into_parts();
     let plain = body::to_bytes(body, usize::MAX).await.ok()?;
@@ -115,7 +116,7 @@ async fn keep(at: Instant, response: Response) -> Option<Arc<Kept>> {
     Some(Arc::new(Kept { at, status: head.status, headers, plain, gzip }))
 }
 
-/// What a caller can use.
+/// Which forms of the response a caller can use.
 struct Asked {
     known: Option<HeaderValue>,
     gzip: bool,

@@ -1,4 +1,4 @@
-//! JSON in which no object has a duplicate key; otherwise one of the two values would silently win.
+//! JSON whose objects have no duplicate keys. Otherwise, one of two values would silently win.
 
 use std::fmt;
 

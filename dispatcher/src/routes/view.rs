@@ -1,4 +1,4 @@
-//! From the queue's types to those of the API.
+//! Converts the queue's types to those of the API.
 
 use fairlane_common::build::Build;
 use fairlane_common::log::LogEntry;
@@ -12,12 +12,12 @@ use crate::api::{
 /// Most bytes of a last line that are shown.
 const LINE_BYTES_MAX: usize = 2000;
 
-/// Milliseconds as seconds, rounded up: "0 s" would say that something is over.
+/// Milliseconds as seconds, rounded up, because "0 s" would mean that something is over.
 pub(crate) fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
 
-/// A build; if `private`, with the fields for scope `read`.
+/// A build; the fields for scope `read` are only included if `private`.
 pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildView {
     let position = why.and_then(|why| why.position);
     let (ended, whole) = (build.state.is_ended(), private && !build.recorded);
@@ -59,7 +59,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         slot_seconds: ended.then(|| round_seconds(build.slot_ms)),
         peak_people: ended.then_some(build.peak),
         expired: build.recorded,
-        // A record does not have them.
+        // A record does not have these fields.
         name: whole.then(|| build.spec.name.clone()),
         labels: whole.then(|| build.spec.labels.clone()),
         repo2docker_args: whole.then(|| build.spec.args.clone()),
@@ -69,29 +69,25 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
     }
 }
 
-/// Milliseconds as seconds with one digit behind the point.
+/// Milliseconds as seconds with one digit after the decimal point.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of years fit")]
 fn round_seconds(ms: u64) -> f64 {
     (ms as f64 / 100.0).round() / 10.0
 }
 
-/// The last line of a log.
 pub(crate) fn last_line(entry: &LogEntry) -> LastLine {
     let at_ms = entry.id.split('-').next().and_then(|at| at.parse().ok()).unwrap_or(0);
     LastLine { at_ms, text: entry.text[..entry.text.floor_char_boundary(LINE_BYTES_MAX)].to_owned() }
 }
 
-/// What was set aside.
 pub(crate) fn aside(of: Aside) -> AsideView {
     AsideView { what: of.what, since_ms: of.at, why: of.why }
 }
 
-/// A build that cannot be read.
 pub(crate) fn unreadable(of: Unreadable) -> UnreadableView {
     UnreadableView { id: of.id, why: of.why }
 }
 
-/// The queue's numbers.
 pub(crate) fn totals(of: &inspect::Snapshot) -> Totals {
     Totals {
         now_ms: of.now,
@@ -115,12 +111,11 @@ pub(crate) fn totals(of: &inspect::Snapshot) -> Totals {
     }
 }
 
-/// A lane.
 pub(crate) fn lane(of: inspect::LaneView) -> LaneView {
     let stop = |stop: Option<(String, String, Option<u64>)>| {
         stop.map(|(pattern, message, until_ms)| StopView { pattern, message, until_ms })
     };
-    // The name of the set, without the common prefix.
+    // The name of the set without the common prefix.
     let waits_for = of.at.map(|set| match set.strip_prefix("lanes") {
         Some("") => "ready".to_owned(),
         Some(rest) => rest.trim_start_matches(':').to_owned(),
@@ -147,7 +142,6 @@ pub(crate) fn lane(of: inspect::LaneView) -> LaneView {
     }
 }
 
-/// A worker.
 pub(crate) fn worker(of: inspect::WorkerView) -> WorkerView {
     WorkerView {
         id: of.id,
@@ -165,7 +159,6 @@ pub(crate) fn worker(of: inspect::WorkerView) -> WorkerView {
     }
 }
 
-/// An avoided node.
 pub(crate) fn node(of: inspect::NodeView) -> NodeView {
     NodeView {
         node: of.name,
@@ -178,7 +171,6 @@ pub(crate) fn node(of: inspect::NodeView) -> NodeView {
     }
 }
 
-/// How many slots the queue could use.
 pub(crate) fn scale(of: inspect::Scale) -> ScaleView {
     ScaleView {
         queued: of.queued,
@@ -189,19 +181,16 @@ pub(crate) fn scale(of: inspect::Scale) -> ScaleView {
     }
 }
 
-/// An operator's act.
 pub(crate) fn act(of: Act) -> ActView {
     let Act { at, by, act, what, detail, reason } = of;
     ActView { at_ms: at, by, act, what, detail, reason: Some(reason).filter(|reason| !reason.is_empty()) }
 }
 
-/// A change of a build's state.
 pub(crate) fn change(of: Change) -> ChangeView {
     let Change { at, build, lane, state, seq, worker, class, cause, node, reason } = of;
     ChangeView { at_ms: at, build, lane, state, seq, worker, class, cause, node, reason }
 }
 
-/// The policy in force.
 pub(crate) fn policy(of: PolicyInForce) -> PolicyView {
     let PolicyInForce { in_force, set, by, at } = of;
     PolicyView { in_force, set, by, at_ms: at }

@@ -2,7 +2,7 @@
 
 use fairlane_common::Error;
 
-/// The state of one thing that is retried repeatedly.
+/// Whether one thing that is retried repeatedly works.
 #[derive(Debug)]
 pub(crate) struct Outage {
     what: &'static str,
@@ -10,12 +10,12 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
-    /// `what` is the thing that fails or works: "the heartbeat".
+    /// `what` is the thing that may fail, such as "the heartbeat".
     pub(crate) fn new(what: &'static str) -> Self {
         Self { what, failures: 0 }
     }
 
-    /// It worked.
+    /// Notes a success.
     pub(crate) fn over(&mut self) {
         if self.failures > 0 {
             tracing::info!(failures = self.failures, "{} works again", self.what);
@@ -23,7 +23,7 @@ impl Outage {
         self.failures = 0;
     }
 
-    /// It failed; returns how many times in a row.
+    /// Notes a failure; returns how many there were in a row.
     pub(crate) fn failed(&mut self, error: &Error) -> u32 {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {

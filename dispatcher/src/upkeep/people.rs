@@ -1,8 +1,8 @@
 //! How many people wait for which build through this dispatcher, and its heartbeat.
 //!
-//! Counts are absolute and kept in memory. They are written at most four times a second, in full whenever the
-//! queue has forgotten them, and in full twice a minute. The last is necessary because the queue counts a
-//! request when it accepts it, and this dispatcher may not know: the answer was lost, or the Redis client
+//! Counts are absolute and kept in memory. Changed counts are written at most four times a second. All counts
+//! are written when the queue has forgotten them, and also twice a minute: the queue counts a request when it
+//! accepts it, and this dispatcher may not know that, because the answer was lost or the Redis client
 //! repeated the call.
 
 use std::collections::{HashMap, HashSet};
@@ -23,14 +23,14 @@ const FLUSH_GAP: Duration = Duration::from_millis(250);
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Most people that one build can have through one dispatcher; more would not change its position.
 pub(crate) const PEOPLE_MAX: u64 = 200;
-/// How long leaving the queue may take at shutdown; otherwise the queue forgets us after 10 s.
+/// How long deregistering may take at shutdown; otherwise the queue forgets this dispatcher after 10 s.
 const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 
 /// The people behind this dispatcher's streams and requests.
 pub(crate) struct People {
     dispatcher: DispatcherId,
     post_counts: Duration,
-    /// Most people who count for one token.
+    /// Most people that count for one token.
     per_token: u64,
     counted: Mutex<Counts>,
     changed: Notify,
@@ -45,12 +45,12 @@ struct Counts {
 }
 
 impl Counts {
-    /// A token's name, which thousands of streams share.
+    /// A token's name as a shared string, because thousands of streams may have the same.
     fn token(&self, name: &str) -> Arc<str> {
         self.tokens.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name))
     }
 
-    /// Removes the requests for a build that match `over`; returns how many there were.
+    /// Forgets the requests for a build that match `over`; returns how many there were.
     fn forget_requests(&mut self, id: BuildId, over: impl Fn(&Request) -> bool) -> usize {
         let Some(build) = self.builds.get_mut(&id) else { return 0 };
         let over: Vec<Request> = build.requests.extract_if(.., |request| over(request)).collect();
@@ -60,7 +60,7 @@ impl Counts {
         over.len()
     }
 
-    /// How many of `wanted` people count for a token that had `before` of them here.
+    /// How many of `wanted` people count for a token. `before` of the token's people are replaced by them.
     fn grant(&mut self, token: &Arc<str>, before: u64, wanted: u64, per_token: u64) -> u64 {
         let others = self.tokens.get(token).map_or(0, |all| all.saturating_sub(before));
         let granted = wanted.min(PEOPLE_MAX).min(per_token.saturating_sub(others));
@@ -73,17 +73,17 @@ impl Counts {
     }
 }
 
-/// A stream, and who stands behind it.
+/// The people of a stream, and its token.
 struct Subscriber {
     count: u64,
     token: Arc<str>,
 }
 
-/// A request for a build, and who made it.
+/// A person who requested a build.
 struct Request {
     /// When it stops counting.
     until: Instant,
-    /// 1, or 0 if its token already stands for as many people as allowed.
+    /// 1, or 0 if its token has no people left to count.
     count: u64,
     token: Arc<str>,
 }
@@ -91,13 +91,14 @@ struct Request {
 #[derive(Default)]
 struct BuildCount {
     subscribers: HashMap<u64, Subscriber>,
-    // Requests without a stream, oldest first.
+    // Requests that no stream follows, oldest first.
     requests: Vec<Request>,
     dirty: bool,
 }
 
 impl BuildCount {
-    /// Streams know how many people they stand for; requests only count if there is no stream.
+    /// How many people wait for the build. If there are streams, only these count, because they know their
+    /// people.
     fn count(&self) -> u64 {
         let people: u64 = if self.subscribers.is_empty() {
             self.requests.iter().map(|request| request.count).sum()
@@ -109,7 +110,7 @@ impl BuildCount {
 }
 
 impl People {
-    /// A token may stand for `per_token` people, or for any number.
+    /// `per_token` limits the people that count for one token; `None` for no limit.
     pub(crate) fn new(dispatcher: DispatcherId, post_counts: Duration, per_token: Option<u64>) -> Arc<Self> {
         let per_token = per_token.unwrap_or(u64::MAX);
         Arc::new(Self {
@@ -121,7 +122,7 @@ impl People {
         })
     }
 
-    /// A request for a build came in with `token`; the queue has counted it as one person.
+    /// Notes a request with `token`, which the queue has already counted as one person.
     pub(crate) fn asked(&self, id: BuildId, token: &str) {
         let mut counted = self.counted();
         let build = counted.builds.entry(id).or_default();
@@ -134,7 +135,7 @@ impl People {
         let counts = is_alone && request.as_ref().is_some_and(|request| request.count > 0);
         let build = counted.builds.entry(id).or_default();
         build.requests.extend(request);
-        // The queue added one to a count that we own; if it should not count, we write the count again.
+        // The queue has added one to this dispatcher's count. If that is wrong, the count is written again.
         build.dirty |= !counts;
         drop(counted);
         if !counts {
@@ -142,7 +143,7 @@ impl People {
         }
     }
 
-    /// A stream of `token` opened, with `count` people behind it.
+    /// Notes a stream with `token` that stands for `count` people.
     pub(crate) fn subscribe(self: &Arc<Self>, id: BuildId, count: u64, token: &str) -> Subscription {
         let mut counted = self.counted();
         counted.next += 1;
@@ -158,8 +159,8 @@ impl People {
         Subscription { people: Arc::clone(self), build: id, serial }
     }
 
-    /// Sets how many people a stream stands for; returns the build's count, or `None` if this dispatcher has
-    /// no such stream.
+    /// Sets how many people a stream stands for; returns how many the build has here, or `None` if this
+    /// dispatcher has no such stream.
     pub(crate) fn set(&self, id: BuildId, serial: u64, count: u64) -> Option<u64> {
         let mut counted = self.counted();
         let subscriber = counted.builds.get(&id)?.subscribers.get(&serial)?;
@@ -186,7 +187,7 @@ impl People {
         self.changed.notify_one();
     }
 
-    /// The subscriber's name: the dispatcher that has its stream, and its number there.
+    /// The name of a stream's subscriber: this dispatcher, and the stream's number.
     pub(crate) fn name(&self, serial: u64) -> String {
         format!("{}.{serial}", self.dispatcher)
     }
@@ -197,7 +198,7 @@ impl People {
         (dispatcher == self.dispatcher.as_str()).then(|| serial.parse().ok())?
     }
 
-    /// Returns the counts to write, and forgets builds that nobody waits for any more.
+    /// Returns the counts to write, and forgets builds for which nobody waits any more.
     fn take(&self, all: bool, now: Instant) -> Vec<(BuildId, u64)> {
         let mut counted = self.counted();
         let waiting = counted.builds.iter().filter(|(_, build)| !build.requests.is_empty());
@@ -220,13 +221,13 @@ impl People {
         counts
     }
 
-    /// Those of `watched`, the queue's list for this dispatcher, that nobody here knows.
+    /// Builds for which the queue counts people of this dispatcher, but that have none here.
     fn strangers(&self, watched: Vec<BuildId>) -> HashSet<BuildId> {
         let counted = self.counted();
         watched.into_iter().filter(|id| !counted.builds.contains_key(id)).collect()
     }
 
-    /// Restores counts that could not be written.
+    /// Marks counts that could not be written, so that they are written again.
     fn put_back(&self, counts: &[(BuildId, u64)]) {
         let mut counted = self.counted();
         for (id, _) in counts {
@@ -238,7 +239,7 @@ impl People {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes counts and heartbeats until `shutdown`, then leaves the queue.
+    /// Writes counts and heartbeats until `shutdown`, then deregisters this dispatcher.
     pub(crate) async fn run(
         self: Arc<Self>,
         queue: Queue,
@@ -258,7 +259,8 @@ impl People {
             {
                 recount_at = Instant::now() + self.post_counts;
                 let now = self.strangers(watched);
-                // At the first check, the answer to a request may still be on its way.
+                // A build is only corrected at the second check: at the first, the answer to a request may
+                // still be on its way.
                 counts.extend(now.intersection(&strangers).map(|id| (*id, 0)));
                 strangers = now;
                 all = true;
@@ -268,12 +270,12 @@ impl People {
             match queue.beat_dispatcher(&beat).await {
                 Ok(reply) => {
                     outage.over();
-                    // The first heartbeat is also answered "forgotten", and has already sent everything.
+                    // The first heartbeat is also answered with "forgotten", but has already sent everything.
                     if policy_of != reply.born && put_in_force(&queue, policy.as_ref()).await {
                         policy_of.clone_from(&reply.born);
                     }
                     let again = reply.forgotten || (!born.is_empty() && reply.born != born);
-                    // Counts for builds not yet registered were not accepted.
+                    // Counts for builds that were not yet registered were not accepted.
                     let again = again || (refilling && !reply.refilling);
                     refilling = reply.refilling;
                     let news = again && !all;
@@ -306,8 +308,8 @@ impl People {
     }
 }
 
-/// Applies the policy: a Redis that is new to us has none yet, or had one and was emptied. Returns whether it
-/// succeeded.
+/// Sets the configured policy, unless the queue has one. A Redis that is new to us may have none yet, or may
+/// have been emptied. Returns whether the call succeeded.
 async fn put_in_force(queue: &Queue, policy: Option<&Policy>) -> bool {
     let Some(policy) = policy else { return true };
     let done = queue.default_policy(policy).await;
@@ -319,7 +321,7 @@ async fn put_in_force(queue: &Queue, policy: Option<&Policy>) -> bool {
     done.is_ok()
 }
 
-/// A stream's people; dropping it removes them.
+/// The people of a stream, which are removed on drop.
 pub(crate) struct Subscription {
     people: Arc<People>,
     build: BuildId,

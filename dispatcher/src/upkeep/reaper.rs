@@ -1,4 +1,4 @@
-//! Handles what is due in the queue. Every dispatcher may: a reap is bounded and can be repeated.
+//! Handles what is due in the queue. Every dispatcher may do this: a reap is short and can be repeated.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::upkeep::outage::Outage;
 
-/// Shortest pause: due items come in batches, and requests need their turn.
+/// Shortest pause. Due items come in batches, and requests need their turn, too.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Longest pause: this process is not told if another one makes something due earlier.
+/// Longest pause. Other processes may add something that is due earlier, without telling this one.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause while Redis is away.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Interval between checks for function libraries of earlier releases that nobody calls any more.
+/// How often to check for function libraries of earlier releases that nobody calls any more.
 const LIBRARIES_EVERY: Duration = Duration::from_hours(1);
 
-/// Whether Redis accepts writes, as reaping finds out every second.
+/// Whether Redis accepts writes, as the latest reap has shown.
 #[derive(Debug, Default)]
 pub(crate) struct Writes(Mutex<Option<&'static str>>);
 
@@ -26,7 +26,7 @@ impl Writes {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
-    /// Why it accepts none, if it says so.
+    /// Why Redis accepts no writes, if it said so.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,7 +56,7 @@ pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: Cancellatio
             look_at_libraries = Instant::now() + jitter(LIBRARIES_EVERY);
             remove_unused_libraries(&queue).await;
         }
-        // Reapers of many processes must not run in lockstep.
+        // Random, so that the reapers of many processes do not run at the same time.
         tokio::select! {
             () = tokio::time::sleep(jitter(pause)) => {}
             () = shutdown.cancelled() => {}
@@ -74,7 +74,7 @@ async fn remove_unused_libraries(queue: &Queue) {
     }
 }
 
-/// `pause`, up to a quarter shorter or longer.
+/// `pause` with a random change of up to a quarter.
 pub(crate) fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

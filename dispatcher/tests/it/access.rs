@@ -26,7 +26,7 @@ async fn each_call_needs_its_scope() {
     let id = send(dispatcher.post("/v1/builds").bearer_auth(SUBMIT).json(&request("one"))).await;
     assert_eq!(id.status().as_u16(), 202);
     let id = id.json::<serde_json::Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
-    // Each with the tokens that it refuses; without any token it is always refused.
+    // Each route with the tokens that it refuses. Without a token, every request is refused.
     for (method, path, refused) in [
         (Method::POST, "/v1/builds".to_owned(), &[READ, OPERATE][..]),
         (Method::GET, "/v1/builds".to_owned(), &[SUBMIT, OPERATE]),

@@ -1,4 +1,4 @@
-//! What happened lately: acts and changes, newest first, in bounded pages.
+//! What happened recently: acts and changes, newest first, in pages of limited size.
 
 use fairlane_common::queue::Outcome;
 use fairlane_common::{FailureCause, FailureClass};
@@ -80,7 +80,7 @@ async fn every_change_of_a_build_is_told_with_worker_and_reason() {
 async fn pages_lead_to_one_another_and_filters_cost_no_call_without_bound() {
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
-        // Ten thousand entries take a debug build on a busy machine a while.
+        // Reading ten thousand entries takes a debug build on a busy machine a while.
         settings.bounds.redis_wait = SOON;
     })
     .await;
@@ -104,7 +104,7 @@ async fn pages_lead_to_one_another_and_filters_cost_no_call_without_bound() {
     assert_eq!(lanes, ["five", "four", "three", "two", "one"].map(of));
     assert_eq!(pages, 3);
 
-    // Far more than one page may read: what matches comes last.
+    // More entries than one page may read; the one that matches comes last.
     let mut pipe = redis::pipe();
     for _ in 0..12_000 {
         pipe.cmd("XADD").arg("{fairlane}:audit").arg("*");

@@ -1,4 +1,5 @@
-//! Answers travel compressed where that is asked for and worth it, and not at all to who has them.
+//! Responses are compressed if the client accepts that and it is worth it, and not sent at all to clients
+//! that have them.
 
 use fairlane_testkit::RedisServer;
 use reqwest::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, IF_NONE_MATCH, VARY};
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{Dispatcher, Worker, problem, send};
 
-/// A dispatcher whose client takes gzip as it comes.
+/// A dispatcher with a client that does not decompress responses.
 async fn with_plain_client(redis: &RedisServer) -> Dispatcher {
     let mut dispatcher = Dispatcher::start(&redis.url()).await;
     dispatcher.client = Client::builder().no_proxy().no_gzip().build().unwrap();
@@ -37,7 +38,7 @@ async fn long_answers_are_compressed_for_who_asks_and_streams_never() {
     assert!(!is_compressed(&plain), "nobody asked for it");
     let plain = plain.bytes().await.unwrap();
     assert!(small * 4 < plain.len(), "{small} of {}", plain.len());
-    // Other clients read what it means.
+    // A client that decompresses gets the same content.
     let unpacked = send(Client::new().get(format!("{}/v1/builds", dispatcher.url))).await;
     assert_eq!(unpacked.bytes().await.unwrap(), plain);
     assert!(!is_compressed(&asked_for_gzip(&dispatcher, "/healthz").await), "too short");

@@ -1,5 +1,5 @@
-//! Clients that send too much, too little, too slowly or too often: each hears why, and costs the
-//! others nothing.
+//! Clients that send too much, too little, too slowly or too often are told why they are refused, and do not
+//! affect others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{Dispatcher, SOON, problem, request, send};
 
-/// A dispatcher that waits for nobody.
+/// A dispatcher with short time limits.
 async fn impatient(redis: &RedisServer, change: impl FnOnce(&mut Settings)) -> Dispatcher {
     Dispatcher::start_with(&redis.url(), |settings| {
         settings.bounds.head_wait = Duration::from_millis(300);
@@ -32,7 +32,7 @@ async fn connect_from(dispatcher: &Dispatcher, from: &str) -> TcpStream {
     socket.connect(dispatcher.address()).await.unwrap()
 }
 
-/// All that comes until the dispatcher closes the connection.
+/// Everything that arrives until the dispatcher closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
@@ -48,13 +48,13 @@ async fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes[..read].to_vec()).unwrap()
 }
 
-/// What a connection beyond a limit is told, whatever it asks for.
+/// The response on a connection beyond a limit.
 async fn refused(stream: &mut TcpStream) -> String {
     stream.write_all(b"GET /v1/queue HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     rest(stream).await
 }
 
-/// Status, word and the whole of a problem that came over a bare socket.
+/// The status, kind and body of a problem response that was read from a socket.
 fn refusal(text: &str) -> (u16, String, Value) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
     assert!(head.contains("content-type: application/problem+json"), "{text}");
@@ -84,7 +84,7 @@ async fn a_head_that_cannot_be_read_costs_only_its_sender() {
         let said = rest(&mut stream).await;
         assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{request:.60}: {said}");
     }
-    // Who says nothing at all hears nothing, neither does half of a beginning.
+    // A client that sends nothing, or only part of a beginning, gets no response.
     for start in [
         "",
         "PR",
@@ -99,7 +99,7 @@ async fn a_head_that_cannot_be_read_costs_only_its_sender() {
         read.expect("the connection is closed in time").unwrap();
     }
     assert_eq!(send(dispatcher.get("/healthz")).await.status().as_u16(), 200);
-    // Methods that nobody knows are one series of the metrics, however many there are.
+    // All unknown methods share one time series.
     let mut stream = connect(&dispatcher).await;
     stream
         .write_all(b"BREW7 /v1/queue HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
@@ -117,7 +117,7 @@ async fn a_drop_now_and_then_does_not_keep_a_connection() {
         settings.bounds.idle_wait = Duration::from_millis(600);
     })
     .await;
-    // A head that comes byte by byte has no more time than any other.
+    // A request head that arrives byte by byte gets no extra time.
     let mut stream = connect(&dispatcher).await;
     let drip = async {
         for byte in b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ".iter().chain(std::iter::repeat(&b'x'))
@@ -129,7 +129,7 @@ async fn a_drop_now_and_then_does_not_keep_a_connection() {
         }
     };
     tokio::time::timeout(SOON, drip).await.expect("it is closed on the drip");
-    // A connection may be used again until it has been idle for too long, and is closed silently then.
+    // A connection can be reused until it has been idle for too long. Then it is closed without a response.
     let mut stream = connect(&dispatcher).await;
     for _ in 0..3 {
         assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"));
@@ -150,7 +150,7 @@ async fn a_body_must_come_within_its_bounds_and_in_time() {
     let mut huge = connect(&dispatcher).await;
     huge.write_all(format!("{head}content-length: 99999999999\r\n\r\n{{").as_bytes()).await.unwrap();
     assert_eq!(refusal(&rest(&mut huge).await).1, "too-large");
-    // Without a length: it is counted as it comes.
+    // Without a content length, the body is counted as it arrives.
     let mut endless = connect(&dispatcher).await;
     endless.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));

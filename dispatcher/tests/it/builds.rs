@@ -1,4 +1,4 @@
-//! The main path: ask, join, look, follow, end.
+//! The usual path: request a build, join it, look at it, follow it to its end.
 
 use fairlane_common::FailureCause;
 use fairlane_common::build::{BuildState, FailureClass};
@@ -40,7 +40,7 @@ async fn a_build_is_asked_for_joined_followed_and_answered_from_memory() {
     assert_eq!(log, "line 0\nline 1\nline 2\nline 3\nline 4\n");
     let (status, after) = dispatcher.ask(&request("one")).await;
     assert_eq!((status, after.id, after.state), (StatusCode::OK, answer.id, BuildState::Succeeded));
-    // Who comes after the end gets everything all the same.
+    // Somebody who connects after the end still gets the whole log.
     let mut late = dispatcher.follow(answer.id, "").await;
     late.end().await;
     assert_eq!(late.lines, numbered(5));

@@ -1,13 +1,13 @@
-//! Many who watch one build: they cost no connection to Redis, and all see every line.
+//! Many people watch one build: they need no further connections to Redis, and all see every line.
 
 use fairlane_common::queue::Outcome;
 use fairlane_testkit::{RedisServer, wait_for_eq};
 
 use crate::support::{Dispatcher, SOON, Worker};
 
-/// How many watch. Each costs two sockets in this process.
+/// How many people watch. Each needs two sockets in this process.
 const CROWD: usize = 300;
-/// How many of them count for the build's place in line.
+/// How many of them count for the build's position in line.
 const COUNTED: u64 = 200;
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn watchers_cost_no_connection_to_redis() {
     let id = dispatcher.build("popular").await;
     let mut run = worker.claim().await;
     run.write(3).await;
-    // One watcher opens whatever a dispatcher needs for all of them.
+    // The first watcher opens whatever the dispatcher needs for all of them.
     let mut streams = vec![dispatcher.follow(id, "").await];
     streams[0].lines(3).await;
     let link = dispatcher.queue.link();
@@ -36,7 +36,7 @@ async fn watchers_cost_no_connection_to_redis() {
         stream.lines(23).await;
     }
     let after = clients().await;
-    // The pool for large reads may have opened its few connections meanwhile.
+    // Meanwhile, the pool for large reads may have opened its few connections.
     assert!(after <= before + 4, "{before} connections before the crowd came, {after} with it");
     run.finish(Outcome::Succeeded).await;
     for stream in &mut streams {

@@ -1,4 +1,4 @@
-//! The API's document: a change of it is a change of the API, to be looked at.
+//! The API's document, as a snapshot: whoever changes it changes the API, and should know that.
 
 use fairlane_dispatcher::openapi;
 use serde_json::Value;
@@ -60,7 +60,7 @@ fn every_operation_lists_the_problems_that_it_can_answer_with() {
 
 #[test]
 fn nothing_in_it_is_null() {
-    // A tool that reads the document takes `"parameters": null` for a broken one.
+    // Tools that read the document reject `"parameters": null`.
     let document: Value = serde_json::from_str(&openapi()).unwrap();
     let text = document.to_string();
     assert!(!text.contains(":null"), "{}", &text[text.find(":null").unwrap() - 100..][..110]);

@@ -95,7 +95,7 @@ async fn nearly_used_up_memory_refuses_new_builds_before_redis_does() {
     let (status, word, whole) = problem(refused).await;
     assert_eq!((status, word.as_str()), (429, "memory"), "{whole}");
     assert!(whole["retry_after"].as_u64().is_some());
-    // What is there goes on.
+    // Builds that are already there continue.
     let run = Worker::start(&dispatcher.queue, 1).await.claim().await;
     run.finish(Outcome::Succeeded).await;
 }
@@ -112,7 +112,7 @@ async fn an_emptied_redis_takes_nothing_until_runs_are_registered_and_streams_go
     let waiting = dispatcher.build("waiting").await;
     redis.command(&["FLUSHALL"]).await;
 
-    // Nobody can say yet what is new and what is lost.
+    // Nobody knows yet which builds are new and which were lost.
     for call in [
         dispatcher.post("/v1/builds").json(&request("two")),
         dispatcher.post("/v1/builds").json(&request("one")),
@@ -135,14 +135,14 @@ async fn an_emptied_redis_takes_nothing_until_runs_are_registered_and_streams_go
     run.register().await;
     let state = stream.state(|state| state.build.state == BuildState::Running).await;
     assert_eq!(state.build.id, id);
-    // As if the time were over: its people are counted again.
+    // Ends the refill window. After that, the people of the build are counted again.
     redis.command(&["HSET", "{fairlane}:totals", "refill_until", "1"]).await;
-    // The state that told of the run may have told of them already.
+    // The event that reported the run may already have included them.
     if state.build.people != 7 {
         stream.state(|state| state.build.people == 7).await;
     }
     assert_eq!(send(dispatcher.post("/v1/builds").json(&request("one"))).await.status().as_u16(), 200);
-    // The log is whole again, and who has followed it all along gets no line twice.
+    // The log is complete again, and whoever has followed it gets no line twice.
     run.write(3).await;
     run.write(7).await;
     run.finish(Outcome::Succeeded).await;

@@ -1,4 +1,4 @@
-//! The past: samples, ended builds of 7 days, and who used the capacity.
+//! The past: samples, builds that ended within 7 days, and who used the capacity.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn list(dispatcher: &Dispatcher, query: &str) -> Vec<BuildId> {
     page.builds.iter().map(|build| build.id).collect()
 }
 
-/// A bad parameter: the field, and what the answer says about it.
+/// Checks that a parameter is refused: the field, and what the message says.
 async fn refused(dispatcher: &Dispatcher, path: &str, field: &str, says: &[&str]) {
     let (status, word, whole) = problem(send(dispatcher.get(path)).await).await;
     assert_eq!(
@@ -38,7 +38,7 @@ async fn refused(dispatcher: &Dispatcher, path: &str, field: &str, says: &[&str]
 async fn the_queue_over_time_is_told_in_steps() {
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start(&redis.url()).await;
-    // Its reaper takes the first sample at once; these are older.
+    // The dispatcher's reaper takes the first sample at once. The test replaces it with older ones.
     let now: Vec<u64> = redis::cmd("TIME").query_async(&mut redis.connect().await).await.unwrap();
     let minute = now[0] / 60;
     wait_for("the first sample", SOON, async || {
@@ -48,7 +48,7 @@ async fn the_queue_over_time_is_told_in_steps() {
     let mut pipe = redis::pipe();
     pipe.atomic();
     pipe.cmd("DEL").arg("{fairlane}:history").ignore();
-    // Two hours in whole steps of ten minutes, without one of the steps.
+    // Samples for ten steps of ten minutes, without one of the steps.
     let begin = (minute - 120) / 10 * 10;
     for at in (begin..begin + 100).filter(|at| !(begin + 40..begin + 50).contains(at)) {
         pipe.cmd("XADD").arg("{fairlane}:history").arg(format!("{}-0", at * 60_000));
@@ -164,7 +164,7 @@ async fn the_lanes_that_used_most_come_first() {
     for (name, took) in [("short", 20), ("long", 200)] {
         dispatcher.build(name).await;
         let claimed = worker.claim().await;
-        // What is measured is time itself.
+        // The test measures real time.
         tokio::time::sleep(Duration::from_millis(took)).await;
         claimed.finish(Outcome::Succeeded).await;
     }
@@ -178,7 +178,7 @@ async fn the_lanes_that_used_most_come_first() {
         long.mean_s >= 0.2 && long.share > short.share && (long.share + short.share - 1.0).abs() < 0.001,
         "{usage:?}"
     );
-    // A request of the same minute has the same answer.
+    // A request within the same minute gets the same answer.
     let again: UsagePage = send(dispatcher.get(path)).await.json().await.unwrap();
     assert_eq!(again.lanes, usage.lanes);
 }

@@ -1,4 +1,4 @@
-//! Redis's memory as clients and operators see it, and a Redis that takes no changes.
+//! Redis's memory as clients and operators see it, and a Redis that accepts no writes.
 
 use fairlane_common::queue::{LogBudget, LogLimits, Outcome};
 use fairlane_testkit::{RedisServer, wait_for};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Dispatcher, SOON, Worker, problem, request, send};
 
-/// A build that has ended, with a log of some 480 KB.
+/// A build that has ended, with a log of about 480 KB.
 async fn ended(dispatcher: &Dispatcher, worker: &Worker, name: &str) -> fairlane_common::BuildId {
     let id = dispatcher.build(name).await;
     let mut run = worker.claim().await;
@@ -15,7 +15,7 @@ async fn ended(dispatcher: &Dispatcher, worker: &Worker, name: &str) -> fairlane
     id
 }
 
-/// A dispatcher that leaves all logs alone.
+/// A dispatcher that removes no logs.
 async fn careful(redis: &RedisServer) -> Dispatcher {
     let budget = LogBudget::Bytes(1 << 40);
     Dispatcher::start_with(&redis.url(), |settings| {

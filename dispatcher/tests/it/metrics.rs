@@ -1,4 +1,4 @@
-//! Metrics: what Prometheus accepts, what the docs say, what two dispatchers show.
+//! Metrics: what Prometheus accepts, what the docs list, and what two dispatchers show.
 
 use std::path::Path;
 
@@ -74,7 +74,8 @@ async fn every_dispatcher_shows_the_same_queue() {
     let redis = RedisServer::start_default().await;
     let url = redis.url();
     let (one, two) = tokio::join!(Dispatcher::start(&url), Dispatcher::start(&url));
-    // The lane of `popular` runs two builds and has two more in line; `other` waits for the last slot, `held` does not.
+    // The lane `popular` has two running builds and two in line. `other` waits for the last slot, `held` does
+    // not.
     let worker = Worker::start(&one.queue, 3).await;
     for number in 1..=4 {
         let image = format!("r/popular:{number}");
@@ -109,7 +110,7 @@ async fn every_dispatcher_shows_the_same_queue() {
     for dispatcher in [&one, &two] {
         has_lines(&metrics_of(dispatcher).await, &expected);
     }
-    // A request is counted where it came in.
+    // A request is counted only by the dispatcher that received it.
     has_lines(&metrics_of(&one).await, &["fairlane_builds_asked_total{outcome=\"new\"} 7"]);
     has_lines(&metrics_of(&two).await, &["fairlane_builds_asked_total{outcome=\"new\"} 0"]);
     drop(stream);

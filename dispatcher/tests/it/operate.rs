@@ -68,7 +68,7 @@ async fn workers_are_listed_and_drained() {
     assert_eq!(send(dispatcher.post(&path)).await.status(), StatusCode::OK);
     let drained = list().await.remove(0);
     assert!(drained.draining && drained.drained.is_some_and(|drained| drained.since_ms > 0));
-    // The name of its host will do, too.
+    // The name of the worker's host can be used, too.
     let path = format!("/v1/workers/{}/drain", drained.host);
     assert_eq!(send(dispatcher.post(&path).json(&json!({ "drain": false }))).await.status(), StatusCode::OK);
     assert!(!list().await[0].draining);
@@ -118,7 +118,7 @@ async fn a_full_cluster_is_shown_with_its_workers_and_builds() {
     worker.pause("the cluster is full: exceeded quota").await;
     let list: WorkerList = send(dispatcher.get("/v1/workers")).await.json().await.unwrap();
     assert_eq!(list.workers[0].paused.as_deref(), Some("the cluster is full: exceeded quota"));
-    // The dispatcher looks at the queue as a whole once a second.
+    // The dispatcher computes reasons from a snapshot that may be a second old.
     wait_for("the build to say so", SOON, async || {
         let answer = send(dispatcher.get(&format!("/v1/builds/{id}"))).await;
         let build: BuildView = answer.json().await.unwrap();

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Dispatcher, problem, request, send};
 
-/// Most bytes of the page, compressed.
+/// Maximum size of the page, compressed, in bytes.
 const PAGE_BYTES_MAX: usize = 250_000;
 
 fn header<'a>(response: &'a Response, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
-/// The addresses in `src` and `href` of a page.
+/// The URLs in the `src` and `href` attributes of a page.
 fn addresses(html: &str) -> Vec<String> {
     let parts = html.split(['"', '\'']).collect::<Vec<_>>();
     let named = parts.windows(2).filter(|pair| pair[0].ends_with("src=") || pair[0].ends_with("href="));
@@ -93,7 +93,7 @@ async fn the_page_is_locked_down_and_needs_no_token() {
     assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     assert!(!header(&again, "content-security-policy").is_empty());
 
-    // Data needs a token, whatever the path; an unknown path is a problem, as before.
+    // Data needs a token at any path, and an unknown path still gets a problem response.
     let (status, word, _) =
         problem(send(dispatcher.get("/v1/queue").header("cache-control", "max-age=2")).await).await;
     assert_eq!((status, word.as_str()), (401, "not-signed-in"));
@@ -156,7 +156,7 @@ async fn everything_is_below_the_base_path_too() {
     dispatcher.stop().await;
 }
 
-/// How often Redis has run the function that takes a snapshot.
+/// How many function calls Redis has run.
 async fn snapshots(redis: &RedisServer) -> u64 {
     let mut connection = redis.connect().await;
     let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
@@ -184,7 +184,7 @@ async fn fifty_pages_cost_redis_no_more_than_one() {
     }
     assert_eq!(send(look().header("if-none-match", tag)).await.status(), StatusCode::NOT_MODIFIED);
 
-    // Everybody else gets what is true now, and so does the page after an act.
+    // All other requests get current data, as the page does after an act.
     let fresh: Value = send(dispatcher.get("/v1/queue")).await.json().await.unwrap();
     assert_eq!(fresh["totals"]["queued"], 2);
     let before = snapshots(&redis).await;
@@ -208,7 +208,7 @@ async fn who_comes_while_an_answer_is_read_waits_for_it() {
         let bodies: BTreeSet<_> = futures::future::join_all(looks).await.into_iter().collect();
         assert_eq!(bodies.len(), 1, "{path}: {bodies:?}");
     }
-    // What is wrong is shared, too, and stays what it is.
+    // Errors go through the same path, and keep their status.
     let missing = dispatcher.get("/v1/lanes/github.com/owner/nothing").header("cache-control", "max-age=10");
     assert_eq!(problem(send(missing).await).await.0, 404);
     let wrong = dispatcher.get("/v1/builds?state=nothing").header("cache-control", "max-age=10");

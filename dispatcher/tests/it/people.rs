@@ -1,4 +1,4 @@
-//! People: counted per dispatcher, told to the queue, forgotten with their dispatcher.
+//! People: counted by each dispatcher, reported to the queue, and forgotten with their dispatcher.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn streams_say_how_many_stand_behind_them() {
     let set = send(one.put(&path).json(&body)).await;
     assert_eq!(set.json::<serde_json::Value>().await.unwrap()["people"], 9);
     wait_for_eq("the people", SOON, 10, people).await;
-    // Everybody who watches hears of it.
+    // Everybody who watches gets the new count.
     other.state(|state| state.build.people == 10).await;
 
     assert_eq!(problem(send(two.put(&path).json(&body)).await).await.1, "other-dispatcher");
@@ -47,7 +47,7 @@ async fn counts_come_back_after_the_queue_forgot_them() {
     let id = dispatcher.build("one").await;
     let mut stream = dispatcher.follow(id, "?watchers=7").await;
     stream.state(|state| state.build.people == 7).await;
-    // The dispatcher's counts are lost, as after a failover; its heartbeat finds that out.
+    // The queue loses the dispatcher's counts, as in a failover. The next heartbeat notices that.
     dispatcher.queue.leave_dispatcher(&dispatcher_id(&stream.subscriber)).await.unwrap();
     wait_for_eq("the people", SOON, 7, async || dispatcher.queue.build(id).await.unwrap().unwrap().people)
         .await;
@@ -57,7 +57,7 @@ fn dispatcher_id(subscriber: &str) -> fairlane_common::id::DispatcherId {
     subscriber.rsplit_once('.').unwrap().0.parse().unwrap()
 }
 
-/// A dispatcher whose requests count for a moment only, so that a test can wait for their end.
+/// A dispatcher that counts requests for a moment only, so that a test can wait until they no longer count.
 async fn forgetful(redis_url: &str, redis_wait: Duration) -> Dispatcher {
     Dispatcher::start_with(redis_url, |settings| {
         settings.bounds.redis_wait = redis_wait;
@@ -70,7 +70,7 @@ async fn build_of(dispatcher: &Dispatcher, name: &str) -> Option<BuildId> {
     dispatcher.queue.build_of_image(&format!("r/{name}:1").parse().unwrap()).await.unwrap()
 }
 
-/// Waits until nobody waits for the build any more, nor for any other.
+/// Waits until the queue counts nobody, neither for this build nor for any other.
 async fn nobody_waits(dispatcher: &Dispatcher, id: BuildId) {
     let people = async || {
         let build = dispatcher.queue.build(id).await.unwrap().unwrap();
@@ -83,7 +83,7 @@ async fn nobody_waits(dispatcher: &Dispatcher, id: BuildId) {
 async fn a_request_that_took_too_long_stops_counting() {
     let redis = RedisServer::start_default().await;
     let dispatcher = forgetful(&redis.url(), Duration::from_millis(300)).await;
-    // Redis takes the request only after its client was told to come back.
+    // Redis executes the request only after its client was told to retry.
     redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
     let late = send(dispatcher.post("/v1/builds").json(&request("one"))).await;
     assert_eq!(problem(late).await.1, "redis-away");
@@ -97,7 +97,7 @@ async fn a_request_whose_client_hangs_up_stops_counting() {
     let redis = RedisServer::start_default().await;
     let dispatcher = forgetful(&redis.url(), Duration::from_mins(1)).await;
     let mut patience = Duration::from_millis(100);
-    // A client that hangs up before its request is read asks for nothing: the next one waits longer.
+    // If the client hangs up before its request was read, there is no build. The next client waits longer.
     let id = wait_for("a request that outlives its client", SOON, async || {
         let name = format!("after-{}", patience.as_millis());
         redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]).await;
@@ -105,7 +105,7 @@ async fn a_request_whose_client_hangs_up_stops_counting() {
         assert!(asked.is_err_and(|error| error.is_timeout()));
         patience *= 2;
         redis.command(&["CLIENT", "UNPAUSE"]).await;
-        // A later request goes to Redis behind it.
+        // This request reaches Redis after the first one.
         dispatcher.build(&format!("behind-{name}")).await;
         build_of(&dispatcher, &name).await
     })
@@ -121,7 +121,7 @@ async fn a_request_whose_answer_was_lost_stops_counting() {
     let dispatcher = forgetful(&proxy.redis_url(), Duration::from_secs(10)).await;
     for name in ["new", "joined"] {
         if name == "joined" {
-            // Somebody asked for it elsewhere: its id is not the request's.
+            // The build was first requested elsewhere, so it does not have the id of this request.
             let elsewhere = open(&redis.tcp_url()).await;
             let other = Dispatcher::start(&redis.tcp_url()).await;
             other.build(name).await;
@@ -149,7 +149,7 @@ async fn a_build_that_nobody_waits_for_has_no_people() {
     let dispatcher = Dispatcher::start(&redis.url()).await;
     let repo = "https://github.com/owner/one".parse().unwrap();
     let spec = fairlane_common::BuildSpec::new(repo, "3f2a91c".parse().unwrap(), "r/one:1".parse().unwrap());
-    // Whoever asked for it has gone: no dispatcher counts anybody.
+    // The requester is gone, and no dispatcher counts anybody.
     let submit = fairlane_common::queue::Submit {
         id: BuildId::new(),
         spec,

@@ -1,4 +1,4 @@
-//! The policy: shown, set, checked, audited, and put back after Redis was emptied.
+//! The policy: shown, set, checked, audited, and restored after Redis was emptied.
 
 use fairlane_common::queue::{Order, Policy};
 use fairlane_dispatcher::api::{ActPage, PolicyView};
@@ -37,7 +37,7 @@ async fn a_policy_is_set_shown_and_audited_and_holds() {
     let lane = dispatcher.queue.lane(&"github.com/owner/one".parse().unwrap()).await.unwrap();
     assert_eq!((lane.limit, lane.burst), (4, 4));
 
-    // What is not said has its default again.
+    // A field that is left out gets its default again.
     let now = set(&dispatcher, &json!({ "background_share": 0 })).await;
     assert_eq!((now.in_force.limit, now.in_force.order), (Some(2), Some(Order::Fair)));
     assert_eq!(dispatcher.queue.snapshot().await.unwrap().background_max, 0);

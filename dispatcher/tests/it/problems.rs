@@ -1,4 +1,4 @@
-//! What bad input gets: a status, a word, the field, and never somebody else's build.
+//! The responses to bad input: a status, a kind, the field, and never anybody else's build.
 
 use fairlane_common::rule::{Rule, Stop};
 use fairlane_testkit::RedisServer;
@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Dispatcher, problem, request, send};
 
-/// The request with one field changed.
 fn with(field: &str, value: Value) -> Value {
     let mut body = request("one");
     body[field] = value;
@@ -19,7 +18,7 @@ fn without(field: &str) -> Value {
     body
 }
 
-/// Bodies whose field cannot be taken: the body, the word, the field.
+/// Bodies with an invalid field, the kind of error, and the field.
 fn bad_fields() -> Vec<(Value, &'static str, &'static str)> {
     let long = "x".repeat(3000);
     let field = "invalid-field";
@@ -173,7 +172,7 @@ async fn conflicts_and_bans_say_what_stands_in_the_way() {
     over["override_ban"] = json!(true);
     let refused = scoped.post("/v1/builds").bearer_auth("0123456789abcdef").json(&over);
     assert_eq!(problem(send(refused).await).await.1, "forbidden", "only scope `operate` passes bans");
-    // Without tokens everybody is an operator, and overrides a ban by saying so.
+    // Without tokens, everybody is an operator, and can override a ban explicitly.
     assert_eq!(problem(send(dispatcher.post("/v1/builds").json(&banned)).await).await.1, "banned");
     assert_eq!(dispatcher.ask(&over).await.0.as_u16(), 202);
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 and HTTP/2, with TLS and without, and how streams end when a dispatcher does.
+//! HTTP/1.1 and HTTP/2, with and without TLS, and how streams end when a dispatcher stops.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::{Dispatcher, SOON};
 
-/// Makes a certificate of this machine and puts it where `files` says.
+/// Makes a certificate for this machine and writes it to `files`.
 fn make_certificate(files: &TlsFiles) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(&files.certificate, made.cert.pem()).unwrap();
@@ -48,7 +48,7 @@ async fn connect(
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// The statuses of several requests made at once over one connection with HTTP/2.
+/// The statuses of several concurrent requests over one HTTP/2 connection.
 async fn ask_with_two(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, paths: &[&str]) -> Vec<u16> {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
     let driving = tokio::spawn(connection);
@@ -91,7 +91,7 @@ async fn tls_serves_both_versions_and_a_new_certificate_without_a_restart() {
     let _ = one.read_to_string(&mut said).await;
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
 
-    // Half of a change is no certificate: the old one stays.
+    // Half of a change is not a valid certificate, so the old one stays in use.
     std::fs::write(&files.key, "nonsense").unwrap();
     hang_up();
     connect(&dispatcher, &first, "h2").await.unwrap();
@@ -101,7 +101,7 @@ async fn tls_serves_both_versions_and_a_new_certificate_without_a_restart() {
     assert!(connect(&dispatcher, &first, "h2").await.is_err(), "the old one is not served any more");
 }
 
-/// Tells this process to read its files again.
+/// Sends SIGHUP to this process, which makes it reread its files.
 fn hang_up() {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
 }
@@ -155,7 +155,7 @@ async fn streams_are_told_when_to_come_back_and_end_cleanly() {
         assert!(text.contains(header), "no {header} in {text}");
     }
     assert!(!text.contains("content-encoding"), "{text}");
-    // Idle connections hear nothing, and are closed.
+    // Idle connections are closed without a response.
     let mut idle = TcpStream::connect(dispatcher.address()).await.unwrap();
     dispatcher.cancel();
     let mut last = String::new();
@@ -189,7 +189,7 @@ async fn connections_beyond_a_limit_hear_why_over_tls_too() {
     tokio::time::timeout(SOON, second.read_to_string(&mut said)).await.expect("in time").unwrap();
     assert!(said.starts_with("HTTP/1.1 429 ") && said.contains("address-connections"), "{said}");
     assert!(said.contains("retry-after: "), "{said}");
-    // The one that was there first is served.
+    // The first connection is still served.
     assert_eq!(ask_with_two(first, &["/healthz"]).await, [200]);
 }
 

@@ -1,4 +1,4 @@
-//! How many requests a client may make, over all dispatchers, and when it may make the next.
+//! Rate limits: how many requests a client may make over all dispatchers, and when it may make the next.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn a_token_has_its_requests_at_all_dispatchers_together() {
     let ask = |at: &Dispatcher, token: &'static str| send(at.get("/v1/queue").bearer_auth(token));
     let began = Instant::now();
     let mut refused = None;
-    // Some come back while the first are made.
+    // While the first requests are made, some of the limit becomes available again.
     for n in 0..60 {
         let response = ask(if n % 2 == 0 { &one } else { &two }, "0123456789abcdef").await;
         if response.status().as_u16() == 429 {
@@ -42,10 +42,10 @@ async fn a_token_has_its_requests_at_all_dispatchers_together() {
     assert_eq!((word.as_str(), whole["retry_after"].as_u64()), ("token-limit", Some(seconds)));
     let detail = whole["detail"].as_str().unwrap();
     assert!(detail.contains("'hub'") && detail.contains("6 requests in 12s"), "{detail}");
-    // Others are not held up, and what costs Redis nothing is not limited.
+    // Other clients are not affected, and requests that cost Redis nothing are not limited.
     assert_eq!(ask(&one, "fedcba9876543210").await.status().as_u16(), 200);
     assert_eq!(send(one.get("/healthz")).await.status().as_u16(), 200);
-    // What was said is true: after that time the next one passes, at either dispatcher.
+    // After the time that the response named, the next request passes, at either dispatcher.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(ask(&two, "0123456789abcdef").await.status().as_u16(), 200);
 }

@@ -1,4 +1,4 @@
-//! Why operators act: reasons in the audit log, and promoting a background build.
+//! Reasons that operators give, in the audit log; and promoting a background build.
 
 use fairlane_dispatcher::api::{ActPage, BuildView};
 use fairlane_testkit::RedisServer;

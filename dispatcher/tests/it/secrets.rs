@@ -1,4 +1,4 @@
-//! Secrets: sealed before they reach Redis, and shown to nobody.
+//! Secrets are sealed before they reach Redis, and are never shown.
 
 use fairlane_common::seal::SealKeys;
 use fairlane_testkit::{AppendOnly, RedisServer};
@@ -42,7 +42,7 @@ fn hex(text: &str) -> String {
     text.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).map(char::from).collect()
 }
 
-/// All that Redis was told and has kept, as text: its append-only files.
+/// All writes that Redis received, as text, from its append-only files.
 fn everything(redis: &RedisServer) -> String {
     let mut folders = vec![redis.dir().to_owned()];
     let mut text = String::new();

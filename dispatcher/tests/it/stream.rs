@@ -1,4 +1,4 @@
-//! Streams of events: no line lost, none doubled, on whichever dispatcher.
+//! Event streams: no line is lost or repeated, whichever dispatcher sends them.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn a_stream_resumes_on_another_dispatcher_after_the_same_line() {
     let mut run = Worker::start(&one.queue, 1).await.claim().await;
     let mut lines = Vec::new();
     let mut cursor = String::new();
-    // Different batches at each dispatcher: another stream at each keeps its ring going.
+    // Other streams keep a ring at each dispatcher, so that the two batch the lines differently.
     let _others = (one.follow(id, "").await, two.follow(id, "").await);
     for round in 0..12 {
         run.write(17).await;
@@ -31,7 +31,7 @@ async fn a_stream_resumes_on_another_dispatcher_after_the_same_line() {
             Stream::new(send(request).await)
         };
         run.write(3).await;
-        // It goes away in the middle of things.
+        // The stream is dropped in the middle of the log.
         stream.lines(7).await;
         lines.append(&mut stream.lines);
         cursor.clone_from(&stream.cursor);
@@ -76,7 +76,7 @@ async fn another_attempt_begins_after_the_last_line_of_the_one_before() {
         (state.build.state, state.build.reason.as_deref()),
         (BuildState::Queued, Some("the node was lost"))
     );
-    // Backoff is over after a few seconds, which the dispatcher's reaper sees to.
+    // The backoff ends after a few seconds, when the dispatcher reaps.
     let mut run = worker.claim().await;
     run.write(2).await;
     run.finish(Outcome::Succeeded).await;
@@ -106,7 +106,8 @@ async fn a_reader_that_stops_reading_is_let_go_and_can_come_back() {
         format!("GET /v1/builds/{id}/events HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut text = read_until(&mut socket, "event: state").await;
-    // Another one reads on: what it has seen went out to both. All of it fits the kept log.
+    // Another stream reads everything, so it has also been sent to the stalled one. The log is short enough
+    // to be kept whole.
     let mut reader = dispatcher.follow(id, "").await;
     for round in 1..=24 {
         run.write_long(5, 15_000).await;
@@ -196,8 +197,8 @@ async fn a_quiet_stream_gets_comments() {
     }
 }
 
-/// A build that finds the cluster full, or loses its worker, again and again: no attempt has failed, and no log begins
-/// anew where there was none.
+/// A build that again and again finds the cluster full or loses its worker: none of its attempts counts as
+/// failed, and a new run is not announced if the previous one left no log.
 #[tokio::test]
 async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
     let redis = RedisServer::start_default().await;
@@ -217,7 +218,7 @@ async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
     assert_eq!(dispatcher.ask(&request("one")).await.1.attempt, 1);
     let mut run = worker.claim().await;
     run.write(3).await;
-    // One that left a log is told of.
+    // If a run left a log, the next run is announced.
     dispatcher.queue.give_back(&run.claimed.token, &full()).await.unwrap();
     let mut run = worker.claim().await;
     run.write(2).await;
@@ -226,7 +227,7 @@ async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
     assert_eq!((end.attempt, end.run), (1, 6));
     assert_eq!(stream.lines, [numbered(3), numbered(2)].concat());
     assert_eq!(stream.notices, ["attempt"]);
-    // Whoever comes back late reads it all by itself.
+    // A stream that resumes late reads all of this from the log by itself.
     let mut late = dispatcher.follow(id, &format!("?last_event_id={cursor}")).await;
     late.end().await;
     assert_eq!((&late.lines, &late.notices), (&stream.lines, &stream.notices));

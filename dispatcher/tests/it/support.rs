@@ -1,4 +1,4 @@
-//! A dispatcher in this process, a worker that does as it is told, and a client.
+//! A dispatcher in this process, a worker that the test controls, and a client.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for two slow cores that do much else; every wait in these tests ends by then.
+/// Long enough for a busy machine with two slow cores. Every wait in these tests ends within this time.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// A dispatcher on a port of its own.
+/// A dispatcher on its own port.
 pub(crate) struct Dispatcher {
     pub(crate) url: String,
     pub(crate) queue: Queue,
@@ -56,12 +56,12 @@ impl Dispatcher {
         tokio::time::timeout(SOON, &mut self.task).await.expect("a dispatcher stops").unwrap();
     }
 
-    /// Tells it to stop, and does not wait.
+    /// Tells the dispatcher to stop, without waiting for it.
     pub(crate) fn cancel(&self) {
         self.stop.cancel();
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.url.trim_start_matches("http://").parse().unwrap()
     }
@@ -82,13 +82,13 @@ impl Dispatcher {
         self.client.delete(format!("{}{path}", self.url))
     }
 
-    /// Asks for a build.
+    /// Requests a build.
     pub(crate) async fn ask(&self, body: &Value) -> (StatusCode, BuildAnswer) {
         let response = send(self.post("/v1/builds").json(body)).await;
         (response.status(), response.json().await.unwrap())
     }
 
-    /// Asks for the build of an image of its own repository.
+    /// Requests a build of the image `r/<name>:1`, in a lane of its own.
     pub(crate) async fn build(&self, name: &str) -> BuildId {
         let (status, answer) = self.ask(&request(name)).await;
         assert_eq!(status, StatusCode::ACCEPTED);
@@ -137,12 +137,12 @@ pub(crate) fn request(name: &str) -> Value {
     json!({ "repo": format!("https://github.com/owner/{name}"), "ref": "3f2a91c", "image": format!("r/{name}:1") })
 }
 
-/// Sends a request, within a bound.
+/// Sends a request, within a time limit.
 pub(crate) async fn send(request: RequestBuilder) -> Response {
     tokio::time::timeout(SOON, request.send()).await.expect("an answer in time").unwrap()
 }
 
-/// A problem's word, its field, and all of it.
+/// The status, kind and body of a problem response.
 pub(crate) async fn problem(response: Response) -> (u16, String, Value) {
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -153,7 +153,6 @@ pub(crate) async fn problem(response: Response) -> (u16, String, Value) {
     (status, word, body)
 }
 
-/// A stream of events, read one by one.
 pub(crate) struct Stream {
     events: futures::stream::BoxStream<'static, Result<eventsource_stream::Event, String>>,
     /// The id of the last event.
@@ -162,11 +161,11 @@ pub(crate) struct Stream {
     pub(crate) lines: Vec<String>,
     /// The notices so far, by kind.
     pub(crate) notices: Vec<String>,
-    /// The name that the stream gave us.
+    /// The name that the stream gave to its subscriber.
     pub(crate) subscriber: String,
 }
 
-/// What a stream said.
+/// What a stream sent.
 #[derive(Debug)]
 pub(crate) enum Said {
     State(Box<StateEvent>),
@@ -174,7 +173,7 @@ pub(crate) enum Said {
     Notice,
     End(EndEvent),
     Moved,
-    /// The stream is over.
+    /// The stream has ended.
     Closed,
 }
 
@@ -217,7 +216,7 @@ impl Stream {
             }
             "end" => Said::End(serde_json::from_str(&event.data).unwrap()),
             "moved" => Said::Moved,
-            // eventsource-stream gives an event for `retry:` alone, under the default name.
+            // A `retry:` without data arrives as an event with the default name.
             _ => Box::pin(self.next()).await,
         }
     }
@@ -230,7 +229,7 @@ impl Stream {
         }
     }
 
-    /// Reads until a state for which `fits` holds.
+    /// Reads until a state that `fits` accepts.
     pub(crate) async fn state(&mut self, fits: impl Fn(&StateEvent) -> bool) -> StateEvent {
         loop {
             match self.next().await {
@@ -267,7 +266,7 @@ impl Worker {
         Self::start_on(queue, slots, 0).await
     }
 
-    /// One whose runs are on so many nodes.
+    /// A worker whose cluster has this many nodes.
     pub(crate) async fn start_on(queue: &Queue, slots: usize, nodes: usize) -> Self {
         let worker = Self { id: WorkerId::new("fake"), queue: queue.clone() };
         queue.renew(&Beat { nodes, ..worker.beat(slots) }).await.unwrap();
@@ -284,13 +283,13 @@ impl Worker {
             draining: false,
             paused: None,
             nodes: 0,
-            // The tests' runs need no heartbeats.
+            // Long leases, because tests send no heartbeats.
             lease: Duration::from_mins(10),
             held: Vec::new(),
         }
     }
 
-    /// Takes no builds for the time being.
+    /// Pauses the worker.
     pub(crate) async fn pause(&self, why: &str) {
         let beat = Beat { paused: Some(why.to_owned()), ..self.beat(3) };
         self.queue.renew(&beat).await.unwrap();
@@ -300,14 +299,14 @@ impl Worker {
         format!("process:{}", self.id)
     }
 
-    /// Claims that build; it must be the next one.
+    /// Claims this build, which must be the next one.
     pub(crate) async fn claim_of(&self, id: BuildId) -> Run {
         let run = self.claim().await;
         assert_eq!(run.claimed.build.id, id);
         run
     }
 
-    /// Claims one build, when there is one.
+    /// Claims one build, once there is one.
     pub(crate) async fn claim(&self) -> Run {
         let claimed = wait_for("a build to claim", SOON, async || {
             let claim = Claim {
@@ -331,7 +330,6 @@ impl Worker {
     }
 }
 
-/// A claimed build.
 pub(crate) struct Run {
     queue: Queue,
     pub(crate) claimed: Claimed,
@@ -340,7 +338,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Writes `count` lines, numbered on.
+    /// Writes the next `count` numbered lines.
     pub(crate) async fn write(&mut self, count: usize) {
         self.write_long(count, 0).await;
     }
@@ -354,14 +352,13 @@ impl Run {
         self.log.append(&lines).await.unwrap();
     }
 
-    /// Writes these lines.
     pub(crate) async fn write_lines(&mut self, texts: &[String]) {
         let lines: Vec<LogLine> =
             texts.iter().map(|text| LogLine { t: moment(self.written), text: text.clone() }).collect();
         self.log.append(&lines).await.unwrap();
     }
 
-    /// Ends the run for a cause that certainly lies with that node.
+    /// Fails the run for a reason that is certainly the node's.
     pub(crate) async fn fail_on(self, node: &str) {
         let reason = "no space left on device".to_owned();
         let outcome = Outcome::Failed {
@@ -374,7 +371,7 @@ impl Run {
         self.queue.finish(&self.claimed.token, &finish).await.unwrap();
     }
 
-    /// Makes the run known to a Redis that was emptied.
+    /// Registers the run with a Redis that was emptied.
     pub(crate) async fn register(&mut self) {
         let build = &self.claimed.build;
         let registration = Registration {
@@ -393,12 +390,11 @@ impl Run {
             panic!("the run was not taken")
         };
         self.claimed = *held;
-        // Its log is written from the beginning, as it can be read again from a pod.
+        // The log is written from its beginning, as a worker can read it again from a pod.
         self.written = 0;
         self.log = LogWriter::new(self.queue.clone(), self.claimed.token.clone(), 1, "0-0".to_owned());
     }
 
-    /// Ends the run.
     pub(crate) async fn finish(self, outcome: Outcome) -> Finished {
         let build = &self.claimed.build;
         let finish = Finish {
@@ -413,17 +409,17 @@ impl Run {
     }
 }
 
-/// When a run writes its line of that number.
+/// The time of a run's line of that number.
 fn moment(line: usize) -> String {
     jiff::Timestamp::from_second(1_553_414_040 + i64::try_from(line).unwrap()).unwrap().to_string()
 }
 
-/// The lines that a run of `count` writes.
+/// The lines that a run writes with `write(count)`.
 pub(crate) fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("line {n}")).collect()
 }
 
-/// The outcome of a run that failed, and for which no node is to blame.
+/// A failure that is no node's fault.
 pub(crate) fn failed(class: FailureClass, cause: FailureCause, reason: &str) -> Outcome {
     Outcome::Failed { class, cause, reason: reason.to_owned(), blame: Blame::Nobody }
 }

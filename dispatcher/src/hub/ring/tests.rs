@@ -1,4 +1,4 @@
-//! What streams of one build get from their ring.
+//! What the streams of one build get from their ring.
 
 use super::*;
 

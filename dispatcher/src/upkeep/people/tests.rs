@@ -63,7 +63,7 @@ fn requests_count_for_their_token_as_streams_do() {
     people.asked(ids[3], "other");
     let count = |id: BuildId| people.counted().builds[&id].count();
     assert_eq!(ids.iter().map(|id| count(*id)).collect::<Vec<_>>(), [150, 150, 150, 51]);
-    // The queue has counted all of the last token's requests, so it gets the right number.
+    // The queue has counted every request of the last token, so the correct number must be written.
     assert_eq!(people.take(false, now), [(ids[3], 51)]);
     let stream = people.subscribe(ids[0], 100, "hub");
     assert_eq!(people.counted().tokens["hub"], 450, "a build's stream stands for its requests");

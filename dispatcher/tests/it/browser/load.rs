@@ -1,4 +1,5 @@
-//! What open pages cost the dispatcher and Redis, and what a fast log costs the browser. Prints figures.
+//! Measures what open pages cost the dispatcher and Redis, and what a fast log costs the browser. Prints the
+//! figures.
 
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use tokio::time::{Instant, sleep};
 use super::{Scene, driver};
 use crate::support::Dispatcher;
 
-/// How long each number of pages is open.
+/// How long to measure with each number of pages.
 const OPEN: Duration = Duration::from_secs(20);
-/// What the view Now asks for, and every how many milliseconds.
+/// What the view Now requests, and how often, in milliseconds.
 const FEEDS: [(&str, u64); 7] = [
     ("/v1/queue", 2000),
     ("/v1/workers", 5000),
@@ -21,10 +22,10 @@ const FEEDS: [(&str, u64); 7] = [
     ("/v1/builds?state=starting", 2000),
     ("/v1/audit?limit=50", 5000),
 ];
-/// Ticks a second in `/proc`.
+/// Clock ticks per second in `/proc`.
 const TICKS: f64 = 100.0;
 
-/// Processor time of a process or thread so far, in seconds.
+/// CPU time of a process or thread so far, in seconds.
 fn spent(of: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{of}/stat")).unwrap();
     let fields: Vec<&str> = text.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -39,7 +40,7 @@ async fn commands(redis: &RedisServer) -> f64 {
     line.trim().parse().unwrap()
 }
 
-/// A dispatcher in a thread of its own: its address, its thread, and what ends it.
+/// Starts a dispatcher in its own thread: its URL, its thread, and a sender that stops it.
 async fn alone(redis: &str) -> (String, String, oneshot::Sender<()>) {
     let (tell, told) = oneshot::channel();
     let (stop, stopped) = oneshot::channel();
@@ -58,7 +59,7 @@ async fn alone(redis: &str) -> (String, String, oneshot::Sender<()>) {
     (url, thread, stop)
 }
 
-/// Asks for one path as a page does.
+/// Requests one path repeatedly, as a page does.
 async fn feed(client: reqwest::Client, url: String, every: u64) {
     let mut tag = None;
     sleep(Duration::from_millis(fastrand::u64(0..every))).await;

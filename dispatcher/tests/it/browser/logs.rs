@@ -1,10 +1,10 @@
-//! The log of a build: what it may contain, and how it is read.
+//! The log of a build on the page: what it may contain, and how people read it.
 
 use serde_json::json;
 
 use super::{Scene, driver};
 
-/// Lines that try to do harm.
+/// Lines that try to attack the page.
 fn hostile() -> Vec<String> {
     vec![
         "<script>window.harmed = 1</script><img src=x onerror='window.harmed = 2'>".to_owned(),
@@ -49,7 +49,7 @@ async fn hostile_lines_are_shown_and_do_nothing() {
     assert_eq!(browser.value("document.querySelector('.ansi-red-fg').textContent").await, "red ");
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
-    // The long line is whole, in pieces that can be drawn.
+    // The long line is complete, in pieces that the browser can draw.
     let long = "[...document.querySelectorAll('.log .text')].filter((row) => /^x+$/.test(row.textContent)).map((row) => row.textContent.length)";
     let pieces: Vec<usize> = serde_json::from_value(browser.value(long).await).unwrap();
     assert!(

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::{self, Dispatcher, Run, Worker, request};
 
-/// A queue with something of everything, and what holds it.
+/// A queue with a bit of everything.
 pub(crate) struct Scene {
     pub(crate) redis: RedisServer,
     pub(crate) dispatcher: Dispatcher,

@@ -1,4 +1,4 @@
-//! Every view, in light and dark, on a phone, and below a base path.
+//! Every view, in light and dark colors, on a phone, and below a base path.
 
 use fairlane_testkit::RedisServer;
 use secrecy::SecretString;
@@ -24,7 +24,7 @@ fn views(scene: &Scene) -> Vec<(String, &'static str)> {
     ]
 }
 
-/// What is wider than the window, and by how much.
+/// By how many pixels the page is wider than the window.
 async fn overflow(browser: &Browser) -> i64 {
     let wider =
         browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
@@ -76,7 +76,7 @@ async fn no_view_has_a_barrier_in_light_or_dark() {
 async fn a_phone_and_a_large_print_need_no_scrolling_to_the_side() {
     let Some(browser) = driver::start().await else { return };
     let scene = Scene::start().await;
-    // 200 % of a window of 720 by 900 pixels is as narrow as a phone.
+    // A window of 720 by 900 pixels at a zoom of 200 % is as narrow as a phone.
     for (width, height) in [(360, 740), (640, 450)] {
         browser.size(width, height).await;
         for (path, text) in views(&scene) {
@@ -147,7 +147,7 @@ async fn the_page_works_below_a_path_and_asks_for_a_token_once() {
     let stored = browser.value("JSON.stringify(localStorage)").await.to_string();
     assert!(!stored.contains(own), "{stored}");
 
-    // A view that is opened in the same tab needs no second token.
+    // A view opened in the same tab does not ask for the token again.
     browser.value("location.hash = '#/rules'").await;
     browser.sees("Rules in force").await;
     browser.sees("github.com/owner/a").await;
