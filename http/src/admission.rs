@@ -8,18 +8,18 @@ use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Refused connections that get an answer at the same time; further ones are closed without one. Over TLS each
-/// costs a handshake, about a millisecond.
+/// Most refused connections that get a response at the same time; further ones are closed without one. Over
+/// TLS, each costs a handshake, which takes about a millisecond.
 const REFUSED_MAX: usize = 64;
-/// Open files that are not connections: Redis, logs, and what the runtime needs.
+/// Open files that are not connections to clients: for Redis, logs, and the runtime.
 const OTHER_FILES: u64 = 100;
 
 /// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Excess {
-    /// There are too many in total.
+    /// There are too many connections in total.
     All,
-    /// There are too many from its address.
+    /// There are too many connections from its address.
     Address,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Admission {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// What an admitted connection holds until it ends.
+/// An admitted connection's permit, which it holds until it ends.
 #[derive(Debug)]
 pub(crate) struct Permit {
     _all: OwnedSemaphorePermit,
@@ -59,7 +59,7 @@ impl Admission {
         }
     }
 
-    /// A permit for one more connection from `peer`.
+    /// Returns a permit for one more connection from `peer`.
     pub(crate) fn admit(&self, peer: IpAddr) -> Result<Permit, Excess> {
         let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Excess::All)?;
         let of_address = match self.per_address {
@@ -71,7 +71,7 @@ impl Admission {
         Ok(Permit { _all: all, _of_address: of_address })
     }
 
-    /// A permit to say why a connection is not admitted.
+    /// Returns a permit to send a refused connection the reason; `None` if it must be closed without one.
     pub(crate) fn refuse(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.refused).try_acquire_owned().ok()
     }
@@ -107,7 +107,7 @@ pub fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How many connections the limit on open files allows. First raises that limit as far as the system permits.
+/// How many connections the limit on open files allows. First raises that limit as far as possible.
 fn files_allow() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -135,7 +135,7 @@ mod tests {
     fn a_permit_is_given_back_and_a_refusal_takes_none() {
         let admission = Admission::new(3, Some(1), vec!["10.0.0.0/8".parse().unwrap()]);
         let first = admission.admit(address("2001:db8::1")).unwrap();
-        // Another address of the same customer.
+        // This is another address of the same customer.
         assert_eq!(admission.admit(address("2001:db8::2")).unwrap_err(), Excess::Address);
         let _proxy =
             (admission.admit(address("10.0.0.1")).unwrap(), admission.admit(address("10.0.0.1")).unwrap());

@@ -14,10 +14,10 @@
 //! how long to wait for that.
 //!
 //! Files that the process depends on, such as the certificate, are reread while it runs ([`keep_fresh`]). New
-//! connections use the new version; a broken one is never used.
+//! connections use the new version; an invalid one is never used.
 //!
-//! [`Probe`] is for processes that serve nothing else. It answers `/healthz`, `/readyz` and `/metrics`; [`metrics`] is
-//! for all.
+//! [`Probe`] is for processes that serve nothing else. It answers `/healthz`, `/readyz` and `/metrics`. All
+//! processes use [`metrics`].
 
 mod admission;
 pub mod metrics;

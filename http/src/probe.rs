@@ -1,4 +1,4 @@
-//! What monitoring asks a process: whether it is alive, whether it is ready, and its metrics.
+//! What monitoring can ask a process: whether it is alive, whether it is ready, and its metrics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::admission::Excess;
 use crate::metrics::metrics_response;
 use crate::server::{Limits, Server};
 
-/// A process that can be asked.
+/// A process that monitoring can query.
 pub trait Probe: Send + Sync + 'static {
-    /// The name that distinguishes it from other processes of its kind.
+    /// A name that distinguishes this process from others of its kind.
     fn name(&self) -> String;
 
-    /// Whether it is ready, and its status in words. Must not block.
+    /// Whether the process is ready, and its status in words. Must not block.
     ///
     /// # Errors
-    /// It is not ready; the text says why.
+    /// The process is not ready; the text says why.
     fn ready(&self) -> Result<String, String>;
 
-    /// Its metrics.
+    /// The process's metrics.
     fn metrics(&self) -> Registry;
 }
 
-/// What `/healthz` and `/readyz` say.
+/// The response of `/healthz` and `/readyz`.
 #[derive(Serialize)]
 struct Health {
     status: String,

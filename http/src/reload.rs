@@ -49,7 +49,7 @@ pub async fn keep_fresh<E: std::error::Error + Send + 'static>(
             }
             Err(error) => {
                 let error = in_full(&error);
-                // Logged once, not every ten seconds.
+                // An error is logged once, not every ten seconds.
                 if logged != error {
                     tracing::warn!(
                         files = what,

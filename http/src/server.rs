@@ -43,30 +43,30 @@ const HTTP2_SEND_BYTES: usize = 64 * 1024;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long a refused connection may take to send a request and to read why it was refused.
+/// How long a refused connection may take to send a request and to read the reason.
 const REFUSAL: Duration = Duration::from_secs(2);
 
 /// Limits on connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; the limit on open files also bounds them.
+    /// Most open connections; the limit on open files restricts them, too.
     pub total: usize,
-    /// Connections at once from one IPv4 address or one IPv6 /64 network.
+    /// Most open connections from one IPv4 address or one IPv6 /64 network.
     pub per_address: Option<usize>,
-    /// Networks that are exempt from `per_address`: proxies.
+    /// Networks that are exempt from `per_address`, such as proxies.
     pub exempt: Vec<IpNet>,
     /// How long a TLS handshake may take, and then the head of a connection's first request.
     pub first_request: Duration,
     /// How long an HTTP/1 connection may take until the head of its next request is complete.
     pub idle: Duration,
-    /// How long a client may read nothing of what is sent to it.
+    /// How long a client may leave data unread.
     pub stall: Duration,
-    /// The kernel's send buffer for one connection, in bytes. By default it grows to 4 MB for each client that
-    /// stops reading.
+    /// The kernel's send buffer for one connection, in bytes. By default, it can grow to 4 MB for each client
+    /// that stops reading.
     pub send_buffer: u32,
 }
 
-/// A listener whose connections are served within limits.
+/// A listener, and the limits within which it serves connections.
 pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
@@ -82,7 +82,7 @@ impl Server {
     pub fn bind(address: SocketAddr, tls: Option<Tls>, limits: Limits) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
-        // Accepted connections inherit it.
+        // Accepted connections inherit this setting.
         socket.set_send_buffer_size(limits.send_buffer)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
@@ -90,16 +90,17 @@ impl Server {
         Ok(Self { listener, tls, limits, admission })
     }
 
-    /// The address that it listens on.
+    /// The address that the server listens on.
     ///
     /// # Errors
-    /// The system does not know it.
+    /// The system does not know the address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves `router` until `shutdown`, then until the last request has been answered. Requests carry
-    /// their peer as [`ConnectInfo<SocketAddr>`]. Connections beyond a limit get what `refuse` says.
+    /// Serves `router` until `shutdown`, then until the last request has been answered. Requests carry the
+    /// peer's address as [`ConnectInfo<SocketAddr>`]. Connections beyond a limit get the response of
+    /// `refuse`.
     pub async fn run(self, router: Router, refuse: fn(Excess) -> Response, shutdown: CancellationToken) {
         let Self { mut listener, tls, limits, admission } = self;
         let (http1, http2) = protocols(limits.idle);
@@ -137,13 +138,13 @@ impl Server {
     }
 }
 
-/// The settings of HTTP/1 and HTTP/2. hyper-util could detect the version, but without a time limit, and its
-/// read-ahead costs 9 KB per connection because hyper's read buffer doubles.
+/// The settings of HTTP/1 and HTTP/2. hyper-util could detect the version, but without a time limit. Its
+/// read-ahead also costs 9 KB per connection, because hyper's read buffer doubles.
 fn protocols(idle: Duration) -> (http1::Builder, http2::Builder<TokioExecutor>) {
     let mut http1 = http1::Builder::new();
     http1
         .timer(TokioTimer::new())
-        // Counts from the end of the last response.
+        // This time counts from the end of the last response.
         .header_read_timeout(idle)
         .max_header_size(HEAD_BYTES_MAX as usize)
         .max_buf_size(READ_BYTES_MAX);
@@ -235,7 +236,8 @@ async fn exchange<I>(
     }
 }
 
-/// Drives a connection to its end. Limits the time until the first request, because hyper does not for HTTP/2.
+/// Drives a connection to its end. Limits the time until the first request, because hyper does not do so for
+/// HTTP/2.
 async fn drive<C>(connection: C, asked: &Notify, shared: &Shared, watcher: Watcher)
 where
     C: GracefulConnection<Error = hyper::Error>,
@@ -249,7 +251,7 @@ where
             Ok(()) => None,
             Err(_) => return,
         },
-        // A client that has not sent a request gets no response.
+        // No response is needed if the client has not sent a request.
         () = shared.shutdown.cancelled() => return,
     };
     let ended = match early {

@@ -19,7 +19,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Why these files cannot be used for TLS.
+/// Why files cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -28,7 +28,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why; never a part of the file.
+        /// The reason, without anything from the file.
         why: String,
     },
     /// The certificate and the key cannot be used together.
@@ -77,7 +77,7 @@ impl Tls {
         Ok(is_other)
     }
 
-    /// The acceptor for one more connection.
+    /// An acceptor for the next connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.current.read().unwrap_or_else(PoisonError::into_inner).acceptor.clone()
     }
@@ -105,7 +105,7 @@ fn read(files: &TlsFiles) -> Result<Current, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(pair)?
         .with_no_client_auth()
-        // This also checks that the two match.
+        // This also checks that the key belongs to the certificate.
         .with_single_cert(chain, key)
         .map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

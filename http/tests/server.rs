@@ -64,7 +64,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 
-/// A route whose body never ends. Each body that is being sent holds a reference to `counter`.
+/// A route with an endless body. Each body that is being sent holds a reference to `counter`.
 fn endless(counter: &Arc<()>) -> Router {
     let counter = Arc::clone(counter);
     let body = move || {
@@ -78,7 +78,7 @@ fn endless(counter: &Arc<()>) -> Router {
     Router::new().route("/", get(body))
 }
 
-/// A certificate for this machine.
+/// Creates a certificate for this machine.
 fn certificate(folder: &TempDir) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let files = TlsFiles { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
@@ -123,7 +123,7 @@ async fn a_client_that_stops_reading_is_cut() {
             Box::new(TcpStream::connect(server.address).await.unwrap())
         };
         stream.write_all(ASK).await.unwrap();
-        // A slow reader is not a stalled one: its connection stays open several times as long.
+        // A slow client is not a stalled one, so its connection stays open for several times as long.
         let mut bytes = vec![0; 256 * 1024];
         let began = Instant::now();
         while began.elapsed() < BRIEF * 4 {

@@ -1,7 +1,7 @@
-//! Metrics for Prometheus, in both formats that it reads.
+//! Metrics for Prometheus, in both of its formats.
 //!
-//! `OpenMetrics` is written by the registry. The plain text format (0.0.4), which every tool reads, is made from it:
-//! there, counters are declared with their suffix, and units and the end marker do not exist.
+//! The registry writes `OpenMetrics`. The plain text format (0.0.4), which every tool reads, is converted
+//! from it: there, counters are declared with their suffix, and there are no units and no end marker.
 
 mod process;
 
@@ -20,7 +20,7 @@ const OPEN_METRICS_TYPE: &str = "application/openmetrics-text";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics, in the format that the request accepts: `OpenMetrics` if it names it, otherwise plain text.
+/// The metrics as `OpenMetrics` if the request accepts that, otherwise as plain text.
 pub fn metrics_response(request: &HeaderMap, registry: &Registry) -> Response {
     let mut text = String::new();
     if encode(&mut text, registry).is_err() {
@@ -34,13 +34,13 @@ pub fn metrics_response(request: &HeaderMap, registry: &Registry) -> Response {
     }
 }
 
-/// The text of `OpenMetrics` in the plain format.
+/// Converts `OpenMetrics` to the plain text format.
 fn plain(open: &str) -> String {
     let mut text = String::with_capacity(open.len());
     let mut help = "";
     for line in open.lines() {
         if let Some((_, says)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            // Declared together with the type, which decides about the name.
+            // The help is held back until the type is known, which determines the name.
             help = says;
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
         {
@@ -57,7 +57,7 @@ fn plain(open: &str) -> String {
     text
 }
 
-/// The help of a value that every dispatcher reads from Redis, or every worker from the same cluster.
+/// Extends the help of a value that every dispatcher reads from Redis, or every worker from the same cluster.
 pub fn shared(help: &str) -> String {
     format!("{help} (each process shows the same: use max, not sum)")
 }
@@ -98,8 +98,8 @@ pub fn gauges(
     registry.register(name, help, family);
 }
 
-/// An empty registry for a process of Fairlane (`dispatcher` or `worker`), with what every process shows: its release,
-/// CPU time, memory and open files.
+/// An empty registry for a process of Fairlane (`dispatcher` or `worker`). It already has what every process
+/// shows: the release, CPU time, memory and open files.
 pub fn registry(component: &'static str) -> Registry {
     let mut registry = Registry::default();
     process::register(&mut registry);

@@ -1,4 +1,4 @@
-//! What the kernel knows of this process, under the names that all Prometheus clients use.
+//! What the kernel knows about this process, under the names that all Prometheus clients use.
 
 use std::sync::atomic::AtomicU64;
 
@@ -7,7 +7,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{gauge, seconds};
 
-/// Adds what can be read from `/proc`; nothing on systems that have none.
+/// Adds what `/proc` contains; nothing on systems without it.
 pub(super) fn register(registry: &mut Registry) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     #[expect(clippy::cast_precision_loss, reason = "ticks of one process")]
@@ -44,7 +44,7 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         // The second field is the name in parentheses and may contain anything.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        // proc(5) counts from 1, and the first of these is its third.
+        // proc(5) counts fields from 1, and the first of these is number 3.
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
             cpu_ticks: number(14)? + number(15)?,
@@ -55,7 +55,7 @@ impl Stat {
     }
 }
 
-/// When the system started, in Unix seconds, as `/proc/stat` has it.
+/// When the system started, in Unix seconds, from `/proc/stat`.
 fn boot_time(text: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
