@@ -13,14 +13,13 @@ from .watcher import Outcome
 
 @dataclass(frozen=True)
 class Ask:
-    """A request for a build. Its secrets are in ``body``, which is never shown."""
+    """A build request. Its ``body`` contains secrets and is never shown."""
 
     image: str
     body: dict[str, Any] = field(repr=False)
 
     @property
     def repo(self) -> str:
-        """The repository."""
         return str(self.body["repo"])
 
 

@@ -24,7 +24,7 @@ _SHARED: weakref.WeakKeyDictionary[IOLoop, dict[tuple[int, Settings], Builds]] =
 
 
 class Builds:
-    """Lives on BinderHub's event loop. Holds no thread and no state that outlives the process."""
+    """The builds being followed. Runs on BinderHub's event loop, without a thread or any state outside the process."""
 
     def __init__(self, settings: Settings, log: Any) -> None:
         self._queue = Queue(settings, log)
@@ -36,7 +36,7 @@ class Builds:
 
     @classmethod
     def of(cls, loop: IOLoop, owner: object, settings: Settings, log: Any) -> Builds:
-        """What this event loop, BinderHub and settings share."""
+        """The one object for this event loop, BinderHub and settings."""
         shared = _SHARED.setdefault(loop, {})
         key = (id(owner), settings)
         if key not in shared:
@@ -44,14 +44,14 @@ class Builds:
         return shared[key]
 
     def enter(self, watcher: Watcher, ask: Ask) -> None:
-        """Somebody starts to wait for a build."""
+        """Adds a watcher, who starts to wait for a build."""
         self.watchers.add(watcher)
         if self._ticker is None or self._ticker.done():
             self._ticker = self._queue.spawn(self._tick())
         self._queue.spawn(self._enter(watcher, ask))
 
     def leave(self, watcher: Watcher) -> None:
-        """Somebody stops waiting."""
+        """Removes a watcher, who stops waiting."""
         watcher.leave()
         self.watchers.discard(watcher)
         follow = self._homes.pop(watcher, None)

@@ -84,7 +84,7 @@ class _Silence:
 
 
 class Client:
-    """Requests to dispatchers, each on a connection of its own."""
+    """Sends requests to dispatchers, each on its own connection."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -174,7 +174,7 @@ class Client:
             silence.stop()
             stream.close()
             if reading is not None:
-                # Closing the connection ends it; nothing else awaits it.
+                # Closing the connection ends the read; nothing else awaits it.
                 reading.cancel()
         if silence.is_over:
             raise Away(f"the stream sent nothing for {self._settings.silence_timeout:g} s")

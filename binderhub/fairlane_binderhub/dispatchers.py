@@ -36,7 +36,7 @@ class Dispatcher:
 
 
 class Dispatchers:
-    """The health of all dispatchers."""
+    """All dispatchers, and which of them work."""
 
     def __init__(self, urls: tuple[str, ...], log: Log) -> None:
         self.all = [Dispatcher(url) for url in urls]
@@ -50,7 +50,7 @@ class Dispatchers:
         return sorted(self.all, key=lambda d: d.down_until if d.down_until > now else 0.0)
 
     def worked(self, dispatcher: Dispatcher) -> None:
-        """It has answered."""
+        """Notes that a dispatcher has answered."""
         if dispatcher.failures:
             self._log.info("dispatcher %s answers again", dispatcher.shown)
         dispatcher.failures, dispatcher.down_until = 0, 0.0
@@ -59,7 +59,7 @@ class Dispatchers:
             self.all.insert(0, dispatcher)
 
     def failed(self, dispatcher: Dispatcher, why: object) -> None:
-        """It has failed."""
+        """Notes that a dispatcher has failed."""
         dispatcher.failures += 1
         pause = min(DOWN_MAX_S, DOWN_FIRST_S * 2.0 ** min(dispatcher.failures - 1, 10))
         dispatcher.down_until = time.monotonic() + jittered(pause)
@@ -68,7 +68,7 @@ class Dispatchers:
 
 
 def jittered(pause: float) -> float:
-    """A random pause of about this length, so that clients do not all return at once."""
+    """A random pause of at least half this length, so that clients do not all return at once."""
     return pause * random.uniform(0.5, 1.0)
 
 

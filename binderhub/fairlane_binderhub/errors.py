@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Away(Exception):
-    """A dispatcher did not respond, or not like a dispatcher. Another one, or the same one later, may."""
+    """A dispatcher did not respond, or not like a dispatcher. Another one may, or the same one later."""
 
     def __init__(self, why: str, retry_after: float = 0.0) -> None:
         super().__init__(why)

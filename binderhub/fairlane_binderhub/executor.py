@@ -171,17 +171,17 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
         image = self._carried_over("build_image", None)
         return dict(info) if info else {"build_image": image} if image else {}
 
-    # BinderHub's health check that counts pods, if it is kept (health_handler_class =
-    # binderhub.health.KubernetesHealthHandler), reads these from its example builder.
+    # If BinderHub keeps its health check that counts pods (health_handler_class =
+    # binderhub.health.KubernetesHealthHandler), that check reads these from its example builder.
 
     @property
     def namespace(self) -> str:
-        """The namespace in which that check counts pods."""
+        """The namespace in which the health check counts pods."""
         return str(self._carried_over("namespace", os.environ.get("BUILD_NAMESPACE", "default")))
 
     @property
     def api(self) -> Any:
-        """The client that it uses; created on first use."""
+        """The health check's Kubernetes client; created on first use."""
         from binderhub.build import KubernetesBuildExecutor
 
         return KubernetesBuildExecutor(parent=self.parent).api
@@ -207,7 +207,7 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
             self.main_loop.add_callback(self._attach)
 
     def stream_logs(self) -> None:
-        """Called only to end a failed request that has not ended otherwise: only then RUNNING is sent."""
+        """BinderHub calls this after RUNNING, which is only sent to end a failed request that did not end otherwise."""
         raise BuildFailed("the build failed; the reason was sent before this error")
 
     def stop(self) -> None:
@@ -223,11 +223,11 @@ class FairlaneBuildExecutor(BuildExecutor):  # type: ignore[misc]
             self._builds = Builds.of(self.main_loop, self.parent, self._settings(), self.log)
             self._builds.enter(watcher, Ask(self.image_name, self._body()))
         except TraitError as error:
-            # From an environment variable, which has not been checked before.
+            # A setting from an environment variable, which has not been checked before.
             self.log.error("Fairlane: %s", error)
             watcher.finish(Outcome(messages.misconfigured()))
         except Exception:
-            # The event loop would only log it, and the request would hang.
+            # The event loop would only log the exception, and the request would hang.
             self.log.exception("Fairlane: build of %s: internal error", self.image_name)
             watcher.finish(Outcome(messages.internal()))
 

@@ -94,7 +94,7 @@ class Follow:
         return len(self.watchers)
 
     def add(self, watcher: Watcher) -> None:
-        """Somebody joins."""
+        """Adds a watcher to this build."""
         self.watchers.add(watcher)
         watcher.stand(self._standing)
         watcher.read_from(self._transcript)
@@ -102,7 +102,7 @@ class Follow:
         self._head_count.changed()
 
     def remove(self, watcher: Watcher) -> None:
-        """Somebody left. When nobody is left, the stream is closed; the build continues."""
+        """Removes a watcher. After the last one, the stream is closed; the build continues."""
         self.watchers.discard(watcher)
         if not self.watchers:
             self.is_open = False
@@ -177,7 +177,7 @@ class Follow:
                     self._queue.dispatchers.failed(dispatcher, away)
                 if nonsense.is_over(isinstance(error, Nonsense), loop.time()):
                     raise error
-                # The time with data counts, not the time spent waiting for it.
+                # This is until the last data arrived; the wait after it does not count.
                 if self._heard_at - began > STEADY_S or cursor != self._cursor:
                     lost_at, rounds, nonsense = loop.time(), 0, _Row()
                     self._resumes = not self._head_count.take_reopened()
@@ -209,7 +209,7 @@ class Follow:
         def opened(close: Callable[[], None]) -> None:
             self._close = close
             if self._stop_reason is not None:
-                # The reason came together with the response's headers.
+                # The reason to stop came together with the response's headers.
                 close()
 
         def received(chunk: bytes) -> None:

@@ -50,7 +50,7 @@ class HeadCount:
         self.changed()
 
     def closed(self) -> None:
-        """The stream is gone, and its people with it."""
+        """The stream is gone, and the dispatcher no longer counts its people."""
         self._where = None
 
     def take_reopened(self) -> bool:

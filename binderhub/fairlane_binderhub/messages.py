@@ -40,7 +40,7 @@ _OPERATORS_MATTER = (
     "wrong-content-type",
     "wrong-method",
 )
-#: Limits that this BinderHub, its address or a dispatcher has reached.
+#: Errors for limits that this BinderHub, its address or a dispatcher has reached.
 BUSY = (
     "address-connections",
     "address-limit",

@@ -24,7 +24,7 @@ class _Prefixed(LoggerAdapter):  # type: ignore[type-arg]
 
 
 class Queue:
-    """Lives on BinderHub's event loop."""
+    """Sends requests to dispatchers. Runs on BinderHub's event loop."""
 
     def __init__(self, settings: Settings, log: Any) -> None:
         self.settings = settings
@@ -47,7 +47,7 @@ class Queue:
             self.log.error("internal error", exc_info=error)
 
     async def call(self, dispatcher: Dispatcher, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """A short request to one dispatcher."""
+        """Sends a short request to one dispatcher."""
         async with self._calls:
             return await self.client.call(dispatcher.url, method, path, body)
 

@@ -49,7 +49,7 @@ class Outcome:
 
 
 class Watcher:
-    """Feeds one request. All of it runs on BinderHub's event loop."""
+    """Sends messages to one request. Runs on BinderHub's event loop."""
 
     def __init__(self, person: Person, keepalive: float, linger: float, in_place: bool) -> None:
         self._person = person
@@ -179,7 +179,7 @@ class Watcher:
                 self._put(self._phase, "")
 
     def leave(self) -> None:
-        """The request is over: stops sending and releases the log."""
+        """Stops sending and releases the log, because the request is over."""
         self.is_done = True
         if self._timer is not None:
             self._timer.cancel()

@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 for folder in (HERE.parent, HERE / "standin", HERE):
     sys.path.insert(0, str(folder))
 
-#: A test that hangs is ended.
+#: Time limit of a test.
 TEST_S = 90
 
 

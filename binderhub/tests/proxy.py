@@ -1,4 +1,4 @@
-"""HAProxy in front of dispatchers, as deploy/compose sets it up."""
+"""HAProxy in front of dispatchers, configured as in deploy/compose."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ needs_haproxy = pytest.mark.skipif(
 
 
 class HaProxy:
-    """The shipped settings with other addresses; everything that affects clients is unchanged."""
+    """HAProxy with the configuration from deploy/compose. Only addresses differ, nothing that affects clients."""
 
     def __init__(self, folder, dispatchers):
         self._stats = folder / "haproxy.sock"
@@ -25,7 +25,7 @@ class HaProxy:
         number = self._listener.fileno()
         text = self._with(text, r"bind :8600$", f"bind fd@{number}")
         text = self._with(text, r"^global$", f"global\n    stats socket {self._stats}")
-        # There is no Docker to resolve names.
+        # Docker's resolver does not exist here.
         text = self._with(text, r" resolvers docker init-addr last,libc,none", "")
         text = self._with(text, r"^resolvers docker\n(    .*\n)+", "")
         for place, dispatcher in enumerate(dispatchers, 1):
@@ -67,9 +67,9 @@ class HaProxy:
         return next((row for row in rows if row["pxname"] == proxy and row["svname"] == server), {})
 
     def servers_up(self):
-        """How many dispatchers it considers up."""
+        """How many dispatchers HAProxy considers up."""
         return int(self._row("dispatchers", "BACKEND").get("act") or 0)
 
     def own_errors(self):
-        """Requests that it answered with an error, its own or a dispatcher's."""
+        """How many requests HAProxy answered with an error, its own or a dispatcher's."""
         return int(self._row("fairlane", "FRONTEND").get("hrsp_5xx") or 0)

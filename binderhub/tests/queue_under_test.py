@@ -1,4 +1,4 @@
-"""A real queue: redis-server, dispatchers and workers of this checkout, and builds that the tests steer."""
+"""A real queue: redis-server, dispatchers and workers of this checkout, and builds that the tests control."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ REDIS_CLI = shutil.which("redis-cli") or "valkey-cli"
 START_S = 20
 SEAL_KEY = "1:" + "5a" * 32
 
-# What a build does is in a file of its repository's name, or this.
+# What a build does, unless there is a file with its repository's name.
 DEFAULT_BUILD = 'say fetching "Fetching"\nsay building "Step 1"\n'
 BUILD = """
 dir=$1 repo=$2 ref=$3 image=$4
@@ -33,7 +33,7 @@ echo "$image" >> "$dir/started"
 
 
 class Process:
-    """One of our processes, its output in a file."""
+    """A process whose output goes to a file."""
 
     def __init__(self, log, words, env=None):
         self.log = Path(log)
@@ -62,7 +62,7 @@ class Process:
 
 
 class QueueUnderTest:
-    """Everything of one test, in its own folder."""
+    """The queue of one test, in its own folder."""
 
     def __init__(self, dispatchers=1, workers=1, slots=2, env=None):
         self.dir = Path(tempfile.mkdtemp(prefix="fairlane-binderhub-"))
@@ -117,7 +117,7 @@ class QueueUnderTest:
     def add_worker(self, slots=2):
         command = f"sh {self.dir}/build.sh {self.dir} {{repo}} {{ref}} {{image}} {{push}} {{args}}"
         words = [FAIRLANE, "worker", "--redis-url", self.redis_url, "--slots", str(slots), "--command", command]
-        # A killed worker's builds are taken over after a lease: as short as it may be.
+        # The shortest possible lease, because a killed worker's builds are taken over only after it.
         words += ["--lease", "4s", "--heartbeat", "1s"]
         process = self._start("worker", words, {"FAIRLANE_SEAL_KEY": SEAL_KEY, **self.env})
         self.workers.append(process)
@@ -128,7 +128,7 @@ class QueueUnderTest:
         return [dispatcher.url for dispatcher in self.dispatchers]
 
     def builds_as(self, name, script=DEFAULT_BUILD):
-        """What builds of this repository do, in shell: ``say PHASE TEXT``, ``gate NAME``, ``exit 1``."""
+        """Sets what builds of a repository do, as a shell script: ``say PHASE TEXT``, ``gate NAME``, ``exit 1``."""
         for gate in re.findall(r"^\s*gate (\S+)", script, re.M):
             fifo = self.dir / gate
             if not fifo.exists():
@@ -136,7 +136,7 @@ class QueueUnderTest:
         (self.dir / f"{name}.sh").write_text(script)
 
     async def open_gate(self, name):
-        """Opens a gate for the one build that waits at it, now or later."""
+        """Opens a gate for one build, which may already wait there or come later."""
 
         def write():
             with (self.dir / name).open("w") as fifo:
@@ -145,13 +145,13 @@ class QueueUnderTest:
         await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, write), START_S)
 
     def started(self, image=""):
-        """How often builds (of an image) were started."""
+        """How many runs were started, of one image or of all."""
         file = self.dir / "started"
         lines = file.read_text().splitlines() if file.exists() else []
         return len([line for line in lines if image in line])
 
     def ask(self, method, path, body=None, token=""):
-        """A request to the first dispatcher that lives: (status, answer)."""
+        """Sends a request to the first running dispatcher; returns (status, response)."""
         url = next(d.url for d in self.dispatchers if d.child.poll() is None)
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         data = None if body is None else json.dumps(body).encode()
@@ -164,11 +164,11 @@ class QueueUnderTest:
         return status, json.loads(text) if text.startswith(("{", "[")) else text
 
     async def asks(self, *words, **named):
-        """Like it, but without blocking the event loop that serves the replicas."""
+        """Like ``ask``, but does not block the event loop that serves the replicas."""
         return await asyncio.get_running_loop().run_in_executor(None, lambda: self.ask(*words, **named))
 
     async def asks_at(self, dispatcher, path):
-        """What one dispatcher answers, as text."""
+        """One dispatcher's response, as text."""
 
         def read():
             with urllib.request.urlopen(dispatcher.url + path, timeout=10) as answer:
@@ -182,7 +182,7 @@ class QueueUnderTest:
         return page["builds"][0] if page["builds"] else None
 
     async def streams(self):
-        """Streams of events that the dispatchers serve."""
+        """How many event streams the dispatchers serve."""
         return await self.metric(r"^fairlane_[a-z_]*streams(?:\{[^}]*\})? (\d+)")
 
     async def metric(self, pattern):
@@ -190,7 +190,7 @@ class QueueUnderTest:
         return sum(int(value) for value in re.findall(pattern, text, re.M))
 
     def redis_cli(self, *words):
-        """A command to Redis."""
+        """Runs a command with redis-cli; returns its output."""
         run = subprocess.run([REDIS_CLI, "-s", str(self._socket), *words], capture_output=True, text=True, check=True)
         return run.stdout
 
@@ -203,6 +203,6 @@ class QueueUnderTest:
                 "string": ["GET", key], "hash": ["HGETALL", key], "list": ["LRANGE", key, "0", "-1"],
                 "set": ["SMEMBERS", key], "zset": ["ZRANGE", key, "0", "-1"], "stream": ["XRANGE", key, "-", "+"],
             }.get(kind)  # fmt: skip
-            # Between the two calls a list of tokens may have been emptied.
+            # The key may have been removed between the two calls.
             texts.append(key + (self.redis_cli(*read) if read else ""))
         return "\n".join(texts)

@@ -1,4 +1,4 @@
-"""Builds that go well, as people see them."""
+"""Successful builds as people see them."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Builds that fail and requests that are refused: a message, a log line, and the request ends."""
+"""Failed builds and refused requests: people get a message, operators a log line, and the request ends."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ async def test_a_failed_build_is_told_once_with_advice(caplog):
             assert replica.counts == {"success": 0, "failure": 1}
             assert replica.errors == [] and replica.pool.names == ["submit"]
             assert [r for r in caplog.records if r.exc_info] == []
-            # The next one has the answer and the log at once.
+            # The next person gets the outcome and the log at once.
             async with Visitor(replica, "demo") as next_one:
                 failed = await next_one.reaches("failed")
                 await next_one.sees(r"This build failed \d+ seconds? ago. Its log was:\n(.*\n)*pip install\n")

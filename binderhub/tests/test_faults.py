@@ -10,7 +10,7 @@ GATED = "say building Begun\ngate one.gate\nsay building Between\ngate two.gate\
 
 
 async def serving(queue):
-    """The dispatcher that serves the only stream."""
+    """The dispatcher that serves the only event stream."""
 
     async def found():
         for dispatcher in queue.dispatchers:
@@ -47,7 +47,7 @@ async def test_the_only_dispatcher_may_be_restarted():
             old = queue.dispatchers[0]
             old.kill()
             await visitor.sees("The connection to the build queue was lost")
-            # Somebody who comes now waits for the build that is known.
+            # A person who arrives now waits for the build that is already known.
             async with Visitor(replica, "demo") as late:
                 await late.sees("Begun")
                 queue.add_dispatcher(old.address)

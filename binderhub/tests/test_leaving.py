@@ -1,4 +1,4 @@
-"""People who leave, and requests that are over before they began."""
+"""People who leave, and requests that end before they have begun."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +27,7 @@ async def test_who_left_is_noticed_while_nothing_happens():
                     return (await queue.build("demo"))["people"] == 1
 
                 await until(one_counted, "one person is counted")
-            # The build itself goes on with nobody.
+            # The build goes on although nobody waits for it.
             await until(lambda: replica.open == 1, "the other one is noticed")
             await queue.open_gate("busy.gate")
             await until(lambda: queue.started("demo") == 1, "the build starts all the same")
@@ -52,7 +52,7 @@ async def test_the_stream_is_closed_when_nobody_waits_and_opened_when_somebody_c
 
 
 def executor(queue, q, name="demo", **settings):
-    """An executor as BinderHub makes one."""
+    """An executor, created as BinderHub does it."""
     return FairlaneBuildExecutor(
         q=q, name="n", repo_url=f"https://git.example.org/people/{name}", ref="0123abc",
         image_name=f"registry.example.org/{name}:0123abc", dispatcher_urls=queue.urls, **settings,
@@ -67,7 +67,7 @@ async def test_a_submit_after_stop_does_nothing():
         gone.stop()
         gone.stop()
         pool.submit(gone.submit).result()
-        # Another one, later on the same loop, is served: the first would have been by then.
+        # Another executor on the same loop is served later, so the first one would have been served by then.
         other = executor(queue, second_q, "other")
         queue.builds_as("other")
         pool.submit(other.submit).result()

@@ -13,7 +13,7 @@ OTHER_ID = ID.replace("0198", "0199")
 
 
 def named(value):
-    """Short names for tests: their answers are long."""
+    """Short test names, because the responses are long."""
     return repr(value)[:60] if not isinstance(value, bytes) else repr(value.partition(b"\r\n\r\n")[2] or value)[:60]
 
 
@@ -106,7 +106,7 @@ async def test_what_is_no_stream(stream, holds, caplog):
 
 
 async def test_a_dispatcher_that_never_answers_is_given_up_however_slowly(monkeypatch):
-    # Each try takes longer than a good stream needs to last.
+    # Each try lasts longer than a stream must last to count as healthy.
     monkeypatch.setattr("fairlane_binderhub.follow.STEADY_S", 0.1)
     told, fake = await meets(only(asked(), None))
     assert "this page stops waiting" in told
@@ -278,7 +278,7 @@ async def test_a_reader_that_reads_nothing_does_not_fill_the_memory():
 
 
 async def test_a_host_that_takes_no_connections_is_given_up(caplog):
-    # A full backlog: further connections are neither taken nor refused.
+    # With a full backlog, further connections are neither accepted nor refused.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         address = server.getsockname()
         with socket.create_connection(address), socket.socket() as second:

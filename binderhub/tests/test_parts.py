@@ -1,4 +1,4 @@
-"""The parts that need no queue."""
+"""Parts that can be tested without a queue."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_a_transcript_keeps_beginning_and_end():
     for number in range(20):
         transcript.append("building", f"{number:02}", 1)
     assert read_all(transcript) == ["00", "01", "02", "[14]", "17", "18", "19"]
-    # Whoever has read further sees no more gaps than there are.
+    # Somebody who has already read further sees no gap where nothing is missing.
     assert read_all(transcript, 18, 18) == ["18", "19"]
     assert read_all(transcript, 10, 10) == ["[7]", "17", "18", "19"]
     transcript.append("building", "x" * 100, 1)
@@ -86,7 +86,7 @@ def test_places_and_reasons_are_short_and_plain():
     assert len({each.reason_key for each in reasons}) == 2, "said once, and once more when it is next"
     held = [messages.standing(waiting("held", f"on hold for {n} minutes: be patient")) for n in (3, 2)]
     assert held[0].reason != held[1].reason and held[0].reason_key == held[1].reason_key
-    # The exact reason is for operators; a dispatcher of an older release says nothing else.
+    # The exact reason is for operators. An older dispatcher gives no other, so people see none.
     assert not messages.standing({"state": "queued", "why": "waiting for a permit of a/b"}).reason
     assert messages.standing({}).phase == "building" and messages.span(7300) == "2 h 1 min"
     assert len(messages.place_line({"position": 10**9, "line": 10**9, "people": 10**9, "eta_seconds": 10**9})) <= 78

@@ -1,4 +1,4 @@
-"""A proxy in front of the dispatchers answers in its own words while they are away."""
+"""A proxy in front of the dispatchers, which sends its own responses while they are away."""
 
 import pytest
 from fake_dispatcher import FakeDispatcher, answer, asked, end, events, problem, state
@@ -8,7 +8,7 @@ from replica import Replica
 from visitor import Visitor, until
 
 GATED = "say building Begun\ngate one.gate\nsay building Between\n"
-#: So many tries take a few seconds.
+#: How many tries take a few seconds.
 TRIES = 6
 
 
@@ -26,7 +26,7 @@ async def test_both_dispatchers_behind_the_shipped_haproxy_may_be_away_for_secon
                 dispatcher.kill()
             await visitor.sees("The connection to the build queue was lost")
             async with Visitor(replica, "demo") as late, Visitor(replica, "other") as asker:
-                # Who joins is told at once, below the log so far.
+                # Somebody who joins is told at once, below the log so far.
                 await late.sees(r"Begun\nThe connection to the build queue was lost")
                 await asker.sees("The build queue is not responding")
                 async with Visitor(replica, "other") as second:
@@ -54,13 +54,13 @@ STRANGERS = [
     answer(302, "", "text/html", "Location: https://status.example.org/\r\n"),
     b"SSH-2.0-OpenSSH_9.2\r\n",
 ]
-#: What cannot be read although a dispatcher says it, such as one of another release.
+#: Events that cannot be read although a dispatcher sends them, such as one of another release.
 UNREADABLE = [events("event: state\ndata: {not json\n\n"), events(("end", {"state": "vanished", "image": ""}))]
 
 
 @pytest.mark.parametrize("said", [*STRANGERS, *UNREADABLE], ids=lambda said: repr(said[:13] + said[-20:]))
 async def test_no_number_of_such_answers_ends_a_watch_before_its_time(said, monkeypatch):
-    # Pauses are not what this is about.
+    # Short pauses, because this test is not about them.
     monkeypatch.setattr("fairlane_binderhub.dispatchers.ROUND_MAX_S", 0.05)
     monkeypatch.setattr("fairlane_binderhub.client.STRANGERS_PAUSE_MAX_S", 0.05)
     streams = [events(state(), ("log", {"run": 1, "lines": [{"text": "Begun"}]})), *[said] * 12, events(state(), end())]

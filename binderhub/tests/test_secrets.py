@@ -1,4 +1,4 @@
-"""Credentials reach the build, and nothing else."""
+"""Credentials reach the build, and appear nowhere else."""
 
 import json
 import logging
@@ -62,7 +62,7 @@ async def test_credentials_in_an_address_reach_the_build_and_no_log_and_no_page(
                 seen = queue.everything()
                 await queue.open_gate("demo.gate")
                 await visitor.reaches("ready")
-            # An address that is refused is logged, without them.
+            # A refused URL is logged without the credentials in it.
             replica.repo_url = "https://oauth2:gitsecret7d1f@/{name}"
             async with Visitor(replica, "other") as refused:
                 await refused.reaches("failed")

@@ -1,4 +1,4 @@
-"""Dispatchers at https://."""
+"""Dispatchers with https:// URLs."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""A dispatcher that answers whatever a test wants, byte for byte."""
+"""A fake dispatcher that sends exactly the bytes that a test wants."""
 
 import asyncio
 import json
@@ -7,25 +7,25 @@ ID = "0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d"
 
 
 def answer(status, body, kind="application/json", headers=""):
-    """A whole HTTP answer."""
+    """A complete HTTP response."""
     data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
     head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n{headers}\r\n"
     return head.encode() + data
 
 
 def problem(status, word, detail="why", headers="", **more):
-    """An error as dispatchers give it."""
+    """An error response like a dispatcher's."""
     body = {"type": f"urn:fairlane:error:{word}", "title": word, "status": status, "detail": detail, **more}
     return answer(status, body, "application/problem+json", headers)
 
 
 def asked(state="queued", id=ID):
-    """The answer to a request for a build."""
+    """The response to a build request."""
     return answer(202, {"id": id, "state": state, "joined": False, "lane": "a/b", "people": 1, "attempt": 1})
 
 
 def events(*parts):
-    """A stream of events, not ended: pairs of name and data, or raw text."""
+    """An unfinished event stream, from pairs of name and data or from raw text."""
     text = "retry: 1000\n\n"
     for number, part in enumerate(parts):
         if isinstance(part, str):

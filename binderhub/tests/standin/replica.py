@@ -23,7 +23,7 @@ class App(LoggingConfigurable):
 
 
 class CountingPool(ThreadPoolExecutor):
-    """The pool of threads; knows how many jobs it has had, and how many are running."""
+    """A thread pool that counts its jobs so far and its running jobs."""
 
     def __init__(self, threads):
         super().__init__(threads)
@@ -39,7 +39,7 @@ class CountingPool(ThreadPoolExecutor):
 
 
 class BuildHandler(RequestHandler):
-    """``GET /build/<name>/<ref>``: the events of a build, until it has an image or has failed."""
+    """``GET /build/<name>/<ref>``: sends a build's events until its image is there or it has failed."""
 
     def initialize(self, replica):
         self.replica = replica
@@ -100,7 +100,7 @@ class BuildHandler(RequestHandler):
             await self.emit(data)
 
     def watch(self, future):
-        """A job of the pool that raises ends the request."""
+        """Ends the request if a job of the pool raises an exception."""
         loop = asyncio.get_running_loop()
 
         def ended(future):

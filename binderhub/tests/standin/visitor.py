@@ -8,9 +8,9 @@ LIMIT_S = 30
 
 
 async def until(condition, what, limit=LIMIT_S):
-    """Waits until a condition holds; it may be a coroutine function. Returns what it returned.
+    """Waits until a condition is true, and returns its value. The condition may be a coroutine function.
 
-    ``what`` is a text, or gives one when it is needed.
+    ``what`` describes it for the error message: a text, or a function that returns one.
     """
     end = asyncio.get_running_loop().time() + limit
     while True:
@@ -26,7 +26,7 @@ async def until(condition, what, limit=LIMIT_S):
 
 
 class Visitor:
-    """One request for a build: everything that came, and whether the stream has ended."""
+    """One build request: all events received, and whether the stream has ended."""
 
     def __init__(self, replica, name, ref="0123abc", reads=True):
         self._reads, self._task = reads, None
@@ -43,7 +43,7 @@ class Visitor:
         return self
 
     def start(self):
-        """Begins to read."""
+        """Starts reading."""
         self._task = asyncio.ensure_future(self._read())
 
     async def __aexit__(self, *_):
@@ -64,14 +64,14 @@ class Visitor:
 
     @property
     def text(self):
-        """All that was shown."""
+        """All text shown so far."""
         return "".join(event.get("message") or "" for event in self.events)
 
     def phases(self):
         return [event["phase"] for event in self.events]
 
     async def sees(self, pattern, limit=LIMIT_S):
-        """Waits until something was shown."""
+        """Waits until the text shown matches a pattern."""
         return await until(
             lambda: re.search(pattern, self.text), lambda: f"{pattern!r} is in {self.text[-2000:]!r}", limit
         )
