@@ -24,7 +24,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// A stream sends a comment every 15 s; after three missed ones the dispatcher is considered dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(45);
-/// How often to try all dispatchers while they answer with a temporary error.
+/// How many times all dispatchers are tried while they answer with temporary errors.
 const ROUNDS_MAX: u32 = 4;
 /// Most bytes of a response that are read; the largest list is a page of 200.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -42,7 +42,7 @@ pub(crate) enum Happening {
 /// there is one.
 ///
 /// # Errors
-/// No dispatcher knows the build; none has answered for 2 s at first, or for 5 minutes later.
+/// No dispatcher knows the build, or none has answered for 2 s at the start or for 5 minutes later on.
 pub(crate) async fn follow(
     client: &Client,
     id: BuildId,

@@ -22,7 +22,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Nobody needs a token, and others could reach the address.
+    /// There is no token, although the address can be reached from outside.
     #[error(
         "refusing to listen on {0} without a token, because anyone who can reach it could do everything: set \
          FAIRLANE_TOKEN or FAIRLANE_TOKENS_FILE, or listen on a loopback address such as 127.0.0.1:8600"

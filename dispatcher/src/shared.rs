@@ -13,7 +13,6 @@ pub(crate) const AGE_MAX: Duration = Duration::from_secs(10);
 /// Most responses that are kept at a time.
 const KEPT_MAX: usize = 500;
 
-/// A kept response.
 pub(crate) struct Kept {
     /// When it was requested, which is before it was read from Redis.
     pub(crate) at: Instant,

@@ -6,7 +6,7 @@ use fairlane_dispatcher::api::QueueView;
 
 use crate::client::Client;
 
-/// How many entries a request for a page asks for.
+/// Entries on each page that is requested.
 pub(super) const PAGE: u32 = 200;
 /// Most pages of a list that are read. For more than 10,000 entries, use the API.
 pub(super) const PAGES_MAX: u32 = 50;

@@ -118,7 +118,7 @@ pub(crate) async fn drain(args: Drain, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-/// The workers that an answer is about, with their verb.
+/// Names the workers in an answer, with the words for one worker or for several.
 fn who(answer: &DrainAnswer, one: &str, many: &str) -> String {
     match answer.workers.as_slice() {
         [] => format!("workers there {many}"),

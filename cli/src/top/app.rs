@@ -195,7 +195,7 @@ impl App {
         rows
     }
 
-    /// The number of the selected row. If that row is gone, the row at its position is selected.
+    /// The number of the selected row. If that row is gone, the one now in its position is selected.
     pub(super) fn selected(&mut self, rows: &[Row]) -> Option<usize> {
         let place = self.place();
         let at = place.id.as_ref().and_then(|id| rows.iter().position(|row| row.id == *id));

@@ -16,7 +16,7 @@ use crate::client::{Client, Kept};
 const EVERY: Duration = Duration::from_secs(1);
 /// A dispatcher that has not answered for this long is reported as away; it may be frozen.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most builds of each state, lanes and workers that are fetched: nobody scrolls through more.
+/// Most lanes, workers, and builds in each state that are fetched, because nobody scrolls further.
 const MOST: &str = "200";
 
 /// All data of one fetch.

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Top, output: Output) -> Result<Exit> {
         .into());
     }
     let client = Arc::new(Client::new(args.reach)?);
-    // Fetched before the screen opens, so that a wrong address or token is reported as by any other command.
+    // Fetched before the screen opens, so that a wrong address or token is reported like by any other command.
     let mut fetcher = Fetcher::new(Arc::clone(&client));
     let first = fetcher.fetch().await?;
     let caller: Option<WhoAmI> = client.get("v1/whoami", &[]).await.ok();

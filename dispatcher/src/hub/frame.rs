@@ -35,7 +35,7 @@ pub(crate) fn new_run(run: u32, seq: u64, is_news: bool) -> Bytes {
     notice(cursor, "attempt", "the build has started again; its new log follows".to_owned(), None)
 }
 
-/// Lines of a log as an event, and the log entries between which they are.
+/// Lines of a log as an event. `from` is the log entry before them, `to` their last one.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
     pub(crate) from: EntryId,

@@ -44,7 +44,7 @@ pub(crate) struct Ring {
     closing: Option<u64>,
 }
 
-/// How far a stream has got.
+/// A stream's position.
 #[derive(Debug, Clone)]
 pub(crate) struct Offset {
     pub(crate) run: u32,

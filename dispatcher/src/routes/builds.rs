@@ -126,7 +126,7 @@ async fn admit(
     }
 }
 
-/// Sends a request to the queue, which counts one person more. From then on, this dispatcher is responsible
+/// Sends a request to the queue, which counts one more person. From then on, this dispatcher is responsible
 /// for that count. It runs in a separate task, so that both happen even if the client hangs up or gets a
 /// timeout.
 fn submit_and_count(
@@ -254,8 +254,8 @@ pub(super) async fn show(
     Ok(Json(view))
 }
 
-/// A build, or its record. While workers are registering their runs, an unknown id gets another error than
-/// usual.
+/// A build, or its record. While workers are registering their runs, an unknown id gets a temporary error
+/// instead of 404.
 pub(super) async fn known(app: &App, id: BuildId) -> Answer<Build> {
     match app.ask(app.queue.build_or_record(id)).await? {
         Some(build) => Ok(build),

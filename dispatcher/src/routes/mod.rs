@@ -171,7 +171,7 @@ pub fn openapi() -> String {
     openapi_text(router().into_openapi())
 }
 
-/// Completes the document: adds the kinds of errors, and writes paths in the syntax of OpenAPI.
+/// Completes the document: adds the kinds of errors, and writes paths in the syntax of such documents.
 fn openapi_text(mut document: OpenApi) -> String {
     use std::fmt::Write as _;
     let mut text = document.info.description.take().unwrap_or_default();

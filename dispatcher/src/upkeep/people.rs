@@ -83,7 +83,7 @@ struct Subscriber {
 struct Request {
     /// When it stops counting.
     until: Instant,
-    /// 1, or 0 if its token has no people left to count.
+    /// 1, or 0 if its token already stands for as many people as allowed.
     count: u64,
     token: Arc<str>,
 }

@@ -80,7 +80,7 @@ async fn every_change_of_a_build_is_told_with_worker_and_reason() {
 async fn pages_lead_to_one_another_and_filters_cost_no_call_without_bound() {
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
-        // Reading ten thousand entries takes a debug build on a busy machine a while.
+        // A debug build on a busy machine takes a while to read ten thousand entries.
         settings.bounds.redis_wait = SOON;
     })
     .await;

@@ -33,7 +33,6 @@ impl Finding {
     }
 }
 
-/// All findings.
 #[derive(Debug, Default)]
 pub(super) struct Findings(pub(super) Vec<Finding>);
 

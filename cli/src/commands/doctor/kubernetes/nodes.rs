@@ -45,7 +45,7 @@ pub(super) fn for_builds<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<&'a Node> {
     judged(pod, nodes).into_iter().filter(Judged::is_for_builds).map(|judged| judged.node).collect()
 }
 
-/// Checks the nodes with a build pod.
+/// Checks which nodes a build pod can run on.
 pub(super) fn judge(pod: &Pod, nodes: &[Node], findings: &mut Findings) {
     let judged = judged(pod, nodes);
     able(&judged, findings);
@@ -208,7 +208,7 @@ fn written(taint: &Taint) -> String {
 fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
     let mut sizes: Vec<f64> = nodes.iter().map(Judged::disk).filter(|size| *size > 0.0).collect();
     sizes.sort_by(f64::total_cmp);
-    // The larger of the two middle values: if there are a good and a bad node, the good one is usual.
+    // The larger of the two middle values: of a good and a bad node, the good one counts as usual.
     let Some(&usual) = sizes.get(sizes.len() / 2) else {
         if !nodes.is_empty() {
             findings.warning(

@@ -15,7 +15,7 @@ enum Share {
     Nothing,
 }
 
-/// Checks each quota with one build pod.
+/// Checks how many more build pods each quota allows.
 pub(super) fn judge(pod: &Pod, quotas: &[ResourceQuota], findings: &mut Findings) {
     for quota in quotas.iter().filter(|quota| applies(quota, pod)) {
         one(pod, quota, findings);
