@@ -10,7 +10,7 @@ use fairlane_common::{FailureClass, Queue, Rule};
 use crate::scene::{Scene, ask, failed};
 
 const MINUTE: u64 = 60_000;
-/// A full minute.
+/// A time in Unix milliseconds at which a minute begins.
 const START: u64 = 1_795_000_020_000;
 
 /// An empty queue at the start of a minute, before any reap.

@@ -264,8 +264,8 @@ async fn drift_is_mended_within_a_walk() {
     ] {
         scene.redis::<()>(&words).await;
     }
-    // Except one thing: a live build of another lane holds a permit of this lane. Only that build's end would
-    // free it.
+    // One thing is not repaired: a permit of this lane held by a live build of another lane. Only that build's
+    // end would free it, so the test removes it.
     scene.redis::<()>(&["ZREM", &keys.permits(&waits), &running.to_string()]).await;
     assert!(!scene.queue.check(1000).await.unwrap().problems.is_empty());
     for _ in 0..4 {

@@ -17,7 +17,7 @@ async fn popular_builds_go_first_and_nobody_waits_without_bound() {
     scene.queue.beat_dispatcher(&beat).await.unwrap();
     assert_eq!(scene.queue.position(popular).await.unwrap(), Some((1, 2)));
     assert_eq!(scene.claim_ids("w", 1).await, [popular]);
-    // A build that is requested more than `overtake_max` later overtakes nobody, however popular it is.
+    // A build requested more than `overtake_max` after another does not overtake it, however popular it is.
     scene.queue.configure(&Policy { overtake_max_ms: Some(60_000), ..Policy::default() }).await.unwrap();
     scene.clock.advance_ms(3_600_000 * 5);
     let late = scene.submit(&ask("o/late", 1)).await;

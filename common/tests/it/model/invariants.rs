@@ -155,7 +155,7 @@ fn reachable(from: BuildState, to: BuildState) -> bool {
     found.contains(&to)
 }
 
-/// Checks what must hold between any two steps.
+/// Checks what must hold from one step to the next.
 pub(crate) fn check_step(before: &State, after: &State) -> Result<(), Broken> {
     for (id, old) in &before.builds {
         let Some(new) = after.builds.get(id) else {
