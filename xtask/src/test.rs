@@ -16,6 +16,9 @@ const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
 /// Contains axe-core, which finds barriers in a web page.
 const AXE: &str = "axe-playwright-python==0.1.8";
 
+/// Contains Helm's own engine, which renders the chart.
+const HELM: &str = "helm-python-sdk==0.2.2";
+
 /// Everything that a change must pass.
 pub(crate) fn test(root: &Path) -> Result<()> {
     install()?;
@@ -24,6 +27,9 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     binderhub::test(root)?;
     if let Err(error) = install_browser(root) {
         println!("\nSKIPPED: tests of the web page, because their browser cannot be installed: {error:#}");
+    }
+    if let Err(error) = venv::python(root, "helm", &[HELM]) {
+        println!("\nSKIPPED: tests of the Helm chart, because its engine cannot be installed: {error:#}");
     }
     tests(root)
 }

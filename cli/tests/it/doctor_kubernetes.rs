@@ -125,7 +125,7 @@ async fn kube_with_binderhubs_own_role_the_worker_runs_and_is_told_what_it_lacks
     for lacking in
         ["list events", "list nodes in the cluster", "create, list, patch, delete secrets", "patch pods"]
     {
-        says(&said, "warning", "rights", &[&format!("may not {lacking}"), "deploy/kubernetes/"]);
+        says(&said, "warning", "rights", &[&format!("may not {lacking}"), "The chart's value rbac."]);
     }
     says(&said, "ok", "pod", &["would accept a build pod"]);
     says(&said, "ok", "builders", &["ready on node-1"]);

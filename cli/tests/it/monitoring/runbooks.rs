@@ -204,9 +204,7 @@ async fn every_command_of_the_runbooks_works_on_a_live_queue() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     assert!(sections.len() >= 16 && count >= 80, "only {count} commands in {} sections", sections.len());
     let calls = std::fs::read_to_string(live.home.join("calls")).unwrap();
-    let manifests: String = ["dispatcher", "worker", "redis", "namespaces"]
-        .map(|name| read(&format!("deploy/kubernetes/{name}.yaml")))
-        .concat();
+    let manifests = read("deploy/kubernetes/fairlane.yaml");
     let wrong: Vec<String> =
         calls.lines().filter_map(|call| Some(format!("{call}: {}", wrong(call, &manifests)?))).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

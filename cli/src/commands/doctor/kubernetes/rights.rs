@@ -1,4 +1,4 @@
-//! The only list of the rights that a worker uses. A test checks that `deploy/kubernetes/` grants exactly
+//! The only list of the rights that a worker uses. A test checks that the Helm chart grants exactly
 //! these.
 
 use super::answer::Answer;
@@ -92,10 +92,12 @@ impl Right {
         )
     }
 
-    fn file(&self) -> &'static str {
-        match self.scope {
-            Scope::Namespace => "deploy/kubernetes/rbac.yaml",
-            Scope::Cluster => "deploy/kubernetes/nodes.yaml",
+    /// The value of the Helm chart that grants it.
+    pub(super) fn value(&self) -> &'static str {
+        match (self.scope, self.resource) {
+            (Scope::Cluster, _) => "rbac.nodes",
+            (Scope::Namespace, "secrets") => "rbac.secrets",
+            (Scope::Namespace, _) => "rbac.create",
         }
     }
 }
@@ -124,7 +126,8 @@ pub(super) fn judge(reviews: &[Review], namespace: &str, findings: &mut Findings
         };
         if !denied.is_empty() {
             let text = format!("may not {} {} {scope}: {}", denied.join(", "), right.resource, right.cost);
-            let advice = format!("The rule that grants it, in {}: {}", right.file(), right.rule());
+            let advice =
+                format!("The chart's value {} grants it, as this rule: {}", right.value(), right.rule());
             if right.needed {
                 findings.error("rights", text, advice);
             } else {

@@ -1,15 +1,20 @@
-//! Tests that Kubernetes and this program accept the manifests in `deploy/`, and that these grant the rights
-//! in [`super::rights`].
+//! Tests that Kubernetes and this program accept what the Helm chart makes, and that it grants the rights in
+//! [`super::rights`].
+
+mod chart;
+mod custom;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
-use fairlane_testkit::keep_docs;
+use fairlane_testkit::{TempDir, keep_docs};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use serde::Serialize;
@@ -19,44 +24,35 @@ use serde_json::Value;
 use super::rights::{RIGHTS, Scope};
 use crate::args::{Cli, Command};
 
+/// The folders whose `fairlane.yaml` is the chart, rendered, for clusters without Helm.
 const FOLDERS: [&str; 2] = ["kubernetes", "binderhub"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The objects of a file.
-fn objects_in(file: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(file).unwrap();
-    text.split("\n---\n").map(|one| serde_saphyr::from_str(one).unwrap()).collect()
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn yaml_files(folder: &str) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(root().join("deploy").join(folder)).unwrap();
-    let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|end| end == "yaml"));
-    files.sort();
-    files
+/// The objects of a text; parts that are only comments are skipped.
+fn objects_in(text: &str) -> Vec<Value> {
+    let parts = text.split("\n---\n");
+    let is_object = |part: &&str| part.lines().any(|line| !line.is_empty() && !line.starts_with(['#', '-']));
+    parts.filter(is_object).map(|part| serde_saphyr::from_str(part).unwrap()).collect()
 }
 
-fn kustomization(folder: &str) -> Value {
-    objects_in(&root().join("deploy").join(folder).join("kustomization.yaml")).remove(0)
-}
-
-/// Every object in `deploy/`, with the name of its file.
+/// Every object in these folders, with the name of its file.
 fn objects() -> Vec<(String, Value)> {
-    let files = FOLDERS.iter().flat_map(|folder| yaml_files(folder));
-    let name = |file: &Path| file.strip_prefix(root()).unwrap().display().to_string();
+    let files = FOLDERS.iter().map(|folder| format!("deploy/{folder}/fairlane.yaml"));
     files
-        .filter(|file| !file.ends_with("kustomization.yaml"))
-        .flat_map(|file| objects_in(&file).into_iter().map(move |object| (name(&file), object)))
+        .flat_map(|file| objects_in(&read(&file)).into_iter().map(move |object| (file.clone(), object)))
         .collect()
 }
 
 fn of_kind(kind: &str) -> Vec<Value> {
     let objects = objects().into_iter().map(|(_, object)| object);
-    // A patch of a Deployment is only a part of one.
-    objects.filter(|object| object["kind"] == kind && patched(object) == *object).collect()
+    objects.filter(|object| object["kind"] == kind).collect()
 }
 
 /// Why an object does not fit a type: a parse error, or a field that the type does not have.
@@ -90,6 +86,8 @@ fn misfit_of_its_kind(object: &Value) -> Option<String> {
     match object["kind"].as_str().unwrap_or_default() {
         "Namespace" => misfit::<Namespace>(object),
         "ServiceAccount" => misfit::<ServiceAccount>(object),
+        "Secret" => misfit::<Secret>(object),
+        "ConfigMap" => misfit::<ConfigMap>(object),
         "Role" => misfit::<Role>(object),
         "ClusterRole" => misfit::<ClusterRole>(object),
         "RoleBinding" => misfit::<RoleBinding>(object),
@@ -98,8 +96,16 @@ fn misfit_of_its_kind(object: &Value) -> Option<String> {
         "StatefulSet" => misfit::<StatefulSet>(object),
         "Deployment" => misfit::<Deployment>(object),
         "PodDisruptionBudget" => misfit::<PodDisruptionBudget>(object),
+        "HorizontalPodAutoscaler" => misfit::<HorizontalPodAutoscaler>(object),
         "NetworkPolicy" => misfit::<NetworkPolicy>(object),
+        "Ingress" => misfit::<Ingress>(object),
         "Pod" => misfit::<Pod>(object),
+        "HTTPRoute" => misfit::<custom::HttpRoute>(object),
+        "ServiceMonitor" => misfit::<custom::ServiceMonitor>(object),
+        "PodMonitor" => misfit::<custom::PodMonitor>(object),
+        "PrometheusRule" => misfit::<custom::PrometheusRule>(object),
+        "ScaledObject" => misfit::<custom::ScaledObject>(object),
+        "TriggerAuthentication" => misfit::<custom::TriggerAuthentication>(object),
         kind => Some(format!("no test knows the kind {kind:?}")),
     }
 }
@@ -107,10 +113,9 @@ fn misfit_of_its_kind(object: &Value) -> Option<String> {
 #[test]
 fn every_object_is_what_kubernetes_takes() {
     let objects = objects();
-    assert!(objects.len() >= 18, "{}", objects.len());
+    assert!(objects.len() >= 35, "{}", objects.len());
     for (file, object) in &objects {
-        // A patch has only some of the required fields, so `patched` adds the others.
-        let misfit = misfit_of_its_kind(&patched(object));
+        let misfit = misfit_of_its_kind(object);
         assert_eq!(misfit, None, "{file}: {} {}", object["kind"], object["metadata"]["name"]);
     }
     let misspelled = |pointer: &str, key: &str| {
@@ -121,34 +126,6 @@ fn every_object_is_what_kubernetes_takes() {
     assert_eq!(misspelled("/spec", "replicsa"), Some(".spec.replicsa".to_owned()));
     let deep = misspelled("/spec/template/spec/containers/0/resources", "limit");
     assert_eq!(deep.as_deref(), Some(".spec.template.spec.containers[0].resources.limit"));
-}
-
-/// Adds the required fields to a patch of a Deployment.
-fn patched(object: &Value) -> Value {
-    let mut object = object.clone();
-    if object["kind"] == "Deployment" && object["spec"]["selector"].is_null() {
-        object["spec"]["selector"] = serde_json::json!({});
-    }
-    object
-}
-
-#[test]
-fn every_file_has_its_place_in_a_kustomization() {
-    for folder in FOLDERS {
-        let all = kustomization(folder);
-        let mut named: BTreeSet<String> = ["kustomization.yaml".to_owned()].into();
-        let lists = [all.pointer("/resources"), all.pointer("/configMapGenerator/0/files")];
-        let files = lists.into_iter().flatten().filter_map(Value::as_array).flatten();
-        named.extend(files.filter_map(Value::as_str).map(str::to_owned));
-        let patches = all["patches"].as_array().into_iter().flatten();
-        named.extend(patches.filter_map(|patch| patch["path"].as_str()).map(str::to_owned));
-        for file in yaml_files(folder) {
-            let name = file.file_name().unwrap().to_str().unwrap();
-            assert!(named.remove(name), "deploy/{folder}/kustomization.yaml does not name {name}");
-        }
-        named.remove("../kubernetes");
-        assert_eq!(named, BTreeSet::new(), "deploy/{folder}/kustomization.yaml names what is not there");
-    }
 }
 
 fn given(rules: &Value) -> BTreeSet<(String, String)> {
@@ -173,7 +150,7 @@ fn the_roles_give_exactly_the_rights_that_the_doctor_checks() {
         verbs.map(|(resource, verb)| (resource.to_owned(), verb.to_owned())).collect()
     };
     let (roles, cluster_roles) = (of_kind("Role"), of_kind("ClusterRole"));
-    assert_eq!((roles.len(), cluster_roles.len()), (2, 1));
+    assert_eq!((roles.len(), cluster_roles.len()), (2, 2));
     for role in &roles {
         assert_eq!(given(&role["rules"]), listed(Scope::Namespace), "{}", role["metadata"]["namespace"]);
     }
@@ -197,72 +174,93 @@ fn the_roles_give_exactly_the_rights_that_the_doctor_checks() {
     }
 }
 
-/// The containers that run this program, including those in patches.
-fn own_containers() -> Vec<Value> {
-    let deployments = objects().into_iter().filter(|(_, object)| object["kind"] == "Deployment");
-    let containers = deployments
-        .flat_map(|(_, one)| one["spec"]["template"]["spec"]["containers"].as_array().unwrap().clone());
-    containers.collect()
+/// The containers that run this program, in these objects.
+fn own_containers(objects: &[Value]) -> Vec<Value> {
+    let lists = objects.iter().filter_map(|one| match one["kind"].as_str() {
+        Some("Deployment") => one["spec"]["template"]["spec"]["containers"].as_array(),
+        Some("Pod") => one["spec"]["containers"].as_array(),
+        _ => None,
+    });
+    lists.flatten().cloned().collect()
+}
+
+/// The command line that means the same as a container's variables. Panics if the program does not know one of them.
+fn command_line(container: &Value, template: &Path) -> Vec<String> {
+    let command = Cli::command();
+    let name = container["args"][0].as_str().unwrap();
+    let options = command.find_subcommand(name).unwrap();
+    let option_of = |options: &clap::Command, variable: &str| {
+        let mut all = options.get_arguments();
+        all.find(|option| option.get_env().is_some_and(|of| of == variable)).cloned()
+    };
+    let mut line = vec!["fairlane".to_owned(), name.to_owned()];
+    let mut known = BTreeSet::new();
+    for variable in container["env"].as_array().unwrap() {
+        let variable_name = variable["name"].as_str().unwrap();
+        assert!(known.insert(format!("$({variable_name})")), "{variable_name} is set twice");
+        if !variable_name.starts_with("FAIRLANE_") {
+            continue;
+        }
+        let option = option_of(options, variable_name);
+        // Some of a worker's are for `doctor`, which runs in the same container.
+        let of_doctor = || option_of(command.find_subcommand("doctor")?, variable_name);
+        assert!(option.is_some() || of_doctor().is_some(), "`fairlane {name}` knows no {variable_name}");
+        let (Some(option), Some(value)) = (option, variable["value"].as_str()) else { continue };
+        for part in value.split("$(").skip(1) {
+            let reference = format!("$({}", &part[..=part.find(')').unwrap()]);
+            assert!(known.contains(&reference), "{reference} comes after {variable_name}: it stays as it is");
+        }
+        let value = value
+            .replace("$(REDIS_PASSWORD)", "x")
+            .replace("/etc/fairlane/pod/pod.yaml", &template.display().to_string());
+        let long = option.get_long().unwrap();
+        line.push(if option.get_action().takes_values() {
+            format!("--{long}={value}")
+        } else {
+            format!("--{long}")
+        });
+    }
+    line
+}
+
+/// Writes the pod template that these objects hold to a file.
+fn pod_template(objects: &[Value], home: &TempDir) -> PathBuf {
+    let text = objects.iter().find_map(|object| object["data"]["pod.yaml"].as_str()).unwrap();
+    let file = home.join("pod.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
 }
 
 #[test]
 fn the_program_takes_the_commands_and_settings_of_its_containers() {
-    let command = Cli::command();
-    let containers = own_containers();
-    assert_eq!(containers.len(), 3, "a dispatcher, a worker and its patch");
-    for container in &containers {
-        let name = container["name"].as_str().unwrap();
-        let options = command.find_subcommand(name).unwrap();
-        let mut line = vec!["fairlane".to_owned(), name.to_owned()];
-        if container["image"].is_string() {
-            assert_eq!(container["image"], "fairlane");
-            assert_eq!(container["args"], serde_json::json!([name]));
-        }
-        let mut known = BTreeSet::new();
-        for variable in container["env"].as_array().unwrap() {
-            let variable_name = variable["name"].as_str().unwrap();
-            known.insert(format!("$({variable_name})"));
-            if !variable_name.starts_with("FAIRLANE_") {
-                continue;
+    for folder in FOLDERS {
+        let objects = objects_in(&read(&format!("deploy/{folder}/fairlane.yaml")));
+        let images: Value =
+            serde_saphyr::from_str(&read(&format!("deploy/{folder}/kustomization.yaml"))).unwrap();
+        let image = &images["images"][0];
+        assert_eq!(
+            (&image["name"], &image["newTag"]),
+            (&"fairlane".into(), &env!("CARGO_PKG_VERSION").into())
+        );
+        let home = TempDir::new();
+        let template = pod_template(&objects, &home);
+        let containers = own_containers(&objects);
+        assert_eq!(containers.len(), 2, "a dispatcher and a worker");
+        for container in &containers {
+            assert_eq!(container["image"], format!("fairlane:{}", env!("CARGO_PKG_VERSION")));
+            assert_eq!(container["args"], serde_json::json!([container["name"]]));
+            match Cli::try_parse_from(command_line(container, &template)).unwrap().command {
+                Command::Worker { args, .. } => drop(args.settings().unwrap()),
+                Command::Dispatcher { args, .. } => drop(args.serve.settings().unwrap()),
+                other => panic!("{other:?}"),
             }
-            let option =
-                options.get_arguments().find(|option| option.get_env().is_some_and(|of| of == variable_name));
-            // The variable may be for `doctor`, which runs in the worker's container.
-            let of_doctor = || {
-                command
-                    .find_subcommand("doctor")?
-                    .get_arguments()
-                    .find(|option| option.get_env().is_some_and(|of| of == variable_name))
-            };
-            assert!(option.or_else(of_doctor).is_some(), "`fairlane {name}` knows no {variable_name}");
-            let Some(value) = variable["value"].as_str() else { continue };
-            for part in value.split('$').skip(1) {
-                let reference = format!("${}", &part[..=part.find(')').unwrap()]);
-                assert!(
-                    known.contains(&reference),
-                    "{reference} comes after {variable_name}: it stays as it is"
-                );
-            }
-            if let Some(option) = option {
-                let template = root().join("deploy/kubernetes/pod.yaml").display().to_string();
-                let value =
-                    value.replace("$(REDIS_PASSWORD)", "x").replace("/etc/fairlane/pod.yaml", &template);
-                let takes_value = option.get_action().takes_values();
-                let long = option.get_long().unwrap();
-                line.push(if takes_value { format!("--{long}={value}") } else { format!("--{long}") });
-            }
-        }
-        match Cli::try_parse_from(&line).unwrap().command {
-            Command::Worker { args, .. } => drop(args.settings().unwrap()),
-            Command::Dispatcher { args, .. } => drop(args.serve.settings().unwrap()),
-            other => panic!("{other:?}"),
         }
     }
 }
 
 #[test]
 fn secrets_are_referred_to_and_named_in_the_docs() {
-    let docs = std::fs::read_to_string(root().join("docs/kubernetes.md")).unwrap();
+    let docs = read("docs/kubernetes.md");
     let mut used = BTreeSet::new();
     for (file, object) in objects() {
         let text = object.to_string();
@@ -286,7 +284,7 @@ fn selectors_ports_and_images_fit_together() {
         serde_json::from_value(object["spec"]["template"]["metadata"]["labels"].clone()).unwrap()
     };
     let workloads: Vec<Value> = [of_kind("Deployment"), of_kind("StatefulSet")].concat();
-    assert_eq!(workloads.len(), 3);
+    assert_eq!(workloads.len(), 6);
     let selects = |selector: &Value, in_namespace: &Value| {
         let selector: BTreeMap<String, String> = serde_json::from_value(selector.clone()).unwrap();
         workloads.iter().any(|one| {
@@ -308,7 +306,7 @@ fn selectors_ports_and_images_fit_together() {
         let of_builds = selector["component"] == fairlane_worker::pod::COMPONENT;
         assert!(of_builds || selects(selector, namespace), "{object}");
     }
-    let compose = std::fs::read_to_string(root().join("compose.yaml")).unwrap();
+    let compose = read("compose.yaml");
     let redis = &of_kind("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0];
     assert!(compose.contains(&format!("image: {}\n", redis["image"].as_str().unwrap())), "{redis}");
     let words: Vec<&str> = redis["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -341,9 +339,9 @@ fn settings() -> String {
 fn rights() -> String {
     let mut table = "| right | given by | without it |\n|---|---|---|\n".to_owned();
     for right in RIGHTS {
-        let file = if right.scope == Scope::Namespace { "rbac.yaml" } else { "nodes.yaml" };
+        let value = right.value();
         let (resource, verbs, cost) = (right.resource, right.verbs.join(", "), right.cost);
-        writeln!(table, "| {verbs} `{resource}` | `{file}` | {cost} |").unwrap();
+        writeln!(table, "| {verbs} `{resource}` | `{value}` | {cost} |").unwrap();
     }
     table
 }
