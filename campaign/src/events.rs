@@ -1,8 +1,8 @@
-//! Reads launch events in the format of mybinder.org's public archive: one JSON object a line, gzipped or plain,
-//! in every version of the event so far.
+//! Reads launch events, as `BinderHub` logs them and mybinder.org's public archive publishes them: one JSON object a
+//! line, gzipped or plain, in every version of the event so far.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::Result;
@@ -31,6 +31,8 @@ pub struct Launch {
     pub minute: u64,
     /// What was opened: `Provider:spec`.
     pub spec: String,
+    /// The resolved ref, which events have since version 4.
+    pub reference: Option<String>,
 }
 
 /// The launches of one file, in the file's order.
@@ -42,27 +44,31 @@ pub struct Events {
     pub bad: BadLines,
 }
 
-/// Reads a file of events.
+/// Reads a file of events; `-` is standard input.
 ///
 /// # Errors
 /// When it cannot be opened, or no line of it is an event.
 pub fn read(path: &Path) -> Result<Events> {
+    if path == Path::new("-") {
+        return read_from(&mut std::io::stdin().lock(), "standard input");
+    }
     let cannot =
         |error: std::io::Error| Stop::usage(format!("the events {} cannot be read: {error}", path.display()));
-    let mut file = File::open(path).map_err(cannot)?;
-    let mut head = Vec::new();
-    Read::by_ref(&mut file).take(2).read_to_end(&mut head).map_err(cannot)?;
-    file.rewind().map_err(cannot)?;
-    let file = BufReader::new(file);
-    let name = path.display().to_string();
-    let events = if head == [0x1f, 0x8b] {
-        collect(&mut BufReader::new(MultiGzDecoder::new(file)), name)
+    let mut file = BufReader::new(File::open(path).map_err(cannot)?);
+    file.fill_buf().map_err(cannot)?;
+    read_from(&mut file, &path.display().to_string())
+}
+
+fn read_from(from: &mut impl BufRead, name: &str) -> Result<Events> {
+    let is_gzip = from.fill_buf().is_ok_and(|head| head.starts_with(&[0x1f, 0x8b]));
+    let events = if is_gzip {
+        collect(&mut BufReader::new(MultiGzDecoder::new(from)), name.to_owned())
     } else {
-        collect(&mut { file }, name)
+        collect(from, name.to_owned())
     };
     if events.launches.is_empty() {
         let why = events.bad.sentence().map_or_else(|| "it is empty".to_owned(), |said| format!("\n{said}"));
-        return Err(Stop::usage(format!("{} contains no launch event: {why}", path.display())).into());
+        return Err(Stop::usage(format!("{name} contains no launch event: {why}")).into());
     }
     Ok(events)
 }
@@ -76,29 +82,62 @@ fn collect(from: &mut impl BufRead, file: String) -> Events {
     Events { launches, bad }
 }
 
+/// An event. Loggers other than `BinderHub`'s own write the first three fields with underscores.
 #[derive(Deserialize)]
 struct Event {
+    #[serde(alias = "__timestamp__")]
     timestamp: String,
+    #[serde(alias = "__schema__")]
     schema: String,
-    version: u64,
+    #[serde(alias = "__schema_version__")]
+    version: Version,
     provider: String,
     spec: String,
+    #[serde(default, rename = "ref")]
+    reference: Option<String>,
     status: String,
 }
 
-fn parse(line: &[u8]) -> Result<Launch, String> {
+/// A number; some loggers write it as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Version {
+    Number(u64),
+    Text(String),
+}
+
+impl Version {
+    fn number(&self) -> Result<u64, String> {
+        let number = match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.parse().ok(),
+        };
+        let is_known = |number: &u64| VERSIONS.contains(number);
+        number.filter(is_known).ok_or_else(|| {
+            let (first, last) = (VERSIONS.start(), VERSIONS.end());
+            match self {
+                Self::Number(other) => {
+                    format!("version {other} is unknown; versions {first} to {last} are supported")
+                }
+                Self::Text(other) => {
+                    format!("version '{other}' is unknown; versions {first} to {last} are supported")
+                }
+            }
+        })
+    }
+}
+
+/// Reads one event.
+///
+/// # Errors
+/// With the reason why it is not a successful launch of a known version and provider.
+pub fn parse(line: &[u8]) -> Result<Launch, String> {
     let event: Event = serde_json::from_slice(line).map_err(|error| format!("not an event: {error}"))?;
-    if event.schema != SCHEMA {
+    // Schemas of newer loggers have an address: https://…/binderhub.jupyter.org/launch.
+    if event.schema.strip_suffix(SCHEMA).is_none_or(|before| !before.is_empty() && !before.ends_with('/')) {
         return Err(format!("the schema '{}' is not {SCHEMA}", event.schema));
     }
-    if !VERSIONS.contains(&event.version) {
-        return Err(format!(
-            "version {} is unknown; versions {} to {} are supported",
-            event.version,
-            VERSIONS.start(),
-            VERSIONS.end()
-        ));
-    }
+    event.version.number()?;
     if !PROVIDERS.contains(&event.provider.as_str()) {
         return Err(format!("the provider '{}' is unknown", event.provider));
     }
@@ -111,7 +150,8 @@ fn parse(line: &[u8]) -> Result<Launch, String> {
     let stamp: jiff::Timestamp =
         event.timestamp.parse().map_err(|error| format!("the timestamp '{}': {error}", event.timestamp))?;
     let ms = u64::try_from(stamp.as_millisecond()).map_err(|_| "the timestamp is before 1970".to_owned())?;
-    Ok(Launch { minute: ms - ms % MINUTE_MS, spec: format!("{}:{}", event.provider, event.spec) })
+    let reference = event.reference.filter(|reference| !reference.is_empty());
+    Ok(Launch { minute: ms - ms % MINUTE_MS, spec: format!("{}:{}", event.provider, event.spec), reference })
 }
 
 #[cfg(test)]
@@ -149,8 +189,32 @@ mod tests {
                 "CKAN:https%3A%2F%2Fexample.org%2Fdataset%2Fx",
             ]
         );
+        let refs: Vec<&str> =
+            events.launches.iter().map(|launch| launch.reference.as_deref().unwrap_or("-")).collect();
+        assert_eq!(refs, ["-", "-", "-", "abc", "abc", "abc"]);
         assert_eq!(events.launches[4].minute, 1_625_140_800_000, "seconds are cut");
         assert_eq!(events.launches[5].minute, 1_769_943_600_000, "offsets are heeded");
+    }
+
+    #[test]
+    fn the_log_of_a_binderhub_is_read() {
+        let own = r#"{"timestamp": "2026-02-01T12:00:30.123456Z", "schema": "binderhub.jupyter.org/launch", "version": 6, "provider": "GitHub", "spec": "o/n/HEAD", "ref": "abc", "status": "success", "build_token": true, "origin": "hub.example.org", "request_origin": ""}"#;
+        let other = own
+            .replace("\"timestamp\"", "\"__timestamp__\"")
+            .replace("\"schema\"", "\"__schema__\"")
+            .replace("\"version\": 6", "\"__schema_version__\": \"6\"")
+            .replace(
+                "binderhub.jupyter.org/launch",
+                "https://events.example.org/binderhub.jupyter.org/launch",
+            );
+        let events = collected(format!("{own}\n{other}").as_bytes());
+        assert!(events.bad.sentence().is_none(), "{:?}", events.bad);
+        for launch in &events.launches {
+            let known = (launch.minute, launch.spec.as_str(), launch.reference.as_deref());
+            assert_eq!(known, (1_769_947_200_000, "GitHub:o/n/HEAD", Some("abc")));
+        }
+        let later = collected(other.replace("\"6\"", "\"six\"").as_bytes());
+        assert!(later.bad.sentence().unwrap().contains("version 'six' is unknown"), "{:?}", later.bad);
     }
 
     #[test]

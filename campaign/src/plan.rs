@@ -28,6 +28,9 @@ pub struct Header {
     /// All expected launches, also of specs that the plan leaves out.
     #[serde(deserialize_with = "launches")]
     pub launches: f64,
+    /// Those of specs that were skipped because the registry has their image.
+    #[serde(default, deserialize_with = "launches")]
+    pub launches_present: f64,
     /// The sum of the builds' expected durations.
     pub slot_seconds: u64,
     /// How many specs were skipped, by reason.
@@ -39,7 +42,15 @@ impl Header {
     /// The header of a new plan with these builds.
     pub fn new(created: String, prefix: String, launches: f64, items: &[Item]) -> Self {
         let slot_seconds = items.iter().filter_map(|item| item.expected_seconds).sum();
-        Self { version: VERSION, created, prefix, launches, slot_seconds, skipped: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            created,
+            prefix,
+            launches,
+            launches_present: 0.0,
+            slot_seconds,
+            skipped: BTreeMap::new(),
+        }
     }
 }
 
@@ -86,6 +97,11 @@ impl Plan {
     pub fn launches(&self) -> f64 {
         let planned = self.items.iter().map(|item| item.launches).sum();
         self.header.as_ref().map_or(planned, |header| header.launches.max(planned))
+    }
+
+    /// Expected launches whose image was in the registry already.
+    pub fn launches_present(&self) -> f64 {
+        self.header.as_ref().map_or(0.0, |header| header.launches_present)
     }
 }
 
@@ -147,11 +163,12 @@ mod tests {
         let mut header =
             Header::new("2026-11-30T10:00:00Z".into(), "registry.example.org/b-".into(), 20.0, &items);
         header.skipped.insert("the ref is gone".into(), 3);
+        header.launches_present = 2.5;
         let mut text = Vec::new();
         write(&mut text, &header, &items).unwrap();
         let plan = read(std::str::from_utf8(&text).unwrap());
         assert_eq!((plan.bad.count(), plan.items.as_slice()), (0, items.as_slice()));
-        assert_eq!((plan.launches(), header.slot_seconds), (20.0, 240));
+        assert_eq!((plan.launches(), plan.launches_present(), header.slot_seconds), (20.0, 2.5, 240));
         assert_eq!(plan.header, Some(header));
     }
 

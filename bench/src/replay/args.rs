@@ -51,6 +51,10 @@ pub(crate) struct Replay {
     /// The same while more than half of all slots are free [default: 3]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) burst: Option<u32>,
+    /// Builds at the same time of all slow lanes together: those whose builds take more than an hour [default: half of
+    /// the slots]
+    #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) slow_limit: Option<u32>,
     /// Also play the day with BinderHub's thread pool: thread-pool:2x64 is 2 replicas with 64 threads
     /// each. A request holds one thread until its build ends, and a second one for the log
     #[arg(long, value_name = "thread-pool:REPLICASxTHREADS")]
@@ -58,7 +62,21 @@ pub(crate) struct Replay {
     /// Seed for the random choice of the baseline's replicas
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Plot the day: waiting launches, queued builds and running builds
+    /// Launch events from which a campaign builds the most launched specs ahead; the day is played with and without
+    /// it. Specs given as slow are left out
+    #[arg(long, value_name = "EVENTS", num_args = 1.., requires = "campaign_start", value_hint = ValueHint::FilePath)]
+    pub(crate) campaign_from: Vec<PathBuf>,
+    /// How many specs the campaign builds: a number, or all; several, comma-separated, are played in turn
+    #[arg(long, value_name = "N", requires = "campaign_from", value_delimiter = ',', default_value = "100")]
+    pub(crate) campaign_top: Vec<Top>,
+    /// When the campaign starts: the last such time (UTC) before the wipe
+    #[arg(long, value_name = "HH:MM", requires = "campaign_from")]
+    pub(crate) campaign_start: Option<TimeOfDay>,
+    /// Share of the slots that the campaign may use at once, from 0 to 1 [default: 0.75]
+    #[arg(long, value_name = "SHARE", requires = "campaign_from", value_parser = share)]
+    pub(crate) campaign_share: Option<f64>,
+    /// Plot the day: waiting launches, queued builds and running builds; with a campaign, what it saves and the slots
+    /// that it uses
     #[arg(long, value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
     pub(crate) plot: Option<PathBuf>,
 }
@@ -78,6 +96,42 @@ impl FromStr for TimeOfDay {
             _ => Err("a time of day is written HH:MM, from 00:00 to 23:59".to_owned()),
         }
     }
+}
+
+/// How many specs a campaign builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Top {
+    /// The first ones.
+    First(usize),
+    /// All that were launched.
+    All,
+}
+
+impl Top {
+    /// The number of specs, of this many.
+    pub(crate) fn of(self, all: usize) -> usize {
+        match self {
+            Self::First(count) => count.min(all),
+            Self::All => all,
+        }
+    }
+}
+
+impl FromStr for Top {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(count) => Ok(Self::First(count)),
+            Err(_) if text == "all" => Ok(Self::All),
+            Err(_) => Err("write a number of specs, or all".to_owned()),
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1, such as 0.75".to_owned())
 }
 
 /// How long the builds of one spec take, whatever its name says.
@@ -143,6 +197,7 @@ mod tests {
         let slow: Slow = "Git:a=b/c=28800".parse().unwrap();
         assert_eq!(slow, Slow { spec: "Git:a=b/c".to_owned(), build_ms: 28_800_000 });
         assert_eq!("thread-pool:2x64".parse(), Ok(ThreadPool { replicas: 2, threads: 64 }));
+        assert_eq!(["20", "all"].map(|text| text.parse::<Top>().unwrap().of(10)), [10, 10]);
         assert_eq!("first-come".parse(), Ok(Order::FirstCome));
     }
 
@@ -157,6 +212,12 @@ mod tests {
         for text in ["", "thread-pool", "thread-pool:2", "thread-pool:0x64", "thread-pool:2x", "threads:2x64"]
         {
             assert!(text.parse::<ThreadPool>().is_err(), "{text}");
+        }
+        for text in ["", "-1", "some", "1.5"] {
+            assert!(text.parse::<Top>().is_err(), "{text}");
+        }
+        for text in ["", "-0.1", "1.1", "NaN", "half"] {
+            assert!(share(text).is_err(), "{text}");
         }
         for text in ["", "Fair", "first"] {
             assert!(text.parse::<Order>().is_err(), "{text}");

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use fairlane_campaign::events::Launch;
+use fairlane_campaign::rank::Candidate;
 use fairlane_clikit::exit::Stop;
 
 use super::args::{Slow, TimeOfDay};
@@ -53,6 +54,10 @@ pub(super) struct Day {
     pub(super) asks: Vec<Ask>,
     /// Specs that were built once before the wipe, in order.
     pub(super) history: Vec<usize>,
+    /// Specs that a campaign may build ahead, best first.
+    pub(super) ahead: Vec<usize>,
+    /// When that campaign starts, Unix milliseconds; without one, the wipe.
+    pub(super) start: u64,
     /// When the cache was wiped, Unix milliseconds.
     pub(super) wipe: u64,
     /// The end of that day, Unix milliseconds.
@@ -62,7 +67,8 @@ pub(super) struct Day {
 }
 
 impl Day {
-    /// Assembles the day. `launches` are those of the whole day, `history` those of earlier days, earliest first.
+    /// Assembles the day. `launches` are those of the whole day, `history` those of earlier days, earliest first;
+    /// `ahead` are the specs that a campaign may build from a time of the day on.
     ///
     /// # Errors
     /// When no launch comes after the wipe.
@@ -71,6 +77,7 @@ impl Day {
         history: &[Launch],
         wipe_at: TimeOfDay,
         slow: &[Slow],
+        ahead: Option<(&[Candidate], TimeOfDay)>,
     ) -> Result<Self, Stop> {
         launches.sort_by_key(|launch| launch.minute);
         let start = launches.first().map_or(0, |launch| launch.minute / DAY_MS * DAY_MS);
@@ -93,9 +100,17 @@ impl Day {
         if asks.is_empty() {
             return Err(Stop::usage("no launch comes after the wipe; choose an earlier --wipe-at"));
         }
+        let mut campaign = (Vec::new(), wipe);
+        if let Some((candidates, from)) = ahead {
+            let quick = candidates.iter().filter(|one| !slow.iter().any(|slow| slow.spec == one.spec));
+            let today = start + from.0 * MINUTE_MS;
+            campaign.0 = quick.map(|one| known.spec(&one.spec)).collect();
+            campaign.1 = if today < wipe { today } else { today - DAY_MS };
+        }
         let warnings = slow.iter().filter_map(|slow| known.missing(&slow.spec)).collect();
         let Known { specs, lanes, .. } = known;
-        Ok(Self { specs, lanes, asks, history, wipe, midnight: start + DAY_MS, warnings })
+        let (ahead, from) = campaign;
+        Ok(Self { specs, lanes, asks, history, ahead, start: from, wipe, midnight: start + DAY_MS, warnings })
     }
 
     /// The lane of a spec.
@@ -163,7 +178,7 @@ mod tests {
     const MORNING: u64 = 1_553_385_600_000; // 2019-03-24 00:00 UTC
 
     fn launch(minute: u64, spec: &str) -> Launch {
-        Launch { minute: MORNING + minute * MINUTE_MS, spec: spec.to_owned() }
+        Launch { minute: MORNING + minute * MINUTE_MS, spec: spec.to_owned(), reference: None }
     }
 
     #[test]
@@ -177,7 +192,7 @@ mod tests {
         ];
         let history = [launch(0, "GitHub:o/m/a"), launch(1, "Git:x/y"), launch(2, "GitHub:o/m/a")];
         let slow = ["GitHub:o/n/b=7200".parse().unwrap(), "GitHub:o/n/c=1".parse().unwrap()];
-        let day = Day::new(launches, &history, TimeOfDay(10), &slow).unwrap();
+        let day = Day::new(launches, &history, TimeOfDay(10), &slow, None).unwrap();
         let asks: Vec<(u64, &str)> =
             day.asks.iter().map(|ask| (ask.at - MORNING, day.specs[ask.spec].name.as_str())).collect();
         assert_eq!(
@@ -201,8 +216,22 @@ mod tests {
     }
 
     #[test]
+    fn a_campaign_starts_before_the_wipe_and_leaves_slow_specs_out() {
+        let launches = vec![launch(12, "GitHub:o/n/a")];
+        let candidate = |spec: &str| Candidate { spec: spec.to_owned(), launches: 1.0, reference: None };
+        let all = ["GitHub:o/n/b", "GitHub:o/n/slow", "GitHub:o/n/a"].map(candidate);
+        let slow = ["GitHub:o/n/slow=7200".parse().unwrap()];
+        for (from, start) in [(9, MORNING + 9 * MINUTE_MS), (10, MORNING + 10 * MINUTE_MS - DAY_MS)] {
+            let ahead = Some((all.as_slice(), TimeOfDay(from)));
+            let day = Day::new(launches.clone(), &[], TimeOfDay(10), &slow, ahead).unwrap();
+            let names: Vec<&str> = day.ahead.iter().map(|spec| day.specs[*spec].name.as_str()).collect();
+            assert_eq!((names.as_slice(), day.start), (["GitHub:o/n/b", "GitHub:o/n/a"].as_slice(), start));
+        }
+    }
+
+    #[test]
     fn a_wipe_after_the_last_launch_is_refused() {
-        let error = Day::new(vec![launch(9, "GitHub:o/n/a")], &[], TimeOfDay(10), &[]).unwrap_err();
+        let error = Day::new(vec![launch(9, "GitHub:o/n/a")], &[], TimeOfDay(10), &[], None).unwrap_err();
         assert!(error.to_string().contains("--wipe-at"), "{error}");
     }
 }

@@ -17,6 +17,8 @@ pub(super) fn day(seconds: &[u64], slow: &[usize], asks: &[(u64, usize)]) -> Day
         lanes: (0..2).map(|lane| Lane { slow: slow_lane(lane) }).collect(),
         asks: asks.iter().map(|(second, spec)| Ask { at: second * 1000, spec: *spec }).collect(),
         history: Vec::new(),
+        ahead: Vec::new(),
+        start: 0,
         wipe: 0,
         midnight: 86_400_000,
         warnings: Vec::new(),

@@ -15,6 +15,8 @@ pub(super) struct BuildSpan {
     pub(super) started: u64,
     /// When its image was ready.
     pub(super) ended: u64,
+    /// Whether a campaign started it.
+    pub(super) ahead: bool,
 }
 
 /// The outcome of a day.
@@ -62,7 +64,7 @@ impl Outcome {
         for ask in &day.asks {
             let ended = *first.entry(ask.spec).or_insert_with(|| {
                 let ended = ask.at + day.specs[ask.spec].build_ms;
-                outcome.builds.push(BuildSpan { asked: ask.at, started: ask.at, ended });
+                outcome.builds.push(BuildSpan { asked: ask.at, started: ask.at, ended, ahead: false });
                 ended
             });
             outcome.ready.push(ended.max(ask.at));
@@ -104,17 +106,22 @@ impl Outcome {
 
     /// The most builds that ran at the same time.
     fn running_max(&self) -> usize {
-        let mut changes: Vec<(u64, bool)> =
-            self.builds.iter().flat_map(|build| [(build.started, true), (build.ended, false)]).collect();
-        // At the same moment, ends come before starts: false sorts before true.
-        changes.sort_unstable();
-        let (mut running, mut most) = (0_usize, 0);
-        for (_, starts) in changes {
-            running = if starts { running + 1 } else { running.saturating_sub(1) };
-            most = most.max(running);
-        }
-        most
+        most_at_once(self.builds.iter())
     }
+}
+
+/// The most of these builds that ran at the same time.
+pub(super) fn most_at_once<'a>(builds: impl Iterator<Item = &'a BuildSpan>) -> usize {
+    let mut changes: Vec<(u64, bool)> =
+        builds.flat_map(|build| [(build.started, true), (build.ended, false)]).collect();
+    // At the same moment, ends come before starts: false sorts before true.
+    changes.sort_unstable();
+    let (mut running, mut most) = (0_usize, 0);
+    for (_, starts) in changes {
+        running = if starts { running + 1 } else { running.saturating_sub(1) };
+        most = most.max(running);
+    }
+    most
 }
 
 /// The wait that this percentage of launches does not exceed (nearest rank); 0 if there are none.
@@ -128,12 +135,12 @@ fn seconds(ms: u64) -> f64 {
 }
 
 /// Rounded to thousandths.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sums of a day's milliseconds stay far below 2^53")]
-fn as_float(number: u64) -> f64 {
+pub(super) fn as_float(number: u64) -> f64 {
     number as f64
 }
 
@@ -165,7 +172,7 @@ mod tests {
         let hundred: Vec<u64> = (1..=100).collect();
         assert_eq!([50, 95, 99, 100].map(|percent| quantile(&hundred, percent)), [50, 95, 99, 100]);
         assert_eq!((quantile(&[7], 50), quantile(&[], 99)), (7, 0));
-        let span = |started, ended| BuildSpan { asked: 0, started, ended };
+        let span = |started, ended| BuildSpan { asked: 0, started, ended, ahead: false };
         let outcome = Outcome { ready: vec![], builds: vec![span(0, 10), span(10, 20), span(15, 30)] };
         assert_eq!(outcome.running_max(), 2, "one that ends makes room for one that starts");
         let none = Day { asks: vec![Ask { at: 0, spec: 1 }], ..day(&[1, 1], &[1], &[]) };

@@ -1,6 +1,8 @@
 //! Plays a day through the queue's own scripts, in virtual time: one worker whose builds take as long as the day
 //! says, and one dispatcher for all requests.
 
+mod ahead;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use fairlane_common::clock::SimulatedClock;
 use fairlane_common::queue::{
     Beat, Claim, Claimed, DispatcherBeat, Finish, Finished, Outcome as End, Policy, Submit, Submitted,
 };
-use fairlane_common::{BuildId, BuildSpec, BuildState, DispatcherId, Queue, Token, WorkerId};
+use fairlane_common::{BuildId, BuildSpec, BuildState, DispatcherId, Priority, Queue, Token, WorkerId};
 use indicatif::ProgressBar;
 use uuid::Uuid;
 
@@ -36,13 +38,18 @@ const PLACE: &str = "process:replay";
 pub(super) struct Played {
     /// The outcome of the day.
     pub(super) outcome: Outcome,
+    /// For each spec: when the campaign's build of its image ended, Unix milliseconds, if it had one.
+    pub(super) found: Vec<Option<u64>>,
+    /// For each spec: when its build started, Unix milliseconds, if it had one.
+    pub(super) started: Vec<Option<u64>>,
     /// The waiting times that launches were told.
     pub(super) told: Vec<Told>,
     /// How many promises were broken, and the first ones in words.
     pub(super) broken: (usize, Vec<String>),
 }
 
-/// Plays the history and then the day. The queue must be empty, and `clock` its own.
+/// Plays the history and then the day, with a campaign that builds the specs in `ahead`. The queue must be empty, and
+/// `clock` its own.
 ///
 /// # Errors
 /// When Redis fails, or the queue refuses something without reason.
@@ -52,6 +59,7 @@ pub(super) async fn play(
     day: &Day,
     slots: u32,
     policy: &Policy,
+    ahead: &[usize],
     progress: &ProgressBar,
 ) -> Result<Played> {
     let mut player = Player {
@@ -63,6 +71,7 @@ pub(super) async fn play(
         dispatcher: "replay".parse()?,
         promises: Promises::new(Terms::new(slots, policy)),
         images: day.specs.iter().map(|_| Image::default()).collect(),
+        ahead: ahead.to_vec(),
         ends: BinaryHeap::new(),
         running: HashMap::new(),
         reaped: 0,
@@ -73,7 +82,14 @@ pub(super) async fn play(
     player.learn(policy, progress).await?;
     player.live(progress).await?;
     player.promises.over();
-    Ok(Played { outcome: player.outcome, told: player.told, broken: player.promises.broken() })
+    let (found, started) = player.images.iter().map(|image| (image.found, image.started)).unzip();
+    Ok(Played {
+        outcome: player.outcome,
+        found,
+        started,
+        told: player.told,
+        broken: player.promises.broken(),
+    })
 }
 
 struct Player<'a> {
@@ -86,6 +102,8 @@ struct Player<'a> {
     promises: Promises,
     /// By spec.
     images: Vec<Image>,
+    /// What the campaign has yet to build, best first.
+    ahead: Vec<usize>,
     /// When each build's run ends.
     ends: BinaryHeap<Reverse<(u64, BuildId)>>,
     running: HashMap<BuildId, Run>,
@@ -101,6 +119,10 @@ struct Player<'a> {
 #[derive(Debug, Default)]
 struct Image {
     built: bool,
+    /// When the campaign's build of it ended.
+    found: Option<u64>,
+    /// When its build started.
+    started: Option<u64>,
     /// When it was first requested.
     asked: u64,
     build: Option<BuildId>,
@@ -113,6 +135,7 @@ struct Run {
     token: Token,
     spec: usize,
     started: u64,
+    ahead: bool,
 }
 
 impl Player<'_> {
@@ -120,14 +143,14 @@ impl Player<'_> {
     /// keeps how long each build took.
     async fn learn(&mut self, policy: &Policy, progress: &ProgressBar) -> Result<()> {
         let took: u64 = self.day.history.iter().map(|spec| self.day.specs[*spec].build_ms + 1000).sum();
-        let mut now = self.day.wipe.saturating_sub(took);
+        let mut now = self.day.start.saturating_sub(took);
         self.clock.set_ms(now);
         self.queue.configure(policy).await?;
         self.beat().await?;
         self.reap(now).await?;
         for spec in &self.day.history {
             // Not the day's image name, because the wipe removes what is built here.
-            let submit = self.request(*spec, "before")?;
+            let submit = self.request(*spec, "before", Priority::Interactive)?;
             let admitted = self.queue.submit(&submit).await?;
             let claimed = self.queue.claim(&self.claim(1)).await?.builds;
             let (Submitted::New(_), [claimed]) = (&admitted, claimed.as_slice()) else {
@@ -150,7 +173,9 @@ impl Player<'_> {
     /// Plays the day: launches and ends of builds in chronological order, and claims after each moment.
     async fn live(&mut self, progress: &ProgressBar) -> Result<()> {
         let mut asks = self.day.asks.iter().enumerate().peekable();
-        let mut now = self.day.wipe;
+        let mut now = self.day.start;
+        self.clock.set_ms(now);
+        self.build_ahead(now).await?;
         loop {
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
             let ask = asks.peek().map(|(_, ask)| ask.at);
@@ -181,6 +206,7 @@ impl Player<'_> {
             // Nothing else makes a build startable: joining a build moves it in line, but frees no permit.
             if freed || added {
                 self.start(now).await?;
+                self.build_ahead(now).await?;
             }
         }
         self.check().await?;
@@ -198,7 +224,7 @@ impl Player<'_> {
             return Ok(false);
         }
         self.images[spec].waiting.push(launch);
-        let submit = self.request(spec, "after")?;
+        let submit = self.request(spec, "after", Priority::Interactive)?;
         let added = match self.queue.submit(&submit).await? {
             Submitted::New(build) => {
                 (self.images[spec].asked, self.images[spec].build) = (now, Some(build.id));
@@ -207,6 +233,9 @@ impl Player<'_> {
                 true
             }
             Submitted::Joined(build) => {
+                if self.images[spec].build.is_none() {
+                    (self.images[spec].asked, self.images[spec].build) = (now, Some(build.id));
+                }
                 self.promises.joined(build.id, build.expected_ms);
                 false
             }
@@ -241,10 +270,12 @@ impl Player<'_> {
             self.promises.note(format!("{} was built twice", self.day.specs[run.spec].name));
         }
         image.built = true;
+        (image.found, image.started) = (run.ahead.then_some(now), Some(run.started));
         for launch in image.waiting.drain(..) {
             self.outcome.ready[launch] = now;
         }
-        self.outcome.builds.push(BuildSpan { asked: image.asked, started: run.started, ended: now });
+        let asked = if image.build.is_some() { image.asked.min(run.started) } else { run.started };
+        self.outcome.builds.push(BuildSpan { asked, started: run.started, ended: now, ahead: run.ahead });
         self.see_lane(run.spec).await?;
         if self.outcome.builds.len().is_multiple_of(CHECK_EVERY) {
             self.check().await?;
@@ -266,7 +297,8 @@ impl Player<'_> {
                 self.promises.claimed(&[(build.id, build.due)]);
                 let spec: usize = build.spec.reference.as_str().parse()?;
                 self.ends.push(Reverse((now + self.day.specs[spec].build_ms, build.id)));
-                self.running.insert(build.id, Run { token, spec, started: now });
+                let ahead = build.spec.priority == Priority::Background;
+                self.running.insert(build.id, Run { token, spec, started: now, ahead });
             }
         }
         self.promises.idle();
@@ -332,14 +364,16 @@ impl Player<'_> {
 
     /// A request for the image of a spec, `before` or `after` the wipe. Names are made of numbers, because specs
     /// in the events may contain characters that an image's name may not.
-    fn request(&self, spec: usize, when: &str) -> Result<Submit> {
+    fn request(&self, spec: usize, when: &str, priority: Priority) -> Result<Submit> {
         let lane = self.day.specs[spec].lane;
-        let spec = BuildSpec::new(
+        let mut spec = BuildSpec::new(
             format!("https://replay/lane/{lane}").parse()?,
             spec.to_string().parse()?,
             format!("replay/{when}:{spec}").parse()?,
         );
-        let dispatcher = Some(self.dispatcher.clone());
+        spec.priority = priority;
+        // Nobody waits for a build of the campaign.
+        let dispatcher = (priority == Priority::Interactive).then(|| self.dispatcher.clone());
         Ok(Submit { id: BuildId::new(), spec, force: false, override_ban: None, dispatcher })
     }
 }

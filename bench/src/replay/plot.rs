@@ -27,25 +27,25 @@ const SPAN_MAX_MS: u64 = 36 * HOUR_MS;
 const SIZE: (u32, u32) = (1000, 900);
 const HEAD_HEIGHT: i32 = 132;
 const CAPTION_HEIGHT: i32 = 34;
-const FAIRLANE: RGBColor = RGBColor(23, 92, 211);
-const BASELINE: RGBColor = RGBColor(217, 83, 25);
-const INK: RGBColor = RGBColor(40, 44, 52);
+pub(super) const FAIRLANE: RGBColor = RGBColor(23, 92, 211);
+pub(super) const BASELINE: RGBColor = RGBColor(217, 83, 25);
+pub(super) const INK: RGBColor = RGBColor(40, 44, 52);
 const FAINT: RGBColor = RGBColor(225, 228, 232);
-const FONT: &str = "sans-serif";
+pub(super) const FONT: &str = "sans-serif";
 
 /// One scheduler's day, and how it is shown.
-struct Shown<'a> {
-    name: String,
-    outcome: &'a Outcome,
-    color: RGBColor,
-    filled: bool,
+pub(super) struct Shown<'a> {
+    pub(super) name: String,
+    pub(super) outcome: &'a Outcome,
+    pub(super) color: RGBColor,
+    pub(super) filled: bool,
 }
 
 /// The time span that is drawn, in Unix milliseconds.
 #[derive(Debug, Clone, Copy)]
-struct Span {
-    from: u64,
-    to: u64,
+pub(super) struct Span {
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 /// Checks, before the day is played, that its plot can be written.
@@ -130,7 +130,7 @@ fn running(_: &Day, outcome: &Outcome) -> Vec<(u64, u64)> {
 }
 
 /// For each full minute, how many of these spans include it: (hour of the day, count).
-fn curve(span: Span, day: &Day, spans: &[(u64, u64)]) -> Vec<(f64, i64)> {
+pub(super) fn curve(span: Span, day: &Day, spans: &[(u64, u64)]) -> Vec<(f64, i64)> {
     let minutes = usize::try_from((span.to - span.from) / MINUTE_MS).unwrap_or(0) + 1;
     let mut changes = vec![0_i64; minutes + 1];
     let minute_of = |at: u64| {
@@ -152,7 +152,7 @@ fn curve(span: Span, day: &Day, spans: &[(u64, u64)]) -> Vec<(f64, i64)> {
 }
 
 /// Omits the points of a curve that lie between two of the same height.
-fn thinned(points: &[(f64, i64)]) -> Vec<(f64, i64)> {
+pub(super) fn thinned(points: &[(f64, i64)]) -> Vec<(f64, i64)> {
     let needed = |at: usize| {
         let same = |other: Option<&(f64, i64)>| other.is_some_and(|other| other.1 == points[at].1);
         !(at > 0 && same(points.get(at - 1)) && same(points.get(at + 1)))
@@ -160,18 +160,18 @@ fn thinned(points: &[(f64, i64)]) -> Vec<(f64, i64)> {
     (0..points.len()).filter(|at| needed(*at)).map(|at| points[at]).collect()
 }
 
-/// Hours since the day's midnight.
+/// Hours since the day's first midnight; before it, less than 0.
 fn hour_of(day: &Day, at: u64) -> f64 {
     let start = day.midnight.saturating_sub(24 * HOUR_MS);
     #[expect(clippy::cast_precision_loss, reason = "a position in a picture")]
-    let hours = at.saturating_sub(start) as f64 / HOUR_MS as f64;
+    let hours = (at as f64 - start as f64) / HOUR_MS as f64;
     hours
 }
 
 fn clock_time(hours: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes of two days")]
-    let minutes = (hours * 60.0).round().max(0.0) as u64;
-    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+    #[expect(clippy::cast_possible_truncation, reason = "minutes of two days")]
+    let minutes = ((hours * 60.0).round() as i64).rem_euclid(24 * 60);
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -207,11 +207,11 @@ fn slow_ones(day: &Day) -> String {
     }
 }
 
-fn in_hours(hours: f64) -> String {
+pub(super) fn in_hours(hours: f64) -> String {
     if hours < 100.0 { format!("{hours:.1}") } else { format!("{hours:.0}") }
 }
 
-fn draw_panel(
+pub(super) fn draw_panel(
     area: &Area<'_>,
     title: &str,
     span: Span,
@@ -295,6 +295,7 @@ mod tests {
         let missing = folder.path().join("missing/day.svg");
         assert!(check_folder(&missing).unwrap_err().to_string().contains("there is no folder"));
         assert!(check_folder(Path::new("day.svg")).is_ok());
-        assert_eq!([clock_time(7.9), clock_time(24.0), clock_time(25.5)], ["07:54", "00:00", "01:30"]);
+        let times = [7.9, 24.0, 25.5, -1.5].map(clock_time);
+        assert_eq!(times, ["07:54", "00:00", "01:30", "22:30"]);
     }
 }

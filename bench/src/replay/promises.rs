@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use fairlane_common::BuildId;
 
-use super::terms::Terms;
+use super::terms::{self, Terms};
 
 /// Broken promises that are reported in words; further ones are only counted.
 const TOLD_MAX: usize = 20;
@@ -22,6 +22,8 @@ struct Known {
     people: u64,
     due: u64,
     state: State,
+    /// Whether nobody waits for it.
+    background: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub(super) struct Promises {
     slow: HashSet<usize>,
     slow_limit: usize,
     running_slow: usize,
+    running_background: usize,
     /// The running mean of builds of all lanes, in ms, and how many it includes.
     mean: Option<u64>,
     mean_of: u64,
@@ -64,6 +67,7 @@ impl Promises {
             slow: HashSet::new(),
             slow_limit: usize::MAX,
             running_slow: 0,
+            running_background: 0,
             mean: None,
             mean_of: 0,
             broken: 0,
@@ -96,8 +100,18 @@ impl Promises {
 
     /// The queue made a new build for the requested image.
     pub(super) fn asked(&mut self, id: BuildId, lane: usize, now: u64, expected_ms: u64) {
-        let due = self.terms.due(now, expected_ms, 1, self.mean(), self.queued.len());
-        let known = Known { lane, asked: now, people: 1, due, state: State::Queued };
+        let due = self.terms.due(now, expected_ms, 1, self.mean(), self.in_line());
+        self.made(id, Known { lane, asked: now, people: 1, due, state: State::Queued, background: false });
+    }
+
+    /// A build was made for a campaign. Nobody waits for it yet.
+    pub(super) fn fed(&mut self, id: BuildId, lane: usize, now: u64, expected_ms: u64) {
+        let due = terms::background(self.terms.due(now, expected_ms, 1, self.mean(), self.in_line()));
+        self.made(id, Known { lane, asked: now, people: 0, due, state: State::Queued, background: true });
+    }
+
+    fn made(&mut self, id: BuildId, known: Known) {
+        let due = known.due;
         if self.builds.insert(id, known).is_some() {
             self.note(format!("build {id} was created twice"));
         }
@@ -106,18 +120,20 @@ impl Promises {
 
     /// One more person waits for a build.
     pub(super) fn joined(&mut self, id: BuildId, expected_ms: u64) {
-        let (mean, in_line) = (self.mean(), self.queued.len());
+        let (mean, in_line) = (self.mean(), self.in_line());
         let Some(known) = self.builds.get_mut(&id) else {
             return self.note(format!("build {id} was joined but never created"));
         };
         known.people += 1;
+        let was_background = std::mem::take(&mut known.background);
         match known.state {
             State::Queued => {
                 self.queued.remove(&(known.due, id));
                 known.due = self.terms.due(known.asked, expected_ms, known.people, mean, in_line);
                 self.queued.insert((known.due, id));
             }
-            State::Running(_) => {}
+            // Somebody waits for it now, so it no longer takes up the share of background builds.
+            State::Running(_) => self.running_background -= usize::from(was_background),
             State::Ended => self.note(format!("build {id} was joined after its end")),
         }
     }
@@ -151,6 +167,11 @@ impl Promises {
         }
         if self.running_all >= self.terms.slots {
             self.note(format!("build {id} was started beyond the {} slots", self.terms.slots));
+        } else if known.background && self.running_background >= self.terms.background {
+            self.note(format!(
+                "build {id} was started beyond the {} of the background",
+                self.terms.background
+            ));
         } else if !self.may_start(known.lane) {
             let running = self.running.get(&known.lane).copied().unwrap_or(0);
             self.note(format!("build {id} was started beyond its lane's limit: {running} run already"));
@@ -167,6 +188,7 @@ impl Promises {
         *self.running.entry(known.lane).or_default() += 1;
         self.running_all += 1;
         self.running_slow += usize::from(shares);
+        self.running_background += usize::from(known.background);
     }
 
     fn mean(&self) -> u64 {
@@ -199,12 +221,13 @@ impl Promises {
             return self.note(format!("build {id} ended in state {state:?}"));
         };
         known.state = State::Ended;
-        let lane = known.lane;
+        let (lane, background) = (known.lane, known.background);
         if let Some(running) = self.running.get_mut(&lane) {
             *running -= 1;
         }
         self.running_all -= 1;
         self.running_slow -= usize::from(shares);
+        self.running_background -= usize::from(background);
         self.learned(took_ms);
     }
 
@@ -232,9 +255,30 @@ impl Promises {
     /// The first build in line, due before `due`, whose lane may start one now.
     fn first_startable(&self, due: u64) -> Option<(u64, BuildId)> {
         let earlier = self.queued.iter().take_while(|(at, _)| *at < due);
-        let mut startable =
-            earlier.filter(|(_, id)| self.builds.get(id).is_some_and(|known| self.may_start(known.lane)));
+        let mut startable = earlier.filter(|(_, id)| {
+            self.builds.get(id).is_some_and(|known| {
+                let share_is_taken = known.background && self.running_background >= self.terms.background;
+                !share_is_taken && self.may_start(known.lane)
+            })
+        });
         startable.next().copied()
+    }
+
+    /// Builds in line that somebody waits for. The others are behind them.
+    fn in_line(&self) -> usize {
+        let is_background =
+            |(_, id): &&(u64, BuildId)| self.builds.get(id).is_some_and(|known| known.background);
+        self.queued.len() - self.queued.iter().rev().take_while(is_background).count()
+    }
+
+    /// Whether a campaign could start a build of this lane now: a slot is free, the background's share is not used up,
+    /// and the lane has a permit without borrowing one.
+    pub(super) fn has_room(&self, lane: usize) -> bool {
+        let running = self.running.get(&lane).copied().unwrap_or(0);
+        self.free() > 0
+            && self.running_background < self.terms.background
+            && running < self.terms.limit
+            && self.may_start(lane)
     }
 
     /// Whether a lane may start one more build, if a slot is free.
@@ -249,122 +293,4 @@ impl Promises {
 }
 
 #[cfg(test)]
-mod tests {
-    use fairlane_common::queue::{Order, Policy};
-
-    use super::*;
-
-    fn promises(slots: u32, policy: &Policy) -> Promises {
-        Promises::new(Terms::new(slots, policy))
-    }
-
-    fn ids<const N: usize>() -> [BuildId; N] {
-        std::array::from_fn(|_| BuildId::new())
-    }
-
-    /// Checks how many promises were broken, and the text of the last one.
-    #[track_caller]
-    fn expect(promises: Promises, count: usize, says: &str) {
-        let (broken, told) = promises.broken();
-        assert_eq!(broken, count, "{told:#?}");
-        assert!(told.last().is_some_and(|told| told.contains(says)) || count == 0, "{told:#?}");
-    }
-
-    /// Requests these builds one second apart, each expected to take a minute, a third of the mean.
-    fn asked(promises: &mut Promises, builds: &[(BuildId, usize)]) -> Vec<(BuildId, u64)> {
-        (0..)
-            .step_by(1000)
-            .zip(builds)
-            .map(|(now, (id, lane))| {
-                promises.asked(*id, *lane, now, 60_000);
-                (*id, now + 106_666)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_day_without_fault() {
-        let [a, b, c] = ids();
-        let mut promises = promises(2, &Policy::default());
-        let due = asked(&mut promises, &[(a, 1), (b, 1), (c, 2)]);
-        // With so few slots, a lane has one permit; its second build is skipped.
-        promises.joined(c, 60_000);
-        promises.claimed(&[(c, 2000 + 13_333), due[0]]);
-        promises.idle();
-        promises.ended(a, 1);
-        promises.claimed(&[due[1]]);
-        promises.idle();
-        promises.ended(b, 1);
-        promises.ended(c, 1);
-        promises.over();
-        expect(promises, 0, "");
-    }
-
-    #[test]
-    fn limits() {
-        let [a, b, c, d] = ids();
-        let mut over_slots = promises(1, &Policy::default());
-        let due = asked(&mut over_slots, &[(a, 1), (b, 2)]);
-        over_slots.claimed(&due);
-        expect(over_slots, 1, "beyond the 1 slots");
-
-        let mut over_limit = promises(4, &Policy::default());
-        let due = asked(&mut over_limit, &[(a, 1), (b, 1), (c, 1)]);
-        over_limit.claimed(&due);
-        expect(over_limit, 1, "2 run already");
-
-        // Six slots: the third build of a lane may borrow while four are free, the fourth may not.
-        let mut over_burst = promises(6, &Policy::default());
-        let due = asked(&mut over_burst, &[(a, 1), (b, 1), (c, 1), (d, 1)]);
-        over_burst.claimed(&due);
-        expect(over_burst, 1, "3 run already");
-
-        let mut over_shared = promises(8, &Policy::default());
-        over_shared.lane_shares(1, Some(1));
-        over_shared.lane_shares(2, Some(1));
-        let due = asked(&mut over_shared, &[(a, 1), (b, 2)]);
-        over_shared.claimed(&due);
-        expect(over_shared, 1, "beyond its lane's limit");
-    }
-
-    #[test]
-    fn order_and_idleness() {
-        let [a, b] = ids();
-        let mut overtaken = promises(4, &Policy::default());
-        let due = asked(&mut overtaken, &[(a, 1), (b, 2)]);
-        overtaken.claimed(&due[1..]);
-        expect(overtaken, 1, "was overtaken by");
-
-        let mut elsewhere = promises(4, &Policy { order: Some(Order::FirstCome), ..Policy::default() });
-        asked(&mut elsewhere, &[(a, 1)]);
-        elsewhere.claimed(&[(a, 1)]);
-        expect(elsewhere, 1, "due at 1, not at 0");
-
-        let mut idle = promises(4, &Policy::default());
-        asked(&mut idle, &[(a, 1)]);
-        idle.idle();
-        expect(idle, 1, "free slots");
-    }
-
-    #[test]
-    fn lost_and_doubled() {
-        let [a, b, stranger] = ids();
-        let mut promises = promises(4, &Policy::default());
-        let due = asked(&mut promises, &[(a, 1), (b, 2)]);
-        promises.claimed(&[due[0], due[0]]);
-        promises.claimed(&[(stranger, 0)]);
-        promises.ended(a, 1);
-        promises.ended(a, 1);
-        promises.ended(b, 1);
-        promises.ended(stranger, 1);
-        promises.joined(a, 1);
-        promises.joined(stranger, 1);
-        promises.over();
-        let (broken, told) = promises.broken();
-        assert_eq!(broken, 8, "{told:#?}");
-        for says in ["in state Running", "never requested", "ended in state Ended", "ended in state Queued"] {
-            assert!(told.iter().any(|told| told.contains(says)), "{says}: {told:#?}");
-        }
-        assert!(told[7].contains("was lost"), "{told:#?}");
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Output, Table, Tone};
 use serde::Serialize;
 
+use super::campaign::Ahead;
 use super::day::Day;
 use super::outcome::{Figures, Outcome};
 use super::player::Played;
@@ -21,15 +22,24 @@ pub(super) struct Report {
     baseline: Option<Figures>,
     /// The waiting times that launches were told, compared with the real ones.
     told: Nearness,
+    /// The day with campaigns that build ahead, in the order in which they were requested.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    campaigns: Vec<Ahead>,
 }
 
 impl Report {
     /// Computes the figures.
-    pub(super) fn new(day: &Day, played: &Played, unlimited: &Outcome, baseline: Option<&Outcome>) -> Self {
+    pub(super) fn new(
+        day: &Day,
+        played: &Played,
+        campaigns: Vec<Ahead>,
+        unlimited: &Outcome,
+        baseline: Option<&Outcome>,
+    ) -> Self {
         let fairlane = Figures { broken_promises: Some(played.broken.0), ..played.outcome.figures(day) };
         let baseline = baseline.map(|outcome| outcome.figures(day));
         let told = Nearness::new(day, &played.outcome, &played.told);
-        Self { fairlane, unlimited: unlimited.figures(day), baseline, told }
+        Self { fairlane, unlimited: unlimited.figures(day), baseline, told, campaigns }
     }
 
     /// Writes it as data.
@@ -54,11 +64,7 @@ impl Report {
         let rows = [("fairlane", Some(&self.fairlane)), ("unlimited", Some(&self.unlimited))];
         for (name, figures) in rows.into_iter().chain([("baseline", self.baseline.as_ref())]) {
             let Some(figures) = figures else { continue };
-            let broken = match figures.broken_promises {
-                None => "-".into(),
-                Some(0) => Cell::toned("0", Some(Tone::Good)),
-                Some(count) => Cell::toned(count.to_string(), Some(Tone::Bad)),
-            };
+            let broken = broken_cell(figures);
             table.row([
                 name.into(),
                 figures.launches.into(),
@@ -74,7 +80,41 @@ impl Report {
             ]);
         }
         output.table(&table);
+        self.write_campaigns(output);
         self.write_told(output);
+    }
+
+    /// Writes what building ahead changes.
+    fn write_campaigns(&self, output: Output) {
+        let mut table = Table::new([
+            ("CAMPAIGN", Align::Left),
+            ("BEFORE WIPE", Align::Right),
+            ("SLOT-HOURS", Align::Right),
+            ("AT ONCE", Align::Right),
+            ("FOUND", Align::Right),
+            ("PEOPLE-HOURS", Align::Right),
+            ("P99", Align::Right),
+            ("MAX", Align::Right),
+            ("DELAYED", Align::Right),
+            ("DELAY ADDED", Align::Right),
+            ("BROKEN PROMISES", Align::Right),
+        ]);
+        for one in &self.campaigns {
+            table.row([
+                format!("top {}", one.specs).into(),
+                one.before_wipe.into(),
+                format!("{:.1}", one.slot_hours).into(),
+                one.running_max.into(),
+                format!("{:.1} %", one.found).into(),
+                format!("{:.1}", one.day.people_hours).into(),
+                span(one.day.p99).into(),
+                span(one.day.max).into(),
+                one.delayed.into(),
+                format!("{:.2} %", one.delay).into(),
+                broken_cell(&one.day),
+            ]);
+        }
+        output.table(&table);
     }
 
     /// Writes how accurate the waiting times were.
@@ -100,6 +140,14 @@ impl Report {
         if *one_in > 1 {
             output.talk(&format!("Expected times were compared for one launch in {one_in}."));
         }
+    }
+}
+
+fn broken_cell(figures: &Figures) -> Cell {
+    match figures.broken_promises {
+        None => "-".into(),
+        Some(0) => Cell::toned("0", Some(Tone::Good)),
+        Some(count) => Cell::toned(count.to_string(), Some(Tone::Bad)),
     }
 }
 

@@ -6,6 +6,9 @@ use fairlane_common::queue::{Order, Policy};
 const OVERTAKE_MAX_MS: u64 = 4 * 3_600_000;
 const BURST: u32 = 3;
 const PEOPLE_MAX: u64 = 200;
+const BACKGROUND_SHARE: f64 = 0.75;
+/// This puts background builds behind all interactive ones.
+const BACKGROUND_MS: u64 = 1_000_000_000_000;
 
 /// The rules of a replay's queue.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,6 +16,8 @@ pub(super) struct Terms {
     pub(super) slots: usize,
     pub(super) limit: usize,
     pub(super) burst: usize,
+    /// Background builds at once.
+    pub(super) background: usize,
     order: Order,
     overtake_max_ms: u64,
 }
@@ -21,7 +26,11 @@ impl Terms {
     /// What `policy` means on a cluster of `slots`.
     pub(super) fn new(slots: u32, policy: &Policy) -> Self {
         let limit = policy.limit.unwrap_or(if slots < 4 { 1 } else { 2 });
+        let share = policy.background_share.unwrap_or(BACKGROUND_SHARE);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the slots")]
+        let background = if share > 0.0 { ((f64::from(slots) * share) as usize).max(1) } else { 0 };
         Self {
+            background,
             slots: slots as usize,
             limit: limit as usize,
             burst: policy.burst.unwrap_or(BURST).max(limit) as usize,
@@ -46,6 +55,11 @@ impl Terms {
         let put_off = put_off.floor() as u64;
         asked + put_off
     }
+}
+
+/// The due of a background build that would have this due if somebody waited for it.
+pub(super) fn background(due: u64) -> u64 {
+    due + BACKGROUND_MS
 }
 
 #[cfg(test)]

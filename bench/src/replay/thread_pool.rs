@@ -116,7 +116,7 @@ impl Hub<'_> {
                 let ended = now + self.day.specs[spec].build_ms;
                 self.ends.push(Reverse((ended, spec)));
                 let asked = image.asked.unwrap_or(now);
-                self.outcome.builds.push(BuildSpan { asked, started: now, ended });
+                self.outcome.builds.push(BuildSpan { asked, started: now, ended, ahead: false });
             }
             if launch.is_some() {
                 self.replicas[at].line.push_back(Task::Log(spec));
@@ -140,7 +140,7 @@ mod tests {
         let day = day(&[100, 10], &[], &[(0, 0), (1, 0), (2, 1), (120, 1)]);
         let outcome = play(&day, ThreadPool { replicas: 1, threads: 4 }, 1);
         assert_eq!(waits(&day, &outcome), [100, 99, 108, 0]);
-        let quick = BuildSpan { asked: 2000, started: 100_000, ended: 110_000 };
+        let quick = BuildSpan { asked: 2000, started: 100_000, ended: 110_000, ahead: false };
         assert_eq!(outcome.builds[1], quick);
         // With one more thread, that build starts at once, and only its log waits.
         let outcome = play(&day, ThreadPool { replicas: 1, threads: 5 }, 1);

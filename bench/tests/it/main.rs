@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test has nothing better to do with an error")]
 
+mod campaign;
 mod help;
 mod measure;
 mod replay;

@@ -12,11 +12,11 @@ use crate::setup::{fairlane, run};
 /// Days of mybinder.org, where somebody has put them beside the project.
 const LAUNCHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/launches");
 /// A whole day takes half a minute where others use the processors, too.
-const DAY_LIMIT: Duration = Duration::from_secs(150);
-const SLOW: &str = "GitHub:jupyterlab/jupyterlab-demo/master=28800";
+pub(crate) const DAY_LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const SLOW: &str = "GitHub:jupyterlab/jupyterlab-demo/master=28800";
 
 /// Writes launches, each (minute of the day, spec), as the archive of events has them.
-fn write_day(home: &TempDir, name: &str, day: &str, launches: &[(u32, &str)]) -> String {
+pub(crate) fn write_day(home: &TempDir, name: &str, day: &str, launches: &[(u32, &str)]) -> String {
     let mut text = String::new();
     for (minute, spec) in launches {
         let time = format!("{day}T{:02}:{:02}:00+00:00", minute / 60, minute % 60);
@@ -32,7 +32,7 @@ fn write_day(home: &TempDir, name: &str, day: &str, launches: &[(u32, &str)]) ->
 }
 
 /// Runs a replay that must go well, and returns its JSON.
-async fn replay<'a>(home: &TempDir, words: impl IntoIterator<Item = &'a str>) -> Value {
+pub(crate) async fn replay<'a>(home: &TempDir, words: impl IntoIterator<Item = &'a str>) -> Value {
     let words = ["replay", "--json"].into_iter().chain(words);
     let said = run_within(DAY_LIMIT, fairlane(home, words)).await.expect(0, "");
     let [report] = said.json().try_into().expect("one line of JSON");
@@ -137,7 +137,7 @@ async fn bad_input_is_said_before_anything_starts() {
 
 /// The folder of launches, or a word that the test is skipped.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn launches() -> Option<PathBuf> {
+pub(crate) fn launches() -> Option<PathBuf> {
     let folder = Path::new(LAUNCHES);
     if !folder.join("demand-2019-03-24.jsonl.gz").is_file() {
         eprintln!("SKIPPED: {LAUNCHES} is not there; it holds days of launches of mybinder.org");

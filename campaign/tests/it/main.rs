@@ -1,0 +1,3 @@
+//! Tests against recordings and programs.
+
+mod names;
