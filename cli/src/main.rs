@@ -87,6 +87,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Lanes(args) => commands::queue::lanes(args, output).await,
         Command::Why(args) => commands::queue::why(args, output).await,
         Command::Rule { rule } => Box::pin(commands::rule::run(rule, output)).await,
+        Command::Campaign { campaign } => Box::pin(commands::campaign::run(campaign, output)).await,
         Command::Workers(args) => commands::workers::run(args, output).await,
         Command::Drain(args) => commands::workers::drain(args, output).await,
         Command::Nodes(args) => commands::nodes::run(args, output).await,

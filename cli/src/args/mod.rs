@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments are the help, which people read as plain text")]
 
 mod builds;
+mod campaign;
 mod doctor;
 mod history;
 mod logs;
@@ -26,6 +27,7 @@ use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
 pub(crate) use builds::{BuildRef, Cancel, Retry};
+pub(crate) use campaign::{Campaign, CampaignPlan};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
 pub(crate) use logs::{Logs, LogsAct, LogsPrune};
@@ -103,6 +105,12 @@ pub(crate) enum Command {
     Rule {
         #[command(subcommand)]
         rule: Rule,
+    },
+    /// Build many images in the background, such as popular ones before an upgrade
+    #[command(display_order = 9, subcommand_required = true, arg_required_else_help = true)]
+    Campaign {
+        #[command(subcommand)]
+        campaign: Campaign,
     },
     Policy(PolicyArgs),
     Workers(Workers),

@@ -2,6 +2,7 @@
 
 mod builds;
 pub(crate) mod bulk;
+pub(crate) mod campaign;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod history;

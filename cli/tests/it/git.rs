@@ -6,7 +6,7 @@ use fairlane_testkit::{Process, TempDir, free_port, wait_for};
 
 use crate::setup::{LIMIT, Up, fairlane, run};
 
-fn git(folder: &std::path::Path, line: &str) -> String {
+pub(crate) fn git(folder: &std::path::Path, line: &str) -> String {
     let mut command = Command::new("git");
     command.args([
         "-c",

@@ -37,8 +37,15 @@ async fn the_top_level() {
 #[tokio::test]
 async fn every_command_has_an_example_and_fits_a_screen() {
     let home = TempDir::new();
-    for command in COMMANDS.into_iter().chain(["events", "audit", "cancel", "retry", "doctor", "completions"])
-    {
+    for command in COMMANDS.into_iter().chain([
+        "events",
+        "audit",
+        "cancel",
+        "retry",
+        "doctor",
+        "completions",
+        "campaign plan",
+    ]) {
         let said = run(fairlane(&home, command.split(' ').chain(["--help"]))).await.expect(0, "");
         assert!(said.data.contains("Example"), "{command}: {}", said.data);
         for line in said.data.lines() {

@@ -110,7 +110,7 @@ impl RegistryCheck {
     }
 
     /// Whether `image` is certainly in its registry. `credentials` are the build's own.
-    pub(crate) async fn is_there(&self, image: &Image, credentials: Option<&str>) -> bool {
+    pub async fn is_there(&self, image: &Image, credentials: Option<&str>) -> bool {
         let Some(check) = &self.0 else { return false };
         let place = Place::of(image.as_str());
         let Some(url) = check.registries.get(place.registry) else { return false };

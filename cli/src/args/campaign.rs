@@ -1,0 +1,101 @@
+//! `fairlane campaign`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueHint};
+use fairlane_clikit::human;
+
+use super::Reach;
+
+/// What to do with campaigns.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Campaign {
+    Plan(Box<CampaignPlan>),
+}
+
+/// Write the list of builds for a campaign, most launched first
+///
+/// Reads launch events, as BinderHub logs them, or a list of repositories. Finds the newest commit of each branch
+/// with `git ls-remote`, and names each image as BinderHub would with the new prefix. What cannot be built is
+/// skipped, with the reason. Asks a dispatcher how long builds take, if one answers.
+///
+/// Examples:
+///   fairlane campaign plan events-*.jsonl.gz --prefix registry.example.org/r2d-2026- --share 0.9 > plan.jsonl
+///   fairlane campaign plan --list repositories.txt --prefix registry.example.org/r2d-2026- > plan.jsonl
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CampaignPlan {
+    /// Launch events, one JSON object a line, plain or gzipped; - is standard input
+    #[arg(value_name = "EVENTS", value_hint = ValueHint::FilePath)]
+    pub(crate) events: Vec<PathBuf>,
+    /// Repositories to build, one a line: an address and a ref, or Provider:spec
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) list: Option<PathBuf>,
+    /// Also what the queue built for people within this time, at the commits it built; needs --current-prefix
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "current_prefix")]
+    pub(crate) from_queue: Option<Duration>,
+    /// The images' new prefix, as in BinderHub's image_prefix
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: String,
+    /// The prefix that BinderHub uses now
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) current_prefix: Option<String>,
+    /// Plan even if the new prefix is the current one
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// At most N builds
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Builds until this share of launches is covered, such as 0.9
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) share: Option<f64>,
+    /// Builds that take at most H hours of slots together
+    #[arg(long, value_name = "H", value_parser = hours)]
+    pub(crate) slot_hours: Option<f64>,
+    /// After this time, a launch weighs half as much
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "3d")]
+    pub(crate) half_life: Duration,
+    /// Build the commits that launch events name, instead of the newest ones
+    #[arg(long)]
+    pub(crate) refs_as_given: bool,
+    /// Calls of `git ls-remote` to one host at the same time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub(crate) per_host: u16,
+    /// How long one such call may take
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "30s")]
+    pub(crate) git_timeout: Duration,
+    /// Host of the provider GitHub
+    #[arg(long, value_name = "HOST", default_value = "github.com")]
+    pub(crate) github_host: String,
+    /// Host of the provider GitLab
+    #[arg(long, value_name = "HOST", default_value = "gitlab.com")]
+    pub(crate) gitlab_host: String,
+    /// Slots that the campaign may use; by default the queue's background share
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) slots: Option<u32>,
+    /// Refuse a plan that would take longer
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) finish_within: Option<Duration>,
+    /// Do not ask a dispatcher for build times and slots
+    #[arg(long, conflicts_with = "from_queue")]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) registry: fairlane_worker::RegistryCheckArgs,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    human::parse_span(text).map_err(|error| error.to_string())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1, such as 0.9".to_owned())
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    let hours = text.parse().ok().filter(|hours| (0.0..=1e6).contains(hours));
+    hours.ok_or_else(|| "a number of hours, such as 7.5".to_owned())
+}
