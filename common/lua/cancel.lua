@@ -8,21 +8,8 @@ operation('cancel', ALWAYS, function()
   local b = load(id)
   if not b.state then return { 'unknown' } end
   if is_ended(b.state) then return { 'ended', 'state', b.state } end
-  if b.cancelling then return { 'stopping' } end
-  audit(by, 'cancel', id, reason)
-  if b.state == 'queued' then
-    leave_line(id, b)
-    end_build(id, b, 'cancelled', { 'reason', reason })
-    sort_lane(b.lane)
-    wake()
-    return { 'cancelled' }
-  end
-  -- The permit is held until the run is gone; a request in the meantime gets a new build.
-  local image = base .. 'image:' .. b.image
-  if call('GET', image) == id then call('DEL', image) end
-  local seq = next_seq(b)
-  call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
-  tell(id, b.lane, b.state, seq, b.worker, nil, reason)
-  call('PUBLISH', K.orphans, 'cancel ' .. (b.worker or '') .. ' ' .. id)
-  return { 'stopping' }
+  if not b.cancelling then audit(by, 'cancel', id, reason) end
+  local done = stop(id, b, by, reason)
+  if done == 'cancelled' then wake() end
+  return { done }
 end)

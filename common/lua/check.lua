@@ -115,6 +115,33 @@ operation('check', READS, function()
     local counted = tonumber(call('HGET', K.totals, 'people')) or 0
     expect(counted == people, 'totals count ', ms(counted), ' people, there are ', ms(people))
   end
+  -- Each item of a campaign is in exactly one of its sets.
+  complete('campaigns:open', each('campaigns:open', function(name)
+    local key, items = 'campaign:' .. name, {}
+    local function seen(item, set)
+      expect(not items[item], name, ': item ', item, ' is in ', items[item] or '', ' and in ', set)
+      items[item] = set
+    end
+    local whole_campaign = true
+    each(key .. ':todo', function(item)
+      seen(item, 'todo')
+      expect(call('HEXISTS', base .. key .. ':items', item) == 1, name, ': nothing is known of item ', item)
+    end)
+    for _, set in ipairs({ 'open', 'joined', 'done' }) do
+      if call('HLEN', base .. key .. ':' .. set) > last then whole_campaign = false end
+      for _, item in ipairs(whole_campaign and call('HKEYS', base .. key .. ':' .. set) or {}) do seen(item, set) end
+    end
+    local v = call('HMGET', base .. key, 'items', 'state', 'built', 'present', 'people', 'failed', 'cancelled')
+    local found, done = 0, 0
+    for _ in pairs(items) do found = found + 1 end
+    for i = 3, 7 do done = done + (tonumber(v[i]) or 0) end
+    expect(v[2] ~= 'ended', name, ' has ended and is open')
+    if whole_campaign and call('ZCARD', base .. key .. ':todo') <= last and v[2] ~= 'cancelled' then
+      expect(ms(found) == v[1], name, ' has ', v[1], ' items, its sets have ', ms(found))
+    end
+    expect(done == call('HLEN', base .. key .. ':done'), name, ' counts ', ms(done), ' items that are done')
+  end))
+  expect(T.campaigns == call('ZCARD', K['campaigns:open']), 'totals count ', ms(T.campaigns), ' campaigns')
   each('ended', function(id)
     local state = call('HGET', base .. 'build:' .. id, 'state')
     expect(not state or is_ended(state), 'ended holds ', id, ', which is ', state or '')

@@ -1,5 +1,6 @@
 -- Purpose: how builds and processes end: releasing permits, ending builds, putting them back into line.
 --   Builds on lanes.lua.
+local campaigns = {} -- campaigns.lua fills it
 
 local function count_people(by)
   if by ~= 0 then call('HINCRBY', K.totals, 'people', ms(by)) end
@@ -94,6 +95,7 @@ local function end_build(id, b, state, fields)
   local cause = state == 'failed' and among(fields, 'cause')
   tell(id, b.lane, state, seq, among(fields, 'worker') or b.worker, state == 'failed' and b.class, reason, cause)
   if state == 'failed' then tally_failure('ended:failed', b.class, cause) else tally('ended:' .. state) end
+  if T.campaigns > 0 then campaigns.note_end(id, b, state, reason or '', cause or '') end
 end
 
 -- Puts a build back into line for its next run. It must not hold a permit any more.
@@ -182,6 +184,25 @@ local function leave_line(id, b)
   call('ZREM', K.queued, id)
   call('ZREM', base .. 'lane:' .. b.lane, id)
   call('ZREM', K.timers, 'build:' .. id)
+end
+
+-- Cancels a build that has not ended; `b` is its record. Returns 'cancelled' or 'stopping'.
+local function stop(id, b, by, reason)
+  if b.cancelling then return 'stopping' end
+  if b.state == 'queued' then
+    leave_line(id, b)
+    end_build(id, b, 'cancelled', { 'reason', reason })
+    sort_lane(b.lane)
+    return 'cancelled'
+  end
+  -- The permit is held until the run is gone; a request in the meantime gets a new build.
+  local image = base .. 'image:' .. b.image
+  if call('GET', image) == id then call('DEL', image) end
+  local seq = next_seq(b)
+  call('HSET', base .. 'build:' .. id, 'cancelling', by, 'reason', reason, 'seq', seq)
+  tell(id, b.lane, b.state, seq, b.worker, nil, reason)
+  call('PUBLISH', K.orphans, 'cancel ' .. (b.worker or '') .. ' ' .. id)
+  return 'stopping'
 end
 
 -- Notes for operators what was set aside (such as `build:<id>`) and why; they see it for `for_ms`.

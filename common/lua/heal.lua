@@ -198,6 +198,7 @@ do
     people = function() recount('people', { 'queued', 'leases', 'orphans' }, 'build:', people_of) end,
     background = function() recount('background', { 'leases', 'orphans' }, 'build:', background_of) end,
     avoided = function() set_total('avoided', call('ZCARD', K.nodes)) end,
+    campaigns = function() set_total('campaigns', call('ZCARD', K['campaigns:open'])) end,
     slow = function() shared('slow') end,
     aside = function()
       local page = call('HSCAN', K.aside, 0, 'COUNT', BUILDS)[2]
@@ -220,7 +221,7 @@ do
   -- A recount comes right after the sets that it counts: a build without a record delays the recount until
   -- the walk through its set has removed it. In another order, a counter would wait for nearly two walks.
   local WALK = { 'queued', 'leases', 'orphans', 'slots', 'people', 'background', 'lanes', 'lanes:burst', 'lanes:full',
-    'lanes:held', 'slow', 'rules', 'avoided', 'aside' }
+    'lanes:held', 'slow', 'rules', 'avoided', 'aside', 'campaigns' }
 
   local function after(step)
     for at, name in ipairs(WALK) do

@@ -1,6 +1,6 @@
 -- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, publishing
---   changes. The library is this file, lanes.lua, history.lua, ends.lua, nodes.lua and heal.lua, then one file for
---   each operation. Redis compiles it once; begin() resets what belongs to one call.
+--   changes. The library is this file, lanes.lua, history.lua, ends.lua, nodes.lua, heal.lua, enter.lua and campaigns.lua, then one file for each
+--   operation. Redis compiles it once; begin() resets what belongs to one call.
 local format, floor, min, max
 local call                   -- this call's way to Redis
 local W, items               -- this call's arguments by name, and those of each item of its list
@@ -29,16 +29,17 @@ local lazily = {
   __index = function(_, name)
     if name == 'order' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
       or name == 'mean' or name == 'slots' then
-      local v = call('HMGET', K.totals, 'order', 'overtake_max', 'people_max', 'refill_until', 'mean', 'slots')
+      local v = call('HMGET', K.totals, 'order', 'overtake_max', 'people_max', 'refill_until', 'mean', 'slots', 'campaigns')
       T.order = v[1] or 'fair'
       T.overtake_max = tonumber(v[2]) or 4 * HOUR
       T.people_max = tonumber(v[3]) or 200
       T.refill_until = tonumber(v[4]) or 0
       T.mean = tonumber(v[5]) or false
       T.slots = tonumber(v[6]) or 0
+      T.campaigns = tonumber(v[7]) or 0 -- how many need the attention of feed.lua
     else
       local v = call('HMGET', K.totals, 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
-        'mean', 'mean_of', 'avoided', 'refill_until', 'background_share')
+        'mean', 'mean_of', 'avoided', 'refill_until', 'background_share', 'campaigns')
       local slots = tonumber(v[1]) or 0
       T.slots = slots
       T.background = tonumber(v[2]) or 0
@@ -53,6 +54,7 @@ local lazily = {
       T.mean_of = tonumber(v[8]) or 0
       T.avoided = tonumber(v[9]) or 0 -- how many nodes are avoided
       T.refill_until = tonumber(v[10]) or 0
+      T.campaigns = tonumber(v[12]) or 0
     end
     return rawget(T, name)
   end,
@@ -62,7 +64,7 @@ local lazily = {
 local function forget_totals()
   T.order, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
   T.slots, T.background, T.background_max, T.limit, T.burst = nil, nil, nil, nil, nil
-  T.slow_after, T.slow_limit, T.mean_of, T.avoided, T.background_share = nil, nil, nil, nil, nil
+  T.slow_after, T.slow_limit, T.mean_of, T.avoided, T.background_share, T.campaigns = nil, nil, nil, nil, nil, nil
 end
 
 local function keys_under(prefix)

@@ -2,7 +2,7 @@
 --   processes that are gone, lanes to be moved; once a minute a sample of the queue, and old ones to be forgotten.
 -- KEYS[1] {prefix}:schema
 -- W: lease ms: how long nothing is orphaned after a silence
--- Returns: {'reaped': sleep ms, orphaned, lost, timers}
+-- Returns: {'reaped': sleep ms, orphaned, lost, timers, campaigns (that have not ended)}
 -- Invariants: I1, I2, I3, I9
 operation('reap', ALWAYS, function()
   local BATCH, SILENCE_MS, SLEEP_MAX_MS, ORPHAN_MS, FOREIGN_MS = 100, 3000, 1000, 600000, 1000
@@ -201,5 +201,6 @@ operation('reap', ALWAYS, function()
     local head = call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
     if head[1] then next_due = min(next_due, max(tonumber(head[2]), set == 'leases' and quiet_until or 0)) end
   end
-  return { 'reaped', 'sleep', ms(max(0, next_due - now)), 'orphaned', ms(orphaned), 'lost', ms(lost), 'timers', ms(handled) }
+  return { 'reaped', 'sleep', ms(max(0, next_due - now)), 'orphaned', ms(orphaned), 'lost', ms(lost), 'timers', ms(handled),
+    'campaigns', ms(T.campaigns) }
 end)

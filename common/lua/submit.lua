@@ -33,8 +33,6 @@ local function note_watched()
   count_people(#watched)
 end
 
-local function expected_of(stats) return floor(stats.mean or T.mean or MEAN_UNKNOWN) end
-
 local function answer(tag, id, b)
   return { tag, 'id', id, 'state', b.state, 'attempt', ms(b.failures + b.stuck + 1), 'people', ms(b.people),
     'position', position_of(id), 'expected', ms(b.expected) }
@@ -92,28 +90,9 @@ local function ask(asked)
   local in_lane = base .. 'lane:' .. lane
   if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
   note_override(rule, overrides, lane, id)
-  local people, expects = watch(id), expected_of(stats)
-  local due, expected, waiting = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
-  call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', waiting,
-    'peak', waiting, 'attempt', '1', 'seq', '1', unpack(spec_fields(asked)))
-  if asked.secrets ~= '' then call('HSET', build, 'secrets', asked.secrets) end
-  if asked.force == '1' then call('HSET', build, 'forced', '1') end
-  call('SET', of_image, id)
-  call('ZADD', K.queued, due, id)
-  call('ZADD', in_lane, due, id)
-  if stats.at then
-    came_in(lane, stats.at, id, due)
-  else
-    -- No other build of the lane waits.
-    local taken = call('ZCARD', base .. 'permits:' .. lane)
-    if taken > 0 then
-      check_permits(lane)
-      taken = nil
-    end
-    sort_lane(lane, stats, taken)
-  end
-  tell(id, lane, 'queued', '1')
-  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', waiting, 'position', position_of(id),
+  local people = watch(id)
+  local expected = enter_line(id, asked, stats, people)
+  return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', ms(people), 'position', position_of(id),
     'expected', expected }
 end
 

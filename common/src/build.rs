@@ -155,6 +155,8 @@ pub struct Build {
     pub slot_ms: u64,
     /// The most people who waited for it at a time.
     pub peak: u64,
+    /// The campaign that asked for it.
+    pub campaign: Option<String>,
     /// Whether only its record is left: its hash and its log have expired.
     pub recorded: bool,
 }
@@ -225,6 +227,7 @@ impl Build {
             node: take("node"),
             slot_ms: maybe(id, "slot_ms", take("slot_ms"))?.unwrap_or(0),
             peak: maybe(id, "peak", take("peak"))?.unwrap_or(0),
+            campaign: take("campaign"),
             recorded: false,
         })
     }
@@ -268,6 +271,7 @@ impl Build {
             node: None,
             slot_ms: 0,
             peak: 0,
+            campaign: None,
             recorded: true,
         }
     }

@@ -6,20 +6,25 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::repo::{GitRef, Image, Repo};
 
 /// One build of a campaign.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = CampaignItem)]
 pub struct Item {
     /// The source to build, as repo2docker accepts it.
+    #[schema(value_type = String)]
     pub repo: Repo,
     /// The resolved commit or record id.
     #[serde(rename = "ref")]
+    #[schema(value_type = String)]
     pub reference: GitRef,
     /// The image to make.
+    #[schema(value_type = String)]
     pub image: Image,
     /// What people open, as launch events name it: `Provider:spec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
     /// Expected launches. Recent days weigh more, so it may have a fraction.
     #[serde(default = "one_launch", deserialize_with = "launches")]
+    #[schema(minimum = 0)]
     pub launches: f64,
     /// How long the build is expected to take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,7 +32,7 @@ pub struct Item {
     /// Extra arguments of repo2docker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repo2docker_args: Vec<String>,
-    /// Whether the image is pushed to its registry.
+    /// Whether the image is pushed to its registry. Default: yes.
     #[serde(default = "pushed", skip_serializing_if = "is_pushed")]
     pub push: bool,
 }

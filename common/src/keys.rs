@@ -103,6 +103,12 @@ impl Keys {
         libraries = "libraries";
         /// hash: what could not be handled and was set aside → JSON, since when and why.
         aside = "aside";
+        /// zset: campaigns, score = when they were created.
+        campaigns = "campaigns";
+        /// zset: those that have not ended.
+        campaigns_open = "campaigns:open";
+        /// hash: image → `<campaign> <item>`, of all items that are not done.
+        campaign_images = "campaign-images";
         /// list: wake-up tokens; each means that a slot can be filled.
         wake = "wake";
     }
@@ -145,6 +151,19 @@ impl Keys {
     /// zset: workers of a place whose runs outlive them, score = latest heartbeat.
     pub fn place(&self, place: &str) -> String {
         self.tagged(&format!("place:{place}"))
+    }
+
+    /// hash: a campaign's state, pacing and sums.
+    pub fn campaign(&self, name: &str) -> String {
+        self.tagged(&format!("campaign:{name}"))
+    }
+
+    /// The parts of a campaign. `todo`: zset of items to be built, score = their number; `items`: hash of all items →
+    /// JSON; `open` and `joined`: hashes of items → the build of theirs, or of somebody else, that makes their image;
+    /// `done`: hash of items → how they ended, as JSON; `failed`: zset of those that failed, score = when; `starts`:
+    /// zset of builds that it started within the hour.
+    pub fn campaign_part(&self, name: &str, part: &str) -> String {
+        self.tagged(&format!("campaign:{name}:{part}"))
     }
 
     /// hash: a worker's slots, running builds, host, version.

@@ -9,13 +9,15 @@ use std::sync::LazyLock;
 use crate::cause::CAUSES;
 
 /// The shared files, in the order in which they depend on one another.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 8] = [
     include_str!("../lua/prelude.lua"),
     include_str!("../lua/lanes.lua"),
     include_str!("../lua/history.lua"),
     include_str!("../lua/ends.lua"),
     include_str!("../lua/nodes.lua"),
     include_str!("../lua/heal.lua"),
+    include_str!("../lua/enter.lua"),
+    include_str!("../lua/campaigns.lua"),
 ];
 /// Digits of the hash that distinguishes releases.
 const HASH_DIGITS: usize = 8;
@@ -70,6 +72,12 @@ operations! {
     LOGS_DUE = "logs_due",
     LOGS_DONE = "logs_done",
     SHORTEN = "shorten",
+    CAMPAIGN_NEW = "campaign_new",
+    CAMPAIGN_ADD = "campaign_add",
+    CAMPAIGN_SET = "campaign_set",
+    CAMPAIGN_CANCEL = "campaign_cancel",
+    CAMPAIGNS_VIEW = "campaigns_view",
+    FEED = "feed",
 }
 
 /// The other function of append.lua.

@@ -17,6 +17,7 @@ pub mod api;
 pub mod args;
 mod connections;
 mod history;
+mod hours;
 mod hub;
 mod metrics;
 mod outlook;

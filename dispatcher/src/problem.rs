@@ -43,6 +43,10 @@ kinds! {
     UNKNOWN_NODE = "unknown-node", NOT_FOUND, "No avoided node has this name";
     AMBIGUOUS_NODE = "ambiguous-node", CONFLICT, "Nodes of several clusters have this name";
     UNKNOWN_SUBSCRIBER = "unknown-subscriber", NOT_FOUND, "No such subscriber";
+    UNKNOWN_CAMPAIGN = "unknown-campaign", NOT_FOUND, "No such campaign";
+    CAMPAIGN_EXISTS = "campaign-exists", CONFLICT, "A campaign of this name exists";
+    CAMPAIGN_ENDED = "campaign-ended", CONFLICT, "The campaign has ended";
+    WRONG_FIRST = "wrong-first", CONFLICT, "The campaign has another number of items";
     UNKNOWN_PATH = "unknown-path", NOT_FOUND, "No such path";
     WRONG_METHOD = "wrong-method", METHOD_NOT_ALLOWED, "The method is not allowed here";
     TOO_SLOW = "too-slow", REQUEST_TIMEOUT, "The request took too long to arrive";
@@ -112,6 +116,13 @@ impl Refusal {
     /// Names the field or parameter with the error.
     pub(crate) fn field(mut self, field: &str) -> Self {
         self.0.field = Some(field.to_owned());
+        self
+    }
+
+    /// Names the entry of a list that the field with the error belongs to.
+    pub(crate) fn within(mut self, entry: &str) -> Self {
+        self.0.detail = format!("{entry}.{}", self.0.detail);
+        self.0.field = self.0.field.map(|field| format!("{entry}.{field}"));
         self
     }
 

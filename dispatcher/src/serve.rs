@@ -72,8 +72,11 @@ pub async fn serve(
         Arc::clone(&app.people).run(app.queue.clone(), app.settings.policy.clone(), shutdown.clone());
     duties.spawn("counting people", people);
     duties.spawn("feeding streams", Arc::clone(&app.hub).run());
-    let reaping = reaper::run(app.queue.clone(), Arc::clone(&app.writes), shutdown.clone());
+    let reaping =
+        reaper::run(app.queue.clone(), Arc::clone(&app.writes), Arc::clone(&app.feeder), shutdown.clone());
     duties.spawn("reaping", reaping);
+    let feeding = Arc::clone(&app.feeder).run(app.queue.clone(), Arc::clone(&app.outlook), shutdown.clone());
+    duties.spawn("feeding campaigns", feeding);
     let (queue, limits, told) = (app.queue.clone(), app.settings.log_limits, shutdown.clone());
     duties.spawn("pruning logs", async move {
         tokio::select! {

@@ -16,6 +16,7 @@ use crate::problem::Answer;
 use crate::redis_wait::bounded;
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::upkeep::feeder::Feeder;
 use crate::upkeep::people::People;
 use crate::upkeep::reaper::Writes;
 
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) shared: Shared,
     /// Whether Redis accepts writes.
     pub(crate) writes: Arc<Writes>,
+    pub(crate) feeder: Arc<Feeder>,
 }
 
 impl App {
@@ -45,10 +47,12 @@ impl App {
             People::new(dispatcher.clone(), settings.bounds.post_counts, settings.clients.people_per_token);
         let outlook = OutlookCache::new(queue.clone());
         let history = HistoryCache::new(queue.clone());
+        let feeder = Arc::<Feeder>::default();
         let hub = Hub::new(
             queue.clone(),
             Arc::clone(&outlook),
             Arc::clone(&metrics),
+            Arc::clone(&feeder),
             settings.bounds.clone(),
             shutdown,
         );
@@ -67,6 +71,7 @@ impl App {
             rates,
             shared: Shared::default(),
             writes: Arc::default(),
+            feeder,
         })
     }
 

@@ -4,6 +4,7 @@ mod activity;
 mod aside;
 mod by;
 mod calls;
+pub mod campaigns;
 mod cancel;
 mod claim;
 mod counts;

@@ -18,6 +18,8 @@ pub struct Reaped {
     pub lost: u64,
     /// Timers that were due.
     pub timers: u64,
+    /// Campaigns that have not ended.
+    pub campaigns: u64,
     /// How long until something may become due; at most a second.
     pub sleep: Duration,
 }
@@ -35,6 +37,7 @@ impl Queue {
             orphaned: reply.parse("orphaned")?,
             lost: reply.parse("lost")?,
             timers: reply.parse("timers")?,
+            campaigns: reply.maybe("campaigns")?.unwrap_or(0),
         })
     }
 }

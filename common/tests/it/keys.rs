@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use fairlane_common::queue::campaigns::Pacing;
 use fairlane_common::queue::{DispatcherBeat, GiveBack, SCHEMA, Spend};
 use fairlane_common::rule::Stop;
 use fairlane_common::{DispatcherId, Error, Queue, Rule};
 
+use crate::campaigns::items;
 use crate::cookbook::bad_node;
 use crate::scene::{K8S, Scene, ask, background, worker};
 
@@ -25,6 +27,7 @@ async fn scripts_write_only_keys_that_are_named() {
     scene.rule("github.com/h/*", &Rule { hold: Some(Stop::default()), ..Rule::default() }).await;
     scene.reap().await;
     scene.submit(&ask("h/h", 1)).await;
+    let of_campaign = campaign_keys(&scene).await;
     let handed = scene.claim("w", 2).await.remove(0);
     scene.queue.give_back(&handed.token, &GiveBack::Handover).await.unwrap();
     let limit = Spend { whose: "token:hub".to_owned(), count: 2, per: Duration::from_mins(1) };
@@ -69,9 +72,8 @@ async fn scripts_write_only_keys_that_are_named() {
         keys.lanes_burst(),
         keys.lanes_full(),
     ];
-    named.extend([keys.counts(), keys.history(), keys.past()]);
     named.extend(["o/a", "o/b", "h/h"].map(|name| keys.lane(&lane(name))));
-    named.extend(bad_node_keys(&scene).await);
+    named.extend(of_campaign.into_iter().chain(bad_node_keys(&scene).await));
     named.sort();
     let mut found: Vec<String> = scene.redis(&["KEYS", "*"]).await;
     found.retain(|key| !key.contains(":build:") && !key.contains(":image:") && !key.contains("people:"));
@@ -79,6 +81,20 @@ async fn scripts_write_only_keys_that_are_named() {
         assert!(named.contains(key), "{key} is not named in keys.rs");
     }
     assert!(found.len() >= 20, "{found:?}");
+}
+
+/// The keys of a campaign that has put one of its builds into line, and those of the past.
+async fn campaign_keys(scene: &Scene) -> Vec<String> {
+    scene.campaign("spring", &items(2), Pacing::default()).await;
+    scene.feed().await;
+    let keys = scene.queue.keys();
+    let mut named =
+        vec![keys.campaigns(), keys.campaigns_open(), keys.campaign_images(), keys.campaign("spring")];
+    named.extend([keys.counts(), keys.history(), keys.past()]);
+    named.extend(["todo", "items", "open"].map(|part| keys.campaign_part("spring", part)));
+    named.extend(["o/n0", "o/n1"].map(|name| keys.lane(&format!("github.com/{name}").parse().unwrap())));
+    named.extend(["o/n0", "o/n1"].map(|name| keys.stats(&format!("github.com/{name}").parse().unwrap())));
+    named
 }
 
 /// The keys of a node on which builds failed.

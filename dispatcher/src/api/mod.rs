@@ -5,6 +5,7 @@
 
 mod activity;
 mod builds;
+mod campaigns;
 mod events;
 mod history;
 mod logs;
@@ -21,6 +22,10 @@ pub use activity::{ActPage, ActView, ChangePage, ChangeView};
 pub use builds::{
     BuildAnswer, BuildPage, BuildRequest, BuildView, CancelAnswer, LastLine, PromoteAnswer, UnreadableView,
     WatchersAnswer, WatchersBody,
+};
+pub use campaigns::{
+    CampaignCancelAnswer, CampaignChange, CampaignItem, CampaignItemPage, CampaignItemView, CampaignItems,
+    CampaignItemsAnswer, CampaignList, CampaignRequest, CampaignState, CampaignView, ItemState, Pacing,
 };
 pub use events::{EndEvent, LogEvent, LogLine, MovedEvent, NoticeEvent, StateEvent};
 pub use history::{FailedView, History, LaneUse, SampleView, UsagePage, WaitingView};

@@ -8,8 +8,7 @@ use fairlane_common::id::BuildId;
 use futures::StreamExt;
 
 use super::Hub;
-use crate::upkeep::outage::Outage;
-use crate::upkeep::reaper::jitter;
+use crate::upkeep::outage::{Outage, jitter};
 
 /// Pause after the connection broke; meanwhile, streams rely on the periodic check.
 const RECONNECT: Duration = Duration::from_millis(700);
@@ -30,6 +29,10 @@ pub(super) async fn events(hub: &Hub) {
                 outage.over();
                 for event in &events {
                     hub.mark(event.build);
+                }
+                // Their slots are free.
+                if events.iter().any(|event| event.state.is_ended()) {
+                    hub.feeder.look();
                 }
             }
             Err(error) => {

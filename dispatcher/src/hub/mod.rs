@@ -38,6 +38,7 @@ use crate::outlook::OutlookCache;
 use crate::problem::{Answer, Refusal, TOO_MANY_STREAMS};
 use crate::redis_wait::bounded;
 use crate::settings::Bounds;
+use crate::upkeep::feeder::Feeder;
 use cursor::{Cursor, EntryId};
 use pages::{Page, Pages};
 use ring::Ring;
@@ -56,6 +57,7 @@ pub(crate) struct Hub {
     queue: Queue,
     outlook: Arc<OutlookCache>,
     metrics: Arc<Metrics>,
+    feeder: Arc<Feeder>,
     pub(crate) bounds: Bounds,
     pub(crate) shutdown: CancellationToken,
     channels: Mutex<HashMap<BuildId, Arc<Channel>>>,
@@ -129,6 +131,7 @@ impl Hub {
         queue: Queue,
         outlook: Arc<OutlookCache>,
         metrics: Arc<Metrics>,
+        feeder: Arc<Feeder>,
         bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Arc<Self> {
@@ -136,6 +139,7 @@ impl Hub {
             queue,
             outlook,
             metrics,
+            feeder,
             bounds,
             shutdown,
             channels: Mutex::default(),

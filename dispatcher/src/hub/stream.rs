@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::cursor::{Cursor, EntryId};
 use super::ring::{Offset, Step};
 use super::{Hub, READ_ENTRIES, Seat, frame};
+use crate::upkeep::outage::jitter;
 use crate::upkeep::people::Subscription;
-use crate::upkeep::reaper::jitter;
 
 /// Pause before a failed log read is retried.
 const READ_AGAIN: Duration = Duration::from_secs(1);

@@ -21,8 +21,7 @@ use crate::api::{BuildView, EndEvent, MovedEvent};
 use crate::redis_wait::bounded;
 use crate::routes::log::GONE_TEXT;
 use crate::routes::view;
-use crate::upkeep::outage::Outage;
-use crate::upkeep::reaper::jitter;
+use crate::upkeep::outage::{Outage, jitter};
 
 /// Lines that arrive within this time are sent in one write. Otherwise, ten thousand watchers of five lines a
 /// second would mean fifty thousand writes a second.

@@ -68,6 +68,24 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ("delete_rule", &[problem::UNKNOWN_RULE]),
     ("drain_worker", &[problem::UNKNOWN_WORKER]),
     ("clear_node", &[problem::UNKNOWN_NODE]),
+    (
+        "create_campaign",
+        &[problem::CAMPAIGN_EXISTS, problem::ARGUMENT_NOT_ALLOWED, problem::FULL, problem::MEMORY],
+    ),
+    ("show_campaign", &[problem::UNKNOWN_CAMPAIGN, problem::UNREADABLE]),
+    ("change_campaign", &[problem::UNKNOWN_CAMPAIGN, problem::CAMPAIGN_ENDED]),
+    ("cancel_campaign", &[problem::UNKNOWN_CAMPAIGN, problem::CAMPAIGN_ENDED]),
+    ("list_campaign_items", &[problem::UNKNOWN_CAMPAIGN, problem::UNREADABLE, problem::BAD_CURSOR]),
+    (
+        "add_campaign_items",
+        &[
+            problem::UNKNOWN_CAMPAIGN,
+            problem::CAMPAIGN_ENDED,
+            problem::WRONG_FIRST,
+            problem::ARGUMENT_NOT_ALLOWED,
+            problem::MEMORY,
+        ],
+    ),
 ];
 
 /// One segment of a lane's name, and a whole name. Addresses of repositories are accepted, too; this is their
@@ -178,6 +196,9 @@ fn describe(parameter: &mut Value) {
             let words = BuildState::ALL.iter().map(|state| state.word()).chain(["ended"]);
             json!({ "type": "string", "enum": words.collect::<Vec<_>>() })
         }
+        (Some("state"), _) if parameter["description"].as_str().is_some_and(|text| text.contains("item")) => {
+            json!({ "$ref": "#/components/schemas/ItemState" })
+        }
         (Some("state"), _) => json!({ "$ref": "#/components/schemas/BuildState" }),
         (Some("class"), _) => json!({ "$ref": "#/components/schemas/FailureClass" }),
         (Some("cause"), _) => json!({ "type": "string", "enum": CAUSES }),
@@ -198,6 +219,7 @@ fn describe(parameter: &mut Value) {
         }
         (Some("id" | "worker"), _) => text(100, "[A-Za-z0-9._-]+"),
         (Some("node" | "cluster"), _) => text(253, "[!-~]+"),
+        (Some("name"), Some("path")) => json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$" }),
         (Some("reason"), _) => json!({ "type": "string", "maxLength": REASON_CHARS_MAX }),
         _ => return,
     };

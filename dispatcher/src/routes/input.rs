@@ -106,6 +106,12 @@ impl<S: Send + Sync> FromRequest<S> for OptionalBody {
 /// The fields of a body, taken one by one so that an error can name the invalid one.
 pub(crate) struct Fields(Map<String, Value>);
 
+impl From<Map<String, Value>> for Fields {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+}
+
 impl Fields {
     /// A field that may be absent (or null).
     pub(crate) fn maybe<T: DeserializeOwned>(&mut self, name: &str, what: &str) -> Answer<Option<T>> {

@@ -21,7 +21,7 @@ use crate::routes::caller::Reader;
 use crate::routes::input::{Params, PathId};
 use crate::routes::responses::AsItComes;
 use crate::state::App;
-use crate::upkeep::reaper::jitter;
+use crate::upkeep::outage::jitter;
 
 /// How often a followed log is read. Event streams send lines at once. This is for people with curl, and must
 /// not cost a subscription each.

@@ -12,6 +12,7 @@
 mod activity;
 mod builds;
 pub(crate) mod caller;
+mod campaigns;
 mod document;
 mod events;
 mod health;
@@ -97,6 +98,9 @@ pub(crate) fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::clear))
         .routes(routes!(policy::show, policy::set))
+        .routes(routes!(campaigns::list, campaigns::create))
+        .routes(routes!(campaigns::show, campaigns::change, campaigns::cancel))
+        .routes(routes!(campaigns::list_items, campaigns::add))
         .routes(routes!(activity::acts))
         .routes(routes!(activity::changes))
         .routes(routes!(whoami::show))

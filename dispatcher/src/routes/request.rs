@@ -41,11 +41,6 @@ pub(super) struct Wanted {
 pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answer<Wanted> {
     fields.nothing_else(FIELDS)?;
     let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as a string")?.parse()?;
-    if repo.folder().is_some() && !settings.allow_local_repos {
-        let detail = "folders (file://) are not accepted here: name a Git URL or a DOI. The operator can allow them \
-                      with --allow-local-repos on dispatchers and workers; `fairlane up` allows them";
-        return Err(Refusal::invalid("repo", detail));
-    }
     let reference: GitRef =
         fields.need::<String>("ref", "a commit or a record's id, as a string")?.parse()?;
     let image: Image = fields.need::<String>("image", "an image's name, as a string")?.parse()?;
@@ -56,8 +51,7 @@ pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answ
         None => Priority::Interactive,
     };
     let args: Vec<String> = fields.maybe("repo2docker_args", "a list of strings")?.unwrap_or_default();
-    check_args(&args)?;
-    check_allowed(&args, &settings.allowed_args)?;
+    check_source(&repo, &args, settings)?;
     let push = fields.maybe("push", "true or false")?.unwrap_or(false);
     let labels: BTreeMap<String, String> =
         fields.maybe("labels", "an object of strings")?.unwrap_or_default();
@@ -70,6 +64,17 @@ pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answ
     let spec =
         BuildSpec { name, priority, args, push, labels, secrets, ..BuildSpec::new(repo, reference, image) };
     Ok(Wanted { spec, force, override_ban })
+}
+
+/// Whether a repository may be built here, with these arguments.
+pub(super) fn check_source(repo: &Repo, args: &[String], settings: &Settings) -> Answer<()> {
+    if repo.folder().is_some() && !settings.allow_local_repos {
+        let detail = "folders (file://) are not accepted here: name a Git URL or a DOI. The operator can allow them \
+                      with --allow-local-repos on dispatchers and workers; `fairlane up` allows them";
+        return Err(Refusal::invalid("repo", detail));
+    }
+    check_args(args)?;
+    check_allowed(args, &settings.allowed_args)
 }
 
 fn check_allowed(args: &[String], allowed: &AllowedArgs) -> Answer<()> {

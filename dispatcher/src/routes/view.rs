@@ -71,7 +71,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
 
 /// Milliseconds as seconds with one digit after the decimal point.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of years fit")]
-fn round_seconds(ms: u64) -> f64 {
+pub(crate) fn round_seconds(ms: u64) -> f64 {
     (ms as f64 / 100.0).round() / 10.0
 }
 

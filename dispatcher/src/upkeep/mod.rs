@@ -7,10 +7,13 @@
 //! - **Reaping** (`reaper`). Handles expired leases, due timers, and dead processes. Any dispatcher or worker
 //!   may reap at any moment, and doing it twice changes nothing. So no leader is needed: what one reaper
 //!   leaves undone, the next one does a second later.
+//! - **Feeding campaigns** (`feeder`). While there are campaigns, their next builds are put into line about once
+//!   a second, and whenever a build has ended. Any dispatcher may do this, too.
 //!
-//! Both keep running while Redis is away, and log the beginning and the end of the outage once each
+//! All keep running while Redis is away, and log the beginning and the end of the outage once each
 //! (`outage`).
 
+pub(crate) mod feeder;
 pub(crate) mod outage;
 pub(crate) mod people;
 pub(crate) mod reaper;

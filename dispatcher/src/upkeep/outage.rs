@@ -1,4 +1,7 @@
-//! Logs once that something fails, and once that it works again.
+//! What all that is retried has in common: it logs once that something fails, and once that it works again; and
+//! processes do not do it in lockstep.
+
+use std::time::Duration;
 
 use fairlane_common::Error;
 
@@ -33,4 +36,9 @@ impl Outage {
         }
         self.failures
     }
+}
+
+/// `pause`, up to a quarter shorter or longer.
+pub(crate) fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

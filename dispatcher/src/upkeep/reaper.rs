@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use fairlane_common::queue::Queue;
 use tokio_util::sync::CancellationToken;
 
-use crate::upkeep::outage::Outage;
+use crate::upkeep::feeder::Feeder;
+use crate::upkeep::outage::{Outage, jitter};
 
 /// Shortest pause. Due items come in batches, and requests need their turn, too.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -33,7 +34,7 @@ impl Writes {
 }
 
 /// Reaps until `shutdown`.
-pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: CancellationToken) {
+pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, feeder: Arc<Feeder>, shutdown: CancellationToken) {
     let mut outage = Outage::new("reaping");
     let mut look_at_libraries = Instant::now() + jitter(LIBRARIES_EVERY);
     while !shutdown.is_cancelled() {
@@ -41,6 +42,7 @@ pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, shutdown: Cancellatio
             Ok(reaped) => {
                 outage.over();
                 writes.note(None);
+                feeder.note(reaped.campaigns);
                 if reaped.orphaned > 0 || reaped.lost > 0 {
                     tracing::info!(orphaned = reaped.orphaned, lost = reaped.lost, "leases expired");
                 }
@@ -72,9 +74,4 @@ async fn remove_unused_libraries(queue: &Queue) {
         }
         Err(error) => tracing::debug!(%error, "could not look for unused function libraries"),
     }
-}
-
-/// `pause` with a random change of up to a quarter.
-pub(crate) fn jitter(pause: Duration) -> Duration {
-    pause.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

@@ -4,7 +4,16 @@ use super::{Finding, Source};
 
 const FOLDER: &str = "common/lua/";
 /// Parts of the library that operations share.
-const SHARED: &[&str] = &["prelude.lua", "lanes.lua", "history.lua", "ends.lua", "nodes.lua", "heal.lua"];
+const SHARED: &[&str] = &[
+    "prelude.lua",
+    "lanes.lua",
+    "history.lua",
+    "ends.lua",
+    "nodes.lua",
+    "heal.lua",
+    "enter.lua",
+    "campaigns.lua",
+];
 /// What a header says, each in one of these words: the words of a call are `W`, those of a list `items`.
 const CONTRACT: &[&[&str]] = &[&["Purpose"], &["KEYS"], &["W", "items", "ARGV"], &["Returns"]];
 

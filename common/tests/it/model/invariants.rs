@@ -306,6 +306,51 @@ pub(crate) fn check_counted_claim(
     Err(format!("{new} starts and {adopted} adoptions were counted: {claimed:?}"))
 }
 
+/// What must hold of a call of `feed`; gives the builds that it made.
+pub(crate) fn check_feed(before: &State, after: &State) -> Result<Vec<BuildId>, Broken> {
+    let mut new: Vec<&Build> =
+        after.builds.values().filter(|build| !before.builds.contains_key(&build.id)).collect();
+    new.sort_by_key(|build| build.due);
+    let Some(first) = new.first() else { return Ok(vec![]) };
+    if before.refilling {
+        return Err(format!("{} was made before it was known what runs", first.id));
+    }
+    let mut permits = Permits::of(before);
+    let mut in_line: HashMap<&Lane, usize> = HashMap::new();
+    for build in before.builds.values().filter(|b| b.state == BuildState::Queued && b.not_before.is_none()) {
+        if permits.may_start(before, build) && !before.sorting {
+            return Err(format!("{} was made while {} of {} could start", first.id, build.id, build.lane));
+        }
+        *in_line.entry(&build.lane).or_default() += 1;
+    }
+    for build in &new {
+        if build.spec.priority != Priority::Background || build.campaign.is_none() {
+            return Err(format!("{build:?} is no build of a campaign"));
+        }
+        let waiting = in_line.get(&build.lane).copied().unwrap_or(0);
+        let taken = permits.lanes.get(&build.lane).copied().unwrap_or(0);
+        let slots = usize::try_from(before.slots).unwrap();
+        let fits = taken + waiting < before.limit_and_burst(&build.lane).0 && permits.busy < slots;
+        let fits = fits && permits.may_start(before, build);
+        if !fits && !before.sorting {
+            return Err(format!("{} of {} was made and cannot start", build.id, build.lane));
+        }
+        permits.hold(build);
+    }
+    Ok(new.iter().map(|build| build.id).collect())
+}
+
+/// After a pause or a cancellation, no build of a campaign stands in line, unless people wait for it.
+pub(crate) fn check_nothing_starts(state: &State, campaign: &str) -> Result<(), Broken> {
+    let left = state.builds.values().find(|build| {
+        build.state == BuildState::Queued
+            && build.campaign.as_deref() == Some(campaign)
+            && build.spec.priority == Priority::Background
+            && build.people == 0
+    });
+    left.map_or(Ok(()), |build| Err(format!("{} of {campaign} could still start", build.id)))
+}
+
 /// If a build can start, a worker is woken for it.
 pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
     let permits = Permits::of(state);

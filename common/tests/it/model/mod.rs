@@ -58,6 +58,10 @@ pub(crate) enum Step {
     BadWord { build: u8, worker: u8 },
     /// A newer release sets a timer of an unknown kind.
     ForeignTimer,
+    /// An operator begins a campaign, pauses, resumes or cancels it.
+    Campaign { number: u8, kind: u8 },
+    /// A dispatcher feeds the campaigns.
+    Feed,
     /// Time passes, and processes reap.
     Pass { ms: u16 },
     /// Time jumps without a reap: Redis was away.
@@ -66,8 +70,8 @@ pub(crate) enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     use Step::{
-        BadWord, Beat, BeatDispatcher, Cancel, Claim, Crash, Delete, Drain, Finish, Flush, ForeignTimer,
-        Ghost, Jump, Pass, Pause, Release, Report, Rule, Submit, Sweep, Unrule, Watch,
+        BadWord, Beat, BeatDispatcher, Campaign, Cancel, Claim, Crash, Delete, Drain, Feed, Finish, Flush,
+        ForeignTimer, Ghost, Jump, Pass, Pause, Release, Report, Rule, Submit, Sweep, Unrule, Watch,
     };
     let n = any::<u8>;
     let b = any::<bool>;
@@ -94,6 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n(), n()).prop_map(|(build, worker)| BadWord { build, worker }),
         1 => Just(ForeignTimer),
         2 => n().prop_map(|worker| Sweep { worker }),
+        3 => (n(), n()).prop_map(|(number, kind)| Campaign { number, kind }),
+        6 => Just(Feed),
         5 => (1..8000_u16).prop_map(|ms| Pass { ms }),
         1 => (4..200_u8).prop_map(|s| Jump { s }),
     ]

@@ -1,5 +1,6 @@
 //! The processes of a history: what they know, and which runs are really alive.
 
+mod campaigns;
 mod holding;
 mod meddling;
 mod refill;
@@ -173,6 +174,8 @@ impl<'a> World<'a> {
             Step::Finish { token, outcome, again } => self.finish(token, outcome, again).await,
             Step::Release { token, handover, again } => self.release(token, handover, again).await,
             Step::Ghost { token, act } => self.ghost(token, act).await,
+            Step::Campaign { number, kind } => self.campaigns(number, kind).await,
+            Step::Feed => self.feed().await,
             Step::Sweep { worker } => self.sweep(usize::from(worker) % workers).await,
             Step::Flush { late } => {
                 self.flush(late).await;
@@ -314,8 +317,10 @@ impl<'a> World<'a> {
             self.scene.turn().drain_worker(&id, false, "model").await.unwrap();
             self.drained.remove(&self.workers[at].host);
         }
+        self.resume_campaigns().await;
         for _ in 0..60 {
             self.scene.pass(5000).await;
+            self.feed().await?;
             for at in 0..self.workers.len() {
                 self.claim(at, u8::MAX, false).await?;
                 let full = u8::try_from(
@@ -331,7 +336,8 @@ impl<'a> World<'a> {
                 }
             }
             let state = State::read(self.scene).await;
-            if state.builds.values().all(|build| build.state.is_ended()) {
+            let all_ended = state.builds.values().all(|build| build.state.is_ended());
+            if all_ended && self.campaigns_are_over().await? {
                 return ensure(state.builds.len() == self.builds.len(), || "a build is gone".to_owned());
             }
         }

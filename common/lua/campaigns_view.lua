@@ -1,0 +1,22 @@
+-- Purpose: what is known of campaigns, newest first. Reads only.
+-- KEYS[1] {prefix}:schema
+-- W: name of one, or empty for all; most: how many at most
+-- Returns: {'campaigns': now, slots, background_max, campaigns, of each: name, fields (those of its hash), todo, open, joined
+--   (how many items are in these sets), builds (ids of some that were put into line), unreadable (names)}
+operation('campaigns_view', READS, function()
+  local found, unreadable = {}, {}
+  local names = W.name ~= '' and { W.name } or call('ZREVRANGE', K.campaigns, '0', ms(W.most - 1))
+  for _, name in ipairs(names) do
+    local key = campaigns.key(name)
+    local sound = pcall(function()
+      local fields = call('HGETALL', key)
+      if not fields[1] then return end
+      local builds = call('HRANDFIELD', key .. ':open', '50', 'WITHVALUES')
+      found[#found + 1] = { 'name', name, 'fields', fields, 'todo', ms(call('ZCARD', key .. ':todo')),
+        'open', ms(call('HLEN', key .. ':open')), 'joined', ms(call('HLEN', key .. ':joined')), 'builds', builds }
+    end)
+    if not sound then unreadable[#unreadable + 1] = name end
+  end
+  return { 'campaigns', 'now', NOW, 'slots', ms(max(0, T.slots)), 'background_max', ms(T.background_max),
+    'campaigns', found, 'unreadable', unreadable }
+end)
