@@ -17,6 +17,7 @@ mod thread_pool;
 mod told;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use fairlane_campaign::events::{self, Events, Launch};
@@ -123,10 +124,11 @@ async fn play(args: &Replay, day: &Day, ahead: &[usize]) -> Result<Played> {
 async fn play_on(url: &RedisUrl, args: &Replay, day: &Day, ahead: &[usize]) -> Result<Played> {
     let clock = SimulatedClock::new(day.wipe);
     let queue = Queue::open_simulated(url, "fairlane", Clock::Simulated(clock.clone())).await?;
-    let overtake_max_ms = args.overtake_max.map(|span| u64::try_from(span.as_millis())).transpose();
+    let ms = |span: Option<Duration>| span.map(|span| u64::try_from(span.as_millis())).transpose();
     let policy = Policy {
         order: args.order,
-        overtake_max_ms: overtake_max_ms.map_err(Stop::usage)?,
+        overtake_max_ms: ms(args.overtake_max).map_err(Stop::usage)?,
+        slow_after_ms: ms(args.slow_after).map_err(Stop::usage)?,
         limit: args.limit,
         burst: args.burst,
         slow_limit: args.slow_limit,
