@@ -1,8 +1,7 @@
 //! What people will open, from what they have opened.
 //!
 //! A build saves its launches the time that it takes, and costs that time of a slot. So, per slot-second, its worth is
-//! its expected launches, and nothing else. (On three days of mybinder.org, ranking by launches × time or
-//! launches ÷ time left people waiting up to 5 % longer at the same slot-hours; see docs/renewing-the-cache.md.)
+//! its expected launches, and nothing else. (docs/renewing-the-cache.md compares other rankings.)
 
 use std::collections::{BTreeMap, HashMap};
 
