@@ -59,6 +59,9 @@ fn run(arguments: &[OsString]) -> Result<Exit> {
     if let Command::Completions(args) = &cli.command {
         return commands::completions::run(args, output);
     }
+    if let Command::ImportBinderHub(args) = &cli.command {
+        return commands::import_binderhub::run(args, output);
+    }
     if let Command::Bench(_) | Command::Replay(_) = &cli.command {
         return commands::passed_on::run(arguments);
     }
@@ -98,8 +101,10 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Retry(args) => Box::pin(commands::bulk::retry(args, output)).await,
         Command::Policy(args) => commands::policy::run(args, output).await,
         Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
-        Command::Completions(_) | Command::RedisGuard(_) | Command::Bench(_) | Command::Replay(_) => {
-            Ok(Exit::Good)
-        }
+        Command::Completions(_)
+        | Command::ImportBinderHub(_)
+        | Command::RedisGuard(_)
+        | Command::Bench(_)
+        | Command::Replay(_) => Ok(Exit::Good),
     }
 }

@@ -6,6 +6,7 @@ mod builds;
 mod campaign;
 mod doctor;
 mod history;
+mod import_binderhub;
 mod logs;
 mod policy;
 mod queue;
@@ -30,6 +31,7 @@ pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use campaign::{Campaign, CampaignPlan};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
+pub(crate) use import_binderhub::ImportBinderHub;
 pub(crate) use logs::{Logs, LogsAct, LogsPrune};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use queue::{Lanes, Queue, Sort, Why};
@@ -122,6 +124,8 @@ pub(crate) enum Command {
     Cancel(Cancel),
     Retry(Retry),
     Doctor(Doctor),
+    #[command(name = "import-binderhub")]
+    ImportBinderHub(ImportBinderHub),
     /// Play a day of launches through the queue, in virtual time
     #[command(display_order = 22, disable_help_flag = true)]
     Replay(Passed),

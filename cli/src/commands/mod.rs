@@ -6,6 +6,7 @@ pub(crate) mod campaign;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod history;
+pub(crate) mod import_binderhub;
 pub(crate) mod lists;
 pub(crate) mod logs;
 pub(crate) mod nodes;

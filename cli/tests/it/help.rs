@@ -43,6 +43,7 @@ async fn every_command_has_an_example_and_fits_a_screen() {
         "cancel",
         "retry",
         "doctor",
+        "import-binderhub",
         "completions",
         "campaign plan",
     ]) {

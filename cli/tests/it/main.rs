@@ -13,6 +13,7 @@ mod failover;
 mod faults;
 mod git;
 mod help;
+mod import_binderhub;
 mod kube_rights;
 mod kubernetes;
 mod lists;
