@@ -131,6 +131,11 @@ app.kubernetes.io/component=docker-api
   value: kubernetes
 - name: FAIRLANE_NAMESPACE
   value: {{ include "fairlane.buildsNamespace" . }}
+{{- /* Tells the pods of several releases apart; one named fairlane keeps the pods that the manifests made. */}}
+{{- if ne (include "fairlane.fullname" .) "fairlane" }}
+- name: FAIRLANE_INSTALLATION
+  value: {{ include "fairlane.fullname" . }}
+{{- end }}
 - name: FAIRLANE_BUILD_IMAGE
   value: {{ .Values.builds.image | quote }}
 - name: FAIRLANE_DOCKER_SOCKET

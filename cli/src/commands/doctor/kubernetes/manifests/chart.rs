@@ -1,125 +1,18 @@
-//! Tests of the Helm chart, with Helm's own engine: every variant in `deploy/helm/variants` is linted, rendered and read.
+//! Tests of the Helm chart: every variant in `deploy/helm/variants` is linted, rendered and read.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use clap::Parser as _;
 use fairlane_testkit::{RedisServer, TempDir, keep_file};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::helm::{Rendered, case, merge, minimal, render, variant, variants};
 use super::{
     FOLDERS, command_line, given, misfit_of_its_kind, objects_in, of_kind, own_containers, pod_template,
     read, root,
 };
 use crate::args::Cli;
-
-/// Objects in the order in which a cluster needs them; others come after these.
-const ORDER: [&str; 9] = [
-    "Namespace",
-    "NetworkPolicy",
-    "ServiceAccount",
-    "ConfigMap",
-    "Role",
-    "RoleBinding",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "Service",
-];
-
-/// What became of a case: see `xtask/src/helm.py`.
-#[derive(Debug, Deserialize)]
-struct Rendered {
-    #[serde(default)]
-    files: BTreeMap<String, String>,
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    lint: Vec<String>,
-}
-
-impl Rendered {
-    /// The templates' texts, without the notes.
-    fn manifests(&self) -> impl Iterator<Item = &str> {
-        let manifests = self.files.iter().filter(|(name, _)| *name != "NOTES.txt");
-        manifests.map(|(_, text)| text.as_str())
-    }
-
-    fn objects(&self) -> Vec<Value> {
-        assert_eq!(self.error, "");
-        self.manifests().flat_map(objects_in).collect()
-    }
-
-    fn object(&self, kind: &str, name: &str) -> Value {
-        let is_it = |object: &Value| object["kind"] == kind && object["metadata"]["name"] == name;
-        self.objects().into_iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}"))
-    }
-
-    /// The objects as one file, without the pod of `helm test`.
-    fn text(&self) -> String {
-        let parts = self.manifests().flat_map(|text| text.split("\n---\n"));
-        let parts =
-            parts.map(|part| part.trim().trim_start_matches("---\n")).filter(|part| part.contains("kind: "));
-        let mut parts: Vec<&str> = parts.filter(|part| !part.contains("helm.sh/hook")).collect();
-        let kind = |part: &str| part.lines().find_map(|line| line.strip_prefix("kind: ")).unwrap().to_owned();
-        parts.sort_by_key(|part| ORDER.iter().position(|one| *one == kind(part)).unwrap_or(ORDER.len()));
-        parts.join("\n---\n")
-    }
-}
-
-/// Renders these cases; nothing where Helm's engine is not installed, as `cargo xtask test` does.
-fn render(cases: &[Value]) -> Option<Vec<Rendered>> {
-    let python = root().join("target/helm/bin/python");
-    if !python.is_file() {
-        println!("SKIPPED: `cargo xtask test` installs Helm's engine");
-        return None;
-    }
-    let mut script = Command::new(python);
-    script.arg(root().join("xtask/src/helm.py")).arg(root().join("deploy/helm/fairlane"));
-    let pipes = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut script = pipes.spawn().unwrap();
-    script.stdin.take().unwrap().write_all(&serde_json::to_vec(cases).unwrap()).unwrap();
-    let output = script.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(serde_json::from_slice(&output.stdout).unwrap())
-}
-
-fn case(values: &Value) -> Value {
-    json!({"namespace": "fairlane", "values": values, "lint": true})
-}
-
-/// The name and the values of every variant.
-fn variants() -> Vec<(String, Value)> {
-    let files = std::fs::read_dir(root().join("deploy/helm/variants")).unwrap();
-    let mut files: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    files.sort();
-    let values = |name: &str| serde_saphyr::from_str(&read(&format!("deploy/helm/variants/{name}"))).unwrap();
-    files.iter().map(|name| (name.trim_end_matches(".yaml").to_owned(), values(name))).collect()
-}
-
-fn variant(wanted: &str) -> Value {
-    variants().into_iter().find(|(name, _)| name == wanted).unwrap().1
-}
-
-/// The least values, with these changes.
-fn minimal(changes: &Value) -> Value {
-    let mut values = variant("minimal");
-    merge(&mut values, changes);
-    values
-}
-
-fn merge(into: &mut Value, changes: &Value) {
-    match (into, changes) {
-        (Value::Object(into), Value::Object(changes)) => {
-            for (key, value) in changes {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, changes) => *into = changes.clone(),
-    }
-}
 
 /// Pod Security `restricted`, a read-only root file system, and no token of the API without need.
 fn is_restricted(pod: &Value, about: &str) {
@@ -309,6 +202,13 @@ fn an_upgrade_from_the_manifests_restarts_no_redis() {
     assert_ne!(what_restarts(before), what_restarts(&restarted), "the comparison sees a change");
 }
 
+/// The value of a variable of a Deployment's container; null if it has none.
+fn variable(deployment: &Value, wanted: &str) -> Value {
+    let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
+    let found = variables.iter().find(|variable| variable["name"] == wanted);
+    found.map_or(Value::Null, |variable| variable["value"].clone())
+}
+
 #[test]
 fn a_builder_sets_socket_and_selector_as_the_charts_of_binderhub_do() {
     let names = ["kubernetes", "binderhub", "pink", "docker-api", "kaniko"];
@@ -326,11 +226,7 @@ fn a_builder_sets_socket_and_selector_as_the_charts_of_binderhub_do() {
     ];
     for ((name, rendered), (socket, builders, namespace)) in names.iter().zip(&rendered).zip(expected) {
         let worker = rendered.object("Deployment", "fairlane-worker");
-        let variables = &worker["spec"]["template"]["spec"]["containers"][0]["env"];
-        let value = |wanted: &str| {
-            let found = variables.as_array().unwrap().iter().find(|variable| variable["name"] == wanted);
-            found.map_or(Value::Null, |variable| variable["value"].clone())
-        };
+        let value = |wanted: &str| variable(&worker, wanted);
         assert_eq!(value("FAIRLANE_DOCKER_SOCKET"), socket, "{name}");
         assert_eq!(value("FAIRLANE_BUILDERS"), builders, "{name}");
         assert_eq!(value("FAIRLANE_NAMESPACE"), namespace, "{name}");
@@ -351,6 +247,12 @@ fn the_chart_works_as_a_subchart_and_twice_in_a_namespace() {
     let Some(rendered) = render(&[below, second, case(&minimal(&json!({})))]) else { return };
     let worker = rendered[0].object("Deployment", "hub-fairlane-worker");
     assert_eq!(worker["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"], "hub-fairlane-worker");
+    for (rendered, name, installation) in
+        [(&rendered[1], "second-fairlane", Some("second-fairlane")), (&rendered[2], "fairlane", None)]
+    {
+        let worker = rendered.object("Deployment", &format!("{name}-worker"));
+        assert_eq!(variable(&worker, "FAIRLANE_INSTALLATION").as_str(), installation, "their pods differ");
+    }
     let names = |rendered: &Rendered| -> Vec<String> {
         let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
         let shared = |object: &Value| object["kind"] == "Namespace";

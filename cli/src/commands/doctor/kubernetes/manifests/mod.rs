@@ -3,6 +3,7 @@
 
 mod chart;
 mod custom;
+mod helm;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
