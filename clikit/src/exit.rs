@@ -20,6 +20,8 @@ pub enum Exit {
     Unreachable,
     /// Not allowed.
     Refused,
+    /// A time limit is over.
+    TimedOut,
     /// The user pressed Ctrl-C.
     Interrupted,
 }
@@ -33,6 +35,7 @@ impl From<Exit> for ExitCode {
             Exit::Cancelled => 3,
             Exit::Unreachable => 4,
             Exit::Refused => 5,
+            Exit::TimedOut => 6,
             Exit::Interrupted => 130,
         })
     }

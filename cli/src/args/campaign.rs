@@ -1,17 +1,51 @@
 //! `fairlane campaign`.
 
+mod acts;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
 use fairlane_clikit::human;
+use fairlane_common::queue::campaigns::CampaignName;
 
 use super::Reach;
+pub(crate) use acts::{CampaignAct, CampaignReport, CampaignStart, CampaignWait};
 
 /// What to do with campaigns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Campaign {
     Plan(Box<CampaignPlan>),
+    Start(Box<CampaignStart>),
+    /// List campaigns: those that have not ended, and those of the last 30 days
+    List {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show how far a campaign is, and why it makes no build at the moment
+    Status {
+        /// The campaign
+        name: CampaignName,
+        /// Refresh every 2 s until Ctrl-C
+        #[arg(long, short)]
+        watch: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Pause a campaign: running builds finish, and no other one starts
+    Pause(CampaignAct),
+    /// Resume a paused campaign
+    Resume(CampaignAct),
+    /// Cancel a campaign: what has not started is not built
+    Cancel {
+        #[command(flatten)]
+        act: CampaignAct,
+        /// Cancel its running builds, too
+        #[arg(long)]
+        running: bool,
+    },
+    Report(CampaignReport),
+    Wait(CampaignWait),
 }
 
 /// Write the list of builds for a campaign, most launched first

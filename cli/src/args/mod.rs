@@ -28,7 +28,7 @@ use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
 pub(crate) use builds::{BuildRef, Cancel, Retry};
-pub(crate) use campaign::{Campaign, CampaignPlan};
+pub(crate) use campaign::{Campaign, CampaignAct, CampaignPlan, CampaignReport, CampaignStart, CampaignWait};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
 pub(crate) use import_binderhub::ImportBinderHub;
@@ -48,6 +48,7 @@ Exit codes:
     3  a watched build was cancelled
     4  no dispatcher, or no Redis, could be reached
     5  refused: a ban, a full queue, or a token that may not do this
+    6  the --timeout of `campaign wait` is over
   130  interrupted; a watched build goes on
 
 Settings come from options, then from the environment (FAIRLANE_…), then from fairlane.toml in the
@@ -109,6 +110,9 @@ pub(crate) enum Command {
         rule: Rule,
     },
     /// Build many images in the background, such as popular ones before an upgrade
+    ///
+    /// A campaign makes the builds of a plan while people need no slots. It lives in Redis, so it survives restarts of
+    /// everything, and goes on when this command has ended.
     #[command(display_order = 9, subcommand_required = true, arg_required_else_help = true)]
     Campaign {
         #[command(subcommand)]

@@ -1,16 +1,82 @@
 //! `fairlane campaign`: many builds in the background.
 
 mod plan;
+mod report;
+mod start;
+mod status;
+mod wait;
 
 use anyhow::Result;
 use fairlane_clikit::exit::Exit;
 use fairlane_clikit::output::Output;
+use fairlane_common::queue::campaigns::CampaignName;
+use fairlane_dispatcher::api::{CampaignCancelAnswer, CampaignView};
+use reqwest::Method;
+use serde_json::json;
 
-use crate::args::Campaign;
+use crate::args::{Campaign, CampaignAct};
+use crate::client::Client;
 
-/// Runs the command.
-pub(crate) async fn run(campaign: Campaign, output: Output) -> Result<Exit> {
-    match campaign {
+const PATH: &str = "v1/campaigns";
+
+pub(crate) async fn run(command: Campaign, output: Output) -> Result<Exit> {
+    match command {
         Campaign::Plan(args) => Box::pin(plan::run(*args, output)).await,
+        Campaign::Start(args) => Box::pin(start::run(*args, output)).await,
+        Campaign::List { reach } => status::list(&Client::new(reach)?, output).await,
+        Campaign::Status { name, watch, reach } => {
+            status::run(&Client::new(reach)?, &name, watch, output).await
+        }
+        Campaign::Pause(act) => set(act, "paused", output).await,
+        Campaign::Resume(act) => set(act, "running", output).await,
+        Campaign::Cancel { act, running } => cancel(act, running, output).await,
+        Campaign::Report(args) => report::run(args, output).await,
+        Campaign::Wait(args) => wait::run(args, output).await,
     }
+}
+
+fn path(name: &CampaignName) -> String {
+    format!("{PATH}/{name}")
+}
+
+async fn get(client: &Client, name: &CampaignName) -> Result<CampaignView> {
+    client.get(&path(name), &[]).await
+}
+
+fn because(reason: Option<String>) -> Vec<(&'static str, String)> {
+    reason.map(|reason| ("reason", reason)).into_iter().collect()
+}
+
+async fn set(act: CampaignAct, state: &str, output: Output) -> Result<Exit> {
+    let client = Client::new(act.reach)?;
+    let body = json!({ "state": state });
+    let view: CampaignView =
+        client.send(Method::PATCH, &path(&act.name), &because(act.reason), Some(&body)).await?;
+    if output.is_json() {
+        output.json(&view);
+    } else if state == "paused" {
+        output.talk(&format!("{} is paused. Builds that run now finish: {}.", view.name, view.building));
+    } else {
+        output.talk(&format!("{} goes on. Builds that wait: {}.", view.name, view.waiting));
+    }
+    Ok(Exit::Good)
+}
+
+async fn cancel(act: CampaignAct, running: bool, output: Output) -> Result<Exit> {
+    let client = Client::new(act.reach)?;
+    let mut query = because(act.reason);
+    query.push(("running", running.to_string()));
+    let answer: CampaignCancelAnswer = client.send(Method::DELETE, &path(&act.name), &query, None).await?;
+    if output.is_json() {
+        output.json(&answer);
+        return Ok(Exit::Good);
+    }
+    output.talk(&format!("{} is cancelled. Builds that will not be made: {}.", act.name, answer.dropped));
+    for (what, count) in [("being stopped", answer.stopping), ("running, and will finish", answer.finishing)]
+    {
+        if count > 0 {
+            output.talk(&format!("Builds {what}: {count}."));
+        }
+    }
+    Ok(Exit::Good)
 }
