@@ -67,7 +67,7 @@ operation('check', READS, function()
     end)
   end
 
-  local permits, background = {}, 0
+  local permits, background, pushing = {}, 0, 0
   local function live(set, fits)
     local seen = each(set, function(id)
       local b = load(id)
@@ -77,6 +77,12 @@ operation('check', READS, function()
       expect(score('permits:' .. b.lane, id), id, ' is live without a permit')
       expect(b.worker, id, ' is live without a worker')
       if b.shared then expect(score('permits:shared:' .. b.shared, id), id, ' has no permit of ', b.shared) end
+      if b.pushing then
+        pushing = pushing + 1
+        local holds, waits = score('pushes:' .. b.pushing, id), score('push-line:' .. b.pushing, id)
+        expect(holds and not waits or waits and not holds, id, ' neither pushes to ', b.pushing, ' nor waits for that')
+        expect(score('pushes', b.pushing), 'nobody knows that builds push to ', b.pushing)
+      end
       if b.bg then background = background + 1 end
       expect(not score('queued', id), id, ' is live and queued')
       permits[b.lane] = (permits[b.lane] or 0) + 1
@@ -85,6 +91,12 @@ operation('check', READS, function()
   end
   live('leases', { starting = true, running = true })
   live('orphans', { orphaned = true })
+  local pushes = 0
+  complete('pushes', each('pushes', function(registry)
+    for _, set in ipairs({ 'pushes:' .. registry, 'push-line:' .. registry }) do
+      pushes = pushes + call('ZCARD', base .. set)
+    end
+  end))
   local at_places = 0
   for _, where in ipairs(call('ZRANGE', K.places, 0, last)) do
     at_places = at_places + each('orphans:' .. where, function(id)
@@ -93,6 +105,7 @@ operation('check', READS, function()
     end)
   end
   if whole then
+    expect(pushes == pushing, 'registries have ', ms(pushes), ' pushes, live builds ', ms(pushing))
     expect(at_places == call('ZCARD', K.orphans), 'the orphans of all places do not add up to orphans')
     for lane, count in pairs(permits) do
       expect(call('ZCARD', base .. 'permits:' .. lane) == count, lane, ' has permits that no live build holds')

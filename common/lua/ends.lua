@@ -38,6 +38,16 @@ local function leave_orphans(id, where)
   call('ZREM', base .. 'orphans:' .. (where or ''), id)
 end
 
+-- Releases a build's permit to push to its registry, or its place in the line for one.
+local function leave_pushes(id, b)
+  if not b.pushing or b.pushing == '' then return end
+  local line = base .. 'push-line:' .. b.pushing
+  call('ZREM', base .. 'pushes:' .. b.pushing, id)
+  call('ZREM', line, id)
+  call('HDEL', base .. 'build:' .. id, 'pushing', 'push_since', 'push_go', 'push_heard')
+  if call('ZCARD', line) > 0 then call('PUBLISH', K.orphans, 'push ' .. b.pushing) end
+end
+
 -- Releases what a build holds when it no longer runs.
 local function give_back(id, b)
   b.slot_ms = (b.slot_ms or 0) + max(0, now - (tonumber(b.claimed) or now))
@@ -47,6 +57,7 @@ local function give_back(id, b)
     call('ZREM', base .. 'permits:shared:' .. b.shared, id)
     refresh_shared(b.shared)
   end
+  leave_pushes(id, b)
   if b.bg then
     T.background = T.background - 1
     call('HINCRBY', K.totals, 'background', -1)

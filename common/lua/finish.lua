@@ -156,11 +156,12 @@ operation('finish', ALWAYS, function()
   local id, epoch, worker, outcome, class, reason, node = W.id, W.epoch, W.worker, W.outcome, W.class, W.reason, W.node
   -- The usual case needs only a few of a build's fields.
   local v = outcome == 'succeeded' and call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane',
-    'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place', 'slot_ms')
+    'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place', 'slot_ms', 'pushing')
   local b = v and {
     state = v[1], epoch = v[2], worker = v[3], lane = v[4], image = v[5], seq = tonumber(v[6]), people = tonumber(v[7]),
     attempt = tonumber(v[8]), claimed = v[9], asked = tonumber(v[10]), shared = v[11] ~= '' and v[11],
     bg = v[12] ~= '' and v[12], place = v[13], slot_ms = tonumber(v[14]) or 0,
+    pushing = v[15],
   }
   local reply
   if b and holds(b, epoch, worker) then

@@ -90,15 +90,27 @@ do
     end
   end
 
+  -- A build that says it pushes and is in no set of its registry: if it waits, its worker enters it again.
+  local function push(id, b)
+    local registry = b.pushing
+    if not registry or call('ZSCORE', base .. 'pushes:' .. registry, id)
+      or call('ZSCORE', base .. 'push-line:' .. registry, id) then return end
+    leave_pushes(id, b)
+    mended(id, 'it neither pushed to ' .. registry .. ' nor waited for that')
+  end
+
   function visit.leases(id)
     local b = load(id)
-    if fits(id, b, 'leases', { starting = true, running = true }) then permit(id, b) end
+    if not fits(id, b, 'leases', { starting = true, running = true }) then return end
+    permit(id, b)
+    push(id, b)
   end
 
   function visit.orphans(id)
     local b = load(id)
     if not fits(id, b, 'orphans', { orphaned = true }) then return end
     permit(id, b)
+    push(id, b)
     -- An older release does not keep them per place.
     local where = b.place or ''
     if call('ZADD', base .. 'orphans:' .. where, 'NX', NOW, id) == 1 then call_for(where) end
@@ -144,6 +156,22 @@ do
     for _, id in ipairs(call('ZRANGE', base .. set, 0, BUILDS - 1)) do holder(id, set) end
     refresh_shared(name)
     for _, one in ipairs(call('ZRANGE', base .. 'lanes:shared:' .. name, 0, LANES - 1)) do lane(one) end
+  end
+
+  -- The builds that push to a registry, and those that wait for that; the oldest are the ones left behind.
+  function visit.pushes(registry)
+    local left = 0
+    for _, set in ipairs({ 'pushes:' .. registry, 'push-line:' .. registry }) do
+      for _, id in ipairs(call('ZRANGE', base .. set, 0, MEMBERS - 1)) do
+        local b = load(id)
+        if not (b.state and not is_known(b.state)) and not (LIVE[b.state] and b.pushing == registry) then
+          call('ZREM', base .. set, id)
+          mended(id, 'it stood in ' .. set .. ' and did not run')
+        end
+      end
+      left = left + call('ZCARD', base .. set)
+    end
+    if left == 0 then call('ZREM', K.pushes, registry) end
   end
 
   local function in_lanes(name)
@@ -221,7 +249,7 @@ do
   -- A recount comes right after the sets that it counts: a build without a record delays the recount until
   -- the walk through its set has removed it. In another order, a counter would wait for nearly two walks.
   local WALK = { 'queued', 'leases', 'orphans', 'slots', 'people', 'background', 'lanes', 'lanes:burst', 'lanes:full',
-    'lanes:held', 'slow', 'rules', 'avoided', 'aside', 'campaigns' }
+    'lanes:held', 'slow', 'rules', 'avoided', 'aside', 'campaigns', 'pushes' }
 
   local function after(step)
     for at, name in ipairs(WALK) do
@@ -237,7 +265,7 @@ do
       return after(step), 0
     end
     if not visit[step] then return WALK[1], 0 end
-    local count = string.sub(step, 1, 5) == 'lanes' and LANES or BUILDS
+    local count = (step == 'pushes' or string.sub(step, 1, 5) == 'lanes') and LANES or BUILDS
     if step == 'queued' and offset == 0 then call('HDEL', K.totals, 'walk_oldest', 'walk_oldest_id') end
     local page = call('ZRANGE', base .. step, offset, offset + count - 1)
     for _, one in ipairs(page) do visit[step](one) end

@@ -28,8 +28,9 @@ local function ms(number) return format('%d', number) end
 local lazily = {
   __index = function(_, name)
     if name == 'order' or name == 'overtake_max' or name == 'people_max' or name == 'refill_until'
-      or name == 'mean' or name == 'slots' then
-      local v = call('HMGET', K.totals, 'order', 'overtake_max', 'people_max', 'refill_until', 'mean', 'slots', 'campaigns')
+      or name == 'mean' or name == 'slots' or name == 'push_limit' or name == 'push_limits' then
+      local v = call('HMGET', K.totals, 'order', 'overtake_max', 'people_max', 'refill_until', 'mean', 'slots',
+        'campaigns', 'push_limit', 'push_limits')
       T.order = v[1] or 'fair'
       T.overtake_max = tonumber(v[2]) or 4 * HOUR
       T.people_max = tonumber(v[3]) or 200
@@ -37,6 +38,8 @@ local lazily = {
       T.mean = tonumber(v[5]) or false
       T.slots = tonumber(v[6]) or 0
       T.campaigns = tonumber(v[7]) or 0 -- how many need the attention of feed.lua
+      T.push_limit = tonumber(v[8]) or false
+      T.push_limits = v[9] or '' -- those of single registries, as JSON
     else
       local v = call('HMGET', K.totals, 'slots', 'background', 'limit', 'burst', 'slow_after', 'slow_limit',
         'mean', 'mean_of', 'avoided', 'refill_until', 'background_share', 'campaigns')
@@ -63,6 +66,7 @@ local lazily = {
 -- Makes T load again.
 local function forget_totals()
   T.order, T.overtake_max, T.people_max, T.refill_until, T.mean = nil, nil, nil, nil, nil
+  T.push_limit, T.push_limits = nil, nil
   T.slots, T.background, T.background_max, T.limit, T.burst = nil, nil, nil, nil, nil
   T.slow_after, T.slow_limit, T.mean_of, T.avoided, T.background_share, T.campaigns = nil, nil, nil, nil, nil, nil
 end
@@ -163,7 +167,7 @@ local function load(id)
   local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane', 'image', 'seq', 'people',
     'attempt', 'due', 'priority', 'shared', 'place', 'cancelling', 'bg', 'failures', 'stuck', 'started', 'claimed',
     'asked', 'expected', 'not_before', 'adoptions', 'adoptions_since', 'last_worker', 'requeued_by', 'failed_on',
-    'orphaned_by', 'lost_by', 'peak', 'slot_ms')
+    'orphaned_by', 'lost_by', 'peak', 'slot_ms', 'pushing')
   for i = 1, #v do
     if v[i] == '' then v[i] = false end
   end
@@ -176,6 +180,7 @@ local function load(id)
     adoptions = tonumber(v[22]) or 0, adoptions_since = tonumber(v[23]) or 0,
     last_worker = v[24], requeued_by = v[25], failed_on = v[26], orphaned_by = v[27], lost_by = v[28],
     peak = tonumber(v[29]) or 0, slot_ms = tonumber(v[30]) or 0,
+    pushing = v[31],
   }
 end
 

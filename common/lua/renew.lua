@@ -4,7 +4,8 @@
 --   (how many it knows)
 -- items: id of a build, its epoch
 -- Returns: {'renewed': born, standing 'drained' or 'avoided' (its host is) or empty, startable 0/1, orphans of its
---   place, verdicts on the items, each 'kept'|'cancel'|'stale'|'unknown', avoid: the nodes to avoid}
+--   place, verdicts on the items, each 'kept'|'cancel'|'stale'|'unknown', avoid: the nodes to avoid, push_limit
+--   or empty, push_limits (of single registries, as JSON) or empty}
 -- Invariants: I3, I4
 operation('renew', ALWAYS, function()
   local worker, where, lease, paused, host = W.worker, W.place, tonumber(W.lease), W.paused, W.host
@@ -64,5 +65,6 @@ operation('renew', ALWAYS, function()
   if only and probe_at > now then startable = false end
   local standing = drained and 'drained' or shut and 'avoided' or ''
   return { 'renewed', 'born', call('GET', K.born) or '', 'standing', standing, 'startable', startable and '1' or '0',
-    'orphans', ms(mine), 'verdicts', verdicts, 'avoid', avoided }
+    'orphans', ms(mine), 'verdicts', verdicts, 'avoid', avoided,
+    'push_limit', T.push_limit and ms(T.push_limit) or '', 'push_limits', T.push_limits }
 end, 'id')

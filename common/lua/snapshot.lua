@@ -6,9 +6,10 @@
 --   that take builds), paused, why the first of them is or '', only (the only node of a place that is probed, as
 --   cluster/node) or '', probe_at (when it may be probed next) or '', avoided nodes, refill_until (until when
 --   runs are registered again) or '', aside (how much was set aside), repairs (how often something was
---   repaired), logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them)}
+--   repaired), logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them),
+--   pushing, push_waiting: builds that push under a limit, and those that wait for that}
 operation('snapshot', READS, function()
-  local WORKERS_READ = 200
+  local WORKERS_READ, REGISTRIES_READ = 200, 100
   local reply = { 'snapshot', 'now', NOW }
   local function put(name, value) reply[#reply + 1], reply[#reply + 2] = name, value end
   for _, set in ipairs({ 'queued', 'leases', 'orphans', 'workers', 'dispatchers' }) do put(set, ms(call('ZCARD', base .. set))) end
@@ -51,5 +52,12 @@ operation('snapshot', READS, function()
   put('repairs', v[1] or '0')
   put('logs_bytes', ms(max(0, tonumber(v[2]) or 0)))
   put('log_lines_missing', v[3] or '0')
+  local pushing, waiting = 0, 0
+  for _, registry in ipairs(call('ZRANGE', K.pushes, 0, REGISTRIES_READ - 1)) do
+    pushing = pushing + call('ZCARD', base .. 'pushes:' .. registry)
+    waiting = waiting + call('ZCARD', base .. 'push-line:' .. registry)
+  end
+  put('pushing', ms(pushing))
+  put('push_waiting', ms(waiting))
   return reply
 end)

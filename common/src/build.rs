@@ -117,6 +117,10 @@ pub struct Build {
     pub started: Option<u64>,
     /// When it ended.
     pub ended: Option<u64>,
+    /// When its run first asked to push, while pushes to its registry are limited.
+    pub push_since: Option<u64>,
+    /// When it was allowed to.
+    pub push_go: Option<u64>,
     /// What it is waiting for outside the queue, in a worker's words ("pulling image …").
     pub note: Option<String>,
     /// The class of its (latest) failure.
@@ -207,6 +211,8 @@ impl Build {
             claimed: maybe(id, "claimed", take("claimed"))?,
             started: maybe(id, "started", take("started"))?,
             ended: maybe(id, "ended", take("ended"))?,
+            push_since: maybe(id, "push_since", take("push_since"))?,
+            push_go: maybe(id, "push_go", take("push_go"))?,
             note: take("note"),
             class: maybe(id, "class", take("class"))?,
             cause: take("cause"),
@@ -253,6 +259,8 @@ impl Build {
             claimed: None,
             started: None,
             ended: None,
+            push_since: None,
+            push_go: None,
             note: None,
             class: None,
             cause: None,
@@ -274,6 +282,11 @@ impl Build {
             campaign: None,
             recorded: true,
         }
+    }
+
+    /// Whether its image is made and waits to be pushed.
+    pub fn waits_to_push(&self) -> bool {
+        self.push_since.is_some() && self.push_go.is_none()
     }
 
     /// How many attempts were made, of a build that has ended.

@@ -67,6 +67,8 @@ impl Keys {
         orphans = "orphans";
         /// zset: places that have, or had, builds to adopt, score = since when.
         places = "places";
+        /// zset: registries that builds push to, or wait to push to, under a limit, score = since when.
+        pushes = "pushes";
         /// zset: timers, score = when they are due.
         timers = "timers";
         /// zset: workers, score = latest heartbeat.
@@ -141,6 +143,16 @@ impl Keys {
     /// zset: builds holding a permit of a shared limit, score = when taken.
     pub fn permits_shared(&self, name: &str) -> String {
         self.tagged(&format!("permits:shared:{name}"))
+    }
+
+    /// zset: builds that push to a registry, score = since when.
+    pub fn pushes_to(&self, registry: &str) -> String {
+        self.tagged(&format!("pushes:{registry}"))
+    }
+
+    /// zset: builds that wait to push to a registry, in their order.
+    pub fn push_line(&self, registry: &str) -> String {
+        self.tagged(&format!("push-line:{registry}"))
     }
 
     /// zset: builds to adopt whose runs live at a place, score = since when.
@@ -231,7 +243,7 @@ impl Keys {
         [self.tagged("*"), format!("{}:log:*", self.prefix)]
     }
 
-    /// channel: there are orphans to adopt, or a running build is to be stopped.
+    /// channel: there are orphans to adopt, a running build is to be stopped, or a push has ended.
     pub fn orphans_channel(&self) -> String {
         self.orphans()
     }

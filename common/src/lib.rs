@@ -33,6 +33,7 @@ pub mod log;
 pub mod queue;
 pub mod redis_info;
 pub mod redis_url;
+pub mod registry;
 pub mod repo;
 pub mod rule;
 pub mod seal;

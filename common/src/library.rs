@@ -45,6 +45,7 @@ operations! {
     SET_ASIDE = "set_aside",
     CLAIM = "claim",
     REPORT = "report",
+    PUSH = "push",
     RENEW = "renew",
     FINISH = "finish",
     GIVE_BACK = "give_back",

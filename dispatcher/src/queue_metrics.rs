@@ -135,6 +135,14 @@ fn register_builds(registry: &mut Registry, of: &Snapshot, pressure: &Pressure) 
     let help =
         "How long the longest-waiting build has waited that people wait for and that waits only for a slot";
     seconds(registry, "oldest_startable_wait", shared(help), oldest);
+    let help = "Builds that push to a registry, or wait until they may; counted while a push limit is set";
+    gauges(
+        registry,
+        "pushes",
+        shared(help),
+        "state",
+        [("pushing", of.pushing), ("waiting", of.push_waiting)],
+    );
     if let Some(mean) = of.mean_ms {
         let mean = Duration::from_millis(mean).as_secs_f64();
         seconds(registry, "build_mean", shared("Mean duration of the latest builds"), mean);

@@ -28,6 +28,8 @@ pub(crate) struct RunSpec<'a> {
     pub(crate) deadline: BootTime,
     /// Nodes that all builds avoid at the moment.
     pub(crate) avoided: &'a [NodeName],
+    /// Whether the run must wait before it pushes, until [`Run::open_gate`].
+    pub(crate) gated: bool,
     /// The end of the run's log, as stored by an earlier holder.
     pub(crate) stored: Vec<LogEntry>,
 }
@@ -41,8 +43,12 @@ pub(crate) enum RunEvent {
     Up(Option<Duration>),
     /// Its lines cannot be had at present: that none comes says nothing.
     Unheard,
+    /// Its lines could not be had several times in a row, while all else can.
+    Unreadable,
     /// It wrote a line.
     Line(LogLine),
+    /// An earlier holder has let it push.
+    GateOpen,
     /// It has ended, and no process of it is left.
     Exited(Ended),
     /// There is no run, through no fault of the build; the text says why. The build goes back into line.
@@ -192,6 +198,9 @@ pub(crate) trait Run: Send {
 
     /// Kills a run that did not end after a stop, without waiting for it.
     fn abandon(&mut self);
+
+    /// Lets the run push.
+    fn open_gate(&mut self);
 
     /// Leaves the run to another worker; [`RunEvent::HandedOver`] follows once no call is in progress.
     fn hand_over(&mut self) {}

@@ -12,6 +12,7 @@ mod full_redis;
 mod http_api;
 mod packages;
 mod page_load;
+mod push_hook;
 mod shell;
 mod test;
 mod tidy;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::packages::{self, Missing};
 use crate::shell::{cargo, run, succeeds, which};
 use crate::tidy;
-use crate::{binderhub, http_api, venv};
+use crate::{binderhub, http_api, push_hook, venv};
 
 /// Variable that names another server to run the tests against, such as `valkey-server`.
 const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
@@ -25,6 +25,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     lint(root)?;
     supply_chain(root)?;
     binderhub::test(root)?;
+    push_hook::test(root)?;
     if let Err(error) = install_browser(root) {
         println!("\nSKIPPED: tests of the web page, because their browser cannot be installed: {error:#}");
     }

@@ -10,6 +10,7 @@ use super::Reach;
 ///   fairlane policy
 ///   fairlane policy set limit=3 overtake_max=2h background_share=0.5
 ///   fairlane policy set order=first-come
+///   fairlane policy set push_limit=10 push_limit.registry.example.org=3
 ///   fairlane policy unset limit
 #[derive(Debug, Args)]
 #[command(display_order = 9, verbatim_doc_comment, args_conflicts_with_subcommands = true)]

@@ -66,6 +66,10 @@ fn show(view: &PolicyView, output: Output) {
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        Value::Object(own) => {
+            own.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        }
         Value::Number(ms) if name.ends_with("_ms") => match ms.as_u64() {
             Some(0) => "0 (never)".to_owned(),
             Some(ms) => humantime::format_duration(std::time::Duration::from_millis(ms)).to_string(),

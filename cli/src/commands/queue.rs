@@ -196,6 +196,9 @@ fn totals(totals: &Totals, output: Output) {
             format!("{} of at most {} running", totals.background, totals.background_max),
         ));
     }
+    if totals.pushing + totals.push_waiting > 0 {
+        facts.push(("pushing", format!("{}, {} waiting to push", totals.pushing, totals.push_waiting)));
+    }
     if totals.orphaned > 0 {
         facts.push(("orphaned", format!("{}; the worker is gone, another one takes over", totals.orphaned)));
     }

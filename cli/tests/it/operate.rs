@@ -224,7 +224,10 @@ async fn the_policy_is_shown_set_and_unset() {
     assert!(set.data.contains('7') && set.data.contains("2h"), "{}", set.data);
     up.run(&home, ["policy", "set", "limit=0"]).await.expect(2, "from 1 to 10000");
     up.run(&home, ["policy", "set", "limits=3"]).await.expect(2, "known fields: limit");
-    let left = up.run(&home, ["policy", "unset", "limit", "--json"]).await.expect(0, "").data;
+    let push = "push_limit.registry.example.org";
+    let set = up.run(&home, ["policy", "set", &format!("{push}=3")]).await.expect(0, "");
+    assert!(set.data.contains("registry.example.org=3"), "{}", set.data);
+    let left = up.run(&home, ["policy", "unset", "limit", push, "--json"]).await.expect(0, "").data;
     assert!(left.contains(r#""set":{"overtake_max_ms":7200000}"#), "{left}");
     up.stop().await;
 }

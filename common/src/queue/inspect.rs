@@ -80,6 +80,8 @@ impl Queue {
             repairs: reply.parse("repairs")?,
             logs_bytes: reply.parse("logs_bytes")?,
             log_lines_missing: reply.parse("log_lines_missing")?,
+            pushing: reply.parse("pushing")?,
+            push_waiting: reply.parse("push_waiting")?,
         })
     }
 

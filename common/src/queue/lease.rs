@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Queue;
+use super::{PushLimits, Queue};
 use crate::build::BuildState;
 use crate::error::Result;
 use crate::id::{NodeName, Token, WorkerId};
@@ -67,6 +67,8 @@ pub struct BeatReply {
     pub avoided: Vec<NodeName>,
     /// Which life of Redis this is.
     pub born: String,
+    /// How many runs may push at once.
+    pub push_limits: PushLimits,
 }
 
 /// Whether the token was still valid.
@@ -150,6 +152,7 @@ impl Queue {
             });
         }
         let avoided = super::claim::node_names(&mut reply)?;
+        let push_limits = PushLimits::of_reply(&mut reply)?;
         self.note_life(&born).await?;
         Ok(BeatReply {
             renewals,
@@ -159,6 +162,7 @@ impl Queue {
             orphans,
             avoided,
             born,
+            push_limits,
         })
     }
 

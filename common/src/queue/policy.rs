@@ -1,22 +1,28 @@
 //! The numbers that decide the order of the queue. They are stored in Redis, in the hash of totals, so that
 //! all processes use the same ones and operators can read them there.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{By, Queue};
+use super::{By, PushLimits, Queue};
 use crate::clock::millis;
 use crate::error::{Error, Result};
 use crate::invalid::Invalid;
 use crate::library::{CONFIGURE, POLICY};
 use crate::queue::script::Args;
+use crate::registry::{canonical, check_name};
 
 /// How the audit and the policy refer to the settings of dispatchers.
 const OF_SETTINGS: &str = "settings";
 const ORDERS: &str = "must be fair or first-come";
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
+const LIMITS: RangeInclusive<u32> = 1..=10_000;
+/// What a limit of pushes to one registry is set by: `push_limit.registry.example.org=3`.
+const OF_REGISTRY: &str = "push_limit.";
+const REGISTRIES_MAX: usize = 100;
 
 /// Which build is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -87,6 +93,13 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     pub background_share: Option<f64>,
+    /// Maximum number of builds that push to a registry at once. Default unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
+    pub push_limit: Option<u32>,
+    /// The same for single registries, by their names in image names; Docker Hub is `docker.io`. At most 100.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub push_limits: BTreeMap<String, u32>,
 }
 
 /// The policy in force, and who set it.
@@ -118,7 +131,7 @@ fn check<T: PartialOrd + std::fmt::Display>(
 
 impl Policy {
     /// The names of its fields.
-    pub const FIELDS: [&str; 8] = [
+    pub const FIELDS: [&str; 10] = [
         "limit",
         "burst",
         "order",
@@ -127,6 +140,8 @@ impl Policy {
         "slow_after_ms",
         "slow_limit",
         "background_share",
+        "push_limit",
+        "push_limits",
     ];
 
     /// # Errors
@@ -139,6 +154,15 @@ impl Policy {
         check("slow_after_ms", self.slow_after_ms, &(0..=WEEK_MS))?;
         check("slow_limit", self.slow_limit, &(1..=10_000))?;
         check("background_share", self.background_share, &(0.0..=1.0))?;
+        check("push_limit", self.push_limit, &LIMITS)?;
+        for (registry, limit) in &self.push_limits {
+            check("push_limits", Some(*limit), &LIMITS)?;
+            check_name(registry).map_err(|why| Invalid::new("push_limits", why))?;
+        }
+        if self.push_limits.len() > REGISTRIES_MAX {
+            let why = format!("{} registries are too many; at most {REGISTRIES_MAX}", self.push_limits.len());
+            return Err(Invalid::new("push_limits", why));
+        }
         if let (Some(limit), Some(burst)) = (self.limit, self.burst)
             && burst < limit
         {
@@ -148,7 +172,7 @@ impl Policy {
     }
 
     /// Sets a field from `name=value`. Durations can be written like `4h`, and their names without `_ms`:
-    /// `overtake_max=4h`.
+    /// `overtake_max=4h`. One registry's limit is `push_limit.registry.example.org=3`.
     ///
     /// # Errors
     /// Names the field and says what is allowed.
@@ -156,9 +180,22 @@ impl Policy {
         let (name, value) = word
             .split_once('=')
             .ok_or_else(|| Invalid::new("policy", format!("'{word}' must be name=value, such as limit=3")))?;
+        if let Some(registry) = name.strip_prefix(OF_REGISTRY) {
+            let number = |_| Invalid::new("push_limits", format!("'{value}' must be a whole number"));
+            let limit = value.parse().map_err(number)?;
+            let mut changed = self.clone();
+            changed.push_limits.insert(canonical(registry).to_ascii_lowercase(), limit);
+            changed.check()?;
+            *self = changed;
+            return Ok(());
+        }
         let name = Self::field(name)?;
         let as_json = match name {
             "order" => Value::from(value),
+            "push_limits" => {
+                let why = format!("set one registry at a time, such as {OF_REGISTRY}registry.example.org=3");
+                return Err(Invalid::new(name, why));
+            }
             _ if name.ends_with("_ms") && value.parse::<u64>().is_err() => {
                 let span = humantime::parse_duration(value).map_err(|_| {
                     Invalid::new(name, format!("'{value}' must be a time span such as 4h, or milliseconds"))
@@ -178,6 +215,11 @@ impl Policy {
     /// # Errors
     /// There is no such field.
     pub fn unset(&mut self, name: &str) -> Result<(), Invalid> {
+        if let Some(registry) = name.strip_prefix(OF_REGISTRY) {
+            let registry = canonical(registry).to_ascii_lowercase();
+            let none = || Invalid::new("push_limits", format!("'{registry}' has no limit of its own"));
+            return self.push_limits.remove(&registry).map(drop).ok_or_else(none);
+        }
         let name = Self::field(name)?;
         self.change(name, None)
     }
@@ -214,7 +256,7 @@ impl Policy {
     }
 
     /// The policy's fields as Redis has them.
-    fn stored(&self) -> [(&'static str, Option<String>); 8] {
+    fn stored(&self) -> [(&'static str, Option<String>); 10] {
         fn text(value: Option<impl ToString>) -> Option<String> {
             value.map(|value| value.to_string())
         }
@@ -227,6 +269,11 @@ impl Policy {
             ("slow_after", text(self.slow_after_ms)),
             ("slow_limit", text(self.slow_limit)),
             ("background_share", text(self.background_share)),
+            ("push_limit", text(self.push_limit)),
+            (
+                "push_limits",
+                Some(&self.push_limits).filter(|own| !own.is_empty()).map(|own| json!(own).to_string()),
+            ),
         ]
     }
 }
@@ -268,6 +315,7 @@ impl Queue {
     /// The policy in force, and who set it.
     pub async fn policy(&self) -> Result<PolicyInForce> {
         let mut reply = self.call(&POLICY, Args::new()).await?;
+        let push_limits = PushLimits::of_reply(&mut reply)?;
         let mut in_force = Policy {
             limit: reply.maybe("limit")?,
             burst: reply.maybe("burst")?,
@@ -277,6 +325,8 @@ impl Queue {
             people_max: reply.maybe("people_max")?,
             background_share: reply.maybe("background_share")?,
             order: None,
+            push_limit: push_limits.usual,
+            push_limits: push_limits.own,
         };
         let order: String = reply.get("order")?;
         in_force.order = Some(if order == Order::FirstCome.word() { Order::FirstCome } else { Order::Fair });
@@ -303,12 +353,20 @@ mod tests {
             "slow_after_ms=0",
             "order=first-come",
             "background_share=0.5",
+            "push_limit=5",
+            "push_limit.registry.example.org:5000=3",
+            "push_limit.index.docker.io=2",
         ] {
             policy.set(word).unwrap();
         }
         assert_eq!((policy.limit, policy.overtake_max_ms), (Some(3), Some(4 * 3_600_000)));
         policy.unset("overtake_max").unwrap();
         assert_eq!(policy.overtake_max_ms, None);
+        policy.unset("push_limit.registry.example.org:5000").unwrap();
+        assert_eq!(
+            (policy.push_limit, &policy.push_limits),
+            (Some(5), &[("docker.io".to_owned(), 2)].into())
+        );
         for (word, field, why) in [
             ("limit=0", "limit", "from 1 to 10000"),
             ("limit=1.5", "limit", "whole number"),
@@ -319,6 +377,12 @@ mod tests {
             ("order=random", "order", "first-come"),
             ("limits=3", "policy", "known fields: limit"),
             ("limit", "policy", "name=value"),
+            ("push_limit=0", "push_limit", "from 1 to 10000"),
+            ("push_limit.r.example.org=0", "push_limits", "from 1 to 10000"),
+            ("push_limit.r.example.org=many", "push_limits", "whole number"),
+            ("push_limit.r/x=1", "push_limits", "'r/x' is not a registry"),
+            ("push_limit.=1", "push_limits", "not a registry"),
+            ("push_limits=3", "push_limits", "push_limit.registry.example.org=3"),
         ] {
             let refused = policy.clone().set(word).unwrap_err();
             assert_eq!(refused.field, field, "{word}");

@@ -67,6 +67,10 @@ pub struct Snapshot {
     pub logs_bytes: u64,
     /// Lines missing from logs because Redis refused them.
     pub log_lines_missing: u64,
+    /// Builds that push to a registry, counted while a push limit is set.
+    pub pushing: u64,
+    /// Builds that are built and wait to push.
+    pub push_waiting: u64,
 }
 
 /// A lane: what it waits for and what the queue knows of it.

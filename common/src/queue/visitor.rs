@@ -142,6 +142,10 @@ impl Visitor {
                 Stage::Orphaned,
                 "The machine running your build is gone. Another one is taking over the build.".to_owned(),
             ),
+            BuildState::Running if build.waits_to_push() => {
+                let text = "Your image is built. It will be uploaded as soon as other uploads are done.";
+                (Stage::Running, text.to_owned())
+            }
             BuildState::Running => {
                 let left = left_ms
                     .map(|ms| format!(" and should be ready in about {}", spoken(ms)))

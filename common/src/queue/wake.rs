@@ -61,6 +61,8 @@ pub enum OrphanNews {
     Orphans(Option<String>),
     /// That worker must stop the run of this build.
     Cancel(WorkerId, BuildId),
+    /// A push to this registry has ended, and builds wait to push to it.
+    Push(String),
 }
 
 impl Queue {
@@ -80,6 +82,7 @@ impl Queue {
                 "cancel" => {
                     Some(OrphanNews::Cancel(words.next()?.parse().ok()?, words.next()?.parse().ok()?))
                 }
+                "push" => Some(OrphanNews::Push(words.next()?.to_owned())),
                 // An older release names no place.
                 _ => Some(OrphanNews::Orphans(text.split_once(' ').map(|(_, place)| place.to_owned()))),
             }

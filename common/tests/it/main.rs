@@ -25,6 +25,7 @@ mod outcomes;
 mod past;
 mod paused;
 mod places;
+mod pushes;
 mod reasons;
 mod refill;
 mod registering;

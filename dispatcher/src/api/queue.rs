@@ -51,6 +51,12 @@ pub struct Totals {
     pub lanes_held: u64,
     /// Ended builds that are still known.
     pub ended: u64,
+    /// Builds that push to a registry; counted while a push limit is set.
+    #[serde(default)]
+    pub pushing: u64,
+    /// Builds that are built and wait until they may push.
+    #[serde(default)]
+    pub push_waiting: u64,
 }
 
 /// The queue in numbers.

@@ -108,6 +108,8 @@ pub(crate) fn totals(of: &inspect::Snapshot) -> Totals {
         lanes_full: of.lanes_full,
         lanes_held: of.lanes_held,
         ended: of.ended,
+        pushing: of.pushing,
+        push_waiting: of.push_waiting,
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Deadlines {
     last_line: Option<Instant>,
     /// Whether its lines are not being read at present.
     paused: bool,
+    /// Since when it has waited to push: neither silence nor the total time counts meanwhile.
+    held: Option<Instant>,
     /// How the total time is counted.
     counted: Counted,
 }
@@ -53,6 +55,7 @@ impl Deadlines {
             note: String::new(),
             last_line: None,
             paused: false,
+            held: None,
         }
     }
 
@@ -83,8 +86,22 @@ impl Deadlines {
         self.paused = paused;
     }
 
-    /// How long it has been up; `None` if it is not.
+    /// Whether it waits to push.
+    pub(crate) fn hold(&mut self, holds: bool) {
+        if holds == self.held.is_some() {
+            return;
+        }
+        let (before, now) = (self.ran(), Instant::now());
+        self.counted = Counted { before, since: now, stalled: self.stalls.total(now) };
+        self.held = holds.then_some(now);
+        self.line();
+    }
+
+    /// How long it has been up, without waiting to push; `None` if it is not.
     pub(crate) fn ran(&self) -> Option<Duration> {
+        if self.held.is_some() {
+            return self.counted.before;
+        }
         let now = Instant::now();
         let Counted { before, since, stalled } = &self.counted;
         let counts = (now - *since).saturating_sub(self.stalls.total(now).saturating_sub(*stalled));
@@ -97,6 +114,9 @@ impl Deadlines {
         let from = |moment: Instant| self.stalls.last_end(now).map_or(moment, |until| until.max(moment));
         if !self.up {
             return from(self.began) + self.pending;
+        }
+        if let Some(since) = self.held {
+            return from(since) + self.total;
         }
         let end = self.end(now);
         if self.paused {
@@ -118,6 +138,10 @@ impl Deadlines {
             let note = if self.note.is_empty() { String::new() } else { format!(": {}", self.note) };
             let reason = format!("the build did not start within {}{note}", seconds(self.pending));
             return (FailureCause::PENDING, reason);
+        }
+        if self.held.is_some() {
+            let reason = format!("the build waited to push for longer than {}", seconds(self.total));
+            return (FailureCause::TOO_LONG, reason);
         }
         if self.ran().is_some_and(|ran| ran >= self.total) {
             return (FailureCause::TOO_LONG, format!("the build took longer than {}", seconds(self.total)));
@@ -212,5 +236,26 @@ mod tests {
         assert_eq!(left(&run), 60 * SECOND);
         run.pause(false);
         assert_eq!(left(&run), 30 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_to_push_counts_for_neither_silence_nor_the_total_time() {
+        let clock = Arc::new(Stalls::default());
+        let mut run = deadlines(&clock, Some(10 * SECOND));
+        run.up();
+        run.line();
+        live(&clock, 20 * SECOND).await;
+        run.hold(true);
+        run.hold(true);
+        assert_eq!(left(&run), 100 * SECOND);
+        live(&clock, 90 * SECOND).await;
+        assert_eq!((left(&run), run.ran()), (10 * SECOND, Some(30 * SECOND)));
+        assert_eq!(run.passed().1, "the build waited to push for longer than 1m 40s");
+        run.hold(false);
+        assert_eq!(left(&run), 30 * SECOND, "silence counts from now on");
+        live(&clock, 25 * SECOND).await;
+        run.line();
+        live(&clock, 25 * SECOND).await;
+        assert_eq!((left(&run), run.ran()), (5 * SECOND, Some(80 * SECOND)));
     }
 }

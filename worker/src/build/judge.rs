@@ -68,8 +68,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Notes a line.
-    pub(crate) fn note(&mut self, text: &str) {
+    /// Notes a line; returns the phase that it names or implies.
+    pub(crate) fn note(&mut self, text: &str) -> Option<Phase> {
         self.count += 1;
         let parsed = lines::parse(text);
         if let Some(phase) = parsed.phase {
@@ -97,6 +97,7 @@ impl Facts {
             self.tail.pop_front();
         }
         self.tail.push_back(shortened(message, TAIL_LINE_BYTES_MAX));
+        parsed.phase
     }
 
     /// Keeps repo2docker's last message, unless it only repeats the command that failed.
@@ -113,7 +114,9 @@ impl Facts {
         let Some(last) = words.lines().rfind(|line| !line.trim().is_empty()) else { return };
         let last = shortened(lines::parse(last).message.trim_end(), TAIL_LINE_BYTES_MAX);
         if !self.tail.iter().rev().any(|known| *known == last) {
-            words.lines().for_each(|line| self.note(line));
+            words.lines().for_each(|line| {
+                self.note(line);
+            });
         }
     }
 

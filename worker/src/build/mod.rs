@@ -34,6 +34,7 @@ pub(crate) mod end;
 pub(crate) mod judge;
 pub(crate) mod log_cause;
 pub(crate) mod log_rules;
+pub(crate) mod pushing;
 pub(crate) mod registry_check;
 pub(crate) mod reporter;
 pub(crate) mod start;
@@ -149,9 +150,10 @@ fn note_end(trace: &mut Span, verdict: &Verdict) {
     }
 }
 
-/// How long an adopted run had been up when it was claimed, if it was up. Both times are Redis's: an epoch is
-/// never less than the time of its claim.
+/// How long an adopted run had been up when it was claimed, if it was up; without the time for which it waited to push.
+/// All times are Redis's: an epoch is never less than the time of its claim.
 fn ran_before(build: &Build, lease: &Lease) -> Option<Duration> {
-    let started = build.started?;
-    Some(Duration::from_millis(lease.token().epoch.saturating_sub(started)))
+    let (started, claimed) = (build.started?, lease.token().epoch);
+    let waited = build.push_since.map_or(0, |since| build.push_go.unwrap_or(claimed).saturating_sub(since));
+    Some(Duration::from_millis(claimed.saturating_sub(started).saturating_sub(waited)))
 }

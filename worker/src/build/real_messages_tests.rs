@@ -25,7 +25,9 @@ fn real_messages_are_put_down_to_their_cause() {
         let (head, lines) = message.split_once('\n').unwrap();
         let [tool, class, word] = head.split(" / ").collect::<Vec<_>>()[..] else { panic!("{head}") };
         let mut facts = Facts::default();
-        lines.lines().for_each(|text| facts.note(&line(text)));
+        lines.lines().for_each(|text| {
+            facts.note(&line(text));
+        });
         let exit = Exit { code: Some(1), signal: None, stopped: None };
         let (cause, reason) = failure(exit, &facts);
         count += 1;

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use fairlane_common::Build;
 use fairlane_common::id::Image;
+use fairlane_common::registry::{HUB, Place, canonical};
 use reqwest::header::{ACCEPT, AUTHORIZATION, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,7 +32,6 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// The variable that the build's own credentials are in.
 const REGISTRY_CREDENTIALS: &str = "CONTAINER_ENGINE_REGISTRY_CREDENTIALS";
 
-const HUB: &str = "docker.io";
 const HUB_API: &str = "https://registry-1.docker.io";
 /// Its name in Docker's own files.
 const HUB_IN_FILES: &str = "https://index.docker.io/v1/";
@@ -258,40 +258,6 @@ fn reason(error: reqwest::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// An image's name, split into its parts.
-#[derive(Debug, PartialEq, Eq)]
-struct Place<'a> {
-    registry: &'a str,
-    path: &'a str,
-    reference: &'a str,
-}
-
-impl<'a> Place<'a> {
-    /// Splits an image's name, as Docker does.
-    fn of(image: &'a str) -> Self {
-        let (registry, rest) = match image.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-                (canonical(first), rest)
-            }
-            _ => (HUB, image),
-        };
-        let (path, reference) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
-        Self { registry, path, reference }
-    }
-
-    fn name(&self) -> String {
-        let official = self.registry == HUB && !self.path.contains('/');
-        format!("{}{}", if official { "library/" } else { "" }, self.path)
-    }
-}
-
-fn canonical(registry: &str) -> &str {
-    match registry {
-        "index.docker.io" | "registry-1.docker.io" => HUB,
-        other => other,
-    }
 }
 
 /// The default URL of a registry's API.

@@ -18,6 +18,7 @@ use crate::build::task::RunningBuild;
 use crate::claiming::leases::{Lease, Wanted};
 use crate::claiming::state::Worker;
 use crate::executor::{Run, RunSpec};
+use crate::log::lines::{self, Phase};
 use crate::log::pump::LogPump;
 use crate::settings::Settings;
 use crate::time::backoff::Backoff;
@@ -31,9 +32,9 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(10);
 impl ClaimedBuild {
     pub(crate) async fn start(mut self) -> Result<RunningBuild, EndedBuild> {
         match self.bring_up().await {
-            Ok((run, log)) => {
+            Ok((run, log, waits_to_push)) => {
                 let Self { worker, lease, build, ran, .. } = self;
-                Ok(RunningBuild::new(worker, lease, build, run, ran, log))
+                Ok(RunningBuild::new(worker, lease, build, run, ran, log, waits_to_push))
             }
             Err(verdict) => {
                 let Self { worker, lease, build, .. } = self;
@@ -45,7 +46,7 @@ impl ClaimedBuild {
         }
     }
 
-    async fn bring_up(&mut self) -> Result<(Box<dyn Run>, LogPump), Verdict> {
+    async fn bring_up(&mut self) -> Result<(Box<dyn Run>, LogPump, bool), Verdict> {
         self.wait_for_lease().await?;
         let token = self.lease.token().clone();
         let (queue, run) = (self.worker.queue.clone(), self.build.attempt);
@@ -56,7 +57,10 @@ impl ClaimedBuild {
         } else {
             (LogPump::start(queue, token, run, delays), Vec::new())
         };
-        Ok((if self.adopted { self.adopt(stored).await? } else { self.begin(stored).await? }, log))
+        // The line that says so may be stored already, and is then not read again.
+        let waits_to_push = self.adopted && waits_to_push(&stored);
+        let run = if self.adopted { self.adopt(stored).await? } else { self.begin(stored).await? };
+        Ok((run, log, waits_to_push))
     }
 
     async fn begin(&mut self, stored: Vec<LogEntry>) -> Result<Box<dyn Run>, Verdict> {
@@ -82,7 +86,9 @@ impl ClaimedBuild {
         }
         let deadline = self.lease.deadline();
         let token = self.lease.token();
-        let spec = RunSpec { build: &self.build, token, env, deadline, avoided: &self.avoided, stored };
+        let gated = self.build.spec.push && self.worker.pushes.are_limited(&self.build.spec.image);
+        let avoided = &*self.avoided;
+        let spec = RunSpec { build: &self.build, token, env, deadline, avoided, gated, stored };
         self.worker.executor.start(spec).await.map_err(|error| {
             if deadline.has_passed() {
                 return Verdict::Lost("its lease expired before its run started".to_owned());
@@ -205,13 +211,20 @@ impl ClaimedBuild {
         let deadline = self.lease.deadline();
         let token = self.lease.token();
         let (env, avoided) = (BTreeMap::new(), &*self.avoided);
-        let spec = RunSpec { build: &self.build, token, env, deadline, avoided, stored };
+        let gated = false;
+        let spec = RunSpec { build: &self.build, token, env, deadline, avoided, gated, stored };
         match self.worker.executor.attach(spec).await {
             Ok(Some(run)) => Ok(run),
             Ok(None) => Err(Verdict::Lost("its run is gone".to_owned())),
             Err(error) => Err(Verdict::Lost(format!("its run cannot be found: {error:#}"))),
         }
     }
+}
+
+/// Whether a run's log ends where the run waits to push.
+fn waits_to_push(stored: &[LogEntry]) -> bool {
+    let phase = stored.iter().rev().find_map(|entry| lines::parse(&entry.text).phase);
+    phase == Some(Phase::WaitingToPush)
 }
 
 /// The build's secrets, as the environment variables that repo2docker reads.

@@ -12,6 +12,7 @@ use crate::build::ClaimedBuild;
 use crate::build::deadlines::Deadlines;
 use crate::build::end::EndedBuild;
 use crate::build::judge::{Cause, Facts, Verdict, judge};
+use crate::build::pushing::{News, Pushing};
 use crate::build::reporter::Reporter;
 use crate::claiming::leases::{Lease, Wanted};
 use crate::claiming::refill;
@@ -42,6 +43,7 @@ pub(crate) struct RunningBuild {
     log: LogPump,
     facts: Facts,
     deadlines: Deadlines,
+    pushing: Pushing,
     stopping: Option<Stopping>,
     /// Whether it was told to hand the run over.
     leaving: bool,
@@ -73,9 +75,15 @@ impl RunningBuild {
         run: Box<dyn Run>,
         ran: Option<Duration>,
         log: LogPump,
+        waits_to_push: bool,
     ) -> Self {
         let token = lease.token().clone();
+        let mut pushing = Pushing::new(Arc::clone(&worker.pushes), token.clone(), build.spec.image.clone());
+        if waits_to_push {
+            pushing.waits();
+        }
         Self {
+            pushing,
             deadlines: Deadlines::new(&worker.settings, Arc::clone(&worker.stalls), ran),
             reporter: Reporter::start(worker.queue.clone(), Arc::clone(&worker.leases), token),
             outlives: worker.executor.outlives(),
@@ -133,6 +141,7 @@ impl RunningBuild {
     async fn step(&mut self) -> Step {
         let full = self.stopping.is_none() && !self.leaving && !self.log.has_room();
         self.deadlines.pause(full);
+        self.deadlines.hold(self.pushing.is_waiting());
         let lease_end = self.lease.peek_deadline();
         let run_end = self.deadlines.next();
         let give_up = self.stopping.as_ref().and_then(|stopping| stopping.give_up);
@@ -163,6 +172,7 @@ impl RunningBuild {
             () = Lease::lost(lost) => return self.register().await,
             () = self.log.emptied() => return self.register().await,
             () = self.log.room(), if full => {}
+            news = self.pushing.news(), if watched && !self.leaving => self.take_push_news(news),
             event = self.run.follow(), if !full => return self.take_in(event),
         }
         Step::On
@@ -180,6 +190,7 @@ impl RunningBuild {
             Registered::Leased(claimed) if claimed.token == token => {
                 tracing::info!("Redis had lost this build; its run is registered again");
                 self.worker.beat_now.notify_one();
+                self.pushing.lost();
                 if self.outlives { Step::Again } else { Step::On }
             }
             Registered::Leased(claimed) => {
@@ -188,6 +199,17 @@ impl RunningBuild {
                 self.want(Wanted::LetGo)
             }
             _ => self.want(Wanted::LetGo),
+        }
+    }
+
+    fn take_push_news(&mut self, news: News) {
+        match news {
+            News::Go => {
+                tracing::info!("pushing");
+                self.run.open_gate();
+                self.reporter.note(String::new());
+            }
+            News::Wait(note) => self.reporter.note(note),
         }
     }
 
@@ -209,8 +231,13 @@ impl RunningBuild {
                 self.build.started = self.build.started.or(self.build.claimed);
             }
             RunEvent::Unheard => self.deadlines.line(),
+            // Nobody would hear that it waits to push.
+            RunEvent::Unreadable if self.build.spec.push && self.pushing.unheard() => self.run.open_gate(),
+            RunEvent::Unreadable => {}
+            RunEvent::GateOpen => self.pushing.pushes(),
             RunEvent::Line(line) => {
-                self.facts.note(&line.text);
+                let phase = self.facts.note(&line.text);
+                self.pushing.heard(phase);
                 self.deadlines.line();
                 if self.leaving { self.log.push_whole(line) } else { self.log.push(line) }
             }

@@ -153,6 +153,7 @@ fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) 
         }
     }
     worker.note_life(&reply.born);
+    worker.pushes.note_limits(reply.push_limits.clone());
     worker.note_drained(reply.drained);
     if !reply.drained {
         worker.note_avoided(reply.host_avoided);

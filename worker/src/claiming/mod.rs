@@ -38,6 +38,7 @@ pub(crate) mod hint;
 pub(crate) mod leases;
 pub(crate) mod memory;
 pub(crate) mod probe;
+pub(crate) mod pushes;
 pub(crate) mod refill;
 pub(crate) mod runner;
 pub(crate) mod shutdown;

@@ -15,7 +15,7 @@ use super::hint::Hint;
 use super::leases::Wanted;
 use super::probe::WorkerProbe;
 use super::state::Worker;
-use super::{blind, heartbeat, memory, refill, shutdown};
+use super::{blind, heartbeat, memory, pushes, refill, shutdown};
 use crate::build;
 use crate::executor::Executor;
 use crate::kubernetes::KubernetesExecutor;
@@ -93,6 +93,8 @@ fn duties(worker: &Arc<Worker>) -> Duties {
     duties.spawn("noticing stalls", async move { stalls.watch().await });
     duties.spawn("heartbeat", heartbeat::beat_on(Arc::clone(worker)));
     duties.spawn("hearing news", hear_news(Arc::clone(worker)));
+    let asking = pushes::ask_on(Arc::clone(&worker.pushes), worker.queue.clone(), worker.id.clone());
+    duties.spawn("asking to push", asking);
     duties.spawn("reaping", reap_on(worker.queue.clone()));
     duties.spawn("pruning logs", tend_logs_on(worker.queue.clone(), worker.settings.log_limits));
     duties.spawn("watching memory", memory::watch_on(Arc::clone(worker)));
@@ -219,6 +221,7 @@ async fn hear_news(worker: Arc<Worker>) {
                             worker.leases.want_build(build, Wanted::Cancelled);
                         }
                         OrphanNews::Cancel(..) => {}
+                        OrphanNews::Push(_) => worker.pushes.heard(),
                     }
                 }
             }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::counts::Counts;
 use super::leases::Leases;
+use super::pushes::Pushes;
 use crate::executor::Executor;
 use crate::settings::Settings;
 use crate::time::boot_time::BootTime;
@@ -33,6 +34,8 @@ pub(crate) struct Worker {
     pub(crate) refill: Notify,
     /// The tasks of the builds that it works on.
     pub(crate) builds: TaskTracker,
+    /// Runs that want to push.
+    pub(crate) pushes: Arc<Pushes>,
     /// When this process was suspended.
     pub(crate) stalls: Arc<Stalls>,
     pub(crate) counts: Counts,
@@ -66,6 +69,7 @@ impl Worker {
             beat_now: Notify::new(),
             refill: Notify::new(),
             builds: TaskTracker::new(),
+            pushes: Arc::default(),
             stalls: Arc::default(),
             counts: Counts::new(),
             draining,

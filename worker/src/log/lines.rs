@@ -96,6 +96,8 @@ pub(crate) enum Phase {
     Fetching,
     /// Building the image.
     Building,
+    /// The image is made; the run waits until it may push it.
+    WaitingToPush,
     /// Pushing it to its registry.
     Pushing,
     /// It has failed.
@@ -136,6 +138,7 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
         let said = phase.and_then(|phase| match phase.as_str() {
             "fetching" => Some(Phase::Fetching),
             "building" => Some(Phase::Building),
+            "waiting-to-push" => Some(Phase::WaitingToPush),
             "pushing" => Some(Phase::Pushing),
             "failed" | "failure" => Some(Phase::Failed),
             _ => None,
@@ -223,6 +226,7 @@ mod tests {
                 Some(Phase::Pushing),
                 "The push refers to repository [r/i]",
             ),
+            (r#"{"message": "w", "phase": "waiting-to-push"}"#, Some(Phase::WaitingToPush), "w"),
             (
                 r#"{"message": "no", "phase": "failed", "exc_info": "Trace"}"#,
                 Some(Phase::Failed),

@@ -1,5 +1,6 @@
 //! Runs as processes on this host, each with a supervisor (see [`crate::process::supervisor`]).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::executor::{Ended, Executor, Run, RunEvent, RunSpec};
 use crate::process::supervisor::protocol::{Job, News, Order};
 use crate::process::supervisor::{Exit, StopCause};
 use crate::settings::command::CommandTemplate;
+use crate::settings::push_gate;
 use crate::settings::{Settings, SupervisorCommand};
 use crate::time::boot_time::BootTime;
 
@@ -109,11 +111,23 @@ impl Executor for ProcessExecutor {
     async fn start(&self, spec: RunSpec<'_>) -> Result<Box<dyn Run>> {
         let folder =
             std::env::temp_dir().join(format!("fairlane-run-{}-{}", spec.build.id, spec.build.epoch));
+        let (mut args, mut env) = (self.template.arguments(spec.build), spec.env);
+        let mut files = BTreeMap::new();
+        if spec.gated {
+            args.insert(0, self.program.display().to_string());
+            let gated = push_gate::gated(args, &folder.display().to_string());
+            args = gated.words.into_iter().skip(1).collect();
+            env.extend(gated.env);
+            if gated.hooked {
+                files.insert(push_gate::HOOK.to_owned(), push_gate::HOOK_TEXT.to_owned());
+            }
+        }
         let job = Job {
             program: self.program.clone(),
-            args: self.template.arguments(spec.build),
-            env: spec.env,
+            args,
+            env,
             folder: folder.clone(),
+            files,
             deadline: spec.deadline,
         };
         let (child, mut stdin, stdout) = self.spawn()?;
@@ -194,6 +208,14 @@ impl Run for ProcessRun {
     fn stop(&mut self, grace: Duration) {
         if self.orders.try_send(Order::Stop(grace)).is_err() {
             self.abandon();
+        }
+    }
+
+    fn open_gate(&mut self) {
+        let gate = self.folder.join(push_gate::GATE);
+        if let Err(error) = std::fs::write(&gate, push_gate::OPEN) {
+            // It then waits until its time is up.
+            tracing::error!(%error, gate = %gate.display(), "cannot let the run push");
         }
     }
 

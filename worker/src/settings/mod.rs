@@ -6,6 +6,7 @@
 
 pub(crate) mod args;
 pub mod command;
+pub(crate) mod push_gate;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

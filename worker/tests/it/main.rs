@@ -11,5 +11,6 @@ mod killing;
 mod kube;
 mod pods;
 mod probe;
+mod pushing;
 mod registry;
 mod scene;

@@ -2,6 +2,8 @@
 //! paths in its command and environment are replaced by that.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,6 +17,9 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// Bytes and lines of a log that replace it.
 const LOG_BYTES_MAX: usize = 2048;
 const LOG_LINES_MAX: usize = 80;
+
+/// How often a pod's annotations are shown anew: a real kubelet takes about a second or more.
+const FIELDS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Paths in a container, and where they really are.
 #[derive(Debug, Default)]
@@ -51,6 +56,10 @@ impl PodRun {
 
     fn lay_out(&self, volume: &Value, folder: &Path) {
         make(folder, None);
+        if volume.get("downwardAPI").is_some() {
+            let pod = self.shared.store().get_same(&self.key, &self.uid);
+            show_fields(volume, folder, &pod.unwrap_or_default());
+        }
         let (resource, source, name) = match (volume.get("secret"), volume.get("configMap")) {
             (Some(secret), _) => ("secrets", secret, text(secret, "/secretName")),
             (None, Some(map)) => ("configmaps", map, text(map, "/name")),
@@ -68,6 +77,30 @@ impl PodRun {
             if items.is_empty() || item.is_some() {
                 make(&folder.join(path), Some(&bytes));
             }
+        }
+    }
+
+    /// Keeps the files that show the pod's annotations up to date, as long as it is polled.
+    pub(super) fn keep_fields(&self) -> impl Future<Output = ()> + use<> {
+        let (shared, key, uid) = (Arc::clone(&self.shared), self.key.clone(), self.uid.clone());
+        let volumes: Vec<Value> = list(&self.spec, "/spec/volumes")
+            .iter()
+            .filter(|volume| volume.get("downwardAPI").is_some())
+            .cloned()
+            .collect();
+        let folder = self.folder.path().join("volumes");
+        async move {
+            while !volumes.is_empty() {
+                tokio::time::sleep(FIELDS_INTERVAL).await;
+                let Some(pod) = shared.store().get_same(&key, &uid) else { continue };
+                for volume in &volumes {
+                    let folder = folder.join(text(volume, "/name"));
+                    if folder.exists() {
+                        show_fields(volume, &folder, &pod);
+                    }
+                }
+            }
+            std::future::pending::<()>().await;
         }
     }
 
@@ -95,6 +128,21 @@ impl PodRun {
 
     fn termination_file(&self, container: &Value) -> PathBuf {
         self.folder.join(format!("termination-log-{}", text(container, "/name")))
+    }
+}
+
+/// Writes the annotations that a `downwardAPI` volume shows; a missing one is an empty file.
+fn show_fields(volume: &Value, folder: &Path, pod: &Value) {
+    for item in list(volume, "/downwardAPI/items") {
+        let field = text(item, "/fieldRef/fieldPath");
+        let name = field.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']"));
+        let value = name.and_then(|name| pod["metadata"]["annotations"][name].as_str()).unwrap_or_default();
+        let path = folder.join(text(item, "/path"));
+        // Left alone where nothing changed: whoever reads it must never see it half written.
+        if std::fs::read(&path).is_ok_and(|known| known == value.as_bytes()) {
+            continue;
+        }
+        make(&path, Some(value.as_bytes()));
     }
 }
 

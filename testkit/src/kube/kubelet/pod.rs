@@ -53,11 +53,13 @@ pub(in crate::kube) async fn run(shared: Arc<Shared>, key: Key, uid: String) {
     let node = shared.node(&node_name);
     let watched = Arc::clone(&node);
     let mut run = PodRun::new(shared, node, node_name, key, uid, &pod, logs);
+    let fields = run.keep_fields();
     let ending = tokio::select! {
         biased;
         order = next_order(&mut ordered, &watched) => Ending::Ordered(order),
         () = deadline(&pod) => Ending::Deadline,
         () = run.work() => Ending::Finished,
+        () = fields => Ending::Finished,
     };
     if let Some(last_order) = run.end(ending, &mut ordered).await {
         run.leave(last_order).await;

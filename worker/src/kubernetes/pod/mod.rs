@@ -12,6 +12,7 @@ mod cause;
 mod check;
 mod events;
 pub mod fit;
+pub mod gate;
 mod identity;
 mod make;
 mod names;

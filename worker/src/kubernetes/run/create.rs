@@ -40,7 +40,15 @@ impl Driver {
         let settings = cluster.pod_settings();
         let secret = if env.is_empty() { None } else { self.create_secret(env, &settings).await? };
         let placement = cluster.nodes.placement(std::mem::take(&mut self.avoided));
-        let wanted = pod::pod(&self.build, &self.token, &settings, &placement, secret.as_ref());
+        let mut wanted = pod::pod(&self.build, &self.token, &settings, &placement, secret.as_ref());
+        if self.gated {
+            // Without the right to patch pods, nobody could let the run push.
+            if cluster.may_patch() {
+                pod::gate::add(&mut wanted);
+            } else {
+                tracing::info!("the push of this build is not limited: this worker may not patch pods");
+            }
+        }
         let give_up = Instant::now() + PATIENCE;
         let mut perhaps = false;
         let pod = loop {

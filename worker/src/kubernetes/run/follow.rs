@@ -43,6 +43,8 @@ struct Following {
     unseen: bool,
     /// Whether its node was checked and found silent.
     silent_node: bool,
+    /// Whether it may push.
+    gate_open: bool,
 }
 
 struct Stopping {
@@ -56,6 +58,10 @@ impl Driver {
     /// Follows the pod to the run's last event.
     pub(super) async fn follow_pod(&mut self, pod: Pod, window: Window) -> RunEvent {
         self.worked();
+        let gate_open = pod::gate::is_open(&pod.metadata);
+        if gate_open && self.out.send(RunEvent::GateOpen).await.is_err() {
+            return RunEvent::HandedOver;
+        }
         let (phase, phase_out) = watch::channel(Phase::Pending);
         let log = LogFollower::spawn(
             Arc::clone(&self.cluster),
@@ -73,6 +79,7 @@ impl Driver {
             stopping: None,
             unseen: false,
             silent_node: false,
+            gate_open,
         };
         let last = loop {
             match self.step(&mut following).await {
@@ -108,6 +115,9 @@ impl Driver {
         }
         if let Some(grace) = orders.stop {
             self.stop_pod(following, grace, None).await?;
+        }
+        if orders.open_gate && !following.gate_open && orders.stop.is_none() {
+            following.gate_open = self.let_push(Arc::clone(&following.pod)).await?;
         }
         self.tell_away().await?;
         self.wait_for_news(following).await;

@@ -307,6 +307,7 @@ impl LogFollower {
             self.told = true;
             let hint = if error.code() == 403 { "; the worker needs the right to get pods/log" } else { "" };
             self.say(&format!("the log cannot be read right now; the build continues ({error}{hint})")).await;
+            let _ = self.out.send(RunEvent::Unreadable).await;
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod create;
 mod follow;
+mod gate;
 mod logs;
 mod sync;
 mod timestamped;
@@ -49,6 +50,7 @@ pub(super) struct Orders {
     pub(super) deadline: BootTime,
     pub(super) stop: Option<Duration>,
     pub(super) hand_over: bool,
+    pub(super) open_gate: bool,
 }
 
 /// The last event of a run is returned as the error of whatever was in progress.
@@ -71,8 +73,12 @@ pub(super) enum Begin {
 impl PodRun {
     pub(super) fn begin(cluster: &Arc<Cluster>, spec: &RunSpec<'_>, begin: Begin) -> Self {
         let (out, events) = mpsc::channel(EVENTS_MAX);
-        let (orders, orders_out) =
-            watch::channel(Orders { deadline: spec.deadline, stop: None, hand_over: false });
+        let (orders, orders_out) = watch::channel(Orders {
+            deadline: spec.deadline,
+            stop: None,
+            hand_over: false,
+            open_gate: false,
+        });
         let names = cluster.pod_names(spec.build, spec.build.attempt);
         let in_use = names.iter().map(|name| cluster.mark_in_use(name)).collect();
         let [name, _] = names;
@@ -82,6 +88,7 @@ impl PodRun {
             cluster: Arc::clone(cluster),
             build: spec.build.clone(),
             token: spec.token.clone(),
+            gated: spec.gated,
             avoided: spec.avoided.iter().map(ToString::to_string).collect(),
             name,
             orders: orders_out,
@@ -121,6 +128,10 @@ impl Run for PodRun {
         self.stop(Duration::ZERO);
     }
 
+    fn open_gate(&mut self) {
+        self.orders.send_modify(|orders| orders.open_gate = true);
+    }
+
     fn hand_over(&mut self) {
         self.orders.send_modify(|orders| orders.hand_over = true);
     }
@@ -131,6 +142,8 @@ pub(super) struct Driver {
     pub(super) cluster: Arc<Cluster>,
     pub(super) build: Build,
     pub(super) token: Token,
+    /// Whether the run waits before it pushes.
+    pub(super) gated: bool,
     /// Nodes that all builds avoid.
     pub(super) avoided: Vec<String>,
     pub(super) name: String,

@@ -19,6 +19,8 @@ pub(crate) struct Job {
     pub(crate) env: BTreeMap<String, String>,
     /// The run's folder for temporary files; created before the run and removed after it.
     pub(crate) folder: std::path::PathBuf,
+    /// Files to create in that folder.
+    pub(crate) files: BTreeMap<String, String>,
     /// When the lease has to be given up, unless another order comes.
     pub(crate) deadline: BootTime,
 }

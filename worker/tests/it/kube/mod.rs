@@ -8,6 +8,7 @@ mod leftovers;
 mod losing;
 mod metrics;
 mod nodes;
+mod pushing;
 mod scene;
 mod secrets;
 mod sharing;
