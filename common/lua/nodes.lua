@@ -217,7 +217,8 @@ end
 -- fields to keep with the build for a retry, the class and the reason.
 function nodes.blame(id, b, node, how, cause, class, reason)
   local kept, cluster = {}, nodes.cluster_of(b.place)
-  if how == '' and cluster ~= HOSTS then return kept, class, reason end
+  -- A run that hung is tried again elsewhere, though nothing speaks against its node.
+  if how == '' and cluster ~= HOSTS and class ~= 'stuck' then return kept, class, reason end
   if how == 'certain' then
     count_failure(cluster, node, b.lane, now, reason)
   elseif how ~= '' then
