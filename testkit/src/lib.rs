@@ -8,12 +8,14 @@
 //! - [`FakeRegistry`]: a container registry that says whether an image exists.
 //! - [`check_metrics`], [`metric_table`]: metrics as Prometheus and the docs see them.
 //! - [`keep_docs`], [`keep_file`]: files that are generated from the program.
+//! - [`Browser`]: a headless Chromium, for the web page.
 //! - [`TraceCollector`]: receives spans.
 //! - [`kube`]: a Kubernetes cluster with its API, in the test's own process.
 //!
 //! These helpers panic with a plain sentence if a test cannot continue: a test can do nothing better with an
 //! error. Every process that is started here is killed by its own process id when its handle is dropped.
 
+mod browser;
 mod collector;
 mod docs;
 pub mod kube;
@@ -28,6 +30,7 @@ mod said;
 mod temp_dir;
 mod wait;
 
+pub use browser::{Browser, axe};
 pub use collector::{ReceivedSpan, TraceCollector};
 pub use docs::{keep_docs, keep_file};
 pub use metrics::{check_metrics, is_installed, metric_table};

@@ -10,6 +10,7 @@ mod demo;
 mod failover;
 mod full_redis;
 mod http_api;
+mod night;
 mod packages;
 mod page_load;
 mod push_hook;
@@ -62,6 +63,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "full-redis",
         "200 builds with 4 MB of log each in a Redis of 60 MB; --memory-mb=60, --builds=200, --log-mb=4",
         full_redis::run_builds,
+    ),
+    (
+        "night",
+        "a night like that of the incident, with the alerts that belong; --variant=no-limits, --screenshots=DIR",
+        night::play,
     ),
     (
         "page-load",

@@ -18,6 +18,7 @@ mod kube_rights;
 mod kubernetes;
 mod lists;
 mod monitoring;
+mod night;
 mod operate;
 mod passed_on;
 mod samples;

@@ -1,6 +1,7 @@
 //! The recording rules, alerts and runbooks in this repository: that they are correct, tested, and
 //! consistent.
 
+pub(crate) mod prometheus;
 mod runbooks;
 mod scrape;
 

@@ -2,14 +2,13 @@
 //! the rules must have data.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::process::Command;
 use std::time::Duration;
 
 use fairlane_testkit::kube::{Cluster, TestCluster};
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, free_port, is_installed, wait_for};
 use serde_json::Value;
 
+use super::prometheus::Prometheus;
 use super::{family, names, read, rules};
 use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 
@@ -94,43 +93,6 @@ impl Watched {
         command.args(more).env("FAIRLANE_DISPATCHER_URL", &self.urls[self.next % 2]);
         run(command).await.expect(0, "").data.trim().to_owned()
     }
-
-    /// Starts Prometheus with the shipped rules; only their interval is shorter.
-    async fn prometheus(&self) -> (Process, String) {
-        let rules = read("deploy/monitoring/alerts.yaml").replace("interval: 15s", "interval: 1s");
-        std::fs::write(self.home.join("rules.yaml"), rules).unwrap();
-        let mut config = "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: [rules.yaml]\nscrape_configs:\n  - \
-                          job_name: fairlane\n    static_configs:\n      - targets:\n"
-            .to_owned();
-        for target in &self.targets {
-            writeln!(config, "          - {target}").unwrap();
-        }
-        std::fs::write(self.home.join("prometheus.yml"), config).unwrap();
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", self.home.join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", self.home.join("tsdb").display()))
-            .arg(format!("--web.listen-address={address}"));
-        let process = Process::spawn("prometheus", &mut command);
-        process.wait_for_line("Server is ready to receive web requests", LIMIT).await;
-        (process, format!("http://{address}"))
-    }
-}
-
-async fn ask(prometheus: &str, path: &str, query: &[(&str, &str)]) -> Value {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = client.get(format!("{prometheus}{path}")).query(query).send().await.unwrap();
-    let answer: Value = answer.json().await.unwrap();
-    assert_eq!(answer["status"], "success", "{query:?}: {answer}");
-    answer["data"].clone()
-}
-
-/// Whether a query gives at least one number.
-async fn has_data(prometheus: &str, query: &str) -> bool {
-    let data = ask(prometheus, "/api/v1/query", &[("query", query)]).await;
-    let results = data["result"].as_array().unwrap();
-    results.iter().any(|result| result["value"][1].as_str().is_some_and(|value| value != "NaN"))
 }
 
 /// The queries of the dashboard, with Grafana's variables replaced.
@@ -199,8 +161,10 @@ async fn every_query_of_the_dashboard_and_the_rules_has_data() {
     wait_for("the slow build to run", LIMIT, async || follower.stdout().contains("begun")).await;
     let _second = watched.worker("k2", "kubernetes").await;
     let _third = watched.worker("p1", "process").await;
-    let (prometheus, url) = watched.prometheus().await;
-    wait_for("all targets to be scraped", LIMIT, async || has_data(&url, "count(up == 1) == 5").await).await;
+    // Only the intervals are shorter than in production.
+    let prometheus = Prometheus::start(&watched.home, &watched.targets, "1s").await;
+    wait_for("all targets to be scraped", LIMIT, async || prometheus.has_data("count(up == 1) == 5").await)
+        .await;
     first.kill();
     // The lane of the slow build has two running builds from now on.
     watched.submit("slow", &[]).await;
@@ -215,14 +179,14 @@ async fn every_query_of_the_dashboard_and_the_rules_has_data() {
         watched.submit("batch", &["--priority", "background"]).await;
         let queries: Vec<String> = missing.iter().cloned().collect();
         for query in queries {
-            if has_data(&url, &query).await {
+            if prometheus.has_data(&query).await {
                 missing.remove(&query);
             }
         }
     }
     assert!(missing.is_empty(), "no data for:\n{}", missing.into_iter().collect::<Vec<_>>().join("\n"));
 
-    let groups = ask(&url, "/api/v1/rules", &[]).await;
+    let groups = prometheus.ask("/api/v1/rules", &[]).await;
     for rule in groups["groups"][0]["rules"].as_array().unwrap() {
         assert_eq!(rule["health"], "ok", "{rule}");
     }

@@ -2,9 +2,9 @@
 
 use fairlane_common::build::BuildState;
 use fairlane_dispatcher::api::ActPage;
-use fairlane_testkit::{wait_for, wait_for_eq};
+use fairlane_testkit::{Browser, wait_for, wait_for_eq};
 
-use super::{Scene, driver};
+use super::Scene;
 use crate::support::{SOON, send};
 
 async fn reason_of(scene: &Scene, act: &str) -> Option<String> {
@@ -15,7 +15,7 @@ async fn reason_of(scene: &Scene, act: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_lane_is_held_and_released_by_clicks() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     let (queue, pattern) = (&scene.dispatcher.queue, "github.com/owner/queued".parse().unwrap());
     let rule = async || queue.rules().await.unwrap().remove(&pattern);
@@ -40,7 +40,7 @@ async fn a_lane_is_held_and_released_by_clicks() {
 
 #[tokio::test]
 async fn a_lane_is_limited_and_banned_until_built_by_clicks() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     let (queue, pattern) = (&scene.dispatcher.queue, "github.com/owner/popular".parse().unwrap());
     let rule = async || queue.rules().await.unwrap().remove(&pattern).unwrap_or_default();
@@ -64,7 +64,7 @@ async fn a_lane_is_limited_and_banned_until_built_by_clicks() {
 
 #[tokio::test]
 async fn a_build_is_cancelled_a_worker_drained_and_a_node_cleared_by_clicks() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     let queue = &scene.dispatcher.queue;
     browser.open(&scene.view(&format!("build/{}", scene.queued))).await;
@@ -94,7 +94,7 @@ async fn a_build_is_cancelled_a_worker_drained_and_a_node_cleared_by_clicks() {
 
 #[tokio::test]
 async fn the_page_says_that_the_dispatcher_is_away_and_recovers_by_itself() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     browser.open(&scene.view("")).await;
     browser.sees("Lanes in line").await;

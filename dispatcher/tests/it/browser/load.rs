@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use fairlane_testkit::RedisServer;
+use fairlane_testkit::{Browser, RedisServer};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::{Scene, driver};
+use super::Scene;
 use crate::support::Dispatcher;
 
 /// How long to measure with each number of pages.
@@ -115,7 +115,7 @@ async fn what_open_pages_cost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement; `cargo xtask page-load` runs it"]
 async fn what_a_fast_log_costs_the_browser() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let mut scene = Scene::start().await;
     browser.open(&scene.view(&format!("build/{}", scene.running.claimed.build.id))).await;
     browser.sees("line 39").await;

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{Scene, driver};
+use fairlane_testkit::Browser;
+
+use super::Scene;
 
 /// Lines that try to attack the page.
 fn hostile() -> Vec<String> {
@@ -23,7 +25,7 @@ fn hostile() -> Vec<String> {
 
 #[tokio::test]
 async fn hostile_lines_are_shown_and_do_nothing() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let mut scene = Scene::start().await;
     scene.running.write_lines(&hostile()).await;
     browser.open(&scene.view(&format!("build/{}", scene.running.claimed.build.id))).await;
@@ -67,7 +69,7 @@ async fn hostile_lines_are_shown_and_do_nothing() {
 
 #[tokio::test]
 async fn a_long_log_is_followed_searched_and_counts_nobody() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let mut scene = Scene::start().await;
     let id = scene.running.claimed.build.id;
     let before = scene.dispatcher.queue.build(id).await.unwrap().unwrap().people;
@@ -97,7 +99,7 @@ async fn a_long_log_is_followed_searched_and_counts_nobody() {
 
 #[tokio::test]
 async fn keys_search_move_and_help() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     browser.open(&scene.view("builds")).await;
     browser.sees("github.com/owner/popular").await;

@@ -1,7 +1,6 @@
 //! The web page in a real browser, over a real dispatcher and Redis.
 
 mod acts;
-mod driver;
 mod load;
 mod logs;
 mod views;

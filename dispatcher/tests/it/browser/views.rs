@@ -1,11 +1,10 @@
 //! Every view, in light and dark colors, on a phone, and below a base path.
 
-use fairlane_testkit::RedisServer;
+use fairlane_testkit::{Browser, RedisServer, axe};
 use secrecy::SecretString;
 use serde_json::json;
 
 use super::Scene;
-use super::driver::{self, Browser};
 use crate::support::{Dispatcher, request};
 
 /// Every view by its path, with a text that shows that its data has arrived.
@@ -33,7 +32,7 @@ async fn overflow(browser: &Browser) -> i64 {
 
 #[tokio::test]
 async fn every_view_shows_its_data_and_the_browser_has_no_complaint() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     for (path, text) in views(&scene) {
         browser.open(&scene.view(&path)).await;
@@ -55,7 +54,7 @@ async fn every_view_shows_its_data_and_the_browser_has_no_complaint() {
 
 #[tokio::test]
 async fn no_view_has_a_barrier_in_light_or_dark() {
-    let (Some(browser), Some(axe)) = (driver::start().await, driver::axe()) else { return };
+    let (Some(browser), Some(axe)) = (Browser::start().await, axe()) else { return };
     let scene = Scene::start().await;
     for colors in ["light", "dark"] {
         browser.colors(colors).await;
@@ -74,7 +73,7 @@ async fn no_view_has_a_barrier_in_light_or_dark() {
 
 #[tokio::test]
 async fn a_phone_and_a_large_print_need_no_scrolling_to_the_side() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let scene = Scene::start().await;
     // A window of 720 by 900 pixels at a zoom of 200 % is as narrow as a phone.
     for (width, height) in [(360, 740), (640, 450)] {
@@ -90,7 +89,7 @@ async fn a_phone_and_a_large_print_need_no_scrolling_to_the_side() {
 
 #[tokio::test]
 async fn ten_thousand_builds_in_line_are_shown_page_by_page() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start(&redis.url()).await;
     for batch in 0..50 {
@@ -118,7 +117,7 @@ async fn ten_thousand_builds_in_line_are_shown_page_by_page() {
 
 #[tokio::test]
 async fn the_page_works_below_a_path_and_asks_for_a_token_once() {
-    let Some(browser) = driver::start().await else { return };
+    let Some(browser) = Browser::start().await else { return };
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
         settings.base_path = Some("/services/fairlane".parse().unwrap());
