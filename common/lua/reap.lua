@@ -99,7 +99,11 @@ operation('reap', ALWAYS, function()
     end
   end
 
-  function due.worker(id) drop_worker(id) end
+  -- One that shuts down takes its leave, so this one died, froze or is cut off.
+  function due.worker(id)
+    if call('EXISTS', base .. 'worker:' .. id) == 1 then audit('fairlane', 'worker lost', id, 'it sent no heartbeat') end
+    drop_worker(id)
+  end
 
   function due.dispatcher(id)
     call('ZREM', K.dispatchers, id)

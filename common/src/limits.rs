@@ -82,5 +82,15 @@ pub const FORESEEN: usize = 500;
 /// How many runs the forecast looks at.
 pub const FORESEEN_RUNS: usize = 1000;
 
+/// A build is overdue when it has run this many times as long as expected, and for at least [`OVERDUE`].
+const OVERDUE_TIMES: u64 = 3;
+/// A shorter run is not overdue, whatever was expected.
+pub const OVERDUE: Duration = Duration::from_mins(10);
+
+/// Whether a build has run much longer than expected; both in milliseconds.
+pub fn is_overdue(ran: u64, expected: u64) -> bool {
+    ran > crate::clock::millis(OVERDUE) && ran > OVERDUE_TIMES * expected
+}
+
 /// Most entries of one page of a list.
 pub const PAGE: usize = 200;

@@ -3,7 +3,7 @@ import { html, useMemo, useState } from './vendor/preact.js';
 import { now, useFeed } from './api.js';
 import { Chart, columns } from './chart.js';
 import { Ago, Bar, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
-import { Problems, peopleByLane, problemsOf } from './problems.js';
+import { Problems } from './problems.js';
 import { count, holdsBack, many, shortRef, span, whereabouts } from './words.js';
 
 const LOOK_MS = 2000;
@@ -11,8 +11,6 @@ const SPANS = { '1h': ['1 hour', 3600e3, '1m'], '24h': ['24 hours', 24 * 3600e3,
 
 export function Now() {
   const queue = useFeed('v1/queue', LOOK_MS);
-  const workers = useFeed('v1/workers', 5000).data;
-  const nodes = useFeed('v1/nodes', 5000).data;
   const line = useFeed('v1/builds?limit=200', 5000).data;
   const running = useFeed('v1/builds?state=running', LOOK_MS).data;
   const starting = useFeed('v1/builds?state=starting', LOOK_MS).data;
@@ -20,12 +18,24 @@ export function Now() {
   const people = peopleByLane(line, running, starting);
   return html`<h1 tabindex="-1">Now</h1>
     <${Loaded} feed=${queue} what="The queue">${() => html`
-      <${Problems} all=${problemsOf({ queue: queue.data, workers, nodes, people, samples: recent?.samples })} />
+      <${Problems} all=${queue.data.problems} />
       <${Tiles} queue=${queue.data} sample=${recent?.samples?.at(-1)} />
       <${History} />
-      <${Lanes} queue=${queue.data} people=${new Map(people)} />
+      <${Lanes} queue=${queue.data} people=${people} />
       <${Live} builds=${[...(running?.builds || []), ...(starting?.builds || [])]} totals=${queue.data.totals} />`}
     <//>`;
+}
+
+/** People by lane, from the first builds in line and those that run; the most first. */
+function peopleByLane(...pages) {
+  const lanes = new Map();
+  const seen = new Set();
+  for (const build of pages.flatMap((page) => page?.builds || [])) {
+    if (seen.has(build.id)) continue;
+    seen.add(build.id);
+    lanes.set(build.lane, (lanes.get(build.lane) || 0) + build.people);
+  }
+  return lanes;
 }
 
 function Tiles({ queue: { totals, memory }, sample }) {

@@ -22,6 +22,7 @@ mod hub;
 mod metrics;
 mod outlook;
 mod problem;
+mod problems;
 mod queue_metrics;
 mod redis_wait;
 mod routes;

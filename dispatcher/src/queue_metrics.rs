@@ -159,9 +159,9 @@ fn register_lanes(registry: &mut Registry, of: &Snapshot, pressure: &Pressure) {
     let help = shared("Lanes with queued builds, by what they wait for");
     gauges(registry, "lanes", help, "waits_for", waits);
     let help = shared("People of the lane that most people wait for");
-    gauge(registry, "lane_people_max", help, pressure.crowded.as_ref().map_or(0, |(_, people)| *people));
+    gauge(registry, "lane_people_max", help, pressure.crowded.as_ref().map_or(0, |crowd| crowd.people));
     let help = shared("Running builds of the lane that has most of them");
-    gauge(registry, "lane_running_builds_max", help, pressure.lane_running_max);
+    gauge(registry, "lane_running_builds_max", help, pressure.busiest.as_ref().map_or(0, |(_, runs)| *runs));
 }
 
 fn register_processes(registry: &mut Registry, of: &Snapshot) {

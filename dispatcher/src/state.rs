@@ -13,6 +13,7 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::outlook::OutlookCache;
 use crate::problem::Answer;
+use crate::problems::ProblemsCache;
 use crate::redis_wait::bounded;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     pub(crate) outlook: Arc<OutlookCache>,
     pub(crate) history: HistoryCache,
+    pub(crate) problems: ProblemsCache,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) rates: RateLimits,
     /// Responses for callers that accept one from a moment ago.
@@ -67,6 +69,7 @@ impl App {
             hub,
             outlook,
             history,
+            problems: ProblemsCache::default(),
             metrics,
             rates,
             shared: Shared::default(),

@@ -21,7 +21,7 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Kinds of acts that `audit` can select; a dispatcher of a later release may know more.
 const ACTS: &str = "rule set, rule removed, rule ended, ban overridden, cancel, drain, undrain, policy set, \
-                    logs pruned, node avoided, node taken back, node cleared, build forgotten, repaired";
+                    logs pruned, worker lost, node avoided, node taken back, node cleared, build forgotten, repaired";
 
 pub(crate) async fn events(mut args: Events, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;

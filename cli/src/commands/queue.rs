@@ -6,7 +6,9 @@ use anyhow::Result;
 use fairlane_clikit::exit::{self, Exit};
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean};
-use fairlane_dispatcher::api::{BuildView, LanePage, LaneView, LastLine, QueueView, StopView, Totals};
+use fairlane_dispatcher::api::{
+    BuildView, CurrentProblem, LanePage, LaneView, LastLine, QueueView, StopView, Totals,
+};
 
 use super::builds;
 use super::lists::{PAGE, PAGES_MAX, now, tone_of};
@@ -56,14 +58,19 @@ async fn show(client: &Client, args: &Queue, output: Output) -> Result<Exit> {
         output.data("");
         output.table(&table);
     }
-    for one in &view.aside {
-        let (what, why) = (clean(&one.what, Colors::Drop), clean(&one.why, Colors::Drop));
-        output.talk(&format!("Set aside: {what}: {why}"));
+    for problem in &view.problems {
+        output.talk(&self::problem(problem));
     }
     if view.more_lanes {
         output.talk("There are more lanes: `fairlane lanes` lists them all.");
     }
     Ok(Exit::Good)
+}
+
+/// A problem as a sentence, with the command that helps.
+pub(crate) fn problem(of: &CurrentProblem) -> String {
+    let command = of.command.as_ref().map(|command| format!(" (`{command}`)")).unwrap_or_default();
+    clean(&format!("{}{command}", of.sentence), Colors::Drop)
 }
 
 pub(crate) async fn lanes(args: Lanes, output: Output) -> Result<Exit> {

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Workers, output: Output) -> Result<Exit> {
 }
 
 /// A worker's state in words, and whether it needs attention.
-fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
+pub(crate) fn state(worker: &WorkerView, now: u64) -> (String, Option<Tone>) {
     if worker.draining && worker.drained.is_none() {
         return ("shutting down".to_owned(), Some(Tone::Warning));
     }

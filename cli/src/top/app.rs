@@ -9,7 +9,6 @@ use super::data::{Data, Fetched};
 use super::feed::Feed;
 use super::log::Log;
 use super::rows::{self, Row, View};
-use super::trend::Trend;
 
 /// How long a message is shown.
 const MESSAGE: Duration = Duration::from_secs(8);
@@ -73,7 +72,6 @@ pub(super) struct App {
     pub(super) color: bool,
     pub(super) view: View,
     pub(super) data: Option<Data>,
-    pub(super) trend: Trend,
     /// Why the latest fetch failed.
     pub(super) failure: Option<String>,
     got: Instant,
@@ -99,7 +97,6 @@ impl App {
             color,
             view: View::Now,
             data: None,
-            trend: Trend::default(),
             failure: None,
             got: Instant::now(),
             age: Duration::ZERO,
@@ -124,7 +121,6 @@ impl App {
                 {
                     open.view = Some((**build).clone());
                 }
-                self.trend.note(&data.queue.totals);
                 self.data = Some(data);
                 self.failure = None;
                 (self.got, self.age) = (Instant::now(), Duration::ZERO);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
-use fairlane_dispatcher::api::{BuildPage, BuildView, Health, LanePage, NodeList, QueueView, WorkerList};
+use fairlane_dispatcher::api::{BuildPage, BuildView, Health, LanePage, QueueView, WorkerList};
 use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Kept};
@@ -24,11 +24,10 @@ const MOST: &str = "200";
 pub(super) struct Data {
     pub(super) queue: Arc<QueueView>,
     pub(super) workers: Arc<WorkerList>,
-    pub(super) nodes: Arc<NodeList>,
     /// A page each of running, starting, orphaned and queued builds.
     pub(super) builds: Vec<Arc<BuildPage>>,
     pub(super) lanes: Arc<LanePage>,
-    /// The warning of `/readyz`.
+    /// Why no dispatcher is ready.
     pub(super) warning: Option<String>,
     /// The build that is open.
     pub(super) build: Option<Arc<BuildView>>,
@@ -56,7 +55,6 @@ pub(super) struct Fetcher {
     wanted: Option<BuildId>,
     queue: Kept<QueueView>,
     workers: Kept<WorkerList>,
-    nodes: Kept<NodeList>,
     builds: [Kept<BuildPage>; 4],
     lanes: Kept<LanePage>,
     health: Kept<Health>,
@@ -70,7 +68,6 @@ impl Fetcher {
             wanted: None,
             queue: Kept::default(),
             workers: Kept::default(),
-            nodes: Kept::default(),
             builds: Default::default(),
             lanes: Kept::default(),
             health: Kept::default(),
@@ -112,19 +109,16 @@ impl Fetcher {
             // If the build is no longer known, the screen keeps its last state.
             Ok(client.get_again(&format!("v1/builds/{id}"), &[], &mut self.build).await.ok())
         };
-        let (queue, workers, nodes, builds, lanes, build) = tokio::try_join!(
+        let (queue, workers, builds, lanes, build) = tokio::try_join!(
             client.get_again("v1/queue", &[], &mut self.queue),
             client.get_again("v1/workers", &most, &mut self.workers),
-            client.get_again("v1/nodes", &[], &mut self.nodes),
             builds,
             client.get_again("v1/lanes", &most, &mut self.lanes),
             build,
         )?;
-        let warning = match client.get_again("readyz", &[], &mut self.health).await {
-            Ok(health) => Some(health.status.clone()).filter(|status| status != "ok"),
-            Err(error) => Some(fairlane_clikit::exit::in_full(&error)),
-        };
-        Ok(Data { queue, workers, nodes, builds, lanes, warning, build })
+        let ready = client.get_again("readyz", &[], &mut self.health).await;
+        let warning = ready.err().map(|error| fairlane_clikit::exit::in_full(&error));
+        Ok(Data { queue, workers, builds, lanes, warning, build })
     }
 
     /// Starts a task that fetches every second, and at once when another build is opened.

@@ -115,7 +115,7 @@ fn tabs(app: &App) -> Line<'static> {
 /// The view Now: problems, then lanes.
 fn now(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     let Some(data) = &app.data else { return };
-    let all = problems(data, &app.trend, app.now());
+    let all = problems(data);
     let mut lines: Vec<Line<'_>> = Vec::new();
     for (tone, text) in &all {
         let mark = if *tone == Tone::Bad { " !! " } else { " !  " };

@@ -15,7 +15,6 @@ mod rows;
 mod style;
 #[cfg(test)]
 mod tests;
-mod trend;
 
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 
 use fairlane_clikit::output::{Colors, Tone, clean};
 use fairlane_common::build::BuildState;
+use fairlane_common::limits;
 use fairlane_dispatcher::api::{BuildView, LaneView, WorkerView};
 
 use super::data::Data;
-use super::problems::is_overdue;
 use super::style::{count, short};
 use crate::commands::lists::tone_of;
 use crate::commands::queue::{limit, waits_for};
+use crate::commands::workers;
 
 /// Characters of an id that are shown: its last ones, because all ids begin with the time.
 const SHORT_ID: usize = 8;
@@ -234,6 +235,12 @@ fn runs(build: &BuildView, now: u64) -> String {
     said.join(", ")
 }
 
+/// Whether a build has run much longer than expected.
+fn is_overdue(build: &BuildView, now: u64) -> bool {
+    let claimed = build.claimed_ms.filter(|_| build.state != BuildState::Queued);
+    claimed.is_some_and(|since| limits::is_overdue(now.saturating_sub(since), build.expected_seconds * 1000))
+}
+
 fn lane_row(lane: &LaneView, now: u64) -> Row {
     let (words, tone) = waits_for(lane);
     Row {
@@ -251,17 +258,7 @@ fn lane_row(lane: &LaneView, now: u64) -> Row {
 }
 
 fn worker_row(worker: &WorkerView, now: u64) -> Row {
-    let (state, tone) = if let Some(drained) = &worker.drained {
-        (format!("drained by {}", drained.by), Some(Tone::Warning))
-    } else if worker.draining {
-        ("shutting down".to_owned(), Some(Tone::Warning))
-    } else if let Some(why) = &worker.paused {
-        (format!("paused: {why}"), Some(Tone::Bad))
-    } else if let Some(avoided) = &worker.avoided {
-        (format!("avoided: {}", avoided.reason), Some(Tone::Bad))
-    } else {
-        ("claims builds".to_owned(), None)
-    };
+    let (state, tone) = workers::state(worker, now);
     let nodes = worker.nodes.map(|nodes| format!(" on {}", count(nodes, "node"))).unwrap_or_default();
     Row {
         id: worker.id.to_string(),

@@ -59,7 +59,7 @@ pub use outlook::Outlook;
 pub use people::{DispatcherBeat, DispatcherBeatReply};
 pub use persistence::Durability;
 pub use policy::{Order, Policy, PolicyInForce};
-pub use pressure::Pressure;
+pub use pressure::{Crowd, Overdue, Pressure};
 pub use push::{PushAnswer, PushAsk, PushLimits};
 pub use reap::Reaped;
 pub use register::{Registered, Registration};

@@ -1,6 +1,8 @@
-//! Who waits although they could start, and whether one lane has most of the slots or of the people.
+//! Who waits although they could start, whether one lane has most of the slots or of the people, and what takes too long.
 
 use super::outlook::Outlook;
+use crate::id::BuildId;
+use crate::limits;
 use crate::repo::Lane;
 
 /// What an outlook says about the load. It covers the running builds and the first [`crate::limits::FORESEEN`] builds in line.
@@ -10,10 +12,38 @@ pub struct Pressure {
     pub startable: u64,
     /// When the oldest of them was requested, Unix milliseconds.
     pub oldest_startable: Option<u64>,
-    /// Running builds of the lane that has most of them.
-    pub lane_running_max: u64,
-    /// The lane that most people wait for, and how many there are; `None` if nobody waits.
-    pub crowded: Option<(Lane, u64)>,
+    /// The lane that has most running builds, and how many; `None` if nothing runs.
+    pub busiest: Option<(Lane, u64)>,
+    /// The lane that most people wait for; `None` if nobody waits.
+    pub crowded: Option<Crowd>,
+    /// Builds that have run much longer than expected.
+    pub overdue: Vec<Overdue>,
+}
+
+/// The people who wait for a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crowd {
+    /// The lane.
+    pub lane: Lane,
+    /// How many there are.
+    pub people: u64,
+    /// Running builds of the lane.
+    pub runs: u64,
+    /// Since when the oldest of these has a slot, Unix milliseconds.
+    pub since: Option<u64>,
+}
+
+/// A build that has run much longer than expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overdue {
+    /// The build.
+    pub id: BuildId,
+    /// Its lane.
+    pub lane: Lane,
+    /// How long it has run, in milliseconds.
+    pub ran_ms: u64,
+    /// How long it was expected to take, in milliseconds.
+    pub expected_ms: u64,
 }
 
 impl Outlook {
@@ -25,6 +55,13 @@ impl Outlook {
         let mut people = vec![0; line.lanes.len()];
         for run in &line.runs {
             people[run.lane] += run.people;
+            let lane = &line.lanes[run.lane];
+            let ran_ms = snapshot.now.saturating_sub(run.claimed);
+            if let Some(expected_ms) = lane.mean_ms.or(snapshot.mean_ms)
+                && limits::is_overdue(ran_ms, expected_ms)
+            {
+                pressure.overdue.push(Overdue { id: run.id, lane: lane.lane.clone(), ran_ms, expected_ms });
+            }
         }
         // How many more builds each lane may start.
         let mut room: Vec<u64> = line
@@ -54,10 +91,15 @@ impl Outlook {
             let oldest = pressure.oldest_startable.get_or_insert(build.asked);
             *oldest = build.asked.min(*oldest);
         }
-        pressure.lane_running_max = line.lanes.iter().map(|lane| lane.permits).max().unwrap_or(0);
+        let busiest = line.lanes.iter().max_by_key(|lane| lane.permits).filter(|lane| lane.permits > 0);
+        pressure.busiest = busiest.map(|lane| (lane.lane.clone(), lane.permits));
         let crowded = people.iter().zip(&line.lanes).max_by_key(|(people, _)| **people);
-        pressure.crowded =
-            crowded.filter(|(people, _)| **people > 0).map(|(people, lane)| (lane.lane.clone(), *people));
+        pressure.crowded = crowded.filter(|(people, _)| **people > 0).map(|(people, lane)| Crowd {
+            lane: lane.lane.clone(),
+            people: *people,
+            runs: lane.permits,
+            since: lane.holder.map(|(_, since)| since),
+        });
         pressure
     }
 }

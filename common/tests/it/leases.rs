@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fairlane_common::queue::{Claim, Finished, GiveBack, Outcome, Renewal, Reported};
+use fairlane_common::queue::{ActFilter, Claim, Finished, GiveBack, Outcome, Renewal, Reported};
 use fairlane_common::{BuildState, FailureClass};
 use uuid::Uuid;
 
@@ -298,4 +298,21 @@ async fn handing_over_and_letting_go() {
     let taken = scene.claim("x", 2).await;
     assert_eq!(taken.iter().map(|c| (c.build.id, c.adopted)).collect::<Vec<_>>(), [(a, true), (b, false)]);
     scene.check().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_goes_silent_is_in_the_audit_log_and_one_that_leaves_is_not() {
+    let scene = Scene::new().await;
+    for name in ["silent", "leaving", "alive"] {
+        scene.beat(name, 1, &[]).await;
+    }
+    scene.queue.leave(&worker("leaving")).await.unwrap();
+    for _ in 0..3 {
+        scene.pass(9000).await;
+        scene.beat("alive", 1, &[]).await;
+    }
+    let filter = ActFilter { act: Some("worker lost".to_owned()), ..ActFilter::default() };
+    let lost = scene.queue.acts(&filter).await.unwrap().items;
+    let lost: Vec<_> = lost.iter().map(|act| (act.by.as_str(), act.what.as_str())).collect();
+    assert_eq!(lost, [("fairlane", "silent")]);
 }

@@ -23,7 +23,7 @@ pub struct ActView {
     /// The name of the token; `fairlane` for what happened by itself.
     pub by: String,
     /// What was done: `rule set`, `rule removed`, `rule ended`, `ban overridden`, `cancel`, `promote`,
-    /// `drain`, `undrain`, `policy set`, `logs pruned`, `node avoided`, `node taken back`, `node cleared`,
+    /// `drain`, `undrain`, `policy set`, `logs pruned`, `worker lost`, `node avoided`, `node taken back`, `node cleared`,
     /// `build forgotten`, `repaired`; later releases may add others.
     pub act: String,
     /// What it was done to: a pattern, a lane, a build's id, a worker, a node.

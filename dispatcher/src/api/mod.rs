@@ -11,6 +11,7 @@ mod history;
 mod logs;
 mod nodes;
 mod policy;
+mod problems;
 mod queue;
 mod secrets;
 
@@ -32,6 +33,7 @@ pub use history::{FailedView, History, LaneUse, SampleView, UsagePage, WaitingVi
 pub use logs::PrunedLogs;
 pub use nodes::{NodeAnswer, NodeList, NodeView, ScaleView};
 pub use policy::{PolicyBody, PolicyView};
+pub use problems::{CurrentProblem, ProblemKind, Severity};
 pub use queue::{
     AsideView, DrainAnswer, DrainBody, DrainedName, DrainedView, HostAvoided, LanePage, LaneView, MemoryView,
     QueueView, RuleAnswer, RuleBody, RuleList, SharedLimit, Stop, StopView, Totals, WorkerList, WorkerView,

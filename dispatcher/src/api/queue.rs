@@ -6,6 +6,8 @@ use fairlane_common::id::{BuildId, Lane, WorkerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::problems::CurrentProblem;
+
 pub use fairlane_common::rule::{Rule as RuleBody, Stop};
 
 /// The queue's numbers, as one snapshot.
@@ -66,6 +68,9 @@ pub struct QueueView {
     pub totals: Totals,
     /// The first lanes, in the order of their next builds.
     pub lanes: Vec<LaneView>,
+    /// What is wrong now, the worst first; at most a second old.
+    #[serde(default)]
+    pub problems: Vec<CurrentProblem>,
     /// Whether there are more lanes; `GET /v1/lanes` lists them all.
     pub more_lanes: bool,
     /// Redis's memory; absent if Redis does not report it.

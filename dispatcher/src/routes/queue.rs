@@ -27,14 +27,22 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: Reader, params: Params)
     params.only(&[])?;
     let look = async {
         let (lanes, aside) = (app.queue.lanes(LANES, None).await?, app.queue.aside().await?);
-        Ok((app.queue.snapshot().await?, lanes, aside, app.queue.memory().await))
+        let problems = app.problems.problems(&app.queue, &app.outlook, &app.history).await?;
+        Ok((app.queue.snapshot().await?, lanes, aside, app.queue.memory().await, problems))
     };
-    let (snapshot, lanes, aside, memory) = app.ask(look).await?;
+    let (snapshot, lanes, aside, memory, problems) = app.ask(look).await?;
     let more_lanes = lanes.cursor.is_some();
     let lanes = lanes.items.into_iter().map(view::lane).collect();
     let aside = aside.into_iter().map(view::aside).collect();
     let memory = memory.map(|of| MemoryView { used_bytes: of.used, max_bytes: of.max });
-    Ok(Json(QueueView { totals: view::totals(&snapshot), lanes, more_lanes, memory, aside }))
+    Ok(Json(QueueView {
+        totals: view::totals(&snapshot),
+        lanes,
+        problems: problems.to_vec(),
+        more_lanes,
+        memory,
+        aside,
+    }))
 }
 
 /// Numbers for an autoscaler: provide `wanted_slots` slots, within your limits. Scope `read`.

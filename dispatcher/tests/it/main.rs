@@ -8,6 +8,7 @@ mod bad_clients;
 mod browser;
 mod builds;
 mod crowd;
+mod current_problems;
 mod document;
 mod faults;
 mod history;

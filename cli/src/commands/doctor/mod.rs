@@ -12,7 +12,7 @@ use fairlane_common::id::HOSTS;
 use fairlane_common::keys::Keys;
 use fairlane_common::queue::inspect::WorkerView;
 use fairlane_common::{Link, Queue, RedisUrl};
-use fairlane_dispatcher::api::Health;
+use fairlane_dispatcher::api::{Health, ProblemKind, QueueView, Severity};
 use fairlane_worker::ExecutorKind;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
 
@@ -212,6 +212,7 @@ async fn set_aside(queue: &Queue, findings: &mut Findings) -> fairlane_common::R
 }
 
 async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Findings) -> Result<()> {
+    let mut has_problems = false;
     for url in &args.reach.dispatcher_url {
         let client = Client::new(Reach { dispatcher_url: vec![url.clone()], ..args.reach.clone() })?;
         match client.get::<Health>("readyz", &[]).await {
@@ -220,6 +221,9 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
                     "dispatcher",
                     format!("{} answers, release {}", client.shown(), clean(&health.version, Colors::Drop)),
                 );
+                if !std::mem::replace(&mut has_problems, true) {
+                    problems(&client, redis_is_known, findings).await;
+                }
             }
             Err(error) => {
                 let text = error.to_string();
@@ -242,6 +246,27 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
         );
     }
     Ok(())
+}
+
+/// What the queue says is wrong with it, besides what was found in Redis.
+async fn problems(client: &Client, redis_is_known: bool, findings: &mut Findings) {
+    let found = [
+        ProblemKind::NoWorker,
+        ProblemKind::NodeAvoided,
+        ProblemKind::SetAside,
+        ProblemKind::RedisMemory,
+        ProblemKind::RedisAppendOnly,
+    ];
+    // A token that may not read the queue is no problem of the queue.
+    let Ok(queue) = client.get::<QueueView>("v1/queue", &[]).await else { return };
+    for problem in queue.problems.iter().filter(|problem| problem.severity != Severity::Note) {
+        if !(redis_is_known && found.contains(&problem.kind)) {
+            let command = problem.command.as_ref();
+            let advice =
+                command.map_or(String::new(), |command| format!("`{command}` shows more, or helps."));
+            findings.warning("queue", clean(&problem.sentence, Colors::Drop), advice);
+        }
+    }
 }
 
 /// Checks the build command, which may only exist on the workers' machines.

@@ -5,7 +5,7 @@ mod using;
 
 use std::sync::Arc;
 
-use fairlane_dispatcher::api::{BuildView, Health};
+use fairlane_dispatcher::api::BuildView;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -28,14 +28,12 @@ fn data(change: impl FnOnce(&mut Value)) -> Data {
     let mut all: Value = serde_json::from_str(BUSY).unwrap();
     change(&mut all);
     let builds = ["running", "starting", "orphaned", "queued"];
-    let health: Arc<Health> = part(&all, "readyz");
     Data {
         queue: part(&all, "v1/queue"),
         workers: part(&all, "v1/workers?limit=200"),
-        nodes: part(&all, "v1/nodes"),
         builds: builds.map(|state| part(&all, &format!("v1/builds?state={state}&limit=200"))).to_vec(),
         lanes: part(&all, "v1/lanes?limit=200"),
-        warning: Some(health.status.clone()).filter(|status| status != "ok"),
+        warning: all["warning"].as_str().map(str::to_owned),
         build: Some(part::<BuildView>(&all, "build")),
     }
 }

@@ -81,19 +81,22 @@ fn problems_are_sentences_that_say_what_to_do() {
     app.take(Ok(data(|all| {
         let now = all["v1/queue"]["totals"]["now_ms"].as_u64().unwrap();
         all["v1/queue"]["totals"]["orphaned"] = 1.into();
-        all["readyz"]["status"] = "Redis's memory is nearly used up (97 %)".into();
-        let worker = &mut all["v1/workers?limit=200"]["workers"][0];
-        worker["paused"] = "the cluster is full: exceeded quota: builds".into();
-        worker["drained"] = json!({ "since_ms": now - 720_000, "by": "ada" });
-        all["v1/nodes"]["nodes"] = json!([{
-            "node": "node-7", "reason": "no space left on device", "since_ms": now - 60_000, "until_ms": now + 1_500_000,
-            "lanes": 3, "cluster": "main",
-        }]);
+        all["warning"] = "Redis rejects writes".into();
+        all["v1/queue"]["problems"] = json!([
+            {
+                "kind": "incident", "severity": "bad", "link": "#/lane/github.com/popular/slow",
+                "sentence": "People waiting grew from 12 to 140 in 2 min, and no more builds run: github.com/popular/slow has 9 of 9 slots.",
+                "command": "fairlane rule limit github.com/popular/slow 1",
+            },
+            {
+                "kind": "node-avoided", "severity": "warning", "command": "fairlane nodes clear node-7",
+                "sentence": "Node node-7 gets no builds for another 25 min: \u{1b}]0;title\u{7}no space left on device.",
+            },
+            { "kind": "lanes-held", "severity": "note", "sentence": "1 lane with waiting builds is held by rules." },
+        ]);
         all["v1/builds?state=running&limit=200"]["builds"][0]["claimed_ms"] = (now - 3 * 3_600_000).into();
     })));
     insta::assert_snapshot!(screen(&mut app, 110, 40));
-    app.take(Ok(data(|all| all["v1/queue"]["totals"]["workers"] = 0.into())));
-    assert!(screen(&mut app, 80, 24).contains("!! No worker is running. Start one with `fairlane worker`."));
 }
 
 #[test]

@@ -42,7 +42,7 @@ async fn every_view_shows_its_data_and_the_browser_has_no_complaint() {
         assert_eq!(browser.complaints().await, Vec::<String>::new(), "{path}");
     }
     browser.open(&scene.view("")).await;
-    for sentence in ["the cluster is full", "node-7 is avoided", "1 lane with waiting builds is held"] {
+    for sentence in ["the cluster is full", "node-7 gets no builds", "1 lane with waiting builds is held"] {
         browser.sees(sentence).await;
     }
     let hosts = "performance.getEntriesByType('resource').filter((one) => !one.name.startsWith(location.origin)).length";
