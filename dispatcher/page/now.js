@@ -15,7 +15,8 @@ export function Now() {
   const running = useFeed('v1/builds?state=running', LOOK_MS).data;
   const starting = useFeed('v1/builds?state=starting', LOOK_MS).data;
   const recent = useFeed('v1/history?since=1h&step=1m', 30_000).data;
-  const people = peopleByLane(line, running, starting);
+  // Without the line, the sums would be too small.
+  const people = line ? peopleByLane(line, running, starting) : new Map();
   return html`<h1 tabindex="-1">Now</h1>
     <${Loaded} feed=${queue} what="The queue">${() => html`
       <${Problems} all=${queue.data.problems} />
@@ -94,7 +95,7 @@ function Lanes({ queue: { lanes, totals, more_lanes: more }, people }) {
         <th scope="row"><${Lane} lane=${lane.lane} /></th>
         <td class="num">${count(lane.queued)}</td>
         <td class="num">${people.has(lane.lane) ? count(people.get(lane.lane)) : '—'}</td>
-        <td class="num">${count(lane.permits)} of ${count(lane.limit)}</td>
+        <td class="num">${count(lane.permits)} of ${count(lane.limit)}${lane.permits > lane.limit && html` <span class="dim">(${count(lane.permits - lane.limit)} borrowed)</span>`}</td>
         <td>${lane.holder ? html`<${Id} id=${lane.holder} /> for <${Ago} ms=${lane.holder_since_ms} />` : html`<span class="dim">nobody</span>`}</td>
         <td class="words">${holdsBack(lane, totals)}</td>
       </tr>`)}

@@ -51,7 +51,8 @@ export function holdsBack(lane, totals) {
   if (held) return also(`held by rule ${held.pattern}${until(held)}${held.message ? `: ${held.message}` : ''}`);
   if (!queued) return ban || (permits ? 'nothing more waits' : 'nothing waits');
   if (waits === 'held') return also('held by a rule');
-  if (waits === 'full') return also(limit === 1 ? 'its permit is in use' : `all ${count(limit)} of its permits are in use`);
+  const most = Math.max(permits, limit);
+  if (waits === 'full') return also(most === 1 ? 'its permit is in use' : `all its ${count(most)} permits are in use`);
   if (waits === 'burst') {
     return also(`${limit === 1 ? 'its permit is' : `its ${count(limit)} permits are`} in use; up to ${count(burst)} while more than half of all slots are free`);
   }

@@ -20,13 +20,16 @@ pub(crate) fn play(root: &Path, words: &[String]) -> Result<()> {
             Some(("--variant", value)) if VARIANTS.contains(&value) => {
                 command.env("FAIRLANE_NIGHT_VARIANT", value);
             }
+            Some(("--quiet", value)) if value.parse::<u32>().is_ok() => {
+                command.env("FAIRLANE_NIGHT_QUIET_S", value);
+            }
             Some(("--screenshots", value)) => {
                 std::fs::create_dir_all(value).with_context(|| format!("cannot make the folder {value}"))?;
                 command.env("FAIRLANE_NIGHT_SCREENSHOTS", std::path::absolute(value)?);
                 packages::ensure(&[packages::CHROMIUM, packages::CHROMIUM_DRIVER])?;
             }
             _ => bail!(
-                "unknown option '{word}'; the options are --variant={} and --screenshots=DIR",
+                "unknown option '{word}'; the options are --variant={}, --quiet=SECONDS and --screenshots=DIR",
                 VARIANTS.join("|")
             ),
         }

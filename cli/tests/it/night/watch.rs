@@ -26,6 +26,8 @@ pub(super) enum Cause {
 #[derive(Debug, Default)]
 struct Noticed {
     firing: BTreeMap<String, Duration>,
+    /// When the queue itself first said that this is the incident.
+    said: Option<Duration>,
     causes: BTreeMap<Cause, Duration>,
 }
 
@@ -37,6 +39,12 @@ impl Noticed {
                 self.firing.insert(name.to_owned(), at);
                 println!("{}  {name}: {}", clock(at), alert["annotations"]["summary"].as_str().unwrap());
             }
+        }
+        if let Some(sentence) = queue.and_then(incident)
+            && self.said.is_none()
+        {
+            self.said = Some(at);
+            println!("{}  the page: {sentence}", clock(at));
         }
         if queue.is_some_and(all_slots_taken) && !self.causes.contains_key(&Cause::AllSlotsTaken) {
             self.causes.insert(Cause::AllSlotsTaken, at);
@@ -75,6 +83,11 @@ impl Watch {
         self.noticed.lock().unwrap().causes.get(&cause).copied()
     }
 
+    /// When the queue itself first said that this is the incident.
+    pub(super) fn said(&self) -> Option<Duration> {
+        self.noticed.lock().unwrap().said
+    }
+
     /// Alerts that have fired so far, each with when.
     pub(super) fn fired(&self) -> BTreeMap<String, Duration> {
         self.noticed.lock().unwrap().firing.clone()
@@ -82,8 +95,9 @@ impl Watch {
 
     /// All alerts that Prometheus remembers as firing, whether they were seen or not.
     pub(super) async fn remembered(&self) -> BTreeSet<String> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let (start, end) = (now.saturating_sub(self.began.elapsed()).as_secs(), now.as_secs());
+        let now = self.stage.prometheus.ask("/api/v1/query", &[("query", "time()")]).await;
+        let now: f64 = now["result"][1].as_str().unwrap().parse().unwrap();
+        let (start, end) = (now - self.began.elapsed().as_secs_f64(), now);
         let query = [
             ("query", r#"ALERTS{alertstate="firing"}"#),
             ("start", &start.to_string()),
@@ -112,6 +126,12 @@ fn all_slots_taken(queue: &Value) -> bool {
     let others = lanes.iter().any(|lane| lane["lane"] != POPULAR && lane["waits_for"] == "ready");
     let permits = popular.map_or(0, |lane| lane["permits"].as_u64().unwrap());
     others && permits >= queue["totals"]["slots"].as_u64().unwrap().max(1)
+}
+
+/// What the queue says about the incident's signature.
+fn incident(queue: &Value) -> Option<&str> {
+    let mut problems = queue["problems"].as_array().unwrap().iter();
+    problems.find(|problem| problem["kind"] == "incident")?["sentence"].as_str()
 }
 
 /// Minutes and seconds since the night began.
