@@ -72,7 +72,7 @@ fn rest(all: &Value, source: &Source, import: &mut Import) {
         match key.as_str() {
             "config" | "imageBuilderType" => {}
             "enabled" if *value == false => {
-                import.say(name, Fate::ByHand, "these files switch BinderHub off")
+                import.say(name, Fate::ByHand, "these files switch BinderHub off");
             }
             "dockerApi" if source.chart == Chart::Service => {}
             "dind" | "pink" | "dockerApi" | "imageCleaner" => {
