@@ -45,7 +45,10 @@ impl Queue {
         }
         let standing = self.standing(build, outlook).await?;
         let facts = Facts { build, snapshot, standing: &standing };
-        let (waits, text) = queued(&facts);
+        let (waits, mut text) = queued(&facts);
+        if let (Some(campaign), Priority::Background) = (&build.campaign, build.spec.priority) {
+            text = format!("{text} (campaign {campaign})");
+        }
         let eta_ms = standing.start.map(|start| rounded(start + spread.left(0)));
         let visitor = Visitor::queued(&waits, standing.start.map(rounded_wait));
         Ok(Why { text, visitor, position: standing.position, eta_ms, expected_ms })

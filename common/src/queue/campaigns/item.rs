@@ -10,7 +10,7 @@ use crate::invalid::Invalid;
 
 /// Most items of a campaign.
 pub const ITEMS_MAX: usize = 100_000;
-/// Most items of one call. Adding this many blocks Redis for about 10 ms.
+/// Most items of one call: Redis does nothing else while it adds them.
 pub const ITEMS_AT_ONCE: usize = 1000;
 /// How long a build is expected to take where the plan does not say, in seconds.
 pub const EXPECTED_S: u64 = 180;

@@ -23,6 +23,8 @@ async fn items_enter_the_line_only_when_they_could_start() {
         assert_eq!((build.spec.priority, build.campaign.as_deref()), (Priority::Background, Some("spring")));
         assert_eq!(build.spec.args, Vec::<String>::new());
     }
+    let why = scene.queue.why(&fed[0]).await.unwrap().text;
+    assert!(why.ends_with("(campaign spring)"), "{why}");
     assert_eq!(scene.feed().await, 0, "nobody has claimed these");
     assert_eq!(scene.waits("spring").await, "builds in line are about to start");
     assert_eq!(scene.claim("w", 8).await.len(), 6);
