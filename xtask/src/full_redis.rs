@@ -14,19 +14,31 @@ const TEST: &str = "full_redis::builds_in_a_small_redis_all_end_and_none_waits_f
 /// Runs it and prints the result.
 pub(crate) fn run_builds(root: &Path, words: &[String]) -> Result<()> {
     let [mut memory, mut builds, mut log] = [60, 200, 4];
+    let mut release = None;
     for word in words {
+        if word == "--release" {
+            release = Some("--release");
+            continue;
+        }
         match word.split_once('=').map(|(name, value)| (name, value.parse::<u32>())) {
             Some(("--memory-mb", Ok(value))) => memory = value,
             Some(("--builds", Ok(value))) => builds = value,
             Some(("--log-mb", Ok(value))) => log = value,
             _ => {
-                bail!("unknown option '{word}'; the options are --memory-mb=60, --builds=200 and --log-mb=4")
+                bail!(
+                    "unknown option '{word}'; the options are --memory-mb=60, --builds=200, --log-mb=4 and \
+                     --release"
+                )
             }
         }
     }
     packages::ensure(&[packages::REDIS])?;
-    let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
-    command.args([TEST, "--exact", "--nocapture", "--ignored"]).env("RUST_LOG", "off");
+    let mut command = cargo(root, &["test", "--workspace", "--test", "it"]);
+    command
+        .args(release)
+        .arg("--")
+        .args([TEST, "--exact", "--nocapture", "--ignored"])
+        .env("RUST_LOG", "off");
     command.env("FAIRLANE_FULL_REDIS", format!("{memory},{builds},{log}"));
     run(&mut command)
 }

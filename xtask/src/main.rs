@@ -61,7 +61,7 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
     ),
     (
         "full-redis",
-        "200 builds with 4 MB of log each in a Redis of 60 MB; --memory-mb=60, --builds=200, --log-mb=4",
+        "200 builds with 4 MB of log each in a Redis of 60 MB; --memory-mb=60, --builds=200, --log-mb=4, --release",
         full_redis::run_builds,
     ),
     (
