@@ -326,6 +326,7 @@ fn in_commands(message: &str) -> String {
         let command = match list {
             "builds" => "queue --builds",
             "rules" => "rule list",
+            "campaigns" => "campaign list",
             list => list,
         };
         said += &[before, "`fairlane ", command, "`"].concat();

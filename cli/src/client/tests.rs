@@ -28,6 +28,7 @@ fn lists_are_called_by_their_commands() {
     for (said, here) in [
         ("no such build. GET /v1/builds lists those", "no such build. `fairlane queue --builds` lists those"),
         ("x; GET /v1/rules lists them", "x; `fairlane rule list` lists them"),
+        ("see GET /v1/campaigns", "see `fairlane campaign list`"),
         ("GET /v1/nodes lists those that are", "`fairlane nodes` lists those that are"),
         ("secrets.git_credentials: must be a string", "--git-credentials-file: must be a string"),
         ("nothing to say", "nothing to say"),

@@ -20,8 +20,10 @@ use crate::client::Client;
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// Kinds of acts that `audit` can select; a dispatcher of a later release may know more.
-const ACTS: &str = "rule set, rule removed, rule ended, ban overridden, cancel, drain, undrain, policy set, \
-                    logs pruned, worker lost, node avoided, node taken back, node cleared, build forgotten, repaired";
+const ACTS: &str = "rule set, rule removed, rule ended, ban overridden, cancel, promote, drain, undrain, policy set, \
+                    logs pruned, campaign created, campaign started, campaign paused, campaign resumed, \
+                    campaign pacing set, campaign cancelled, campaign ended, worker lost, node avoided, \
+                    node taken back, node cleared, build forgotten, repaired";
 
 pub(crate) async fn events(mut args: Events, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
@@ -224,4 +226,37 @@ pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {
     }
     output.table(&table);
     Ok(Exit::Good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ACTS;
+
+    #[test]
+    fn the_acts_are_those_that_the_queue_records() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../common/lua");
+        let mut recorded = Vec::new();
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            // The second argument; where it is a choice, every quoted word of it.
+            for call in text.split("audit(").skip(1).filter(|call| !call.starts_with("by, act,")) {
+                let act = call.split(", ").nth(1).unwrap_or_default();
+                recorded.extend(
+                    act.split('\'').skip(1).step_by(2).filter(|word| word.len() > 1).map(str::to_owned),
+                );
+            }
+        }
+        assert!(recorded.len() > 15, "{recorded:?}");
+        let known: Vec<&str> = ACTS.split(", ").collect();
+        for act in &recorded {
+            // The state that decides between two acts is compared with these words.
+            assert!(
+                known.contains(&act.as_str()) || ["loading", "paused"].contains(&act.as_str()),
+                "{act}: {known:?}"
+            );
+        }
+        for act in known {
+            assert!(recorded.iter().any(|name| name == act), "nothing records '{act}'");
+        }
+    }
 }

@@ -158,8 +158,9 @@ impl Fields {
             if let Some(kind) = text.split_once(", expected ").and_then(|(_, kind)| in_words(kind)) {
                 return Refusal::invalid(&path, format!("must be {kind}"));
             }
-            let field = text.split('`').nth(1).unwrap_or("body").to_owned();
-            Refusal::invalid(&field, text)
+            // An unknown or missing field is named in the message; what is wrong with a value has the value's path.
+            let field = text.split('`').nth(1).unwrap_or(if path == "." { "body" } else { path.as_str() });
+            Refusal::invalid(field, text.strip_prefix(&format!("{path}: ")).unwrap_or(&text))
         })
     }
 }

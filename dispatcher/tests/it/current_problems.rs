@@ -40,7 +40,7 @@ async fn the_queue_says_what_is_wrong_with_it() {
 
     let all = problems(&dispatcher).await;
     let begin =
-        "Node node-7 gets no builds for another 30 min, because builds of 3 repositories failed there: ";
+        "Host node-7 gets no builds for another 30 min, because builds of 3 repositories failed there: ";
     assert!(all[2].sentence.starts_with(begin), "{all:?}");
     assert_eq!(all[2].link.as_deref(), Some("#/workers"));
     assert_eq!(all[2].command.as_deref(), Some("fairlane nodes clear node-7"));

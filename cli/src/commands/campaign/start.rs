@@ -78,7 +78,7 @@ fn read(args: &CampaignStart, output: Output) -> Result<Plan> {
     if let Some(bad) = plan.bad.sentence() {
         if !args.skip_bad_lines {
             return Err(Stop::usage(format!(
-                "{bad} Correct the plan, or add --skip-bad-lines; nothing was started"
+                "{bad}\nCorrect the plan, or add --skip-bad-lines; nothing was started"
             ))
             .into());
         }

@@ -236,7 +236,7 @@ fn waits(state: CampaignState, why: &str, set: Option<&(String, u64)>, now: u64)
         (_, "background") if number == Some(0) => "the policy's background share is 0".to_owned(),
         (_, "background") => {
             format!(
-                "{} background builds run, as many as the policy's background share allows",
+                "background builds running: {}, as many as the policy's background share allows",
                 number.unwrap_or(0)
             )
         }

@@ -29,7 +29,7 @@ async fn items_enter_the_line_only_when_they_could_start() {
     assert_eq!(scene.waits("spring").await, "builds in line are about to start");
     assert_eq!(scene.claim("w", 8).await.len(), 6);
     assert_eq!(scene.feed().await, 0);
-    assert!(scene.waits("spring").await.starts_with("6 background builds run"));
+    assert!(scene.waits("spring").await.starts_with("background builds running: 6"));
     scene.check().await;
 }
 

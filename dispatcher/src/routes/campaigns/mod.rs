@@ -99,7 +99,7 @@ pub(super) async fn create(
         Made::Made => {}
         Made::Exists(state) => {
             let detail = format!(
-                "name: a campaign '{name}' exists and is {state}; choose another name, or see GET /v1/campaigns/{name}"
+                "name: a campaign '{name}' exists and is {state}; choose another name (GET /v1/campaigns lists those in use)"
             );
             return Err(Refusal::new(CAMPAIGN_EXISTS, detail).field("name"));
         }
