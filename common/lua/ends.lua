@@ -40,7 +40,7 @@ end
 
 -- Releases a build's permit to push to its registry, or its place in the line for one.
 local function leave_pushes(id, b)
-  if not b.pushing or b.pushing == '' then return end
+  if not b.pushing then return end
   local line = base .. 'push-line:' .. b.pushing
   call('ZREM', base .. 'pushes:' .. b.pushing, id)
   call('ZREM', line, id)

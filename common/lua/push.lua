@@ -2,10 +2,10 @@
 -- KEYS[1] {prefix}:schema
 -- W: worker
 -- items: id of a build, its epoch, registry of its image, pushing 0/1 (whether it pushes already, without a permit)
--- Returns: {'pushes': answers, of each item {'go'} | {'wait': pushing (how many do), ahead (how many wait longer)} |
+-- Returns: {'pushes': answers, of each item {'go'} | {'wait': pushing (how many do), ahead (how many are before it in line)} |
 --   {'stale'}}
 -- Invariants: I4, I9
-local HEARD_MS = 5000 -- whoever has not asked for so long stops no other
+local HEARD_MS = 5000 -- a build whose worker has not asked for this long holds up nobody
 local LOOKED_AT = '100'
 
 local function limit_of(registry)

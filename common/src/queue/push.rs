@@ -1,4 +1,4 @@
-//! Pushing images: at most so many runs at once push to one registry.
+//! Pushing images: how many runs may push to one registry at once.
 
 use std::collections::BTreeMap;
 

@@ -42,7 +42,8 @@ impl Pushing {
     /// It wrote a line of this phase.
     pub(crate) fn heard(&mut self, phase: Option<Phase>) {
         match (phase, &self.state) {
-            (Some(Phase::WaitingToPush), State::Before) => self.waits(),
+            // A line of the repository may have looked like a push.
+            (Some(Phase::WaitingToPush), State::Before | State::Pushes(_)) => self.waits(),
             (Some(Phase::Pushing), State::Before) if self.pushes.are_limited(&self.image) => self.pushes(),
             // It did not wait.
             (Some(Phase::Pushing), State::Waits(_)) => self.pushes(),

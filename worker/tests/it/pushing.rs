@@ -16,7 +16,7 @@ const WAIT: &str = r#"
     echo '{"message": "Built; waiting to push", "phase": "waiting-to-push"}'
     until [ -s "$FAIRLANE_PUSH_GATE" ]; do sleep 0.05; done"#;
 
-async fn limit(scene: &Scene, push_limit: Option<u32>) {
+pub(crate) async fn limit(scene: &Scene, push_limit: Option<u32>) {
     let policy = Policy { push_limit, ..Policy::default() };
     scene.queue.set_policy(&policy, "test").await.unwrap();
 }
@@ -40,7 +40,7 @@ impl Scene {
         self.dir.join("pushes").display().to_string()
     }
 
-    async fn submit_pushed(&self) -> BuildId {
+    pub(crate) async fn submit_pushed(&self) -> BuildId {
         let mut spec = self.spec();
         spec.push = true;
         self.submit_spec(BuildId::new(), spec).await
@@ -63,7 +63,8 @@ impl Scene {
         (build, why)
     }
 
-    async fn pushing(&self) -> (u64, u64) {
+    /// How many builds push, and how many wait for that.
+    pub(crate) async fn pushing(&self) -> (u64, u64) {
         let snapshot = self.queue.snapshot().await.unwrap();
         (snapshot.pushing, snapshot.push_waiting)
     }
@@ -104,6 +105,19 @@ async fn twenty_builds_never_push_more_than_three_at_once() {
     // The same builds at an open gate push together: the first part can fail.
     let unlimited = twenty(&scene, &scene.pusher("", "sleep 0.3")).await;
     assert!(unlimited > 3, "{unlimited}");
+}
+
+#[tokio::test]
+async fn a_line_that_only_looks_like_a_push_does_not_shut_the_gate() {
+    let scene = Scene::start().await;
+    limit(&scene, Some(1)).await;
+    let printed = r#"echo '{"message": "The push refers to repository [x]", "phase": "building"}'"#;
+    let script = scene.pusher(&format!("{printed}\n{WAIT}"), "");
+    let worker = worker(&scene, "one", &script, 1).await;
+    let id = scene.submit_pushed().await;
+    assert_eq!(scene.build_in(id, BuildState::Succeeded).await.attempt, 1);
+    worker.end().await.unwrap();
+    scene.check().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! The gate at which a run in a pod waits before it pushes: annotations of its pod, which a `downwardAPI` volume shows
 //! as files. The kubelet updates the files after the annotations have changed.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, ObjectFieldSelector, Pod, Volume, VolumeMount,
 };
@@ -72,16 +70,17 @@ pub fn is_open(meta: &ObjectMeta) -> bool {
 
 /// The patch that lets a pod push, provided that it has not changed since it was `seen`.
 pub fn open_patch(seen: &ObjectMeta) -> Value {
-    let annotations = BTreeMap::from([(GATE_ANNOTATION, OPEN)]);
     json!({ "metadata": {
         "uid": seen.uid,
         "resourceVersion": seen.resource_version,
-        "annotations": annotations,
+        "annotations": { (GATE_ANNOTATION): OPEN },
     } })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::fixtures::{build, token};
     use crate::kubernetes::pod::{Placement, PodSettings, pod};

@@ -1,10 +1,10 @@
 //! Limited pushes of builds in pods.
 
-use fairlane_common::queue::Policy;
-use fairlane_common::{Build, BuildId, BuildState};
+use fairlane_common::{Build, BuildState};
 use fairlane_testkit::kube::{Cluster, Fault};
 
 use super::scene::KubeScene;
+use crate::pushing::limit;
 
 /// Waits to push, then pushes until the file `go` exists.
 fn pusher(go: &std::path::Path) -> String {
@@ -19,21 +19,8 @@ fn pusher(go: &std::path::Path) -> String {
 
 async fn limited() -> KubeScene {
     let kube = KubeScene::faked(Cluster::start()).await;
-    let policy = Policy { push_limit: Some(1), ..Policy::default() };
-    kube.scene.queue.set_policy(&policy, "test").await.unwrap();
+    limit(&kube.scene, Some(1)).await;
     kube
-}
-
-async fn submit(kube: &KubeScene) -> BuildId {
-    let mut spec = kube.scene.spec();
-    spec.push = true;
-    kube.scene.submit_spec(BuildId::new(), spec).await
-}
-
-/// How many builds push, and how many wait for that.
-async fn pushing(kube: &KubeScene) -> (u64, u64) {
-    let snapshot = kube.scene.queue.snapshot().await.unwrap();
-    (snapshot.pushing, snapshot.push_waiting)
 }
 
 #[tokio::test]
@@ -41,9 +28,9 @@ async fn kube_builds_wait_to_push_and_go_on_waiting_with_another_worker() {
     let kube = limited().await;
     let go = kube.scene.dir.join("go");
     let first = kube.worker("one", &pusher(&go), &[]).await;
-    let pushes = submit(&kube).await;
+    let pushes = kube.scene.submit_pushed().await;
     kube.line(pushes, 1, r#"{"message": "Pushing image", "phase": "pushing"}"#).await;
-    let waits = submit(&kube).await;
+    let waits = kube.scene.submit_pushed().await;
     kube.build_that(waits, "the second build to wait", Build::waits_to_push).await;
     let pods = kube.pods().await;
     let open = |pod: &serde_json::Value| pod["metadata"]["annotations"]["fairlane/push-gate"] == "open";
@@ -60,12 +47,12 @@ async fn kube_builds_wait_to_push_and_go_on_waiting_with_another_worker() {
     let heard =
         kube.build_that(waits, "the note", |build| build.waits_to_push() && build.note.is_some()).await;
     assert_eq!(heard.note.as_deref(), Some("built; waiting to push: 1 build is pushing to r.example.org"));
-    assert_eq!(pushing(&kube).await, (1, 1));
+    assert_eq!(kube.scene.pushing().await, (1, 1));
     std::fs::write(&go, "").unwrap();
     for id in [pushes, waits] {
         assert_eq!(kube.build_in(id, BuildState::Succeeded).await.attempt, 1);
     }
-    assert_eq!(pushing(&kube).await, (0, 0));
+    assert_eq!(kube.scene.pushing().await, (0, 0));
     kube.scene.check().await;
     kube.pods_gone().await;
 }
@@ -75,18 +62,11 @@ async fn kube_builds_that_push_are_counted_again_after_redis_was_emptied() {
     let kube = limited().await;
     let go = kube.scene.dir.join("go");
     let _worker = kube.worker("one", &pusher(&go), &[]).await;
-    let pushes = submit(&kube).await;
+    let pushes = kube.scene.submit_pushed().await;
     kube.line(pushes, 1, r#"{"message": "Pushing image", "phase": "pushing"}"#).await;
     kube.scene.redis.command(&["FLUSHALL"]).await;
-    let again = |build: &Build| build.push_go.is_some();
-    fairlane_testkit::wait_for("the push to be counted again", super::scene::SOON, async || {
-        match kube.scene.queue.build(pushes).await {
-            Ok(Some(build)) if again(&build) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    assert_eq!(pushing(&kube).await, (1, 0));
+    kube.build_that(pushes, "the push to be counted again", |build| build.push_go.is_some()).await;
+    assert_eq!(kube.scene.pushing().await, (1, 0));
     std::fs::write(&go, "").unwrap();
     kube.build_in(pushes, BuildState::Succeeded).await;
     kube.pods_gone().await;
@@ -98,7 +78,7 @@ async fn a_kube_build_whose_log_cannot_be_read_is_let_through_and_counted() {
     let go = kube.scene.dir.join("go");
     kube.fake().always("get pods/log", Fault::Fails(500));
     let _worker = kube.worker("one", &pusher(&go), &[]).await;
-    let id = submit(&kube).await;
+    let id = kube.scene.submit_pushed().await;
     kube.build_that(id, "the build to push", |build| build.push_go.is_some()).await;
     std::fs::write(&go, "").unwrap();
     kube.build_in(id, BuildState::Succeeded).await;
