@@ -156,7 +156,7 @@ fn read(file: &Path) -> Result<Value> {
 }
 
 /// Merges values as Helm does: a later file overrides an earlier one, key by key.
-fn merge(into: &mut Value, from: Value) {
+pub(crate) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

@@ -1,4 +1,4 @@
-//! What becomes of the settings that are not traits.
+//! Settings that are not traits: where each goes, or why it goes nowhere.
 
 use serde_json::{Value, json};
 

@@ -137,6 +137,11 @@ fn the_socket_decides_the_builder() {
         (json!("/run/other.sock"), "host", json!("/run/other.sock")),
         (Value::Null, "none", Value::Null),
     ] {
+        let service = json!({"dockerApi": {}, "config": {"KubernetesBuildExecutor": {"docker_host": host}}});
+        let import = made(&[json!({"binderhub-service": service})]);
+        // The chart refuses it beside any of these.
+        let release = &import.values["builds"]["dockerApiRelease"];
+        assert_eq!(release.is_null(), socket.is_null(), "{host}");
         let import = made(&[json!({"KubernetesBuildExecutor": {"docker_host": host}})]);
         assert_eq!(import.values["builder"], builder);
         assert_eq!(import.values["builds"]["socket"], socket);

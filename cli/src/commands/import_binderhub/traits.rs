@@ -1,4 +1,4 @@
-//! What becomes of each trait that is about building.
+//! Traits about building: where each goes, or why it goes nowhere.
 
 use fairlane_common::allow::AllowedArgs;
 use serde_json::{Map, Value, json};
@@ -111,6 +111,7 @@ fn executor(setting: String, name: &str, value: &Value, import: &mut Import) {
 fn docker_host(setting: String, value: &Value, import: &mut Import) {
     let Some(path) = value.as_str().map(|path| path.trim_start_matches("unix://")) else {
         import.set(&["builder"], json!("none"));
+        forget_socket(import);
         return import.say(
             setting,
             Fate::ByHand,
@@ -125,9 +126,7 @@ fn docker_host(setting: String, value: &Value, import: &mut Import) {
     match known.iter().find(|(socket, _)| *socket == path) {
         Some((_, builder)) => {
             import.set(&["builder"], json!(builder));
-            if let Some(builds) = import.values["builds"].as_object_mut() {
-                builds.retain(|key, _| key != "socket" && key != "dockerApiRelease");
-            }
+            forget_socket(import);
             import.say(setting, Fate::Moved, format!("builder: {builder}"));
         }
         None if path.starts_with('/') => {
@@ -137,6 +136,13 @@ fn docker_host(setting: String, value: &Value, import: &mut Import) {
             import.moved(setting, &["builds", "socket"], json!(path));
         }
         None => import.say(setting, Fate::ByHand, "not a path of a socket on the nodes: set builds.socket"),
+    }
+}
+
+/// Removes what the chart takes only where the socket is not that of the builder itself.
+fn forget_socket(import: &mut Import) {
+    if let Some(builds) = import.values["builds"].as_object_mut() {
+        builds.retain(|key, _| key != "socket" && key != "dockerApiRelease");
     }
 }
 
