@@ -49,7 +49,8 @@ impl Findings {
         text: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        self.0.push(Finding { level: Level::Warning, about, text: text.into(), advice: Some(advice.into()) });
+        let advice = Some(advice.into()).filter(|advice| !advice.is_empty());
+        self.0.push(Finding { level: Level::Warning, about, text: text.into(), advice });
     }
 
     /// Reports an error; `advice` says what to do.

@@ -212,7 +212,7 @@ async fn set_aside(queue: &Queue, findings: &mut Findings) -> fairlane_common::R
 }
 
 async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Findings) -> Result<()> {
-    let mut has_problems = false;
+    let mut asked = false;
     for url in &args.reach.dispatcher_url {
         let client = Client::new(Reach { dispatcher_url: vec![url.clone()], ..args.reach.clone() })?;
         match client.get::<Health>("readyz", &[]).await {
@@ -221,7 +221,7 @@ async fn dispatchers(args: &Doctor, redis_is_known: bool, findings: &mut Finding
                     "dispatcher",
                     format!("{} answers, release {}", client.shown(), clean(&health.version, Colors::Drop)),
                 );
-                if !std::mem::replace(&mut has_problems, true) {
+                if !std::mem::replace(&mut asked, true) {
                     problems(&client, redis_is_known, findings).await;
                 }
             }
@@ -257,14 +257,19 @@ async fn problems(client: &Client, redis_is_known: bool, findings: &mut Findings
         ProblemKind::RedisMemory,
         ProblemKind::RedisAppendOnly,
     ];
-    // A token that may not read the queue is no problem of the queue.
-    let Ok(queue) = client.get::<QueueView>("v1/queue", &[]).await else { return };
+    let queue = match client.get::<QueueView>("v1/queue", &[]).await {
+        Ok(queue) => queue,
+        // A token that may not read the queue is no problem of the queue.
+        Err(error) if exit::of(&error) == Exit::Refused => return,
+        Err(error) => return findings.warning("queue", error.to_string(), ""),
+    };
     for problem in queue.problems.iter().filter(|problem| problem.severity != Severity::Note) {
         if !(redis_is_known && found.contains(&problem.kind)) {
-            let command = problem.command.as_ref();
+            // This command itself is no advice.
+            let command = problem.command.as_deref().filter(|command| *command != "fairlane doctor");
             let advice =
-                command.map_or(String::new(), |command| format!("`{command}` shows more, or helps."));
-            findings.warning("queue", clean(&problem.sentence, Colors::Drop), advice);
+                command.map(|command| format!("`{}` shows more, or helps.", clean(command, Colors::Drop)));
+            findings.warning("queue", problem.sentence.trim_end_matches('.'), advice.unwrap_or_default());
         }
     }
 }

@@ -7,12 +7,13 @@ use clap::Parser as _;
 use fairlane_testkit::{RedisServer, TempDir, keep_file};
 use serde_json::{Value, json};
 
-use super::helm::{Rendered, case, merge, minimal, render, variant, variants};
+use super::helm::{Rendered, case, minimal, render, variant, variants};
 use super::{
     FOLDERS, command_line, given, misfit_of_its_kind, objects_in, of_kind, own_containers, pod_template,
     read, root,
 };
 use crate::args::Cli;
+use crate::commands::import_binderhub::merge;
 
 /// Pod Security `restricted`, a read-only root file system, and no token of the API without need.
 fn is_restricted(pod: &Value, about: &str) {
@@ -174,7 +175,7 @@ fn secrets_are_made_once_and_kept_over_upgrades() {
     for (key, value) in [("token", "kept-token"), ("seal-key", "a:00"), ("own", "x")] {
         assert_eq!(upgraded[key], value);
     }
-    assert_eq!(upgraded["hub-token"].len(), 64, "what is missing is added");
+    assert_eq!(upgraded["hub-token"].len(), 64, "a missing token is generated");
     assert_eq!((changed["token"].as_str(), changed["seal-key"].as_str()), ("0123456789abcdef", "a:00"));
 }
 
@@ -241,7 +242,7 @@ fn a_builder_sets_socket_and_selector_as_the_charts_of_binderhub_do() {
 #[test]
 fn the_chart_works_as_a_subchart_and_twice_in_a_namespace() {
     let mut below = case(&minimal(&json!({"enabled": true})));
-    merge(&mut below, &json!({"parent": true, "release": "hub", "lint": false}));
+    merge(&mut below, json!({"parent": true, "release": "hub", "lint": false}));
     let mut second = case(&minimal(&json!({"rbac": {"secrets": false, "nodes": false}})));
     second["release"] = json!("second");
     let Some(rendered) = render(&[below, second, case(&minimal(&json!({})))]) else { return };

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{objects_in, read, root};
+use crate::commands::import_binderhub::merge;
 
 /// Objects in the order in which a cluster needs them; others come after these.
 const ORDER: [&str; 9] = [
@@ -88,28 +89,17 @@ pub(super) fn variants() -> Vec<(String, Value)> {
     let files = std::fs::read_dir(root().join("deploy/helm/variants")).unwrap();
     let mut files: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
-    let values = |name: &str| serde_saphyr::from_str(&read(&format!("deploy/helm/variants/{name}"))).unwrap();
-    files.iter().map(|name| (name.trim_end_matches(".yaml").to_owned(), values(name))).collect()
+    let names = files.iter().map(|file| file.trim_end_matches(".yaml"));
+    names.map(|name| (name.to_owned(), variant(name))).collect()
 }
 
-pub(super) fn variant(wanted: &str) -> Value {
-    variants().into_iter().find(|(name, _)| name == wanted).unwrap().1
+pub(super) fn variant(name: &str) -> Value {
+    serde_saphyr::from_str(&read(&format!("deploy/helm/variants/{name}.yaml"))).unwrap()
 }
 
 /// The least values, with these changes.
 pub(super) fn minimal(changes: &Value) -> Value {
     let mut values = variant("minimal");
-    merge(&mut values, changes);
+    merge(&mut values, changes.clone());
     values
-}
-
-pub(super) fn merge(into: &mut Value, changes: &Value) {
-    match (into, changes) {
-        (Value::Object(into), Value::Object(changes)) => {
-            for (key, value) in changes {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, changes) => *into = changes.clone(),
-    }
 }
