@@ -7,7 +7,7 @@ const TONES = { bad: 'bad', warning: 'warn', note: 'info' };
 export function Problems({ all }) {
   if (all.length === 0) return html`<p class="note good" role="status"><span aria-hidden="true">✓</span> No problems.</p>`;
   return html`<ul class="problems" aria-label="Current problems">
-    ${all.map(({ kind, severity, sentence, link }) => html`<li key=${kind + (link || '') + sentence.slice(0, 20)} class="note ${TONES[severity]}">
+    ${all.map(({ severity, sentence, link }) => html`<li class="note ${TONES[severity]}">
       <span class="sign" aria-hidden="true">${SIGNS[severity][0]}</span>
       <span><span class="hidden">${SIGNS[severity][1]}: </span>${sentence} ${link && html`<a href=${link}>Show<span aria-hidden="true"> →</span></a>`}</span>
     </li>`)}

@@ -19,7 +19,7 @@ use crate::api::{CurrentProblem, ProblemKind, Severity};
 use crate::history::HistoryCache;
 use crate::outlook::OutlookCache;
 
-/// How long the problems are used, however many ask.
+/// How long the problems are reused.
 const HOLDS: Duration = Duration::from_secs(1);
 /// With fewer people than this, no lane is said to have most of them.
 const CROWD: u64 = 20;
@@ -136,7 +136,8 @@ impl Facts<'_> {
         all.extend(self.redis());
         all.extend(self.people());
         all.extend(few(self.lost_workers()));
-        all.extend(few(self.single_workers()));
+        all.extend(few(self.drained_workers()));
+        all.extend(few(self.paused_workers()));
         all.extend(few(self.avoided()));
         all.extend(self.builds());
         all.extend(few(self.set_aside()));
@@ -279,25 +280,27 @@ impl Facts<'_> {
         said
     }
 
-    fn single_workers(&self) -> Vec<CurrentProblem> {
-        let mut said = Vec::new();
-        for worker in self.workers {
-            if let Some(drained) = &worker.drained {
-                let ago = span(self.snapshot.now.saturating_sub(drained.at));
-                let sentence = format!("Worker {} was drained by {} {ago} ago.", worker.id, drained.by);
-                let found = problem(ProblemKind::WorkerDrained, Severity::Note, sentence);
-                said.push(found.link("workers").command(format_args!("drain {} --undo", worker.id)));
-            }
+    fn drained_workers(&self) -> Vec<CurrentProblem> {
+        let say = |worker: &WorkerView| {
+            let drained = worker.drained.as_ref()?;
+            let ago = span(self.snapshot.now.saturating_sub(drained.at));
+            let sentence = format!("Worker {} was drained by {} {ago} ago.", worker.id, drained.by);
+            let found = problem(ProblemKind::WorkerDrained, Severity::Note, sentence);
+            Some(found.link("workers").command(format_args!("drain {} --undo", worker.id)))
+        };
+        self.workers.iter().filter_map(say).collect()
+    }
+
+    fn paused_workers(&self) -> Vec<CurrentProblem> {
+        let say = |worker: &WorkerView| {
             // An avoided host is mentioned for itself, and one pause of all of them once.
-            if let Some(why) =
-                worker.paused.as_ref().filter(|_| worker.avoided.is_none() && self.snapshot.taking > 0)
-            {
-                let sentence = format!("Worker {} has paused: {}.", worker.id, why.trim_end_matches('.'));
-                let found = problem(ProblemKind::WorkerPaused, Severity::Warning, sentence);
-                said.push(found.link("workers").command("workers"));
-            }
-        }
-        said
+            let is_alone = worker.avoided.is_none() && self.snapshot.taking > 0;
+            let why = worker.paused.as_ref().filter(|_| is_alone)?;
+            let sentence = format!("Worker {} has paused: {}.", worker.id, why.trim_end_matches('.'));
+            let found = problem(ProblemKind::WorkerPaused, Severity::Warning, sentence);
+            Some(found.link("workers").command("workers"))
+        };
+        self.workers.iter().filter_map(say).collect()
     }
 
     fn avoided(&self) -> Vec<CurrentProblem> {
@@ -370,6 +373,8 @@ fn few(mut all: Vec<CurrentProblem>) -> Vec<CurrentProblem> {
         let more = all.split_off(OF_A_KIND - 1);
         let mut last = more[0].clone();
         last.sentence = format!("There are {} more problems like these.", more.len());
+        // These are of one of them.
+        (last.link, last.command) = (None, None);
         all.push(last);
     }
     all
