@@ -49,7 +49,7 @@ export function Rules() {
     <${Audit} />`;
 }
 
-const ACTS = ['rule set', 'rule removed', 'rule ended', 'ban overridden', 'cancel', 'promote', 'drain', 'undrain', 'policy set', 'logs pruned', 'worker lost', 'node avoided', 'node taken back', 'node cleared', 'build forgotten', 'repaired'];
+const ACTS = ['rule set', 'rule removed', 'rule ended', 'ban overridden', 'cancel', 'promote', 'drain', 'undrain', 'policy set', 'logs pruned', 'campaign created', 'campaign started', 'campaign paused', 'campaign resumed', 'campaign pacing set', 'campaign cancelled', 'campaign ended', 'worker lost', 'node avoided', 'node taken back', 'node cleared', 'build forgotten', 'repaired'];
 
 function Audit() {
   const [act, setAct] = useState('');

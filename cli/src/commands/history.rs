@@ -255,8 +255,10 @@ mod tests {
                 "{act}: {known:?}"
             );
         }
+        let page = std::fs::read_to_string(format!("{folder}/../../dispatcher/page/rules.js")).unwrap();
         for act in known {
             assert!(recorded.iter().any(|name| name == act), "nothing records '{act}'");
+            assert!(page.contains(&format!("'{act}'")), "the page does not offer '{act}'");
         }
     }
 }
