@@ -142,7 +142,8 @@ fn start(job: &Job, folder: Option<&PathBuf>, news: &SyncSender<News>) -> Result
     use std::os::unix::process::CommandExt;
     anyhow::ensure!(!job.deadline.has_passed(), "the lease expired before the command could start");
     for (name, text) in &job.files {
-        std::fs::write(job.folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
+        let folder = folder.context("the run's folder cannot be created")?;
+        std::fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))?;
     }
     let mut command = Command::new(&job.program);
     command.args(&job.args).envs(&job.env).process_group(0);
