@@ -107,23 +107,16 @@ enum Version {
 }
 
 impl Version {
-    fn number(&self) -> Result<u64, String> {
-        let number = match self {
-            Self::Number(number) => Some(*number),
-            Self::Text(text) => text.parse().ok(),
+    fn check(&self) -> Result<(), String> {
+        let (number, shown) = match self {
+            Self::Number(number) => (Some(*number), number.to_string()),
+            Self::Text(text) => (text.parse().ok(), format!("'{text}'")),
         };
-        let is_known = |number: &u64| VERSIONS.contains(number);
-        number.filter(is_known).ok_or_else(|| {
-            let (first, last) = (VERSIONS.start(), VERSIONS.end());
-            match self {
-                Self::Number(other) => {
-                    format!("version {other} is unknown; versions {first} to {last} are supported")
-                }
-                Self::Text(other) => {
-                    format!("version '{other}' is unknown; versions {first} to {last} are supported")
-                }
-            }
-        })
+        if number.is_some_and(|number| VERSIONS.contains(&number)) {
+            return Ok(());
+        }
+        let (first, last) = (VERSIONS.start(), VERSIONS.end());
+        Err(format!("version {shown} is unknown; versions {first} to {last} are supported"))
     }
 }
 
@@ -131,13 +124,13 @@ impl Version {
 ///
 /// # Errors
 /// With the reason why it is not a successful launch of a known version and provider.
-pub fn parse(line: &[u8]) -> Result<Launch, String> {
+fn parse(line: &[u8]) -> Result<Launch, String> {
     let event: Event = serde_json::from_slice(line).map_err(|error| format!("not an event: {error}"))?;
     // Schemas of newer loggers have an address: https://…/binderhub.jupyter.org/launch.
     if event.schema.strip_suffix(SCHEMA).is_none_or(|before| !before.is_empty() && !before.ends_with('/')) {
         return Err(format!("the schema '{}' is not {SCHEMA}", event.schema));
     }
-    event.version.number()?;
+    event.version.check()?;
     if !PROVIDERS.contains(&event.provider.as_str()) {
         return Err(format!("the provider '{}' is unknown", event.provider));
     }

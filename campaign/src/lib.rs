@@ -3,7 +3,6 @@
 //! and [`plan`] reads and writes the list of builds.
 
 pub mod events;
-pub mod follow;
 pub mod lines;
 pub mod list;
 pub mod names;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Write};
 
 use fairlane_common::campaign::{Item, launches};
+use fairlane_common::queue::campaigns::ITEMS_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::lines::{self, BadLines};
@@ -12,8 +13,6 @@ use crate::lines::{self, BadLines};
 const VERSION: u64 = 1;
 /// Longest line of a plan.
 const LINE_BYTES_MAX: usize = 16 * 1024;
-/// Most builds of one plan.
-pub const ITEMS_MAX: usize = 100_000;
 
 /// The first line of a plan file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

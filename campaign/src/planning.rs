@@ -89,7 +89,7 @@ pub async fn plan(
     let mut planned =
         Planned { launches: candidates.iter().map(|one| one.launches).sum(), ..Planned::default() };
     let mut of_image: HashMap<String, Option<usize>> = HashMap::new();
-    for chunk in candidates.chunks(CHUNK) {
+    'candidates: for chunk in candidates.chunks(CHUNK) {
         let sources: Vec<Result<Source, Skipped>> = chunk.iter().map(|one| source(one, terms)).collect();
         for (candidate, found) in chunk.iter().zip(commits(chunk, sources, terms).await) {
             let made = found.and_then(|(source, reference)| item(candidate, &source, &reference, terms));
@@ -115,7 +115,7 @@ pub async fn plan(
             item.expected_seconds = Some(expected(&item.repo.lane()).await);
             if is_full(&planned, &item, terms) {
                 planned.limited = true;
-                return planned;
+                break 'candidates;
             }
             if has(&item.image).await {
                 of_image.insert(item.image.to_string(), None);
@@ -128,6 +128,8 @@ pub async fn plan(
             planned.items.push(item);
         }
     }
+    // Branches of one commit together may be better than what came before them.
+    planned.items.sort_by(|a, b| b.launches.total_cmp(&a.launches));
     planned
 }
 

@@ -18,7 +18,7 @@ impl Default for Hosts {
     }
 }
 
-/// What is to be built, before its ref is resolved.
+/// A repository to build, whose ref is not resolved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The repository, as `BinderHub` passes it to repo2docker.

@@ -67,7 +67,7 @@ pub(crate) struct CampaignPlan {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) list: Option<PathBuf>,
     /// Also what the queue built for people within this time, at the commits it built; needs --current-prefix
-    #[arg(long, value_name = "TIME", value_parser = span, requires = "current_prefix")]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span, requires = "current_prefix")]
     pub(crate) from_queue: Option<Duration>,
     /// The images' new prefix, as in BinderHub's image_prefix
     #[arg(long, value_name = "PREFIX")]
@@ -88,7 +88,7 @@ pub(crate) struct CampaignPlan {
     #[arg(long, value_name = "H", value_parser = hours)]
     pub(crate) slot_hours: Option<f64>,
     /// After this time, a launch weighs half as much
-    #[arg(long, value_name = "TIME", value_parser = span, default_value = "3d")]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span, default_value = "3d")]
     pub(crate) half_life: Duration,
     /// Build the commits that launch events name, instead of the newest ones
     #[arg(long)]
@@ -97,7 +97,7 @@ pub(crate) struct CampaignPlan {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     pub(crate) per_host: u16,
     /// How long one such call may take
-    #[arg(long, value_name = "TIME", value_parser = span, default_value = "30s")]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span, default_value = "30s")]
     pub(crate) git_timeout: Duration,
     /// Host of the provider GitHub
     #[arg(long, value_name = "HOST", default_value = "github.com")]
@@ -109,7 +109,7 @@ pub(crate) struct CampaignPlan {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) slots: Option<u32>,
     /// Refuse a plan that would take longer
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) finish_within: Option<Duration>,
     /// Do not ask a dispatcher for build times and slots
     #[arg(long, conflicts_with = "from_queue")]
@@ -118,10 +118,6 @@ pub(crate) struct CampaignPlan {
     pub(crate) registry: fairlane_worker::RegistryCheckArgs,
     #[command(flatten)]
     pub(crate) reach: Reach,
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    human::parse_span(text).map_err(|error| error.to_string())
 }
 
 fn share(text: &str) -> Result<f64, String> {

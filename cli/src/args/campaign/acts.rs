@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use fairlane_common::queue::campaigns::{CampaignName, Hours};
 
+use fairlane_clikit::human;
+
 use super::super::Reach;
-use super::{share, span};
+use super::share;
 
 /// A campaign, and why somebody acts on it.
 #[derive(Debug, Args)]
@@ -44,7 +46,7 @@ pub(crate) struct CampaignStart {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) per_hour: Option<u32>,
     /// Make no builds while somebody has waited longer than this for a slot, and for as long again afterwards
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) pause_when_waiting: Option<Duration>,
     /// Make builds only in these hours of the day, such as 22:00-06:00
     #[arg(long, value_name = "FROM-TO")]
@@ -53,7 +55,7 @@ pub(crate) struct CampaignStart {
     #[arg(long, value_name = "ZONE", requires = "hours")]
     pub(crate) time_zone: Option<String>,
     /// Start nothing if it is expected to take longer than this: 90m, 12h, 2d
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) finish_within: Option<Duration>,
     /// Create it without starting it; `fairlane campaign resume` starts it
     #[arg(long)]
@@ -94,7 +96,7 @@ pub(crate) struct CampaignWait {
     #[arg(long, value_name = "FRACTION", value_parser = share)]
     pub(crate) coverage: Option<f64>,
     /// Give up after this time
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) reach: Reach,

@@ -15,7 +15,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::args::{Campaign, CampaignAct};
-use crate::client::Client;
+use crate::client::{Client, reason_query};
 
 const PATH: &str = "v1/campaigns";
 
@@ -43,15 +43,11 @@ async fn get(client: &Client, name: &CampaignName) -> Result<CampaignView> {
     client.get(&path(name), &[]).await
 }
 
-fn because(reason: Option<String>) -> Vec<(&'static str, String)> {
-    reason.map(|reason| ("reason", reason)).into_iter().collect()
-}
-
 async fn set(act: CampaignAct, state: &str, output: Output) -> Result<Exit> {
     let client = Client::new(act.reach)?;
     let body = json!({ "state": state });
     let view: CampaignView =
-        client.send(Method::PATCH, &path(&act.name), &because(act.reason), Some(&body)).await?;
+        client.send(Method::PATCH, &path(&act.name), &reason_query(act.reason), Some(&body)).await?;
     if output.is_json() {
         output.json(&view);
     } else if state == "paused" {
@@ -64,7 +60,7 @@ async fn set(act: CampaignAct, state: &str, output: Output) -> Result<Exit> {
 
 async fn cancel(act: CampaignAct, running: bool, output: Output) -> Result<Exit> {
     let client = Client::new(act.reach)?;
-    let mut query = because(act.reason);
+    let mut query = reason_query(act.reason);
     query.push(("running", running.to_string()));
     let answer: CampaignCancelAnswer = client.send(Method::DELETE, &path(&act.name), &query, None).await?;
     if output.is_json() {

@@ -20,7 +20,9 @@ use fairlane_clikit::exit::{self, Exit, Stop};
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use fairlane_common::build::{BuildState, Priority};
+use fairlane_common::clock::millis;
 use fairlane_common::id::Image;
+use fairlane_common::queue::campaigns::{EXPECTED_S, ITEMS_MAX};
 use fairlane_common::repo::Lane;
 use fairlane_dispatcher::api::{LaneView, QueueView, Totals};
 
@@ -31,8 +33,6 @@ use crate::client::Client;
 
 /// Skipped specs that are reported one by one; further ones are only counted.
 const TOLD_MAX: usize = 10;
-/// Expected duration of a build while no dispatcher knows better.
-const EXPECTED_S: u64 = 180;
 /// Recent builds that show which prefix is in use.
 const RECENT: usize = 200;
 
@@ -58,7 +58,7 @@ pub(super) async fn run(args: CampaignPlan, output: Output) -> Result<Exit> {
         hosts: hosts(&args),
         resolve: (!args.refs_as_given)
             .then_some(Limits { per_host: args.per_host.into(), timeout: args.git_timeout }),
-        top: args.top.map(|top| top.min(plan::ITEMS_MAX)).or(Some(plan::ITEMS_MAX)),
+        top: args.top.map(|top| top.min(ITEMS_MAX)).or(Some(ITEMS_MAX)),
         share: args.share,
         slot_seconds,
     };
@@ -172,7 +172,7 @@ fn check_time(planned: &Planned, slots: Option<u64>, args: &CampaignPlan, output
     ));
     match args.finish_within {
         Some(within) if takes > within.as_secs() => {
-            let within = human::span(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+            let within = human::span(millis(within));
             let message = format!(
                 "the plan would take {time}, longer than {within}; plan fewer builds with --top, --share or --slot-hours"
             );
@@ -217,7 +217,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// `None` if no dispatcher answers, or none is to be asked.
+    /// `None` with `--offline`, or if no dispatcher answers.
     async fn of(args: &CampaignPlan, output: Output) -> Result<Option<Self>> {
         if args.offline {
             return Ok(None);

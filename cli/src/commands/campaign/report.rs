@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 use fairlane_campaign::events;
 use fairlane_clikit::exit::Exit;
+use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean};
 use fairlane_common::queue::campaigns::CampaignName;
 use fairlane_dispatcher::api::{CampaignItemPage, CampaignItemView, CampaignView};
 use serde::Serialize;
 
 use super::super::lists::now;
-use super::status::{describe, span};
+use super::status::describe;
 use super::{get, path};
 use crate::args::CampaignReport;
 use crate::client::Client;
@@ -44,7 +45,7 @@ struct Saved {
 pub(super) async fn run(args: CampaignReport, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     let campaign = get(&client, &args.name).await?;
-    let failures = items(&client, &args.name, Some("failed")).await?;
+    let failures = items(&client, &args.name, "failed").await?;
     let mut causes = BTreeMap::new();
     for item in &failures {
         *causes.entry(item.cause.clone().unwrap_or_else(|| "other".to_owned())).or_default() += 1;
@@ -52,7 +53,7 @@ pub(super) async fn run(args: CampaignReport, output: Output) -> Result<Exit> {
     let saved = if args.events.is_empty() {
         None
     } else {
-        let built = items(&client, &args.name, Some("built")).await?;
+        let built = items(&client, &args.name, "built").await?;
         let mut launches = Vec::new();
         for file in &args.events {
             let read = events::read(file)?;
@@ -72,11 +73,11 @@ pub(super) async fn run(args: CampaignReport, output: Output) -> Result<Exit> {
     Ok(Exit::Good)
 }
 
-async fn items(client: &Client, name: &CampaignName, state: Option<&str>) -> Result<Vec<CampaignItemView>> {
+/// All items in a state.
+async fn items(client: &Client, name: &CampaignName, state: &str) -> Result<Vec<CampaignItemView>> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let mut query: Vec<(&str, String)> =
-            state.map(|state| ("state", state.to_owned())).into_iter().collect();
+        let mut query = vec![("state", state.to_owned())];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         let page: CampaignItemPage = client.get(&format!("{}/items", path(name)), &query).await?;
         all.extend(page.items);
@@ -121,7 +122,7 @@ fn show(report: &Report, now: u64, output: Output) {
             "saved",
             saved.launches,
             saved.images,
-            span(saved.waiting_seconds)
+            human::span_of_seconds(saved.waiting_seconds)
         ));
     }
     if report.failures.is_empty() {

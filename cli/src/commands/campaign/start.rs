@@ -9,6 +9,7 @@ use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::human;
 use fairlane_clikit::output::Output;
 use fairlane_common::campaign::Item;
+use fairlane_common::clock::millis;
 use fairlane_common::id::BuildId;
 use fairlane_common::queue::campaigns::{ITEMS_AT_ONCE, Pacing};
 use fairlane_dispatcher::api::{
@@ -29,9 +30,7 @@ pub(super) async fn run(args: CampaignStart, output: Output) -> Result<Exit> {
     let pacing = Pacing {
         share: args.share,
         per_hour: args.per_hour,
-        pause_when_waiting_ms: args
-            .pause_when_waiting
-            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        pause_when_waiting_ms: args.pause_when_waiting.map(millis),
         hours: args.hours,
         time_zone: args.time_zone.clone(),
     };
@@ -109,8 +108,8 @@ async fn load_and_start(
     let now = now(client).await;
     let time = view.expected_end_ms.map(|end| end.saturating_sub(now));
     match (time, args.finish_within) {
-        (Some(time), Some(most)) if u128::from(time) > most.as_millis() => {
-            let most = human::span(u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
+        (Some(time), Some(most)) if time > millis(most) => {
+            let most = human::span(millis(most));
             return Err(Stop::usage(format!(
                 "the builds would take about {}, longer than {most}; nothing was started. Plan fewer builds, or give \
                  the campaign more slots",

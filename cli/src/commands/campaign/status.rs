@@ -143,7 +143,7 @@ pub(super) fn describe(view: &CampaignView, now: u64, output: Output) {
     }
     line("builds", &parts.join(", "));
     line("pacing", &pacing(&view.pacing));
-    line("cost", &format!("{} of slots so far", span(view.slot_seconds)));
+    line("cost", &format!("{} of slots so far", human::span_of_seconds(view.slot_seconds)));
     match (view.ended_ms, view.expected_end_ms) {
         (Some(at), _) => line("ended", &human::ago(at, now)),
         (None, Some(at)) => {
@@ -151,15 +151,6 @@ pub(super) fn describe(view: &CampaignView, now: u64, output: Output) {
         }
         (None, None) => {}
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "seconds that a dispatcher has counted"
-)]
-pub(super) fn span(seconds: f64) -> String {
-    human::span((seconds.max(0.0) * 1000.0) as u64)
 }
 
 fn pacing(of: &Pacing) -> String {
