@@ -43,7 +43,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "ORDER")]
     pub(crate) order: Option<Order>,
     /// A build cannot be overtaken by one requested more than this much later [default: 4h]
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) overtake_max: Option<Duration>,
     /// Builds of one repository at the same time [default: 2, or 1 with fewer than 4 slots]
     #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -52,7 +52,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) burst: Option<u32>,
     /// Lanes whose builds take longer than this on average are slow [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) slow_after: Option<Duration>,
     /// Builds at the same time of all slow lanes together [default: half of the slots]
     #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -182,10 +182,6 @@ impl FromStr for ThreadPool {
             }
         }
     }
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    human::parse_span(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -3,19 +3,19 @@
 use std::error::Error;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
-use fairlane_clikit::exit::Stop;
+use anyhow::Result;
 use fairlane_clikit::human;
 use plotters::backend::SVGBackend;
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, IntoDrawingArea};
+use plotters::drawing::IntoDrawingArea;
 use plotters::element::{Rectangle, Text};
 use plotters::style::{Color, IntoFont, ShapeStyle, WHITE};
 
 use super::campaign::Ahead;
 use super::day::Day;
 use super::outcome::{BuildSpan, Outcome};
-use super::plot::{BASELINE, FAIRLANE, FONT, INK, Shown, Span, curve, draw_panel, in_hours, thinned};
+use super::plot::{
+    Area, BASELINE, FAIRLANE, FONT, INK, Shown, Span, curve, draw_panel, in_hours, save, thinned,
+};
 
 const WIDTH: u32 = 1000;
 const HEAD_HEIGHT: u32 = 86;
@@ -37,14 +37,8 @@ pub(super) fn draw(
     campaigns: &[Ahead],
     longest: &Outcome,
 ) -> Result<()> {
-    let picture = picture(day, slots, without, campaigns, longest)
-        .map_err(|error| anyhow!("the plot cannot be drawn: {error}"))?;
-    std::fs::write(path, picture)
-        .map_err(|error| Stop::usage(format!("the plot {} cannot be written: {error}", path.display())))?;
-    Ok(())
+    save(path, picture(day, slots, without, campaigns, longest))
 }
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn picture(
     day: &Day,

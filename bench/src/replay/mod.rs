@@ -74,15 +74,23 @@ pub(crate) async fn run(args: Replay, output: Output) -> Result<Exit> {
         .iter()
         .map(|(specs, with)| Ahead::new(&day, args.slots, *specs, with, &played.outcome))
         .collect();
+    let report = Report::new(&day, &played, campaigns, &unlimited, baseline.as_ref());
+    report.write(output);
     if let Some(path) = &args.plot {
         if let Some((_, longest)) = with.iter().max_by_key(|(specs, _)| *specs) {
-            campaign_plot::draw(path, &day, args.slots, &played.outcome, &campaigns, &longest.outcome)?;
+            campaign_plot::draw(
+                path,
+                &day,
+                args.slots,
+                &played.outcome,
+                &report.campaigns,
+                &longest.outcome,
+            )?;
         } else {
             plot::draw(path, &day, args.slots, &played.outcome, baseline.as_ref().zip(args.baseline))?;
         }
         output.talk(&format!("The plot is in {}.", path.display()));
     }
-    Report::new(&day, &played, campaigns, &unlimited, baseline.as_ref()).write(output);
     for told in with.iter().map(|(_, with)| with).chain([&played]).flat_map(|played| &played.broken.1) {
         output.talk(&format!("{} {told}", output.paint_talk(Tone::Bad, "broken promise:")));
     }

@@ -81,7 +81,12 @@ pub(super) fn draw(
     }
     let name = format!("Fairlane, {slots} {}", if slots == 1 { "slot" } else { "slots" });
     shown.push(Shown { name, outcome, color: FAIRLANE, filled: false });
-    let picture = picture(day, &shown).map_err(|error| anyhow!("the plot cannot be drawn: {error}"))?;
+    save(path, picture(day, &shown))
+}
+
+/// Writes a picture.
+pub(super) fn save(path: &Path, picture: Result<String, Box<dyn Error>>) -> Result<()> {
+    let picture = picture.map_err(|error| anyhow!("the plot cannot be drawn: {error}"))?;
     std::fs::write(path, picture)
         .map_err(|error| Stop::usage(format!("the plot {} cannot be written: {error}", path.display())))?;
     Ok(())
@@ -174,7 +179,7 @@ fn clock_time(hours: f64) -> String {
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The title and the legend.
 fn heading(area: &Area<'_>, day: &Day, shown: &[Shown<'_>]) -> Result<(), Box<dyn Error>> {

@@ -167,7 +167,7 @@ impl Promises {
         }
         if self.running_all >= self.terms.slots {
             self.note(format!("build {id} was started beyond the {} slots", self.terms.slots));
-        } else if known.background && self.running_background >= self.terms.background {
+        } else if known.background && self.is_background_full() {
             self.note(format!(
                 "build {id} was started beyond the {} of the background",
                 self.terms.background
@@ -257,8 +257,7 @@ impl Promises {
         let earlier = self.queued.iter().take_while(|(at, _)| *at < due);
         let mut startable = earlier.filter(|(_, id)| {
             self.builds.get(id).is_some_and(|known| {
-                let share_is_taken = known.background && self.running_background >= self.terms.background;
-                !share_is_taken && self.may_start(known.lane)
+                !(known.background && self.is_background_full()) && self.may_start(known.lane)
             })
         });
         startable.next().copied()
@@ -275,10 +274,11 @@ impl Promises {
     /// and the lane has a permit without borrowing one.
     pub(super) fn has_room(&self, lane: usize) -> bool {
         let running = self.running.get(&lane).copied().unwrap_or(0);
-        self.free() > 0
-            && self.running_background < self.terms.background
-            && running < self.terms.limit
-            && self.may_start(lane)
+        self.free() > 0 && !self.is_background_full() && running < self.terms.limit && self.may_start(lane)
+    }
+
+    fn is_background_full(&self) -> bool {
+        self.running_background >= self.terms.background
     }
 
     /// Whether a lane may start one more build, if a slot is free.

@@ -24,7 +24,7 @@ pub(super) struct Report {
     told: Nearness,
     /// The day with campaigns that build ahead, in the order in which they were requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    campaigns: Vec<Ahead>,
+    pub(super) campaigns: Vec<Ahead>,
 }
 
 impl Report {
@@ -69,11 +69,11 @@ impl Report {
                 name.into(),
                 figures.launches.into(),
                 format!("{:.1}", figures.people_hours).into(),
-                span(figures.mean).into(),
-                span(figures.p50).into(),
-                span(figures.p95).into(),
-                span(figures.p99).into(),
-                span(figures.max).into(),
+                human::span_of_seconds(figures.mean).into(),
+                human::span_of_seconds(figures.p50).into(),
+                human::span_of_seconds(figures.p95).into(),
+                human::span_of_seconds(figures.p99).into(),
+                human::span_of_seconds(figures.max).into(),
                 figures.builds.into(),
                 figures.running_max.into(),
                 broken,
@@ -107,8 +107,8 @@ impl Report {
                 one.running_max.into(),
                 format!("{:.1} %", one.found).into(),
                 format!("{:.1}", one.day.people_hours).into(),
-                span(one.day.p99).into(),
-                span(one.day.max).into(),
+                human::span_of_seconds(one.day.p99).into(),
+                human::span_of_seconds(one.day.max).into(),
                 one.delayed.into(),
                 format!("{:.2} %", one.delay).into(),
                 broken_cell(&one.day),
@@ -149,11 +149,4 @@ fn broken_cell(figures: &Figures) -> Cell {
         Some(0) => Cell::toned("0", Some(Tone::Good)),
         Some(count) => Cell::toned(count.to_string(), Some(Tone::Bad)),
     }
-}
-
-/// Seconds as people say them.
-fn span(seconds: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a wait, in milliseconds")]
-    let ms = (seconds * 1000.0).round() as u64;
-    human::span(ms)
 }
