@@ -308,6 +308,11 @@ fn parse_url(text: &str) -> Result<Url> {
     Ok(url)
 }
 
+/// The query parameter with the reason that an operator gives, if one was given.
+pub(crate) fn reason_query(reason: Option<String>) -> Vec<(&'static str, String)> {
+    reason.into_iter().map(|reason| ("reason", reason)).collect()
+}
+
 /// Whether a URL names this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {

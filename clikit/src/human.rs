@@ -21,6 +21,13 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// The same of seconds.
+pub fn span_of_seconds(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time, in milliseconds")]
+    let ms = (seconds.max(0.0) * 1000.0).round() as u64;
+    span(ms)
+}
+
 /// How long ago `at` was, both in Unix milliseconds.
 pub fn ago(at: u64, now: u64) -> String {
     let gone = now.saturating_sub(at);
@@ -54,7 +61,11 @@ pub fn parse_span(text: &str) -> Result<Duration> {
     read_span(text).map_err(|why| Stop::usage(why).into())
 }
 
-fn read_span(text: &str) -> Result<Duration, String> {
+/// The same, with a message that clap shows as it is.
+///
+/// # Errors
+/// Says how to write it.
+pub fn read_span(text: &str) -> Result<Duration, String> {
     let bad = || format!("'{text}' is not a length of time; write 90s, 15m, 2h, 3d or 1h30m");
     let mut total: u64 = 0;
     let mut number = String::new();

@@ -1,6 +1,7 @@
 -- Purpose: what every operation of the queue shares: the clock, the gate, reading a build, publishing
---   changes. The library is this file, lanes.lua, history.lua, ends.lua, nodes.lua, heal.lua, enter.lua and campaigns.lua, then one file for each
---   operation. Redis compiles it once; begin() resets what belongs to one call.
+--   changes. The library is this file, lanes.lua, history.lua, ends.lua, nodes.lua, heal.lua, enter.lua and
+--   campaigns.lua, then one file for each operation. Redis compiles it once; begin() resets what belongs to one
+--   call.
 local format, floor, min, max
 local call                   -- this call's way to Redis
 local W, items               -- this call's arguments by name, and those of each item of its list

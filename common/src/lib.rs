@@ -39,6 +39,7 @@ pub mod rule;
 pub mod seal;
 pub mod telemetry;
 pub mod trace;
+mod words;
 
 pub use allow::AllowedArgs;
 pub use build::{Build, BuildSpec, BuildState, FailureClass, Priority};

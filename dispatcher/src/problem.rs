@@ -151,7 +151,7 @@ impl Refusal {
 
     /// There is no build with that id.
     pub(crate) fn unknown_build(id: &str) -> Self {
-        let shown: String = id.chars().filter(char::is_ascii_graphic).take(80).collect();
+        let shown = printable(id);
         let detail = format!(
             "no build has the id '{shown}'; ended builds are forgotten after 24 h. \
              GET /v1/builds lists the known ones"
@@ -178,6 +178,11 @@ impl Refusal {
     pub(crate) fn redis_away() -> Self {
         Self::new(REDIS_AWAY, "Redis does not answer; nothing is lost, try again in a moment").retry_after(2)
     }
+}
+
+/// What may be shown of a name that somebody has sent.
+pub(crate) fn printable(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(80).collect()
 }
 
 impl From<Invalid> for Refusal {

@@ -85,4 +85,9 @@ impl App {
     ) -> impl Future<Output = Answer<T>> {
         bounded(self.settings.bounds.redis_wait, call)
     }
+
+    /// Whether Redis's memory is so full that a request of `bytes` should be refused.
+    pub(crate) async fn is_memory_short(&self, bytes: usize) -> Answer<bool> {
+        self.ask(async { Ok(self.outlook.is_memory_short(bytes).await) }).await
+    }
 }

@@ -16,14 +16,14 @@ use super::builds::{self, Wanted};
 use super::lists::{PAGE, PAGES_MAX, now};
 use super::submit;
 use crate::args::{Cancel, Retry};
-use crate::client::Client;
+use crate::client::{Client, reason_query};
 
 /// Most builds that one command looks at.
 const LOOKED_AT: usize = (PAGE * PAGES_MAX) as usize;
 
 pub(crate) async fn cancel(args: Cancel, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach)?;
-    let query: Vec<(&str, String)> = args.reason.into_iter().map(|reason| ("reason", reason)).collect();
+    let query = reason_query(args.reason);
     if let Some(id) = &args.id {
         let id = builds::find(&client, id).await?;
         if args.dry_run {

@@ -36,7 +36,7 @@ use self::app::{App, Effect};
 use self::data::{Fetched, Fetcher};
 use self::feed::{Feed, Following};
 use crate::args::Top;
-use crate::client::Client;
+use crate::client::{Client, reason_query};
 
 /// How often the ages on the screen are updated if nothing else happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -161,7 +161,7 @@ impl Screen {
     fn cancel(&self, id: BuildId, reason: Option<String>) {
         let (client, done) = (Arc::clone(&self.client), self.to_done.clone());
         tokio::spawn(async move {
-            let query: Vec<_> = reason.into_iter().map(|reason| ("reason", reason)).collect();
+            let query = reason_query(reason);
             let answer = client.send(Method::DELETE, &format!("v1/builds/{id}"), &query, None).await;
             // The receiver only ends with the program.
             let _ = done.send(match answer {

@@ -1,48 +1,6 @@
 //! The words for the state of a build, how urgent it is, and why it failed.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-        #[serde(rename_all = "lowercase")]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
-
-        impl $name {
-            /// Every variant, in the order of its definition.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// The word for it in Redis, HTTP and on the command line.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.word())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> std::result::Result<Self, String> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    _ => {
-                        let known = [$($word,)+].join(", ");
-                        Err(format!("'{text}' is not one of {known}"))
-                    }
-                }
-            }
-        }
-    };
-}
+use crate::words::words;
 
 words!(
     /// The state of a build.

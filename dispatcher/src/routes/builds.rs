@@ -95,8 +95,7 @@ async fn admit(
         override_ban: wanted.override_ban.then(|| caller.name.clone()),
         dispatcher: Some(app.dispatcher.clone()),
     };
-    let short = app.ask(async { Ok(app.outlook.is_memory_short(body.len()).await) });
-    if short.await.map_err(|refusal| (Outcome::Failed, refusal))? {
+    if app.is_memory_short(body.len()).await.map_err(|refusal| (Outcome::Failed, refusal))? {
         return Err((Outcome::Full, Refusal::memory()));
     }
     let image = submit.spec.image.clone();

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::problem::{
-    Answer, BAD_PARAMETER, MALFORMED_JSON, Refusal, TOO_LARGE, TOO_SLOW, WRONG_CONTENT_TYPE,
+    Answer, BAD_CURSOR, BAD_PARAMETER, MALFORMED_JSON, Refusal, TOO_LARGE, TOO_SLOW, WRONG_CONTENT_TYPE,
 };
 use crate::routes::unique_json::Unique;
 
@@ -228,6 +228,14 @@ impl Params {
             // Some types already begin their messages with their name.
             let why = why.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&why);
             Refusal::new(BAD_PARAMETER, format!("{name}: {why}")).field(name)
+        })
+    }
+
+    /// Where a page starts, for lists whose cursor is one value.
+    pub(crate) fn cursor<T: FromStr>(&self) -> Answer<Option<T>> {
+        self.text("cursor").map(str::parse).transpose().map_err(|_: T::Err| {
+            let detail = "cursor: not a cursor of this list; use the one from the previous page";
+            Refusal::new(BAD_CURSOR, detail).field("cursor")
         })
     }
 

@@ -8,7 +8,7 @@ use fairlane_common::id::WorkerId;
 use fairlane_common::queue::By;
 
 use crate::api::{DrainAnswer, DrainBody, DrainedName, Problem, WorkerList};
-use crate::problem::{Answer, BAD_CURSOR, Refusal, UNKNOWN_WORKER};
+use crate::problem::{Answer, Refusal, UNKNOWN_WORKER};
 use crate::routes::caller::{Operator, Reader};
 use crate::routes::input::{OptionalBody, Params, PathText};
 use crate::routes::view;
@@ -25,7 +25,7 @@ use crate::state::App;
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params) -> Answer<Json<WorkerList>> {
     let params = params.only(&["limit", "cursor"])?;
-    let (limit, after) = (params.limit()?, params.text("cursor").map(parse_cursor).transpose()?);
+    let (limit, after) = (params.limit()?, params.cursor::<WorkerId>()?);
     let (mut workers, mut drained) =
         app.ask(async { tokio::try_join!(app.queue.workers(), app.queue.drained()) }).await?;
     drained.retain(|name, _| workers.iter().all(|worker| worker.host != *name));
@@ -40,13 +40,6 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Reader, params: Params)
         drained: drained.collect(),
         cursor,
     }))
-}
-
-fn parse_cursor(text: &str) -> Answer<WorkerId> {
-    text.parse().map_err(|_| {
-        Refusal::new(BAD_CURSOR, "cursor: not a cursor of this list; use the one from the previous page")
-            .field("cursor")
-    })
 }
 
 /// Stop a worker from claiming builds until `{"drain": false}` undoes it. Its running builds go on. This

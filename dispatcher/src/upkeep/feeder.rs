@@ -20,8 +20,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const AFTER_END: Duration = Duration::from_millis(20);
 /// How long it sleeps while there are no campaigns, unless somebody says that there is one.
 const IDLE: Duration = Duration::from_hours(1);
-/// Longest pause while Redis is away.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// What tells the feeder that there is something to do.
 #[derive(Debug, Default)]
@@ -74,10 +72,7 @@ impl Feeder {
                             continue;
                         }
                     }
-                    Err(error) => {
-                        let failures = outage.failed(&error).min(4);
-                        pause = (EVERY * 2u32.pow(failures - 1)).min(BACKOFF_MAX);
-                    }
+                    Err(error) => pause = outage.backoff(&error, EVERY),
                 }
             } else if self.open.load(Ordering::Relaxed) == 0 {
                 pause = IDLE;

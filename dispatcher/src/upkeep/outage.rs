@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use fairlane_common::Error;
 
+/// Longest pause while Redis is away.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
 /// Whether one thing that is retried repeatedly works.
 #[derive(Debug)]
 pub(crate) struct Outage {
@@ -35,6 +38,12 @@ impl Outage {
             tracing::debug!(error = %error, failures = self.failures, "{} failed again", self.what);
         }
         self.failures
+    }
+
+    /// Notes a failure; returns how long to wait until the next try: `first`, then twice as long each time.
+    pub(crate) fn backoff(&mut self, error: &Error, first: Duration) -> Duration {
+        let failures = self.failed(error).min(4);
+        (first * 2u32.pow(failures - 1)).min(BACKOFF_MAX)
     }
 }
 

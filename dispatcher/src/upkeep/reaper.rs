@@ -13,8 +13,6 @@ use crate::upkeep::outage::{Outage, jitter};
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause. Other processes may add something that is due earlier, without telling this one.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Longest pause while Redis is away.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often to check for function libraries of earlier releases that nobody calls any more.
 const LIBRARIES_EVERY: Duration = Duration::from_hours(1);
 
@@ -50,8 +48,7 @@ pub(crate) async fn run(queue: Queue, writes: Arc<Writes>, feeder: Arc<Feeder>, 
             }
             Err(error) => {
                 writes.note(error.refusal());
-                let failures = outage.failed(&error).min(4);
-                (Duration::from_millis(500) * 2u32.pow(failures - 1)).min(BACKOFF_MAX)
+                outage.backoff(&error, Duration::from_millis(500))
             }
         };
         if Instant::now() >= look_at_libraries {

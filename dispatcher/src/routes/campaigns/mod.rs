@@ -21,7 +21,7 @@ use crate::api::{
     CampaignRequest, CampaignView, Problem,
 };
 use crate::problem::{
-    Answer, BAD_CURSOR, CAMPAIGN_ENDED, CAMPAIGN_EXISTS, FULL, Refusal, UNKNOWN_CAMPAIGN, WRONG_FIRST,
+    Answer, CAMPAIGN_ENDED, CAMPAIGN_EXISTS, FULL, Refusal, UNKNOWN_CAMPAIGN, WRONG_FIRST, printable,
 };
 use crate::routes::caller::{Operator, Reader};
 use crate::routes::input::{Fields, JsonBody, Params, PathText};
@@ -232,7 +232,7 @@ pub(super) async fn cancel(
         ("name" = String, Path, description = "the campaign's name"),
         ("state" = Option<String>, Query, description = "only items in this state"),
         ("limit" = Option<usize>, Query, description = "how many at most"),
-        ("cursor" = Option<String>, Query, description = "where to start: the cursor of the page before"),
+        ("cursor" = Option<String>, Query, description = "where to start: the cursor from the previous page"),
     ),
     responses(
         (status = 200, description = "a page of items", body = CampaignItemPage),
@@ -247,14 +247,7 @@ pub(super) async fn list_items(
 ) -> Answer<Json<CampaignItemPage>> {
     let (name, params) = (known(&name)?, params.only(&["state", "limit", "cursor"])?);
     let (state, limit) = (params.parse::<ItemState>("state")?, params.limit()?);
-    let cursor = match params.text("cursor").map(str::parse::<u64>) {
-        None => 0,
-        Some(Ok(cursor)) => cursor,
-        Some(Err(_)) => {
-            let detail = "cursor: not a cursor of this list; use the one from the previous page";
-            return Err(Refusal::new(BAD_CURSOR, detail).field("cursor"));
-        }
-    };
+    let cursor = params.cursor::<u64>()?.unwrap_or(0);
     let look = async {
         let is_there = app.queue.campaign(&name).await?.is_some();
         Ok((is_there, app.queue.campaign_items(&name, state, cursor, limit).await?))
@@ -322,8 +315,7 @@ fn added(name: &CampaignName, answer: &Added) -> Answer<u64> {
 /// # Errors
 /// Redis's memory is nearly used up.
 async fn check_memory(app: &App, body: &JsonBody) -> Answer<()> {
-    let short = app.ask(async { Ok(app.outlook.is_memory_short(body.len()).await) }).await?;
-    if short { Err(Refusal::memory()) } else { Ok(()) }
+    if app.is_memory_short(body.len()).await? { Err(Refusal::memory()) } else { Ok(()) }
 }
 
 async fn read(app: &App, name: &CampaignName) -> Answer<CampaignView> {
@@ -334,10 +326,7 @@ async fn read(app: &App, name: &CampaignName) -> Answer<CampaignView> {
 
 /// The campaign that a path names.
 fn known(name: &str) -> Answer<CampaignName> {
-    name.parse().map_err(|_| {
-        let shown: String = name.chars().filter(char::is_ascii_graphic).take(80).collect();
-        no_campaign(&shown)
-    })
+    name.parse().map_err(|_| no_campaign(&printable(name)))
 }
 
 fn unknown(name: &CampaignName) -> Refusal {
