@@ -27,7 +27,7 @@ export function Now() {
     <//>`;
 }
 
-/** People by lane, from the first builds in line and those that run; the most first. */
+/** How many people wait for each lane, from the first builds in line and those that run. */
 function peopleByLane(...pages) {
   const lanes = new Map();
   const seen = new Set();

@@ -43,7 +43,7 @@ pub(crate) enum RunEvent {
     Up(Option<Duration>),
     /// Its lines cannot be had at present: that none comes says nothing.
     Unheard,
-    /// Its lines could not be had several times in a row, while all else can.
+    /// Reading its lines has failed several times in a row, while the rest of the cluster answers.
     Unreadable,
     /// It wrote a line.
     Line(LogLine),

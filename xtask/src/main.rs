@@ -66,7 +66,7 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
     ),
     (
         "night",
-        "a night like that of the incident, with the alerts that belong; --variant=no-limits, --screenshots=DIR",
+        "a night like that of the incident, with a real Prometheus; --variant=no-limits, --quiet=330, --screenshots=DIR",
         night::play,
     ),
     (

@@ -1,4 +1,4 @@
-//! `night`: a night like that of the incident, with a real Prometheus that must fire exactly the alerts that belong.
+//! `night`: a night like that of the incident, with a real Prometheus that must fire exactly the expected alerts.
 
 use std::path::Path;
 

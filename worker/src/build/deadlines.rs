@@ -86,7 +86,7 @@ impl Deadlines {
         self.paused = paused;
     }
 
-    /// Whether it waits to push.
+    /// It waits to push from now on, or no longer does.
     pub(crate) fn hold(&mut self, holds: bool) {
         if holds == self.held.is_some() {
             return;

@@ -57,7 +57,7 @@ impl ClaimedBuild {
         } else {
             (LogPump::start(queue, token, run, delays), Vec::new())
         };
-        // The line that says so may be stored already, and is then not read again.
+        // The line by which the run says that it waits may be stored already, and is then not read again.
         let waits_to_push = self.adopted && waits_to_push(&stored);
         let run = if self.adopted { self.adopt(stored).await? } else { self.begin(stored).await? };
         Ok((run, log, waits_to_push))

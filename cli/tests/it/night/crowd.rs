@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use crate::setup::COMMIT;
 
 /// Other repositories, besides the popular one.
-pub(super) const OTHERS: usize = 40;
+const OTHERS: usize = 40;
 /// Commits of the popular repository that people want.
-pub(super) const COMMITS: usize = 24;
+const COMMITS: usize = 24;
 
 pub(super) struct Crowd {
     client: Client,
@@ -86,7 +86,7 @@ impl Crowd {
     }
 }
 
-/// Sends a request until it is answered by something else than "come again", which a dispatcher says while Redis is away.
+/// Repeats a request until the answer is not 503, which dispatchers give while Redis is away.
 async fn insist(request: impl Fn() -> reqwest::RequestBuilder) -> reqwest::Response {
     loop {
         let answer = request().send().await.unwrap();

@@ -1,5 +1,5 @@
 //! A night like that of the incident, in real time and with real processes. A Prometheus with the rules as they are
-//! shipped must fire the alerts that belong, and no other.
+//! shipped must fire the expected alerts, and no other.
 
 #![expect(clippy::print_stdout, reason = "the report of a night")]
 
@@ -34,7 +34,7 @@ const SIGNATURE: &str = "FairlanePeopleWaitBuildsDoNot";
 /// While the popular repository is slow, this many people get another one, at least.
 const SERVED_MIN: usize = 40;
 
-/// The alerts that belong to the night as Fairlane is shipped, and what they are about. All others would be wrong:
+/// The alerts that are expected as Fairlane is shipped, and what they are about. All others would be wrong:
 ///
 /// - `FairlanePeopleWaitBuildsDoNot`: the popular lane holds two or three slots; others go on.
 /// - `FairlaneFailures`: the sick host is avoided after three failures, which are few beside the builds that succeed.
@@ -70,8 +70,8 @@ impl Night {
         Self { crowd: Crowd::new(&stage.urls), watch: Watch::start(&stage), stage, camera }
     }
 
-    /// For so many seconds, one person comes every `every` seconds for one of the other repositories, and as long as
-    /// `popular` lasts one a second for the popular one.
+    /// For this many seconds, one person every `every` seconds wants another repository; if `popular`, one person a
+    /// second also wants the popular one.
     async fn go_on(&mut self, seconds: u64, every: u64, popular: bool) {
         let mut ticks = interval(Duration::from_secs(1));
         for second in 0..seconds {
@@ -251,5 +251,5 @@ async fn the_alerts_of_a_night_are_those_that_belong() {
             .push(format!("only {served} people have got another repository while the popular one was slow"));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("; "));
-    println!("\nExactly the alerts that belong have fired.");
+    println!("\nExactly the expected alerts have fired.");
 }

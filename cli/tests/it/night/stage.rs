@@ -10,7 +10,7 @@ use crate::monitoring::prometheus::Prometheus;
 use crate::setup::{LIMIT, address_of, fairlane, run};
 
 /// A host that stays healthy all night; one whose worker freezes; one whose container engine goes away.
-pub(super) const HEALTHY: &str = "host-a";
+const HEALTHY: &str = "host-a";
 pub(super) const FROZEN: &str = "host-b";
 pub(super) const SICK: &str = "host-c";
 /// Their slots: without the other two, the first one still has room for more than the popular lane.

@@ -13,14 +13,13 @@ use crate::support::Dispatcher;
 /// How long to measure with each number of pages.
 const OPEN: Duration = Duration::from_secs(20);
 /// What the view Now requests, and how often, in milliseconds.
-const FEEDS: [(&str, u64); 7] = [
+const FEEDS: [(&str, u64); 6] = [
     ("/v1/queue", 2000),
-    ("/v1/workers", 5000),
-    ("/v1/nodes", 5000),
     ("/v1/builds?limit=200", 5000),
     ("/v1/builds?state=running", 2000),
     ("/v1/builds?state=starting", 2000),
-    ("/v1/audit?limit=50", 5000),
+    ("/v1/history?since=1h&step=1m", 30_000),
+    ("/v1/history?since=1h&step=1m", 30_000),
 ];
 /// Clock ticks per second in `/proc`.
 const TICKS: f64 = 100.0;
