@@ -109,7 +109,7 @@ end
 -- Takes the first build of a lane, if the lane may start one; otherwise puts the lane into the right set.
 local function take(lane, from)
   local stats = stats_of(lane)
-  local where, permits = judge(lane, stats.mean)
+  local where, permits = judge(lane, stats)
   local id, fields, b, kept
   if where == from then id, fields, b, kept = first_of(lane) end
   if kept and not id then

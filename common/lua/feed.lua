@@ -57,7 +57,7 @@ end
 local function has_room(lane, stats)
   local rule = resolve(lane)
   if rule.ban or rule.hold then return false end
-  local _, taken, limit, _, shared, shared_max = judge(lane, stats.mean)
+  local _, taken, limit, _, shared, shared_max = judge(lane, stats)
   if taken + call('ZCARD', base .. 'lane:' .. lane) >= limit then return false end
   if not shared then return true end
   local used = call('ZCARD', base .. 'permits:shared:' .. shared) + (lines[shared] or 0)

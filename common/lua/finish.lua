@@ -11,8 +11,8 @@
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
 local DURATION_MAX = 7200000 -- longer ones count as two hours, so that one does not distort the mean
 
--- How long a build's run took, in ms.
-local function duration(b) return max(1, min(now - (tonumber(b.claimed) or now), DURATION_MAX)) end
+-- How long a build's run took, in ms, for a mean.
+local function duration(b) return max(1, min(age_of(b), DURATION_MAX)) end
 
 -- The typical duration after one more: the geometric mean, in which the latest weighs at least a quarter. The
 -- latest is clamped to between an eighth and eight times the mean so far.
@@ -27,14 +27,19 @@ end
 local function learn(b)
   local took, stats = duration(b), base .. 'stats:' .. b.lane
   local lane = stats_of(b.lane)
-  local was_slow = is_slow(lane.mean)
+  local was_slow = is_slow(lane)
   lane.mean = typical(lane.mean, lane.succeeded, took)
   call('HSET', stats, 'mean', ms(lane.mean), 'succeeded', ms(lane.succeeded + 1))
   call('EXPIRE', stats, STATS_KEEP_S)
+  if is_long(age_of(b)) then
+    note_slow(lane, b.lane)
+  elseif lane.slow > 0 then
+    lane.slow = call('HINCRBY', stats, 'slow', '-1')
+  end
   local known = min(T.mean_of + 1, 200)
   local old = T.mean or 0
   call('HSET', K.totals, 'mean', ms(old + (took - old) / known), 'mean_of', ms(known))
-  return lane, is_slow(lane.mean) ~= was_slow
+  return lane, is_slow(lane) ~= was_slow
 end
 
 local function log_fields(b, worker, ...)

@@ -99,11 +99,25 @@ do
     mended(id, 'it neither pushed to ' .. registry .. ' nor waited for that')
   end
 
+  -- A build that has been running for long makes its lane slow now, not when it ends, and counts for the limit
+  -- that slow lanes share.
+  local function long(id, b)
+    if b.shared or not is_long(age_of(b)) or resolve(b.lane).shared then return end
+    local stats = stats_of(b.lane)
+    note_slow(stats, b.lane)
+    call('EXPIRE', base .. 'stats:' .. b.lane, STATS_KEEP_S)
+    call('ZADD', base .. 'permits:shared:slow', b.claimed, id)
+    call('HSET', base .. 'build:' .. id, 'shared', 'slow')
+    sort_lane(b.lane, stats)
+    refresh_shared('slow')
+  end
+
   function visit.leases(id)
     local b = load(id)
     if not fits(id, b, 'leases', { starting = true, running = true }) then return end
     permit(id, b)
     push(id, b)
+    long(id, b)
   end
 
   function visit.orphans(id)
@@ -111,6 +125,7 @@ do
     if not fits(id, b, 'orphans', { orphaned = true }) then return end
     permit(id, b)
     push(id, b)
+    long(id, b)
     -- An older release does not keep them per place.
     local where = b.place or ''
     if call('ZADD', base .. 'orphans:' .. where, 'NX', NOW, id) == 1 then call_for(where) end

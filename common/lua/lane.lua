@@ -16,7 +16,7 @@ operation('lane', READS, function()
     end
     local stats = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded', 'failed', 'failed_at', 'failure',
       'failed_mean')
-    local _, taken, limit, burst, shared, shared_max = judge(lane, tonumber(stats[2]))
+    local _, taken, limit, burst, shared, shared_max = judge(lane, stats_of(lane))
     local r = resolve(lane)
     local holder = call('ZRANGE', base .. 'permits:' .. lane, 0, 0, 'WITHSCORES')
     put('set', stats[1] or '')

@@ -85,23 +85,39 @@ local function resolve(lane)
   return r
 end
 
--- The stored facts about a lane: the set it is in, its mean duration, how often it was built.
+-- The stored facts about a lane: the set it is in, its mean duration, how often it was built, and how many quick
+-- builds it takes until it no longer counts as slow.
 local function stats_of(lane)
-  local v = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded')
-  return { at = v[1], mean = tonumber(v[2]), succeeded = tonumber(v[3]) or 0 }
+  local v = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean', 'succeeded', 'slow')
+  return { at = v[1], mean = tonumber(v[2]), succeeded = tonumber(v[3]) or 0, slow = tonumber(v[4]) or 0 }
 end
 
-local function is_slow(mean) return mean and T.slow_after > 0 and mean >= T.slow_after end
+local function is_long(took) return T.slow_after > 0 and took >= T.slow_after end
+
+-- A lane is slow if its builds are long on average, or if one of its latest builds was. The mean alone would
+-- find it out much too late: the quick commits of a repository hide a slow one.
+local function is_slow(stats) return T.slow_after > 0 and stats.slow > 0 or is_long(stats.mean or 0) end
+
+-- How long a build has been running, in ms.
+local function age_of(b) return now - (tonumber(b.claimed) or now) end
+
+-- A build of this lane is long, and so its next builds may be.
+local function note_slow(stats, lane)
+  local QUICK_AGAIN = 4 -- it was slow by chance if so many builds in a row are quick
+  if stats.slow == QUICK_AGAIN then return end
+  stats.slow = QUICK_AGAIN
+  call('HSET', base .. 'stats:' .. lane, 'slow', ms(QUICK_AGAIN))
+end
 
 -- The set for a lane with queued builds, and the facts that decide it: permits in use, its limit and burst,
 -- its shared limit's name and size. The caller passes `taken` if it knows it.
-local function judge(lane, mean, taken)
+local function judge(lane, stats, taken)
   local r = resolve(lane)
   taken = taken or call('ZCARD', base .. 'permits:' .. lane)
   local limit = r.limit or T.limit
   local burst = max(r.burst or T.burst, limit)
   local shared, shared_max = r.shared, r.shared_limit
-  if not shared and is_slow(mean) then shared, shared_max = 'slow', T.slow_limit end
+  if not shared and is_slow(stats) then shared, shared_max = 'slow', T.slow_limit end
   local where
   if r.hold then
     where = 'lanes:held'
@@ -144,7 +160,7 @@ local function sort_lane(lane, known, taken)
   known = known or stats_of(lane)
   local at = known.at
   local where
-  if head[1] then where = judge(lane, known.mean, taken) end
+  if head[1] then where = judge(lane, known, taken) end
   if at and at ~= where then call('ZREM', base .. at, lane) end
   if where then
     call('ZADD', base .. where, head[2], lane)

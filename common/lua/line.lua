@@ -38,10 +38,10 @@ operation('line', READS, function()
   end
   local facts = {}
   for at, lane in ipairs(lanes) do
-    local stats = call('HMGET', base .. 'stats:' .. lane, 'at', 'mean')
+    local stats = stats_of(lane)
     -- Permits in use are counted from the runs.
-    local _, _, limit, burst, shared, shared_max = judge(lane, tonumber(stats[2]), 0)
-    local text = lane .. ' ' .. (stats[1] or '-') .. ' ' .. (stats[2] or '-') .. ' ' .. ms(limit) .. ' '
+    local _, _, limit, burst, shared, shared_max = judge(lane, stats, 0)
+    local text = lane .. ' ' .. (stats.at or '-') .. ' ' .. (stats.mean and ms(stats.mean) or '-') .. ' ' .. ms(limit) .. ' '
       .. ms(shared and limit or burst) .. ' ' .. ms(shared_max or 0) .. ' ' .. (shared or '-')
     local r = resolve(lane)
     if r.hold then

@@ -53,7 +53,8 @@ local lazily = {
       T.limit = tonumber(v[3]) or (slots < 4 and 1 or 2)
       T.burst = max(tonumber(v[4]) or 3, T.limit)
       T.slow_after = tonumber(v[5]) or HOUR
-      T.slow_limit = tonumber(v[6]) or max(1, floor(slots / 2))
+      -- With more of a large cluster, a handful of slow repositories would hold most of it.
+      T.slow_limit = tonumber(v[6]) or max(1, min(floor(slots / 2), max(2, math.ceil(slots / 4))))
       T.mean = tonumber(v[7]) or false
       T.mean_of = tonumber(v[8]) or 0
       T.avoided = tonumber(v[9]) or 0 -- how many nodes are avoided

@@ -38,7 +38,7 @@ operation('register', ALWAYS, function()
   -- Gives the permits and the lease to a build that is in no set.
   local function hold(build, b, token)
     local stats = stats_of(b.lane)
-    local _, permits, _, _, shared = judge(b.lane, stats.mean)
+    local _, permits, _, _, shared = judge(b.lane, stats)
     call('ZADD', base .. 'permits:' .. b.lane, claimed, build)
     if shared then call('ZADD', base .. 'permits:shared:' .. shared, claimed, build) end
     local background = b.priority == 'background'

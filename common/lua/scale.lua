@@ -16,7 +16,7 @@ operation('scale', READS, function()
   end
 
   local function room_of(lane)
-    local _, taken, limit = judge(lane, stats_of(lane).mean)
+    local _, taken, limit = judge(lane, stats_of(lane))
     return max(0, limit - taken)
   end
 

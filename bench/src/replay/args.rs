@@ -51,10 +51,11 @@ pub(crate) struct Replay {
     /// The same while more than half of all slots are free [default: 3]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) burst: Option<u32>,
-    /// Lanes whose builds take longer than this on average are slow [default: 1h]
+    /// A lane is slow if its builds, or one of its latest ones, take longer than this [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) slow_after: Option<Duration>,
-    /// Builds at the same time of all slow lanes together [default: half of the slots]
+    /// Builds at the same time of all slow lanes together [default: a quarter of the slots, at least 2,
+    /// never more than half]
     #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) slow_limit: Option<u32>,
     /// Also play the day with BinderHub's thread pool: thread-pool:2x64 is 2 replicas with 64 threads

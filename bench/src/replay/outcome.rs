@@ -35,6 +35,8 @@ pub(super) struct Figures {
     pub(super) launches: usize,
     /// The sum of their waits, in hours.
     pub(super) people_hours: f64,
+    /// The same in lanes without a slow spec.
+    pub(super) people_hours_outside_slow_lanes: f64,
     /// Their mean wait, in seconds from the request until the image is ready.
     pub(super) mean: f64,
     /// Half of them waited at most this many seconds.
@@ -76,7 +78,7 @@ impl Outcome {
     pub(super) fn figures(&self, day: &Day) -> Figures {
         let waits = day.asks.iter().zip(&self.ready);
         let mut counted: Vec<u64> = Vec::new();
-        let mut outside = 0;
+        let (mut outside, mut outside_sum) = (0, 0);
         for (ask, ready) in waits {
             let wait = ready.saturating_sub(ask.at);
             if !day.specs[ask.spec].slow {
@@ -84,6 +86,7 @@ impl Outcome {
             }
             if !day.lane_of(ask.spec).slow {
                 outside = outside.max(wait);
+                outside_sum += wait;
             }
         }
         counted.sort_unstable();
@@ -91,7 +94,8 @@ impl Outcome {
         let mean = if counted.is_empty() { 0.0 } else { as_float(sum) / as_float(counted.len() as u64) };
         Figures {
             launches: counted.len(),
-            people_hours: rounded(as_float(sum) / 3_600_000.0),
+            people_hours: in_hours(sum),
+            people_hours_outside_slow_lanes: in_hours(outside_sum),
             mean: rounded(mean / 1000.0),
             p50: seconds(quantile(&counted, 50)),
             p95: seconds(quantile(&counted, 95)),
@@ -130,6 +134,10 @@ fn quantile(sorted: &[u64], percent: usize) -> u64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
+fn in_hours(ms: u64) -> f64 {
+    rounded(as_float(ms) / 3_600_000.0)
+}
+
 fn seconds(ms: u64) -> f64 {
     as_float(ms) / 1000.0
 }
@@ -165,6 +173,7 @@ mod tests {
         assert_eq!((figures.p50, figures.p95, figures.max), (10.0, 100.0, 100.0));
         assert_eq!((figures.builds, figures.running_max), (3, 3));
         assert!((figures.max_outside_slow_lanes - 100.0).abs() < 1e-9, "{figures:?}");
+        assert!((figures.people_hours_outside_slow_lanes - 0.044).abs() < 1e-9, "{figures:?}");
     }
 
     #[test]

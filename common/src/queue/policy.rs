@@ -79,12 +79,12 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub people_max: Option<u32>,
-    /// Lanes whose builds take longer than this on average, in milliseconds, share one limit; 0 turns
-    /// this off. Default 60 min.
+    /// Lanes are slow, and share one limit, if their builds take longer than this on average, in milliseconds,
+    /// or if one that is running or one of the last four successes did; 0 turns this off. Default 60 min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 604_800_000)]
     pub slow_after_ms: Option<u64>,
-    /// The limit that slow lanes share. Default half of all slots.
+    /// The limit that slow lanes share. Default a quarter of all slots, at least 2, but never more than half.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub slow_limit: Option<u32>,

@@ -1,6 +1,6 @@
 //! Permits, burst, rules, shared limits and the background share.
 
-use fairlane_common::queue::{Outcome, Policy};
+use fairlane_common::queue::{Claimed, Outcome, Policy};
 use fairlane_common::rule::Stop;
 use fairlane_common::{BuildId, FailureClass, Rule};
 
@@ -160,6 +160,85 @@ async fn slow_lanes_share_half_of_the_slots() {
         scene.finish(&one.token, Outcome::Succeeded).await;
     }
     assert_eq!(scene.claim("w", 4).await.len(), 1);
+    scene.check().await;
+}
+
+/// Slow lanes share one permit; a build is slow after a minute.
+async fn with_slow_lanes() -> Scene {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    let policy = Policy { slow_after_ms: Some(60_000), slow_limit: Some(1), ..Policy::default() };
+    scene.queue.configure(&policy).await.unwrap();
+    scene
+}
+
+/// Keeps builds running for a time.
+async fn run_for(scene: &Scene, seconds: u64, held: &[&Claimed]) {
+    let tokens: Vec<_> = held.iter().map(|one| one.token.clone()).collect();
+    for _ in 0..seconds / 5 {
+        scene.pass(5000).await;
+        scene.beat("w", 8, &tokens).await;
+    }
+}
+
+#[tokio::test]
+async fn slow_lanes_share_a_quarter_of_the_slots_at_least_two_and_never_more_than_half() {
+    let scene = Scene::new().await;
+    scene.queue.configure(&Policy { slow_after_ms: Some(1000), ..Policy::default() }).await.unwrap();
+    scene.beat("w", 1, &[]).await;
+    scene.submit(&ask("o/a", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    scene.clock.advance_ms(2000);
+    scene.finish(&token, Outcome::Succeeded).await;
+    for (slots, limit) in [(1, 1), (3, 1), (4, 2), (8, 2), (9, 3), (16, 4)] {
+        scene.beat("w", slots, &[]).await;
+        let lane = scene.queue.lane(&"github.com/o/a".parse().unwrap()).await.unwrap();
+        assert_eq!(lane.shared, Some(("slow".to_owned(), limit, 0)), "of {slots} slots");
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_runs_for_long_makes_its_lane_slow_at_once() {
+    let scene = with_slow_lanes().await;
+    for repo in ["o/a", "o/b"] {
+        scene.submit(&ask(repo, 1)).await;
+    }
+    let first = scene.claim("w", 8).await;
+    run_for(&scene, 90, &[&first[0], &first[1]]).await;
+    scene.check().await;
+
+    // Both lanes have a permit left, but the limit that slow lanes share is used up, by more than it allows.
+    let waiting = ask_many(&scene, "o/a", 2..=2).await;
+    ask_many(&scene, "o/b", 2..=2).await;
+    let quick = ask_many(&scene, "o/quick", 1..=1).await;
+    assert_eq!(scene.claim_ids("w", 8).await, quick);
+    let lane = scene.queue.lane(&"github.com/o/a".parse().unwrap()).await.unwrap();
+    assert_eq!(lane.shared, Some(("slow".to_owned(), 1, 2)));
+    scene.finish(&first[0].token, Outcome::Succeeded).await;
+    assert!(scene.claim("w", 8).await.is_empty());
+    scene.finish(&first[1].token, failed(FailureClass::Repository)).await;
+    assert_eq!(scene.claim_ids("w", 8).await, waiting);
+    assert_eq!(scene.queue.snapshot().await.unwrap().repairs, 0);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_lane_is_slow_until_four_builds_in_a_row_were_quick() {
+    let scene = with_slow_lanes().await;
+    let lane = "github.com/o/a".parse().unwrap();
+    let is_slow = async || scene.queue.lane(&lane).await.unwrap().shared.is_some();
+    // However many quick builds there were, so that the mean stays far below a minute.
+    for commit in 1..=10 {
+        let id = scene.submit(&ask("o/a", commit)).await;
+        let claimed = scene.claim("w", 1).await.remove(0);
+        assert_eq!(claimed.build.id, id);
+        let took = if commit == 5 { 61_000 } else { 1000 };
+        scene.clock.advance_ms(took);
+        scene.finish(&claimed.token, Outcome::Succeeded).await;
+        assert_eq!(is_slow().await, (5..9).contains(&commit), "after build {commit}");
+    }
+    scene.queue.configure(&Policy { slow_after_ms: Some(0), ..Policy::default() }).await.unwrap();
+    assert!(!is_slow().await);
     scene.check().await;
 }
 
