@@ -115,6 +115,7 @@ impl RedisServerBuilder {
             let server = self.prepare();
             server.spawn();
             if server.answers_or_port_taken().await {
+                server.load_library().await;
                 return server;
             }
         }

@@ -1,5 +1,6 @@
 //! A separate redis-server for each test.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,11 @@ use crate::wait::wait_for;
 
 /// Variable that names another server program to run the tests against, such as `valkey-server`.
 const BINARY_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
+/// Variable that names a file with a library of functions, which every server loads before its test does: the
+/// queue's library with a fault (`cargo xtask mutants`).
+const LIBRARY_VARIABLE: &str = "FAIRLANE_TEST_LIBRARY";
+/// Variable that names a file to which every server's log is added.
+const LOG_VARIABLE: &str = "FAIRLANE_TEST_REDIS_LOG";
 /// A server usually starts much faster; this allows for a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -180,6 +186,18 @@ impl RedisServer {
             self.try_connect().await.map(|_| ())
         })
         .await;
+        self.load_library().await;
+    }
+
+    /// Loads the library that [`LIBRARY_VARIABLE`] names, if it does.
+    pub(crate) async fn load_library(&self) {
+        let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|_| !self.sentinel) else { return };
+        let code = read_lossy(Path::new(&path));
+        let mut load = redis::cmd("FUNCTION");
+        load.arg("LOAD").arg("REPLACE").arg(code);
+        if let Err(error) = load.query_async::<()>(&mut self.connect().await).await {
+            panic!("Redis refused the library under test: {error}");
+        }
     }
 
     /// Freezes the server: SIGSTOP.
@@ -256,6 +274,10 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+        if let Some(path) = std::env::var_os(LOG_VARIABLE) {
+            // Writing to a file that was just opened fails only on a full disk.
+            let _ = create(Path::new(&path)).write_all(self.log().as_bytes());
+        }
         if std::thread::panicking() {
             show("redis-server's log", &self.log());
         }

@@ -10,6 +10,7 @@ mod demo;
 mod failover;
 mod full_redis;
 mod http_api;
+mod mutants;
 mod night;
 mod packages;
 mod page_load;
@@ -63,6 +64,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "full-redis",
         "200 builds with 4 MB of log each in a Redis of 60 MB; --memory-mb=60, --builds=200, --log-mb=4, --release",
         full_redis::run_builds,
+    ),
+    (
+        "mutants",
+        "plants small faults in the Lua and runs the tests that should notice; --sample=100, --seed=1, --files=claim",
+        mutants::run,
     ),
     (
         "night",

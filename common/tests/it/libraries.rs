@@ -46,3 +46,16 @@ async fn a_library_is_removed_a_day_after_its_last_call_and_never_while_its_rele
     assert_eq!(libraries(&scene).await, 1, "ours stays");
     scene.queue.snapshot().await.unwrap();
 }
+
+/// Writes this release's library, as Redis has it, to the file that `FAIRLANE_WRITE_LIBRARY` names.
+#[tokio::test]
+#[ignore = "it checks nothing: `cargo xtask mutants` runs it"]
+async fn the_library_is_written_to_a_file() {
+    let path = std::env::var("FAIRLANE_WRITE_LIBRARY").unwrap();
+    let scene = Scene::new().await;
+    let name = format!("fairlane_{}", scene.library().await);
+    let listed: Vec<std::collections::HashMap<String, redis::Value>> =
+        scene.redis(&["FUNCTION", "LIST", "LIBRARYNAME", &name, "WITHCODE"]).await;
+    let code: String = redis::from_redis_value_ref(&listed[0]["library_code"]).unwrap();
+    std::fs::write(path, code).unwrap();
+}
