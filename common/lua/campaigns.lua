@@ -104,6 +104,7 @@ function campaigns.settle(name, item, how, id, facts)
   call('HINCRBY', key, 'left_ms', ms(-floor((of.expected_seconds or 0) * 1000)))
   if (facts.slot_ms or 0) > 0 then call('HINCRBY', key, 'slot_ms', ms(facts.slot_ms)) end
   if COVERED[how] then call('HINCRBYFLOAT', key, 'covered', format('%.6f', of.launches or 1)) end
+  if how == 'built' then call('HINCRBYFLOAT', key, 'covered_built', format('%.6f', of.launches or 1)) end
   if how == 'failed' then call('ZADD', key .. ':failed', NOW, item) end
   -- No run was needed, so it does not count against the limit per hour.
   if how == 'present' then call('ZREM', key .. ':starts', id) end

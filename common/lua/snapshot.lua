@@ -7,7 +7,8 @@
 --   cluster/node) or '', probe_at (when it may be probed next) or '', avoided nodes, refill_until (until when
 --   runs are registered again) or '', aside (how much was set aside), repairs (how often something was
 --   repaired), logs_bytes of ended builds, log_lines_missing (lines that logs lack because Redis did not take them),
---   pushing, push_waiting: builds that push under a limit, and those that wait for that}
+--   pushing, push_waiting: builds that push under a limit, and those that wait for that, campaigns (that run),
+--   campaign_builds (builds of campaigns, also of paused ones, that are in line or run)}
 operation('snapshot', READS, function()
   local WORKERS_READ, REGISTRIES_READ = 200, 100
   local reply = { 'snapshot', 'now', NOW }
@@ -59,5 +60,17 @@ operation('snapshot', READS, function()
   end
   put('pushing', ms(pushing))
   put('push_waiting', ms(waiting))
+  local run, builds = 0, 0
+  if T.campaigns > 0 then
+    for _, name in ipairs(call('ZRANGE', K['campaigns:open'], '0', ms(campaigns.OPEN_MAX - 1))) do
+      -- One that somebody has spoilt is not counted.
+      pcall(function()
+        if call('HGET', campaigns.key(name), 'state') == 'running' then run = run + 1 end
+        builds = builds + call('HLEN', campaigns.key(name, 'open'))
+      end)
+    end
+  end
+  put('campaigns', ms(run))
+  put('campaign_builds', ms(builds))
   return reply
 end)

@@ -173,10 +173,15 @@ pub(super) fn table(builds: &[BuildView], now: u64, output: Output) -> Table {
             human::ago(build.asked_ms, now).into(),
             (&build.lane).into(),
             short(&build.reference).into(),
-            details(build, now).into(),
+            format!("{}{}", details(build, now), campaign(build)).into(),
         ]);
     }
     table
+}
+
+/// The campaign of a build, to be added to its details.
+fn campaign(build: &BuildView) -> String {
+    build.campaign.as_ref().map(|name| format!(" (campaign {name})")).unwrap_or_default()
 }
 
 /// A commit's first characters; branches and tags are shown in full, because two may begin the same way.

@@ -131,6 +131,7 @@ pub(crate) async fn why(args: Why, output: Output) -> Result<Exit> {
         ("people", build.people.to_string()),
     ];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("campaign", build.campaign.clone());
     let in_line =
         |position| build.line.map_or_else(|| format!("{position}"), |line| format!("{position} of {line}"));
     add("position in line", build.position.map(in_line));
@@ -202,6 +203,10 @@ fn totals(totals: &Totals, output: Output) {
             "background",
             format!("{} of at most {} running", totals.background, totals.background_max),
         ));
+    }
+    if totals.campaigns + totals.campaign_builds > 0 {
+        let of_them = format!("{} of their builds in line or running", totals.campaign_builds);
+        facts.push(("campaigns", format!("{} running, {of_them}", totals.campaigns)));
     }
     if totals.pushing + totals.push_waiting > 0 {
         facts.push(("pushing", format!("{}, {} waiting to push", totals.pushing, totals.push_waiting)));

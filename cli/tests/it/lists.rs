@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::process::Stdio;
 
-use fairlane_testkit::TempDir;
+use fairlane_testkit::{TempDir, wait_for};
 
-use crate::setup::{COMMIT, Up, fairlane, run};
+use crate::setup::{COMMIT, LIMIT, Up, fairlane, run};
 
 const REPO: &str = "https://git.example.org/owner/name";
 const LANE: &str = "git.example.org/owner/name";
@@ -43,6 +43,31 @@ async fn why_and_lists_say_where_a_build_stands() {
     let why = up.run(&home, ["why", &id]).await.expect(0, "").data;
     assert!(why.starts_with("succeeded\n"), "said once: {why}");
     up.stop().await;
+}
+
+#[tokio::test]
+async fn queue_and_why_name_the_campaign_of_a_build() {
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/sleep 1000").await;
+    let none = up.run(&home, ["queue"]).await.expect(0, "").data;
+    assert!(!none.contains("campaigns"), "{none}");
+    let plan = home.path().join("plan.jsonl");
+    let item = serde_json::json!({ "repo": REPO, "ref": COMMIT, "image": "r/ahead:1" });
+    std::fs::write(&plan, item.to_string()).unwrap();
+    let plan = plan.display().to_string();
+    up.run(&home, ["campaign", "start", "spring", &plan]).await.expect(0, "");
+    let list = wait_for("its build", LIMIT, async || {
+        let list = up.run(&home, ["queue", "--builds", "--state", "running"]).await;
+        list.data.contains(LANE).then_some(list.data)
+    })
+    .await;
+    assert!(list.contains("(campaign spring)"), "{list}");
+    let totals = up.run(&home, ["queue"]).await.expect(0, "").data;
+    assert!(totals.contains("1 running, 1 of their builds in line or running"), "{totals}");
+    let build = up.run(&home, ["queue", "--builds", "--json"]).await.json().remove(0);
+    assert_eq!(build["campaign"], "spring");
+    let why = up.run(&home, ["why", build["id"].as_str().unwrap()]).await.expect(0, "").data;
+    assert!(why.lines().any(|line| line.starts_with("campaign ") && line.ends_with(" spring")), "{why}");
 }
 
 #[tokio::test]

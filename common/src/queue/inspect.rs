@@ -82,6 +82,8 @@ impl Queue {
             log_lines_missing: reply.parse("log_lines_missing")?,
             pushing: reply.parse("pushing")?,
             push_waiting: reply.parse("push_waiting")?,
+            campaigns: reply.parse("campaigns")?,
+            campaign_builds: reply.parse("campaign_builds")?,
         })
     }
 

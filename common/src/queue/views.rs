@@ -71,6 +71,10 @@ pub struct Snapshot {
     pub pushing: u64,
     /// Builds that are built and wait to push.
     pub push_waiting: u64,
+    /// Campaigns that run.
+    pub campaigns: u64,
+    /// Builds of campaigns, also of paused ones, that are in line or run.
+    pub campaign_builds: u64,
 }
 
 /// A lane: what it waits for and what the queue knows of it.

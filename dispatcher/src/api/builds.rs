@@ -152,6 +152,9 @@ pub struct BuildView {
     pub image: String,
     /// Interactive or background.
     pub priority: Priority,
+    /// The campaign that asked for it. Only for scope `read`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
     /// The current or next attempt: one more than have failed. At most 3.
     pub attempt: u32,
     /// The number of its run: the live one, or the next. Also counts runs that led to nothing, because they

@@ -115,6 +115,9 @@ pub struct CampaignView {
     pub launches_covered: f64,
     /// Of these, those whose images were there before the campaign.
     pub launches_present: f64,
+    /// Of these, those whose images it built itself.
+    #[serde(default)]
+    pub launches_built: f64,
     /// `launches_covered` as a part of `launches`, from 0 to 1.
     pub coverage: f64,
     /// All its items.
@@ -123,6 +126,9 @@ pub struct CampaignView {
     pub waiting: u64,
     /// Items whose builds are in line or run.
     pub building: u64,
+    /// Of these, those whose builds are in line; absent in the list of all campaigns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_line: Option<u64>,
     /// Items whose images are being built because somebody asked for them.
     pub joined: u64,
     /// Items that it built.

@@ -59,6 +59,12 @@ pub struct Totals {
     /// Builds that are built and wait until they may push.
     #[serde(default)]
     pub push_waiting: u64,
+    /// Campaigns that run.
+    #[serde(default)]
+    pub campaigns: u64,
+    /// Builds of campaigns, also of paused ones, that are in line or run.
+    #[serde(default)]
+    pub campaign_builds: u64,
 }
 
 /// The queue in numbers.

@@ -29,6 +29,7 @@ pub(crate) fn build(build: &Build, why: Option<&Why>, private: bool) -> BuildVie
         reference: build.spec.reference.to_string(),
         image: build.spec.image.to_string(),
         priority: build.spec.priority,
+        campaign: build.campaign.clone().filter(|_| private),
         attempt: build.attempt_shown(),
         run: build.attempt,
         failed_attempts: build.failed_attempts,
@@ -110,6 +111,8 @@ pub(crate) fn totals(of: &inspect::Snapshot) -> Totals {
         ended: of.ended,
         pushing: of.pushing,
         push_waiting: of.push_waiting,
+        campaigns: of.campaigns,
+        campaign_builds: of.campaign_builds,
     }
 }
 

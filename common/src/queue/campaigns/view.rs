@@ -41,12 +41,16 @@ pub struct Campaign {
     pub covered: f64,
     /// Of these, those whose image was there before it.
     pub covered_before: f64,
+    /// Of these, those whose image it built itself.
+    pub covered_by_it: f64,
     /// How many items it has.
     pub items: u64,
     /// How many of them wait.
     pub waiting: u64,
     /// How many are in line or run.
     pub building: u64,
+    /// How many of these are in line; only known if one campaign was asked for.
+    pub in_line: Option<u64>,
     /// Of how many the image is being built because somebody asked for it.
     pub joined: u64,
     /// How many it built.
@@ -200,9 +204,11 @@ fn campaign(one: &mut Reply, name: &str, now: u64) -> Result<Campaign> {
         launches: number(take("launches")).unwrap_or(of_items + present),
         covered: number(take("covered")).unwrap_or(0.0),
         covered_before: present,
+        covered_by_it: number(take("covered_built")).unwrap_or(0.0),
         items: count(take("items")),
         waiting: one.parse("todo")?,
         building: one.parse("open")?,
+        in_line: one.maybe("in_line")?,
         joined: one.parse("joined")?,
         built: count(take("built")),
         present: count(take("present")),
