@@ -37,21 +37,40 @@ pub(super) struct Wanted {
     pub(super) override_ban: bool,
 }
 
+/// What to build, and as what.
+pub(super) struct Source {
+    pub(super) repo: Repo,
+    pub(super) reference: GitRef,
+    pub(super) image: Image,
+    pub(super) args: Vec<String>,
+}
+
+/// Reads the fields that say what to build: `repo`, `ref`, `image`, `repo2docker_args`.
+pub(super) fn read_source(fields: &mut Fields, settings: &Settings) -> Answer<Source> {
+    let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as a string")?.parse()?;
+    let reference = fields.need::<String>("ref", "a commit or a record's id, as a string")?.parse()?;
+    let image = fields.need::<String>("image", "an image's name, as a string")?.parse()?;
+    let args: Vec<String> = fields.maybe("repo2docker_args", "a list of strings")?.unwrap_or_default();
+    if repo.folder().is_some() && !settings.allow_local_repos {
+        let detail = "folders (file://) are not accepted here: name a Git URL or a DOI. The operator can allow them \
+                      with --allow-local-repos on dispatchers and workers; `fairlane up` allows them";
+        return Err(Refusal::invalid("repo", detail));
+    }
+    check_args(&args)?;
+    check_allowed(&args, &settings.allowed_args)?;
+    Ok(Source { repo, reference, image, args })
+}
+
 /// Reads a request. Secrets are sealed for the build `id`.
 pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answer<Wanted> {
     fields.nothing_else(FIELDS)?;
-    let repo: Repo = fields.need::<String>("repo", "a Git URL or a DOI, as a string")?.parse()?;
-    let reference: GitRef =
-        fields.need::<String>("ref", "a commit or a record's id, as a string")?.parse()?;
-    let image: Image = fields.need::<String>("image", "an image's name, as a string")?.parse()?;
+    let Source { repo, reference, image, args } = read_source(&mut fields, settings)?;
     let name: String = fields.maybe("name", "text")?.unwrap_or_default();
     check_text("name", &name, NAME_BYTES_MAX)?;
     let priority = match fields.maybe::<String>("priority", "'interactive' or 'background'")? {
         Some(word) => word.parse().map_err(|why| Refusal::invalid("priority", why))?,
         None => Priority::Interactive,
     };
-    let args: Vec<String> = fields.maybe("repo2docker_args", "a list of strings")?.unwrap_or_default();
-    check_source(&repo, &args, settings)?;
     let push = fields.maybe("push", "true or false")?.unwrap_or(false);
     let labels: BTreeMap<String, String> =
         fields.maybe("labels", "an object of strings")?.unwrap_or_default();
@@ -66,17 +85,6 @@ pub(super) fn read(mut fields: Fields, id: BuildId, settings: &Settings) -> Answ
     Ok(Wanted { spec, force, override_ban })
 }
 
-/// Whether a repository may be built here, with these arguments.
-pub(super) fn check_source(repo: &Repo, args: &[String], settings: &Settings) -> Answer<()> {
-    if repo.folder().is_some() && !settings.allow_local_repos {
-        let detail = "folders (file://) are not accepted here: name a Git URL or a DOI. The operator can allow them \
-                      with --allow-local-repos on dispatchers and workers; `fairlane up` allows them";
-        return Err(Refusal::invalid("repo", detail));
-    }
-    check_args(args)?;
-    check_allowed(args, &settings.allowed_args)
-}
-
 fn check_allowed(args: &[String], allowed: &AllowedArgs) -> Answer<()> {
     let Some(bad) = allowed.first_forbidden(args) else { return Ok(()) };
     let option = bad.split('=').next().unwrap_or(bad);
@@ -89,7 +97,7 @@ fn check_allowed(args: &[String], allowed: &AllowedArgs) -> Answer<()> {
     Err(Refusal::new(ARGUMENT_NOT_ALLOWED, detail).field("repo2docker_args"))
 }
 
-fn check_text(field: &str, text: &str, bytes_max: usize) -> Answer<()> {
+pub(super) fn check_text(field: &str, text: &str, bytes_max: usize) -> Answer<()> {
     if text.len() > bytes_max {
         return Err(Refusal::invalid(
             field,

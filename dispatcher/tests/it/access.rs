@@ -43,6 +43,13 @@ async fn each_call_needs_its_scope() {
         (Method::DELETE, "/v1/rules?pattern=*".to_owned(), &[SUBMIT, READ]),
         (Method::GET, "/v1/workers".to_owned(), &[SUBMIT]),
         (Method::POST, "/v1/workers/w/drain".to_owned(), &[SUBMIT, READ]),
+        (Method::GET, "/v1/campaigns".to_owned(), &[SUBMIT, OPERATE]),
+        (Method::POST, "/v1/campaigns".to_owned(), &[SUBMIT, READ]),
+        (Method::GET, "/v1/campaigns/c".to_owned(), &[SUBMIT, OPERATE]),
+        (Method::PATCH, "/v1/campaigns/c".to_owned(), &[SUBMIT, READ]),
+        (Method::DELETE, "/v1/campaigns/c".to_owned(), &[SUBMIT, READ]),
+        (Method::GET, "/v1/campaigns/c/items".to_owned(), &[SUBMIT, OPERATE]),
+        (Method::POST, "/v1/campaigns/c/items".to_owned(), &[SUBMIT, READ]),
     ] {
         let call = || dispatcher.client.request(method.clone(), format!("{}{path}", dispatcher.url));
         let bare = send(call()).await;

@@ -7,6 +7,7 @@ mod answers;
 mod bad_clients;
 mod browser;
 mod builds;
+mod campaigns;
 mod crowd;
 mod current_problems;
 mod document;

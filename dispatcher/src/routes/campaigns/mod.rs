@@ -24,9 +24,9 @@ use crate::problem::{
     Answer, CAMPAIGN_ENDED, CAMPAIGN_EXISTS, FULL, Refusal, UNKNOWN_CAMPAIGN, WRONG_FIRST, printable,
 };
 use crate::routes::caller::{Operator, Reader};
-use crate::routes::input::{Fields, JsonBody, Params, PathText};
+use crate::routes::input::{JsonBody, Params, PathText};
 use crate::state::App;
-use items::{check_zone, number, pacing_change, read_items};
+use items::{number, pacing_change, read_items};
 
 /// All campaigns that have not ended, and those of the last 30 days, newest first. Scope `read`.
 #[utoipa::path(
@@ -71,11 +71,9 @@ pub(super) async fn create(
     // Without one, a repeated request is another one.
     let request = request.unwrap_or_else(|| BuildId::new().to_string());
     let pacing = match fields.maybe::<Map<String, Value>>("pacing", "an object")? {
-        Some(pacing) => Fields::from(pacing).decode::<Pacing>()?,
+        Some(fields) => items::pacing(fields)?,
         None => Pacing::default(),
     };
-    pacing.check()?;
-    check_zone(pacing.time_zone.as_deref())?;
     let launches = number(&mut fields, "launches")?;
     let launches_present = number(&mut fields, "launches_present")?.unwrap_or(0.0);
     let running = match fields.maybe::<String>("state", "'running'")?.as_deref() {
@@ -112,7 +110,8 @@ pub(super) async fn create(
     if !items.is_empty() {
         added(&name, &app.ask(app.queue.add_items(&name, 0, &items)).await?)?;
     }
-    if running {
+    // A repeated request does not resume a campaign that was paused in between.
+    if running && read(&app, &name).await?.state == CampaignState::Loading {
         let none = PacingChange::default();
         app.ask(app.queue.change_campaign(&name, Some(true), &none, by)).await?;
     }
