@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fairlane_common::Priority;
+use fairlane_common::queue::campaigns::{Campaign, CampaignState, ItemState};
 use fairlane_common::queue::inspect::{NodeView, Snapshot};
 use fairlane_common::queue::memory::Memory;
 use fairlane_common::queue::{Counts, Durability, Pressure, Queue};
@@ -34,6 +35,8 @@ pub(crate) struct QueueNow {
     memory: Option<Memory>,
     durability: Option<Durability>,
     counts: Option<Counts>,
+    /// Those that have not ended.
+    campaigns: Option<Vec<Campaign>>,
 }
 
 impl QueueNow {
@@ -44,13 +47,18 @@ impl QueueNow {
             Ok(Load { snapshot, pressure, oldest_orphan })
         };
         let rules = async { Ok(queue.rules().await?.into_values().collect()) };
-        let (load, nodes, rules, memory, durability, counts) = tokio::join!(
+        let campaigns = async {
+            let all = queue.campaigns().await?.campaigns;
+            Ok(all.into_iter().filter(|one| one.ended.is_none()).collect())
+        };
+        let (load, nodes, rules, memory, durability, counts, campaigns) = tokio::join!(
             bounded(wait, load),
             bounded(wait, queue.nodes()),
             bounded(wait, rules),
             bounded(wait, async { Ok(queue.memory().await) }),
             bounded(wait, queue.durability()),
             bounded(wait, queue.counts()),
+            bounded(wait, campaigns),
         );
         Self {
             load: load.ok(),
@@ -59,6 +67,7 @@ impl QueueNow {
             memory: memory.ok().flatten(),
             durability: durability.ok().flatten(),
             counts: counts.ok(),
+            campaigns: campaigns.ok(),
         }
     }
 
@@ -78,6 +87,9 @@ impl QueueNow {
         }
         if let Some(counts) = &self.counts {
             register_counts(registry, counts);
+        }
+        if let Some(campaigns) = &self.campaigns {
+            register_campaigns(registry, campaigns);
         }
         if let Some(nodes) = &self.nodes {
             let hosts = nodes.iter().filter(|node| node.cluster == "process").count() as u64;
@@ -188,6 +200,46 @@ fn register_upkeep(registry: &mut Registry, of: &Snapshot) {
     counter(registry, "repairs", shared(help), of.repairs);
     let help = "Log lines dropped because Redis could not store them";
     counter(registry, "log_lines_missing", shared(help), of.log_lines_missing);
+}
+
+fn register_campaigns(registry: &mut Registry, of: &[Campaign]) {
+    let sum = |part: fn(&Campaign) -> u64| of.iter().map(part).sum::<u64>();
+    let states = CampaignState::ALL.iter().filter(|state| **state != CampaignState::Ended);
+    let states =
+        states.map(|state| (state.word(), of.iter().filter(|one| one.state == *state).count() as u64));
+    let help = "Campaigns that have not ended, by state; of cancelled ones, the last builds run";
+    gauges(registry, "campaigns", shared(help), "state", states);
+    let items = ItemState::ALL.iter().map(|state| {
+        let count = match state {
+            ItemState::Waiting => sum(|one| one.waiting),
+            ItemState::Building => sum(|one| one.building),
+            ItemState::Joined => sum(|one| one.joined),
+            ItemState::Built => sum(|one| one.built),
+            ItemState::Present => sum(|one| one.present),
+            ItemState::People => sum(|one| one.built_by_people),
+            ItemState::Failed => sum(|one| one.failed),
+            ItemState::Cancelled => sum(|one| one.cancelled),
+        };
+        (state.word(), count)
+    });
+    let help = "Items of campaigns that have not ended, by state";
+    gauges(registry, "campaign_items", shared(help), "state", items);
+    let launches = "Expected launches of campaigns that have not ended";
+    gauge(registry, "campaign_launches", shared(launches), sum(|one| whole(one.launches)));
+    let covered = "Expected launches of campaigns that have not ended whose images are there";
+    gauge(registry, "campaign_launches_covered", shared(covered), sum(|one| whole(one.covered)));
+    let left = Duration::from_millis(sum(|one| one.left_ms)).as_secs_f64();
+    let help = "Slot time that the builds of campaigns are still expected to take";
+    seconds(registry, "campaign_left", shared(help), left);
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of launches, 0 or more"
+)]
+fn whole(launches: f64) -> u64 {
+    launches.round() as u64
 }
 
 /// Labels of ended builds. Class and cause are those of a failure, otherwise empty.

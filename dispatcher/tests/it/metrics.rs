@@ -5,10 +5,10 @@ use std::path::Path;
 use fairlane_common::queue::Outcome;
 use fairlane_common::rule::{Rule, Stop};
 use fairlane_common::{FailureCause, FailureClass};
-use fairlane_testkit::{RedisServer, check_metrics, keep_docs, metric_table};
+use fairlane_testkit::{RedisServer, check_metrics, keep_docs, metric_table, wait_for};
 use serde_json::json;
 
-use crate::support::{Dispatcher, Worker, failed, request, send};
+use crate::support::{Dispatcher, SOON, Worker, failed, request, send};
 
 async fn metrics_of(dispatcher: &Dispatcher) -> String {
     send(dispatcher.get("/metrics")).await.text().await.unwrap()
@@ -67,6 +67,49 @@ async fn prometheus_accepts_the_metrics_and_the_docs_list_them() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
     keep_docs(&page, "dispatchers", &metric_table(&text, |name| !is_common(name)));
     keep_docs(&page, "all", &metric_table(&text, is_common));
+}
+
+#[tokio::test]
+async fn metrics_add_up_the_campaigns_that_have_not_ended() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let nothing = ["fairlane_campaign_items{state=\"waiting\"} 0", "fairlane_campaigns{state=\"running\"} 0"];
+    has_lines(&metrics_of(&dispatcher).await, &nothing);
+    let worker = Worker::start(&dispatcher.queue, 4).await;
+    for (name, state) in [("spring", Some("running")), ("autumn", None), ("winter", None)] {
+        let items: Vec<_> = (0..5)
+            .map(|number| {
+                let mut item = request(&format!("{name}-{number}"));
+                item["launches"] = 2.5.into();
+                item["expected_seconds"] = 60.into();
+                item
+            })
+            .collect();
+        let body =
+            json!({ "name": name, "state": state, "launches": 20, "launches_present": 5, "items": items });
+        let created = send(dispatcher.post("/v1/campaigns").json(&body)).await;
+        assert_eq!(created.status().as_u16(), 201);
+    }
+    assert!(send(dispatcher.delete("/v1/campaigns/winter")).await.status().is_success(), "it ends at once");
+    worker.claim().await.finish(Outcome::Succeeded).await;
+    let expected = [
+        "fairlane_campaigns{state=\"running\"} 1",
+        "fairlane_campaigns{state=\"loading\"} 1",
+        "fairlane_campaigns{state=\"cancelled\"} 0",
+        "fairlane_campaign_items{state=\"built\"} 1",
+        "fairlane_campaign_items{state=\"building\"} 2",
+        "fairlane_campaign_items{state=\"waiting\"} 7",
+        "fairlane_campaign_items{state=\"failed\"} 0",
+        "fairlane_campaign_launches 40",
+        // 5 and 2.5 of the image that was built, rounded; and 5.
+        "fairlane_campaign_launches_covered 13",
+        "fairlane_campaign_left_seconds 540.0",
+    ];
+    wait_for("the numbers", SOON, async || {
+        let text = metrics_of(&dispatcher).await;
+        expected.iter().all(|line| text.lines().any(|have| have == *line))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -85,6 +85,18 @@ impl Watched {
         process
     }
 
+    /// Starts a campaign.
+    async fn campaign(&self) {
+        let item = serde_json::json!({ "repo": "https://git.example.org/o/ahead", "ref": COMMIT, "image": "r/ahead:1" });
+        let plan = self.home.path().join("plan.jsonl");
+        std::fs::write(&plan, item.to_string()).unwrap();
+        let plan = plan.display().to_string();
+        // Paused, so that it lasts as long as the test.
+        let mut command = fairlane(&self.home, ["campaign", "start", "ahead", &plan, "--paused"]);
+        command.env("FAIRLANE_DISPATCHER_URL", &self.urls[0]);
+        run(command).await.expect(0, "");
+    }
+
     /// Asks for a build of another image. All builds of one name are of one lane.
     async fn submit(&mut self, name: &str, more: &[&str]) -> String {
         self.next += 1;
@@ -168,6 +180,7 @@ async fn every_query_of_the_dashboard_and_the_rules_has_data() {
     first.kill();
     // The lane of the slow build has two running builds from now on.
     watched.submit("slow", &[]).await;
+    watched.campaign().await;
     let mut missing: BTreeSet<String> = dashboard_queries();
     missing.extend(rule_queries());
     let began = std::time::Instant::now();
