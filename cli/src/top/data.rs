@@ -7,7 +7,7 @@ use anyhow::Result;
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
-use fairlane_dispatcher::api::{BuildPage, BuildView, Health, LanePage, QueueView, WorkerList};
+use fairlane_dispatcher::api::{BuildPage, BuildView, Health, History, LanePage, QueueView, WorkerList};
 use tokio::sync::{mpsc, watch};
 
 use crate::client::{Client, Kept};
@@ -27,6 +27,8 @@ pub(super) struct Data {
     /// A page each of running, starting, orphaned and queued builds.
     pub(super) builds: Vec<Arc<BuildPage>>,
     pub(super) lanes: Arc<LanePage>,
+    /// The last hour, a sample a minute; absent if the dispatcher has none.
+    pub(super) history: Option<Arc<History>>,
     /// Why no dispatcher is ready.
     pub(super) warning: Option<String>,
     /// The build that is open.
@@ -57,6 +59,7 @@ pub(super) struct Fetcher {
     workers: Kept<WorkerList>,
     builds: [Kept<BuildPage>; 4],
     lanes: Kept<LanePage>,
+    history: Kept<History>,
     health: Kept<Health>,
     build: Kept<BuildView>,
 }
@@ -70,6 +73,7 @@ impl Fetcher {
             workers: Kept::default(),
             builds: Default::default(),
             lanes: Kept::default(),
+            history: Kept::default(),
             health: Kept::default(),
             build: Kept::default(),
         }
@@ -104,21 +108,25 @@ impl Fetcher {
             )?;
             anyhow::Ok(vec![running, starting, orphaned, queued])
         };
+        let hour = [("since", "1h".to_owned()), ("step", "1m".to_owned())];
+        let history =
+            async { anyhow::Ok(client.get_again("v1/history", &hour, &mut self.history).await.ok()) };
         let build = async {
             let Some(id) = self.wanted else { return anyhow::Ok(None) };
             // If the build is no longer known, the screen keeps its last state.
             Ok(client.get_again(&format!("v1/builds/{id}"), &[], &mut self.build).await.ok())
         };
-        let (queue, workers, builds, lanes, build) = tokio::try_join!(
+        let (queue, workers, builds, lanes, history, build) = tokio::try_join!(
             client.get_again("v1/queue", &[], &mut self.queue),
             client.get_again("v1/workers", &most, &mut self.workers),
             builds,
             client.get_again("v1/lanes", &most, &mut self.lanes),
+            history,
             build,
         )?;
         let ready = client.get_again("readyz", &[], &mut self.health).await;
         let warning = ready.err().map(|error| fairlane_clikit::exit::in_full(&error));
-        Ok(Data { queue, workers, builds, lanes, warning, build })
+        Ok(Data { queue, workers, builds, lanes, history, warning, build })
     }
 
     /// Starts a task that fetches every second, and at once when another build is opened.

@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
 
 use super::app::{App, Typing};
+use super::curves::curves;
 use super::panes;
 use super::problems::problems;
 use super::rows::{self, Column, View};
@@ -18,6 +19,8 @@ use super::style::{self, count, people};
 const CUT_MIN: usize = 8;
 /// Widest bar of used slots.
 const BAR_MAX: u16 = 24;
+/// Rows of the view Now that leave room for curves.
+const CURVES_FROM: u16 = 16;
 /// Data older than this is shown as stale.
 const STALE_SECONDS: u64 = 4;
 
@@ -112,7 +115,7 @@ fn tabs(app: &App) -> Line<'static> {
     Line::from(spans)
 }
 
-/// The view Now: problems, then lanes.
+/// The view Now: problems, curves if there is room for them, then lanes.
 fn now(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     let Some(data) = &app.data else { return };
     let all = problems(data);
@@ -132,9 +135,16 @@ fn now(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     let wanted = lines.len();
     let most = usize::from(area.height / 2).max(1);
     let height = u16::try_from(wanted.min(most)).unwrap_or(1);
-    let [top, gap, rest] =
-        Layout::vertical([Constraint::Length(height), Constraint::Length(1), Constraint::Min(1)]).areas(area);
+    let curves = if area.height >= CURVES_FROM { curves(data, area.width, app.color) } else { Vec::new() };
+    let [top, gap, middle, rest] = Layout::vertical([
+        Constraint::Length(height),
+        Constraint::Length(1),
+        Constraint::Length(if curves.is_empty() { 0 } else { 3 }),
+        Constraint::Min(1),
+    ])
+    .areas(area);
     frame.render_widget(Paragraph::new(lines), top);
+    frame.render_widget(Paragraph::new(curves), middle);
     if wanted > most {
         let text = format!(" … {} in all; a larger terminal shows more", count(all.len() as u64, "problem"));
         frame.render_widget(Line::styled(text, style::of(Some(Tone::Warning), app.color)), gap);

@@ -4,6 +4,7 @@
 //! [`draw`] draws the screen. The loop here connects them to the terminal.
 
 mod app;
+mod curves;
 mod data;
 mod draw;
 mod feed;

@@ -5,10 +5,11 @@ mod using;
 
 use std::sync::Arc;
 
-use fairlane_dispatcher::api::BuildView;
+use fairlane_dispatcher::api::{BuildView, History};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -33,6 +34,7 @@ fn data(change: impl FnOnce(&mut Value)) -> Data {
         workers: part(&all, "v1/workers?limit=200"),
         builds: builds.map(|state| part(&all, &format!("v1/builds?state={state}&limit=200"))).to_vec(),
         lanes: part(&all, "v1/lanes?limit=200"),
+        history: Option::<History>::deserialize(&all["v1/history"]).unwrap().map(Arc::new),
         warning: all["warning"].as_str().map(str::to_owned),
         build: Some(part::<BuildView>(&all, "build")),
     }

@@ -19,6 +19,42 @@ fn the_first_view_has_numbers_problems_and_lanes() {
     insta::assert_snapshot!("now_on_a_small_terminal", screen(&mut app(), 60, 20));
 }
 
+/// The last hour, with people coming while no more builds run; nothing was sampled from minute 20 to 24.
+fn hour(all: &mut serde_json::Value) {
+    let now = 1_774_000_000_000_u64 / 60_000 * 60_000;
+    let minutes = (0..60).filter(|minute| !(20..25).contains(minute));
+    let samples: Vec<_> = minutes
+        .map(|minute: u64| {
+            let people = if minute < 30 { 4 } else { 4 + 5 * (minute - 30) };
+            json!({
+                "at_ms": now - (59 - minute) * 60_000, "people": people, "running": if minute < 30 { 2 } else { 1 },
+                "slots": 3, "oldest_wait_s": 0, "started": 0, "succeeded": 0, "cancelled": 0,
+                "waiting": { "slot": 0, "permit": 0, "shared": 0, "held": 0, "backoff": 0 },
+                "failed": { "repository": 0, "infrastructure": 0, "stuck": 0 },
+            })
+        })
+        .collect();
+    all["v1/history"] =
+        json!({ "now_ms": now + 30_000, "since_ms": 0, "step_ms": 60_000, "samples": samples });
+}
+
+#[test]
+fn the_last_hour_is_drawn_as_curves_where_there_is_room() {
+    let mut app = app();
+    app.take(Ok(data(hour)));
+    insta::assert_snapshot!(screen(&mut app, 110, 24));
+    let narrow = screen(&mut app, 80, 24);
+    assert!(narrow.contains("32, most 149 in 44 min"), "{narrow}");
+    let low = screen(&mut app, 80, 15);
+    assert!(!low.contains("most 149"), "the lanes need the room: {low}");
+    // What is older than an hour is not drawn.
+    app.take(Ok(data(|all| {
+        hour(all);
+        all["v1/history"]["now_ms"] = (1_774_000_000_000_u64 + 7_200_000).into();
+    })));
+    assert!(screen(&mut app, 110, 24).contains("32, most 0 in 60 min"));
+}
+
 #[test]
 fn builds_that_run_come_first_then_the_line() {
     let mut app = app();
