@@ -1,4 +1,4 @@
-use fairlane_common::queue::{Crowd, Overdue, Waiting};
+use fairlane_common::queue::{Crowd, Drained, Overdue, Waiting};
 
 use super::*;
 
@@ -163,6 +163,12 @@ fn a_lost_worker_is_mentioned_once_until_it_is_back() {
     scene.lost = (0..9).map(|number| lost(&format!("c-{number}"), 1)).collect();
     let problems = scene.problems();
     assert_eq!((problems.len(), problems[4].sentence.as_str()), (5, "There are 5 more problems like these."));
+    assert_eq!((&problems[4].link, &problems[4].command), (&None, &None), "they are of several workers");
+    scene.lost.truncate(5);
+    assert_eq!(
+        scene.problems()[4].sentence,
+        "Worker c-4 stopped answering 60 s ago. Its builds are taken over, or start again."
+    );
 }
 
 #[test]
@@ -237,6 +243,81 @@ fn builds_that_wait_or_run_too_long_are_mentioned() {
     assert_eq!(said[0], "1 build has lost its worker and waits for another one.");
     assert_eq!(said[2], "build:x was set aside, because it cannot be processed: no lane.");
     assert_eq!(said[3], "2 lanes with waiting builds are held by rules.");
+}
+
+/// A queue with each problem, but those of no worker that accepts builds.
+fn troubled() -> Scene {
+    let mut scene = Scene::new();
+    scene.samples = minutes(&[(12.0, 9.0), (80.0, 9.0), (140.0, 9.0)]);
+    (scene.pressure.startable, scene.pressure.oldest_startable) = (3, Some(NOW - 3_600_000));
+    scene.pressure.crowded = Some(Crowd { lane: lane(), people: 30, runs: 0, since: None });
+    let id = "0190f7a0-0000-7000-8000-000000000001".parse().unwrap();
+    scene.pressure.overdue = vec![Overdue { id, lane: lane(), ran_ms: 3_600_000, expected_ms: 60_000 }];
+    (scene.snapshot.people, scene.snapshot.leased) = (40, 8);
+    (scene.snapshot.orphaned, scene.snapshot.lanes_held) = (1, 1);
+    scene.memory = Some(Memory { used: 80, max: 100, ..Memory::default() });
+    scene.durability = Some(Durability { append_only: false, writes: true });
+    scene.lost = vec![lost("gone-1", 3)];
+    let drained = Some(Drained { at: NOW - 120_000, by: "ann".to_owned() });
+    let paused = Some("the cluster is full".to_owned());
+    scene.workers = vec![WorkerView { drained, ..worker("d-1") }, WorkerView { paused, ..worker("p-1") }];
+    scene.nodes = vec![NodeView {
+        name: "n-1".parse().unwrap(),
+        until: NOW + 60_000,
+        since: NOW,
+        cluster: "main".to_owned(),
+        reason: "disk full".to_owned(),
+        lanes: 1,
+        probed: None,
+    }];
+    scene.aside = vec![Aside { what: "rule:x".to_owned(), at: None, why: "no JSON".to_owned() }];
+    scene
+}
+
+#[test]
+fn each_problem_has_its_place_its_sentence_its_view_and_its_command() {
+    let said: Vec<String> = troubled()
+        .problems()
+        .iter()
+        .map(|one| {
+            let [link, command] = [&one.link, &one.command].map(|text| text.as_deref().unwrap_or("-"));
+            format!("{:?}: {} {link} {command}", one.severity, one.sentence)
+        })
+        .collect();
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn a_queue_that_is_full_with_few_builds_is_no_incident() {
+    let mut scene = Scene::new();
+    scene.samples = minutes(&[(1.0, 1.0), (2.0, 1.0), (3.0, 1.0)]);
+    (scene.pressure.startable, scene.pressure.busiest) = (3, Some((lane(), 1)));
+    (scene.snapshot.slots, scene.snapshot.leased) = (1, 1);
+    assert_eq!(scene.kinds(), [], "one build has the only slot");
+    // A build that has lost its worker has its slot.
+    (scene.snapshot.slots, scene.snapshot.orphaned, scene.pressure.busiest) = (2, 1, None);
+    assert_eq!(scene.kinds(), [ProblemKind::Orphans]);
+}
+
+#[test]
+fn while_all_workers_have_paused_it_is_said_once() {
+    let mut scene = Scene::new();
+    let paused = Some("the cluster is full".to_owned());
+    scene.workers = vec![WorkerView { paused: paused.clone(), ..worker("a-1") }];
+    (scene.snapshot.taking, scene.snapshot.paused_why) = (0, paused);
+    assert_eq!(scene.kinds(), [ProblemKind::NobodyTakes]);
+    let only = scene.problems().remove(0);
+    assert_eq!(
+        (only.link.as_deref(), only.command.as_deref()),
+        (Some("#/workers"), Some("fairlane workers"))
+    );
+    scene.snapshot.workers = 0;
+    let only = scene.problems().remove(0);
+    assert_eq!(only.sentence, "No worker is running, so nothing is built.");
+    assert_eq!(
+        (only.link.as_deref(), only.command.as_deref()),
+        (Some("#/workers"), Some("fairlane workers"))
+    );
 }
 
 /// The thresholds are in `problems.rs`; alerts and docs repeat them.
