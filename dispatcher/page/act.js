@@ -55,7 +55,7 @@ function Asking({ make, label, danger, onClose }) {
     }
     setBusy(false);
   };
-  const put = (name) => (event) => setValues({ ...values, [name]: event.target.value });
+  const put = (name) => ({ target: { value } }) => setValues((before) => ({ ...before, [name]: value }));
   return html`<${Dialog} title=${act?.title || label} onClose=${onClose}>
     <form ref=${form} class="asking" onSubmit=${submit}>
       ${act ? html`<p class="effect" id="effect">${act.effect(values)}</p>` : !said && html`<p class="dim" aria-busy="true">Looking at what this would do …</p>`}
@@ -68,14 +68,14 @@ function Asking({ make, label, danger, onClose }) {
   <//>`;
 }
 
-function Field({ field: { name, label, options, type = 'text', max, min, required }, value, onInput }) {
+function Field({ field: { name, label, options, type = 'text', max, min, most, step, required, hint }, value, onInput }) {
   if (options) {
     return html`<label>${label} <select name=${name} value=${value} onChange=${onInput}>${options.map(([word, of]) => html`<option value=${of}>${word}</option>`)}</select></label>`;
   }
-  return html`<label>${label} <input name=${name} type=${type} value=${value ?? ''} onInput=${onInput} maxlength=${max} min=${min} required=${required} autocomplete="off" /></label>`;
+  return html`<label>${label} <input name=${name} type=${type} value=${value ?? ''} onInput=${onInput} maxlength=${max} min=${min} max=${most} step=${step} placeholder=${hint} required=${required} autocomplete="off" /></label>`;
 }
 
-const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+export const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
 const until = (length) => (Number(length) ? now() + Number(length) : undefined);
 const forTime = (end) => ({ name: 'length', label: 'For', value: '3600000', options: [...TIMES, [end, '']] });
 const toWhen = (length) => (Number(length) ? ` until ${clock(now() + Number(length))}` : '');
@@ -93,7 +93,7 @@ async function census(lane) {
   return { waiting: are(waiting, 'waiting'), goesOn, waits: waiting.length };
 }
 
-const verb = (number, one, more) => (number === 1 ? one : more);
+export const verb = (number, one, more) => (number === 1 ? one : more);
 
 /** The rule of exactly this pattern, without who set it and when. */
 async function ruleOf(pattern) {

@@ -4,6 +4,7 @@ import { link, session, signIn, signOut } from './api.js';
 import { Dialog, buildPath, lanePath, useTick } from './parts.js';
 import { BuildPage } from './build.js';
 import { Builds } from './builds.js';
+import { CampaignView, Campaigns } from './campaigns.js';
 import { Capacity } from './capacity.js';
 import { LaneView } from './lane.js';
 import { Now } from './now.js';
@@ -17,6 +18,7 @@ const NAV = [
   ['Workers', '#/workers', 'w'],
   ['Rules', '#/rules', 'r'],
   ['Capacity', '#/capacity', 'c'],
+  ['Campaigns', '#/campaigns', 'a'],
 ];
 const STALE_MS = 8000;
 const go = (hash) => {
@@ -47,6 +49,8 @@ function View({ at }) {
   if (at.name === 'lane') return html`<${LaneView} key=${at.rest} lane=${at.rest} />`;
   if (at.name === 'workers') return html`<${Workers} />`;
   if (at.name === 'capacity') return html`<${Capacity} query=${at.query} go=${go} />`;
+  if (at.name === 'campaigns') return html`<${Campaigns} />`;
+  if (at.name === 'campaign') return html`<${CampaignView} key=${at.rest} name=${at.rest} query=${at.query} go=${go} />`;
   if (at.name === 'rules') return html`<${Rules} />`;
   return html`<h1 tabindex="-1">No such view</h1><p><a href="#/">Go to Now</a></p>`;
 }
@@ -155,7 +159,7 @@ const KEYS = [
   ['/', 'search'],
   ['↑ ↓', 'move between rows of a table, or J and K'],
   ['Enter', 'open the row'],
-  ['g n', 'go to Now; g b to Builds, g w to Workers, g r to Rules, g c to Capacity'],
+  ['g n', 'go to Now; g b to Builds, g w to Workers, g r to Rules, g c to Capacity, g a to Campaigns'],
   ['Esc', 'leave the search, close a dialog'],
   ['?', 'this help'],
 ];

@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from './vendor/preact.js';
 import { now, useFeed } from './api.js';
 import { Act, cancel, promote } from './act.js';
-import { Ago, Command, Lane, Loaded, State, Table, buildPath } from './parts.js';
+import { Ago, Campaign, Command, Lane, Loaded, State, Table, buildPath } from './parts.js';
 import { Chart } from './chart.js';
 import { Log } from './log.js';
 import { clock, count, isEnded, span } from './words.js';
@@ -42,6 +42,7 @@ function Facts({ build }) {
     build.ended_ms && build.started_ms && ['Took', span(build.ended_ms - build.started_ms)],
     !build.ended_ms && ['Expected to take', span(build.expected_seconds * 1000)],
     ['Priority', build.priority],
+    build.campaign && ['Campaign', html`<${Campaign} name=${build.campaign} />`],
     build.attempts === undefined && ['Attempt', `${build.attempt}${build.run > build.attempt ? ` (run ${build.run})` : ''}`],
     build.worker && ['Worker', build.worker],
     build.place && ['Place', build.place],

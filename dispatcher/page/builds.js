@@ -1,7 +1,7 @@
 // Builds: search and filter.
 import { html, useState } from './vendor/preact.js';
 import { useFeed } from './api.js';
-import { Ago, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
+import { Ago, Campaign, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
 import { count, isEnded, shortRef, span } from './words.js';
 
 const FILTERS = ['q', 'state', 'lane', 'since', 'class', 'cause'];
@@ -56,7 +56,7 @@ export function Rows({ builds, withLane = true }) {
   return html`<${Table} label="Builds" heads=${heads}>
     ${builds.map((build) => html`<tr key=${build.id} data-row>
       <th scope="row"><${Id} id=${build.id} /></th>
-      <td><${State} state=${build.state} cancelling=${build.cancelling} />${build.priority === 'background' && html` <span class="dim">background</span>`}</td>
+      <td><${State} state=${build.state} cancelling=${build.cancelling} />${build.campaign ? html` <span class="dim">campaign</span> <${Campaign} name=${build.campaign} />` : build.priority === 'background' && html` <span class="dim">background</span>`}</td>
       ${withLane && html`<td><${Lane} lane=${build.lane} /></td>`}
       <td class="mono" title=${build.ref}>${shortRef(build.ref)}</td>
       <td class="num">${isEnded(build.state) ? (build.peak_people === undefined ? '—' : count(build.peak_people)) : count(build.people)}</td>

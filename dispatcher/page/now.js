@@ -2,7 +2,7 @@
 import { html, useMemo, useState } from './vendor/preact.js';
 import { now, useFeed } from './api.js';
 import { Chart, columns } from './chart.js';
-import { Ago, Bar, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
+import { Ago, Bar, Campaign, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
 import { Problems } from './problems.js';
 import { count, holdsBack, many, shortRef, span, whereabouts } from './words.js';
 
@@ -20,11 +20,17 @@ export function Now() {
   return html`<h1 tabindex="-1">Now</h1>
     <${Loaded} feed=${queue} what="The queue">${() => html`
       <${Problems} all=${queue.data.problems} />
+      <${Campaigns} totals=${queue.data.totals} />
       <${Tiles} queue=${queue.data} sample=${recent?.samples?.at(-1)} />
       <${History} />
       <${Lanes} queue=${queue.data} people=${people} />
       <${Live} builds=${[...(running?.builds || []), ...(starting?.builds || [])]} totals=${queue.data.totals} />`}
     <//>`;
+}
+
+function Campaigns({ totals: { campaigns, campaign_builds: builds } }) {
+  if (!campaigns && !builds) return null;
+  return html`<p class="note info"><span class="sign" aria-hidden="true">i</span><span>${many(campaigns, 'campaign')} ${campaigns === 1 ? 'runs' : 'run'}; ${many(builds, 'build')} of campaigns ${builds === 1 ? 'is' : 'are'} in line or ${builds === 1 ? 'runs' : 'run'}. <a href="#/campaigns">Show<span aria-hidden="true"> →</span></a></span></p>`;
 }
 
 /** How many people wait for each lane, from the first builds in line and those that run. */
@@ -116,7 +122,7 @@ function Live({ builds, totals }) {
         <td class="num">${count(build.people)}</td>
         <td class="num"><${Ago} ms=${build.claimed_ms} /></td>
         <td class="num">${span(build.expected_seconds * 1000)}</td>
-        <td class="words">${whereabouts(build)}</td>
+        <td class="words">${whereabouts(build)}${build.campaign && html` <span class="dim">for campaign</span> <${Campaign} name=${build.campaign} />`}</td>
       </tr>`)}
     <//>`}
   </section>`;

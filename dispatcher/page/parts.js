@@ -24,6 +24,8 @@ export function State({ state, cancelling }) {
 
 export const buildPath = (id) => `#/build/${id}`;
 export const lanePath = (lane) => `#/lane/${encodeURI(lane).replace(/[?#]/g, encodeURIComponent)}`;
+export const campaignPath = (name) => `#/campaign/${name}`;
+export const Campaign = ({ name }) => html`<a href=${campaignPath(name)}>${name}</a>`;
 export const Lane = ({ lane }) => html`<a class="lane" href=${lanePath(lane)}>${lane}</a>`;
 export const Id = ({ id }) => html`<a class="mono" href=${buildPath(id)} title=${id}>${shortId(id)}</a>`;
 

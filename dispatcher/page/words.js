@@ -37,8 +37,23 @@ export const STATES = {
   succeeded: { sign: '✓', tone: 'good' },
   failed: { sign: '✕', tone: 'bad' },
   cancelled: { sign: '⊘', tone: 'quiet' },
+  // Of campaigns.
+  loading: { sign: '◌', tone: 'quiet' },
+  paused: { sign: '▲', tone: 'warn' },
+  ended: { sign: '✓', tone: 'good' },
+  // Of a campaign's items.
+  waiting: { sign: '○', tone: 'quiet' },
+  building: { sign: '●', tone: 'live' },
+  joined: { sign: '●', tone: 'live' },
+  built: { sign: '✓', tone: 'good' },
+  present: { sign: '✓', tone: 'good' },
+  'built by people': { sign: '✓', tone: 'good' },
 };
 export const isEnded = (state) => ['succeeded', 'failed', 'cancelled'].includes(state);
+
+/** A part of a whole in percent, with one digit where it matters. */
+export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 1 ? 1 : 0)} %`;
+export const slotHours = (seconds) => `${(seconds / 3600).toFixed(seconds < 36_000 ? 2 : 0)} h`;
 
 const until = (stop) => (stop.until_ms ? `, until ${clock(stop.until_ms)}` : '');
 

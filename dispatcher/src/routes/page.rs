@@ -57,6 +57,8 @@ const FILES: &[File] = files! {
     "workers.js" SCRIPT,
     "rules.js" SCRIPT,
     "capacity.js" SCRIPT,
+    "campaigns.js" SCRIPT,
+    "campaign-acts.js" SCRIPT,
     "vendor/preact.js" SCRIPT,
     "vendor/uplot.js" SCRIPT,
     "vendor/uplot.css" STYLE,

@@ -37,6 +37,9 @@ const SHARED: &[&str] = &[
     "/v1/activity",
     "/v1/audit",
     "/v1/history",
+    "/v1/campaigns",
+    "/v1/campaigns/{name}",
+    "/v1/campaigns/{name}/items",
 ];
 
 /// Answers with a shared response if the caller accepts one.

@@ -199,9 +199,21 @@ async fn who_comes_while_an_answer_is_read_waits_for_it() {
     let redis = RedisServer::start_default().await;
     let dispatcher = Dispatcher::start(&redis.url()).await;
     let id = dispatcher.build("one").await;
-    for path in [format!("/v1/builds/{id}"), "/v1/builds?limit=5".to_owned(), "/v1/audit".to_owned()] {
+    let created = dispatcher.post("/v1/campaigns").json(&json!({ "name": "spring" }));
+    assert_eq!(send(created).await.status(), StatusCode::CREATED);
+    let build = format!("/v1/builds/{id}");
+    let campaign = "/v1/campaigns/spring";
+    for path in [
+        build.as_str(),
+        "/v1/builds?limit=5",
+        "/v1/audit",
+        "/v1/campaigns",
+        campaign,
+        &format!("{campaign}/items"),
+    ] {
         let looks = (0..20).map(|_| async {
-            let response = send(dispatcher.get(&path).header("cache-control", "max-age=10")).await;
+            let response = send(dispatcher.get(path).header("cache-control", "max-age=10")).await;
+            assert_ne!(header(&response, "age"), "", "{path} is shared");
             assert_eq!((response.status(), header(&response, "cache-control")), (StatusCode::OK, "no-store"));
             response.text().await.unwrap()
         });

@@ -1,11 +1,17 @@
 //! Acting by clicks, and what Redis says afterwards.
 
 use fairlane_common::build::BuildState;
-use fairlane_dispatcher::api::ActPage;
+use fairlane_common::{Priority, Rule};
+use fairlane_dispatcher::api::{ActPage, BuildPage};
 use fairlane_testkit::{Browser, wait_for, wait_for_eq};
+use serde_json::json;
 
 use super::Scene;
 use crate::support::{SOON, send};
+
+/// Empties the field of the limit as a person would: the page is told, or it would show the old value again.
+const EMPTY: &str = "(() => { const input = document.querySelector('dialog input[name=limit]'); input.value = ''; \
+                     input.dispatchEvent(new Event('input', { bubbles: true })); })()";
 
 async fn reason_of(scene: &Scene, act: &str) -> Option<String> {
     let page: ActPage =
@@ -47,7 +53,7 @@ async fn a_lane_is_limited_and_banned_until_built_by_clicks() {
     browser.open(&scene.view("lane/github.com/owner/popular")).await;
     browser.press("Limit").await;
     browser.sees("1 running build continues").await;
-    browser.value("document.querySelector('dialog input[name=limit]').value = ''").await;
+    browser.value(EMPTY).await;
     browser.write("//dialog//input[@name='limit']", "1").await;
     browser.press("Limit").await;
     wait_for_eq("the limit", SOON, Some(1), async || rule().await.limit).await;
@@ -89,6 +95,51 @@ async fn a_build_is_cancelled_a_worker_drained_and_a_node_cleared_by_clicks() {
     browser.press("Drain").await;
     wait_for_eq("drained names", SOON, 1, async || queue.drained().await.unwrap().len()).await;
     browser.sees("drained by local").await;
+    scene.dispatcher.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_done_is_undone_by_clicks() {
+    let Some(browser) = Browser::start().await else { return };
+    let scene = Scene::start().await;
+    let queue = &scene.dispatcher.queue;
+    let rule = async |lane: &str| queue.rules().await.unwrap().remove(&lane.parse().unwrap());
+    browser.open(&scene.view("rules")).await;
+    browser.click("//button[@aria-label='Remove the rule of github.com/owner/held']").await;
+    browser.sees("This ends at once: held: their server is down.").await;
+    browser.press("Remove").await;
+    wait_for("no rule", SOON, async || rule("github.com/owner/held").await.is_none()).await;
+
+    let popular = "github.com/owner/popular";
+    let both: Rule = serde_json::from_value(json!({ "limit": 1, "ban": { "message": "wait" } })).unwrap();
+    queue.set_rule(&popular.parse().unwrap(), &both, "ann").await.unwrap();
+    browser.open(&scene.view(&format!("lane/{popular}"))).await;
+    browser.press("Remove limit").await;
+    browser.sees("The lane gets the limit of a more general rule").await;
+    browser.press("Remove limit").await;
+    wait_for_eq("the limit", SOON, Some(None), async || rule(popular).await.map(|rule| rule.limit)).await;
+    assert!(rule(popular).await.unwrap().ban.is_some(), "the ban stays");
+    browser.press("Lift ban").await;
+    browser.sees("New requests will be accepted again").await;
+    browser.press("Lift ban").await;
+    wait_for("no rule", SOON, async || rule(popular).await.is_none()).await;
+
+    let found: BuildPage =
+        send(scene.dispatcher.get("/v1/builds?q=owner/nightly")).await.json().await.unwrap();
+    let nightly = found.builds[0].id;
+    browser.open(&scene.view(&format!("build/{nightly}"))).await;
+    browser.press("Promote").await;
+    browser.sees("It becomes interactive").await;
+    browser.press("Promote").await;
+    let priority = async || queue.build(nightly).await.unwrap().unwrap().spec.priority;
+    wait_for_eq("its priority", SOON, Priority::Interactive, priority).await;
+
+    assert!(send(scene.dispatcher.post("/v1/workers/fake/drain")).await.status().is_success());
+    browser.open(&scene.view("workers")).await;
+    browser.click("(//button[@aria-label='Use fake again'])[1]").await;
+    browser.sees("Its workers claim builds again").await;
+    browser.press("Use again").await;
+    wait_for_eq("drained names", SOON, 0, async || queue.drained().await.unwrap().len()).await;
     scene.dispatcher.stop().await;
 }
 

@@ -1,11 +1,16 @@
 //! The web page in a real browser, over a real dispatcher and Redis.
 
 mod acts;
+mod campaigns;
 mod load;
 mod logs;
 mod views;
+mod words;
 
+use fairlane_common::campaign::Item;
 use fairlane_common::id::BuildId;
+use fairlane_common::queue::Queue;
+use fairlane_common::queue::campaigns::{CampaignName, NewCampaign, Pacing, PacingChange};
 use fairlane_common::{FailureCause, FailureClass, Rule};
 use fairlane_testkit::RedisServer;
 use serde_json::json;
@@ -49,6 +54,7 @@ impl Scene {
         nightly["priority"] = json!("background");
         dispatcher.ask(&nightly).await;
         let queued = dispatcher.build("queued").await;
+        paused_campaign(&queue).await;
         Self { redis, dispatcher, _worker: worker, running, queued, failed }
     }
 
@@ -56,4 +62,16 @@ impl Scene {
     pub(crate) fn view(&self, path: &str) -> String {
         format!("{}/#/{path}", self.dispatcher.url)
     }
+}
+
+/// A campaign with one item that makes no build.
+async fn paused_campaign(queue: &Queue) {
+    let name: CampaignName = "cache-2026-11".parse().unwrap();
+    let (pacing, request) = (Pacing::default(), "of the scene".to_owned());
+    let new = NewCampaign { name: name.clone(), request, launches: None, launches_present: 0.0, pacing };
+    queue.new_campaign(&new, "ann").await.unwrap();
+    let repo = "https://github.com/owner/ahead".parse().unwrap();
+    let item = Item::new(repo, "3f2a91c".parse().unwrap(), "r/ahead:1".parse().unwrap());
+    queue.add_items(&name, 0, &[item]).await.unwrap();
+    queue.change_campaign(&name, Some(false), &PacingChange::default(), "ann").await.unwrap();
 }
