@@ -21,7 +21,7 @@ const VERSIONS: std::ops::RangeInclusive<u64> = 1..=6;
 const PROVIDERS: &[&str] =
     &["GitHub", "GitLab", "Git", "Gist", "Zenodo", "Figshare", "Hydroshare", "Dataverse", "SWHID", "CKAN"];
 /// Longer lines are not events.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024;
 const MINUTE_MS: u64 = 60_000;
 
 /// Somebody opened a repository on Binder.
@@ -124,7 +124,7 @@ impl Version {
 ///
 /// # Errors
 /// With the reason why it is not a successful launch of a known version and provider.
-fn parse(line: &[u8]) -> Result<Launch, String> {
+pub(crate) fn parse(line: &[u8]) -> Result<Launch, String> {
     let event: Event = serde_json::from_slice(line).map_err(|error| format!("not an event: {error}"))?;
     // Schemas of newer loggers have an address: https://…/binderhub.jupyter.org/launch.
     if event.schema.strip_suffix(SCHEMA).is_none_or(|before| !before.is_empty() && !before.ends_with('/')) {

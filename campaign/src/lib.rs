@@ -1,8 +1,9 @@
-//! What a campaign builds, found out before it starts: [`events`] reads launches, [`rank`] orders what people open,
+//! What a campaign builds: [`events`] reads launches and [`follow`] follows their logs, [`rank`] orders what people open,
 //! [`source`] and [`names`] say what that means and what `BinderHub` calls its image, [`resolve`] finds the commits,
 //! and [`plan`] reads and writes the list of builds.
 
 pub mod events;
+pub mod follow;
 pub mod lines;
 pub mod list;
 pub mod names;

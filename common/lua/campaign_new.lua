@@ -1,7 +1,8 @@
 -- Purpose: begins a campaign. Its items come with campaign_add; it starts when it is set to running (campaign_set).
 -- KEYS[1] {prefix}:schema
 -- W: name, request (a random id, the same in a repeated call), by whom, because (why, for the audit) or absent,
---   launches (all expected ones, '' for the sum of the items'), present (launches whose image is there already)
+--   launches (all expected ones, '' for the sum of the items'), present (launches whose image is there already),
+--   standing 1 if it goes on until it is cancelled
 -- items: field of the pacing, its value
 -- Returns: {'made'} | {'exists': state} | {'full': max}
 operation('campaign_new', ADDS, function()
@@ -15,6 +16,7 @@ operation('campaign_new', ADDS, function()
   end
   call('HSET', key, 'state', 'loading', 'request', W.request, 'by', W.by, 'created', NOW, 'launches', W.launches,
     'covered', W.present, 'present_before', W.present, 'items', '0', 'left_ms', '0')
+  if W.standing == '1' then call('HSET', key, 'standing', '1') end
   for _, set in ipairs(items) do
     if set.value ~= '' then call('HSET', key, set.field, set.value) end
   end

@@ -69,22 +69,28 @@ function campaigns.item_of(image, name)
   end
 end
 
--- Ends a campaign that has nothing left to do.
+-- Ends a campaign that has nothing left to do, unless it gets more items (loading, standing).
 function campaigns.close_if_done(name)
   local key = campaigns.key(name)
-  local state = call('HGET', key, 'state')
-  if state == 'loading' then return end
+  local v = call('HMGET', key, 'state', 'standing', 'started')
+  local state = v[1]
+  if state == 'loading' or (v[2] and state ~= 'cancelled') then return end
   for part, size in pairs({ todo = 'ZCARD', open = 'HLEN', joined = 'HLEN' }) do
     if call(size, key .. ':' .. part) > 0 then return end
   end
   if call('ZREM', K['campaigns:open'], name) == 0 then return end
   campaigns.count()
-  call('HSET', key, 'state', state == 'cancelled' and state or 'ended', 'ended', NOW, 'why', '')
-  for _, part in ipairs({ '', ':todo', ':items', ':open', ':joined', ':done', ':failed', ':starts' }) do
-    call('EXPIRE', key .. part, CAMPAIGN_KEEP_S)
+  local parts = { '', ':todo', ':items', ':open', ':joined', ':done', ':failed', ':starts' }
+  if not v[3] then
+    -- It was cancelled before it was started: its name is free again.
+    for _, part in ipairs(parts) do call('UNLINK', key .. part) end
+    call('ZREM', K.campaigns, name)
+    return
   end
-  local v = call('HMGET', key, 'items', 'built', 'present', 'people', 'failed', 'cancelled')
-  local function number(at) return v[at] or '0' end
+  call('HSET', key, 'state', state == 'cancelled' and state or 'ended', 'ended', NOW, 'why', '')
+  for _, part in ipairs(parts) do call('EXPIRE', key .. part, CAMPAIGN_KEEP_S) end
+  local sums = call('HMGET', key, 'items', 'built', 'present', 'people', 'failed', 'cancelled')
+  local function number(at) return sums[at] or '0' end
   audit('fairlane', 'campaign ended', name, number(2) .. ' built, ' .. number(3) .. ' already in the registry, '
     .. number(4) .. ' built for people, ' .. number(5) .. ' failed, ' .. number(6) .. ' cancelled')
 end

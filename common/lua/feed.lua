@@ -156,14 +156,19 @@ local function read(name)
   if state ~= 'running' then campaigns.take_back(name, 'fairlane', 'its campaign ' .. name .. ' is ' .. state) end
   if state == 'cancelled' then campaigns.clear(name) end
   local v = call('HMGET', key, 'share', 'per_hour', 'pause_when_waiting', 'hours', 'time_zone', 'window', 'waited_at', 'why',
-    'state')
+    'state', 'standing')
   local share = tonumber(v[1])
   return {
     name = name, key = key, state = v[9], per_hour = tonumber(v[2]), patience = tonumber(v[3]),
     hours = v[4] and v[4] .. ' ' .. (v[5] or 'UTC'), zone = v[5] or 'UTC', span = v[4], waited_at = tonumber(v[7]),
-    why = v[8] or '', running = call('HLEN', key .. ':open'), todo = call('ZCARD', key .. ':todo'),
+    why = v[8] or '', standing = v[10], running = call('HLEN', key .. ':open'), todo = call('ZCARD', key .. ':todo'),
     most = share and max(1, floor(T.slots * share)) or math.huge,
   }
+end
+
+-- Why a campaign without items to be built makes no build.
+local function at_its_end(c)
+  if c.todo == 0 then return c.standing and c.running == 0 and 'idle' or 'last' end
 end
 
 -- Says why a campaign makes no build now.
@@ -221,7 +226,7 @@ operation('feed', ADDS, function()
       local window = answer[name]
       c.rank, c.may_feed = rank, window and window.hours == c.hours and window.open == '1'
       if waits == nil then waits = all_held_up() or false end
-      local why = c.todo == 0 and 'last' or reason_of(c) or waits
+      local why = at_its_end(c) or reason_of(c) or waits
       if why then say(c, why) else ready[#ready + 1] = c end
     end
   end

@@ -1,6 +1,6 @@
 //! Hours of the day in which a campaign makes builds: Redis knows no time zones.
 
-use fairlane_common::queue::campaigns::{Campaign, CampaignHours, Campaigns, Hours, Window};
+use fairlane_common::queue::campaigns::{Campaign, CampaignHours, CampaignState, Campaigns, Hours, Window};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -33,7 +33,7 @@ pub(crate) fn is_zone(name: &str) -> bool {
 
 /// When a campaign is expected to end if people need no slots.
 pub(crate) fn expected_end(campaign: &Campaign, all: &Campaigns) -> Option<u64> {
-    if campaign.ended.is_some() {
+    if campaign.standing || !matches!(campaign.state, CampaignState::Loading | CampaignState::Running) {
         return None;
     }
     let mut left = campaign.time_left_ms(all.slots, all.background_max)?;

@@ -1,16 +1,20 @@
 //! `fairlane campaign`.
 
 mod acts;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
+use fairlane_campaign::resolve::Limits;
+use fairlane_campaign::source::Hosts;
 use fairlane_clikit::human;
 use fairlane_common::queue::campaigns::CampaignName;
 
 use super::Reach;
-pub(crate) use acts::{CampaignAct, CampaignReport, CampaignStart, CampaignWait};
+pub(crate) use acts::{CampaignAct, CampaignReport, CampaignStart, CampaignWait, PacingArgs};
+pub(crate) use watch::CampaignWatch;
 
 /// What to do with campaigns.
 #[derive(Debug, Subcommand)]
@@ -46,6 +50,7 @@ pub(crate) enum Campaign {
     },
     Report(CampaignReport),
     Wait(CampaignWait),
+    Watch(Box<CampaignWatch>),
 }
 
 /// Write the list of builds for a campaign, most launched first
@@ -93,18 +98,8 @@ pub(crate) struct CampaignPlan {
     /// Build the commits that launch events name, instead of the newest ones
     #[arg(long)]
     pub(crate) refs_as_given: bool,
-    /// Calls of `git ls-remote` to one host at the same time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
-    pub(crate) per_host: u16,
-    /// How long one such call may take
-    #[arg(long, value_name = "TIME", value_parser = human::read_span, default_value = "30s")]
-    pub(crate) git_timeout: Duration,
-    /// Host of the provider GitHub
-    #[arg(long, value_name = "HOST", default_value = "github.com")]
-    pub(crate) github_host: String,
-    /// Host of the provider GitLab
-    #[arg(long, value_name = "HOST", default_value = "gitlab.com")]
-    pub(crate) gitlab_host: String,
+    #[command(flatten)]
+    pub(crate) git: GitArgs,
     /// Slots that the campaign may use; by default the queue's background share
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) slots: Option<u32>,
@@ -118,6 +113,33 @@ pub(crate) struct CampaignPlan {
     pub(crate) registry: fairlane_worker::RegistryCheckArgs,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+/// Where repositories are, and how their newest commits are found.
+#[derive(Debug, Args)]
+pub(crate) struct GitArgs {
+    /// Calls of `git ls-remote` to one host at the same time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
+    per_host: u16,
+    /// How long one such call may take
+    #[arg(long, value_name = "TIME", value_parser = human::read_span, default_value = "30s")]
+    git_timeout: Duration,
+    /// Host of the provider GitHub
+    #[arg(long, value_name = "HOST", default_value = "github.com")]
+    github_host: String,
+    /// Host of the provider GitLab
+    #[arg(long, value_name = "HOST", default_value = "gitlab.com")]
+    gitlab_host: String,
+}
+
+impl GitArgs {
+    pub(crate) fn hosts(&self) -> Hosts {
+        Hosts { github: self.github_host.clone(), gitlab: self.gitlab_host.clone() }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { per_host: self.per_host.into(), timeout: self.git_timeout }
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -28,7 +28,9 @@ use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
 pub(crate) use builds::{BuildRef, Cancel, Retry};
-pub(crate) use campaign::{Campaign, CampaignAct, CampaignPlan, CampaignReport, CampaignStart, CampaignWait};
+pub(crate) use campaign::{
+    Campaign, CampaignAct, CampaignPlan, CampaignReport, CampaignStart, CampaignWait, CampaignWatch,
+};
 pub(crate) use doctor::Doctor;
 pub(crate) use history::{Audit, Events};
 pub(crate) use import_binderhub::ImportBinderHub;

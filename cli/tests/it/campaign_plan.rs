@@ -13,7 +13,7 @@ use crate::setup::{COMMIT, LIMIT, fairlane, run};
 const PREFIX: &str = "registry.example.org/r2d-new-";
 
 /// Repositories `one`, with the tag `v1` and the branch `dev`, and `two`, served by `git daemon`: its address.
-async fn serve(home: &TempDir) -> (Process, String) {
+pub(crate) async fn serve(home: &TempDir) -> (Process, String) {
     for name in ["one", "two"] {
         let folder = home.join(format!("repos/{name}"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -59,12 +59,12 @@ fn host_that_says(answer: Option<&'static str>) -> String {
     url
 }
 
-fn quoted(url: &str) -> String {
+pub(crate) fn quoted(url: &str) -> String {
     url.replace(':', "%3A").replace('/', "%2F")
 }
 
 /// Launch events of these specs of the provider Git, each once a minute.
-fn events(home: &TempDir, specs: &[String]) -> String {
+pub(crate) fn events(home: &TempDir, specs: &[String]) -> String {
     let lines = specs.iter().enumerate().map(|(minute, spec)| {
         format!(
             r#"{{"timestamp": "2026-11-29T10:{minute:02}:30.5Z", "schema": "binderhub.jupyter.org/launch", "version": 6, "provider": "Git", "spec": "{spec}", "ref": "{COMMIT}", "status": "success"}}"#

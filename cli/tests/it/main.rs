@@ -4,6 +4,7 @@
 
 mod authority;
 mod bad_input;
+mod campaign;
 mod campaign_plan;
 mod compose;
 mod crowd;

@@ -32,6 +32,9 @@ pub struct CampaignRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 1000)]
     pub items: Vec<CampaignItem>,
+    /// Whether it goes on until it is cancelled, instead of ending once all its items are done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standing: bool,
     /// `running` starts it at once, with these items; without it, it waits for more items.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<CampaignState>,
@@ -106,6 +109,9 @@ pub struct CampaignView {
     pub ended_ms: Option<u64>,
     /// How fast it may go.
     pub pacing: Pacing,
+    /// Whether it goes on until it is cancelled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standing: bool,
     /// Why it makes no build at the moment; absent if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,

@@ -103,6 +103,11 @@ impl RegistryCheckArgs {
 }
 
 impl RegistryCheck {
+    /// Whether any registry is checked.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether `build`, whose secrets are in `env`, needs no run: its image exists, and the build is not forced.
     pub(crate) async fn skips(&self, build: &Build, env: &BTreeMap<String, String>) -> bool {
         let credentials = env.get(REGISTRY_CREDENTIALS).map(String::as_str);

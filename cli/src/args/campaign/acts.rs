@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
-use fairlane_common::queue::campaigns::{CampaignName, Hours};
-
+use fairlane_clikit::exit::Stop;
 use fairlane_clikit::human;
+use fairlane_common::clock::millis;
+use fairlane_common::queue::campaigns::{CampaignName, Hours, Pacing};
 
 use super::super::Reach;
 use super::share;
@@ -39,21 +40,8 @@ pub(crate) struct CampaignStart {
     /// A plan of `fairlane campaign plan`, or lines of JSON with repo, ref and image; - for standard input
     #[arg(value_name = "PLAN", value_hint = ValueHint::FilePath)]
     pub(crate) plan: PathBuf,
-    /// Use at most this fraction of all slots; the policy's background share is the most
-    #[arg(long, value_name = "FRACTION")]
-    pub(crate) share: Option<f64>,
-    /// Start at most this many builds within any 60 minutes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) per_hour: Option<u32>,
-    /// Make no builds while somebody has waited longer than this for a slot, and for as long again afterwards
-    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
-    pub(crate) pause_when_waiting: Option<Duration>,
-    /// Make builds only in these hours of the day, such as 22:00-06:00
-    #[arg(long, value_name = "FROM-TO")]
-    pub(crate) hours: Option<Hours>,
-    /// The time zone of these hours, such as Europe/Berlin; UTC by default
-    #[arg(long, value_name = "ZONE", requires = "hours")]
-    pub(crate) time_zone: Option<String>,
+    #[command(flatten)]
+    pub(crate) pacing: PacingArgs,
     /// Start nothing if it is expected to take longer than this: 90m, 12h, 2d
     #[arg(long, value_name = "TIME", value_parser = human::read_span)]
     pub(crate) finish_within: Option<Duration>,
@@ -100,4 +88,40 @@ pub(crate) struct CampaignWait {
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) reach: Reach,
+}
+
+/// How fast a campaign may go.
+#[derive(Debug, Args)]
+pub(crate) struct PacingArgs {
+    /// Use at most this fraction of all slots; the policy's background share is the most
+    #[arg(long, value_name = "FRACTION")]
+    share: Option<f64>,
+    /// Start at most this many builds within any 60 minutes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    per_hour: Option<u32>,
+    /// Make no builds while somebody has waited longer than this for a slot, and for as long again afterwards
+    #[arg(long, value_name = "TIME", value_parser = human::read_span)]
+    pause_when_waiting: Option<Duration>,
+    /// Make builds only in these hours of the day, such as 22:00-06:00
+    #[arg(long, value_name = "FROM-TO")]
+    hours: Option<Hours>,
+    /// The time zone of these hours, such as Europe/Berlin; UTC by default
+    #[arg(long, value_name = "ZONE", requires = "hours")]
+    time_zone: Option<String>,
+}
+
+impl PacingArgs {
+    /// # Errors
+    /// If a value is out of its range.
+    pub(crate) fn read(&self) -> Result<Pacing, Stop> {
+        let pacing = Pacing {
+            share: self.share,
+            per_hour: self.per_hour,
+            pause_when_waiting_ms: self.pause_when_waiting.map(millis),
+            hours: self.hours,
+            time_zone: self.time_zone.clone(),
+        };
+        pacing.check().map_err(Stop::usage)?;
+        Ok(pacing)
+    }
 }

@@ -1,16 +1,18 @@
 //! `fairlane campaign`: many builds in the background.
 
 mod plan;
+mod queue;
 mod report;
 mod start;
 mod status;
 mod wait;
+mod watch;
 
 use anyhow::Result;
 use fairlane_clikit::exit::Exit;
 use fairlane_clikit::output::Output;
 use fairlane_common::queue::campaigns::CampaignName;
-use fairlane_dispatcher::api::{CampaignCancelAnswer, CampaignView};
+use fairlane_dispatcher::api::{CampaignCancelAnswer, CampaignItemPage, CampaignItemView, CampaignView};
 use reqwest::Method;
 use serde_json::json;
 
@@ -32,6 +34,7 @@ pub(crate) async fn run(command: Campaign, output: Output) -> Result<Exit> {
         Campaign::Cancel { act, running } => cancel(act, running, output).await,
         Campaign::Report(args) => report::run(args, output).await,
         Campaign::Wait(args) => wait::run(args, output).await,
+        Campaign::Watch(args) => Box::pin(watch::run(*args, output)).await,
     }
 }
 
@@ -43,6 +46,21 @@ async fn get(client: &Client, name: &CampaignName) -> Result<CampaignView> {
     client.get(&path(name), &[]).await
 }
 
+/// All items of a campaign, or those in a state.
+async fn items(client: &Client, name: &CampaignName, state: Option<&str>) -> Result<Vec<CampaignItemView>> {
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let mut query: Vec<_> = state.map(|state| ("state", state.to_owned())).into_iter().collect();
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        let page: CampaignItemPage = client.get(&format!("{}/items", path(name)), &query).await?;
+        all.extend(page.items);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
 async fn set(act: CampaignAct, state: &str, output: Output) -> Result<Exit> {
     let client = Client::new(act.reach)?;
     let body = json!({ "state": state });
@@ -51,9 +69,9 @@ async fn set(act: CampaignAct, state: &str, output: Output) -> Result<Exit> {
     if output.is_json() {
         output.json(&view);
     } else if state == "paused" {
-        output.talk(&format!("{} is paused. Builds that run now finish: {}.", view.name, view.building));
+        output.talk(&format!("{} is paused. Running builds, which finish: {}.", view.name, view.building));
     } else {
-        output.talk(&format!("{} goes on. Builds that wait: {}.", view.name, view.waiting));
+        output.talk(&format!("{} goes on. Builds that have not started: {}.", view.name, view.waiting));
     }
     Ok(Exit::Good)
 }
@@ -68,10 +86,9 @@ async fn cancel(act: CampaignAct, running: bool, output: Output) -> Result<Exit>
         return Ok(Exit::Good);
     }
     output.talk(&format!("{} is cancelled. Builds that will not be made: {}.", act.name, answer.dropped));
-    for (what, count) in [("being stopped", answer.stopping), ("running, and will finish", answer.finishing)]
-    {
+    for (what, count) in [("are being stopped", answer.stopping), ("finish", answer.finishing)] {
         if count > 0 {
-            output.talk(&format!("Builds {what}: {count}."));
+            output.talk(&format!("Running builds, which {what}: {count}."));
         }
     }
     Ok(Exit::Good)

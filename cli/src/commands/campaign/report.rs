@@ -7,13 +7,12 @@ use fairlane_campaign::events;
 use fairlane_clikit::exit::Exit;
 use fairlane_clikit::human;
 use fairlane_clikit::output::{Align, Cell, Colors, Output, Table, Tone, clean};
-use fairlane_common::queue::campaigns::CampaignName;
-use fairlane_dispatcher::api::{CampaignItemPage, CampaignItemView, CampaignView};
+use fairlane_dispatcher::api::{CampaignItemView, CampaignView};
 use serde::Serialize;
 
 use super::super::lists::now;
 use super::status::describe;
-use super::{get, path};
+use super::{get, items};
 use crate::args::CampaignReport;
 use crate::client::Client;
 
@@ -45,7 +44,7 @@ struct Saved {
 pub(super) async fn run(args: CampaignReport, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     let campaign = get(&client, &args.name).await?;
-    let failures = items(&client, &args.name, "failed").await?;
+    let failures = items(&client, &args.name, Some("failed")).await?;
     let mut causes = BTreeMap::new();
     for item in &failures {
         *causes.entry(item.cause.clone().unwrap_or_else(|| "other".to_owned())).or_default() += 1;
@@ -53,7 +52,7 @@ pub(super) async fn run(args: CampaignReport, output: Output) -> Result<Exit> {
     let saved = if args.events.is_empty() {
         None
     } else {
-        let built = items(&client, &args.name, "built").await?;
+        let built = items(&client, &args.name, Some("built")).await?;
         let mut launches = Vec::new();
         for file in &args.events {
             let read = events::read(file)?;
@@ -71,21 +70,6 @@ pub(super) async fn run(args: CampaignReport, output: Output) -> Result<Exit> {
         show(&report, now(&client).await, output);
     }
     Ok(Exit::Good)
-}
-
-/// All items in a state.
-async fn items(client: &Client, name: &CampaignName, state: &str) -> Result<Vec<CampaignItemView>> {
-    let (mut all, mut cursor) = (Vec::new(), None);
-    loop {
-        let mut query = vec![("state", state.to_owned())];
-        query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page: CampaignItemPage = client.get(&format!("{}/items", path(name)), &query).await?;
-        all.extend(page.items);
-        cursor = page.cursor;
-        if cursor.is_none() {
-            return Ok(all);
-        }
-    }
 }
 
 /// What people have of the images that a campaign built. Without it, the first launch of each would have started a

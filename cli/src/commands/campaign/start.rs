@@ -11,7 +11,7 @@ use fairlane_clikit::output::Output;
 use fairlane_common::campaign::Item;
 use fairlane_common::clock::millis;
 use fairlane_common::id::BuildId;
-use fairlane_common::queue::campaigns::{ITEMS_AT_ONCE, Pacing};
+use fairlane_common::queue::campaigns::{CampaignName, ITEMS_AT_ONCE};
 use fairlane_dispatcher::api::{
     CampaignCancelAnswer, CampaignItems, CampaignItemsAnswer, CampaignRequest, CampaignState, CampaignView,
 };
@@ -19,6 +19,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::super::lists::now;
+use super::status::percent;
 use super::{PATH, get, path};
 use crate::args::CampaignStart;
 use crate::client::Client;
@@ -27,14 +28,7 @@ use crate::client::Client;
 const BYTES_AT_ONCE: usize = 400 * 1024;
 
 pub(super) async fn run(args: CampaignStart, output: Output) -> Result<Exit> {
-    let pacing = Pacing {
-        share: args.share,
-        per_hour: args.per_hour,
-        pause_when_waiting_ms: args.pause_when_waiting.map(millis),
-        hours: args.hours,
-        time_zone: args.time_zone.clone(),
-    };
-    pacing.check().map_err(Stop::usage)?;
+    let pacing = args.pacing.read()?;
     let plan = read(&args, output)?;
     let client = Client::new(args.reach.clone())?;
     let request = CampaignRequest {
@@ -43,6 +37,7 @@ pub(super) async fn run(args: CampaignStart, output: Output) -> Result<Exit> {
         launches: Some(plan.launches()),
         launches_present: Some(plan.launches_present()),
         pacing: Some(pacing),
+        standing: false,
         items: Vec::new(),
         state: None,
     };
@@ -51,7 +46,7 @@ pub(super) async fn run(args: CampaignStart, output: Output) -> Result<Exit> {
     // From here on it is there: whatever fails must not leave half of it behind.
     match load_and_start(&client, &args, &plan.items, output).await {
         Ok(view) => {
-            said(&view, output);
+            said(&view, &plan.items, output);
             Ok(Exit::Good)
         }
         Err(error) => {
@@ -95,15 +90,7 @@ async fn load_and_start(
     items: &[Item],
     output: Output,
 ) -> Result<CampaignView> {
-    let at = format!("{}/items", path(&args.name));
-    let mut sent = 0;
-    while sent < items.len() {
-        let count = fitting(&items[sent..])?;
-        let more = CampaignItems { first: sent as u64, items: items[sent..sent + count].to_vec() };
-        let body = serde_json::to_value(&more)?;
-        client.send::<CampaignItemsAnswer>(Method::POST, &at, &[], Some(&body)).await?;
-        sent += count;
-    }
+    add(client, &args.name, 0, items).await?;
     let view = get(client, &args.name).await?;
     let now = now(client).await;
     let time = view.expected_end_ms.map(|end| end.saturating_sub(now));
@@ -130,6 +117,20 @@ async fn load_and_start(
     client.send(Method::PATCH, &path(&args.name), &[], Some(&json!({ "state": state }))).await
 }
 
+/// Adds items to a campaign that has `first` of them.
+pub(super) async fn add(client: &Client, name: &CampaignName, first: u64, items: &[Item]) -> Result<()> {
+    let at = format!("{}/items", path(name));
+    let mut sent = 0;
+    while sent < items.len() {
+        let count = fitting(&items[sent..])?;
+        let more = CampaignItems { first: first + sent as u64, items: items[sent..sent + count].to_vec() };
+        let body = serde_json::to_value(&more)?;
+        client.send::<CampaignItemsAnswer>(Method::POST, &at, &[], Some(&body)).await?;
+        sent += count;
+    }
+    Ok(())
+}
+
 /// How many of these items fit into one request.
 fn fitting(items: &[Item]) -> Result<usize> {
     let mut bytes = 0;
@@ -142,19 +143,22 @@ fn fitting(items: &[Item]) -> Result<usize> {
     Ok(items.len().min(ITEMS_AT_ONCE))
 }
 
-fn said(view: &CampaignView, output: Output) {
+fn said(view: &CampaignView, items: &[Item], output: Output) {
     if output.is_json() {
         output.json(view);
         return;
     }
-    let launches = super::status::percent(view.launches_present, view.launches);
     let begun = if view.state == CampaignState::Paused { "created, and paused" } else { "started" };
+    let builds = if view.items == 1 { "1 build".to_owned() } else { format!("{} builds", view.items) };
+    let covers = percent(items.iter().map(|item| item.launches).sum(), view.launches);
+    let present = if view.launches_present > 0.0 {
+        format!("; {} find theirs already", percent(view.launches_present, view.launches))
+    } else {
+        String::new()
+    };
     output.talk(&format!(
-        "{} is {begun}: {} builds for images of {} of all expected launches; {launches} have theirs already. \
+        "{} is {begun}: {builds} for the images of {covers} of all expected launches{present}. \
          `fairlane campaign status {} -w` follows it.",
-        view.name,
-        view.items,
-        super::status::percent(view.launches - view.launches_present, view.launches),
-        view.name
+        view.name, view.name
     ));
 }

@@ -56,7 +56,7 @@ pub(super) async fn list(client: &Client, output: Output) -> Result<Exit> {
         ("FAILED", Align::Right),
         ("COVERAGE", Align::Right),
         ("STARTED", Align::Right),
-        ("ENDS", Align::Right),
+        ("END", Align::Right),
     ]);
     for view in &list.campaigns {
         let ends = match (view.ended_ms, view.expected_end_ms) {
@@ -115,7 +115,9 @@ async fn show(client: &Client, name: &CampaignName, output: Output) -> Result<bo
 pub(super) fn describe(view: &CampaignView, now: u64, output: Output) {
     let line = |label: &str, text: &str| output.data(&format!("{label:<12} {text}"));
     let state = view.state.to_string();
-    line(&view.name, &tone(view.state).map_or_else(|| state.clone(), |tone| output.paint(tone, &state)));
+    let until = if view.standing && view.ended_ms.is_none() { ", until it is cancelled" } else { "" };
+    let painted = tone(view.state).map_or_else(|| state.clone(), |tone| output.paint(tone, &state));
+    line(&view.name, &format!("{painted}{until}"));
     if let Some(why) = &view.waits {
         line("waits", &clean(why, Colors::Drop));
     }
@@ -143,7 +145,8 @@ pub(super) fn describe(view: &CampaignView, now: u64, output: Output) {
     }
     line("builds", &parts.join(", "));
     line("pacing", &pacing(&view.pacing));
-    line("cost", &format!("{} of slots so far", human::span_of_seconds(view.slot_seconds)));
+    let so_far = if view.ended_ms.is_some() { "" } else { " so far" };
+    line("cost", &format!("{} of slots{so_far}", human::span_of_seconds(view.slot_seconds)));
     match (view.ended_ms, view.expected_end_ms) {
         (Some(at), _) => line("ended", &human::ago(at, now)),
         (None, Some(at)) => {

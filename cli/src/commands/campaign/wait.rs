@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use fairlane_clikit::exit::{self, Exit};
+use fairlane_clikit::exit::{self, Exit, Stop};
 use fairlane_clikit::output::Output;
 use fairlane_dispatcher::api::{CampaignState, CampaignView};
 use tokio::time::Instant;
@@ -20,21 +20,35 @@ pub(super) async fn run(args: CampaignWait, output: Output) -> Result<Exit> {
     let client = Client::new(args.reach.clone())?;
     let look = async {
         let mut told = String::new();
+        let mut say = |text: String| {
+            if text != told {
+                output.talk(&text);
+                told = text;
+            }
+        };
         loop {
             match get(&client, &args.name).await {
                 Ok(view) => {
+                    if view.standing && args.coverage.is_none() {
+                        let message =
+                            format!("{} goes on until it is cancelled; name a --coverage", view.name);
+                        return Err(Stop::usage(message).into());
+                    }
                     if let Some(end) = end(&view, args.coverage) {
                         said(&view, end, output);
                         return Ok(end);
                     }
-                    let now = percent(view.launches_covered, view.launches);
-                    if !output.is_json() && now != told {
-                        output.talk(&format!("{now} of all expected launches find their image"));
-                        told = now;
+                    if !output.is_json() {
+                        let coverage = percent(view.launches_covered, view.launches);
+                        let held = match view.state {
+                            CampaignState::Running => String::new(),
+                            state => format!("; {} is {state}", view.name),
+                        };
+                        say(format!("{coverage} of all expected launches find their image{held}"));
                     }
                 }
                 // A dispatcher may come back, and the campaign goes on without one.
-                Err(error) if exit::of(&error) == Exit::Unreachable => output.talk(&exit::in_full(&error)),
+                Err(error) if exit::of(&error) == Exit::Unreachable => say(exit::in_full(&error)),
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -76,7 +90,7 @@ fn said(view: &CampaignView, end: Exit, output: Output) {
         return;
     }
     let coverage = percent(view.launches_covered, view.launches);
-    let how = if end == Exit::Good { "" } else { ", fewer than asked for" };
+    let how = if end == Exit::Failed { ", fewer than asked for" } else { "" };
     let state = if view.ended_ms.is_some() { format!(" is {}", view.state) } else { String::new() };
     output.talk(&format!("{}{state}: {coverage} of all expected launches find their image{how}.", view.name));
 }

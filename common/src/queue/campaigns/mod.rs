@@ -37,6 +37,8 @@ pub struct NewCampaign {
     pub launches_present: f64,
     /// How fast it may go.
     pub pacing: Pacing,
+    /// Whether it goes on until it is cancelled, and gets new items now and then.
+    pub standing: bool,
 }
 
 /// What became of a new campaign.
@@ -104,6 +106,7 @@ impl Queue {
             .text("request", &new.request)
             .maybe("launches", new.launches)
             .show("present", new.launches_present)
+            .flag("standing", new.standing)
             .by(by.into())
             .with(pacing_words(new.pacing.fields()));
         let mut reply = self.call(&CAMPAIGN_NEW, args).await?;

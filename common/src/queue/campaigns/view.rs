@@ -33,6 +33,8 @@ pub struct Campaign {
     pub set: Option<(String, u64)>,
     /// How fast it may go.
     pub pacing: Pacing,
+    /// Whether it goes on until it is cancelled.
+    pub standing: bool,
     /// Why it makes no build at the moment: one sentence. `None` if it does, or has ended.
     pub waits: Option<String>,
     /// All expected launches.
@@ -200,6 +202,7 @@ fn campaign(one: &mut Reply, name: &str, now: u64) -> Result<Campaign> {
         ended: take("ended").and_then(|at| at.parse().ok()),
         set,
         pacing,
+        standing: take("standing").is_some(),
         waits,
         launches: number(take("launches")).unwrap_or(of_items + present),
         covered: number(take("covered")).unwrap_or(0.0),
@@ -248,6 +251,7 @@ fn waits(state: CampaignState, why: &str, set: Option<&(String, u64)>, now: u64)
         }
         (_, "line") => "builds in line are about to start".to_owned(),
         (_, "lanes") => "its next repositories are at their limits, held or banned".to_owned(),
+        (_, "idle") => "it waits for new items".to_owned(),
         (_, "last") => "its last builds are running".to_owned(),
         (_, "refilling") => "Redis was emptied, and workers register their runs".to_owned(),
         _ => "it cannot be read; `fairlane doctor` says why".to_owned(),

@@ -1,7 +1,7 @@
 //! What operators do to campaigns.
 
 use fairlane_common::queue::campaigns::{
-    Added, CampaignCancelled, CampaignState, Changed, ItemState, Made, Pacing, PacingChange,
+    Added, CampaignCancelled, CampaignState, Changed, ItemState, Made, NewCampaign, Pacing, PacingChange,
 };
 use fairlane_common::queue::{ActFilter, By, Outcome};
 use fairlane_common::{BuildState, Priority};
@@ -118,6 +118,51 @@ async fn a_cancelled_campaign_takes_back_what_has_not_started() {
     let acts = queue.acts(&ActFilter { limit: 50, ..ActFilter::default() }).await.unwrap().items;
     let of = |act: &str| acts.iter().filter(|one| one.act == act).count();
     assert_eq!((of("campaign cancelled"), of("campaign ended")), (1, 1));
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_campaign_that_is_cancelled_before_its_start_leaves_nothing() {
+    let scene = Scene::new().await;
+    let (queue, spring) = (&scene.queue, name("spring"));
+    for request in ["first", "second"] {
+        let campaign = NewCampaign { request: request.to_owned(), ..new("spring", Pacing::default()) };
+        assert_eq!(queue.new_campaign(&campaign, "test").await.unwrap(), Made::Made, "the name is free");
+        queue.add_items(&spring, 0, &items(3)).await.unwrap();
+        let done = queue.cancel_campaign(&spring, false, "test").await.unwrap();
+        assert_eq!(done, CampaignCancelled::Cancelled { dropped: 3, stopping: 0, left: 0 });
+        assert!(queue.campaign(&spring).await.unwrap().is_none());
+        assert!(queue.campaigns().await.unwrap().campaigns.is_empty());
+        let left: Vec<String> = scene.redis(&["KEYS", "*campaign*"]).await;
+        assert!(left.is_empty(), "{left:?}");
+        scene.check().await;
+    }
+}
+
+#[tokio::test]
+async fn a_standing_campaign_goes_on_until_it_is_cancelled() {
+    let scene = Scene::new().await;
+    let (queue, fresh) = (&scene.queue, name("fresh"));
+    scene.beat("w", 4, &[]).await;
+    let campaign = NewCampaign { standing: true, ..new("fresh", Pacing::default()) };
+    assert_eq!(queue.new_campaign(&campaign, "test").await.unwrap(), Made::Made);
+    scene.set_campaign("fresh", true).await;
+    let all = items(2);
+    for (first, item) in (0..).zip(&all) {
+        assert_eq!(scene.feed().await, 0);
+        assert_eq!(scene.waits("fresh").await, "it waits for new items");
+        queue.add_items(&fresh, first, std::slice::from_ref(item)).await.unwrap();
+        assert_eq!(scene.feed().await, 1);
+        let token = scene.claim("w", 1).await.remove(0).token;
+        assert_eq!(scene.feed().await, 0);
+        assert_eq!(scene.waits("fresh").await, "its last builds are running");
+        scene.finish(&token, Outcome::Succeeded).await;
+    }
+    let view = scene.view("fresh").await;
+    assert_eq!((view.state, view.built, view.standing), (CampaignState::Running, 2, true));
+    queue.cancel_campaign(&fresh, false, "test").await.unwrap();
+    let view = scene.view("fresh").await;
+    assert!(view.state == CampaignState::Cancelled && view.ended.is_some(), "{view:?}");
     scene.check().await;
 }
 

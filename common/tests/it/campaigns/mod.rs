@@ -35,6 +35,7 @@ pub(crate) fn new(campaign: &str, pacing: Pacing) -> NewCampaign {
         launches: None,
         launches_present: 0.0,
         pacing,
+        standing: false,
     }
 }
 

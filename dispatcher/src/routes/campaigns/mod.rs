@@ -62,7 +62,16 @@ pub(super) async fn create(
 ) -> Answer<(StatusCode, Json<CampaignView>)> {
     let reason = params.only(&["reason"])?.reason()?;
     let mut fields = body.object()?;
-    fields.nothing_else(&["name", "request", "launches", "launches_present", "pacing", "items", "state"])?;
+    fields.nothing_else(&[
+        "name",
+        "request",
+        "launches",
+        "launches_present",
+        "pacing",
+        "standing",
+        "items",
+        "state",
+    ])?;
     let name: CampaignName = fields.need::<String>("name", "a name")?.parse()?;
     let request = fields.maybe::<String>("request", "a random text")?;
     if request.as_ref().is_some_and(|text| text.len() > 100) {
@@ -76,6 +85,7 @@ pub(super) async fn create(
     };
     let launches = number(&mut fields, "launches")?;
     let launches_present = number(&mut fields, "launches_present")?.unwrap_or(0.0);
+    let standing = fields.maybe::<bool>("standing", "true or false")?.unwrap_or(false);
     let running = match fields.maybe::<String>("state", "'running'")?.as_deref() {
         None => false,
         Some("running") => true,
@@ -90,7 +100,7 @@ pub(super) async fn create(
         Some(items) => read_items(items, &app)?,
         None => Vec::new(),
     };
-    let new = NewCampaign { name: name.clone(), request, launches, launches_present, pacing };
+    let new = NewCampaign { name: name.clone(), request, launches, launches_present, pacing, standing };
     check_memory(&app, &body).await?;
     let by = By { name: &caller.name, reason: &reason };
     match app.ask(app.queue.new_campaign(&new, by)).await? {

@@ -15,6 +15,7 @@ pub(super) fn campaign(of: &Campaign, all: &Campaigns) -> CampaignView {
         started_ms: of.started,
         ended_ms: of.ended,
         pacing: of.pacing.clone(),
+        standing: of.standing,
         waits: of.waits.clone(),
         launches: of.launches,
         launches_covered: of.covered,
