@@ -1,5 +1,8 @@
 //! `fairlane campaign`, except `plan`.
 
+mod course;
+mod refusals;
+mod renewing;
 mod watch;
 
 use fairlane_testkit::{Said, TempDir, wait_for};
