@@ -6,6 +6,7 @@
 )]
 
 mod binderhub;
+mod campaign;
 mod demo;
 mod failover;
 mod full_redis;
@@ -55,6 +56,11 @@ const CHORES: &[Chore] = &[
 type ChoreWithOptions = (&'static str, &'static str, fn(&Path, &[String]) -> Result<()>);
 
 const WITH_OPTIONS: &[ChoreWithOptions] = &[
+    (
+        "campaign",
+        "a campaign of 200 builds while people come, a worker and a dispatcher are killed, and Redis restarts; --builds=200",
+        campaign::run_live,
+    ),
     (
         "failover",
         "restart, kill, freeze and fail over Redis during 20 builds; --rounds=20, --kinds=restart,…",

@@ -1,6 +1,7 @@
 //! `fairlane campaign`, except `plan`.
 
 mod course;
+mod live;
 mod refusals;
 mod renewing;
 mod watch;
