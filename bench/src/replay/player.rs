@@ -71,7 +71,8 @@ pub(super) async fn play(
         dispatcher: "replay".parse()?,
         promises: Promises::new(Terms::new(slots, policy)),
         images: day.specs.iter().map(|_| Image::default()).collect(),
-        ahead: ahead.to_vec(),
+        has_campaign: false,
+        fed: 0,
         ends: BinaryHeap::new(),
         running: HashMap::new(),
         reaped: 0,
@@ -80,7 +81,7 @@ pub(super) async fn play(
         outcome: Outcome { ready: vec![0; day.asks.len()], builds: Vec::new() },
     };
     player.learn(policy, progress).await?;
-    player.live(progress).await?;
+    player.live(ahead, progress).await?;
     player.promises.over();
     let (found, started) = player.images.iter().map(|image| (image.found, image.started)).unzip();
     Ok(Played {
@@ -102,8 +103,10 @@ struct Player<'a> {
     promises: Promises,
     /// By spec.
     images: Vec<Image>,
-    /// What the campaign has yet to build, best first.
-    ahead: Vec<usize>,
+    /// Whether there is a campaign that has not ended.
+    has_campaign: bool,
+    /// How many builds the campaign has put into line that have not started.
+    fed: u64,
     /// When each build's run ends.
     ends: BinaryHeap<Reverse<(u64, BuildId)>>,
     running: HashMap<BuildId, Run>,
@@ -171,10 +174,11 @@ impl Player<'_> {
     }
 
     /// Plays the day: launches and ends of builds in chronological order, and claims after each moment.
-    async fn live(&mut self, progress: &ProgressBar) -> Result<()> {
+    async fn live(&mut self, ahead: &[usize], progress: &ProgressBar) -> Result<()> {
         let mut asks = self.day.asks.iter().enumerate().peekable();
         let mut now = self.day.start;
         self.clock.set_ms(now);
+        self.begin_campaign(ahead).await?;
         self.build_ahead(now).await?;
         loop {
             let end = self.ends.peek().map(|Reverse((at, _))| *at);
@@ -285,7 +289,7 @@ impl Player<'_> {
 
     /// Fills the free slots, until the queue has nothing more to give.
     async fn start(&mut self, now: u64) -> Result<()> {
-        while self.promises.free() > 0 && self.promises.queued() > 0 {
+        while self.promises.free() > 0 && (self.promises.queued() > 0 || self.fed > 0) {
             let claimed = self.queue.claim(&self.claim(self.promises.free())).await?.builds;
             if claimed.is_empty() {
                 break;
@@ -294,10 +298,13 @@ impl Player<'_> {
                 if adopted {
                     self.promises.note(format!("build {} was adopted, and no run was lost", build.id));
                 }
-                self.promises.claimed(&[(build.id, build.due)]);
                 let spec: usize = build.spec.reference.as_str().parse()?;
-                self.ends.push(Reverse((now + self.day.specs[spec].build_ms, build.id)));
                 let ahead = build.spec.priority == Priority::Background;
+                if ahead {
+                    self.starts_ahead(&build, self.day.specs[spec].lane, now);
+                }
+                self.promises.claimed(&[(build.id, build.due)]);
+                self.ends.push(Reverse((now + self.day.specs[spec].build_ms, build.id)));
                 self.running.insert(build.id, Run { token, spec, started: now, ahead });
             }
         }
