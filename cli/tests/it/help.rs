@@ -46,6 +46,10 @@ async fn every_command_has_an_example_and_fits_a_screen() {
         "import-binderhub",
         "completions",
         "campaign plan",
+        "campaign start",
+        "campaign report",
+        "campaign wait",
+        "campaign watch",
     ]) {
         let said = run(fairlane(&home, command.split(' ').chain(["--help"]))).await.expect(0, "");
         assert!(said.data.contains("Example"), "{command}: {}", said.data);
