@@ -263,13 +263,9 @@ impl Client {
         if let Some(why) = trust::about(&cause.to_string()) {
             return Stop::new(Exit::Unreachable, format!("{url}: {why}"));
         }
-        Stop::new(
-            Exit::Unreachable,
-            format!(
-                "no dispatcher answers at {}: {cause}\nStart one with `fairlane up`, or name yours with --dispatcher-url or FAIRLANE_DISPATCHER_URL.",
-                if self.urls.len() == 1 { url.to_owned() } else { self.shown() }
-            ),
-        )
+        let hint =
+            "Start one with `fairlane up`, or name yours with --dispatcher-url or FAIRLANE_DISPATCHER_URL.";
+        Stop::new(Exit::Unreachable, format!("no dispatcher answers at {}: {cause}\n{hint}", self.shown()))
     }
 }
 

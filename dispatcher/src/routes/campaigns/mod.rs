@@ -28,6 +28,10 @@ use crate::routes::input::{JsonBody, Params, PathText};
 use crate::state::App;
 use items::{number, pacing_change, read_items};
 
+/// Fields of a request for a new campaign.
+const FIELDS: [&str; 8] =
+    ["name", "request", "launches", "launches_present", "pacing", "standing", "items", "state"];
+
 /// All campaigns that have not ended, and those of the last 30 days, newest first. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/campaigns", operation_id = "list_campaigns", tag = "campaigns",
@@ -62,16 +66,7 @@ pub(super) async fn create(
 ) -> Answer<(StatusCode, Json<CampaignView>)> {
     let reason = params.only(&["reason"])?.reason()?;
     let mut fields = body.object()?;
-    fields.nothing_else(&[
-        "name",
-        "request",
-        "launches",
-        "launches_present",
-        "pacing",
-        "standing",
-        "items",
-        "state",
-    ])?;
+    fields.nothing_else(&FIELDS)?;
     let name: CampaignName = fields.need::<String>("name", "a name")?.parse()?;
     let request = fields.maybe::<String>("request", "a random text")?;
     if request.as_ref().is_some_and(|text| text.len() > 100) {
