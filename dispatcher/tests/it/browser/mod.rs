@@ -68,7 +68,14 @@ impl Scene {
 async fn paused_campaign(queue: &Queue) {
     let name: CampaignName = "cache-2026-11".parse().unwrap();
     let (pacing, request) = (Pacing::default(), "of the scene".to_owned());
-    let new = NewCampaign { name: name.clone(), request, launches: None, launches_present: 0.0, pacing };
+    let new = NewCampaign {
+        name: name.clone(),
+        request,
+        launches: None,
+        launches_present: 0.0,
+        pacing,
+        standing: false,
+    };
     queue.new_campaign(&new, "ann").await.unwrap();
     let repo = "https://github.com/owner/ahead".parse().unwrap();
     let item = Item::new(repo, "3f2a91c".parse().unwrap(), "r/ahead:1".parse().unwrap());
