@@ -189,10 +189,18 @@ do
     if left == 0 then call('ZREM', K.pushes, registry) end
   end
 
-  local function in_lanes(name)
-    if string.sub(name, 1, 1) == '@' then refresh_shared(string.sub(name, 2)) else lane(name) end
+  -- The lanes of a set. A lane whose record names another set, or none, does not know that it stands in this one.
+  local function lanes_of(set)
+    return function(name)
+      if string.sub(name, 1, 1) == '@' then return refresh_shared(string.sub(name, 2)) end
+      lane(name)
+      if call('HGET', base .. 'stats:' .. name, 'at') ~= set and call('ZREM', base .. set, name) == 1 then
+        mended(name, 'it stood in ' .. set .. ', too')
+      end
+    end
   end
-  visit.lanes, visit['lanes:burst'], visit['lanes:full'], visit['lanes:held'] = in_lanes, in_lanes, in_lanes, in_lanes
+  visit.lanes, visit['lanes:burst'] = lanes_of('lanes'), lanes_of('lanes:burst')
+  visit['lanes:full'], visit['lanes:held'] = lanes_of('lanes:full'), lanes_of('lanes:held')
 
   local function set_total(name, found)
     local known = tonumber(call('HGET', K.totals, name)) or 0

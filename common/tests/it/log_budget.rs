@@ -150,3 +150,21 @@ async fn an_index_that_was_deleted_by_hand_is_counted_anew() {
     scene.queue.tend_logs(&limits_of(1)).await.unwrap();
     assert_eq!(scene.queue.snapshot().await.unwrap().logs_bytes, 0);
 }
+
+#[tokio::test]
+async fn where_no_log_is_left_the_oldest_records_of_builds_make_room() {
+    let scene = Scene::new().await;
+    let past = scene.queue.keys().past();
+    let fill = "for n = 1, 3000 do redis.call('XADD', KEYS[1], n .. '-1', 'id', n) end";
+    scene.redis::<()>(&["EVAL", fill, "1", &past]).await;
+    let info: String = scene.redis(&["INFO", "memory"]).await;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let used: u64 = used.trim().parse().unwrap();
+    scene.redis::<()>(&["CONFIG", "SET", "maxmemory", &(used * 11 / 10).to_string()]).await;
+    scene.queue.tend_logs(&LogLimits::default()).await.unwrap();
+    // Redis removes whole pages of a stream.
+    let left: u64 = scene.redis(&["XLEN", &past]).await;
+    assert!((2000..2200).contains(&left), "{left} are left");
+    let first: Vec<(String, Vec<String>)> = scene.redis(&["XRANGE", &past, "-", "+", "COUNT", "1"]).await;
+    assert_eq!(first[0].0, format!("{}-1", 3001 - left));
+}
