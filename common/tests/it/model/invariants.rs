@@ -16,8 +16,10 @@ pub(crate) struct State {
     pub(crate) now: u64,
     pub(crate) builds: HashMap<BuildId, Build>,
     pub(crate) dispatchers: HashSet<String>,
-    rules: BTreeMap<Pattern, Rule>,
-    slots: u64,
+    pub(crate) rules: BTreeMap<Pattern, Rule>,
+    pub(crate) slots: u64,
+    /// The mean duration of all builds, in ms.
+    pub(crate) mean: Option<u64>,
     workers: u64,
     /// Permits of builds whose record was deleted by hand; they count until a repair finds them.
     ghosts: HashMap<Lane, usize>,
@@ -52,6 +54,7 @@ impl State {
             dispatchers: scene.redis(&["ZRANGE", "{fairlane}:dispatchers", "0", "-1"]).await,
             rules: scene.queue.rules().await.unwrap(),
             slots: snapshot.slots,
+            mean: snapshot.mean_ms,
             workers: snapshot.workers,
             places: Self::places(scene).await,
             ghosts: Self::ghosts(scene, &builds).await,
@@ -351,13 +354,20 @@ pub(crate) fn check_nothing_starts(state: &State, campaign: &str) -> Result<(), 
     left.map_or(Ok(()), |build| Err(format!("{} of {campaign} could still start", build.id)))
 }
 
-/// If a build can start, a worker is woken for it.
-pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
+/// The first build that a worker could start now, if it had a slot for it.
+pub(crate) fn startable(state: &State) -> Option<&Build> {
+    if state.sorting || state.refilling {
+        return None;
+    }
     let permits = Permits::of(state);
     let waiting = state.builds.values().filter(|b| b.state == BuildState::Queued && b.not_before.is_none());
-    let startable = waiting.filter(|build| permits.may_start(state, build)).min_by_key(|build| build.due);
-    match startable {
-        Some(build) if tokens == 0 && state.workers > 0 && !state.sorting && !state.refilling => {
+    waiting.filter(|build| permits.may_start(state, build)).min_by_key(|build| build.due)
+}
+
+/// If a build can start, a worker is woken for it.
+pub(crate) fn check_wake(state: &State, tokens: u64) -> Result<(), Broken> {
+    match startable(state) {
+        Some(build) if tokens == 0 && state.workers > 0 => {
             Err(format!("nobody is told that {} of {} could start", build.id, build.lane))
         }
         _ => Ok(()),

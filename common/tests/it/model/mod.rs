@@ -1,10 +1,11 @@
 //! Random histories of several workers, dispatchers and operators, with crashes, freezes, lost answers and
 //! jumps of time, on a real Redis. After every step, everything is read back and checked by brute force
-//! against the rules (see `invariants`).
+//! against the rules (see `invariants` and `books`).
 //!
 //! `FAIRLANE_MODEL_CASES` sets how many histories are tried (24 by default). In addition, half as many are
 //! tried in which this release and the former one take turns.
 
+mod books;
 mod invariants;
 mod world;
 

@@ -1,7 +1,7 @@
 //! The processes of a history: what they know, and which runs are really alive.
 
 mod campaigns;
-mod holding;
+pub(crate) mod holding;
 mod meddling;
 mod refill;
 
@@ -11,6 +11,7 @@ use fairlane_common::queue::{Beat, Claimed, DispatcherBeat, Finish, Outcome, Sub
 use fairlane_common::{Build, BuildId, DispatcherId, Token, WorkerId};
 
 use super::Step;
+use super::books::{self, Books};
 use super::invariants::{self, Broken, State};
 use crate::scene::{K8S, START_MS, Scene, ask, background, beat_of};
 
@@ -60,6 +61,8 @@ pub(crate) struct World<'a> {
     tampered: bool,
     /// Whether a newer release has set a timer.
     foreign_timer: bool,
+    /// The id of the last event that was read.
+    last_event: Option<String>,
 }
 
 fn dispatcher(number: usize) -> DispatcherId {
@@ -111,6 +114,7 @@ impl<'a> World<'a> {
             before: State::default(),
             tampered: false,
             foreign_timer: false,
+            last_event: None,
         };
         for (place, slots) in [(K8S, 3), (K8S, 2), (OTHER, 2), ("process", 3)] {
             let host = format!("h{}", world.workers.len());
@@ -135,11 +139,16 @@ impl<'a> World<'a> {
 
     /// Takes one step, then checks every promise.
     pub(crate) async fn take(&mut self, step: &Step) -> Result<(), Broken> {
+        if invariants::startable(&self.before).is_none() {
+            // A token of an earlier step must not stand for the one that this step should leave.
+            self.scene.redis::<()>(&["DEL", &self.scene.queue.keys().wake()]).await;
+        }
         self.act(step).await?;
         let after = State::read(self.scene).await;
         invariants::check_step(&self.before, &after)?;
         if !self.scene.is_of_two_releases() {
             invariants::check_counts(&self.before, &after)?;
+            self.check_books(&after, matches!(step, Step::Pass { .. })).await?;
         }
         self.check_people(&after)?;
         let tokens: u64 = self.scene.redis(&["LLEN", &self.scene.queue.keys().wake()]).await;
@@ -148,6 +157,24 @@ impl<'a> World<'a> {
         ensure(report.problems.is_empty(), || report.problems.join("; "))?;
         self.check_hands_off().await?;
         self.before = after;
+        Ok(())
+    }
+
+    /// Checks what is kept beside the builds; `reaped` if time has passed with reaps.
+    async fn check_books(&mut self, after: &State, reaped: bool) -> Result<(), Broken> {
+        let books = Books::read(self.scene).await;
+        books.check(&self.before, after)?;
+        if reaped {
+            books.check_nothing_due(after.now)?;
+        }
+        let events = books::events_after(self.scene, self.last_event.as_deref()).await;
+        if !self.tampered {
+            books.check_events(&events, &self.before, after)?;
+            books::check_sums(&self.before, after)?;
+            books::check_due(&self.before, after)?;
+            books::check_records(self.scene, after).await?;
+        }
+        self.last_event = events.last().map(|(id, _)| id.clone()).or(self.last_event.take());
         Ok(())
     }
 
@@ -254,6 +281,7 @@ impl<'a> World<'a> {
             request = background(request);
         }
         request.force = force;
+        request.spec.secrets = (commit % 2 == 1).then(|| "ka:sealed".to_owned());
         self.beat_dispatcher(from, None).await;
         request.dispatcher = Some(dispatcher(from));
         let answer = self.scene.turn().submit(&request).await.unwrap();

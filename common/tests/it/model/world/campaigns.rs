@@ -1,5 +1,6 @@
 //! Campaigns: what operators do to them, and what is put into line.
 
+use fairlane_common::campaign::Item;
 use fairlane_common::queue::campaigns::{Campaign, CampaignState, Changed, ItemState, Pacing, PacingChange};
 
 use super::{Broken, REPOS, State, World, ensure, invariants};
@@ -20,7 +21,15 @@ impl World<'_> {
         if self.campaign(campaign).await.is_none() {
             // Some of their images are those of people.
             let repos = REPOS.iter().skip(usize::from(number) % 2);
-            let items: Vec<_> = repos.flat_map(|repo| (1..4).map(|commit| item(repo, commit))).collect();
+            let items: Vec<_> = repos
+                .flat_map(|repo| (1..4).map(move |commit| item(repo, commit)))
+                .zip(1..)
+                .map(|(item, at)| Item {
+                    launches: f64::from(at) / 2.0,
+                    expected_seconds: Some(60 * u64::from(at % 3_u32)),
+                    ..item
+                })
+                .collect();
             let per_hour = (kind % 5 == 4).then_some(3);
             let pacing = Pacing { share: (kind % 4 == 3).then_some(0.3), per_hour, ..Pacing::default() };
             queue.new_campaign(&new(campaign, pacing), "model").await.unwrap();

@@ -12,6 +12,9 @@ use crate::scene::{K8S, beat_of, failed};
 /// The reason for a new run if the old one's place has no worker left.
 const GIVEN_UP: &str = "no other worker of its cluster and namespace took over the run";
 
+/// How long a log is whose end a worker has reported.
+pub(crate) const LOG_BYTES: u64 = 1000;
+
 fn blamed(blame: Blame) -> Outcome {
     Outcome::Failed {
         class: FailureClass::Infrastructure,
@@ -164,7 +167,8 @@ impl World<'_> {
             _ => failed(FailureClass::Stuck),
         };
         let node = self.workers[at].nodes().checked_sub(1).map(|_| format!("n{}", outcome_number / 8 % 2));
-        let finish = Finish { node: node.map(|node| node.parse().unwrap()), ..Finish::of(outcome.clone()) };
+        let node = node.map(|node| node.parse().unwrap());
+        let finish = Finish { node, log_bytes: Some(LOG_BYTES), ..Finish::of(outcome.clone()) };
         let finished = self.scene.turn().finish(&token, &finish).await.unwrap();
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;

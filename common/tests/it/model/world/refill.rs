@@ -15,6 +15,7 @@ impl World<'_> {
         self.builds.clear();
         self.counts.clear();
         self.seen.clear();
+        self.last_event = None;
         self.foreign_timer = false;
         self.before = State::read(self.scene).await;
         if late {
