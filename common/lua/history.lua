@@ -32,17 +32,19 @@ local function keep_record(id, b, state)
   local reason = failed or state == 'cancelled' or not v[9]
   local attempts = v[14] and (tonumber(v[12]) or 0) + (tonumber(v[13]) or 0) + 1 or 0
   local function add(at)
-    return redis.pcall('XADD', K.past, 'MAXLEN', '~', PAST_MAX, at .. '-*', 'id', id, 'state', state, 'lane', b.lane,
+    return redis.pcall('XADD', K.past, 'MAXLEN', '~', PAST_MAX, at, 'id', id, 'state', state, 'lane', b.lane,
       'repo', repo, 'ref', ref, 'image', b.image, 'background', v[3] == 'background' and '1' or '', 'asked', v[4] or '',
       'started', v[5] or '', 'attempts', ms(attempts), 'slot_ms', v[7] or '0', 'peak', v[6] or '0',
       'node', v[8] or '', 'class', failed and v[9] or '', 'cause', failed and v[10] or '',
       'reason', reason and v[11] and string.sub(v[11], 1, REASON_MAX) or '')
   end
-  if type(add(NOW)) == 'string' then return NOW end
+  if type(add(NOW .. '-*')) == 'string' then return NOW end
+  -- The clock was set back, or this is Redis 6.2, which cannot complete an id.
   local latest = redis.pcall('XREVRANGE', K.past, '+', '-', 'COUNT', '1')[1]
-  local at = latest and string.match(latest[1], '^%d+')
-  if at then add(at) end
-  return at or NOW
+  local at, seq = string.match(latest and latest[1] or '', '^(%d+)%-(%d+)$')
+  if not at or tonumber(at) < now then at, seq = NOW, -1 end
+  add(at .. '-' .. ms(seq + 1))
+  return at
 end
 
 -- When the longest-waiting build was asked for: it is among the first interactive or the first background builds,
@@ -129,7 +131,10 @@ do
     call('XDEL', K.history, unpack(ahead))
     if #ahead == FORGET then return false end
     local latest = call('XREVRANGE', K.history, '+', '-', 'COUNT', '1')[1]
-    call('XSETID', K.history, latest and latest[1] or '0-1', 'ENTRIESADDED', call('XLEN', K.history), 'MAXDELETEDID', '0-0')
+    local last = latest and latest[1] or '0-1'
+    -- Redis 6.2 does not count what was added and deleted.
+    local counted = redis.pcall('XSETID', K.history, last, 'ENTRIESADDED', call('XLEN', K.history), 'MAXDELETEDID', '0-0')
+    if counted.err then call('XSETID', K.history, last) end
     return true
   end
 

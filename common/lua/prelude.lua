@@ -138,15 +138,15 @@ end
 -- What an operation may do when Redis is out of memory: end things, but not add any.
 local ALWAYS, ADDS, READS = { 'allow-oom' }, {}, { 'no-writes' }
 
--- If the library runs as a script, its operations are here.
-local SCRIPTED = {}
+-- If the library runs as a script, the operation that is WANTED is here.
+local scripted, scripted_flags
 
 local function register(name, flags, run)
-  if not redis.register_function then
-    SCRIPTED[name] = run
-    return
+  if redis.register_function then
+    redis.register_function({ function_name = 'fairlane_' .. name .. SUFFIX, flags = flags, callback = run })
+  elseif name == WANTED then
+    scripted, scripted_flags = run, flags
   end
-  redis.register_function({ function_name = 'fairlane_' .. name .. SUFFIX, flags = flags, callback = run })
 end
 
 -- An operation on the queue.

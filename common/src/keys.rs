@@ -49,6 +49,8 @@ impl Keys {
         schema = "schema";
         /// string: random id of this Redis's life.
         born = "born";
+        /// string: the queue's identity, where Redis accepts no function for it.
+        identity = "identity";
         /// string: set in a queue opened for simulation only.
         simulation = "simulation";
         /// zset: all queued builds, score = due.

@@ -1,8 +1,8 @@
 //! The queue's Lua as one library of Redis functions: the shared files, then one for each operation.
 //!
-//! Redis compiles a library once. For a script sent with `EVALSHA`, it creates every function again at each
-//! call, which took a tenth of all the time that Redis spent on us. The names of the library and of its
-//! functions end in a hash of the text, so that several releases can be loaded at once.
+//! Redis compiles a library once. For a script sent with `EVALSHA`, it creates the functions again at each
+//! call. The names of the library and of its functions end in a hash of the text, so that several releases can
+//! be loaded at once.
 
 use std::sync::LazyLock;
 
@@ -91,61 +91,60 @@ pub(crate) struct Library {
     pub(crate) name: String,
     /// Its whole text.
     pub(crate) code: String,
+    /// The same text for a Redis that accepts no library.
+    pub(crate) script: Script,
 }
 
-/// The library of this release.
-pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
-    let causes: Vec<String> = CAUSES.iter().map(|word| format!("['{word}'] = true")).collect();
-    let mut body = format!("local CAUSES = {{ {} }}\n{}", causes.join(", "), SHARED.concat());
-    for operation in OPERATIONS {
-        // A file's local names do not reach the others.
-        body.extend(["do\n", operation.text, "end\n"]);
-    }
-    let hash: String = redis::Script::new(&body).get_hash().chars().take(HASH_DIGITS).collect();
-    let name = format!("fairlane_{hash}");
-    let code = format!("#!lua name={name}\nlocal SUFFIX = '_{hash}'\n{body}");
-    Library { name, code }
-});
-
-/// The same operations as one script, for a Redis that accepts no library because it is full or has no
-/// functions. The first argument of a call names the operation.
+/// The same operations as one script, for a Redis that accepts no library because it is full, older than 7.0, or
+/// forbids functions. The first argument of a call names the operation.
 #[derive(Debug)]
 pub(crate) struct Script {
-    flags: &'static str,
     /// Its whole text.
     pub(crate) code: String,
     /// What `EVALSHA` knows it by.
     pub(crate) hash: String,
 }
 
-/// One for each kind of operation: a script's first line declares what it may do.
-static SCRIPTS: LazyLock<[Script; 3]> = LazyLock::new(|| {
-    let body = LIBRARY.code.split_once('\n').map_or("", |(_, body)| body);
-    ["", " flags=allow-oom", " flags=no-writes"].map(|flags| {
-        let code = format!(
-            "#!lua{flags}\nlocal called_keys, called_words = KEYS, ARGV\n{body}\
-             local words = {{}}\n\
-             for i = 2, #called_words do words[i - 1] = called_words[i] end\n\
-             return SCRIPTED[called_words[1]](called_keys, words)\n"
-        );
-        let hash = redis::Script::new(&code).get_hash().to_owned();
-        Script { flags, code, hash }
-    })
+/// The end of the script. Redis 6.2 knows no flags for scripts: out of memory, it refuses a command that may need
+/// memory if the script has not written before. So an operation that may run first deletes a key that never
+/// exists, and one that may not first tries to write there, which also writes nothing. In a script, Redis 6.2 hides
+/// the codes of its errors in their texts.
+const SCRIPT_END: &str = "\
+local unused, tried = KEYS[1] .. ':none', nil
+if scripted_flags == ALWAYS then
+  tried = redis.pcall('DEL', unused)
+elseif scripted_flags == ADDS then
+  tried = redis.pcall('ZADD', unused, 'XX', '0', '')
+end
+if type(tried) == 'table' then
+  for _, code in ipairs({ 'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS', 'MASTERDOWN' }) do
+    local at = string.find(tried.err, code .. ' ', 1, true)
+    if at then return { err = string.sub(tried.err, at) } end
+  end
+end
+return scripted(KEYS, ARGV)
+";
+
+/// The library of this release.
+pub(crate) static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+    let causes: Vec<String> = CAUSES.iter().map(|word| format!("['{word}'] = true")).collect();
+    let mut body = format!("local CAUSES = {{ {} }}\n{}", causes.join(", "), SHARED.concat());
+    for operation in OPERATIONS {
+        let in_file = OPERATIONS.iter().copied().chain([&FENCE]).filter(|other| other.text == operation.text);
+        let wanted: Vec<String> = in_file.map(|other| format!("WANTED == '{}'", other.name)).collect();
+        // A file's local names do not reach the others, and a script needs one file only.
+        body.extend([&format!("if not WANTED or {} then\n", wanted.join(" or ")), operation.text, "end\n"]);
+    }
+    let hash: String = redis::Script::new(&body).get_hash().chars().take(HASH_DIGITS).collect();
+    let name = format!("fairlane_{hash}");
+    let begin = format!("local SUFFIX = '_{hash}'\n");
+    let code = format!("#!lua name={name}\n{begin}local WANTED\n{body}");
+    let script = format!("{begin}local WANTED = table.remove(ARGV, 1)\n{body}{SCRIPT_END}");
+    let script = Script { hash: redis::Script::new(&script).get_hash().to_owned(), code: script };
+    Library { name, code, script }
 });
 
 impl Operation {
-    /// The script with this operation's flags.
-    pub(crate) fn script(&self) -> &'static Script {
-        let registered = |flags: &str| self.text.contains(&format!("'{}', {flags}", self.name));
-        let flags = match () {
-            () if registered("ALWAYS") => " flags=allow-oom",
-            () if registered("READS") => " flags=no-writes",
-            () => "",
-        };
-        let of_kind = SCRIPTS.iter().find(|script| script.flags == flags);
-        of_kind.unwrap_or(&SCRIPTS[0])
-    }
-
     /// The name of its function in Redis, such as `fairlane_submit_1a2b3c4d`.
     pub(crate) fn function(&self) -> String {
         LIBRARY.name.replacen('_', &format!("_{}_", self.name), 1)

@@ -9,8 +9,8 @@ use crate::connection::Link;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 
-/// The oldest Redis version with functions.
-pub const VERSION_MIN: (u32, u32) = (7, 0);
+/// The oldest Redis version with all commands of the operations. Functions came with 7.0.
+pub const VERSION_MIN: (u32, u32) = (6, 2);
 /// How long each answer may take.
 const LIMIT: Duration = Duration::from_secs(4);
 

@@ -1,9 +1,11 @@
 //! The identity of this queue, for labeling things that are created outside Redis.
 //!
 //! It is stored as a separate Redis function: `FLUSHALL` does not remove functions, and restarts and
-//! failovers preserve them like keys. So a queue that was emptied is still the same queue.
+//! failovers preserve them like keys. So a queue that was emptied is still the same queue. Where Redis accepts
+//! no function, it is a key, which workers restore.
 
 use super::Queue;
+use super::script::{has_no_functions, says, takes_no_function};
 use crate::error::{Error, Result};
 
 /// Longest identity: it has to fit into a label of Kubernetes.
@@ -23,7 +25,11 @@ impl Queue {
                     .map_err(|error| Error::Corrupt(format!("the queue's identity: {error}")))?;
                 Ok(Some(id))
             }
-            Err(error) if says(&error, "Function not found") => Ok(None),
+            Err(error) if says(&error, "function not found") || has_no_functions(&error) => {
+                let mut get = redis::cmd("GET");
+                get.arg(self.keys().identity());
+                redis::from_redis_value(self.link().run(&get).await?).map_err(Error::reply)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -32,7 +38,7 @@ impl Queue {
     /// only.
     ///
     /// # Errors
-    /// Redis does not answer, or refuses: a full Redis accepts no new function.
+    /// Redis does not answer, or refuses: a full Redis accepts neither a function nor a key.
     pub async fn identify(&self, id: &str) -> Result<String> {
         let plain = id.chars().all(|c| c.is_ascii_alphanumeric()) && (1..=BYTES_MAX).contains(&id.len());
         if !plain {
@@ -45,7 +51,12 @@ impl Queue {
         );
         let mut load = redis::cmd("FUNCTION");
         load.arg("LOAD").arg(code);
-        let loaded = self.link().run(&load).await;
+        let mut loaded = self.link().run(&load).await;
+        if loaded.as_ref().is_err_and(takes_no_function) {
+            let mut set = redis::cmd("SETNX");
+            set.arg(self.keys().identity()).arg(id);
+            loaded = self.link().run(&set).await;
+        }
         match (self.identity().await?, loaded) {
             (Some(id), _) => Ok(id),
             (None, Err(error)) => Err(error.into()),
@@ -62,8 +73,4 @@ impl Queue {
         };
         std::iter::once("queue_id_of_".to_owned()).chain(self.keys().prefix().bytes().map(sign)).collect()
     }
-}
-
-fn says(error: &redis::RedisError, words: &str) -> bool {
-    error.detail().is_some_and(|detail| detail.contains(words))
 }

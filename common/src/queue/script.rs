@@ -210,7 +210,8 @@ impl Queue {
         if !answer.as_ref().is_err_and(is_function_missing) {
             return self.judged(answer);
         }
-        // This server does not know the library. In a Cluster, another node may be down, or have it already.
+        // This server does not know the library, or no functions at all. In a Cluster, another node may be down, or
+        // have it already.
         let loaded = self.link().run(redis::cmd("FUNCTION").arg("LOAD").arg(&LIBRARY.code)).await;
         match (self.link().run(&cmd).await, loaded) {
             (Err(missing), Err(why)) if is_function_missing(&missing) => {
@@ -231,7 +232,7 @@ impl Queue {
         keys: &[String],
         words: &[&[u8]],
     ) -> Result<Value> {
-        let script = operation.script();
+        let script = &LIBRARY.script;
         let call = |command: &str, text: &str| {
             let mut cmd = redis::cmd(command);
             cmd.arg(text).arg(keys.len()).arg(keys).arg(operation.name);
@@ -258,38 +259,66 @@ impl Queue {
     }
 }
 
-/// How operations reach Redis: as functions, or as scripts while Redis cannot load functions.
+/// How operations reach Redis: as functions, or as scripts while Redis cannot load functions. Chosen by the first
+/// call, which opens the queue.
 #[derive(Debug, Default)]
-pub(crate) struct Carrier(Mutex<Option<Instant>>);
+pub(crate) struct Carrier(Mutex<Option<ByScript>>);
 
-/// How long to wait before loading the library again.
+/// Why operations are sent as scripts, and until when.
+#[derive(Debug)]
+struct ByScript {
+    why: String,
+    until: Instant,
+}
+
+/// How long to wait before loading the library into a Redis that was full.
 const LOAD_AGAIN: Duration = Duration::from_secs(10);
+/// The same for a Redis that has no functions, or forbids them.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
 
 impl Carrier {
-    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn chosen(&self) -> MutexGuard<'_, Option<ByScript>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_by_script(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() < until)
+        self.chosen().as_ref().is_some_and(|chosen| Instant::now() < chosen.until)
     }
 
     fn by_script(&self, why: &redis::RedisError) {
-        if self.until().replace(Instant::now() + LOAD_AGAIN).is_none() {
+        let wait = if why.code() == Some("OOM") { LOAD_AGAIN } else { ASK_AGAIN };
+        let by_script = ByScript { why: why.to_string(), until: Instant::now() + wait };
+        if self.chosen().replace(by_script).is_none() {
             tracing::warn!(error = %why, "Redis rejects functions; operations are sent as scripts until it accepts them");
         }
     }
 }
 
-/// Whether a Redis that refused the library accepts the same text as a script: it is full, or has no
-/// functions.
-fn takes_no_function(error: &redis::RedisError) -> bool {
-    error.code() == Some("OOM")
-        || error.code() == Some("NOPERM")
-        || error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains("unknown command"))
+impl Queue {
+    /// Why operations are sent to Redis as scripts at present; `None` if they are functions.
+    pub fn rejects_functions(&self) -> Option<String> {
+        let chosen = self.carrier().chosen();
+        chosen.as_ref().filter(|chosen| Instant::now() < chosen.until).map(|chosen| chosen.why.clone())
+    }
 }
 
+/// Whether a Redis that refused a library accepts the same text as a script: it is full, or has no functions.
+pub(crate) fn takes_no_function(error: &redis::RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "NOPERM")) || says(error, "unknown command")
+}
+
+/// Whether a function cannot be called because the server does not know it, knows no functions (Redis 6.2 quotes
+/// the command differently), or forbids calling them.
 fn is_function_missing(error: &redis::RedisError) -> bool {
-    let says = |words| error.detail().is_some_and(|detail| detail.contains(words));
-    says("Function not found") || says("unknown command 'FCALL'") || says("'fcall' command")
+    says(error, "function not found") || has_no_functions(error)
+}
+
+/// Whether the server knows no functions, or forbids calling them.
+pub(crate) fn has_no_functions(error: &redis::RedisError) -> bool {
+    says(error, "fcall") && (says(error, "unknown command") || error.code() == Some("NOPERM"))
+}
+
+/// Whether an error has these lower-case words.
+pub(crate) fn says(error: &redis::RedisError, words: &str) -> bool {
+    error.detail().is_some_and(|detail| detail.to_ascii_lowercase().contains(words))
 }

@@ -3,9 +3,11 @@
 use fairlane_common::log::{Appended, LogLine, LogWriter};
 use fairlane_common::queue::{Finish, Finished, Outcome, Submitted};
 use fairlane_common::{BuildState, Error, Queue};
-use fairlane_testkit::RedisServer;
+use fairlane_testkit::{AppendOnly, RedisServer, wait_for};
 
 use crate::scene::{K8S, ask, beat_of, worker};
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
 async fn open(server: &RedisServer) -> Queue {
     Queue::open(&server.url().parse().unwrap(), "fairlane").await.unwrap()
@@ -57,9 +59,66 @@ async fn a_new_release_works_in_a_full_redis_and_loads_its_functions_when_it_can
     assert_eq!(libraries(&server).await, 1);
 }
 
+/// The server after `config` and `command` took its functions away.
+async fn without_functions(config: &[&str], command: &[&str]) -> RedisServer {
+    let builder = config.iter().fold(RedisServer::builder(), |builder, line| builder.config_line(line));
+    let server = builder.append_only(AppendOnly::Always).start().await;
+    if !command.is_empty() {
+        server.command(command).await;
+    }
+    server
+}
+
 #[tokio::test]
-async fn a_redis_without_functions_runs_the_same_text_as_scripts() {
-    let server = RedisServer::start_default().await;
-    server.command(&["ACL", "SETUSER", "default", "-function", "-fcall", "-fcall_ro"]).await;
-    build(&open(&server).await, "o/one").await;
+async fn a_redis_without_functions_runs_the_same_text_as_a_script() {
+    let forbidden = ["ACL", "SETUSER", "default", "-function", "-fcall"];
+    let unknown = [r#"rename-command FCALL """#, r#"rename-command FUNCTION """#];
+    let load_forbidden = ["ACL", "SETUSER", "default", "-function|load"];
+    for (config, command, why) in [
+        (&[][..], &forbidden[..], "no permissions"),
+        (&[], &load_forbidden, "no permissions"),
+        (&unknown, &[], "unknown command"),
+    ] {
+        let server = without_functions(config, command).await;
+        let queue = open(&server).await;
+        assert!(queue.rejects_functions().unwrap().contains(why), "{:?}", queue.rejects_functions());
+        build(&queue, "o/one").await;
+        assert!(queue.remove_unused_libraries().await.unwrap().is_empty());
+        // A worker restores the queue's identity, which is a key here.
+        assert_eq!(queue.identity().await.unwrap(), None);
+        assert_eq!(queue.identify("a1").await.unwrap(), "a1");
+        assert_eq!(open(&server).await.identify("b2").await.unwrap(), "a1", "the first one counts");
+    }
+    let queue = open(&RedisServer::start_default().await).await;
+    assert_eq!(queue.rejects_functions(), None);
+}
+
+#[tokio::test]
+async fn a_script_that_a_restart_lost_is_sent_again() {
+    let server =
+        without_functions(&[r#"rename-command FCALL """#, r#"rename-command FUNCTION """#], &[]).await;
+    let queue = open(&server).await;
+    build(&queue, "o/one").await;
+    server.restart().await;
+    wait_for("the queue to be read again", SOON, async || queue.snapshot().await).await;
+    build(&queue, "o/two").await;
+    let mut info = redis::cmd("INFO");
+    info.arg("memory");
+    let info: String = info.query_async(&mut server.connect().await).await.unwrap();
+    assert!(info.contains("number_of_cached_scripts:1\r"), "one script for all operations: {info}");
+}
+
+#[tokio::test]
+async fn scripts_end_builds_in_a_full_redis_and_add_none() {
+    let server =
+        without_functions(&[r#"rename-command FCALL """#, r#"rename-command FUNCTION """#], &[]).await;
+    let queue = open(&server).await;
+    queue.renew(&beat_of("w", K8S, 2, &[])).await.unwrap();
+    queue.submit(&ask("o/one", 1)).await.unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(matches!(queue.submit(&ask("o/two", 1)).await.unwrap_err(), Error::OutOfMemory(_)));
+    queue.renew(&beat_of("w", K8S, 3, &[])).await.unwrap();
+    queue.reap().await.unwrap();
+    assert_eq!(queue.snapshot().await.unwrap().slots, 3);
+    assert_eq!(queue.snapshot().await.unwrap().queued, 1);
 }

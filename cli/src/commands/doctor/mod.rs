@@ -96,6 +96,15 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     match Queue::open(url, prefix).await {
         Ok(queue) => {
             findings.ok("schema", format!("the queue has schema {schema}"));
+            findings.ok(
+                "functions",
+                match queue.rejects_functions() {
+                    None => "operations are sent as functions".to_owned(),
+                    Some(why) => {
+                        format!("operations are sent as scripts, because Redis rejects functions: {why}")
+                    }
+                },
+            );
             match queue_itself(&queue, findings).await {
                 Ok(workers) => return Ok(workers),
                 Err(error) => findings.error(
