@@ -10,7 +10,7 @@
 {{- fail (printf "%s.autoscaling.min: %v is more than %s.autoscaling.max, which is %v" $name $part.autoscaling.min $name $part.autoscaling.max) -}}
 {{- end -}}
 {{- range $index, $variable := $part.extraEnv -}}
-{{- if has $variable.name (list "FAIRLANE_REDIS_URL" "FAIRLANE_PREFIX" "FAIRLANE_LISTEN" "FAIRLANE_TOKEN" "FAIRLANE_HUB_TOKEN" "FAIRLANE_SEAL_KEY" "FAIRLANE_EXECUTOR" "FAIRLANE_NAMESPACE" "FAIRLANE_INSTALLATION" "FAIRLANE_SLOTS" "FAIRLANE_BUILD_IMAGE" "FAIRLANE_DOCKER_SOCKET" "FAIRLANE_BUILDERS" "FAIRLANE_COMMAND" "FAIRLANE_REPLACE_ENTRYPOINT" "FAIRLANE_PUSH_SECRET" "FAIRLANE_STICKY_BUILDS" "FAIRLANE_POD_TEMPLATE" "FAIRLANE_DISPATCHER_URL" "FAIRLANE_METRICS_LISTEN" "FAIRLANE_LOG_FORMAT" "FAIRLANE_TLS_CERT" "FAIRLANE_TLS_KEY" "FAIRLANE_TOKENS_FILE" "FAIRLANE_BASE_PATH" "FAIRLANE_CA" "REDIS_PASSWORD") -}}
+{{- if has $variable.name (include "fairlane.ownVariables" $ | fromYamlArray) -}}
 {{- fail (printf "%s.extraEnv[%d]: %s has a value of its own in this chart; set that instead (docs/helm.md)" $name $index $variable.name) -}}
 {{- end -}}
 {{- end -}}
@@ -78,7 +78,7 @@
 {{- fail "redis.url: with redis.enabled: false, set a URL that begins with redis://, rediss://, redis+sentinel:// or redis+cluster://" -}}
 {{- end -}}
 {{- if $redis.acl -}}
-{{- fail "redis.acl: only the chart's own Redis gets a user; name your user in redis.url (docs/redis.md says which rights it needs)" -}}
+{{- fail "redis.acl: only the chart's own Redis gets a user; name your user in redis.url (`fairlane doctor --print-acl` prints its rights)" -}}
 {{- end -}}
 {{- $expands := contains "$(REDIS_PASSWORD)" $redis.url -}}
 {{- if and $expands (not $redis.existingSecret) -}}
@@ -106,4 +106,43 @@
 {{- if and $auth.token (eq $auth.token $auth.hubToken) -}}
 {{- fail "auth.hubToken: must differ from auth.token, because BinderHub may not operate the queue" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The variables that the chart sets from its values: all that its templates name. */}}
+{{- define "fairlane.ownVariables" -}}
+- FAIRLANE_ALLOW_ARGS
+- FAIRLANE_BASE_PATH
+- FAIRLANE_BUILDERS
+- FAIRLANE_BUILD_IMAGE
+- FAIRLANE_CA
+- FAIRLANE_COMMAND
+- FAIRLANE_DISPATCHER_URL
+- FAIRLANE_DOCKER_SOCKET
+- FAIRLANE_EXECUTOR
+- FAIRLANE_HUB_TOKEN
+- FAIRLANE_INSTALLATION
+- FAIRLANE_LISTEN
+- FAIRLANE_LOG
+- FAIRLANE_LOG_FORMAT
+- FAIRLANE_METRICS_LISTEN
+- FAIRLANE_NAMESPACE
+- FAIRLANE_POD_TEMPLATE
+- FAIRLANE_POLICY
+- FAIRLANE_PREFIX
+- FAIRLANE_PUSH_SECRET
+- FAIRLANE_REDIS_URL
+- FAIRLANE_REGISTRY_CHECK
+- FAIRLANE_REGISTRY_CONFIG
+- FAIRLANE_REPLACE_ENTRYPOINT
+- FAIRLANE_SEAL_KEY
+- FAIRLANE_SLOTS
+- FAIRLANE_STICKY_BUILDS
+- FAIRLANE_TLS_CERT
+- FAIRLANE_TLS_KEY
+- FAIRLANE_TOKEN
+- FAIRLANE_TOKENS_FILE
+- FAIRLANE_TRUSTED_PROXIES
+- OTEL_EXPORTER_OTLP_ENDPOINT
+- REDIS_PASSWORD
+- SSL_CERT_FILE
 {{- end -}}
