@@ -14,8 +14,12 @@ register('open', ALWAYS, function(keys, args)
     call('HSET', K.totals, 'opened', NOW)
     if W.simulated == '1' then call('SET', K.simulation, '1') end
   end
-  call('SETNX', K.born, W.life)
   local born = call('GET', K.born)
+  -- Whoever may only read can open a queue that is there.
+  if not born then
+    born = W.life
+    call('SET', K.born, born)
+  end
   if W.known ~= '' and W.known ~= born then
     -- The window starts when the life does, whenever it is reported: a late report does not reopen it.
     local over = (tonumber(call('HGET', K.totals, 'opened')) or 0) + tonumber(W.refill)

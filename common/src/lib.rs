@@ -14,6 +14,7 @@
 //! - [`telemetry`], [`trace`]: log lines and spans.
 //! - [`connection`], [`script`], [`keys`], [`clock`], [`limits`]: how we talk to Redis.
 
+pub mod acl;
 pub mod allow;
 pub mod build;
 pub mod campaign;

@@ -72,6 +72,14 @@ impl std::str::FromStr for RedisUrl {
     }
 }
 
+impl RedisUrl {
+    /// The user that it names.
+    pub fn user(&self) -> Option<String> {
+        let info = self.nodes.first()?.as_str().into_connection_info().ok()?;
+        info.redis_settings().username().map(str::to_owned)
+    }
+}
+
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")

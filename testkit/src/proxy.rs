@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::redis_users::USER_AT_HOST;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -79,7 +80,7 @@ impl FaultProxy {
 
     /// The proxy's address as a Redis URL.
     pub fn redis_url(&self) -> String {
-        format!("redis://{}", self.address)
+        format!("redis://{USER_AT_HOST}@{}", self.address)
     }
 
     /// Holds all bytes back, in both directions, until [`FaultProxy::resume`]; connections stay open.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::process::free_port;
 use crate::redis_server::RedisServer;
+use crate::redis_users;
 use crate::temp_dir::TempDir;
 
 /// A free port may be taken by another process before the server binds it.
@@ -135,6 +136,7 @@ impl RedisServerBuilder {
             dir.path().display(),
         );
         if !self.sentinel {
+            config.push_str(&redis_users::lines());
             config.push_str(
                 "save \"\"\nappendonly no\nmaxmemory-policy noeviction\nrepl-diskless-sync-delay 0\n",
             );

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 
 use crate::redis_server::RedisServer;
+use crate::redis_users::USER_AT_HOST;
 use crate::wait::wait_for;
 
 /// Forming takes one to two seconds; this allows for a busy machine.
@@ -118,9 +119,15 @@ impl RedisCluster {
         &self.nodes
     }
 
-    /// The URLs of all nodes.
+    /// The URL of the cluster, for a user with the rights of dispatchers and workers.
+    pub fn url(&self) -> String {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis+cluster://{USER_AT_HOST}@{}", nodes.join(","))
+    }
+
+    /// The URLs of all nodes, for a user with all rights.
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(RedisServer::tcp_url).collect()
+        self.nodes.iter().map(|node| format!("redis://127.0.0.1:{}", node.port())).collect()
     }
 }
 
@@ -179,6 +186,11 @@ impl SentinelSet {
         })
         .await;
         set
+    }
+
+    /// The URL that leads to the master, for a user with the rights of dispatchers and workers.
+    pub fn url(&self) -> String {
+        format!("redis+sentinel://{USER_AT_HOST}@127.0.0.1:{}/{}", self.sentinel.port(), Self::MASTER_NAME)
     }
 
     /// The server that is master at first: kill it to make the sentinel fail over.

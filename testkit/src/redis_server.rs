@@ -1,5 +1,6 @@
 //! A separate redis-server for each test.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,7 @@ use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
 
 use crate::process::{create, read_lossy, send, show};
+use crate::redis_users::{USER_AT_HOST, USER_IN_URL, redis_has_functions};
 use crate::temp_dir::TempDir;
 use crate::wait::wait_for;
 
@@ -49,19 +51,30 @@ impl RedisServer {
         Self { port, socket, password, sentinel, child: Mutex::new(None), dir }
     }
 
-    /// The URL of its unix socket, password included.
+    /// The URL of its unix socket, for a user with the rights of dispatchers and workers. If the server has a
+    /// password, for the user with all rights.
     pub fn url(&self) -> String {
-        let password = self.password.as_ref().map(|password| format!("?pass={password}")).unwrap_or_default();
-        format!("redis+unix://{}{password}", self.socket.display())
+        match &self.password {
+            Some(password) => format!("{}?pass={password}", self.bare_url()),
+            None => format!("{}?{USER_IN_URL}", self.bare_url()),
+        }
     }
 
-    /// The URL of its TCP port, password included.
+    /// The URL of its TCP port, for the same user.
     ///
     /// # Panics
     /// If it was started without [`tcp`](crate::RedisServerBuilder::tcp).
     pub fn tcp_url(&self) -> String {
-        let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("redis://{password}127.0.0.1:{}", self.port())
+        let user = match &self.password {
+            Some(password) => format!(":{password}"),
+            None => USER_AT_HOST.to_owned(),
+        };
+        format!("redis://{user}@127.0.0.1:{}", self.port())
+    }
+
+    /// The URL of its unix socket without user and password.
+    pub fn bare_url(&self) -> String {
+        format!("redis+unix://{}", self.socket.display())
     }
 
     /// Its TCP port.
@@ -117,15 +130,41 @@ impl RedisServer {
         assert!(answer.is_ok(), "{words:?}: {answer:?}");
     }
 
-    /// A connection over the unix socket that waits as long as the server takes.
+    /// The URL of its unix socket, for a user with all rights.
+    pub fn admin_url(&self) -> String {
+        if self.password.is_some() { self.url() } else { self.bare_url() }
+    }
+
+    /// A connection over the unix socket that waits as long as the server takes, for a user with all rights.
     ///
     /// # Panics
     /// If the server does not answer.
     pub async fn connect(&self) -> MultiplexedConnection {
         match self.try_connect().await {
             Ok(connection) => connection,
-            Err(error) => panic!("cannot connect to {}: {error}", self.url()),
+            Err(error) => panic!("cannot connect to {}: {error}", self.admin_url()),
         }
+    }
+
+    /// What its users were refused for lack of a right, by its own record: commands, keys and channels.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub async fn denied(&self) -> Vec<String> {
+        let mut log = redis::cmd("ACL");
+        log.arg("LOG");
+        let entries: redis::RedisResult<Vec<HashMap<String, redis::Value>>> =
+            log.query_async(&mut self.connect().await).await;
+        let entries = entries.unwrap_or_else(|error| panic!("ACL LOG: {error}"));
+        let objects = entries
+            .iter()
+            .filter_map(|entry| redis::from_redis_value_ref::<String>(entry.get("object")?).ok());
+        // Clients tell their name and version, which not every server lets them. Without functions, each process
+        // tries them once.
+        let is_expected = |object: &String| {
+            object == "client|setinfo" || (!redis_has_functions() && object.starts_with('f'))
+        };
+        objects.filter(|object| !is_expected(object)).collect()
     }
 
     pub(crate) async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
@@ -133,7 +172,7 @@ impl RedisServer {
             .set_response_timeout(None)
             .set_connection_timeout(Some(START_DEADLINE));
         let mut connection =
-            Client::open(self.url())?.get_multiplexed_async_connection_with_config(&limits).await?;
+            Client::open(self.admin_url())?.get_multiplexed_async_connection_with_config(&limits).await?;
         // Returns a LOADING error as long as it reads its append-only file.
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         Ok(connection)

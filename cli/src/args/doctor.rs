@@ -4,11 +4,20 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 use fairlane_worker::ExecutorKind;
 use fairlane_worker::pod::KubernetesArgs;
 
 use super::Reach;
+
+/// How operations reach Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AclFor {
+    /// As functions (Redis 7.0 or later).
+    Functions,
+    /// As scripts.
+    Scripts,
+}
 
 /// Look for problems in Redis, the queue, dispatchers, workers and the build cluster
 ///
@@ -38,6 +47,10 @@ pub(crate) struct Doctor {
     /// Build command to look for on this machine
     #[arg(long, env = "FAIRLANE_COMMAND", value_name = "TEMPLATE")]
     pub(crate) command: Option<String>,
+    /// Print Redis users for dispatchers, workers and readers as lines of an ACL file, and exit; `scripts` is for a
+    /// Redis without functions
+    #[arg(long, value_enum, value_name = "FOR", num_args = 0..=1, default_missing_value = "functions")]
+    pub(crate) print_acl: Option<AclFor>,
     #[command(flatten)]
     pub(crate) kubernetes: KubernetesArgs,
     #[command(flatten)]

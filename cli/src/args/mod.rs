@@ -31,7 +31,7 @@ pub(crate) use builds::{BuildRef, Cancel, Retry};
 pub(crate) use campaign::{
     Campaign, CampaignAct, CampaignPlan, CampaignReport, CampaignStart, CampaignWait, CampaignWatch,
 };
-pub(crate) use doctor::Doctor;
+pub(crate) use doctor::{AclFor, Doctor};
 pub(crate) use history::{Audit, Events};
 pub(crate) use import_binderhub::ImportBinderHub;
 pub(crate) use logs::{Logs, LogsAct, LogsPrune};

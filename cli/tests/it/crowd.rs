@@ -89,4 +89,5 @@ async fn two_hundred_requests_for_one_image_are_one_build_and_two_hundred_answer
     }
     let queue = system.queue().await;
     assert!(queue.check(1000).await.unwrap().problems.is_empty());
+    assert_eq!(system.redis.denied().await, Vec::<String>::new(), "each has the rights that it needs");
 }

@@ -116,3 +116,42 @@ async fn workers_that_the_cluster_paused_are_not_called_drained() {
     let said = look().await.data;
     assert!(says(&said, "no worker claims builds: an operator drained") && says(&said, "--undo"), "{said}");
 }
+
+#[tokio::test]
+async fn the_users_that_it_prints_work_and_a_right_that_one_lacks_is_named() {
+    let home = TempDir::new();
+    let redis = RedisServer::builder().append_only(AppendOnly::EverySecond).start().await;
+    let printed =
+        run(fairlane(&home, ["doctor", "--print-acl", "--prefix", "here"])).await.expect(0, "").data;
+    assert_eq!(printed.lines().count(), 3);
+    for line in printed.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [word, name, rights @ ..] = &words[..] else { panic!("{line}") };
+        assert_eq!(*word, "user");
+        redis.command(&[&["ACL", "SETUSER", *name, "reset"], rights].concat()).await;
+    }
+    let url = |role: &str| {
+        let password = role.to_uppercase();
+        format!("{}?user=fairlane-{role}&pass={password}_PASSWORD", redis.bare_url())
+    };
+    let look = async |role: &str| {
+        let arguments = ["doctor", "--prefix", "here", "--redis-url", &url(role)];
+        run(fairlane(&home, arguments)).await
+    };
+    Queue::open(&url("worker").parse().unwrap(), "here").await.unwrap();
+    for role in ["dispatcher", "worker", "reader"] {
+        let said = look(role).await.expect(0, "");
+        let expected = format!("'fairlane-{role}' has all rights that it needs");
+        assert!(said.data.contains(&expected), "{}", said.data);
+        assert!(said.data.contains("operations are sent as functions"), "{}", said.data);
+    }
+    redis.command(&["ACL", "SETUSER", "fairlane-worker", "-hset", "-zadd"]).await;
+    let said = look("worker").await.expect(1, "");
+    assert!(
+        said.data.contains("'fairlane-worker' lacks rights that a worker needs: +hset +zadd"),
+        "{}",
+        said.data
+    );
+    let scripts = run(fairlane(&home, ["doctor", "--print-acl", "scripts"])).await.expect(0, "").data;
+    assert!(scripts.contains("+evalsha") && !scripts.contains("fcall") && !scripts.contains("function"));
+}

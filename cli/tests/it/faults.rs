@@ -73,6 +73,11 @@ impl Scene {
             runs.push(watch.whole_log(LINES));
         }
         assert!(!self.system.runs("overlap").exists(), "two runs of one build were alive at once");
+        assert_eq!(
+            self.system.redis.denied().await,
+            Vec::<String>::new(),
+            "each has the rights that it needs"
+        );
         let report = self.system.queue().await.check(10_000).await.unwrap();
         assert!(report.problems.is_empty(), "{:?}", report.problems);
         runs

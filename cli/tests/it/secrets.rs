@@ -139,7 +139,7 @@ impl Scene {
 
     /// Reads every key in Redis, and its files.
     async fn look_at_redis(&mut self) {
-        let client = redis::Client::open(self.redis.tcp_url()).unwrap();
+        let client = redis::Client::open(self.redis.admin_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
         assert!(keys.len() > 5, "{keys:?}");

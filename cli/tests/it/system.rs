@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fairlane_common::{BuildId, Queue};
-use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
+use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, redis_url_for, wait_for};
 use serde_json::Value;
 
 use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
@@ -30,7 +30,7 @@ impl System {
         std::fs::write(system.home.join("build.sh"), script).unwrap();
         for number in 0..dispatchers {
             let mut command = fairlane(&system.home, ["dispatcher", "--listen", "127.0.0.1:0"]);
-            command.env("FAIRLANE_REDIS_URL", system.redis.url());
+            command.env("FAIRLANE_REDIS_URL", redis_url_for("dispatcher", &system.redis.url()));
             let process = Process::spawn(&format!("dispatcher {number}"), &mut command);
             system.urls.push(address_of(&process).await);
             system.dispatchers.push(process);
@@ -48,7 +48,7 @@ impl System {
         let mut command =
             fairlane(&self.home, ["worker", "--slots", &slots_text, "--command", &template, "--host", &host]);
         command
-            .env("FAIRLANE_REDIS_URL", self.redis.url())
+            .env("FAIRLANE_REDIS_URL", redis_url_for("worker", &self.redis.url()))
             .env("FAIRLANE_LEASE", format!("{LEASE_S}s"))
             .env("FAIRLANE_HEARTBEAT", "1s")
             .env("RUNS", self.home.join("runs"));

@@ -287,9 +287,15 @@ impl Carrier {
 
     fn by_script(&self, why: &redis::RedisError) {
         let wait = if why.code() == Some("OOM") { LOAD_AGAIN } else { ASK_AGAIN };
-        let by_script = ByScript { why: why.to_string(), until: Instant::now() + wait };
+        // Redis 6.2 repeats the library after its error.
+        let text = why.to_string();
+        let why = text.split_once(", with args").map_or(text.as_str(), |(error, _)| error);
+        let by_script = ByScript { why: why.to_owned(), until: Instant::now() + wait };
         if self.chosen().replace(by_script).is_none() {
-            tracing::warn!(error = %why, "Redis rejects functions; operations are sent as scripts until it accepts them");
+            tracing::warn!(
+                error = why,
+                "Redis rejects functions; operations are sent as scripts until it accepts them"
+            );
         }
     }
 }

@@ -71,9 +71,9 @@ async fn without_functions(config: &[&str], command: &[&str]) -> RedisServer {
 
 #[tokio::test]
 async fn a_redis_without_functions_runs_the_same_text_as_a_script() {
-    let forbidden = ["ACL", "SETUSER", "default", "-function", "-fcall"];
+    let forbidden = ["ACL", "SETUSER", "fairlane", "-function", "-fcall"];
     let unknown = [r#"rename-command FCALL """#, r#"rename-command FUNCTION """#];
-    let load_forbidden = ["ACL", "SETUSER", "default", "-function|load"];
+    let load_forbidden = ["ACL", "SETUSER", "fairlane", "-function|load"];
     for (config, command, why) in [
         (&[][..], &forbidden[..], "no permissions"),
         (&[], &load_forbidden, "no permissions"),

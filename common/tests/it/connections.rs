@@ -60,22 +60,19 @@ async fn standalone_with_a_password_and_over_tcp() {
 #[tokio::test]
 async fn a_cluster_keeps_the_queue_in_one_slot() {
     let cluster = RedisCluster::start().await;
-    let nodes: Vec<String> = cluster
-        .urls()
-        .iter()
-        .map(|url| url.trim_start_matches("redis://").trim_end_matches('/').to_owned())
-        .collect();
-    let url = format!("redis+cluster://{}", nodes.join(","));
-    let queue = Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap();
+    let queue = Queue::open(&cluster.url().parse().unwrap(), "fairlane").await.unwrap();
     one_build(&queue).await;
-    assert_eq!(queue.memory().await.unwrap().nodes, nodes.len() as u64, "its primaries, and no replicas");
+    assert_eq!(
+        queue.memory().await.unwrap().nodes,
+        cluster.nodes().len() as u64,
+        "its primaries, and no replicas"
+    );
 }
 
 #[tokio::test]
 async fn sentinel_leads_to_the_primary() {
     let set = SentinelSet::start().await;
-    let url = format!("redis+sentinel://127.0.0.1:{}/{}", set.sentinel().port(), SentinelSet::MASTER_NAME);
-    one_build(&Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap()).await;
+    one_build(&Queue::open(&set.url().parse().unwrap(), "fairlane").await.unwrap()).await;
 }
 
 #[tokio::test]

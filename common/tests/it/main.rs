@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
 
+mod acl;
 mod campaigns;
 mod carrier;
 mod connections;

@@ -12,7 +12,7 @@ use fairlane_common::queue::{
 use fairlane_common::{FailureCause, FailureClass, RedisUrl};
 use fairlane_dispatcher::api::{BuildAnswer, EndEvent, LogEvent, StateEvent};
 use fairlane_dispatcher::{AllowedArgs, Bounds, ClientLimits, ConnectionLimits, Settings, Tokens, serve};
-use fairlane_testkit::wait_for;
+use fairlane_testkit::{redis_url_for, wait_for};
 use futures::StreamExt;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl Dispatcher {
     }
 
     pub(crate) async fn start_with(redis_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        let queue = open(redis_url).await;
+        let queue = open(&redis_url_for("dispatcher", redis_url)).await;
         let mut settings = settings();
         change(&mut settings);
         let stop = CancellationToken::new();

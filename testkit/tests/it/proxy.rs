@@ -17,7 +17,9 @@ async fn setup() -> anyhow::Result<(RedisServer, FaultProxy, MultiplexedConnecti
 
 async fn connect(proxy: &FaultProxy) -> redis::RedisResult<MultiplexedConnection> {
     let limits = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    redis::Client::open(proxy.redis_url())?.get_multiplexed_async_connection_with_config(&limits).await
+    redis::Client::open(format!("redis://{}", proxy.address()))?
+        .get_multiplexed_async_connection_with_config(&limits)
+        .await
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fairlane_common::{BuildId, BuildState, Queue};
-use fairlane_testkit::{FaultProxy, Upstream, wait_for};
+use fairlane_testkit::{FaultProxy, Upstream, redis_url_for, wait_for};
 use fairlane_worker::Settings;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -150,7 +150,7 @@ async fn lost_replies_lose_and_double_no_build_and_no_line() {
 fn spawn_unheard(scene: &Scene, log: impl Into<std::process::Stdio>) -> std::process::Child {
     let script = scene.script("echo done");
     std::process::Command::new(PROGRAM)
-        .args(["--redis-url", &scene.redis.url(), "--host", "unheard"])
+        .args(["--redis-url", &redis_url_for("worker", &scene.redis.url()), "--host", "unheard"])
         .arg(format!("--command='{}' {{repo}} {{ref}}", script.display()))
         .env("RUST_LOG", "debug")
         .stderr(log)

@@ -113,7 +113,7 @@ async fn a_log_that_may_not_be_written_holds_up_no_build() {
         .redis
         .command(&[&["ACL", "SETUSER", "mute"], &rules.split(' ').collect::<Vec<_>>()[..]].concat())
         .await;
-    let url = format!("{}?user=mute&pass=x", scene.redis.url());
+    let url = format!("{}?user=mute&pass=x", scene.redis.bare_url());
     let queue = Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap();
     let script = scene.script("echo one; echo over");
     let worker = scene.worker_of(queue, settings(&script)).await;

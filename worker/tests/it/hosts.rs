@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fairlane_common::{BuildId, BuildState};
-use fairlane_testkit::{Process, wait_for};
+use fairlane_testkit::{Process, redis_url_for, wait_for};
 use tokio::io::AsyncWriteExt;
 
 use crate::scene::{PROGRAM, SOON, Scene};
@@ -18,7 +18,7 @@ const ATTEMPTS_MAX: usize = 9;
 async fn worker(scene: &Scene, host: &str, script: &str, engine: &Path) -> Process {
     let mut command = Command::new(PROGRAM);
     command
-        .args(["--redis-url", &scene.redis.url(), "--host", host, "--slots=4"])
+        .args(["--redis-url", &redis_url_for("worker", &scene.redis.url()), "--host", host, "--slots=4"])
         .args(["--lease=4s", "--heartbeat=500ms"])
         .arg(format!("--command=sh -c '{script}' {{repo}}"))
         .env("DOCKER_HOST", format!("unix://{}", engine.display()));

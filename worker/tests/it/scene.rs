@@ -9,7 +9,7 @@ use std::time::Duration;
 use fairlane_common::queue::{Submit, Submitted};
 use fairlane_common::telemetry::{self, LogFormat};
 use fairlane_common::{Build, BuildId, BuildSpec, BuildState, Queue};
-use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
+use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, redis_url_for, wait_for};
 use fairlane_worker::{Settings, SupervisorCommand};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -86,7 +86,7 @@ impl Scene {
 
     pub(crate) fn spawn(&self, name: &str, line: &[&str]) -> Process {
         let mut command = Command::new(PROGRAM);
-        command.args(["--redis-url", &self.redis.url(), "--host", name]).args(line);
+        command.args(["--redis-url", &redis_url_for("worker", &self.redis.url()), "--host", name]).args(line);
         Process::spawn(name, &mut command)
     }
 

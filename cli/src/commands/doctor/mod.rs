@@ -1,5 +1,6 @@
 //! `fairlane doctor`: finds what is wrong, and says what to do about it.
 
+mod acl;
 mod findings;
 mod kubernetes;
 mod redis;
@@ -25,6 +26,10 @@ use findings::{Findings, Level};
 const CHECK_MAX: usize = 1000;
 
 pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
+    if let Some(kind) = args.print_acl {
+        acl::print(&Keys::new(&args.prefix)?, kind, output);
+        return Ok(Exit::Good);
+    }
     let mut findings = Findings::default();
     let redis = redis_url(&args)?;
     let workers = match &redis {
@@ -73,9 +78,10 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
     let looked = async {
         let link = Link::open(url).await?;
         let info = link.redis_info(&keys.schema()).await?;
-        anyhow::Ok((info, link.schema(&keys).await?))
+        let schema = link.schema(&keys).await?;
+        anyhow::Ok((link, info, schema))
     };
-    let (info, schema) = match looked.await {
+    let (link, info, schema) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             let why = clean(&exit::in_full(&error), Colors::Drop);
@@ -85,6 +91,10 @@ async fn redis_and_queue(url: &RedisUrl, prefix: &str, findings: &mut Findings) 
         }
     };
     redis::judge(url, &info, findings);
+    if let Err(error) = acl::judge(&link, url, &keys, findings).await {
+        let advice = "`fairlane doctor --print-acl` prints the rights that it needs.";
+        findings.error("rights", format!("its rights cannot be checked: {error}"), advice);
+    }
     let Some(schema) = schema else {
         findings.warning(
             "queue",

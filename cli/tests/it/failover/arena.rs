@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fairlane_common::queue::Submit;
 use fairlane_common::{BuildId, BuildSpec, BuildState, Queue};
 use fairlane_testkit::kube::Cluster;
-use fairlane_testkit::{Process, TempDir, wait_for};
+use fairlane_testkit::{Process, TempDir, redis_url_for, wait_for};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -84,7 +84,14 @@ impl Arena {
         command
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .env("RUST_LOG", "info,kube_client=off,fairlane_worker=debug")
-            .args(["--redis-url", &redis.url(), "--host", name, "--executor", executor])
+            .args([
+                "--redis-url",
+                &redis_url_for("worker", &redis.url()),
+                "--host",
+                name,
+                "--executor",
+                executor,
+            ])
             .args(["--slots", &slots.to_string(), "--docker-socket=none", "--replace-entrypoint"])
             .args(["--build-image=docker.io/library/busybox:1", "--namespace", self.cluster.namespace()])
             .arg(format!("--command=sh -c '{script}' {{repo}} {{ref}}"));
@@ -183,7 +190,10 @@ impl Arena {
 /// Starts a dispatcher; returns its process and its URL.
 async fn dispatcher(dir: &TempDir, redis: &Redis) -> (Process, String) {
     let mut command = fairlane(dir, ["dispatcher", "--listen", "127.0.0.1:0"]);
-    let process = Process::spawn("dispatcher", command.env("FAIRLANE_REDIS_URL", redis.url()));
+    let process = Process::spawn(
+        "dispatcher",
+        command.env("FAIRLANE_REDIS_URL", redis_url_for("dispatcher", &redis.url())),
+    );
     let url = address_of(&process).await;
     (process, url)
 }

@@ -26,14 +26,8 @@ impl Redis {
     pub(super) fn url(&self) -> String {
         match self {
             Self::One(server) => server.url(),
-            Self::Sentinel(set) => {
-                format!("redis+sentinel://127.0.0.1:{}/{}", set.sentinel().port(), SentinelSet::MASTER_NAME)
-            }
-            Self::Cluster(cluster) => {
-                let nodes: Vec<String> =
-                    cluster.nodes().iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-                format!("redis+cluster://{}", nodes.join(","))
-            }
+            Self::Sentinel(set) => set.url(),
+            Self::Cluster(cluster) => cluster.url(),
         }
     }
 

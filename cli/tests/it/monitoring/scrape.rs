@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fairlane_testkit::kube::{Cluster, TestCluster};
-use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, free_port, is_installed, wait_for};
+use fairlane_testkit::{
+    AppendOnly, Process, RedisServer, TempDir, free_port, is_installed, redis_url_for, wait_for,
+};
 use serde_json::Value;
 
 use super::prometheus::Prometheus;
@@ -44,7 +46,7 @@ impl Watched {
         };
         for name in ["d1", "d2"] {
             let mut command = fairlane(&watched.home, ["dispatcher", "--listen", "127.0.0.1:0"]);
-            command.env("FAIRLANE_REDIS_URL", watched.redis.url());
+            command.env("FAIRLANE_REDIS_URL", redis_url_for("dispatcher", &watched.redis.url()));
             let process = Process::spawn(name, &mut command);
             let url = address_of(&process).await;
             watched.targets.push(url.trim_start_matches("http://").to_owned());
@@ -59,7 +61,7 @@ impl Watched {
         let address = format!("127.0.0.1:{}", free_port());
         let mut command =
             fairlane(&self.home, ["worker", "--executor", executor, "--host", name, "--slots=4"]);
-        command.env("FAIRLANE_REDIS_URL", self.redis.url()).args([
+        command.env("FAIRLANE_REDIS_URL", redis_url_for("worker", &self.redis.url())).args([
             "--lease=4s",
             "--heartbeat=500ms",
             "--metrics-listen",

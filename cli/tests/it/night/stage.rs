@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, free_port};
+use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, free_port, redis_url_for};
 use reqwest::Client;
 use serde_json::Value;
 
@@ -51,7 +51,10 @@ impl Stage {
         let (mut dispatchers, mut urls, mut targets) = (vec![], vec![], vec![]);
         for name in ["dispatcher-1", "dispatcher-2"] {
             let mut command = fairlane(&home, ["dispatcher", "--listen", "127.0.0.1:0"]);
-            let process = Process::spawn(name, command.env("FAIRLANE_REDIS_URL", redis.url()));
+            let process = Process::spawn(
+                name,
+                command.env("FAIRLANE_REDIS_URL", redis_url_for("dispatcher", &redis.url())),
+            );
             let url = address_of(&process).await;
             targets.push(url.trim_start_matches("http://").to_owned());
             urls.push(url);
@@ -64,7 +67,7 @@ impl Stage {
             let mut command = fairlane(&home, ["worker", "--host", host, "--slots", slots]);
             command
                 .args(["--command", &template, "--metrics-listen", &address])
-                .env("FAIRLANE_REDIS_URL", redis.url())
+                .env("FAIRLANE_REDIS_URL", redis_url_for("worker", &redis.url()))
                 .env("DOCKER_HOST", "unix:///var/run/no-docker.sock")
                 .env("ON_HOST", host)
                 .env("NIGHT", home.path());

@@ -68,16 +68,18 @@ app.kubernetes.io/component=docker-api
 {{- printf "%s://%s-dispatcher:%v" $scheme (include "fairlane.fullname" .) .Values.dispatcher.service.port -}}
 {{- end -}}
 
-{{/* Variables for connecting to Redis. */}}
+{{/* Variables for connecting to Redis, of a dispatcher or a worker: (list . "worker"). */}}
 {{- define "fairlane.redisEnv" -}}
+{{- $role := index . 1 -}}
+{{- with index . 0 -}}
 {{- $secret := include "fairlane.secretName" . -}}
 {{- $user := "" -}}
 {{- $key := "redis-password" -}}
 {{- if not .Values.redis.enabled -}}
 {{- $secret = .Values.redis.existingSecret -}}
 {{- else if .Values.redis.acl -}}
-{{- $user = "fairlane" -}}
-{{- $key = "redis-user-password" -}}
+{{- $user = printf "fairlane-%s" $role -}}
+{{- $key = printf "redis-%s-password" $role -}}
 {{- end -}}
 {{- if $secret }}
 - name: REDIS_PASSWORD
@@ -100,6 +102,17 @@ app.kubernetes.io/component=docker-api
 - name: SSL_CERT_FILE
   value: /etc/fairlane/redis-ca/ca.crt
 {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Redis's users of Fairlane as YAML: their rights by role. `fairlane doctor --print-acl` has the same ones. */}}
+{{- define "fairlane.redisUsers" -}}
+{{- $prefix := .Values.redis.prefix -}}
+{{- range .Files.Lines "files/redis.acl" -}}
+{{- if and . (not (hasPrefix "#" .)) }}
+{{ splitList " " . | first }}: {{ splitList " " . | rest | join " " | replace "PREFIX" $prefix | quote }}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Variables that dispatchers and workers share. */}}

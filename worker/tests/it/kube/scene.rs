@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fairlane_common::{Build, BuildId, BuildState};
 use fairlane_testkit::kube::{Cluster, TestCluster};
-use fairlane_testkit::{Process, wait_for};
+use fairlane_testkit::{Process, redis_url_for, wait_for};
 use serde_json::Value;
 
 use super::leftovers::{self, Leftovers};
@@ -79,7 +79,13 @@ impl KubeScene {
             .env("KUBECONFIG", kubeconfig)
             .env("FAIRLANE_KEEP_PODS", "1s")
             .env("RUST_LOG", "info,kube_client=off,fairlane_worker=debug")
-            .args(["--redis-url", &self.scene.redis.url(), "--host", name, "--executor=kubernetes"])
+            .args([
+                "--redis-url",
+                &redis_url_for("worker", &self.scene.redis.url()),
+                "--host",
+                name,
+                "--executor=kubernetes",
+            ])
             .env("FAIRLANE_SLOTS", "20")
             .args(["--lease=4s", "--heartbeat=500ms"])
             .args(["--docker-socket=none", "--replace-entrypoint", "--build-image", self.cluster.image()])
