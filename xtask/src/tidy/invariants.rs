@@ -1,5 +1,5 @@
 //! ARCHITECTURE.md matches the code: each invariant names a test that exists, and so do all tests in the failure
-//! tables and all files in backticks.
+//! tables and all files in backticks. The same goes for each line of the tables of docs/threat-model.md.
 
 use std::collections::HashSet;
 
@@ -7,6 +7,8 @@ use super::sizes::function_name;
 use super::{Finding, Source};
 
 const DOCUMENT: &str = "ARCHITECTURE.md";
+/// Each line of its tables names a test.
+const THREATS: &str = "docs/threat-model.md";
 
 pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let Some(document) = sources.iter().find(|source| source.path == DOCUMENT) else {
@@ -32,7 +34,27 @@ pub(crate) fn check(sources: &[Source]) -> Vec<Finding> {
     let missing = no_test.map(|found| ("test", found)).chain(no_file.map(|found| ("file", found)));
     let missing = missing
         .map(|(what, (line, name))| Finding::at_line(document, line, format!("there is no {what} `{name}`")));
-    unproven.chain(missing).collect()
+    unproven.chain(missing).chain(threats(sources, &tests)).collect()
+}
+
+/// Lines of the threat model's tables whose tests do not exist, or that name none.
+fn threats(sources: &[Source], tests: &HashSet<&str>) -> Vec<Finding> {
+    let Some(document) = sources.iter().find(|source| source.path == THREATS) else {
+        return Vec::new();
+    };
+    let lines: Vec<_> = document.text.lines().collect();
+    let named = named_tests(&lines);
+    let missing = named.iter().filter(|(_, name)| !tests.contains(name));
+    let missing =
+        missing.map(|(line, name)| Finding::at_line(document, *line, format!("there is no test `{name}`")));
+    let is_cannot =
+        |line: &str| line.starts_with('|') && !line.starts_with("|-") && !line.ends_with("| test |");
+    let unproven = lines
+        .iter()
+        .enumerate()
+        .filter(|(number, line)| is_cannot(line) && !named.iter().any(|(of, _)| of == number));
+    let advice = "this names no test: write `name_of_the_test` in the last column";
+    missing.chain(unproven.map(|(number, _)| Finding::at_line(document, number, advice))).collect()
 }
 
 /// The tests in the last column of the failure tables, each with its line.

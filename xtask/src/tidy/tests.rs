@@ -71,6 +71,18 @@ fn a_test_or_a_file_that_does_not_exist_is_found() {
 }
 
 #[test]
+fn a_threat_whose_test_does_not_exist_is_found() {
+    let document =
+        "| they cannot | test |\n|---|---|\n| a `thing` | `it_holds` |\n| b | `it_is_gone` |\n| c | none |\n";
+    let sources = [
+        source("ARCHITECTURE.md", ""),
+        source("docs/threat-model.md", document),
+        source("common/src/main.rs", "#[test]\nfn it_holds() {}\n"),
+    ];
+    assert_eq!(places(&invariants::check(&sources)), ["docs/threat-model.md:4", "docs/threat-model.md:5"]);
+}
+
+#[test]
 fn a_note_to_oneself_is_found() {
     let text = concat!("// TO", "DO: later\n// TO", "DOS is another word\n");
     assert_eq!(places(&words::check(&[source("a.rs", text)])), ["a.rs:1"]);
