@@ -8,7 +8,7 @@ use fairlane_testkit::{Browser, RedisServer, axe, wait_for, wait_for_eq};
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::views::overflow;
+use super::views::{nonsense, overflow};
 use crate::support::{Dispatcher, Run, SOON, Worker, failed, request, send};
 
 /// A campaign on its way: one image built, one failed, one build runs, two are in line, three items wait.
@@ -95,6 +95,8 @@ async fn a_campaign_is_shown_with_its_progress_its_cost_and_its_failures() {
     ] {
         browser.sees(text).await;
     }
+    assert_eq!(browser.value("document.querySelector('.tiles .bar span').style.width").await, "18.75%");
+    assert_eq!(nonsense(&browser).await, None);
     for colors in ["light", "dark"] {
         browser.colors(colors).await;
         for (width, height) in [(1280, 900), (360, 740)] {
@@ -162,13 +164,18 @@ async fn a_campaign_is_paused_paced_resumed_and_cancelled_by_clicks() {
     assert_eq!((renewal.campaign().await.building, renewal.campaign().await.waiting), (1, 5));
     assert_eq!(renewal.reason_of("campaign paused").await.as_deref(), Some("the registry is slow"));
     browser.sees("paused by local").await;
+    browser.sees("after it goes on, if people need no slots").await;
 
     browser.press("Change pacing").await;
     browser.sees("at most 3 of 4 slots at a time, at most 100 starts an hour, none while people wait").await;
     let clear = "document.querySelectorAll('dialog input').forEach((input) => { input.value = ''; \
                  input.dispatchEvent(new Event('input', { bubbles: true })); })";
     browser.value(clear).await;
-    browser.sees("slots that nobody needs: at most 3 of 4 slots at a time. The rest").await;
+    browser
+        .sees("at most 3 of 4 slots at a time. The rest takes about 6 min, if people need no slots.")
+        .await;
+    browser.write("//dialog//input[@name='perHour']", "10").await;
+    browser.sees("at most 10 starts an hour. The rest takes about 30 min, if people need no slots.").await;
     browser.write("//dialog//input[@name='share']", "50").await;
     browser.write("//dialog//input[@name='hours']", "late").await;
     browser.press("Change pacing").await;
@@ -177,11 +184,13 @@ async fn a_campaign_is_paused_paced_resumed_and_cancelled_by_clicks() {
     browser.write("//dialog//input[@name='share']", "50").await;
     browser.write("//dialog//input[@name='hours']", "00:00-23:59").await;
     browser.write("//dialog//input[@name='timeZone']", "Europe/Berlin").await;
-    browser.sees("at most 2 of 4 slots at a time, only 00:00-23:59 Europe/Berlin").await;
+    browser.write("//dialog//input[@name='pauseWhenWaiting']", "90").await;
+    browser.sees("at most 2 of 4 slots at a time, none while people wait longer than 1 min 30 s, only 00:00-23:59 Europe/Berlin").await;
     browser.press("Change pacing").await;
-    let half: Pacing =
-        serde_json::from_value(json!({ "share": 0.5, "hours": "00:00-23:59", "time_zone": "Europe/Berlin" }))
-            .unwrap();
+    let half = json!({
+        "share": 0.5, "pause_when_waiting_ms": 90_000, "hours": "00:00-23:59", "time_zone": "Europe/Berlin",
+    });
+    let half: Pacing = serde_json::from_value(half).unwrap();
     wait_for_eq("the pacing", SOON, half, async || renewal.campaign().await.pacing).await;
 
     browser.press("Resume").await;

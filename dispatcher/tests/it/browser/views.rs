@@ -32,6 +32,15 @@ pub(super) async fn overflow(browser: &Browser) -> i64 {
     wider.as_i64().unwrap()
 }
 
+/// What no view may show: a value that is not there.
+pub(super) async fn nonsense(browser: &Browser) -> Option<String> {
+    let text = browser.text().await;
+    ["NaN", "undefined", "Invalid Date", "[object", "null"]
+        .into_iter()
+        .find(|word| text.contains(word))
+        .map(|word| format!("{word} in {text}"))
+}
+
 #[tokio::test]
 async fn every_view_shows_its_data_and_the_browser_has_no_complaint() {
     let Some(browser) = Browser::start().await else { return };
@@ -42,7 +51,10 @@ async fn every_view_shows_its_data_and_the_browser_has_no_complaint() {
         let title = browser.value("document.querySelectorAll('h1').length").await;
         assert_eq!(title, 1, "{path} has one title");
         assert_eq!(browser.complaints().await, Vec::<String>::new(), "{path}");
+        assert_eq!(nonsense(&browser).await, None, "{path}");
     }
+    browser.open(&scene.view("capacity")).await;
+    browser.sees("100 %").await;
     browser.open(&scene.view("")).await;
     for sentence in ["the cluster is full", "node-7 gets no builds", "1 lane with waiting builds is held"] {
         browser.sees(sentence).await;
