@@ -164,10 +164,12 @@ fn about(change: &ChangeView) -> String {
     worker.into_iter().chain(class).chain(reason).collect::<Vec<_>>().join(", ")
 }
 
-/// The details of an act; a rule is put into words.
+/// The details of an act and its reason; a rule is put into words.
 fn detail(act: &ActView, now: u64) -> String {
     let rule = if act.act.starts_with("rule ") { rule::in_words(&act.detail, now) } else { None };
-    rule.unwrap_or_else(|| act.detail.clone())
+    let detail = rule.unwrap_or_else(|| act.detail.clone());
+    let parts = [Some(detail), act.reason.clone()].into_iter().flatten();
+    parts.filter(|part| !part.is_empty()).collect::<Vec<String>>().join("; ")
 }
 
 pub(crate) async fn audit(args: Audit, output: Output) -> Result<Exit> {

@@ -68,7 +68,9 @@ async fn a_campaign_is_started_paused_resumed_and_reported() {
     again.expect(2, "the campaign 'spring' is ended; start a new one under another name");
     reports(&stage).await;
     let audit = stage.up.run(&stage.home, ["audit"]).await.expect(0, "").data;
-    for act in ["campaign started", "campaign paused", "campaign resumed", "campaign ended", "meeting"] {
+    for act in
+        ["campaign started", "campaign paused", "campaign resumed", "campaign ended", "paused; meeting"]
+    {
         assert!(audit.contains(act), "{act}: {audit}");
     }
     stage.up.stop().await;
