@@ -28,6 +28,7 @@ mod redis_server;
 mod redis_users;
 mod registry;
 mod said;
+mod saved;
 mod temp_dir;
 mod wait;
 
@@ -43,5 +44,6 @@ pub use redis_server::RedisServer;
 pub use redis_users::{redis_has_functions, redis_url_for};
 pub use registry::{Access, Asked, FakeRegistry};
 pub use said::{Said, command_in, run_within};
+pub use saved::Saved;
 pub use temp_dir::TempDir;
 pub use wait::{Observation, wait_for, wait_for_eq};

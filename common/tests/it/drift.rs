@@ -4,8 +4,9 @@ use fairlane_common::queue::inspect::Snapshot;
 use fairlane_common::queue::{GiveBack, Outcome, Policy, PushAsk};
 use fairlane_common::rule::Stop;
 use fairlane_common::{BuildId, Lane, Rule, Token};
+use fairlane_testkit::Saved;
 
-use crate::scene::{Saved, Scene, ask, background, worker};
+use crate::scene::{Scene, ask, background, worker};
 
 const OTHER: &str = "k8s:other/builds";
 const R: &str = "r.example.org";
@@ -59,7 +60,7 @@ impl Full {
         }
         let queued = scene.submit(&ask("o/waits", 1)).await;
         let running = held[2].build;
-        let saved = scene.save().await;
+        let saved = scene.server.save().await.unwrap();
         scene.check().await;
         let at = scene.clock.now_ms();
         Self { saved, at, held, queued, running, ended: done, orphan, scene }
@@ -76,7 +77,7 @@ impl Full {
 
     /// The numbers of the queue after these changes and their repair, and how often something was repaired.
     async fn mended(&self, changes: &[&[&str]]) -> (String, u64) {
-        self.scene.restore(&self.saved).await;
+        self.scene.server.restore(&self.saved).await.unwrap();
         self.scene.clock.set_ms(self.at);
         for words in changes {
             self.scene.redis::<redis::Value>(words).await;

@@ -186,9 +186,9 @@ async fn a_claim_that_a_failover_lost_is_made_good() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;
     let id = scene.submit(&ask("o/n", 1)).await;
-    let saved = scene.save().await;
+    let saved = scene.server.save().await.unwrap();
     let claimed = scene.claim("w", 1).await.remove(0);
-    scene.restore(&saved).await;
+    scene.server.restore(&saved).await.unwrap();
     assert_eq!(scene.state(id).await, BuildState::Queued);
     // The answer is not `Stale`, which would stop the run: nobody else has the build.
     assert_eq!(scene.beat("w", 4, std::slice::from_ref(&claimed.token)).await.renewals, [Renewal::Unknown]);
@@ -201,10 +201,10 @@ async fn a_claim_that_a_failover_lost_is_made_good() {
 async fn a_build_that_a_failover_lost_is_made_good() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;
-    let saved = scene.save().await;
+    let saved = scene.server.save().await.unwrap();
     let id = scene.submit(&ask("o/n", 1)).await;
     let claimed = scene.claim("w", 1).await.remove(0);
-    scene.restore(&saved).await;
+    scene.server.restore(&saved).await.unwrap();
     assert_eq!(scene.beat("w", 4, std::slice::from_ref(&claimed.token)).await.renewals, [Renewal::Unknown]);
     // Redis was not emptied and lacks only the last second, so there is no refill window.
     assert_eq!(scene.queue.snapshot().await.unwrap().refill_until, None);
@@ -217,10 +217,10 @@ async fn an_adoption_that_a_failover_lost_is_made_good() {
     let scene = Scene::new().await;
     let first = running(&scene, "o/n").await;
     scene.queue.give_back(&first.token, &GiveBack::Handover).await.unwrap();
-    let saved = scene.save().await;
+    let saved = scene.server.save().await.unwrap();
     scene.beat("heir", 4, &[]).await;
     let adopted = scene.claim("heir", 1).await.remove(0);
-    scene.restore(&saved).await;
+    scene.server.restore(&saved).await.unwrap();
     assert_eq!(
         scene.beat("heir", 4, std::slice::from_ref(&adopted.token)).await.renewals,
         [Renewal::Unknown]
@@ -270,9 +270,9 @@ async fn a_finish_that_was_lost_is_found_again() {
     let scene = Scene::new().await;
     // For Redis the build is still running, so the finish counts as usual.
     let first = running(&scene, "o/known").await;
-    let saved = scene.save().await;
+    let saved = scene.server.save().await.unwrap();
     scene.finish(&first.token, Outcome::Succeeded).await;
-    scene.restore(&saved).await;
+    scene.server.restore(&saved).await.unwrap();
     assert_eq!(scene.state(first.build.id).await, BuildState::Running);
     assert_eq!(scene.finish(&first.token, Outcome::Succeeded).await, Finished::Ended(BuildState::Succeeded));
     // Redis does not know the build: its run is registered first, and then its end.

@@ -230,28 +230,4 @@ impl Scene {
         cmd.arg(&words[1..]);
         cmd.query_async(&mut self.connection.clone()).await.unwrap()
     }
-
-    /// Saves everything in Redis, for [`Self::restore`].
-    pub(crate) async fn save(&self) -> Saved {
-        let keys: Vec<String> = self.redis(&["KEYS", "*"]).await;
-        let mut saved = vec![];
-        for key in keys {
-            let dump: Option<Vec<u8>> = self.redis(&["DUMP", &key]).await;
-            saved.extend(dump.map(|dump| (key, dump)));
-        }
-        Saved(saved)
-    }
-
-    /// Redis fails over to a replica that lacks what was written since `saved`.
-    pub(crate) async fn restore(&self, saved: &Saved) {
-        self.redis::<()>(&["FLUSHALL"]).await;
-        for (key, dump) in &saved.0 {
-            let mut cmd = redis::cmd("RESTORE");
-            cmd.arg(key).arg(0).arg(dump);
-            cmd.query_async::<()>(&mut self.connection.clone()).await.unwrap();
-        }
-    }
 }
-
-/// The contents of Redis at one moment.
-pub(crate) struct Saved(Vec<(String, Vec<u8>)>);

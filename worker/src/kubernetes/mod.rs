@@ -17,7 +17,7 @@
 //!
 //! 1. Builds are claimed while the gate is open. If the namespace refuses pods, the gate closes, and one build at
 //!    a time tries whether that is over. Nothing is wrong with the builds, so none uses an attempt.
-//! 2. The pods of earlier runs must be gone. Then the Secret is created, then the pod, which becomes the
+//! 2. The pods of other runs must be gone. Then the Secret is created, then the pod, which becomes the
 //!    Secret's owner. A pod's name follows from installation, image and run: if the answer to a creation is
 //!    lost, the name is taken, and the annotations say by whom.
 //! 3. One watch shows all pods of the installation. Each run waits there for its own pod, reports what the pod

@@ -1,4 +1,4 @@
-//! Creates a run's pod: once the pods of earlier runs are gone, only once, and only while the lease holds. Every
+//! Creates a run's pod: once the pods of other runs are gone, only once, and only while the lease holds. Every
 //! step may be repeated, because its response may have been lost.
 
 use std::collections::BTreeMap;
@@ -9,19 +9,15 @@ use fairlane_common::{FailureCause, FailureClass};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use tokio::time::Instant;
 
-use super::follow::GONE_TIMEOUT;
+use super::clear::LOOK_EVERY;
 use super::{Driver, Step};
 use crate::executor::{Ended, RunEvent, RunFailure};
-use crate::kubernetes::cluster::api::{ApiError, Refusal, Version};
+use crate::kubernetes::cluster::api::{ApiError, Refusal};
 use crate::kubernetes::pod::{self, PodIdentity, PodSettings};
 
 /// How long to retry creating a pod if the cluster does not answer; then the build goes back into line, for a
 /// worker that can reach the cluster.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// How often a pod that is in the way is checked, in addition to the watch.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// Twice the default grace period of Kubernetes.
-const GRACE_MAX: Duration = Duration::from_mins(1);
 /// How long another build whose pod has the same name may take to end.
 const OTHER_PATIENCE: Duration = Duration::from_mins(10);
 /// How long creating a Secret may be forbidden before that costs the build an attempt: a starting API server
@@ -35,7 +31,7 @@ const OWN_TRIES: usize = 3;
 impl Driver {
     /// Creates the run's pod, or finds it if it already exists.
     pub(super) async fn create(&mut self, env: BTreeMap<String, String>) -> Step<Pod> {
-        self.earlier_gone().await?;
+        self.others_gone().await?;
         let cluster = std::sync::Arc::clone(&self.cluster);
         let settings = cluster.pod_settings();
         let secret = if env.is_empty() { None } else { self.create_secret(env, &settings).await? };
@@ -166,79 +162,6 @@ impl Driver {
                 false
             }
         }
-    }
-
-    /// Waits until no pod of an earlier run of this build is left.
-    async fn earlier_gone(&mut self) -> Step<()> {
-        let (build, run) = (self.token.build, self.build.attempt);
-        if run <= 1 {
-            return Ok(());
-        }
-        // The previous run's pod in any case, older ones if the watch shows them.
-        let mut names = self.cluster.pod_names(&self.build, run - 1).to_vec();
-        for pod in self.cluster.pods.there() {
-            let older = self
-                .cluster
-                .identity(&pod.metadata)
-                .is_ok_and(|identity| identity.token.build == build && identity.run < run);
-            if let Some(name) = pod.metadata.name.clone().filter(|name| older && !names.contains(name)) {
-                names.push(name);
-            }
-        }
-        for name in names {
-            self.clear(&name, |identity| identity.token.build == build && identity.run < run).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes a pod that is no longer needed, and waits until it is gone.
-    pub(super) async fn clear(&mut self, name: &str, needless: impl Fn(&PodIdentity) -> bool) -> Step<()> {
-        let mut seen = self.cluster.pods.subscribe(name);
-        let mut give_up: Option<Instant> = None;
-        let mut uid = None;
-        loop {
-            self.may_change(false).await?;
-            seen.mark_unchanged();
-            let pod = match self.cluster.api.pod(name).await {
-                Ok(Some(pod)) => pod,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    self.failed(&error).await?;
-                    continue;
-                }
-            };
-            // Another pod has that name now.
-            if uid.is_some() && uid != pod.metadata.uid {
-                return Ok(());
-            }
-            match self.cluster.identity(&pod.metadata) {
-                Ok(identity) if needless(&identity) => {}
-                _ => return Ok(()),
-            }
-            uid.clone_from(&pod.metadata.uid);
-            if pod.metadata.deletion_timestamp.is_none() {
-                match self.cluster.api.delete_pod(name, &Version::of(&pod), None).await {
-                    Ok(()) => tracing::info!(pod = name, "deleted a pod that is no longer needed"),
-                    Err(error) if error.code() == 409 => {}
-                    Err(error) => self.failed(&error).await?,
-                }
-                continue;
-            }
-            let over = *give_up.get_or_insert_with(|| Instant::now() + GRACE_MAX + GONE_TIMEOUT);
-            if over <= Instant::now() {
-                tracing::warn!(pod = name, "a deleted pod does not terminate; treating its node as lost");
-                return Ok(());
-            }
-            self.say("waiting for the pod of the earlier run to end").await?;
-            tokio::select! {
-                _ = seen.changed() => {}
-                () = self.look_again() => {}
-            }
-        }
-    }
-
-    async fn look_again(&mut self) {
-        self.wait(LOOK_EVERY).await;
     }
 
     /// What a refusal means for the build.

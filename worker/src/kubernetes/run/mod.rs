@@ -1,6 +1,7 @@
 //! One run: a pod, from its creation or adoption to its end, driven by a separate task. The task learns everything
 //! from the shared watch and follows one log stream.
 
+mod clear;
 mod create;
 mod follow;
 mod gate;

@@ -102,6 +102,30 @@ async fn kube_builds_of_a_dead_worker_are_found_again_after_redis_was_emptied() 
     kube.scene.check().await;
 }
 
+/// A failover that lost the first run's end brings the build back to that run while its second one lives.
+#[tokio::test]
+async fn a_kube_build_has_one_live_pod_even_after_a_failover_that_lost_a_run() {
+    let kube = KubeScene::start().await;
+    let id = kube.scene.submit().await;
+    let before = kube.scene.redis.save().await.unwrap();
+    let first = kube.worker("first", "exec sleep 1000", &[]).await;
+    kube.pods_running(1).await;
+    kube.leftovers().clear().await.unwrap();
+    kube.build_that(id, "the second run", |build| build.attempt == 2 && build.state == BuildState::Running)
+        .await;
+    let second_run = kube.pods_running(1).await;
+    first.kill();
+    kube.scene.redis.restore(&before).await.unwrap();
+    let other = kube.worker("other", "exec sleep 1000", &[]).await;
+    other.wait_for_line("created the pod", SOON).await;
+    kube.build_that(id, "the first run again", |build| {
+        build.attempt == 1 && build.state == BuildState::Running
+    })
+    .await;
+    let first_run = kube.pods_running(1).await;
+    assert_ne!(first_run, second_run);
+}
+
 #[tokio::test]
 async fn a_redis_that_is_away_for_longer_than_a_lease_ends_no_kube_build() {
     let kube = KubeScene::start().await;
