@@ -326,6 +326,11 @@ pub(crate) fn check_feed(before: &State, after: &State) -> Result<Vec<BuildId>, 
         }
         *in_line.entry(&build.lane).or_default() += 1;
     }
+    // A build that enters the line has its lane's permits checked, so those that nobody holds may be gone already.
+    for (lane, ghosts) in &before.ghosts {
+        let left = after.ghosts.get(lane).copied().unwrap_or(0);
+        *permits.lanes.entry(lane.clone()).or_default() -= ghosts.saturating_sub(left);
+    }
     for build in &new {
         if build.spec.priority != Priority::Background || build.campaign.is_none() {
             return Err(format!("{build:?} is no build of a campaign"));

@@ -225,3 +225,18 @@ async fn histories_that_broke_a_promise_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_campaign_may_use_a_permit_that_its_first_build_frees() {
+    let scene = Scene::new().await;
+    let history = [
+        submit(0, 63, false),
+        submit(19, 0, false),
+        claim(199, 86),
+        Step::Campaign { number: 12, kind: 0 },
+        Step::Delete { build: 0 },
+    ];
+    if let Err(broken) = play(&scene, &history).await {
+        panic!("{broken}");
+    }
+}
