@@ -8,6 +8,7 @@
 mod binderhub;
 mod campaign;
 mod demo;
+mod exhaustive;
 mod failover;
 mod full_redis;
 mod http_api;
@@ -60,6 +61,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "campaign",
         "a campaign of 200 builds while people come, a worker and a dispatcher are killed, and Redis restarts; --builds=200",
         campaign::run_live,
+    ),
+    (
+        "exhaustive",
+        "every interleaving of three workers and two builds with two mishaps; takes minutes and gigabytes",
+        exhaustive::run_model,
     ),
     (
         "failover",
