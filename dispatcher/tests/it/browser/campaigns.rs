@@ -154,11 +154,8 @@ async fn a_campaign_is_paused_paced_resumed_and_cancelled_by_clicks() {
     browser.sees("It starts no build until it is resumed: 5 items wait.").await;
     browser.sees("1 running build continues, and 2 builds in line go back to the campaign").await;
     browser.write("//dialog//input[@name='reason']", "the registry is slow").await;
-    assert_eq!(
-        renewal.campaign().await.state,
-        CampaignState::Running,
-        "nothing is done before it is confirmed"
-    );
+    let state = renewal.campaign().await.state;
+    assert_eq!(state, CampaignState::Running, "nothing is done before it is confirmed");
     browser.press("Pause").await;
     wait_for_eq("the pause", SOON, CampaignState::Paused, async || renewal.campaign().await.state).await;
     assert_eq!((renewal.campaign().await.building, renewal.campaign().await.waiting), (1, 5));
