@@ -45,17 +45,15 @@ function Ends({ view }) {
   if (isOver(view)) return html`ended <${Ago} ms=${view.ended_ms} /> ago`;
   if (!view.expected_end_ms) return '—';
   const time = span(view.expected_end_ms - now());
-  return after(view) ? `${time} ${after(view)}` : `in about ${time}`;
+  return view.state === 'loading' ? `${time} after its start` : `in about ${time}`;
 }
-
-/** From when on its time counts, if it makes no build until somebody says so. */
-const after = ({ state }) => ({ loading: 'after its start', paused: 'after it goes on' })[state];
 
 /** When it is expected to end: a time, or '—', and in words. */
 function ending(view) {
+  if (view.state === 'paused') return ['—', 'known after it goes on'];
   if (!view.expected_end_ms) return ['—', 'no slot is there for it'];
   const time = span(view.expected_end_ms - now());
-  if (after(view)) return ['—', `${time} ${after(view)}, if people need no slots`];
+  if (view.state === 'loading') return ['—', `${time} after its start, if people need no slots`];
   return [clock(view.expected_end_ms), `in ${time}, if people need no slots`];
 }
 

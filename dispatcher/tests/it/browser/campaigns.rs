@@ -161,7 +161,7 @@ async fn a_campaign_is_paused_paced_resumed_and_cancelled_by_clicks() {
     assert_eq!((renewal.campaign().await.building, renewal.campaign().await.waiting), (1, 5));
     assert_eq!(renewal.reason_of("campaign paused").await.as_deref(), Some("the registry is slow"));
     browser.sees("paused by local").await;
-    browser.sees("after it goes on, if people need no slots").await;
+    browser.sees("known after it goes on").await;
 
     browser.press("Change pacing").await;
     browser.sees("at most 3 of 4 slots at a time, at most 100 starts an hour, none while people wait").await;
