@@ -139,6 +139,7 @@ impl Lane {
             None if held.adopted || held.stops => return None,
             None => {
                 if self.fault != Some(Fault::BesideOthers) {
+                    world.wasted |= world.live_pods(build) > 0;
                     world.pods[build] = [None; RUNS];
                 }
                 world.pods[build][held.run] = Some(Pod { token, done: false });

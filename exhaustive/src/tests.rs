@@ -121,7 +121,7 @@ fn every_planted_fault_is_found() {
         (Fault::BesideOthers, both(SINGLE[4].1, SINGLE[7].1), "a build has at most one live run"),
         (Fault::CancelEndsAtOnce, SINGLE[6].1, "a lane runs no more than its limit"),
         (Fault::OrphanWithoutPermit, SINGLE[0].1, "a lane runs no more than its limit"),
-        (Fault::NoMargin, NONE, "a build has at most one live run"),
+        (Fault::NoMargin, NONE, "a run that lives is kept"),
         (Fault::NoExpiry, SINGLE[0].1, "every build ends"),
     ] {
         let found = [1, 2].iter().find_map(|limit| {
