@@ -106,7 +106,7 @@ async fn a_kube_build_of_a_lost_node_waits_for_its_pods_end_and_runs_again_elsew
     let build = kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
     assert_eq!(build.class, Some(FailureClass::Infrastructure), "{build:?}");
     assert!(build.reason.as_deref().is_some_and(|reason| reason.contains(&lost)), "{build:?}");
-    kube.build_that(id, "a note on the pod", note("waiting for the pod of the earlier run")).await;
+    kube.build_that(id, "a note on the pod", note("waiting for the pod of another run")).await;
     assert_eq!(kube.fake().pods_created().len(), 1, "no second run beside one that may be alive");
 
     kube.fake().node(&lost).is_removed();
