@@ -8,22 +8,13 @@ use fairlane_common::BuildState;
 use fairlane_testkit::wait_for;
 
 use crate::setup::LIMIT;
-use crate::system::{LEASE_S, System, Watch};
+use crate::system::{LEASE_S, System, Watch, recorded};
 
 /// Lines in a build's log; it writes ten a second.
 const LINES: usize = 60;
 
-/// Writes lines, records its run, and checks whether another run of the same image is alive.
-const SCRIPT: &str = r#"
-name=$(echo "$2" | tr '/:' '__')
-for other in "$RUNS/$name".*; do
-  [ -e "$other" ] && kill -0 "${other##*.}" 2>/dev/null && echo "$name" >> "$RUNS/overlap"
-done
-touch "$RUNS/$name.$$"
-i=1
-while [ $i -le 60 ]; do echo "line $i"; i=$((i+1)); sleep 0.1; done
-rm "$RUNS/$name.$$"
-"#;
+/// What a run does.
+const WORK: &str = r#"i=1; while [ $i -le 60 ]; do echo "line $i"; i=$((i+1)); sleep 0.1; done"#;
 
 struct Scene {
     system: System,
@@ -33,7 +24,7 @@ struct Scene {
 impl Scene {
     /// Four running builds of four lanes, followed alternately through the two dispatchers.
     async fn start() -> Self {
-        let system = System::start(SCRIPT, 2, 3, 3).await;
+        let system = System::start(&recorded(WORK), 2, 3, 3).await;
         let mut watches = vec![];
         for (name, first) in [("a", 0), ("b", 1), ("c", 0), ("d", 1)] {
             let id = system.submit(name, 1).await;

@@ -11,6 +11,21 @@ use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
 /// The length of the workers' leases, in seconds, by which tests also judge delays.
 pub(crate) const LEASE_S: u64 = 5;
 
+/// A script that does `work` and records its run: see [`System::runs`].
+pub(crate) fn recorded(work: &str) -> String {
+    format!(
+        r#"
+name=$(echo "$2" | tr '/:' '__')
+for other in "$RUNS/$name".*; do
+  [ -e "$other" ] && kill -0 "${{other##*.}}" 2>/dev/null && echo "$name" >> "$RUNS/overlap"
+done
+touch "$RUNS/$name.$$"
+{work}
+rm "$RUNS/$name.$$"
+"#
+    )
+}
+
 pub(crate) struct System {
     pub(crate) home: TempDir,
     pub(crate) redis: RedisServer,

@@ -10,7 +10,7 @@ use fairlane_common::{BuildState, Link, Queue, acl};
 use fairlane_testkit::{RedisServer, redis_url_for};
 use redis::aio::MultiplexedConnection;
 
-use crate::scene::{K8S, ask, beat_of, worker};
+use crate::scene::{K8S, ask, beat_of, claim_of};
 
 async fn queue_of(server: &RedisServer, role: &str) -> Queue {
     Queue::open(&redis_url_for(role, &server.url()).parse().unwrap(), "fairlane").await.unwrap()
@@ -30,14 +30,7 @@ async fn a_dispatcher_a_worker_and_a_reader_need_no_other_right() {
     let Submitted::New(asked) = dispatchers.submit(&ask("o/one", 1)).await.unwrap() else {
         panic!("not new")
     };
-    let claim = fairlane_common::queue::Claim {
-        worker: worker("w"),
-        place: K8S.to_owned(),
-        free: 1,
-        lease: std::time::Duration::from_secs(10),
-        request: uuid::Uuid::new_v4(),
-    };
-    let claimed = workers.claim(&claim).await.unwrap().builds.remove(0);
+    let claimed = workers.claim(&claim_of("w", K8S, 1)).await.unwrap().builds.remove(0);
     let mut log = LogWriter::new(workers.clone(), claimed.token.clone(), 1, "0-0".to_owned());
     log.append(&[LogLine { t: String::new(), text: "hello".to_owned() }]).await.unwrap();
     workers.identify("a1").await.unwrap();

@@ -5,7 +5,7 @@ use fairlane_common::queue::{Finish, Finished, Outcome, Submitted};
 use fairlane_common::{BuildState, Error, Queue};
 use fairlane_testkit::{AppendOnly, RedisServer, wait_for};
 
-use crate::scene::{K8S, ask, beat_of, worker};
+use crate::scene::{K8S, ask, beat_of, claim_of};
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -23,14 +23,7 @@ async fn libraries(server: &RedisServer) -> usize {
 async fn build(queue: &Queue, repo: &str) {
     queue.renew(&beat_of("w", K8S, 2, &[])).await.unwrap();
     let Submitted::New(asked) = queue.submit(&ask(repo, 1)).await.unwrap() else { panic!("not new") };
-    let claim = fairlane_common::queue::Claim {
-        worker: worker("w"),
-        place: K8S.to_owned(),
-        free: 1,
-        lease: std::time::Duration::from_secs(10),
-        request: uuid::Uuid::new_v4(),
-    };
-    let claimed = queue.claim(&claim).await.unwrap().builds.remove(0);
+    let claimed = queue.claim(&claim_of("w", K8S, 1)).await.unwrap().builds.remove(0);
     let mut log = LogWriter::new(queue.clone(), claimed.token.clone(), 1, "0-0".to_owned());
     let line = LogLine { t: String::new(), text: "hello".to_owned() };
     assert!(matches!(log.append(&[line]).await.unwrap(), Appended::Done(_)));

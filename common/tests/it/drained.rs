@@ -1,8 +1,7 @@
 //! Workers that an operator has drained.
 
-use fairlane_common::queue::{BeatReply, Claim, Claims, Outcome};
+use fairlane_common::queue::{BeatReply, Outcome};
 use fairlane_common::{BuildState, Token};
-use uuid::Uuid;
 
 use crate::scene::{K8S, Scene, ask, beat_of, worker};
 
@@ -15,17 +14,6 @@ async fn beat(scene: &Scene, name: &str, host: &str, held: &[Token]) -> BeatRepl
 async fn drain(scene: &Scene, asked: &str, on: bool) -> Option<(String, Vec<String>)> {
     let change = scene.queue.drain_worker(&worker(asked), on, "ann").await.unwrap()?;
     Some((change.name, change.workers.iter().map(ToString::to_string).collect()))
-}
-
-async fn ask_for_work(scene: &Scene, name: &str, free: usize) -> Claims {
-    let claim = Claim {
-        worker: worker(name),
-        place: K8S.to_owned(),
-        free,
-        lease: std::time::Duration::from_secs(10),
-        request: Uuid::new_v4(),
-    };
-    scene.queue.claim(&claim).await.unwrap()
 }
 
 fn of(name: &str, workers: &[&str]) -> (String, Vec<String>) {
@@ -41,7 +29,7 @@ async fn a_drained_host_is_drained_until_that_is_undone() {
     assert_eq!(drain(&scene, "nobody", true).await, None);
     assert_eq!(drain(&scene, "a-1", true).await, Some(of("a", &["a-1", "a-2"])));
     let id = scene.submit(&ask("o/n", 1)).await;
-    let reply = ask_for_work(&scene, "a-2", 1).await;
+    let reply = scene.claims_at("a-2", K8S, 1).await;
     assert!(reply.builds.is_empty() && reply.drained && !reply.unknown, "{reply:?}");
     let tokens: u64 = scene.redis(&["LLEN", "{fairlane}:wake"]).await;
     assert_eq!(tokens, 1, "the token that it took is another's");
@@ -60,7 +48,7 @@ async fn a_drained_host_is_drained_until_that_is_undone() {
     let drained = scene.queue.drained().await.unwrap();
     assert_eq!(drained.keys().collect::<Vec<_>>(), ["a"], "it is shown without a worker");
     assert!(beat(&scene, "a-3", "a", &[]).await.drained);
-    assert!(ask_for_work(&scene, "a-3", 1).await.builds.is_empty());
+    assert!(scene.claims_at("a-3", K8S, 1).await.builds.is_empty());
     scene.check().await;
 
     // Worker `a-1` is gone, but its name still undoes the drain.
@@ -91,10 +79,10 @@ async fn who_was_drained_while_it_stood_still_claims_nothing_when_it_goes_on() {
     scene.pass(20_000).await;
     assert!(scene.queue.workers().await.unwrap().is_empty());
     // A claim before the worker's first heartbeat.
-    let reply = ask_for_work(&scene, "a-1", 1).await;
+    let reply = scene.claims_at("a-1", K8S, 1).await;
     assert!(reply.builds.is_empty() && reply.unknown, "{reply:?}");
     assert!(beat(&scene, "a-1", "a", &[]).await.drained);
-    let reply = ask_for_work(&scene, "a-1", 1).await;
+    let reply = scene.claims_at("a-1", K8S, 1).await;
     assert!(reply.builds.is_empty() && reply.drained, "{reply:?}");
 }
 
@@ -105,7 +93,7 @@ async fn a_drained_worker_follows_what_it_has_and_adopts_where_nobody_else_would
         beat(&scene, name, name, &[]).await;
     }
     let mine = scene.submit(&ask("o/mine", 1)).await;
-    let token = ask_for_work(&scene, "a", 1).await.builds.remove(0).token;
+    let token = scene.claims_at("a", K8S, 1).await.builds.remove(0).token;
     drain(&scene, "a", true).await;
     let held = std::slice::from_ref(&token);
     assert!(beat(&scene, "a", "a", held).await.drained);
@@ -122,10 +110,10 @@ async fn a_drained_worker_follows_what_it_has_and_adopts_where_nobody_else_would
     beat(&scene, "b", "b", &[]).await;
     scene.pass(3000).await;
     assert_eq!(scene.state(lost).await, BuildState::Orphaned);
-    assert!(ask_for_work(&scene, "a", 0).await.builds.is_empty());
+    assert!(scene.claims_at("a", K8S, 0).await.builds.is_empty());
     // If `b` is drained too, nobody else can adopt it, so `a` does.
     drain(&scene, "b", true).await;
-    let adopted = ask_for_work(&scene, "a", 0).await.builds;
+    let adopted = scene.claims_at("a", K8S, 0).await.builds;
     assert_eq!(adopted.iter().map(|one| (one.build.id, one.adopted)).collect::<Vec<_>>(), [(lost, true)]);
 
     let waiting = scene.submit(&ask("o/waiting", 1)).await;

@@ -1,6 +1,6 @@
 //! Hosts of process workers on which builds fail, and nodes of several clusters with equal names.
 
-use fairlane_common::queue::{BeatReply, Blame, Claimed, Claims, Cleared, Finish, Outcome};
+use fairlane_common::queue::{BeatReply, Blame, Claimed, Cleared, Finish, Outcome};
 use fairlane_common::{BuildId, BuildState, FailureClass, Token};
 
 use crate::scene::{Scene, ask, beat_of, worker};
@@ -18,25 +18,14 @@ async fn beat_host(scene: &Scene, host: &str) -> BeatReply {
     beat(scene, host, &format!("process:{host}"), 0, &[]).await
 }
 
-async fn claims(scene: &Scene, name: &str, place: &str, free: usize) -> Claims {
-    let claim = fairlane_common::queue::Claim {
-        worker: worker(name),
-        place: place.to_owned(),
-        free,
-        lease: std::time::Duration::from_secs(10),
-        request: uuid::Uuid::new_v4(),
-    };
-    scene.queue.claim(&claim).await.unwrap()
-}
-
 async fn claim_host(scene: &Scene, host: &str, free: usize) -> Vec<BuildId> {
-    let claims = claims(scene, host, &format!("process:{host}"), free).await;
+    let claims = scene.claims_at(host, &format!("process:{host}"), free).await;
     claims.builds.iter().map(|one| one.build.id).collect()
 }
 
 async fn start(scene: &Scene, repo: &str, name: &str, place: &str) -> Claimed {
     scene.submit(&ask(repo, 1)).await;
-    claims(scene, name, place, 1).await.builds.remove(0)
+    scene.claims_at(name, place, 1).await.builds.remove(0)
 }
 
 async fn fail(scene: &Scene, token: &Token, node: &str, blame: Blame) {
@@ -92,14 +81,14 @@ async fn nodes_of_two_clusters_with_equal_names_are_two_nodes() {
     // The build that failed on `a`'s node may run on `b`'s, but not on `a`'s again.
     scene.pass(6000).await;
     both(6).await;
-    let again = claims(&scene, "wb", b, 1).await.builds.remove(0);
+    let again = scene.claims_at("wb", b, 1).await.builds.remove(0);
     assert_eq!((again.build.id, again.build.avoid.len()), (first.build.id, 0));
     fail(&scene, &again.token, "node-2", Blame::Certain).await;
     let shown = scene.build(first.build.id).await.avoided_names();
     assert_eq!(shown, ["k8s:a/node-1", "k8s:b/node-2"]);
     scene.pass(20_000).await;
     both(6).await;
-    let again = claims(&scene, "wa", a, 1).await.builds.remove(0);
+    let again = scene.claims_at("wa", a, 1).await.builds.remove(0);
     assert_eq!(again.build.avoid, ["node-1"]);
 
     fails_thrice(&scene, "wb", b, "node-1").await;
@@ -215,7 +204,7 @@ async fn a_host_on_which_three_lanes_fail_gets_no_builds_for_half_an_hour() {
     let snapshot = scene.queue.snapshot().await.unwrap();
     assert_eq!((snapshot.slots, snapshot.taking, snapshot.avoided), (8, 2, 1));
     let id = scene.submit(&ask("o/n", 1)).await;
-    let refused = claims(&scene, "a", "process:a", 4).await;
+    let refused = scene.claims_at("a", "process:a", 4).await;
     assert!(refused.builds.is_empty() && refused.avoided);
     assert_eq!(claim_host(&scene, "b", 1).await, [id]);
 
@@ -239,7 +228,7 @@ async fn a_lone_host_gets_one_build_a_minute() {
     fails_thrice(&scene, "a", "process:a", "a").await;
     let ids = [scene.submit(&ask("o/d", 1)).await, scene.submit(&ask("o/e", 1)).await];
     assert!(!beat_host(&scene, "a").await.host_avoided);
-    let probe = claims(&scene, "a", "process:a", 4).await.builds;
+    let probe = scene.claims_at("a", "process:a", 4).await.builds;
     assert_eq!(probe.iter().map(|one| one.build.id).collect::<Vec<_>>(), [ids[0]]);
     assert!(claim_host(&scene, "a", 4).await.is_empty());
     let why = scene.queue.why(&scene.build(ids[1]).await).await.unwrap();
@@ -268,7 +257,7 @@ async fn words_alone_count_against_a_host_once_the_build_succeeded_on_another() 
     assert!(names(&scene).await.is_empty());
     scene.pass(6000).await;
     all().await;
-    for one in claims(&scene, "b", "process:b", 3).await.builds {
+    for one in scene.claims_at("b", "process:b", 3).await.builds {
         let finish = Finish { node: Some("b".parse().unwrap()), ..Finish::of(Outcome::Succeeded) };
         scene.queue.finish(&one.token, &finish).await.unwrap();
     }
@@ -278,7 +267,7 @@ async fn words_alone_count_against_a_host_once_the_build_succeeded_on_another() 
     fail(&scene, &first.token, "b", suspect()).await;
     scene.pass(6000).await;
     all().await;
-    let second = claims(&scene, "c", "process:c", 1).await.builds.remove(0);
+    let second = scene.claims_at("c", "process:c", 1).await.builds.remove(0);
     fail(&scene, &second.token, "c", suspect()).await;
     let build = scene.build(first.build.id).await;
     assert_eq!((build.state, build.class), (BuildState::Failed, Some(FailureClass::Repository)));

@@ -1,12 +1,9 @@
 //! Leases, orphans, adoption and fencing, with lost answers and with dead and frozen workers.
 
-use std::time::Duration;
-
-use fairlane_common::queue::{ActFilter, Claim, Finished, GiveBack, Outcome, Renewal, Reported};
+use fairlane_common::queue::{ActFilter, Finished, GiveBack, Outcome, Renewal, Reported};
 use fairlane_common::{BuildState, FailureClass};
-use uuid::Uuid;
 
-use crate::scene::{K8S, Scene, ask, failed, worker};
+use crate::scene::{K8S, Scene, ask, claim_of, failed, worker};
 
 #[tokio::test]
 async fn a_lost_answer_to_a_claim_gives_the_same_builds_again() {
@@ -15,13 +12,7 @@ async fn a_lost_answer_to_a_claim_gives_the_same_builds_again() {
     for commit in 1..=3 {
         scene.submit(&ask(&format!("o/n{commit}"), commit)).await;
     }
-    let claim = Claim {
-        worker: worker("w"),
-        place: "p".to_owned(),
-        free: 2,
-        lease: Duration::from_secs(10),
-        request: Uuid::new_v4(),
-    };
+    let claim = claim_of("w", "p", 2);
     let first: Vec<_> =
         scene.queue.claim(&claim).await.unwrap().builds.into_iter().map(|c| c.token).collect();
     let again: Vec<_> =
@@ -42,13 +33,7 @@ async fn a_claim_that_is_answered_at_last_has_its_whole_lease() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;
     scene.submit(&ask("o/n", 1)).await;
-    let claim = Claim {
-        worker: worker("w"),
-        place: "p".to_owned(),
-        free: 1,
-        lease: Duration::from_secs(10),
-        request: Uuid::new_v4(),
-    };
+    let claim = claim_of("w", "p", 1);
     // The first answer is lost. The retry's answer arrives when the lease is nearly over.
     let first = scene.queue.claim(&claim).await.unwrap().builds.remove(0).token;
     scene.pass(9000).await;

@@ -71,6 +71,17 @@ pub(crate) fn beat_of(name: &str, place: &str, slots: usize, held: &[Token]) -> 
     }
 }
 
+/// A claim, which may be sent again.
+pub(crate) fn claim_of(name: &str, place: &str, free: usize) -> Claim {
+    Claim {
+        worker: worker(name),
+        place: place.to_owned(),
+        free,
+        lease: Duration::from_secs(10),
+        request: Uuid::new_v4(),
+    }
+}
+
 pub(crate) fn failed(class: FailureClass) -> Outcome {
     failed_for(class, FailureCause::OTHER)
 }
@@ -157,14 +168,7 @@ impl Scene {
     }
 
     pub(crate) async fn claims_at(&self, name: &str, place: &str, free: usize) -> Claims {
-        let claim = Claim {
-            worker: worker(name),
-            place: place.to_owned(),
-            free,
-            lease: Duration::from_secs(10),
-            request: Uuid::new_v4(),
-        };
-        self.turn().claim(&claim).await.unwrap()
+        self.turn().claim(&claim_of(name, place, free)).await.unwrap()
     }
 
     pub(crate) async fn claim_ids(&self, name: &str, free: usize) -> Vec<BuildId> {
