@@ -15,7 +15,7 @@ register('open', ALWAYS, function(keys, args)
     if W.simulated == '1' then call('SET', K.simulation, '1') end
   end
   local born = call('GET', K.born)
-  -- Whoever may only read can open a queue that is there.
+  -- Nothing is written to an existing queue, so a user who may only read can open it.
   if not born then
     born = W.life
     call('SET', K.born, born)

@@ -104,7 +104,7 @@ impl Link {
         let mut rights: Vec<String> =
             tried.into_iter().filter(|(_, line)| missing.contains(line)).map(|(right, _)| right).collect();
         rights.dedup();
-        // Whoever may call no function does without their rights, too.
+        // A user who may not call functions does not need the other rights to them either.
         if rights.iter().any(|right| right == "+fcall") {
             rights.retain(|right| !is_of_functions(right));
         }

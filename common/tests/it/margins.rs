@@ -138,7 +138,7 @@ async fn an_image_of_other_arguments_is_a_conflict() {
     assert!(matches!(scene.queue.submit(&other).await.unwrap(), Submitted::Conflict { .. }));
 }
 
-/// The image of a build that is being cancelled belongs to the next build, whatever becomes of the first.
+/// Once a build is being cancelled, its image belongs to the next build, however the first one ends.
 #[tokio::test]
 async fn the_end_of_a_build_leaves_another_ones_image_alone() {
     for outcome in [Outcome::Succeeded, Outcome::Cancelled, failed(FailureClass::Repository)] {

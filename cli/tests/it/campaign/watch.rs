@@ -1,4 +1,4 @@
-//! `fairlane campaign watch`, with a Git server of its own.
+//! `fairlane campaign watch` with a private Git server.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

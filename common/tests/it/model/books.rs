@@ -450,7 +450,7 @@ pub(crate) async fn check_records(scene: &Scene, after: &State) -> Result<(), Br
 }
 
 impl Books {
-    /// Every change of a build is told once, and the last of them says how the build is now.
+    /// Each change of a build has one event, and the last event has the build's current state.
     pub(crate) fn check_events(&self, events: &[Event], before: &State, after: &State) -> Result<(), Broken> {
         for build in after.builds.values() {
             let old = before.builds.get(&build.id);

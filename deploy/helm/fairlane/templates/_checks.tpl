@@ -11,7 +11,7 @@
 {{- end -}}
 {{- range $index, $variable := $part.extraEnv -}}
 {{- if has $variable.name (include "fairlane.ownVariables" $ | fromYamlArray) -}}
-{{- fail (printf "%s.extraEnv[%d]: %s has a value of its own in this chart; set that instead (docs/helm.md)" $name $index $variable.name) -}}
+{{- fail (printf "%s.extraEnv[%d]: this chart has a value for %s; set that instead (docs/helm.md)" $name $index $variable.name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Scene;
 use crate::support::{SOON, send};
 
-/// Empties the field of the limit as a person would: the page is told, or it would show the old value again.
+/// Empties the field of the limit and sends the event that typing sends; without it, the page would restore the value.
 const EMPTY: &str = "(() => { const input = document.querySelector('dialog input[name=limit]'); input.value = ''; \
                      input.dispatchEvent(new Event('input', { bubbles: true })); })()";
 

@@ -124,11 +124,11 @@ fn contradictions_and_unknown_values_are_refused_with_their_path() {
         ),
         (
             json!({"worker": {"extraEnv": [{"name": "FAIRLANE_SLOTS", "value": "3"}]}}),
-            "worker.extraEnv[0]: FAIRLANE_SLOTS has a value of its own",
+            "worker.extraEnv[0]: this chart has a value for FAIRLANE_SLOTS",
         ),
         (
             json!({"dispatcher": {"extraEnv": [{"name": "A", "value": "3"}, {"name": "SSL_CERT_FILE", "value": "x"}]}}),
-            "dispatcher.extraEnv[1]: SSL_CERT_FILE has a value of its own",
+            "dispatcher.extraEnv[1]: this chart has a value for SSL_CERT_FILE",
         ),
         (json!({"dispatcher": {"autoscaling": {"min": 7}}}), "dispatcher.autoscaling.min: 7 is more than"),
         (
