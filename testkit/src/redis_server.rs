@@ -12,7 +12,7 @@ use redis::{AsyncConnectionConfig, Client};
 use rustix::process::Signal;
 
 use crate::process::{create, read_lossy, send, show};
-use crate::redis_users::{USER_AT_HOST, USER_IN_URL, redis_has_functions};
+use crate::redis_users::{USER_AT_HOST, USER_IN_URL, is_of_functions, redis_has_functions};
 use crate::temp_dir::TempDir;
 use crate::wait::wait_for;
 
@@ -162,7 +162,7 @@ impl RedisServer {
         // Clients tell their name and version, which not every server lets them. Without functions, each process
         // tries them once.
         let is_expected = |object: &String| {
-            object == "client|setinfo" || (!redis_has_functions() && object.starts_with('f'))
+            object == "client|setinfo" || (!redis_has_functions() && is_of_functions(object))
         };
         objects.filter(|object| !is_expected(object)).collect()
     }

@@ -23,16 +23,20 @@ pub fn redis_has_functions() -> bool {
     !std::env::var(FUNCTIONS_VARIABLE).is_ok_and(|value| value == "off")
 }
 
+/// Whether a command exists only in a Redis that has functions.
+pub(crate) fn is_of_functions(command: &str) -> bool {
+    command.starts_with("fcall") || command.starts_with("function")
+}
+
 /// The lines of a server's configuration that create them, for any prefix.
 pub(crate) fn lines() -> String {
-    let of_functions = |right: &&str| right.starts_with("+fcall") || right.starts_with("+function");
     let mut lines = String::new();
     let mut both = String::new();
     for user in USERS.lines().filter(|line| !line.starts_with('#')) {
         let Some((role, rights)) = user.split_once(' ') else { continue };
         let rights: Vec<String> = rights
             .split(' ')
-            .filter(|right| redis_has_functions() || !of_functions(right))
+            .filter(|right| redis_has_functions() || !right.strip_prefix('+').is_some_and(is_of_functions))
             .map(|right| right.replace("PREFIX", "*"))
             .collect();
         let rights = rights.join(" ");

@@ -335,7 +335,7 @@ async fn a_kube_build_whose_log_redis_refuses_is_built_without_it() {
     let scene = KubeScene::start().await;
     let worker = scene.worker("w", "echo one; echo two", &[]).await;
     // Whoever takes over the log gets a permanent error.
-    scene.scene.redis.command(&["ACL", "SETUSER", "default", "resetkeys", "~{fairlane}:*"]).await;
+    scene.scene.redis.command(&["ACL", "SETUSER", "fairlane-worker", "resetkeys", "~{fairlane}:*"]).await;
     let id = scene.scene.submit().await;
     let build = scene.build_in(id, BuildState::Succeeded).await;
     assert_eq!(build.attempt, 1, "{build:?}");
