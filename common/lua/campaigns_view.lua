@@ -1,12 +1,13 @@
 -- Purpose: what is known of campaigns, newest first. Reads only.
 -- KEYS[1] {prefix}:schema
--- W: name of one, or empty for all; most: how many at most
+-- W: name of one, or empty for all; open 1 for those that have not ended; most: how many at most
 -- Returns: {'campaigns': now, slots, background_max, campaigns, of each: name, fields (those of its hash), todo, open, joined
 --   (how many items are in these sets), builds (ids of some that were put into line), in_line (of one: how many of its
 --   builds are in line), unreadable (names)}
 operation('campaigns_view', READS, function()
   local found, unreadable = {}, {}
-  local names = W.name ~= '' and { W.name } or call('ZREVRANGE', K.campaigns, '0', ms(W.most - 1))
+  local names = W.name ~= '' and { W.name }
+    or call('ZREVRANGE', W.open == '1' and K['campaigns:open'] or K.campaigns, '0', ms(W.most - 1))
   for _, name in ipairs(names) do
     local key = campaigns.key(name)
     local sound = pcall(function()

@@ -47,10 +47,7 @@ impl QueueNow {
             Ok(Load { snapshot, pressure, oldest_orphan })
         };
         let rules = async { Ok(queue.rules().await?.into_values().collect()) };
-        let campaigns = async {
-            let all = queue.campaigns().await?.campaigns;
-            Ok(all.into_iter().filter(|one| one.ended.is_none()).collect())
-        };
+        let campaigns = async { Ok(queue.open_campaigns().await?.campaigns) };
         let (load, nodes, rules, memory, durability, counts, campaigns) = tokio::join!(
             bounded(wait, load),
             bounded(wait, queue.nodes()),

@@ -271,6 +271,12 @@ struct ByScript {
     until: Instant,
 }
 
+impl ByScript {
+    fn is_in_force(&self) -> bool {
+        Instant::now() < self.until
+    }
+}
+
 /// How long to wait before loading the library into a Redis that was full.
 const LOAD_AGAIN: Duration = Duration::from_secs(10);
 /// The same for a Redis that has no functions, or forbids them.
@@ -282,7 +288,7 @@ impl Carrier {
     }
 
     fn is_by_script(&self) -> bool {
-        self.chosen().as_ref().is_some_and(|chosen| Instant::now() < chosen.until)
+        self.chosen().as_ref().is_some_and(ByScript::is_in_force)
     }
 
     fn by_script(&self, why: &redis::RedisError) {
@@ -304,7 +310,7 @@ impl Queue {
     /// Why operations are sent to Redis as scripts at present; `None` if they are functions.
     pub fn rejects_functions(&self) -> Option<String> {
         let chosen = self.carrier().chosen();
-        chosen.as_ref().filter(|chosen| Instant::now() < chosen.until).map(|chosen| chosen.why.clone())
+        chosen.as_ref().filter(|chosen| chosen.is_in_force()).map(|chosen| chosen.why.clone())
     }
 }
 

@@ -129,20 +129,26 @@ pub struct Campaigns {
 impl Queue {
     /// All campaigns of the last 30 days, newest first (200 at most).
     pub async fn campaigns(&self) -> Result<Campaigns> {
-        self.view("", limits::PAGE).await
+        self.view("", false, limits::PAGE).await
+    }
+
+    /// Those that have not ended, newest first.
+    pub async fn open_campaigns(&self) -> Result<Campaigns> {
+        self.view("", true, limits::PAGE).await
     }
 
     /// A campaign, or `None` if none has that name. (It is the only one of the answer.)
     pub async fn campaign(&self, name: &CampaignName) -> Result<Option<Campaigns>> {
-        let found = self.view(name.as_str(), 1).await?;
+        let found = self.view(name.as_str(), false, 1).await?;
         if let Some(bad) = found.unreadable.first() {
             return Err(Error::Unreadable(format!("campaign {bad}")));
         }
         Ok(Some(found).filter(|found| !found.campaigns.is_empty()))
     }
 
-    async fn view(&self, name: &str, most: usize) -> Result<Campaigns> {
-        let mut reply = self.call(&CAMPAIGNS_VIEW, Args::new().text("name", name).show("most", most)).await?;
+    async fn view(&self, name: &str, open: bool, most: usize) -> Result<Campaigns> {
+        let args = Args::new().text("name", name).flag("open", open).show("most", most);
+        let mut reply = self.call(&CAMPAIGNS_VIEW, args).await?;
         if reply.tag != "campaigns" {
             return Err(reply.unknown());
         }
