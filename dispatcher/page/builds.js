@@ -1,7 +1,7 @@
 // Builds: search and filter.
 import { html, useState } from './vendor/preact.js';
 import { useFeed } from './api.js';
-import { Ago, Campaign, Empty, Id, Lane, Loaded, State, Table } from './parts.js';
+import { Ago, Campaign, Empty, Id, Lane, Loaded, Pages, State, Table } from './parts.js';
 import { count, isEnded, shortRef, span } from './words.js';
 
 const FILTERS = ['q', 'state', 'lane', 'since', 'class', 'cause'];
@@ -27,11 +27,7 @@ export function Builds({ query, go }) {
     <${Loaded} feed=${feed} what="The list">${() => html`
       ${page.unreadable?.length > 0 && html`<p class="note warn">${page.unreadable.length} builds cannot be read by this release: ${page.unreadable[0].why}</p>`}
       ${page.builds.length === 0 ? html`<${Empty}>No build matches${page.cursor ? ' on this page' : ''}.<//>` : html`<${Rows} builds=${page.builds} />`}
-      <nav class="pages" aria-label="Pages">
-        <button type="button" disabled=${!cursors.length} onClick=${() => setCursors(cursors.slice(0, -1))}>Previous</button>
-        <span>Page ${cursors.length + 1}</span>
-        <button type="button" disabled=${!page.cursor} onClick=${() => setCursors([...cursors, page.cursor])}>Next</button>
-      </nav>`}
+      <${Pages} cursors=${cursors} next=${page.cursor} set=${setCursors} />`}
     <//>`;
 }
 

@@ -3,7 +3,7 @@ import { ask } from './api.js';
 import { query, verb } from './act.js';
 import { count, many, span } from './words.js';
 
-const at = (name) => `v1/campaigns/${encodeURIComponent(name)}`;
+export const at = (name) => `v1/campaigns/${encodeURIComponent(name)}`;
 const look = async (name) => (await ask(at(name))).data;
 
 async function change(name, body, reason) {

@@ -2,8 +2,8 @@
 import { html, useEffect, useState } from './vendor/preact.js';
 import { now, useFeed } from './api.js';
 import { Act } from './act.js';
-import { cancel, pacing, pause, resume } from './campaign-acts.js';
-import { Ago, Bar, Campaign, Command, Empty, Id, Loaded, State, Table, useTick } from './parts.js';
+import { at, cancel, pacing, pause, resume } from './campaign-acts.js';
+import { Ago, Bar, Campaign, Command, Empty, Id, Loaded, Pages, State, Table, campaignPath, useTick } from './parts.js';
 import { clock, count, many, percent, slotHours, span } from './words.js';
 
 const LOOK_MS = 3000;
@@ -51,6 +51,8 @@ function Ends({ view }) {
 /** When it is expected to end: a time, or '—', and in words. */
 function ending(view) {
   if (view.state === 'paused') return ['—', 'known after it goes on'];
+  if (view.state === 'cancelled') return ['—', 'when its last builds have ended'];
+  if (view.standing) return ['—', 'it goes on until it is cancelled'];
   if (!view.expected_end_ms) return ['—', 'no slot is there for it'];
   const time = span(view.expected_end_ms - now());
   if (view.state === 'loading') return ['—', `${time} after its start, if people need no slots`];
@@ -59,7 +61,7 @@ function ending(view) {
 
 export function CampaignView({ name, query, go }) {
   const [over, setOver] = useState(false);
-  const feed = useFeed(`v1/campaigns/${encodeURIComponent(name)}`, over ? 15_000 : LOOK_MS);
+  const feed = useFeed(at(name), over ? 15_000 : LOOK_MS);
   const view = feed.data;
   useEffect(() => setOver(Boolean(view && isOver(view))), [view]);
   return html`<p class="crumb"><a href="#/campaigns">Campaigns</a> / Campaign</p>
@@ -135,7 +137,7 @@ function Facts({ view }) {
   return html`<dl class="facts">${facts.map(([fact, value]) => html`<div key=${fact}><dt>${fact}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 
-const items = (name, parameters) => `v1/campaigns/${encodeURIComponent(name)}/items?${new URLSearchParams(parameters)}`;
+const items = (name, parameters) => `${at(name)}/items?${new URLSearchParams(parameters)}`;
 const Build = ({ id }) => (id ? html`<${Id} id=${id} />` : '—');
 const what = (item) => item.spec || item.repo;
 
@@ -187,7 +189,7 @@ function Items({ name, state, go }) {
   const feed = useFeed(items(name, wanted), 5000);
   const choose = (event) => {
     setCursors([]);
-    go(`#/campaign/${name}${event.target.value && `?state=${event.target.value}`}`);
+    go(`${campaignPath(name)}${event.target.value && `?state=${event.target.value}`}`);
   };
   return html`<h2>Items</h2>
     <form class="filters" role="search" aria-label="Filter items" onSubmit=${(event) => event.preventDefault()}><label>State <select value=${state} onChange=${choose}>
@@ -205,9 +207,5 @@ function Items({ name, state, go }) {
           <td class="num">${item.slot_seconds ? span(1000 * item.slot_seconds) : `about ${span(1000 * item.expected_seconds)}`}</td>
         </tr>`)}
       <//>`}
-      <nav class="pages" aria-label="Pages">
-        <button type="button" disabled=${!cursors.length} onClick=${() => setCursors(cursors.slice(0, -1))}>Previous</button>
-        <span>Page ${cursors.length + 1}</span>
-        <button type="button" disabled=${!feed.data.cursor} onClick=${() => setCursors([...cursors, feed.data.cursor])}>Next</button>
-      </nav>`}<//>`;
+      <${Pages} cursors=${cursors} next=${feed.data.cursor} set=${setCursors} />`}<//>`;
 }

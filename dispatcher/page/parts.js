@@ -24,6 +24,13 @@ export function State({ state, cancelling }) {
 
 export const buildPath = (id) => `#/build/${id}`;
 export const lanePath = (lane) => `#/lane/${encodeURI(lane).replace(/[?#]/g, encodeURIComponent)}`;
+/** Goes through the pages of a list; `cursors` are those of the pages up to this one, `next` that of the next. */
+export const Pages = ({ cursors, next, set }) => html`<nav class="pages" aria-label="Pages">
+  <button type="button" disabled=${!cursors.length} onClick=${() => set(cursors.slice(0, -1))}>Previous</button>
+  <span>Page ${cursors.length + 1}</span>
+  <button type="button" disabled=${!next} onClick=${() => set([...cursors, next])}>Next</button>
+</nav>`;
+
 export const campaignPath = (name) => `#/campaign/${name}`;
 export const Campaign = ({ name }) => html`<a href=${campaignPath(name)}>${name}</a>`;
 export const Lane = ({ lane }) => html`<a class="lane" href=${lanePath(lane)}>${lane}</a>`;
