@@ -91,9 +91,16 @@ fn spend(left: &mut u8) -> Option<()> {
 }
 
 impl Lane {
-    fn next_epoch(&self, world: &mut World, record: Record) -> u8 {
+    /// Gives a build to a worker, with a new token.
+    fn hand_over(&self, world: &mut World, worker: usize, build: usize, adopted: bool) {
+        let record = world.builds[build];
         world.time += 1;
-        if self.fault == Some(Fault::CountedEpochs) { record.token.epoch + 1 } else { world.time }
+        let counted = self.fault == Some(Fault::CountedEpochs);
+        let epoch = if counted { record.token.epoch + 1 } else { world.time };
+        world.builds[build] = Record { state: State::Running, token: Token { epoch, worker }, ..record };
+        let (run, stops) = (record.run, record.cancelling);
+        world.workers[worker].held[build] =
+            Some(Held { epoch, run, adopted, passed: false, has_pod: false, stops });
     }
 
     fn permits(&self, world: &World) -> usize {
@@ -110,14 +117,11 @@ impl Lane {
         if record.state != State::Queued || !free || self.permits(world) >= self.limit {
             return None;
         }
-        let epoch = self.next_epoch(world, record);
-        world.builds[build] = Record { state: State::Running, token: Token { epoch, worker }, ..record };
+        self.hand_over(world, worker, build, false);
         if answered {
-            let run = record.run;
-            world.workers[worker].held[build] =
-                Some(Held { epoch, run, adopted: false, passed: false, has_pod: false, stops: false });
             return Some(());
         }
+        world.workers[worker].held[build] = None;
         spend(&mut world.left.lost_answers)
     }
 
@@ -238,11 +242,7 @@ impl Lane {
         if record.state != State::Orphaned || holder.life != Life::Up || holder.held[build].is_some() {
             return None;
         }
-        let token = Token { epoch: self.next_epoch(world, record), worker };
-        world.builds[build] = Record { state: State::Running, token, ..record };
-        let (epoch, run, stops) = (token.epoch, record.run, record.cancelling);
-        world.workers[worker].held[build] =
-            Some(Held { epoch, run, adopted: true, passed: false, has_pod: false, stops });
+        self.hand_over(world, worker, build, true);
         Some(())
     }
 

@@ -16,16 +16,25 @@ const NONE: Budget = Budget {
     failovers: 0,
 };
 
+const DEATH: Budget = Budget { deaths: 1, ..NONE };
+const FREEZE: Budget = Budget { freezes: 1, ..NONE };
+const LATE: Budget = Budget { late: 1, ..NONE };
+const LOST_ANSWER: Budget = Budget { lost_answers: 1, ..NONE };
+const LOST_POD: Budget = Budget { lost_pods: 1, ..NONE };
+const STUCK: Budget = Budget { stuck: 1, ..NONE };
+const CANCEL: Budget = Budget { cancels: 1, ..NONE };
+const FAILOVER: Budget = Budget { failovers: 1, ..NONE };
+
 /// One mishap each.
 const SINGLE: [(&str, Budget); 8] = [
-    ("a worker dies", Budget { deaths: 1, ..NONE }),
-    ("a worker freezes", Budget { freezes: 1, ..NONE }),
-    ("a holder is late", Budget { late: 1, ..NONE }),
-    ("a claim's answer is lost", Budget { lost_answers: 1, ..NONE }),
-    ("a pod is lost", Budget { lost_pods: 1, ..NONE }),
-    ("a run is stuck", Budget { stuck: 1, ..NONE }),
-    ("a build is cancelled", Budget { cancels: 1, ..NONE }),
-    ("Redis fails over", Budget { failovers: 1, ..NONE }),
+    ("a worker dies", DEATH),
+    ("a worker freezes", FREEZE),
+    ("a holder is late", LATE),
+    ("a claim's answer is lost", LOST_ANSWER),
+    ("a pod is lost", LOST_POD),
+    ("a run is stuck", STUCK),
+    ("a build is cancelled", CANCEL),
+    ("Redis fails over", FAILOVER),
 ];
 
 fn both(one: Budget, other: Budget) -> Budget {
@@ -71,8 +80,8 @@ fn no_interleaving_breaks_a_promise() {
     let states: usize = SINGLE
         .iter()
         .flat_map(|(name, budget)| [1, 2].map(|limit| holds(name, limit, *budget)))
-        .chain([holds("a holder is late, and a run is stuck", 2, both(SINGLE[2].1, SINGLE[5].1))])
-        .chain([holds("a holder is late, and a build is cancelled", 2, both(SINGLE[2].1, SINGLE[6].1))])
+        .chain([holds("a holder is late, and a run is stuck", 2, both(LATE, STUCK))])
+        .chain([holds("a holder is late, and a build is cancelled", 2, both(LATE, CANCEL))])
         .sum();
     println!("{states} states");
 }
@@ -96,11 +105,11 @@ fn what_the_mishaps_are_for_does_happen() {
     let cancelled = |world: &World| {
         world.builds[0].cancelling && world.builds[0].state == State::Ended(Outcome::Cancelled)
     };
-    assert!(reaches(SINGLE[6].1, cancelled), "a running build is cancelled");
-    assert!(reaches(SINGLE[0].1, |world| world.ended_by_adopter), "an adopted run succeeds");
-    assert!(reaches(SINGLE[7].1, |world| world.ends[0] == 2), "a failover loses an end");
-    assert!(reaches(SINGLE[4].1, |world| world.builds[1].state == State::Ended(Outcome::Succeeded)));
-    let twice = both(SINGLE[4].1, SINGLE[4].1);
+    assert!(reaches(CANCEL, cancelled), "a running build is cancelled");
+    assert!(reaches(DEATH, |world| world.ended_by_adopter), "an adopted run succeeds");
+    assert!(reaches(FAILOVER, |world| world.ends[0] == 2), "a failover loses an end");
+    assert!(reaches(LOST_POD, |world| world.builds[1].state == State::Ended(Outcome::Succeeded)));
+    let twice = both(LOST_POD, LOST_POD);
     assert!(
         reaches(twice, |world| world.builds[0].state == State::Ended(Outcome::Failed)),
         "both runs are lost"
@@ -109,20 +118,19 @@ fn what_the_mishaps_are_for_does_happen() {
 
 #[test]
 fn every_planted_fault_is_found() {
-    let late = SINGLE[2].1;
-    let late_and_stuck = both(late, SINGLE[5].1);
+    let late_and_stuck = both(LATE, STUCK);
     for (fault, budget, broken) in [
-        (Fault::FinishUnfenced, late, "a stale holder changes nothing"),
-        (Fault::RenewUnfenced, late, "a stale holder changes nothing"),
-        (Fault::CountedEpochs, SINGLE[7].1, "nobody takes a pod from its holder"),
+        (Fault::FinishUnfenced, LATE, "a stale holder changes nothing"),
+        (Fault::RenewUnfenced, LATE, "a stale holder changes nothing"),
+        (Fault::CountedEpochs, FAILOVER, "nobody takes a pod from its holder"),
         (Fault::AdopterMarksNot, late_and_stuck, "nobody stops a run that another holds"),
         (Fault::StopUnfenced, late_and_stuck, "nobody stops a run that another holds"),
-        (Fault::AdopterLooksNot, SINGLE[0].1, "a run that lives is kept"),
-        (Fault::BesideOthers, both(SINGLE[4].1, SINGLE[7].1), "a build has at most one live run"),
-        (Fault::CancelEndsAtOnce, SINGLE[6].1, "a lane runs no more than its limit"),
-        (Fault::OrphanWithoutPermit, SINGLE[0].1, "a lane runs no more than its limit"),
+        (Fault::AdopterLooksNot, DEATH, "a run that lives is kept"),
+        (Fault::BesideOthers, both(LOST_POD, FAILOVER), "a build has at most one live run"),
+        (Fault::CancelEndsAtOnce, CANCEL, "a lane runs no more than its limit"),
+        (Fault::OrphanWithoutPermit, DEATH, "a lane runs no more than its limit"),
         (Fault::NoMargin, NONE, "a run that lives is kept"),
-        (Fault::NoExpiry, SINGLE[0].1, "every build ends"),
+        (Fault::NoExpiry, DEATH, "every build ends"),
     ] {
         let found = [1, 2].iter().find_map(|limit| {
             let lane = Lane { limit: *limit, budget, fault: Some(fault) };
