@@ -187,7 +187,7 @@ async fn a_pacing_out_of_range_is_named_wherever_it_is_sent() {
         (json!({ "pause": 1 }), "pause", "share"),
     ] {
         let field = format!("pacing.{field}");
-        let patch = dispatcher.client.patch(format!("{}{SPRING}", dispatcher.url));
+        let patch = dispatcher.patch(SPRING);
         refused(patch.json(&json!({ "pacing": pacing })), 422, &field, says, &pacing).await;
         let new = json!({ "name": "autumn", "pacing": pacing });
         refused(dispatcher.post(CAMPAIGNS).json(&new), 422, &field, says, &pacing).await;
@@ -201,7 +201,7 @@ async fn a_pacing_out_of_range_is_named_wherever_it_is_sent() {
         (json!({ "state": "stopped" }), "state", "must be 'running' or 'paused'"),
         (json!({ "name": "autumn" }), "name", "known fields: state, pacing"),
     ] {
-        let patch = dispatcher.client.patch(format!("{}{SPRING}", dispatcher.url)).json(&body);
+        let patch = dispatcher.patch(SPRING).json(&body);
         refused(patch, 422, field, says, &body).await;
     }
     assert_eq!(shown(&dispatcher).await.pacing, fairlane_dispatcher::api::Pacing::default());
@@ -211,8 +211,7 @@ async fn a_pacing_out_of_range_is_named_wherever_it_is_sent() {
 #[tokio::test]
 async fn what_is_not_there_or_over_is_refused_and_says_what_to_do() {
     let (_redis, dispatcher) = start().await;
-    let patch =
-        |path: &str, body: Value| dispatcher.client.patch(format!("{}{path}", dispatcher.url)).json(&body);
+    let patch = |path: &str, body: Value| dispatcher.patch(path).json(&body);
     let more = |first: u64| json!({ "first": first, "items": items(&["one"]) });
     for path in ["/v1/campaigns/winter", "/v1/campaigns/No%20Name", "/v1/campaigns/-"] {
         for sent in [
@@ -290,8 +289,7 @@ async fn a_repeated_request_does_nothing_again() {
     assert_eq!(problem(send(dispatcher.post(CAMPAIGNS).json(&other)).await).await.1, "campaign-exists");
 
     // A repeated request does not undo what was done in between.
-    let pause =
-        dispatcher.client.patch(format!("{}{SPRING}", dispatcher.url)).json(&json!({ "state": "paused" }));
+    let pause = dispatcher.patch(SPRING).json(&json!({ "state": "paused" }));
     let _: CampaignView = got(pause).await;
     assert_eq!(create(&dispatcher, &body).await.state, CampaignState::Paused);
 }
@@ -361,9 +359,7 @@ async fn items_come_page_by_page_and_by_state() {
 async fn a_campaign_is_paced_paused_and_resumed_and_the_audit_says_why() {
     let (_redis, dispatcher) = start().await;
     let _worker = Worker::start(&dispatcher.queue, 4).await;
-    let patch = |query: &str, body: Value| {
-        dispatcher.client.patch(format!("{}{SPRING}{query}", dispatcher.url)).json(&body)
-    };
+    let patch = |query: &str, body: Value| dispatcher.patch(&format!("{SPRING}{query}")).json(&body);
     spring(&dispatcher, &["a", "b", "c", "d", "e"]).await;
     fed(&dispatcher, 3).await;
     let paused: CampaignView =

@@ -136,7 +136,7 @@ async fn what_is_not_there_and_what_cannot_be_read_is_said() {
         let (seen, said, whole) = problem(send(dispatcher.get(&path)).await).await;
         assert_eq!((seen, said.as_str()), (status, word), "{path}: {whole}");
     }
-    let patch = dispatcher.client.patch(format!("{}/v1/builds", dispatcher.url));
+    let patch = dispatcher.patch("/v1/builds");
     assert_eq!(problem(send(patch).await).await.1, "wrong-method");
     let header = dispatcher.get(&format!("/v1/builds/{id}/events")).header("last-event-id", "1:2");
     assert_eq!(problem(send(header).await).await.1, "bad-cursor");

@@ -14,6 +14,7 @@ use std::ops::RangeInclusive;
 use fairlane_common::{Build, BuildId, BuildState, FailureClass, Priority, Rule};
 
 use super::invariants::{Broken, State};
+use super::world::ensure;
 use super::world::holding::LOG_BYTES;
 use crate::scene::Scene;
 
@@ -35,10 +36,6 @@ return cjson.encode(all)";
 
 /// Every key without the queue's prefix: how many seconds it lives, and what it holds, except for streams and lists.
 pub(crate) struct Books(BTreeMap<String, (i64, Vec<String>)>);
-
-fn ensure(fits: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
-    if fits { Ok(()) } else { Err(broken()) }
-}
 
 fn lives(seconds: i64) -> RangeInclusive<i64> {
     seconds - HISTORY_S..=seconds
@@ -187,10 +184,7 @@ impl Books {
     }
 
     fn pairs_of_build(&self, id: BuildId) -> HashMap<&str, &str> {
-        self.values(&format!("build:{id}"))
-            .chunks(2)
-            .map(|pair| (pair[0].as_str(), pair[1].as_str()))
-            .collect()
+        self.pairs(&format!("build:{id}"))
     }
 
     /// Whatever ends by itself has a timer, and nothing else has.

@@ -73,7 +73,7 @@ fn pick<T>(items: &[T], number: u8) -> Option<&T> {
     (!items.is_empty()).then(|| &items[usize::from(number) % items.len()])
 }
 
-fn ensure(fits: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn ensure(fits: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
     if fits { Ok(()) } else { Err(broken()) }
 }
 
