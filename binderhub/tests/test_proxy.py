@@ -26,7 +26,7 @@ async def test_both_dispatchers_behind_the_shipped_haproxy_may_be_away_for_secon
                 dispatcher.kill()
             await visitor.sees("The connection to the build queue was lost")
             async with Visitor(replica, "demo") as late, Visitor(replica, "other") as asker:
-                # Who joins later sees the log so far, and the message below it.
+                # Whoever joins later sees the log so far, and the message below it.
                 await late.sees(r"Begun\nThe connection to the build queue was lost")
                 await asker.sees("The build queue is not responding")
                 async with Visitor(replica, "other") as second:

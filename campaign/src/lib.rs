@@ -1,5 +1,5 @@
-//! What a campaign builds: [`events`] reads launches and [`follow`] follows their logs, [`rank`] orders what people open,
-//! [`source`] and [`names`] say what that means and what `BinderHub` calls its image, [`resolve`] finds the commits,
+//! What a campaign builds: [`events`] reads launches, [`follow`] reads them from logs that grow, [`rank`] orders what
+//! people open, [`source`] and [`names`] say what that means and what `BinderHub` calls its image, [`resolve`] finds the commits,
 //! and [`plan`] reads and writes the list of builds.
 
 pub mod events;

@@ -79,7 +79,7 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
     ),
     (
         "mutants",
-        "plants small faults in the Lua and runs the tests that should notice; --sample=100, --seed=1, --files=claim",
+        "plant small faults in the Lua and run the tests that should notice; --sample=100, --seed=1, --files=claim",
         mutants::run,
     ),
     (
