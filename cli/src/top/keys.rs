@@ -1,6 +1,6 @@
 //! What each key does, similar to `htop`.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::app::{App, Effect, Popup, Typing};
 use super::rows::View;

@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use crossterm::event::{self, Event};
 use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::output::Output;
 use fairlane_common::id::BuildId;
 use fairlane_dispatcher::api::{CancelAnswer, WhoAmI};
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event};
 use reqwest::Method;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};

@@ -63,6 +63,15 @@ impl Terminal {
         .await
     }
 
+    /// Waits until the screen no longer shows this text.
+    async fn hides(&self, text: &str) {
+        wait_for(&format!("the screen to hide {text:?}"), LIMIT, async || {
+            let screen = self.screen();
+            if screen.contains(text) { Err(screen) } else { Ok(()) }
+        })
+        .await;
+    }
+
     fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
@@ -153,11 +162,7 @@ async fn top_says_that_its_data_is_old_and_recovers_when_a_dispatcher_answers_ag
     assert!(screen.contains("No problems."), "the last state stays: {screen}");
     terminal.shows("has not answered for 5 s").await;
     up.process.thaw();
-    wait_for("top to recover", LIMIT, async || {
-        let screen = terminal.screen();
-        if screen.contains("STALE") { Err(screen) } else { Ok(()) }
-    })
-    .await;
+    terminal.hides("STALE").await;
     let pid = terminal.said("pid=");
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(terminal.ended().await, 130);
@@ -173,4 +178,26 @@ async fn top_without_a_terminal_names_the_commands_for_scripts() {
             assert!(said.talk.contains(command), "{said:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn top_handles_a_key_that_comes_together_with_a_change_of_the_windows_size() {
+    const ROUNDS: u16 = 60;
+    let home = TempDir::new();
+    let up = Up::start(&home, "/bin/echo {repo}").await;
+    let mut terminal = Terminal::start(&up, &home);
+    terminal.shows("No problems.").await;
+    for round in 0..ROUNDS {
+        let rows = 24 + round % 2;
+        terminal.press("h");
+        terminal.resize(rows, 80);
+        terminal.shows(" Keys ").await;
+        terminal.resize(rows, 81);
+        // Any key closes the help.
+        terminal.press("x");
+        terminal.hides(" Keys ").await;
+    }
+    terminal.press("q");
+    assert_eq!(terminal.ended().await, 0);
+    up.stop().await;
 }

@@ -5,10 +5,10 @@ mod using;
 
 use std::sync::Arc;
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fairlane_dispatcher::api::{BuildView, History};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

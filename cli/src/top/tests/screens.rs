@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crossterm::event::KeyCode;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::KeyCode;
 use ratatui::style::Color;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! What keys do.
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use fairlane_clikit::output::Colors;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::app::{App, Effect, Popup};
 use super::super::feed::Feed;
