@@ -1,5 +1,6 @@
 -- Purpose: puts the next items of campaigns into line as background builds, only as many as could start at this
---   moment: none while anything in line could. Any number of dispatchers call it, each about once a second.
+--   moment and leave a quarter of the slots free: none while anything in line could. Any number of dispatchers call
+--   it, each about once a second.
 -- KEYS[1] {prefix}:schema
 -- W: ids, of new builds, separated by spaces: at most this many are made
 -- items: name of a campaign that has hours, those hours as the caller read them, until (when that answer changes),
@@ -179,10 +180,13 @@ end
 -- Why no campaign makes a build now, or nil.
 local function all_held_up()
   free = free_slots()
-  room = min(free, T.background_max - T.background, #ids)
+  -- So many slots stay free for people who come while these builds run.
+  local spare = max(0, min(T.slots - T.background_max, floor(T.slots / 4)))
+  room = min(free - spare, T.background_max - T.background, #ids)
   if T.refill_until > now then return 'refilling' end
   if free <= 0 then return 'slots' end
-  if room <= 0 then return 'background ' .. ms(T.background_max) end
+  if T.background >= T.background_max then return 'background ' .. ms(T.background_max) end
+  if free <= spare then return 'slots ' .. ms(free) end
   -- What stands in line goes first.
   if next_head(free) then return 'line' end
 end
@@ -201,7 +205,7 @@ local function feed_fairly(ready)
     local why = not sound and BROKEN or reason_of(c)
     if not made or why then
       table.remove(ready, 1)
-      say(c, c.fed and '' or c.todo == 0 and 'last' or why or 'lanes')
+      say(c, c.todo == 0 and 'last' or why or c.fed and '' or 'lanes')
     end
   end
   for _, c in ipairs(ready) do say(c, c.fed and '' or 'slots') end

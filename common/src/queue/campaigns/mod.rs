@@ -1,8 +1,9 @@
 //! Campaigns: named lists of builds made in the background, such as the renewal of an image cache.
 //!
 //! A campaign's items do not stand in line. [`Queue::feed`], which every dispatcher calls about once a second, puts
-//! an item into line when its build could start at that moment. So people never find a campaign's builds before
-//! them, a pause takes effect at once, and 100,000 items do not slow the queue down.
+//! an item into line when its build could start at that moment, and a quarter of the slots would stay free. So people
+//! never find a campaign's builds before them, a pause takes effect at once, and 100,000 items do not slow the queue
+//! down.
 
 mod feed;
 mod item;

@@ -247,7 +247,11 @@ fn waits(state: CampaignState, why: &str, set: Option<&(String, u64)>, now: u64)
         (_, "per-hour") => format!("its limit per hour is reached; the next build may start in {}", left()),
         (_, "people") => format!("people wait for a slot; it goes on in {} if they do not any more", left()),
         (_, "share") => format!("{} of its builds run, its share of the slots", number.unwrap_or(0)),
-        (_, "slots") => "no slot is free".to_owned(),
+        (_, "slots") => match number.unwrap_or(0) {
+            0 => "no slot is free".to_owned(),
+            1 => "the last free slot is kept for people".to_owned(),
+            free => format!("the last {free} free slots are kept for people"),
+        },
         (_, "background") if number == Some(0) => "the policy's background share is 0".to_owned(),
         (_, "background") => {
             format!(

@@ -50,6 +50,28 @@ async fn nothing_is_fed_while_a_build_of_people_could_start() {
 }
 
 #[tokio::test]
+async fn a_quarter_of_the_slots_stays_free_for_people() {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    for n in 0..4 {
+        scene.submit(&ask(&format!("p/p{n}"), 1)).await;
+    }
+    assert_eq!(scene.claim("w", 4).await.len(), 4);
+    scene.campaign("spring", &items(10), Pacing::default()).await;
+    assert_eq!(scene.feed().await, 2, "two of the four free slots");
+    assert_eq!(scene.claim("w", 4).await.len(), 2);
+    assert_eq!(scene.feed().await, 0);
+    assert_eq!(scene.waits("spring").await, "the last 2 free slots are kept for people");
+    for n in 4..6 {
+        let person = scene.submit(&ask(&format!("p/p{n}"), 1)).await;
+        assert_eq!(scene.claim_ids("w", 4).await, [person], "who comes starts at once");
+    }
+    assert_eq!(scene.feed().await, 0);
+    assert_eq!(scene.waits("spring").await, "no slot is free");
+    scene.check().await;
+}
+
+#[tokio::test]
 async fn lanes_that_are_held_or_full_hold_up_no_others() {
     let scene = Scene::new().await;
     scene.beat("w", 8, &[]).await;
