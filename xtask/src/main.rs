@@ -10,6 +10,7 @@ mod campaign;
 mod demo;
 mod exhaustive;
 mod failover;
+mod former;
 mod full_redis;
 mod http_api;
 mod mutants;

@@ -2,18 +2,14 @@
 //! images, and a worker of each release is killed meanwhile. `cargo xtask two-releases` builds the former
 //! release and runs this.
 
-use std::path::Path;
-use std::process::Command;
-
 use fairlane_common::queue::Submit;
 use fairlane_common::{BuildId, BuildSpec, BuildState, Queue};
 use fairlane_testkit::kube::Cluster;
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 
-use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
+use crate::release::{FORMER, Release};
+use crate::setup::{COMMIT, LIMIT, address_of, run};
 
-/// The variable with the path of the former release's program.
-const FORMER: &str = "FAIRLANE_FORMER";
 const BUILDS: u32 = 100;
 
 struct Scene {
@@ -23,34 +19,20 @@ struct Scene {
 }
 
 impl Scene {
-    /// A command of this release, or of another `program`.
-    fn command(&self, program: Option<&Path>, words: &[&str]) -> Command {
-        let ours = fairlane(&self.home, words.iter().copied());
-        let Some(program) = program else { return ours };
-        let mut theirs = Command::new(program);
-        theirs.args(ours.get_args()).current_dir(self.home.path()).env("HOME", self.home.path());
-        for (name, value) in ours.get_envs() {
-            match value {
-                Some(value) => theirs.env(name, value),
-                None => theirs.env_remove(name),
-            };
-        }
-        theirs
-    }
-
-    async fn dispatcher(&self, program: Option<&Path>, name: &str) -> (Process, String) {
-        let mut command = self.command(program, &["dispatcher", "--listen", "127.0.0.1:0"]);
-        let process = Process::spawn(name, command.env("FAIRLANE_REDIS_URL", self.redis.url()));
+    async fn dispatcher(&self, release: &Release) -> (Process, String) {
+        let mut command = release.command(&self.home, &["dispatcher", "--listen", "127.0.0.1:0"]);
+        command.env("FAIRLANE_REDIS_URL", release.redis_url("dispatcher", &self.redis));
+        let process = Process::spawn(&format!("dispatcher of {} release", release.name), &mut command);
         let url = address_of(&process).await;
         (process, url)
     }
 
-    async fn worker(&self, program: Option<&Path>, name: &str, executor: &str) -> Process {
+    async fn worker(&self, release: &Release, name: &str, executor: &str) -> Process {
         let script = "sh -c 'echo building {repo}; sleep 0.5; echo done'";
-        let mut command =
-            self.command(program, &["worker", "--executor", executor, "--host", name, "--slots=3"]);
+        let words = ["worker", "--executor", executor, "--host", name, "--slots=3"];
+        let mut command = release.command(&self.home, &words);
         command
-            .env("FAIRLANE_REDIS_URL", self.redis.url())
+            .env("FAIRLANE_REDIS_URL", release.redis_url("worker", &self.redis))
             .env("KUBECONFIG", self.cluster.kubeconfig())
             .args([
                 "--docker-socket=none",
@@ -87,23 +69,24 @@ async fn ended(queue: &Queue, ids: &[BuildId]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_kube_and_process_builds_by_two_releases() {
-    let Some(former) = std::env::var_os(FORMER) else {
+    let Some(former) = Release::former() else {
         eprintln!(
             "SKIPPED: {FORMER} names no program of the former release; `cargo xtask two-releases` builds one"
         );
         return;
     };
-    let former = Some(Path::new(&former));
+    let this = Release::this();
     let redis = RedisServer::builder().append_only(AppendOnly::Always).start().await;
     let scene = Scene { home: TempDir::new(), redis, cluster: Cluster::start() };
     let queue = Queue::open(&scene.redis.url().parse().unwrap(), "fairlane").await.unwrap();
-    let (_ours, our_url) = scene.dispatcher(None, "our dispatcher").await;
-    let (_theirs, their_url) = scene.dispatcher(former, "former dispatcher").await;
+    let (_ours, our_url) = scene.dispatcher(&this).await;
+    let (_theirs, their_url) = scene.dispatcher(&former).await;
     let mut workers = vec![];
     for executor in ["process", "kubernetes"] {
-        for (program, whose) in [(None, "our"), (former, "former")] {
+        for release in [&this, &former] {
             for number in 0..2 {
-                workers.push(scene.worker(program, &format!("{whose}-{executor}-{number}"), executor).await);
+                let name = format!("{}-{executor}-{number}", release.name);
+                workers.push(scene.worker(release, &name, executor).await);
             }
         }
     }
@@ -116,18 +99,18 @@ async fn a_hundred_kube_and_process_builds_by_two_releases() {
         let spec = &submit.spec;
         let (first, second) =
             if number.is_multiple_of(2) { (&our_url, &their_url) } else { (&their_url, &our_url) };
-        let program = if number.is_multiple_of(2) { None } else { former };
+        let release = if number.is_multiple_of(2) { &this } else { &former };
         let (repo, image) = (spec.repo.to_string(), spec.image.to_string());
         let reference = format!("{}{number:06}", &COMMIT[..34]);
         let words = ["submit", &repo, "--ref", &reference, "--image", &image];
-        let mut command = scene.command(program, &words);
+        let mut command = release.command(&scene.home, &words);
         let asked = run({
             command.env("FAIRLANE_DISPATCHER_URL", first);
             command
         });
         let id: BuildId = asked.await.expect(0, "").data.trim().parse().unwrap();
         if number.is_multiple_of(10) {
-            let mut command = scene.command(None, &words);
+            let mut command = this.command(&scene.home, &words);
             command.env("FAIRLANE_DISPATCHER_URL", second);
             let joined = run(command).await.expect(0, "");
             assert_eq!(joined.data.trim(), id.to_string(), "both ask for the same build");

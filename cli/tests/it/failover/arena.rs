@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::outage::{Kind, Redis};
 use super::report::Report;
+use crate::numbered::stored_log;
 use crate::setup::{address_of, fairlane};
 use crate::system::Watch;
 
@@ -165,11 +166,11 @@ impl Arena {
             self.ends_at(watch.id, BuildState::Succeeded).await;
             let build = self.queue.build(watch.id).await.unwrap().unwrap();
             report.attempts_used += usize::try_from(build.attempt - 1).unwrap();
-            report.log(&log(&self.queue, watch.id, build.attempt).await);
+            report.log.add(&stored_log(&self.queue, watch.id, build.attempt).await);
             let status = watch.process.wait(PATIENCE).await;
             report.streams_broken += usize::from(!status.success());
             let lines: Vec<String> = watch.lines().into_iter().map(|(_, text)| text).collect();
-            report.log(&lines);
+            report.log.add(&lines);
         }
         let runs = fs::read_to_string(self.dir.join("runs")).unwrap().lines().count();
         report.runs_killed = runs - self.builds.len();
@@ -238,15 +239,5 @@ async fn ask_on(queue: Queue, stop: CancellationToken) {
             () = tokio::time::sleep(SHORT_EVERY) => {}
             () = stop.cancelled() => return,
         }
-    }
-}
-
-async fn log(queue: &Queue, id: BuildId, run: u32) -> Vec<String> {
-    let (mut after, mut lines) = ("0".to_owned(), Vec::new());
-    loop {
-        let page = queue.read_log(id, run, &after, 500).await.unwrap();
-        let Some(last) = page.entries.last() else { return lines };
-        after.clone_from(&last.id);
-        lines.extend(page.entries.into_iter().map(|entry| entry.text));
     }
 }
