@@ -18,6 +18,7 @@ mod night;
 mod packages;
 mod page_load;
 mod push_hook;
+mod rolling_upgrade;
 mod shell;
 mod test;
 mod tidy;
@@ -92,6 +93,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "page-load",
         "50 open pages and a log of 1,000 lines a second, with the CPU that they cost; --release",
         page_load::measure,
+    ),
+    (
+        "rolling-upgrade",
+        "replace every process by this release and back, during 200 builds; --former=COMMIT, --builds=200, --streams=400",
+        rolling_upgrade::run_upgrade,
     ),
     (
         "two-releases",

@@ -24,6 +24,7 @@ mod numbered;
 mod operate;
 mod passed_on;
 mod release;
+mod rolling_upgrade;
 mod samples;
 mod secrets;
 mod seeing;
