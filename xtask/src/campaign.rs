@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::packages;
-use crate::shell::{cargo, run};
+use crate::shell::{live, run};
 
 /// The test that does it, with fewer builds in the suite.
 const TEST: &str = "campaign::live::a_campaign_survives_a_bad_day_and_people_do_not_notice_it";
@@ -21,8 +21,7 @@ pub(crate) fn run_live(root: &Path, words: &[String]) -> Result<()> {
         }
     }
     packages::ensure(&[packages::REDIS])?;
-    let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
-    command.args([TEST, "--exact", "--nocapture"]).env("RUST_LOG", "off");
+    let mut command = live(root, false, TEST);
     command.env("FAIRLANE_CAMPAIGN_BUILDS", builds.to_string());
     run(&mut command)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::packages;
-use crate::shell::{cargo, run};
+use crate::shell::{live, run};
 
 /// Default number of rounds of each kind.
 const ROUNDS: &str = "20";
@@ -40,10 +40,7 @@ pub(crate) fn run_rounds(root: &Path, words: &[String]) -> Result<()> {
     packages::ensure(&[packages::REDIS])?;
     let mut failed = Vec::new();
     for test in tests {
-        let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
-        command.args([test, "--exact", "--nocapture"]).env("FAIRLANE_FAILOVER_ROUNDS", &rounds);
-        command.env("RUST_LOG", "off");
-        if run(&mut command).is_err() {
+        if run(live(root, false, test).env("FAIRLANE_FAILOVER_ROUNDS", &rounds)).is_err() {
             failed.push(test);
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::packages;
-use crate::shell::{cargo, run};
+use crate::shell::{live, run};
 
 /// The test that does it.
 const TEST: &str = "full_redis::builds_in_a_small_redis_all_end_and_none_waits_for_memory";
@@ -14,10 +14,10 @@ const TEST: &str = "full_redis::builds_in_a_small_redis_all_end_and_none_waits_f
 /// Runs it and prints the result.
 pub(crate) fn run_builds(root: &Path, words: &[String]) -> Result<()> {
     let [mut memory, mut builds, mut log] = [60, 200, 4];
-    let mut release = None;
+    let mut release = false;
     for word in words {
         if word == "--release" {
-            release = Some("--release");
+            release = true;
             continue;
         }
         match word.split_once('=').map(|(name, value)| (name, value.parse::<u32>())) {
@@ -33,12 +33,7 @@ pub(crate) fn run_builds(root: &Path, words: &[String]) -> Result<()> {
         }
     }
     packages::ensure(&[packages::REDIS])?;
-    let mut command = cargo(root, &["test", "--workspace", "--test", "it"]);
-    command
-        .args(release)
-        .arg("--")
-        .args([TEST, "--exact", "--nocapture", "--ignored"])
-        .env("RUST_LOG", "off");
+    let mut command = live(root, release, TEST);
     command.env("FAIRLANE_FULL_REDIS", format!("{memory},{builds},{log}"));
     run(&mut command)
 }

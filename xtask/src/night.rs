@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::packages;
-use crate::shell::{cargo, run};
+use crate::shell::{live, run};
 
 /// The test that plays it.
 const TEST: &str = "night::the_alerts_of_a_night_are_those_that_belong";
@@ -13,8 +13,7 @@ const VARIANTS: [&str; 2] = ["as-shipped", "no-limits"];
 
 /// Plays it, and prints the alerts.
 pub(crate) fn play(root: &Path, words: &[String]) -> Result<()> {
-    let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
-    command.args([TEST, "--exact", "--nocapture", "--ignored"]).env("RUST_LOG", "off");
+    let mut command = live(root, false, TEST);
     for word in words {
         match word.split_once('=') {
             Some(("--variant", value)) if VARIANTS.contains(&value) => {

@@ -40,6 +40,27 @@ pub(crate) fn cargo(root: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// The command that runs the tests whose names begin like this, one after the other, also ignored ones, and shows what they
+/// print.
+///
+/// It builds all tests of the workspace, like `cargo xtask test`: Cargo would compile most dependencies again for a
+/// part of them.
+pub(crate) fn live(root: &Path, release: bool, name: &str) -> Command {
+    let release = release.then_some("--release");
+    let mut command = if succeeds(&mut cargo(root, &["nextest", "--version"])) {
+        let mut command =
+            cargo(root, &["nextest", "run", "--workspace", "--profile", "long", "--no-capture"]);
+        command.args(release).args(["--run-ignored", "all", "-E"]).arg(format!("test(/^{name}/)"));
+        command
+    } else {
+        let mut command = cargo(root, &["test", "--workspace", "--tests", "--quiet"]);
+        command.args(release).args(["--", name, "--nocapture", "--include-ignored", "--test-threads=1"]);
+        command
+    };
+    command.env("RUST_LOG", "off");
+    command
+}
+
 /// The path of a program found in `PATH`.
 pub(crate) fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::shell::{cargo, run};
+use crate::shell::{live, run};
 use crate::{former, packages};
+
+/// The test that runs both.
+const TEST: &str = "two_releases::a_hundred_kube_and_process_builds_by_two_releases";
 
 /// Builds the previous release and runs the test.
 pub(crate) fn run_scene(root: &Path, words: &[String]) -> Result<()> {
@@ -16,11 +19,5 @@ pub(crate) fn run_scene(root: &Path, words: &[String]) -> Result<()> {
     };
     packages::ensure(&[packages::REDIS])?;
     let program = former::build(root, commit)?;
-    let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
-    command.args([
-        "two_releases::a_hundred_kube_and_process_builds_by_two_releases",
-        "--exact",
-        "--nocapture",
-    ]);
-    run(command.env(former::VARIABLE, program))
+    run(live(root, false, TEST).env(former::VARIABLE, program))
 }
