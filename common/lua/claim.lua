@@ -12,6 +12,7 @@ local KEPT_MAX = 8      -- how many builds of a lane are kept for other hosts
 local worker, place, expiry -- who claims, the place of its runs, until when
 local builds, taken, count       -- the claimed builds; the same as stored with the worker; how many
 local host, passed               -- the claiming host, if it can fail builds; lanes kept for other hosts
+local started                    -- how many builds this call has started, by priority
 
 local function hand_over(id, epoch, adopted, state, seq, claimed, fields, orphaned)
   count = count + 1
@@ -93,9 +94,13 @@ local function first_of(lane)
   local kept, id, fields, b = {}, nil, nil, nil
   repeat
     local head = call('ZPOPMIN', base .. 'lane:' .. lane)
-    id, fields, b = head[1], {}, {}
+    id, fields = head[1], {}
     if id then fields = fields_of(id) end
-    for i = 1, #fields, 2 do b[fields[i]] = fields[i + 1] end
+    b = { state = false, lane = false, image = false, priority = false, epoch = false, seq = false, elsewhere = false,
+      failed_on = false }
+    for i = 1, #fields, 2 do
+      if b[fields[i]] == false then b[fields[i]] = fields[i + 1] end
+    end
     local elsewhere = tonumber(b.elsewhere)
     if not (host and b.failed_on and b.failed_on ~= '' and elsewhere and elsewhere > now)
       or not nodes.is_for_others(b.failed_on, host) then break end
@@ -135,6 +140,7 @@ local function take(lane, from)
   local shared, background = shared_name(from), b.priority == 'background'
   local epoch, seq = epoch_after(b.epoch), ms((tonumber(b.seq) or 0) + 1)
   call('ZREM', K.queued, id)
+  in_line = nil
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
   if background then
@@ -146,7 +152,8 @@ local function take(lane, from)
     call('HSET', base .. 'build:' .. id, 'shared', shared or '', 'bg', background and '1' or '')
   end
   sort_lane(lane, stats, permits + 1)
-  tally('started:' .. (background and 'background' or 'interactive'))
+  local kind = background and 'background' or 'interactive'
+  started[kind] = started[kind] + 1
   hand_over(id, epoch, '0', 'starting', seq, NOW, fields)
   return true
 end
@@ -175,7 +182,7 @@ end
 
 operation('claim', ALWAYS, function()
   worker, place, expiry = W.worker, W.place, ms(now + tonumber(W.lease))
-  builds, taken, count = {}, {}, 0
+  builds, taken, count, started = {}, {}, 0, { interactive = 0, background = 0 }
   local want, request, orphans = tonumber(W.free), W.request, 0
   local me = call('HMGET', base .. 'worker:' .. worker, 'claim', 'drain', 'draining', 'slots', 'nodes', 'host')
   host, passed = is_process(place) and me[6], {}
@@ -198,6 +205,9 @@ operation('claim', ALWAYS, function()
       -- The only node of the place fails builds: a build now and then tests whether it still does.
       if only then room = min(want, probe_at > now and 0 or adopted + 1) end
       free = take_next(room, free)
+      for kind, times in pairs(started) do
+        if times > 0 then tally('started:' .. kind, times) end
+      end
       if only and count > adopted then call('HSET', base .. 'node:' .. only, 'probed', NOW) end
     end
     if count > 0 then

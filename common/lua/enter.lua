@@ -9,13 +9,17 @@ local function enter_line(id, asked, stats, people)
   local build, lane, expects = base .. 'build:' .. id, asked.lane, expected_of(stats)
   local in_lane = base .. 'lane:' .. lane
   local due, expected, waiting = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
+  -- Written out, because a list that is put together costs as much as some commands.
   call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', waiting,
-    'peak', waiting, 'attempt', '1', 'seq', '1', unpack(spec_fields(asked)))
+    'peak', waiting, 'attempt', '1', 'seq', '1', 'spec', asked.spec, 'lane', lane, 'image', asked.image, 'repo', asked.repo,
+    'ref', asked.ref, 'args', asked.args, 'priority', asked.priority, 'push', asked.push)
+  if asked.name ~= '' or asked.labels ~= '' then call('HSET', build, 'name', asked.name, 'labels', asked.labels) end
   if asked.secrets ~= '' then call('HSET', build, 'secrets', asked.secrets) end
   if asked.force == '1' then call('HSET', build, 'forced', '1') end
   if asked.campaign ~= '' then call('HSET', build, 'campaign', asked.campaign) end
   call('SET', base .. 'image:' .. asked.image, id)
   call('ZADD', K.queued, due, id)
+  if in_line and asked.priority ~= 'background' then in_line = in_line + 1 end
   call('ZADD', in_lane, due, id)
   if stats.at then
     came_in(lane, stats.at, id, due)

@@ -9,8 +9,9 @@ local CLASSES = { repository = true, infrastructure = true, stuck = true }
 -- A cause as it is stored: one that this release does not know is `other`, so that there are only so many.
 local function known_cause(cause) return CAUSES[cause] and cause or 'other' end
 
--- Counts an event. Each is counted at the one place where it happens, which a repeated call does not reach.
-local function tally(event) redis.pcall('HINCRBY', K.counts, event, '1') end
+-- Counts an event, or several at once. Each is counted at the one place where it happens, which a repeated call does
+-- not reach.
+local function tally(event, times) redis.pcall('HINCRBY', K.counts, event, times and ms(times) or '1') end
 
 local function tally_failure(kind, class, cause)
   tally(kind .. ':' .. (CLASSES[class] and class or 'other') .. ':' .. known_cause(cause))

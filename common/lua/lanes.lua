@@ -9,7 +9,7 @@ local function due_of(asked, expected, people, priority)
   local put_off = 0
   if T.order ~= 'first-come' then
     local share = expected / ((T.mean or MEAN_UNKNOWN) * max(1, min(people, T.people_max)))
-    local in_line = call('ZCOUNT', K.queued, '-inf', ms(now + BACKGROUND / 2))
+    in_line = in_line or call('ZCOUNT', K.queued, '-inf', ms(now + BACKGROUND / 2))
     local pressure = max(0.2, in_line / (20 * max(1, T.slots)))
     put_off = floor(T.overtake_max * min(1, share * share * share * pressure))
   end

@@ -11,6 +11,7 @@ local K                      -- the keys that exist once per queue, by name
 local now, NOW               -- this call's time in Unix ms, as a number and as text
 local T = {}                 -- totals and policy, read on first use
 local resolved, unruled      -- the rules that this call has read, see resolve()
+local in_line                -- how many builds of people are queued, if this call has counted them
 
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
 local MEAN_UNKNOWN = 180000      -- ms; how long a build takes, while no duration is known
@@ -86,29 +87,32 @@ end
 -- A missing argument reads as empty.
 local lacking = { __index = function() return '' end }
 
+local function empty_item() return setmetatable({}, lacking) end
+
 -- Reads the arguments of a call, from index `from`: names and values. In its list, if it has one, each item
--- begins with the name `first`.
-local function read_words(args, from, first)
+-- begins with the name `first`. (`new_item` makes the table of one: a table that has room for all its fields from the
+-- start costs much less than one that grows.)
+local function read_words(args, from, first, new_item)
   W, items = setmetatable({}, lacking), {}
-  local into = W
+  local into, count = W, 0
   for at = from, #args, 2 do
     local name = args[at]
     if name == first then
-      into = setmetatable({}, lacking)
-      items[#items + 1] = into
+      into, count = (new_item or empty_item)(), count + 1
+      items[count] = into
     end
     into[name] = args[at + 1]
   end
 end
 
 -- A library's locals keep their values between calls, so each call starts here.
-local function begin(keys, args, first)
+local function begin(keys, args, first, new_item)
   if not call then
     -- While the library loads, nothing can be called yet, not even Lua's own functions.
     call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
     setmetatable(T, lazily)
   end
-  read_words(args, 2, first)
+  read_words(args, 2, first, new_item)
   if keys[1] ~= schema_key then
     schema_key = keys[1]
     base = string.sub(schema_key, 1, -7)
@@ -122,7 +126,7 @@ local function begin(keys, args, first)
   end
   NOW = ms(now)
   forget_totals()
-  resolved, unruled = {}, nil
+  resolved, unruled, in_line = {}, nil, nil
 end
 
 -- What keeps an operation from running at all, or nil.
@@ -153,11 +157,11 @@ end
 -- KEYS[1] {prefix}:schema. All other keys carry the same hash tag and are computed from it.
 -- ARGV[1] time in Unix ms for a simulated queue, empty for Redis's own clock; then names and values in any
 --   order, which become W. A list comes last, each item beginning with the name `first`; the items become
---   `items`.
+--   `items`, each from `new_item` if given.
 -- Returns: what `run` returns, or {'emptied'} | {'schema': found}. After the tag come names and values.
-local function operation(name, flags, run, first)
+local function operation(name, flags, run, first, new_item)
   register(name, flags, function(keys, args)
-    begin(keys, args, first)
+    begin(keys, args, first, new_item)
     return gate(args[1]) or run()
   end)
 end

@@ -10,6 +10,7 @@
 -- Invariants: I1, I2, I5, I7
 local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
 local dispatcher, watched -- the dispatcher of these requests, and the builds that it watches from now on
+local queued              -- how many builds are in line
 
 -- A build's position in line, from 1.
 local function position_of(id)
@@ -86,19 +87,26 @@ local function ask(asked)
     end
   end
 
-  if call('ZCARD', K.queued) >= QUEUED_MAX then return { 'full', 'what', 'queue', 'max', ms(QUEUED_MAX) } end
-  local in_lane = base .. 'lane:' .. lane
-  if call('ZCARD', in_lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
+  queued = queued or call('ZCARD', K.queued)
+  if queued >= QUEUED_MAX then return { 'full', 'what', 'queue', 'max', ms(QUEUED_MAX) } end
+  -- A lane that is in no set has no queued build.
+  if stats.at and call('ZCARD', base .. 'lane:' .. lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
   note_override(rule, overrides, lane, id)
   local people = watch(id)
   local expected = enter_line(id, asked, stats, people)
+  queued = queued + 1
   return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', ms(people), 'position', position_of(id),
     'expected', expected }
 end
 
+local function new_item()
+  return { id = '', spec = '', lane = '', image = '', repo = '', ref = '', args = '', priority = '', name = '', push = '',
+    labels = '', secrets = '', force = '', override = '', campaign = '' }
+end
+
 operation('submit', ADDS, function()
   if T.refill_until > now then return { 'refilling', 'left', ms(T.refill_until - now) } end
-  dispatcher, watched = W.dispatcher, {}
+  dispatcher, watched, queued = W.dispatcher, {}, nil
   local answers = {}
   for at, asked in ipairs(items) do
     local done, result = pcall(ask, asked)
@@ -107,4 +115,4 @@ operation('submit', ADDS, function()
   note_watched()
   wake()
   return { 'asked', 'answers', answers }
-end, 'id')
+end, 'id', new_item)

@@ -48,6 +48,8 @@ pub(crate) struct World<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) workers: Vec<Worker>,
     serial: usize,
+    /// The host and the place of each worker that ever was: neither of a worker's ever changes.
+    homes: HashMap<String, (String, String)>,
     /// Tokens of holders that have crashed, finished or given a build back.
     ghosts: Vec<Token>,
     runs: Vec<Run>,
@@ -105,6 +107,7 @@ impl<'a> World<'a> {
             scene,
             workers: vec![],
             serial: 0,
+            homes: HashMap::new(),
             ghosts: vec![],
             runs: vec![],
             builds: vec![],
@@ -130,6 +133,7 @@ impl<'a> World<'a> {
         self.serial += 1;
         let id: WorkerId = format!("w{}", self.serial).parse().unwrap();
         let place = if place.starts_with("k8s") { place.to_owned() } else { format!("process:{id}") };
+        self.homes.insert(id.to_string(), (host.clone(), place.clone()));
         Worker { id, host, place, slots, held: vec![], draining: false, paused: false }
     }
 

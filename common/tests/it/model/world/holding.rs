@@ -7,7 +7,7 @@ use fairlane_common::{Build, BuildId, BuildState, FailureClass, Token};
 use uuid::Uuid;
 
 use super::{Broken, LEASE_MS, Run, State, World, ensure, invariants, pick};
-use crate::scene::{K8S, beat_of, failed};
+use crate::scene::{beat_of, failed};
 
 /// The reason for a new run if the old one's place has no worker left.
 const GIVEN_UP: &str = "no other worker of its cluster and namespace took over the run";
@@ -251,12 +251,9 @@ impl World<'_> {
     /// A frozen worker wakes up and renews what it thinks it holds.
     pub(super) async fn renew_ghost(&self, token: &Token) -> Renewal {
         let held = std::slice::from_ref(token);
-        let live = self.workers.iter().find(|worker| worker.id == token.worker);
-        let mut beat = beat_of(token.worker.as_str(), K8S, 1, held);
-        if let Some(live) = live {
-            // A worker's host never changes: operators drain it by that name.
-            beat.host.clone_from(&live.host);
-        }
+        let (host, place) = &self.homes[token.worker.as_str()];
+        let mut beat = beat_of(token.worker.as_str(), place, 1, held);
+        beat.host.clone_from(host);
         self.scene.turn().renew(&beat).await.unwrap().renewals[0]
     }
 
