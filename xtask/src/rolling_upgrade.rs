@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::shell::{cargo, run};
+use crate::shell::{live, run};
 use crate::{former, packages};
 
 /// The test that does it, with fewer builds and one release in the suite.
@@ -27,8 +27,7 @@ pub(crate) fn run_upgrade(root: &Path, words: &[String]) -> Result<()> {
     }
     packages::ensure(&[packages::REDIS])?;
     let program = former::build(root, commit)?;
-    let mut command = cargo(root, &["test", "--workspace", "--test", "it", "--"]);
-    command.args([TEST, "--exact", "--nocapture"]).env("RUST_LOG", "off");
+    let mut command = live(root, false, TEST);
     command.env("FAIRLANE_ROLLING_UPGRADE", format!("{builds},{streams}"));
     run(command.env(former::VARIABLE, program))
 }
