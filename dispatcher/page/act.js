@@ -1,4 +1,4 @@
-// Acting: each act says what it will do, asks once, and takes a reason for the audit log.
+// Acting: each act says what it will do, and asks once, with a reason for the audit log.
 import { html, useEffect, useRef, useState } from './vendor/preact.js';
 import { ask, may, now, refresh, session } from './api.js';
 import { Dialog } from './parts.js';
@@ -186,7 +186,7 @@ export const promote = (id) => async () => {
   const build = (await ask(`v1/builds/${id}`)).data;
   return {
     title: 'Promote this build',
-    effect: () => `It becomes interactive: it no longer waits behind the builds that people wait for${build.position ? `, and leaves position ${count(build.position)} of ${count(build.line)}` : ''}, and no longer counts as a background build.`,
+    effect: () => `It becomes interactive${build.position ? `, and leaves position ${count(build.position)} of ${count(build.line)}` : ''}: it no longer waits behind all builds that people wait for, and no longer counts as a background build.`,
     run: async ({ reason }) => void (await ask(`v1/builds/${id}/promote?${query({ reason })}`, { method: 'POST' })),
   };
 };
@@ -199,7 +199,7 @@ export const drain = (host) => async () => {
   const rest = totals.slots - sum((worker) => (worker.paused ? 0 : worker.slots - worker.running));
   return {
     title: `Drain ${host}`,
-    effect: () => `${many(workers.length, 'worker')} of this name ${verb(workers.length, 'claims', 'claim')} no more builds, also after a restart; ${running ? `${many(running, 'running build')} ${verb(running, 'continues', 'continue')}` : 'none runs there'}. Slots go from ${count(totals.slots)} to ${count(rest)}; ${many(totals.queued, 'build')} ${verb(totals.queued, 'waits', 'wait')}.`,
+    effect: () => `${many(workers.length, 'worker')} of this name ${verb(workers.length, 'claims', 'claim')} no more builds, even after a restart; ${running ? `${many(running, 'running build')} ${verb(running, 'continues', 'continue')}` : 'none runs there'}. Slots go from ${count(totals.slots)} to ${count(rest)}; ${many(totals.queued, 'build')} ${verb(totals.queued, 'waits', 'wait')}.`,
     run: ({ reason }) => setDrain(host, true, reason),
   };
 };
@@ -216,6 +216,6 @@ async function setDrain(host, isOn, reason) {
 
 export const clearNode = (node) => async () => ({
   title: `Use ${node.node} again`,
-  effect: () => `Builds go there again at once, and its failures with ${many(node.lanes, 'repository', 'repositories')} are forgotten. Otherwise it is used again at ${clock(node.until_ms)}.`,
+  effect: () => `Builds go there again at once, and its failures with ${many(node.lanes, 'repository', 'repositories')} are forgotten. Without this, it is used again at ${clock(node.until_ms)}.`,
   run: async ({ reason }) => void (await ask(`v1/nodes/${encodeURIComponent(node.node)}?${query({ cluster: node.cluster, reason })}`, { method: 'DELETE' })),
 });

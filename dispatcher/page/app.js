@@ -135,7 +135,7 @@ function SignIn({ why }) {
     if (error) setSaid(error.message);
   };
   return html`<section class="sign-in"><h1 tabindex="-1">Sign in</h1>
-    <p>This dispatcher needs a token with the scope <code>read</code>. To act, use one with <code>operate</code>, too. It is kept in this tab until you close it.</p>
+    <p>This dispatcher needs a token with the scope <code>read</code>. To act, use one with <code>operate</code>, too. The page keeps the token until you close this tab.</p>
     ${said && html`<p class="note bad" role="alert">${said}</p>`}
     <form onSubmit=${submit}><label>Token <input name="token" type="password" autocomplete="off" required size="40" /></label> <button type="submit" class="main">Sign in</button></form>
   </section>`;

@@ -2,7 +2,7 @@
 import { html, useState } from './vendor/preact.js';
 import { useFeed } from './api.js';
 import { Ago, Campaign, Empty, Id, Lane, Loaded, Pages, State, Table } from './parts.js';
-import { count, isEnded, shortRef, span } from './words.js';
+import { count, isEnded, many, shortRef, span } from './words.js';
 
 const FILTERS = ['q', 'state', 'lane', 'since', 'class', 'cause'];
 const STATES = ['queued', 'starting', 'running', 'orphaned', 'ended', 'succeeded', 'failed', 'cancelled'];
@@ -25,7 +25,7 @@ export function Builds({ query, go }) {
   return html`<h1 tabindex="-1">Builds</h1>
     <${Filters} query=${query} set=${set} />
     <${Loaded} feed=${feed} what="The list">${() => html`
-      ${page.unreadable?.length > 0 && html`<p class="note warn">${page.unreadable.length} builds cannot be read by this release: ${page.unreadable[0].why}</p>`}
+      ${page.unreadable?.length > 0 && html`<p class="note warn">${many(page.unreadable.length, 'build')} cannot be read by this release: ${page.unreadable[0].why}</p>`}
       ${page.builds.length === 0 ? html`<${Empty}>No build matches${page.cursor ? ' on this page' : ''}.<//>` : html`<${Rows} builds=${page.builds} />`}
       <${Pages} cursors=${cursors} next=${page.cursor} set=${setCursors} />`}
     <//>`;

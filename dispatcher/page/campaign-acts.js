@@ -99,6 +99,6 @@ function pace(view, of, { slots, background_max: most }) {
     of.pause_when_waiting_ms && `none while people wait longer than ${span(of.pause_when_waiting_ms)}`,
     of.hours && `only ${of.hours} ${of.time_zone || 'UTC'}`,
   ].filter(Boolean);
-  const time = own ? ` The rest takes about ${span(1000 * Math.max(bySlots, byHour))}${of.hours ? ' of these hours' : ''}, if people need no slots.` : ' No slot is there for it now.';
+  const time = own ? ` The rest takes about ${span(1000 * Math.max(bySlots, byHour))}${of.hours ? ' of these hours' : ''}, if people need no slots.` : ' There is no slot for it now.';
   return `It uses slots that nobody needs: ${limits.join(', ')}.${time}`;
 }

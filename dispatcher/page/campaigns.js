@@ -50,10 +50,10 @@ function Ends({ view }) {
 
 /** When it is expected to end: a time, or '—', and in words. */
 function ending(view) {
-  if (view.state === 'paused') return ['—', 'known after it goes on'];
+  if (view.state === 'paused') return ['—', 'known once it is resumed'];
   if (view.state === 'cancelled') return ['—', 'when its last builds have ended'];
   if (view.standing) return ['—', 'it goes on until it is cancelled'];
-  if (!view.expected_end_ms) return ['—', 'no slot is there for it'];
+  if (!view.expected_end_ms) return ['—', 'there is no slot for it'];
   const time = span(view.expected_end_ms - now());
   if (view.state === 'loading') return ['—', `${time} after its start, if people need no slots`];
   return [clock(view.expected_end_ms), `in ${time}, if people need no slots`];
@@ -77,7 +77,7 @@ export function CampaignView({ name, query, go }) {
       <${Items} name=${name} state=${query.get('state') || ''} go=${go} />
       <details class="deeper"><summary>Dig deeper</summary>
         <${Command} label="The same in a terminal" text="fairlane campaign status ${name} -w" />
-        <${Command} label="Wait in a script until it may be used" text="fairlane campaign wait ${name} --coverage 0.9" />
+        <${Command} label="Wait in a script until enough images are there" text="fairlane campaign wait ${name} --coverage 0.9" />
         <${Command} label="Launches that found its images" text="fairlane campaign report ${name} --events EVENTS" />
         <${Command} label="What Redis has of it" text="redis-cli hgetall '{fairlane}:campaign:${name}'" />
       </details>`}
@@ -108,7 +108,7 @@ function Tiles({ view }) {
     <div><dt>Cost</dt><dd>${slotHours(view.slot_seconds)} <small>of slots</small></dd>
       <dd class="dim">${left && !isOver(view) ? `about ${slotHours(left)} are left` : 'all its builds together'}</dd></div>
     <div><dt>Saved</dt><dd>${count(Math.round(view.launches_built))} <small>${Math.round(view.launches_built) === 1 ? 'launch' : 'launches'}</small></dd>
-      <dd class="dim">expected to find one of ${many(view.built, 'image')} that it built</dd></div>
+      <dd class="dim">expected to find an image that it built</dd></div>
   </dl>`;
 }
 

@@ -18,7 +18,7 @@ export function LaneView({ lane }) {
       <${Acts} lane=${lane} view=${view} />
       <dl class="tiles">
         <div><dt>Waiting</dt><dd>${count(view.queued)}</dd><dd class="dim">builds in line</dd></div>
-        <div><dt>Permits</dt><dd>${count(view.permits)} <small>of ${count(view.limit)}${view.burst > view.limit ? `, or ${view.burst} on an idle queue` : ''}</small></dd>
+        <div><dt>Permits</dt><dd>${count(view.permits)} <small>of ${count(view.limit)}${view.burst > view.limit ? `, or ${view.burst} while most slots are free` : ''}</small></dd>
           <dd><${Bar} of=${view.permits} max=${view.limit} label="${view.permits} of ${view.limit} permits in use" /></dd></div>
         <div><dt>Held longest</dt><dd>${view.holder ? html`<${Ago} ms=${view.holder_since_ms} />` : '—'}</dd>
           <dd class="dim">${view.holder ? html`by <${Id} id=${view.holder} />` : 'no permit is in use'}</dd></div>

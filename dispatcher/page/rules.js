@@ -8,8 +8,8 @@ import { clock, many } from './words.js';
 /** A rule in words, without its ends. */
 function inWords({ limit, burst, together, ban, hold }) {
   const words = [];
-  if (limit) words.push(`${together ? 'all lanes together ' : ''}at most ${many(limit, 'build')} at a time${burst > limit ? `, up to ${burst} on an idle queue` : ''}`);
-  else if (burst) words.push(`up to ${many(burst, 'build')} on an idle queue`);
+  if (limit) words.push(`${together ? 'all lanes together ' : ''}at most ${many(limit, 'build')} at a time${burst > limit ? `, up to ${burst} while most slots are free` : ''}`);
+  else if (burst) words.push(`up to ${many(burst, 'build')} while most slots are free`);
   if (hold) words.push(`held${hold.message ? `: ${hold.message}` : ''}`);
   if (ban) words.push(`banned${ban.message ? `: ${ban.message}` : ''}`);
   return words.join('; ');

@@ -2,22 +2,16 @@
 
 use fairlane_common::build::BuildState;
 use fairlane_common::{Priority, Rule};
-use fairlane_dispatcher::api::{ActPage, BuildPage};
+use fairlane_dispatcher::api::BuildPage;
 use fairlane_testkit::{Browser, wait_for, wait_for_eq};
 use serde_json::json;
 
-use super::Scene;
+use super::{Scene, reason_of};
 use crate::support::{SOON, send};
 
 /// Empties the field of the limit and sends the event that typing sends; without it, the page would restore the value.
 const EMPTY: &str = "(() => { const input = document.querySelector('dialog input[name=limit]'); input.value = ''; \
                      input.dispatchEvent(new Event('input', { bubbles: true })); })()";
-
-async fn reason_of(scene: &Scene, act: &str) -> Option<String> {
-    let page: ActPage =
-        send(scene.dispatcher.get(&format!("/v1/audit?act={act}"))).await.json().await.unwrap();
-    page.acts.first().and_then(|act| act.reason.clone().or_else(|| Some(act.detail.clone())))
-}
 
 #[tokio::test]
 async fn a_lane_is_held_and_released_by_clicks() {
@@ -35,7 +29,7 @@ async fn a_lane_is_held_and_released_by_clicks() {
     let held = wait_for("the rule", SOON, rule).await.hold.unwrap();
     assert_eq!(held.message.as_deref(), Some("we look into it"));
     assert!(held.until.is_some(), "an hour, unless another time is chosen");
-    assert_eq!(reason_of(&scene, "rule%20set").await.as_deref(), Some("it fills the disks"));
+    assert_eq!(reason_of(&scene.dispatcher, "rule set").await.as_deref(), Some("it fills the disks"));
     browser.sees("we look into it").await;
     browser.press("Release").await;
     browser.sees("may start again").await;
@@ -80,7 +74,7 @@ async fn a_build_is_cancelled_a_worker_drained_and_a_node_cleared_by_clicks() {
     browser.press("Cancel").await;
     let state = async || queue.build(scene.queued).await.unwrap().unwrap().state;
     wait_for_eq("the state", SOON, BuildState::Cancelled, state).await;
-    assert_eq!(reason_of(&scene, "cancel").await.as_deref(), Some("asked for by mistake"));
+    assert_eq!(reason_of(&scene.dispatcher, "cancel").await.as_deref(), Some("asked for by mistake"));
     browser.sees("asked for by mistake").await;
 
     browser.value("location.hash = '#/workers'").await;

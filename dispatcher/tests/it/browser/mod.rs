@@ -12,10 +12,11 @@ use fairlane_common::id::BuildId;
 use fairlane_common::queue::Queue;
 use fairlane_common::queue::campaigns::{CampaignName, NewCampaign, Pacing, PacingChange};
 use fairlane_common::{FailureCause, FailureClass, Rule};
+use fairlane_dispatcher::api::ActPage;
 use fairlane_testkit::RedisServer;
 use serde_json::json;
 
-use crate::support::{self, Dispatcher, Run, Worker, request};
+use crate::support::{self, Dispatcher, Run, Worker, request, send};
 
 /// A queue with a bit of everything.
 pub(crate) struct Scene {
@@ -62,6 +63,13 @@ impl Scene {
     pub(crate) fn view(&self, path: &str) -> String {
         format!("{}/#/{path}", self.dispatcher.url)
     }
+}
+
+/// The reason of the latest act of this kind, or its detail if it has no reason.
+async fn reason_of(dispatcher: &Dispatcher, act: &str) -> Option<String> {
+    let path = format!("/v1/audit?act={}", act.replace(' ', "%20"));
+    let page: ActPage = send(dispatcher.get(&path)).await.json().await.unwrap();
+    page.acts.first().and_then(|act| act.reason.clone().or_else(|| Some(act.detail.clone())))
 }
 
 /// A campaign with one item that makes no build.
