@@ -205,7 +205,7 @@ local function feed_fairly(ready)
     local why = not sound and BROKEN or reason_of(c)
     if not made or why then
       table.remove(ready, 1)
-      say(c, c.todo == 0 and 'last' or why or c.fed and '' or 'lanes')
+      say(c, why or c.fed and '' or 'lanes')
     end
   end
   for _, c in ipairs(ready) do say(c, c.fed and '' or 'slots') end

@@ -1,4 +1,4 @@
-//! Whatever does not belong into a set is taken out of it, whichever set it is, and nothing else changes.
+//! Whatever does not belong in a set is taken out of it, whichever set it is, and nothing else changes.
 
 use fairlane_common::queue::inspect::Snapshot;
 use fairlane_common::queue::{GiveBack, Outcome, Policy, PushAsk};
