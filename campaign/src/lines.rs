@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, Read as _};
 
+use fairlane_clikit::human;
 use fairlane_clikit::output::{Colors, clean};
 
 /// Bad lines that are reported with their reason; further ones are only counted.
@@ -40,8 +41,9 @@ impl BadLines {
         if self.count == 0 {
             return None;
         }
-        let lines = if self.count == 1 { "line was" } else { "lines were" };
-        let mut said = format!("{}: {} {lines} skipped:", self.file, self.count);
+        let were = if self.count == 1 { "was" } else { "were" };
+        let lines = human::many(self.count as u64, "line");
+        let mut said = format!("{}: {lines} {were} skipped:", self.file);
         for (line, why) in &self.first {
             // Writing to a string cannot fail.
             let _ = write!(said, "\n  line {line}: {}", clean(why, Colors::Drop));

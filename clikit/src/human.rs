@@ -1,8 +1,10 @@
-//! Times as people say them.
+//! Times and numbers as people say them.
 
 use std::time::Duration;
 
 use anyhow::Result;
+
+pub use fairlane_common::queue::many;
 
 use crate::exit::Stop;
 

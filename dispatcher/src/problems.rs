@@ -11,7 +11,7 @@ use fairlane_common::id::HOSTS;
 use fairlane_common::limits::{MEMORY_FULL_PERCENT, MEMORY_PAUSE_PERCENT, MEMORY_PRUNE_PERCENT};
 use fairlane_common::queue::inspect::{NodeView, Snapshot, WorkerView};
 use fairlane_common::queue::memory::Memory;
-use fairlane_common::queue::{Act, ActFilter, Aside, Durability, Pressure, Sample, Since, span};
+use fairlane_common::queue::{Act, ActFilter, Aside, Durability, Pressure, Sample, Since, many, span};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -115,12 +115,6 @@ impl CurrentProblem {
         self.command = Some(format!("fairlane {command}"));
         self
     }
-}
-
-/// `1 build`, `2 builds`.
-fn many(count: u64, what: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{ending}")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of people and slots are small")]

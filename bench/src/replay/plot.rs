@@ -79,7 +79,7 @@ pub(super) fn draw(
         let name = format!("BinderHub's pool of threads, {} replicas of {}", pool.replicas, pool.threads);
         shown.push(Shown { name, outcome, color: BASELINE, filled: true });
     }
-    let name = format!("Fairlane, {slots} {}", if slots == 1 { "slot" } else { "slots" });
+    let name = format!("Fairlane, {}", human::many(slots.into(), "slot"));
     shown.push(Shown { name, outcome, color: FAIRLANE, filled: false });
     save(path, picture(day, &shown))
 }

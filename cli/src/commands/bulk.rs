@@ -145,11 +145,10 @@ async fn would(client: &Client, found: &[BuildView], done: &str, output: Output)
         output.table(&builds::table(found, now(client).await, output));
     }
     let lanes: BTreeSet<&str> = found.iter().map(|build| build.lane.as_str()).collect();
-    let count = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     output.talk(&format!(
         "Nothing was changed: {} in {} would be {done}.",
-        count(found.len(), "build"),
-        count(lanes.len(), "lane")
+        human::many(found.len() as u64, "build"),
+        human::many(lanes.len() as u64, "lane")
     ));
     Exit::Good
 }
@@ -158,8 +157,8 @@ fn summary(count: usize, done: &str, more: bool, output: Output) {
     if output.is_json() {
         return;
     }
-    let builds = if count == 1 { "1 build was".to_owned() } else { format!("{count} builds were") };
-    output.talk(&format!("{builds} {done}."));
+    let were = if count == 1 { "was" } else { "were" };
+    output.talk(&format!("{} {were} {done}.", human::many(count as u64, "build")));
     if more {
         let text = format!("Only the first {LOOKED_AT} builds were looked at; there may be more that match.");
         output.talk(&output.paint_talk(Tone::Warning, &text));

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use fairlane_clikit::exit::Exit;
+use fairlane_clikit::human;
 use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use fairlane_common::build::BuildState;
 use fairlane_common::id::BuildId;
@@ -82,7 +83,7 @@ async fn prune(args: LogsPrune, output: Output) -> Result<Exit> {
     if output.is_json() {
         output.json(&all);
     } else {
-        let logs = format!("{} log{}", all.logs, if all.logs == 1 { "" } else { "s" });
+        let logs = human::many(all.logs, "log");
         let act = if args.dry_run {
             "would be removed or shortened, which would free"
         } else {

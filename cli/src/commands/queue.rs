@@ -177,23 +177,16 @@ fn totals(totals: &Totals, output: Output) {
         .map(|wait| format!(", the longest for {}", human::span(wait * 1000)))
         .unwrap_or_default();
     let busy = totals.leased + totals.orphaned;
-    let count =
-        |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+    let people = match totals.people {
+        1 => "1 person is waiting".to_owned(),
+        people => format!("{people} people are waiting"),
+    };
+    let workers = human::many(totals.workers, "worker");
     let mut facts = vec![
-        ("waiting", format!("{}{oldest}", count(totals.queued, "build", "builds"))),
-        (
-            "running",
-            format!("{} on {}", count(busy, "build", "builds"), count(totals.slots, "slot", "slots")),
-        ),
-        ("people", count(totals.people, "person is waiting", "people are waiting")),
-        (
-            "processes",
-            format!(
-                "{}, {}",
-                count(totals.workers, "worker", "workers"),
-                count(totals.dispatchers, "dispatcher", "dispatchers")
-            ),
-        ),
+        ("waiting", format!("{}{oldest}", human::many(totals.queued, "build"))),
+        ("running", format!("{} on {}", human::many(busy, "build"), human::many(totals.slots, "slot"))),
+        ("people", people),
+        ("processes", format!("{workers}, {}", human::many(totals.dispatchers, "dispatcher"))),
     ];
     if let Some(mean) = totals.mean_seconds {
         facts.push(("a build takes", format!("{} on average", human::span(mean * 1000))));

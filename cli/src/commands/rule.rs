@@ -200,13 +200,12 @@ async fn limit(args: LimitArgs, output: Output) -> Result<Exit> {
     } else {
         "per lane"
     };
-    let builds = if limit == 1 { "build" } else { "builds" };
+    let builds = human::many(limit.into(), "build");
     let burst = args
         .burst
         .map(|burst| format!(", {burst} while more than half of all slots are free"))
         .unwrap_or_default();
-    let said =
-        editor.said(&format!("may have {limit} {builds} running {each}{burst}"), &[("", until)], false);
+    let said = editor.said(&format!("may have {builds} running {each}{burst}"), &[("", until)], false);
     let answer = editor
         .put(|rule| {
             (rule.limit, rule.burst, rule.together, rule.until) =

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use fairlane_clikit::exit::{Exit, Stop};
+use fairlane_clikit::human;
 use fairlane_clikit::line::Line;
 use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use fairlane_clikit::redis_server::{DataFolder, RedisServer, default_folder, socket_in};
@@ -285,9 +286,10 @@ fn find_command(worker: &fairlane_worker::Settings, is_default: bool) -> Result<
 }
 
 fn greet(args: &Up, address: SocketAddr, socket: Option<&str>, has_token: bool, output: Output) {
-    let count = |number: u32, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     let each = if args.workers == 1 { "" } else { " each" };
-    let machinery = format!("{}, {}{each}", count(args.workers, "worker"), count(args.slots, "slot"));
+    let (workers, slots) =
+        (human::many(args.workers.into(), "worker"), human::many(args.slots.into(), "slot"));
+    let machinery = format!("{workers}, {slots}{each}");
     let url = format!("http://{address}");
     output.talk(&output.paint_talk(Tone::Strong, &format!("Fairlane listens on {url} ({machinery}).")));
     let there =

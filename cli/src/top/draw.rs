@@ -13,7 +13,7 @@ use super::curves::curves;
 use super::panes;
 use super::problems::problems;
 use super::rows::{self, Column, View};
-use super::style::{self, count, people};
+use super::style::{self, people};
 
 /// A column is not cut below this width.
 const CUT_MIN: usize = 8;
@@ -56,18 +56,19 @@ fn header(frame: &mut Frame<'_>, area: Rect, app: &App) {
         Span::styled("[", strong),
         Span::styled(bar, style::of(Some(Tone::Good), app.color)),
         Span::styled("]", strong),
-        Span::raw(format!(" {busy} of {}", count(totals.slots, "slot"))),
+        Span::raw(format!(" {busy} of {}", human::many(totals.slots, "slot"))),
     ]);
     let oldest = totals.oldest_wait_seconds.map(|wait| format!(", oldest {}", human::span(wait * 1000)));
     let waiting = Line::from(vec![
         Span::raw(" Waiting "),
-        Span::styled(count(totals.queued, "build"), strong),
+        Span::styled(human::many(totals.queued, "build"), strong),
         Span::styled(oldest.unwrap_or_default(), strong),
         Span::raw("; "),
         Span::styled(people(totals.people), strong),
     ]);
-    let machines =
-        format!("{}, {} ", count(totals.workers, "worker"), count(totals.dispatchers, "dispatcher"));
+    let (workers, dispatchers) =
+        (human::many(totals.workers, "worker"), human::many(totals.dispatchers, "dispatcher"));
+    let machines = format!("{workers}, {dispatchers} ");
     with_corner(frame, first, slots, Span::raw(machines), false);
     let (text, tone) = freshness(app);
     with_corner(frame, second, waiting, Span::styled(text, style::of(tone, app.color)), true);
@@ -146,7 +147,8 @@ fn now(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     frame.render_widget(Paragraph::new(lines), top);
     frame.render_widget(Paragraph::new(curves), middle);
     if wanted > most {
-        let text = format!(" … {} in all; a larger terminal shows more", count(all.len() as u64, "problem"));
+        let count = human::many(all.len() as u64, "problem");
+        let text = format!(" … {count} in all; a larger terminal shows more");
         frame.render_widget(Line::styled(text, style::of(Some(Tone::Warning), app.color)), gap);
     }
     table(frame, rest, app);
@@ -202,7 +204,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
         let text = empty(app);
         frame.render_widget(Span::raw(text), line(area, 1));
     } else if more {
-        let text = format!(" {} are shown; the command line lists all", count(all.len() as u64, "row"));
+        let text = format!(" {} are shown; the command line lists all", human::many(all.len() as u64, "row"));
         frame.render_widget(
             Span::styled(text, style::of(Some(Tone::Faint), app.color)),
             line(area, area.height - 1),

@@ -130,7 +130,7 @@ fn help(app: &App) -> Vec<Line<'static>> {
         ("F3 /", "search; n and N: next and previous"),
         ("F4 \\", "show only rows that contain a text"),
         ("F6 < >", "sort; I: the other way around"),
-        ("F9 k", "cancel a build, after a question"),
+        ("F9 k", "cancel a build; asks first"),
         ("← →", "in a log: to the side; End: follow it"),
         ("Ctrl-L", "draw the screen again"),
         ("F10 q", "quit"),

@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use fairlane_clikit::human;
 use fairlane_clikit::output::{Colors, Tone, clean};
 use fairlane_common::build::BuildState;
 use fairlane_common::limits;
 use fairlane_dispatcher::api::{BuildView, LaneView, WorkerView};
 
 use super::data::Data;
-use super::style::{count, short};
+use super::style::short;
 use crate::commands::lists::tone_of;
 use crate::commands::queue::{limit, waits_for};
 use crate::commands::workers;
@@ -259,7 +260,7 @@ fn lane_row(lane: &LaneView, now: u64) -> Row {
 
 fn worker_row(worker: &WorkerView, now: u64) -> Row {
     let (state, tone) = workers::state(worker, now);
-    let nodes = worker.nodes.map(|nodes| format!(" on {}", count(nodes, "node"))).unwrap_or_default();
+    let nodes = worker.nodes.map(|nodes| format!(" on {}", human::many(nodes, "node"))).unwrap_or_default();
     Row {
         id: worker.id.to_string(),
         cells: vec![

@@ -42,11 +42,6 @@ pub(super) fn short(ms: u64) -> String {
     }
 }
 
-/// A number with its noun: "1 build", "3 builds".
-pub(super) fn count(number: u64, one: &str) -> String {
-    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
-}
-
 pub(super) fn people(number: u64) -> String {
     if number == 1 { "1 person".to_owned() } else { format!("{number} people") }
 }

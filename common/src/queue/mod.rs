@@ -70,7 +70,7 @@ pub use submit::{Admitted, Submit, Submitted};
 pub use usage::{Usage, Use};
 pub use visitor::{Stage, Visitor, spoken};
 pub use wake::{OrphanNews, Waiter};
-pub use why::{Why, span};
+pub use why::{Why, many, span};
 
 use crate::clock::Clock;
 use crate::connection::Link;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fairlane_common::queue::PushAnswer;
+use fairlane_common::queue::{PushAnswer, many};
 use fairlane_common::{Image, Token, registry};
 
 use crate::claiming::pushes::{PushWish, Pushes};
@@ -107,8 +107,7 @@ impl Pushing {
     }
 
     fn note(&self, pushing: u64, ahead: u64) -> String {
-        let builds =
-            |count: u64| if count == 1 { "1 build is".to_owned() } else { format!("{count} builds are") };
+        let builds = |count| format!("{} {}", many(count, "build"), if count == 1 { "is" } else { "are" });
         let ahead = match ahead {
             0 => String::new(),
             count => format!(", {} ahead of this one", builds(count)),

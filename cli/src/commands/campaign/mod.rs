@@ -10,6 +10,7 @@ mod watch;
 
 use anyhow::Result;
 use fairlane_clikit::exit::Exit;
+use fairlane_clikit::human;
 use fairlane_clikit::output::Output;
 use fairlane_common::queue::campaigns::CampaignName;
 use fairlane_dispatcher::api::{CampaignCancelAnswer, CampaignItemPage, CampaignItemView, CampaignView};
@@ -69,9 +70,10 @@ async fn set(act: CampaignAct, state: &str, output: Output) -> Result<Exit> {
     if output.is_json() {
         output.json(&view);
     } else if state == "paused" {
-        output.talk(&format!("{} is paused. Running builds, which finish: {}.", view.name, view.building));
+        let builds = human::many(view.building, "running build");
+        output.talk(&format!("{} is paused; {builds} will finish.", view.name));
     } else {
-        output.talk(&format!("{} goes on. Builds that have not started: {}.", view.name, view.waiting));
+        output.talk(&format!("{} goes on; {} to start.", view.name, human::many(view.waiting, "build")));
     }
     Ok(Exit::Good)
 }
@@ -85,10 +87,14 @@ async fn cancel(act: CampaignAct, running: bool, output: Output) -> Result<Exit>
         output.json(&answer);
         return Ok(Exit::Good);
     }
-    output.talk(&format!("{} is cancelled. Builds that will not be made: {}.", act.name, answer.dropped));
-    for (what, count) in [("are being stopped", answer.stopping), ("finish", answer.finishing)] {
+    let dropped = match answer.dropped {
+        0 => String::new(),
+        count => format!("; {} will not be made", human::many(count, "build")),
+    };
+    output.talk(&format!("{} is cancelled{dropped}.", act.name));
+    for (what, count) in [("will be stopped", answer.stopping), ("will finish", answer.finishing)] {
         if count > 0 {
-            output.talk(&format!("Running builds, which {what}: {count}."));
+            output.talk(&format!("{} {what}.", human::many(count, "running build")));
         }
     }
     Ok(Exit::Good)

@@ -169,7 +169,7 @@ fn check_time(planned: &Planned, slots: Option<u64>, args: &CampaignPlan, output
     let longest = planned.items.iter().filter_map(|item| item.expected_seconds).max().unwrap_or_default();
     let takes = (seconds / slots).max(longest);
     let time = human::span(takes * 1000);
-    let with = if slots == 1 { "1 slot".to_owned() } else { format!("{slots} slots") };
+    let with = human::many(slots, "slot");
     output.talk(&format!(
         "{builds} {share:.1} % of launches and {take} {cost} of one slot, or {time} with {with}."
     ));

@@ -79,7 +79,7 @@ fn read(args: &CampaignStart, output: Output) -> Result<Plan> {
         output.talk(&bad);
     }
     if plan.items.is_empty() {
-        return Err(Stop::usage("the plan has no builds").into());
+        return Err(Stop::usage(format!("{}: the plan has no builds", args.plan.display())).into());
     }
     Ok(plan)
 }
@@ -149,7 +149,7 @@ fn said(view: &CampaignView, items: &[Item], output: Output) {
         return;
     }
     let begun = if view.state == CampaignState::Paused { "created, and paused" } else { "started" };
-    let builds = if view.items == 1 { "1 build".to_owned() } else { format!("{} builds", view.items) };
+    let builds = human::many(view.items, "build");
     let covers = percent(items.iter().map(|item| item.launches).sum(), view.launches);
     let present = if view.launches_present > 0.0 {
         format!("; {} find theirs already", percent(view.launches_present, view.launches))

@@ -8,6 +8,7 @@ use fairlane_campaign::follow::Follow;
 use fairlane_campaign::planning::{self, Planned, Terms};
 use fairlane_campaign::rank::{self, Candidate};
 use fairlane_clikit::exit::{self, Exit, Stop};
+use fairlane_clikit::human;
 use fairlane_clikit::output::{Output, Tone};
 use fairlane_common::campaign::Item;
 use fairlane_common::id::{BuildId, Image};
@@ -171,8 +172,7 @@ impl Watch {
         if self.output.is_json() {
             self.output.json(&json!({ "campaign": name, "items": items }));
         } else {
-            let images = if items.len() == 1 { "image" } else { "images" };
-            let line = format!("{name} builds {} new {images}", items.len());
+            let line = format!("{name} builds {}", human::many(items.len() as u64, "new image"));
             self.output.data(&self.output.paint(Tone::Good, &line));
         }
         Ok(())

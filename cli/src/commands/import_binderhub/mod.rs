@@ -147,8 +147,9 @@ fn show(lines: &[Line], output: Output) {
 fn read(file: &Path) -> Result<Value> {
     let refuse = |why: String| Stop::usage(format!("'{}' {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let value: Value =
-        serde_saphyr::from_str(&text).map_err(|error| refuse(format!("is not YAML or JSON: {error}")))?;
+    let value: Value = serde_saphyr::from_str(&text).map_err(|error| {
+        refuse(format!("is not YAML or JSON: {}", error.to_string().trim_start_matches("error: ")))
+    })?;
     if !value.is_object() {
         return Err(refuse("holds no settings: expected Helm values, or traits as JSON".to_owned()).into());
     }

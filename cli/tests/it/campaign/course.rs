@@ -46,7 +46,7 @@ async fn a_campaign_is_started_paused_resumed_and_reported() {
     assert_eq!(line(&status, "ends"), "in about 3 min, if people need no slots");
 
     let pause = stage.campaign("pause spring --reason meeting").await;
-    pause.expect(0, "spring is paused. Running builds, which finish: 2.");
+    pause.expect(0, "spring is paused; 2 running builds will finish.");
     stage.go();
     stage.reaches("spring", "building", 0).await;
     let status = stage.campaign("status spring").await.expect(0, "").data;
@@ -54,7 +54,7 @@ async fn a_campaign_is_started_paused_resumed_and_reported() {
     assert_eq!(line(&status, "builds"), "2 of 5 done, 1 built, 1 failed");
     assert!(!status.contains("ends"), "it is unknown when it goes on: {status}");
     let resume = stage.campaign("resume spring").await;
-    resume.expect(0, "spring goes on. Builds that have not started: 3.");
+    resume.expect(0, "spring goes on; 3 builds to start.");
 
     let wait = stage.campaign("wait spring").await;
     wait.expect(0, "spring is ended: 70.0 % of all expected launches find their image.");
@@ -112,8 +112,8 @@ async fn wait_says_by_its_exit_code_what_became_of_the_campaign() {
     let never = Process::spawn("wait until cancelled", &mut stage.up.command(&stage.home, words));
     reached.wait_for_line("10.0 % of all", LIMIT).await;
     let cancel = stage.campaign("cancel spring --reason done").await;
-    let cancel = cancel.expect(0, "spring is cancelled. Builds that will not be made: 3.");
-    cancel.expect(0, "Running builds, which finish: 2.");
+    let cancel = cancel.expect(0, "spring is cancelled; 3 builds will not be made.");
+    cancel.expect(0, "2 running builds will finish.");
     // What runs still counts: 8 of 20.
     assert!(reached.is_running() && never.is_running());
     stage.go();
@@ -132,7 +132,7 @@ async fn running_builds_are_cancelled_on_request_and_people_are_served() {
     let stage = started().await;
     let person = stage.up.submit(&stage.home, "person").await;
     let cancel = stage.campaign("cancel spring --running").await;
-    cancel.expect(0, "Running builds, which are being stopped: 2.");
+    cancel.expect(0, "2 running builds will be stopped.");
     stage.reaches("spring", "cancelled", 2).await;
     stage.go();
     let watch = stage.up.run(&stage.home, ["watch", &person]).await;
