@@ -72,9 +72,9 @@ pub(crate) struct Cancel {
 
 /// Retry failed builds
 ///
-/// Each image is built once, with the arguments of its latest failed build; images that have been built
-/// since then are skipped. Credentials were deleted with the failed build, so builds that need them
-/// fail again.
+/// Each image is built once, with the arguments of its latest failed build; images
+/// that have been built since then are skipped. Credentials were deleted with the
+/// failed build, so builds that need them fail again.
 ///
 /// Examples:
 ///   fairlane retry 0198c9e4-7c1f-7d3a-9b1e-3f6f0a1b2c3d

@@ -42,11 +42,12 @@ pub(crate) enum Campaign {
     Resume(CampaignAct),
     /// Cancel a campaign: what has not started is not built
     Cancel {
-        #[command(flatten)]
-        act: CampaignAct,
+        // Before `act`, whose last options are below the heading of the dispatcher.
         /// Cancel its running builds, too
         #[arg(long)]
         running: bool,
+        #[command(flatten)]
+        act: CampaignAct,
     },
     Report(CampaignReport),
     Wait(CampaignWait),
@@ -55,9 +56,10 @@ pub(crate) enum Campaign {
 
 /// Write the list of builds for a campaign, most launched first
 ///
-/// Reads launch events, as BinderHub logs them, or a list of repositories. Finds the newest commit of each branch
-/// with `git ls-remote`, and names each image as BinderHub would with the new prefix. What cannot be built is
-/// skipped, with the reason. Asks a dispatcher how long builds take, if one answers.
+/// Reads launch events, as BinderHub logs them, or a list of repositories. Finds
+/// the newest commit of each branch with `git ls-remote`, and names each image as
+/// BinderHub would with the new prefix. Skips what cannot be built, and says why.
+/// If a dispatcher answers, asks it how long builds take.
 ///
 /// Examples:
 ///   fairlane campaign plan events-*.jsonl.gz --prefix registry.example.org/r2d-2026- --share 0.9 > plan.jsonl

@@ -21,10 +21,10 @@ pub(crate) enum AclFor {
 
 /// Look for problems in Redis, the queue, dispatchers, workers and the build cluster
 ///
-/// Checks the Redis given by --redis-url (by default that of `fairlane up` on this machine) and the
-/// dispatchers. With --executor kubernetes, also checks the cluster that a worker with the same options
-/// and environment would use. Changes nothing. Each finding says what to do. Exit code 1 if there is an
-/// error.
+/// Checks the Redis given by --redis-url (by default that of `fairlane up` on this
+/// machine) and the dispatchers. With --executor kubernetes, also checks the
+/// cluster that a worker with the same options and environment would use. Changes
+/// nothing. Each finding says what to do. Exit code 1 if there is an error.
 ///
 /// Examples:
 ///   fairlane doctor --redis-url redis://127.0.0.1:6379

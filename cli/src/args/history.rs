@@ -30,7 +30,7 @@ pub(crate) struct Events {
     /// Only changes into this state
     #[arg(long, value_name = "STATE", value_parser = states())]
     pub(crate) state: Option<BuildState>,
-    /// Keep showing new ones as they arrive
+    /// Keep showing new changes as they happen
     #[arg(long, short)]
     pub(crate) follow: bool,
     /// At most this many, the latest ones

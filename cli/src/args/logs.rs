@@ -1,6 +1,6 @@
 //! Showing a build's log, and removing logs of ended builds.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::{BuildRef, Reach};
 
@@ -37,17 +37,17 @@ pub(crate) enum LogsAct {
 
 /// Remove logs of ended builds from Redis, the oldest first
 ///
-/// Fairlane also does this on its own: after --log-keep, beyond --log-budget, or when Redis runs short
-/// of memory (see `fairlane worker --help`).
+/// Fairlane also does this on its own: after --log-keep, beyond --log-budget, or
+/// when Redis runs short of memory (see `fairlane worker --help`).
 ///
 /// Examples:
 ///   fairlane logs prune --older-than 6h
 ///   fairlane logs prune --to 100MB --dry-run
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, group = ArgGroup::new("which").args(["older_than", "to"]).required(true).multiple(true))]
 pub(crate) struct LogsPrune {
     /// Remove logs of builds that ended longer ago than this: 90s, 15m, 6h
-    #[arg(long, value_name = "TIME", required_unless_present = "to")]
+    #[arg(long, value_name = "TIME")]
     pub(crate) older_than: Option<String>,
     /// Remove the oldest logs until logs of ended builds take at most this much: 500KB, 200MB, 2GB
     #[arg(long, value_name = "SIZE")]

@@ -91,7 +91,8 @@ pub(crate) enum Command {
     Worker {
         #[command(flatten)]
         args: Box<fairlane_worker::Args>,
-        #[command(flatten)]
+        // The last options of a worker are below the heading of Kubernetes.
+        #[command(flatten, next_help_heading = None::<&'static str>)]
         log: LogArgs,
     },
     Submit(Box<Submit>),
@@ -113,8 +114,8 @@ pub(crate) enum Command {
     },
     /// Build many images in the background, such as popular ones before an upgrade
     ///
-    /// A campaign makes the builds of a plan while people need no slots. It lives in Redis, so it survives restarts of
-    /// everything, and goes on when this command has ended.
+    /// A campaign makes the builds of a plan while people need no slots. It is stored in Redis, so it survives restarts of
+    /// everything, and goes on after this command has ended.
     #[command(display_order = 9, subcommand_required = true, arg_required_else_help = true)]
     Campaign {
         #[command(subcommand)]
@@ -307,8 +308,8 @@ pub(crate) struct Workers {
 
 /// Keep a worker from claiming builds until you undo this
 ///
-/// Its running builds go on, and its process stays up. If it restarts on the same host or in the same
-/// pod, it is still drained. To stop a worker, send it SIGTERM.
+/// Its running builds go on, and its process stays up. If it restarts on the same
+/// host or in the same pod, it is still drained. To stop a worker, send it SIGTERM.
 ///
 /// Examples:
 ///   fairlane drain node-3-5f1c09aa

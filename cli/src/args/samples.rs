@@ -15,7 +15,7 @@ pub(crate) struct History {
     /// How far back, at most 7d: 90m, 24h, 3d
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub(crate) since: String,
-    /// Time that a line stands for
+    /// Time that each line covers
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = ["1m", "5m", "10m", "30m", "1h", "2h"])]
     pub(crate) step: String,
     #[command(flatten)]

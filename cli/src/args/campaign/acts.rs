@@ -26,7 +26,7 @@ pub(crate) struct CampaignAct {
 
 /// Start a campaign from a plan file
 ///
-/// It says how long the builds will take before it starts them.
+/// Says how long the builds will take, then starts them.
 ///
 /// Examples:
 ///   fairlane campaign start spring plan.jsonl --share 0.5 --per-hour 100

@@ -15,9 +15,11 @@ const EVERY_MIN: Duration = Duration::from_secs(10);
 
 /// Keep popular images fresh: follow launch events, and build new commits ahead
 ///
-/// Looks regularly which specs are launched most, and whether their branches have new commits. Their images become
-/// builds of one campaign, which goes on until it is cancelled. What it was given once is not built again, also after a
-/// restart. Images that were launched already are there; with --registry-check, the registry says which are.
+/// Checks regularly which specs are launched most, and whether their branches have
+/// new commits. Adds the images of new commits to one campaign, which goes on until
+/// it is cancelled. Each image is added once, even across restarts. An image that
+/// was launched is not built again; with --registry-check, the registry says which
+/// images are there.
 ///
 /// Example:
 ///   fairlane campaign watch /var/log/binderhub/events.log --prefix registry.example.org/r2d-2026- --top 50
