@@ -67,8 +67,9 @@ fn read_from(from: &mut impl BufRead, name: &str) -> Result<Events> {
         collect(from, name.to_owned())
     };
     if events.launches.is_empty() {
-        let why = events.bad.sentence().map_or_else(|| "it is empty".to_owned(), |said| format!("\n{said}"));
-        return Err(Stop::usage(format!("{name} contains no launch event: {why}")).into());
+        let why =
+            events.bad.sentence().map_or_else(|| ": it is empty".to_owned(), |said| format!("\n{said}"));
+        return Err(Stop::usage(format!("{name} contains no launch event{why}")).into());
     }
     Ok(events)
 }

@@ -11,7 +11,7 @@ use crate::exit::Stop;
 use crate::output::Output;
 use crate::settings::Settings;
 
-/// What every command takes.
+/// What every command accepts.
 #[derive(Debug, Args)]
 pub struct Everywhere {
     /// Write data as JSON, one object a line
@@ -38,9 +38,18 @@ pub struct Line {
     settings: Settings,
 }
 
-/// Rust's own error texts in plain words.
-fn plain(words: &str) -> Option<&'static str> {
-    Some(match words {
+/// Rust's and clap's own error texts in plain words.
+fn plain(words: &str) -> Option<String> {
+    if let Some((from, to)) = words.split_once(" is not in ").and_then(|(_, range)| range.split_once("..=")) {
+        // Without an upper bound, clap names the type's.
+        let is_open = to == u32::MAX.to_string() || to == u64::MAX.to_string();
+        return Some(if is_open {
+            format!("it must be at least {from}")
+        } else {
+            format!("it must be from {from} to {to}")
+        });
+    }
+    let plain = match words {
         "number would be zero for non-zero type" => "it must be at least 1",
         "invalid digit found in string" | "cannot parse integer from empty string" => {
             "it must be a whole number"
@@ -49,8 +58,10 @@ fn plain(words: &str) -> Option<&'static str> {
         "number too small to fit in target type" => "the number is too small",
         "invalid float literal" | "cannot parse float from empty string" => "it must be a number",
         "provided string was not `true` or `false`" => "it must be true or false",
+        "invalid socket address syntax" => "it must be an IP address and a port, such as 127.0.0.1:8600",
         _ => return None,
-    })
+    };
+    Some(plain.to_owned())
 }
 
 /// Makes an error show how its command is used instead of what it was given: clap would list arguments that

@@ -34,7 +34,7 @@ fn check_plain(field: &'static str, text: &str, max: usize) -> Result<(), Invali
         return Err(Invalid::new(
             field,
             format!(
-                "has the character '{shown}'; only printable ASCII without blanks, quotes, braces, backslashes and '*' is allowed"
+                "has the character '{shown}', which is not allowed: use printable ASCII without blanks, quotes, braces, backslashes or '*'"
             ),
         ));
     }

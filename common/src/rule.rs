@@ -17,6 +17,8 @@ pub struct Pattern(String);
 /// Valid ends of rules, from 2001 to 2286, so that seconds and microseconds are rejected.
 const UNTIL_MS: std::ops::Range<u64> = 1_000_000_000_000..10_000_000_000_000;
 
+/// How a pattern looks.
+const STAR: &str = "a * can only be at the end, after whole segments: github.com/jupyterlab/*";
 /// Most leading segments of a pattern that ends in `*`: the scripts look up one name for each.
 const SEGMENTS_MAX: usize = 4;
 
@@ -52,6 +54,9 @@ impl FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bad = |why: &str| Invalid::new("pattern", why);
         let Some(lead) = text.strip_suffix('*') else {
+            if text.contains('*') {
+                return Err(bad(STAR));
+            }
             let lane = Lane::from_str(text).map_err(|e| bad(&e.why))?;
             return Ok(Self(lane.as_str().to_owned()));
         };
@@ -59,7 +64,7 @@ impl FromStr for Pattern {
             return Ok(Self("*".to_owned()));
         }
         let Some(lead) = lead.strip_suffix('/') else {
-            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
+            return Err(bad(STAR));
         };
         if lead.split('/').count() > SEGMENTS_MAX {
             return Err(bad("a pattern has at most four segments before its *"));
@@ -73,7 +78,7 @@ impl FromStr for Pattern {
                         .all(|c| c.is_ascii_graphic() && !matches!(c, '*' | '{' | '}' | '"' | '\\' | '['))
             });
         if !usable {
-            return Err(bad("a pattern is whole segments and a final *: github.com/jupyterlab/*"));
+            return Err(bad(STAR));
         }
         Ok(Self(format!("{}/*", normal_lane(lead).trim_end_matches('/'))))
     }

@@ -123,7 +123,9 @@ fn check<T: PartialOrd + std::fmt::Display>(
     match value {
         Some(value) if !range.contains(&value) => {
             let (from, to) = (range.start(), range.end());
-            Err(Invalid::new(field, format!("{value} is out of range; it must be from {from} to {to}")))
+            let unit = if field.ends_with("_ms") { " ms (7 days)" } else { "" };
+            let why = format!("{value} is out of range; it must be from {from} to {to}{unit}");
+            Err(Invalid::new(field, why))
         }
         _ => Ok(()),
     }

@@ -25,13 +25,12 @@ const SETTLE: Duration = Duration::from_millis(250);
 #[non_exhaustive]
 pub enum TokensError {
     /// The tokens file cannot be read.
-    #[error("the tokens file {path} cannot be read")]
+    #[error("the tokens file {path} cannot be read: {why}")]
     File {
         /// The file.
         path: PathBuf,
         /// Why.
-        #[source]
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// A token, or a line of the tokens file, is invalid.
     #[error("{0}")]
@@ -155,7 +154,7 @@ fn from_lines(text: &SecretString) -> Result<Vec<Token>, TokensError> {
 fn made(name: &str, scopes: u8, token: &str) -> Result<Token, TokensError> {
     if token.len() < TOKEN_BYTES_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
         return Err(TokensError::Token(format!(
-            "the token '{name}' must have at least {TOKEN_BYTES_MIN} printable ASCII characters; \
+            "the token named '{name}' must have at least {TOKEN_BYTES_MIN} printable ASCII characters; \
              `openssl rand -hex 32` makes a good one"
         )));
     }
@@ -197,7 +196,7 @@ impl TokensFile {
 }
 
 fn read_text(path: &Path) -> Result<SecretString, TokensError> {
-    let failed = |source| TokensError::File { path: path.to_owned(), source };
+    let failed = |why| TokensError::File { path: path.to_owned(), why };
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
     let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
@@ -307,7 +306,7 @@ mod tests {
             assert!(knows("fedcba9876543210"));
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(reload.reload().unwrap_err().to_string().contains("cannot be read"));
+        assert!(reload.reload().unwrap_err().to_string().contains("cannot be read: No such file"));
         assert!(knows("fedcba9876543210"));
     }
 }

@@ -55,7 +55,7 @@ async fn a_policy_that_cannot_be_is_refused_by_field_and_range() {
         (json!({ "limit": 0 }), "limit", "from 1 to 10000"),
         (json!({ "limit": 3, "burst": 2 }), "burst", "at least the limit"),
         (json!({ "background_share": 1.5 }), "background_share", "from 0 to 1"),
-        (json!({ "overtake_max_ms": 604_800_001 }), "overtake_max_ms", "from 0 to 604800000"),
+        (json!({ "overtake_max_ms": 604_800_001 }), "overtake_max_ms", "from 0 to 604800000 ms (7 days)"),
         (json!({ "limits": 3 }), "limits", "unknown field"),
     ] {
         let answer = send(dispatcher.put("/v1/policy").json(&body)).await;

@@ -75,6 +75,11 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         let usable = self.lease.saturating_sub(limits::LEASE_MARGIN);
         ensure!(
+            !usable.is_zero(),
+            "--lease must be longer than {:.1} s: runs are stopped that long before their lease ends",
+            limits::LEASE_MARGIN.as_secs_f64(),
+        );
+        ensure!(
             !self.heartbeat.is_zero() && self.heartbeat * 2 <= usable,
             "--heartbeat must be at most {:.1} s: a lease of {:.1} s, less a margin of {:.1} s, must survive a lost renewal",
             usable.as_secs_f64() / 2.0,

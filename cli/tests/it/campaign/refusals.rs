@@ -25,7 +25,7 @@ async fn a_plan_that_cannot_be_carried_out_starts_nothing() {
         ("start spring plan.jsonl --share 2", "share"),
         ("start spring plan.jsonl --per-hour 0", "--per-hour"),
         ("start spring plan.jsonl --pause-when-waiting 2", "has no unit"),
-        ("start spring plan.jsonl --hours 22-6", "write them as 22:00-06:00"),
+        ("start spring plan.jsonl --hours 22-6", "write it as 22:00-06:00"),
         ("start spring plan.jsonl --time-zone Europe/Berlin", "--hours"),
         (
             "start spring plan.jsonl --hours 22:00-06:00 --time-zone Mars/Olympus",

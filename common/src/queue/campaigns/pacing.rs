@@ -48,7 +48,7 @@ impl FromStr for Hours {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bad =
-            || Invalid::new("hours", format!("'{text}' are no hours of a day; write them as 22:00-06:00"));
+            || Invalid::new("hours", format!("'{text}' is not a span of hours; write it as 22:00-06:00"));
         let minute = |clock: &str| {
             let (hour, minute) =
                 clock.split_once(':').filter(|(hour, minute)| hour.len() == 2 && minute.len() == 2)?;

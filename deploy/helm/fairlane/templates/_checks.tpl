@@ -99,7 +99,7 @@
 {{- fail (printf "auth.%s: auth.existingSecret holds the tokens; set only one of the two" $key) -}}
 {{- end -}}
 {{- if lt (len $token) 16 -}}
-{{- fail (printf "auth.%s: has %d characters; at least 16 are allowed, and an empty value generates one" $key (len $token)) -}}
+{{- fail (printf "auth.%s: has %d characters; at least 16 are needed, and an empty value generates one" $key (len $token)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

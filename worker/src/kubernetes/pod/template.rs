@@ -60,7 +60,7 @@ impl PodTemplate {
             ensure!(size <= FILE_BYTES_MAX, "it has {size} bytes: too many for a pod");
             Self::parse(&std::fs::read_to_string(file)?)
         };
-        read().with_context(|| format!("the pod template {}", file.display()))
+        read().with_context(|| format!("the pod template {} cannot be used", file.display()))
     }
 
     /// Parses a template's text.
@@ -71,7 +71,8 @@ impl PodTemplate {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| {
             // Only the first line: later lines quote the file, which may contain secrets.
             let text = error.to_string();
-            anyhow::anyhow!("it is not YAML: {}", text.lines().next().unwrap_or_default())
+            let first = text.lines().next().unwrap_or_default();
+            anyhow::anyhow!("it is not YAML: {}", first.trim_start_matches("error: "))
         })?;
         let Value::Object(fields) = &value else {
             bail!("it is not a pod: it must be a mapping with `metadata` and `spec`");
