@@ -16,6 +16,9 @@ pub(crate) enum Rule {
         pattern: PatternText,
         #[command(flatten)]
         stop: StopArgs,
+        /// End the ban when a build of the lane succeeds
+        #[arg(long)]
+        until_built: bool,
         /// Build the repository's HEAD now; if it succeeds, the ban ends (needs --until-built)
         #[arg(long, requires = "until_built")]
         build: bool,
@@ -80,9 +83,6 @@ pub(crate) struct StopArgs {
     /// End it at this time: 2026-03-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<String>,
-    /// End it when a build of the lane succeeds (only for a ban)
-    #[arg(long)]
-    pub(crate) until_built: bool,
     /// Show which builds and lanes the rule would affect, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

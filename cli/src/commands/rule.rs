@@ -17,7 +17,9 @@ use crate::source;
 
 pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
     match rule {
-        Rule::Ban { pattern, stop, build, reach } => ban(&pattern, stop, build, reach, output).await,
+        Rule::Ban { pattern, stop, until_built, build, reach } => {
+            ban(&pattern, stop, until_built, build, reach, output).await
+        }
         Rule::Unban { pattern, reach } => {
             end(&pattern.pattern, reach, output, "ban", |rule| rule.ban.take().is_some()).await
         }
@@ -27,8 +29,7 @@ pub(crate) async fn run(rule: Rule, output: Output) -> Result<Exit> {
                 return bulk::touched(&editor.client, &editor.pattern, output).await;
             }
             let stop = editor.stop(stop).await?;
-            let said =
-                editor.said("accepts requests, but starts no builds", &[("", stop.until)], stop.until_built);
+            let said = editor.said("accepts requests, but starts no builds", &[("", stop.until)], false);
             let answer = editor.put(|rule| rule.hold = Some(stop)).await?;
             report(&answer, &said, output);
             Ok(Exit::Good)
@@ -72,7 +73,7 @@ impl Editor {
 
     async fn stop(&self, args: StopArgs) -> Result<StopRule> {
         let until = self.until(args.lasts.as_deref(), args.until.as_deref()).await?;
-        Ok(StopRule { message: args.message, until, until_built: args.until_built })
+        Ok(StopRule { message: args.message, until, until_built: false })
     }
 
     /// When a ban or hold ends, by the queue's clock, because this machine's may be wrong.
@@ -103,6 +104,7 @@ impl Editor {
 async fn ban(
     pattern: &PatternText,
     stop: StopArgs,
+    until_built: bool,
     build: bool,
     reach: Reach,
     output: Output,
@@ -112,8 +114,7 @@ async fn ban(
     if stop.dry_run {
         return bulk::touched(&editor.client, &editor.pattern, output).await;
     }
-    let stop = editor.stop(stop).await?;
-    let until_built = stop.until_built;
+    let stop = StopRule { until_built, ..editor.stop(stop).await? };
     let said = editor.said(
         "refuses new requests; queued and running builds go on",
         &[("", stop.until)],

@@ -68,3 +68,20 @@ async fn completions_for_every_shell() {
     }
     run(fairlane(&home, ["completions", "dos"])).await.expect(2, "invalid value 'dos'");
 }
+
+#[tokio::test]
+async fn options_are_below_the_heading_that_they_belong_to() {
+    let home = TempDir::new();
+    for (command, option, heading) in [
+        ("worker", "--log <", "Options:"),
+        ("worker", "--otlp-headers", "Options:"),
+        ("worker", "--namespace", "Kubernetes:"),
+        ("campaign cancel", "--running", "Options:"),
+        ("campaign cancel", "--token", "Dispatcher:"),
+    ] {
+        let said = run(fairlane(&home, command.split(' ').chain(["--help"]))).await.expect(0, "");
+        let (above, _) = said.data.split_once(option).unwrap_or_else(|| panic!("no {option}: {}", said.data));
+        let found = above.lines().rev().find(|line| line.ends_with(':') && !line.starts_with(' '));
+        assert_eq!(found, Some(heading), "{command} {option}");
+    }
+}
