@@ -113,7 +113,7 @@ async fn a_pod_that_ends_before_its_container_starts_has_no_log_and_says_so() {
     .await;
     kube.fake().pod(&name).is_evicted("The node was low on resource: memory.");
     kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
-    let said = ["[fairlane] the build's container was not seen to start: there is no log of it"];
+    let said = ["[fairlane] the build's container was not seen to start, so there is no log of it"];
     assert_eq!(kube.scene.log(id, 1).await, said);
     assert_eq!(kube.fake().requests("get pods/log"), 0);
 }
