@@ -63,7 +63,7 @@ async fn a_worker_does_not_start_with_a_pod_template_that_is_none() {
     for (template, says) in [
         (
             "spec: { nodeSelectr: { a: b } }",
-            "the pod template pod.yaml: spec.nodeSelectr: no pod has such a field",
+            "the pod template pod.yaml cannot be used: spec.nodeSelectr: no pod has such a field",
         ),
         ("kind: Deployment", "it is not a pod"),
         ("spec: { restartPolicy: Always }", "spec.restartPolicy is Fairlane's own"),

@@ -175,7 +175,7 @@ async fn a_pacing_out_of_range_is_named_wherever_it_is_sent() {
         (json!({ "per_hour": 1.5 }), "per_hour", "a whole number"),
         (json!({ "pause_when_waiting_ms": 999 }), "pause_when_waiting_ms", "from 1000 (1 s)"),
         (json!({ "pause_when_waiting_ms": 86_400_001 }), "pause_when_waiting_ms", "86400000 (24 h)"),
-        (json!({ "hours": "at night" }), "hours", "write them as 22:00-06:00"),
+        (json!({ "hours": "at night" }), "hours", "write it as 22:00-06:00"),
         (json!({ "hours": "06:00-06:00" }), "hours", "begin and end at the same minute"),
         (json!({ "hours": 22 }), "hours", "must be a string"),
         (json!({ "hours": ["22:00"] }), "hours", "must not be a list"),

@@ -242,7 +242,7 @@ mod tests {
     fn bad_options_say_what_is_allowed() {
         for (line, says) in [
             (&["--lease=4s", "--heartbeat=3s"][..], "--heartbeat must be at most 1.5 s"),
-            (&["--lease=1s"], "--heartbeat"),
+            (&["--lease=1s"], "--lease must be longer than 1.0 s"),
             (&["--timeout=0s"], "--timeout"),
             (&["--command=x {oops}"], "unknown placeholder"),
             (&["--seal-key=nonsense"], "seal key"),

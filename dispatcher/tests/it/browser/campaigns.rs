@@ -172,7 +172,7 @@ async fn a_campaign_is_paused_paced_resumed_and_cancelled_by_clicks() {
     browser.write("//dialog//input[@name='share']", "50").await;
     browser.write("//dialog//input[@name='hours']", "late").await;
     browser.press("Change pacing").await;
-    browser.sees("write them as 22:00-06:00").await;
+    browser.sees("write it as 22:00-06:00").await;
     browser.value(clear).await;
     browser.write("//dialog//input[@name='share']", "50").await;
     browser.write("//dialog//input[@name='hours']", "00:00-23:59").await;

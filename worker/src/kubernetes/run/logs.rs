@@ -144,7 +144,9 @@ impl LogFollower {
             let phase = self.phase.wait_for(|phase| *phase != Phase::Pending).await.map(|phase| *phase);
             let Ok(phase) = phase else { return };
             if phase == Phase::NeverStarted && self.window.since().is_none() {
-                return self.say("the build's container was not seen to start, so there is no log of it").await;
+                return self
+                    .say("the build's container was not seen to start, so there is no log of it")
+                    .await;
             }
             let ended = phase != Phase::Running;
             if ended && end_by.is_none() {
