@@ -6,13 +6,12 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-# Debug symbols are most of the binary, and nobody needs line numbers in a production backtrace.
 RUN cargo build --release --locked --package fairlane \
- && strip --strip-debug -o /usr/local/bin/fairlane target/release/fairlane
+ && cp target/release/fairlane /usr/local/bin/
 
 FROM build AS build-bench
 RUN cargo build --release --locked --package fairlane-bench \
- && strip --strip-debug -o /usr/local/bin/fairlane-bench target/release/fairlane-bench
+ && cp target/release/fairlane-bench /usr/local/bin/
 
 FROM redis:7.4-bookworm AS bench
 COPY --from=build /usr/local/bin/fairlane /usr/local/bin/fairlane
