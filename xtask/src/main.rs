@@ -8,6 +8,7 @@
 mod binderhub;
 mod campaign;
 mod demo;
+mod dist;
 mod exhaustive;
 mod failover;
 mod former;
@@ -48,6 +49,11 @@ const CHORES: &[Chore] = &[
     ),
     ("lint", "formatting, clippy and tidy", test::lint),
     ("tidy", "the project's own rules: sizes, Redis keys, Lua headers, invariants, dependencies", tidy::run),
+    (
+        "dist",
+        "what is published of a release: program, chart, adapter, list of parts, image, checksums; in target/dist",
+        dist::make,
+    ),
     (
         "advisories",
         "known vulnerabilities in dependencies; needs cargo-deny and the network",

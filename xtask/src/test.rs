@@ -17,7 +17,7 @@ const SERVER_VARIABLE: &str = "FAIRLANE_TEST_REDIS_SERVER";
 const AXE: &str = "axe-playwright-python==0.1.8";
 
 /// Contains Helm's own engine, which renders the chart.
-const HELM: &str = "helm-python-sdk==0.2.2";
+pub(crate) const HELM: &str = "helm-python-sdk==0.2.2";
 
 /// Everything that a change must pass.
 pub(crate) fn test(root: &Path) -> Result<()> {

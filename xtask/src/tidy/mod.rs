@@ -8,6 +8,7 @@ mod lua;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod versions;
 mod words;
 
 use std::path::Path;
@@ -60,9 +61,16 @@ impl Finding {
 pub(crate) fn run(root: &Path) -> Result<()> {
     let sources = read_all(root)?;
     let mut findings = Vec::new();
-    for check in
-        [sizes::check, keys::check, lua::check, invariants::check, words::check, crates::check, cycles::check]
-    {
+    for check in [
+        sizes::check,
+        keys::check,
+        lua::check,
+        invariants::check,
+        words::check,
+        crates::check,
+        cycles::check,
+        versions::check,
+    ] {
         findings.extend(check(&sources));
     }
     for finding in &findings {
@@ -72,6 +80,12 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         0 => Ok(()),
         count => bail!("tidy: {count} problems to fix"),
     }
+}
+
+/// The version of everything that is published.
+pub(crate) fn version(root: &Path) -> Result<String> {
+    let manifest = std::fs::read_to_string(root.join(versions::MANIFEST))?;
+    versions::of(&manifest).map(str::to_owned).context("Cargo.toml names no version")
 }
 
 fn read_all(root: &Path) -> Result<Vec<Source>> {

@@ -1,6 +1,6 @@
 //! Each rule reports what breaks it, and nothing else.
 
-use super::{Finding, Source, crates, invariants, keys, lua, sizes, words};
+use super::{Finding, Source, crates, invariants, keys, lua, sizes, versions, words};
 
 fn source(path: &str, text: &str) -> Source {
     Source { path: path.to_owned(), text: text.to_owned() }
@@ -105,4 +105,26 @@ fn forbidden_dependencies_and_missing_lints_are_found() {
     let expected =
         ["dispatcher/Cargo.toml:4", "dispatcher/Cargo.toml:5", "common/Cargo.toml:3", "common/Cargo.toml"];
     assert_eq!(places(&crates::check(&sources)), expected);
+}
+
+#[test]
+fn a_part_with_another_version_is_found() {
+    let manifest = "[workspace.package]\nversion = \"1.2.3\"\n";
+    let chart = |version: &str, app: &str| {
+        let text = format!("apiVersion: v2\nversion: {version}\nappVersion: \"{app}\"\n");
+        source("deploy/helm/fairlane/Chart.yaml", &text)
+    };
+    let found = |chart| {
+        let sources = [source("Cargo.toml", manifest), chart];
+        places(&versions::check(&sources)).join(" ")
+    };
+    assert_eq!(found(chart("1.2.3", "1.2.3")), "");
+    assert_eq!(found(chart("1.2.30", "1.2.3")), "deploy/helm/fairlane/Chart.yaml:2");
+    assert_eq!(found(chart("1.2.3", "1.2.2")), "deploy/helm/fairlane/Chart.yaml:3");
+    let silent = source("deploy/helm/fairlane/Chart.yaml", "apiVersion: v2\n");
+    assert_eq!(
+        found(silent),
+        "deploy/helm/fairlane/Chart.yaml deploy/helm/fairlane/Chart.yaml",
+        "both are missing"
+    );
 }
