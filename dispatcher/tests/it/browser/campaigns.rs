@@ -185,7 +185,6 @@ async fn a_campaign_is_paused_paced_resumed_and_cancelled_by_clicks() {
     });
     let half: Pacing = serde_json::from_value(half).unwrap();
     wait_for_eq("the pacing", SOON, half, async || renewal.campaign().await.pacing).await;
-
     browser.press("Resume").await;
     browser.sees("It starts builds again: 5 items wait.").await;
     browser.press("Resume").await;
