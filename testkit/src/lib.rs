@@ -1,7 +1,8 @@
 //! The base of Fairlane's tests: real servers, real faults, and waiting without fixed sleeps.
 //!
 //! - [`RedisServer`]: a separate redis-server for each test; also [`RedisCluster`] and [`SentinelSet`].
-//! - [`FaultProxy`]: sits in front of any server and stalls, or loses a reply.
+//! - [`FaultProxy`]: sits in front of any server and stalls, delays or cuts connections, or loses a reply.
+//! - [`SteppedClock`], [`SmallDisk`]: a host's clock that is set forward and back, a disk that is full.
 //! - [`wait_for`] and [`wait_for_eq`]: wait until a condition is true; a timeout names the condition.
 //! - [`run_within`]: runs a command to its end, in a separate folder, and returns what it [`Said`].
 //! - [`Process`]: one of our programs, with its output in a file; tests can signal and kill it.
@@ -29,6 +30,8 @@ mod redis_users;
 mod registry;
 mod said;
 mod saved;
+mod small_disk;
+mod stepped_clock;
 mod temp_dir;
 mod wait;
 
@@ -45,5 +48,7 @@ pub use redis_users::{redis_has_functions, redis_url_for};
 pub use registry::{Access, Asked, FakeRegistry};
 pub use said::{Said, command_in, run_within};
 pub use saved::Saved;
+pub use small_disk::SmallDisk;
+pub use stepped_clock::SteppedClock;
 pub use temp_dir::TempDir;
 pub use wait::{Observation, wait_for, wait_for_eq};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::redis_users::USER_AT_HOST;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -28,12 +29,18 @@ pub enum Upstream {
 struct Weather {
     stalled: bool,
     closed: bool,
+    /// Each chunk is passed on this much later.
+    delay: Duration,
+    /// How often all connections were cut.
+    cuts: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
     upstream: Upstream,
     weather: watch::Sender<Weather>,
+    /// What is replaced in replies, by something of the same length.
+    renamed: Vec<(Vec<u8>, Vec<u8>)>,
     /// The reply to the next request that contains these bytes is lost.
     lose_reply_to: Mutex<Option<Vec<u8>>>,
     replies_lost: AtomicUsize,
@@ -55,6 +62,21 @@ impl FaultProxy {
     /// # Panics
     /// If there is no free port.
     pub async fn start(upstream: Upstream) -> Self {
+        Self::renaming(upstream, &[]).await
+    }
+
+    /// The same; where a reply in Redis's protocol names one of these ports, the client reads the other port. So a
+    /// Sentinel behind it sends its client to other proxies.
+    ///
+    /// # Panics
+    /// If there is no free port, or if two ports have different numbers of digits.
+    pub async fn renaming(upstream: Upstream, ports: &[(u16, u16)]) -> Self {
+        let word = |port: u16| format!("\r\n{port}\r\n").into_bytes();
+        let renamed: Vec<_> = ports.iter().map(|(from, to)| (word(*from), word(*to))).collect();
+        assert!(
+            renamed.iter().all(|(from, to)| from.len() == to.len()),
+            "the ports {ports:?} differ in length"
+        );
         let listener = match TcpListener::bind("127.0.0.1:0").await {
             Ok(listener) => listener,
             Err(error) => panic!("the fault proxy cannot listen: {error}"),
@@ -66,6 +88,7 @@ impl FaultProxy {
         let shared = Arc::new(Shared {
             upstream,
             weather: watch::Sender::new(Weather::default()),
+            renamed,
             lose_reply_to: Mutex::new(None),
             replies_lost: AtomicUsize::new(0),
         });
@@ -92,6 +115,16 @@ impl FaultProxy {
     pub fn resume(&self) {
         *self.lose_reply_to() = None;
         self.shared.weather.send_modify(|weather| weather.stalled = false);
+    }
+
+    /// Cuts all open connections; new ones are accepted.
+    pub fn cut(&self) {
+        self.shared.weather.send_modify(|weather| weather.cuts += 1);
+    }
+
+    /// From now on, each chunk of bytes is passed on this much later.
+    pub fn delay(&self, by: Duration) {
+        self.shared.weather.send_modify(|weather| weather.delay = by);
     }
 
     /// Loses the next reply: the next request reaches the server and is carried out, then its connection is cut
@@ -161,10 +194,14 @@ async fn serve<CR, CW, SR, SW>(
     let end = {
         let requests =
             pump(&mut client_reader, &mut server_writer, weather.clone(), |bytes| shared.is_to_lose(bytes));
-        let replies = pump(&mut server_reader, &mut client_writer, weather.clone(), |_| false);
+        let replies = pump(&mut server_reader, &mut client_writer, weather.clone(), |bytes| {
+            shared.rename(bytes);
+            false
+        });
+        let cuts = weather.borrow().cuts;
         let cut = async {
             // An error also means that the proxy is gone.
-            let _ = weather.wait_for(|now| now.closed).await;
+            let _ = weather.wait_for(|now| now.closed || now.cuts != cuts).await;
         };
         tokio::pin!(cut, replies);
         tokio::select! {
@@ -200,6 +237,16 @@ enum End {
 }
 
 impl Shared {
+    /// Replies that name ports are short and come in one piece.
+    fn rename(&self, reply: &mut [u8]) {
+        for (from, to) in &self.renamed {
+            let places: Vec<usize> = (0..reply.len()).filter(|at| reply[*at..].starts_with(from)).collect();
+            for at in places {
+                reply[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+    }
+
     fn is_to_lose(&self, request: &[u8]) -> bool {
         let mut wanted = self.lose_reply_to.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = wanted.as_ref().is_some_and(|needle| {
@@ -212,26 +259,30 @@ impl Shared {
     }
 }
 
-/// Copies bytes in one direction; ends right after a chunk for which `is_last` is true.
+/// Copies bytes in one direction; ends right after a chunk for which `is_last` is true. That may also change it.
 ///
 /// There is no await between that chunk's last byte and the end, so that nothing can come back in between.
 async fn pump(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
     mut weather: watch::Receiver<Weather>,
-    is_last: impl Fn(&[u8]) -> bool,
+    is_last: impl Fn(&mut [u8]) -> bool,
 ) -> End {
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     loop {
         let bytes = match reader.read(&mut chunk).await {
-            Ok(bytes) if bytes > 0 => &chunk[..bytes],
+            Ok(bytes) if bytes > 0 => &mut chunk[..bytes],
             _ => {
                 let _ = writer.shutdown().await;
                 return End::Closed;
             }
         };
-        if weather.wait_for(|now| !now.stalled).await.is_err() {
-            return End::Closed;
+        let delay = match weather.wait_for(|now| !now.stalled).await {
+            Ok(now) => now.delay,
+            Err(_) => return End::Closed,
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
         let is_last = is_last(bytes);
         if writer.write_all(bytes).await.is_err() {

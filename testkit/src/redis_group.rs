@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 
+use crate::redis_builder::RedisServerBuilder;
 use crate::redis_server::RedisServer;
 use crate::redis_users::USER_AT_HOST;
 use crate::wait::wait_for;
@@ -156,9 +157,17 @@ impl SentinelSet {
     /// # Panics
     /// If one of them does not come up.
     pub async fn with_down_after(down_after: Duration) -> Self {
-        let master = RedisServer::builder().tcp().start().await;
+        Self::of([RedisServer::builder(), RedisServer::builder()], down_after).await
+    }
+
+    /// The same with a master and a replica that are configured otherwise.
+    ///
+    /// # Panics
+    /// If one of them does not come up.
+    pub async fn of([master, replica]: [RedisServerBuilder; 2], down_after: Duration) -> Self {
+        let master = master.tcp().start().await;
         let follows = format!("replicaof 127.0.0.1 {}", master.port());
-        let replica = RedisServer::builder().tcp().config_line(&follows).start().await;
+        let replica = replica.tcp().config_line(&follows).start().await;
         let mut connection = replica.connect().await;
         wait_for("the replica to be in step", FORM_DEADLINE, async || {
             let info = must(&mut connection, &["INFO", "replication"]).await;

@@ -108,10 +108,12 @@ impl RedisServer {
     /// # Panics
     /// If it does not run.
     pub fn pid(&self) -> u32 {
-        match self.child().as_ref() {
-            Some(child) => child.id(),
-            None => panic!("the server does not run"),
-        }
+        self.running_pid().unwrap_or_else(|| panic!("the server does not run"))
+    }
+
+    /// Its process id, if it runs.
+    pub fn running_pid(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
     }
 
     /// Whether it runs.

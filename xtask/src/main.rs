@@ -7,6 +7,7 @@
 
 mod binderhub;
 mod campaign;
+mod chaos;
 mod demo;
 mod dist;
 mod exhaustive;
@@ -69,6 +70,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "campaign",
         "a campaign of 200 builds while people come, a worker and a dispatcher are killed, and Redis restarts; --builds=200",
         campaign::run_live,
+    ),
+    (
+        "chaos",
+        "everything goes wrong at random while 300 clients ask for builds; --minutes=2, --seed=1, --release",
+        chaos::run_live,
     ),
     (
         "exhaustive",

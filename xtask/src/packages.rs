@@ -35,6 +35,14 @@ impl Package {
 /// The server that stores the queue.
 pub(crate) const REDIS: Package =
     Package { name: "redis-server", is_there: || shell::which("redis-server").is_some() };
+/// Gives processes a wrong clock.
+pub(crate) const FAKETIME: Package = Package {
+    name: "libfaketime",
+    is_there: || {
+        let mut folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        folders.any(|folder| folder.path().join("faketime").exists())
+    },
+};
 /// Checks metrics, rules and alerts; its service is left to the tests.
 pub(crate) const PROMETHEUS: Package = Package {
     name: "prometheus",

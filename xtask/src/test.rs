@@ -70,7 +70,7 @@ fn install() -> Result<()> {
         }
         println!("The tests run against {server}.");
     } else {
-        packages::ensure(&[packages::REDIS])?;
+        packages::ensure(&[packages::REDIS, packages::FAKETIME])?;
     }
     // Debian starts the service where there is an init system; the tests start servers of their own.
     if let Err(error) = packages::ensure(&[packages::PROMETHEUS]) {

@@ -6,6 +6,7 @@ mod authority;
 mod bad_input;
 mod campaign;
 mod campaign_plan;
+mod chaos;
 mod compose;
 mod crowd;
 mod doctor;

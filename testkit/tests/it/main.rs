@@ -1,5 +1,6 @@
 //! The test helpers, tested: each of these fails where its helper does nothing.
 
+mod hosts;
 mod kube;
 mod process;
 mod proxy;

@@ -56,3 +56,35 @@ async fn only_the_reply_that_was_named_is_lost() -> anyhow::Result<()> {
     assert!(connection.set::<_, _, ()>("second", 1).await.is_err());
     Ok(())
 }
+
+#[tokio::test]
+async fn cut_connections_break_and_new_ones_work() -> anyhow::Result<()> {
+    let (_server, proxy, mut connection) = setup().await?;
+    connection.set::<_, _, ()>("first", 1).await?;
+    proxy.cut();
+    assert!(connection.set::<_, _, ()>("second", 1).await.is_err(), "an answer came through a cut");
+    connect(&proxy).await?.set::<_, _, ()>("third", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_delay_holds_both_directions_up() -> anyhow::Result<()> {
+    let (_server, proxy, mut connection) = setup().await?;
+    proxy.delay(MOMENT);
+    let asked = std::time::Instant::now();
+    connection.set::<_, _, ()>("key", 1).await?;
+    assert!(asked.elapsed() >= 2 * MOMENT, "{:?}", asked.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_renamed_port_is_what_the_client_reads() -> anyhow::Result<()> {
+    let server = RedisServer::start_default().await;
+    let upstream = Upstream::Unix(server.socket().to_owned());
+    let proxy = FaultProxy::renaming(upstream, &[(40_001, 50_002)]).await;
+    let mut connection = connect(&proxy).await?;
+    connection.set::<_, _, ()>("port", "40001").await?;
+    assert_eq!(connection.get::<_, String>("port").await?, "50002");
+    assert_eq!(server.connect().await.get::<_, String>("port").await?, "40001");
+    Ok(())
+}

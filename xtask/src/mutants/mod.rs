@@ -23,6 +23,7 @@ use self::blocks::Blocks;
 use self::known::Known;
 use self::mutate::{KINDS, Mutant, mutants_of};
 use self::trial::{End, Test, Trial, likeliest};
+pub(crate) use self::trial::{LIBRARY, WRITE_TO, WRITER};
 use crate::packages;
 
 /// Where the Lua is, in the workspace.

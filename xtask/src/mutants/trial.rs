@@ -14,10 +14,10 @@ use super::blocks;
 use crate::shell::{cargo, quiet};
 
 /// The test that writes the library to a file, and what names the file.
-const WRITER: &str = "libraries::the_library_is_written_to_a_file";
-const WRITE_TO: &str = "FAIRLANE_WRITE_LIBRARY";
+pub(crate) const WRITER: &str = "libraries::the_library_is_written_to_a_file";
+pub(crate) const WRITE_TO: &str = "FAIRLANE_WRITE_LIBRARY";
 /// Names a library that each test's server loads; see `RedisServer`.
-const LIBRARY: &str = "FAIRLANE_TEST_LIBRARY";
+pub(crate) const LIBRARY: &str = "FAIRLANE_TEST_LIBRARY";
 /// Names a file to which each test's server adds its log.
 const SERVER_LOG: &str = "FAIRLANE_TEST_REDIS_LOG";
 /// How many histories the model test plays; a fault that no other test notices is worth only so many.
