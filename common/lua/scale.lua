@@ -40,8 +40,13 @@ operation('scale', READS, function()
   local running, share = call('ZCARD', K.leases) + call('ZCARD', K.orphans), T.background_share
   if share == 0 then background = 0 end
   local wanted = running + people + background
-  -- Background builds get only their share of the slots.
-  if background > 0 then wanted = max(wanted, math.ceil((T.background + background) / share)) end
+  -- Background builds get only their share of the slots, rounded down, but at least one slot.
+  local most_background = T.background + background
+  if background > 0 and most_background > 1 then
+    local slots = math.ceil(most_background / share)
+    if floor(slots * share) < most_background then slots = slots + 1 end
+    wanted = max(wanted, slots)
+  end
   return { 'scale', 'queued', ms(call('ZCARD', K.queued)), 'startable', ms(people + background),
     'running', ms(running), 'slots', ms(T.slots), 'wanted', ms(wanted) }
 end)

@@ -32,6 +32,7 @@ mod pushes;
 mod reasons;
 mod refill;
 mod registering;
+mod scale;
 mod scene;
 mod spending;
 mod submitting;
