@@ -29,6 +29,7 @@ pub(crate) enum AclFor {
 /// Examples:
 ///   fairlane doctor --redis-url redis://127.0.0.1:6379
 ///   kubectl exec deployment/fairlane-worker -- fairlane doctor
+///   kubectl exec deployment/fairlane-worker -- fairlane doctor --nodes
 #[derive(Debug, Args)]
 #[command(display_order = 12, verbatim_doc_comment)]
 pub(crate) struct Doctor {
@@ -51,6 +52,9 @@ pub(crate) struct Doctor {
     /// Redis without functions
     #[arg(long, value_enum, value_name = "FOR", num_args = 0..=1, default_missing_value = "functions")]
     pub(crate) print_acl: Option<AclFor>,
+    /// Look only at the cluster's nodes: which pools and which nodes can build, and what is wrong with the others
+    #[arg(long, conflicts_with = "print_acl")]
+    pub(crate) nodes: bool,
     #[command(flatten)]
     pub(crate) kubernetes: KubernetesArgs,
     #[command(flatten)]

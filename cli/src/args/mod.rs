@@ -8,6 +8,7 @@ mod doctor;
 mod history;
 mod import_binderhub;
 mod logs;
+mod nodes;
 mod policy;
 mod queue;
 mod rule;
@@ -23,7 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use fairlane_clikit::line::Everywhere;
 use fairlane_clikit::redis_server::Guard;
 use fairlane_common::build::{BuildState, Priority};
-use fairlane_common::id::{GitRef, Image, NodeName, Repo, WorkerId};
+use fairlane_common::id::{GitRef, Image, Repo, WorkerId};
 use fairlane_common::telemetry::LogFormat;
 use secrecy::SecretString;
 
@@ -35,6 +36,7 @@ pub(crate) use doctor::{AclFor, Doctor};
 pub(crate) use history::{Audit, Events};
 pub(crate) use import_binderhub::ImportBinderHub;
 pub(crate) use logs::{Logs, LogsAct, LogsPrune};
+pub(crate) use nodes::{Nodes, NodesAct, NodesProbe};
 pub(crate) use policy::{PolicyAct, PolicyArgs};
 pub(crate) use queue::{Lanes, Queue, Sort, Why};
 pub(crate) use rule::{LimitArgs, PatternText, Rule, StopArgs};
@@ -324,37 +326,6 @@ pub(crate) struct Drain {
     pub(crate) undo: bool,
     #[command(flatten)]
     pub(crate) reach: Reach,
-}
-
-/// List nodes and hosts that are avoided because builds fail there, or clear one
-///
-/// Examples:
-///   fairlane nodes
-///   fairlane nodes clear node-3
-#[derive(Debug, Args)]
-#[command(display_order = 11, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
-pub(crate) struct Nodes {
-    #[command(subcommand)]
-    pub(crate) act: Option<NodesAct>,
-    #[command(flatten)]
-    pub(crate) reach: Reach,
-}
-
-/// What to do with a node.
-#[derive(Debug, Subcommand)]
-pub(crate) enum NodesAct {
-    /// Put a node back into use at once, and forget its failures
-    ///
-    /// Example: fairlane nodes clear node-3
-    Clear {
-        /// The node or host, as listed by `fairlane nodes`
-        node: NodeName,
-        /// Its cluster, if several clusters have a node of this name
-        #[arg(long)]
-        cluster: Option<String>,
-        #[command(flatten)]
-        reach: Reach,
-    },
 }
 
 /// Write a completion script for your shell

@@ -11,11 +11,13 @@ use reqwest::Method;
 
 use crate::args::{Nodes, NodesAct, Reach};
 use crate::client::Client;
+use crate::commands::doctor::kubernetes::probe;
 
 pub(crate) async fn run(args: Nodes, output: Output) -> Result<Exit> {
     match args.act {
         None => list(args.reach, output).await,
         Some(NodesAct::Clear { node, cluster, reach }) => clear(&node, cluster, reach, output).await,
+        Some(NodesAct::Probe(args)) => Box::pin(probe::run(*args, output)).await,
     }
 }
 

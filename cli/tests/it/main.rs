@@ -21,6 +21,7 @@ mod kubernetes;
 mod lists;
 mod monitoring;
 mod night;
+mod nodes_probe;
 mod numbered;
 mod operate;
 mod passed_on;

@@ -1,5 +1,6 @@
 //! What `doctor` found, and how it is printed.
 
+use fairlane_clikit::exit::Exit;
 use fairlane_clikit::output::{Colors, Output, Tone, clean};
 use serde::Serialize;
 
@@ -23,6 +24,11 @@ pub(super) struct Finding {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
+    /// The node and the pool of nodes that it is about, for programs; people read their names in the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
 }
 
 #[cfg(test)]
@@ -34,12 +40,12 @@ impl Finding {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Findings(pub(super) Vec<Finding>);
+pub(in crate::commands) struct Findings(pub(super) Vec<Finding>);
 
 impl Findings {
     /// Reports that something is fine.
     pub(super) fn ok(&mut self, about: &'static str, text: impl Into<String>) {
-        self.0.push(Finding { level: Level::Ok, about, text: text.into(), advice: None });
+        self.add(Level::Ok, about, text.into(), String::new());
     }
 
     /// Reports a warning; `advice` says what to do.
@@ -49,13 +55,24 @@ impl Findings {
         text: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        let advice = Some(advice.into()).filter(|advice| !advice.is_empty());
-        self.0.push(Finding { level: Level::Warning, about, text: text.into(), advice });
+        self.add(Level::Warning, about, text.into(), advice.into());
     }
 
     /// Reports an error; `advice` says what to do.
     pub(super) fn error(&mut self, about: &'static str, text: impl Into<String>, advice: impl Into<String>) {
-        self.0.push(Finding { level: Level::Error, about, text: text.into(), advice: Some(advice.into()) });
+        self.add(Level::Error, about, text.into(), advice.into());
+    }
+
+    fn add(&mut self, level: Level, about: &'static str, text: String, advice: String) {
+        let advice = Some(advice).filter(|advice| !advice.is_empty());
+        self.0.push(Finding { level, about, text, advice, node: None, pool: None });
+    }
+
+    /// Says which node or pool the latest finding is about.
+    pub(super) fn of_node(&mut self, node: Option<&str>, pool: Option<&str>) {
+        if let Some(latest) = self.0.last_mut() {
+            (latest.node, latest.pool) = (node.map(str::to_owned), pool.map(str::to_owned));
+        }
     }
 
     /// Whether there is a finding of that level.
@@ -63,8 +80,13 @@ impl Findings {
         self.0.iter().any(|finding| finding.level == level)
     }
 
-    /// Prints the findings.
-    pub(super) fn write(&self, output: Output) {
+    /// Prints the findings; the exit code says whether there is an error.
+    pub(super) fn finish(&self, output: Output) -> Exit {
+        self.write(output);
+        if self.has(Level::Error) { Exit::Failed } else { Exit::Good }
+    }
+
+    fn write(&self, output: Output) {
         let width = self.0.iter().map(|finding| finding.about.len()).max().unwrap_or(0);
         for finding in &self.0 {
             if output.is_json() {

@@ -2,7 +2,7 @@
 
 mod acl;
 mod findings;
-mod kubernetes;
+pub(super) mod kubernetes;
 mod redis;
 
 use anyhow::Result;
@@ -20,7 +20,7 @@ use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
 use crate::args::{Doctor, Reach};
 use crate::client::Client;
 use crate::repo2docker;
-use findings::{Findings, Level};
+use findings::Findings;
 
 /// Most entries of each set that are checked. This blocks Redis for a few milliseconds.
 const CHECK_MAX: usize = 1000;
@@ -31,6 +31,10 @@ pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
         return Ok(Exit::Good);
     }
     let mut findings = Findings::default();
+    if args.nodes {
+        Box::pin(kubernetes::look_at_nodes(&args, &mut findings)).await;
+        return Ok(findings.finish(output));
+    }
     let redis = redis_url(&args)?;
     let workers = match &redis {
         Some(url) => redis_and_queue(url, &args.prefix, &mut findings).await?,
@@ -41,8 +45,7 @@ pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
         ExecutorKind::Process => command(args.command.as_deref(), &mut findings).await,
         ExecutorKind::Kubernetes => Box::pin(kubernetes::look(&args, &workers, &mut findings)).await,
     }
-    findings.write(output);
-    Ok(if findings.has(Level::Error) { Exit::Failed } else { Exit::Good })
+    Ok(findings.finish(output))
 }
 
 /// The Redis that was given, or else that of `fairlane up` on this machine.

@@ -40,9 +40,14 @@ impl PodRun {
         for mount in list(container, "/volumeMounts") {
             let name = text(mount, "/name");
             let volume = list(&self.spec, "/spec/volumes").iter().find(|volume| volume["name"] == name);
-            let Some(volume) = volume.filter(|volume| volume.get("hostPath").is_none()) else { continue };
-            let folder = self.folder.join("volumes").join(name);
-            self.lay_out(volume, &folder);
+            let Some(volume) = volume else { continue };
+            let folder = if volume.get("hostPath").is_some() {
+                PathBuf::from(text(volume, "/hostPath/path"))
+            } else {
+                let folder = self.folder.join("volumes").join(name);
+                self.lay_out(volume, &folder);
+                folder
+            };
             let path = match text(mount, "/subPath") {
                 "" => folder,
                 inner => folder.join(inner),

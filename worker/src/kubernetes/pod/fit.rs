@@ -133,11 +133,43 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
+/// The labels of a pod's node selector that a node does not have.
+pub fn missing_labels<'a>(pod: &'a Pod, node: &Node) -> Vec<(&'a str, &'a str)> {
+    let has = |key: &str, value: &str| {
+        node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|label| label == value)
+    };
+    let wanted = pod.spec.iter().filter_map(|spec| spec.node_selector.as_ref()).flatten();
+    wanted
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .filter(|(key, value)| !has(key, value))
+        .collect()
+}
+
+/// Whether a pod names the nodes that it may run on, by a node selector or an affinity.
+pub fn is_selective(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| {
+        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let required = affinity
+            .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
+        required.is_some() || spec.node_selector.as_ref().is_some_and(|labels| !labels.is_empty())
+    })
+}
+
+/// How many such pods a node has room for if nothing else runs there, and the resource that runs out first; `None`
+/// if the pod requests nothing.
+pub fn room(pod: &Pod, node: &Node) -> Option<(f64, &'static str)> {
+    let of = |resource: &'static str| {
+        let asked = requested(pod, resource);
+        (asked > 0.0).then(|| ((allocatable(node, resource).unwrap_or(0.0) / asked).floor(), resource))
+    };
+    RESOURCES.into_iter().filter_map(of).min_by(|(one, _), (other, _)| one.total_cmp(other))
+}
+
 fn is_selected(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return true };
     let label =
         |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    if !spec.node_selector.iter().flatten().all(|(key, value)| label(key) == Some(value)) {
+    if !missing_labels(pod, node).is_empty() {
         return false;
     }
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());

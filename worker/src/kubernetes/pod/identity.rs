@@ -38,7 +38,7 @@ const SECRETS: &str = "fairlane/secrets";
 /// Name and uid of the Secret that was made for the pod.
 const SECRET: &str = "fairlane/secret";
 /// `BinderHub` writes this on its own pods, and people's scripts look for it.
-const BINDER_REPO: &str = "binder-repo";
+pub(super) const BINDER_REPO: &str = "binder-repo";
 
 /// Kubernetes allows 256 KiB of annotations per object; the rest is left for others.
 const ANNOTATION_BYTES_MAX: usize = 192 * 1024;

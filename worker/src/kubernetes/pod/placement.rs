@@ -65,7 +65,7 @@ pub(super) fn place(spec: &mut PodSpec, build: &Build, settings: &PodSettings, p
     let (never, rather_not) = placement.forbidden(build);
     let sticky = placement.sticky_node(build).filter(|_| settings.sticky);
     if !never.is_empty() {
-        forbid(affinity.node_affinity.get_or_insert_default(), &never);
+        require(affinity.node_affinity.get_or_insert_default(), "NotIn", &never);
     }
     for (operator, nodes) in [("In", sticky.as_slice()), ("NotIn", &rather_not)] {
         if !nodes.is_empty() {
@@ -103,14 +103,21 @@ fn spread(affinity: &mut Affinity) {
     wishes.preferred_during_scheduling_ignored_during_execution.get_or_insert_default().push(wish);
 }
 
-/// Terms are alternatives, so each of them has to exclude the nodes.
-fn forbid(affinity: &mut NodeAffinity, nodes: &[&str]) {
+/// Allows a pod only this node, in addition to what a template says. The scheduler still decides, so taints and
+/// requests count as for builds.
+pub(super) fn only(spec: &mut PodSpec, node: &str) {
+    let affinity = spec.affinity.get_or_insert_default();
+    require(affinity.node_affinity.get_or_insert_default(), "In", &[node]);
+}
+
+/// Terms are alternatives, so each of them has to name the nodes.
+fn require(affinity: &mut NodeAffinity, operator: &str, nodes: &[&str]) {
     let required = affinity.required_during_scheduling_ignored_during_execution.get_or_insert_default();
     if required.node_selector_terms.is_empty() {
         required.node_selector_terms.push(NodeSelectorTerm::default());
     }
     for term in &mut required.node_selector_terms {
-        term.match_fields.get_or_insert_default().extend(nodes.iter().map(|node| by_name("NotIn", node)));
+        term.match_fields.get_or_insert_default().extend(nodes.iter().map(|node| by_name(operator, node)));
     }
 }
 

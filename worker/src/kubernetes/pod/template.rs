@@ -10,6 +10,7 @@ use serde_json::Value;
 
 #[cfg(test)]
 use super::CONTAINER;
+use super::OURS;
 
 /// Largest file; Kubernetes accepts pods of 1.5 MiB at most.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -111,9 +112,7 @@ impl PodTemplate {
 fn own_keys(value: &Value) -> Result<()> {
     for kind in ["labels", "annotations"] {
         let keys = value.pointer(&format!("/metadata/{kind}")).and_then(Value::as_object);
-        if let Some(key) =
-            keys.into_iter().flat_map(|keys| keys.keys()).find(|key| key.starts_with("fairlane/"))
-        {
+        if let Some(key) = keys.into_iter().flat_map(|keys| keys.keys()).find(|key| key.starts_with(OURS)) {
             bail!("metadata.{kind}.{key} is Fairlane's own: choose another name");
         }
     }

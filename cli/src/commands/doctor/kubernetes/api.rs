@@ -1,17 +1,19 @@
-//! The questions to the cluster: each call has a time limit, and none changes anything.
+//! The questions to the cluster: each call has a time limit. Only `fairlane nodes probe` changes something: it creates
+//! its pod and deletes it.
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
 use fairlane_worker::kubernetes::client::Cluster;
+use fairlane_worker::pod::CONTAINER;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, ResourceQuota, Secret};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, LogParams, PostParams, Preconditions};
 use serde::de::DeserializeOwned;
 
 use super::answer::Answer;
@@ -26,7 +28,12 @@ const PAGE: u32 = 500;
 /// Most pages of one list: Kubernetes supports up to 5,000 nodes.
 const PAGES_MAX: usize = 20;
 
-/// The cluster's answer to a dry run of creating a build pod.
+/// How often, and with which pause, a deletion is tried; what runs in the pod needs no time to end.
+const DELETION_ATTEMPTS: usize = 5;
+const DELETION_PAUSE: Duration = Duration::from_secs(1);
+const DELETION_GRACE_SECONDS: u32 = 1;
+
+/// The cluster's answer to a creation, or to a dry run of a build pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Trial {
     /// The cluster would accept the pod. This is the pod after defaults and webhooks.
@@ -110,7 +117,59 @@ impl<'a> Asker<'a> {
 
     /// Whether the cluster would accept a pod: a dry run, with every check.
     pub(super) async fn try_pod(&self, pod: &Pod) -> Trial {
-        let params = PostParams { dry_run: true, ..PostParams::default() };
+        self.post(pod, true).await
+    }
+
+    /// Creates a pod.
+    pub(super) async fn create_pod(&self, pod: &Pod) -> Trial {
+        self.post(pod, false).await
+    }
+
+    /// The pod of that name, if there is one.
+    pub(super) async fn pod(&self, name: &str) -> Answer<Option<Pod>> {
+        self.ask(self.namespaced::<Pod>().get_opt(name)).await
+    }
+
+    /// The cluster's events about a pod.
+    pub(super) async fn events_of(&self, pod: &Pod) -> Answer<Vec<Event>> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        self.list(&self.namespaced(), about).await
+    }
+
+    /// The log of a pod's build container.
+    pub(super) async fn log_of(&self, name: &str) -> Answer<String> {
+        let params = LogParams { container: Some(CONTAINER.to_owned()), ..LogParams::default() };
+        self.ask(self.namespaced::<Pod>().logs(name, &params)).await
+    }
+
+    /// Deletes the pod of that name (and uid, if known), and tries again if there is no answer. It is no error if the
+    /// pod is gone.
+    pub(super) async fn delete_pod(&self, name: &str, uid: Option<&str>) -> Result<(), String> {
+        let params = DeleteParams {
+            grace_period_seconds: Some(DELETION_GRACE_SECONDS),
+            preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let pods: Api<Pod> = self.namespaced();
+        let mut why = String::new();
+        for attempt in 0..DELETION_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(DELETION_PAUSE).await;
+            }
+            why = match tokio::time::timeout(CALL_TIMEOUT, pods.delete(name, &params)).await {
+                Ok(Ok(_)) => return Ok(()),
+                // 409: another pod has that name, so this one is gone.
+                Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return Ok(()),
+                Ok(Err(error)) => self.cluster.explain(&error),
+                Err(_) => too_late(),
+            };
+        }
+        Err(why)
+    }
+
+    async fn post(&self, pod: &Pod, dry_run: bool) -> Trial {
+        let params = PostParams { dry_run, ..PostParams::default() };
         let pods: Api<Pod> = self.namespaced();
         match tokio::time::timeout(CALL_TIMEOUT, pods.create(&params, pod)).await {
             Ok(Ok(pod)) => Trial::Taken(Box::new(pod)),

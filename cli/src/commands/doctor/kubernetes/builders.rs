@@ -107,6 +107,32 @@ fn ready(engine: &Engine<'_>, daemons: &[Pod], nodes: Option<&[&Node]>, findings
     );
 }
 
+/// Whether the engine's socket is on a node, as far as the API shows.
+pub(super) enum Socket {
+    There,
+    /// The daemon there is not ready, and why, in brackets.
+    Missing(String),
+    /// Nothing that the API knows provides it.
+    Unknown,
+}
+
+/// Looks for the engine's daemon on one node.
+pub(super) fn on_node(engine: &Engine<'_>, daemons: &Answer<Vec<Pod>>, node: &Node) -> Socket {
+    if engine.socket == DOCKER_SOCKET && runs_docker(node) {
+        return Socket::There;
+    }
+    let Answer::Known(daemons) = daemons else { return Socket::Unknown };
+    if daemons.is_empty() {
+        return Socket::Unknown;
+    }
+    let here = || daemons.iter().filter(|pod| node_of(pod) == node.metadata.name.as_deref());
+    if here().any(is_ready) {
+        return Socket::There;
+    }
+    let why = here().find_map(why_not_ready).map(|why| format!(" ({why})"));
+    Socket::Missing(why.unwrap_or_default())
+}
+
 const ADVICE: &str = "`kubectl describe` their pods. If a node should have none, keep builds off it with the node selector \
                       of the pod template.";
 

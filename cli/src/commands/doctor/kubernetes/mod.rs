@@ -6,6 +6,8 @@ mod builders;
 #[cfg(test)]
 mod manifests;
 mod nodes;
+mod pools;
+pub(in crate::commands) mod probe;
 mod quota;
 mod rights;
 mod trial;
@@ -13,9 +15,10 @@ mod trial;
 use fairlane_common::queue::inspect::WorkerView;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
 use fairlane_worker::kubernetes::client::Cluster;
-use fairlane_worker::pod::{self, PodSettings};
+use fairlane_worker::pod::{self, KubernetesArgs, PodSettings};
 use futures::StreamExt;
 use futures::stream;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 
 use self::answer::Answer;
@@ -40,15 +43,59 @@ struct Answers {
     trial: Trial,
 }
 
+/// The cluster in which a worker with these settings would build, and what it would create there.
+struct Site {
+    cluster: Cluster,
+    settings: PodSettings,
+    /// A sample of its build pods.
+    pod: Pod,
+}
+
 /// Checks the cluster in which a worker with the same settings would build.
 pub(super) async fn look(args: &Doctor, workers: &[WorkerView], findings: &mut Findings) {
-    let (settings, pod) = match settings_and_pod(args) {
+    let found = site(&args.kubernetes, &args.prefix, args.command.as_deref(), findings).await;
+    let Some(Site { cluster, settings, pod }) = found else { return };
+    places(&cluster, workers, findings);
+    let answers = ask(&cluster, &settings, &pod).await;
+    judge(&settings, &pod, &cluster.namespace, &answers, findings);
+}
+
+/// Checks only which of its nodes can build.
+pub(super) async fn look_at_nodes(args: &Doctor, findings: &mut Findings) {
+    let found = site(&args.kubernetes, &args.prefix, args.command.as_deref(), findings).await;
+    let Some(Site { cluster, settings, pod }) = found else { return };
+    let asker = Asker::new(&cluster);
+    let (nodes, daemons, trial) =
+        tokio::join!(asker.nodes(), asker.pods(&settings.builders), asker.try_pod(&pod));
+    let pod = accepted(&trial, &pod);
+    match &nodes {
+        Answer::Known(nodes) => {
+            let engine = engine(&settings, &cluster.namespace).map(|engine| (engine, &daemons));
+            pools::judge(&pools::Looked { pod, nodes, engine, now: Timestamp::now() }, findings);
+        }
+        Answer::Denied => findings.error(
+            "nodes",
+            "this account may not list nodes",
+            "The chart's value rbac.nodes grants it to workers; or use an administrator's kubeconfig.",
+        ),
+        Answer::Failed(why) => findings.error("nodes", format!("cannot be listed: {why}"), "Try again."),
+    }
+}
+
+/// Finds the cluster and asks whether it answers; if not, that is reported.
+async fn site(
+    args: &KubernetesArgs,
+    prefix: &str,
+    command: Option<&str>,
+    findings: &mut Findings,
+) -> Option<Site> {
+    let (settings, pod) = match settings_and_pod(args, prefix, command) {
         Ok(made) => made,
         Err(error) => {
             let advice =
                 "A worker with these settings does not start: correct the option, or the file that it names.";
             findings.error("settings", exit::in_full(&error), advice);
-            return;
+            return None;
         }
     };
     let found = Cluster::find(settings.namespace.as_deref(), settings.cluster.as_deref()).await;
@@ -60,7 +107,7 @@ pub(super) async fn look(args: &Doctor, workers: &[WorkerView], findings: &mut F
                 exit::in_full(&error),
                 "The kubernetes executor cannot build without a cluster.",
             );
-            return;
+            return None;
         }
     };
     match cluster.version().await {
@@ -74,20 +121,33 @@ pub(super) async fn look(args: &Doctor, workers: &[WorkerView], findings: &mut F
         }
         Err(error) => {
             findings.error("cluster", exit::in_full(&error), "No build starts until it answers.");
-            return;
+            return None;
         }
     }
-    places(&cluster, workers, findings);
-    let answers = ask(&cluster, &settings, &pod).await;
-    judge(&settings, &pod, &cluster.namespace, &answers, findings);
+    Some(Site { cluster, settings, pod })
 }
 
-fn settings_and_pod(args: &Doctor) -> anyhow::Result<(PodSettings, Pod)> {
-    let command = CommandTemplate::parse(args.command.as_deref().unwrap_or(TEMPLATE_DEFAULT))?;
+fn settings_and_pod(
+    args: &KubernetesArgs,
+    prefix: &str,
+    command: Option<&str>,
+) -> anyhow::Result<(PodSettings, Pod)> {
+    let command = CommandTemplate::parse(command.unwrap_or(TEMPLATE_DEFAULT))?;
     let deadline = fairlane_worker::Settings::default().total_timeout;
-    let settings = args.kubernetes.clone().settings(&args.prefix, command, deadline)?;
+    let settings = args.clone().settings(prefix, command, deadline)?;
     let pod = pod::sample(&settings);
     Ok((settings, pod))
+}
+
+/// The pod as the scheduler and the quotas see it: with the cluster's defaults and changes.
+fn accepted<'a>(trial: &'a Trial, pod: &'a Pod) -> &'a Pod {
+    if let Trial::Taken(pod) = trial { pod } else { pod }
+}
+
+/// The container engine whose socket build pods mount.
+fn engine<'a>(settings: &'a PodSettings, namespace: &'a str) -> Option<builders::Engine<'a>> {
+    let socket = settings.docker_socket.as_deref()?;
+    Some(builders::Engine { socket, selector: &settings.builders, namespace })
 }
 
 async fn ask(cluster: &Cluster, settings: &PodSettings, pod: &Pod) -> Answers {
@@ -117,18 +177,14 @@ fn judge(settings: &PodSettings, pod: &Pod, namespace: &str, answers: &Answers, 
     rights::judge(&answers.reviews, namespace, findings);
     trial::judge(&answers.trial, namespace, findings);
     trial::judge_secrets(&answers.secrets, namespace, findings);
-    // The scheduler and the quotas see the pod with the cluster's defaults and changes.
-    let pod = if let Trial::Taken(pod) = &answers.trial { pod } else { pod };
+    let pod = accepted(&answers.trial, pod);
     let nodes = known("nodes", &answers.nodes, findings);
     if let Some(nodes) = nodes {
         nodes::judge(pod, nodes, findings);
     }
     let for_builds = nodes.map(|nodes| nodes::for_builds(pod, nodes));
-    match settings.docker_socket.as_deref() {
-        Some(socket) => {
-            let engine = builders::Engine { socket, selector: &settings.builders, namespace };
-            builders::judge(&engine, &answers.daemons, for_builds.as_deref(), findings);
-        }
+    match engine(settings, namespace) {
+        Some(engine) => builders::judge(&engine, &answers.daemons, for_builds.as_deref(), findings),
         None => findings.ok("builders", "build pods do not mount a container engine's socket"),
     }
     if let Some(quotas) = known("quota", &answers.quotas, findings) {

@@ -12,30 +12,30 @@ use crate::commands::doctor::findings::Findings;
 const NAMES_MAX: usize = 6;
 /// A node with less than this share of the usual disk size has almost no disk: in the incident that led to
 /// this check, builds used the boot disk instead of a local one.
-const DISK_SHARE_BAD: f64 = 0.25;
+pub(super) const DISK_SHARE_BAD: f64 = 0.25;
 /// A node with less than this share gets a warning.
 const DISK_SHARE_LOW: f64 = 0.5;
 /// The taint of nodes that are reserved for the cluster itself.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
-const DISK: &str = "ephemeral-storage";
+pub(super) const DISK: &str = "ephemeral-storage";
 /// Conditions of nodes that run out of something.
-const PRESSURES: [(&str, &str); 3] =
+pub(super) const PRESSURES: [(&str, &str); 3] =
     [("DiskPressure", "disk"), ("MemoryPressure", "memory"), ("PIDPressure", "process ids")];
 
 /// A node, and why it does not accept build pods.
-struct Judged<'a> {
-    node: &'a Node,
-    name: &'a str,
-    obstacles: Vec<Obstacle>,
+pub(super) struct Judged<'a> {
+    pub(super) node: &'a Node,
+    pub(super) name: &'a str,
+    pub(super) obstacles: Vec<Obstacle>,
 }
 
 impl Judged<'_> {
     /// Whether builds are meant to run on it, whatever its current condition.
-    fn is_for_builds(&self) -> bool {
+    pub(super) fn is_for_builds(&self) -> bool {
         !self.obstacles.iter().any(Obstacle::is_meant)
     }
 
-    fn disk(&self) -> f64 {
+    pub(super) fn disk(&self) -> f64 {
         fit::allocatable(self.node, DISK).unwrap_or(0.0)
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn judge(pod: &Pod, nodes: &[Node], findings: &mut Findings) {
     disks(pod, &judged, findings);
 }
 
-fn judged<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<Judged<'a>> {
+pub(super) fn judged<'a>(pod: &Pod, nodes: &'a [Node]) -> Vec<Judged<'a>> {
     let judge = |node: &'a Node| Judged {
         node,
         name: node.metadata.name.as_deref().unwrap_or_default(),
@@ -198,18 +198,23 @@ fn taints(nodes: &[Judged<'_>], findings: &mut Findings) {
     }
 }
 
-fn written(taint: &Taint) -> String {
+pub(super) fn written(taint: &Taint) -> String {
     match taint.value.as_deref() {
         Some(value) if !value.is_empty() => format!("{}={value}:{}", taint.key, taint.effect),
         _ => format!("{}:{}", taint.key, taint.effect),
     }
 }
 
-fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
+/// How much disk most of these nodes have; `None` if none of them has any.
+pub(super) fn usual_disk(nodes: &[Judged<'_>]) -> Option<f64> {
     let mut sizes: Vec<f64> = nodes.iter().map(Judged::disk).filter(|size| *size > 0.0).collect();
     sizes.sort_by(f64::total_cmp);
     // The larger of the two middle values: of a good and a bad node, the good one counts as usual.
-    let Some(&usual) = sizes.get(sizes.len() / 2) else {
+    sizes.get(sizes.len() / 2).copied()
+}
+
+fn disks(pod: &Pod, nodes: &[Judged<'_>], findings: &mut Findings) {
+    let Some(usual) = usual_disk(nodes) else {
         if !nodes.is_empty() {
             findings.warning(
                 "disks",

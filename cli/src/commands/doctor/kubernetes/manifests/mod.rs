@@ -4,6 +4,7 @@
 mod chart;
 mod custom;
 mod helm;
+mod pools;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -302,10 +303,10 @@ fn selectors_ports_and_images_fit_together() {
         assert!(selects(selector, &object["metadata"]["namespace"]), "{object}");
     }
     for object in of_kind("NetworkPolicy") {
-        let (selector, namespace) =
-            (&object["spec"]["podSelector"]["matchLabels"], &object["metadata"]["namespace"]);
-        let of_builds = selector["component"] == fairlane_worker::pod::COMPONENT;
-        assert!(of_builds || selects(selector, namespace), "{object}");
+        let (selector, namespace) = (&object["spec"]["podSelector"], &object["metadata"]["namespace"]);
+        let ours = [fairlane_worker::pod::COMPONENT, fairlane_worker::pod::PROBE];
+        let of_builds = selector["matchExpressions"][0]["values"] == serde_json::json!(ours);
+        assert!(of_builds || selects(&selector["matchLabels"], namespace), "{object}");
     }
     let compose = read("compose.yaml");
     let redis = &of_kind("StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0];
