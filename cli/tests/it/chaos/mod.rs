@@ -17,6 +17,7 @@ mod wish;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -98,9 +99,16 @@ struct Diary {
     happened: Mutex<BTreeMap<Mishap, usize>>,
     /// Processes that ended without anybody's doing.
     ended: Mutex<Vec<String>>,
+    /// How often a process found no Redis when it started.
+    failed_starts: AtomicU64,
 }
 
 impl Diary {
+    fn new() -> Self {
+        let (happened, ended) = (Mutex::default(), Mutex::default());
+        Self { began: Instant::now(), happened, ended, failed_starts: AtomicU64::new(0) }
+    }
+
     fn say(&self, what: &str) {
         println!("{:7.1}  {what}", self.began.elapsed().as_secs_f64());
     }
@@ -146,9 +154,13 @@ async fn look_on(stage: Arc<Stage>, gauges: Arc<Gauges>, diary: Arc<Diary>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        for name in stage.keep_alive() {
+        for (name, was_ready) in stage.keep_alive() {
             diary.say(&format!("{name} has ended by itself and is started again"));
-            diary.ended.lock().unwrap().push(name);
+            if was_ready {
+                diary.ended.lock().unwrap().push(name);
+            } else {
+                diary.failed_starts.fetch_add(1, Ordering::Relaxed);
+            }
         }
         for member in &stage.members {
             gauges.look(&member.name, member.process().pid());
@@ -164,10 +176,7 @@ async fn look_on(stage: Arc<Stage>, gauges: Arc<Gauges>, diary: Arc<Diary>) {
 async fn whatever_goes_wrong_no_promise_is_broken() {
     let plan = Plan::read();
     let stage = Arc::new(Stage::start(&plan).await);
-    let (gauges, diary) = (
-        Arc::new(Gauges::new()),
-        Arc::new(Diary { began: Instant::now(), happened: Mutex::default(), ended: Mutex::default() }),
-    );
+    let (gauges, diary) = (Arc::new(Gauges::new()), Arc::new(Diary::new()));
     let looking = tokio::spawn(look_on(Arc::clone(&stage), Arc::clone(&gauges), Arc::clone(&diary)));
     let looking = AbortOnDropHandle::new(looking);
     let crowd = Crowd::new(&plan, stage.urls());

@@ -12,7 +12,7 @@ use fairlane_common::{Queue, limits};
 use fairlane_testkit::kube::{Cluster, Node};
 use fairlane_testkit::{
     AppendOnly, FaultProxy, Process, RedisServer, SentinelSet, SmallDisk, SteppedClock, TempDir, Upstream,
-    free_port, redis_url_for,
+    free_port, redis_url_for, wait_for,
 };
 use fastrand::Rng;
 use tokio::sync::OwnedMutexGuard;
@@ -99,10 +99,23 @@ impl Member {
         file.and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
     }
 
-    /// Waits until a process that was just started does its work.
-    pub(super) async fn is_ready(&self) {
+    /// Whether the process has ever done its work. One that finds no Redis when it starts ends with an error.
+    fn was_ready(&self, process: &Process) -> bool {
         let says = if self.role == Role::Dispatcher { " listens on " } else { "worker is ready" };
-        self.process().wait_for_line(says, READY).await;
+        process.stdout().contains(says) || process.stderr().contains(says)
+    }
+
+    /// Waits until a process that was just started does its work; starts it again if it ends before.
+    pub(super) async fn is_ready(&self) {
+        wait_for(&format!("{} to be ready", self.name), READY, async || {
+            let process = self.process();
+            let is_ready = self.was_ready(&process);
+            if !is_ready && !process.is_running() {
+                self.start_again();
+            }
+            is_ready
+        })
+        .await;
     }
 
     /// Waits until nothing is done to it any more.
@@ -262,14 +275,16 @@ impl Stage {
         fitting.iter().find_map(|member| Some((*member, Arc::clone(&member.busy).try_lock_owned().ok()?)))
     }
 
-    /// Starts processes again that have ended without our doing, as systemd or Kubernetes would; returns their names.
-    pub(super) fn keep_alive(&self) -> Vec<String> {
+    /// Starts processes again that have ended without our doing, as systemd or Kubernetes would; returns their names, and
+    /// whether they were ever ready.
+    pub(super) fn keep_alive(&self) -> Vec<(String, bool)> {
         let mut ended = Vec::new();
         for member in &self.members {
             let Ok(_guard) = Arc::clone(&member.busy).try_lock_owned() else { continue };
-            if !member.process().is_running() {
+            let process = member.process();
+            if !process.is_running() {
                 member.start_again();
-                ended.push(member.name.clone());
+                ended.push((member.name.clone(), member.was_ready(&process)));
             }
         }
         ended

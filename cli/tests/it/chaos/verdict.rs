@@ -1,6 +1,7 @@
 //! Compares what was seen with what is promised.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fairlane_common::{BuildId, BuildState, Queue};
@@ -88,6 +89,10 @@ pub(super) async fn of(
         uses: &uses,
         counts: vec![
             ("log lines that Redis has in the end", stored.lines),
+            (
+                "starts of a process that found no Redis and was started again",
+                diary.failed_starts.load(Ordering::Relaxed),
+            ),
             ("leases that ran out", counts.leases_lost),
             ("runs that another worker took over", counts.adopted),
             ("failed attempts that were followed by another one", counts.retried.values().sum()),
