@@ -100,7 +100,7 @@ async fn dispatch(cli: Cli, line: &Line, output: Output) -> Result<Exit> {
         Command::Cancel(args) => commands::bulk::cancel(args, output).await,
         Command::Retry(args) => Box::pin(commands::bulk::retry(args, output)).await,
         Command::Policy(args) => commands::policy::run(args, output).await,
-        Command::Doctor(args) => Box::pin(commands::doctor::run(args, output)).await,
+        Command::Doctor(args) => Box::pin(commands::doctor::run(*args, output)).await,
         Command::Completions(_)
         | Command::ImportBinderHub(_)
         | Command::RedisGuard(_)

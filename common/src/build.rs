@@ -137,6 +137,8 @@ pub struct Build {
     pub log_end: Option<String>,
     /// What became of the log to free memory: `cut` or `gone`.
     pub log_pruned: Option<String>,
+    /// Whether its whole log is in the archive.
+    pub archived: bool,
     /// Whether somebody has cancelled it; its run is being stopped.
     pub cancelling: bool,
     /// Adoptions and losses within the last hour.
@@ -221,6 +223,7 @@ impl Build {
             log_run: maybe(id, "log_run", take("log_run"))?,
             log_end: take("log_end"),
             log_pruned: take("log_pruned"),
+            archived: take("archived").is_some(),
             cancelling: take("cancelling").is_some(),
             adoptions: maybe(id, "adoptions", take("adoptions"))?.unwrap_or(0),
             failed_attempts: maybe::<u32>(id, "failures", take("failures"))?
@@ -269,6 +272,7 @@ impl Build {
             log_run: None,
             log_end: None,
             log_pruned: None,
+            archived: false,
             cancelling: false,
             adoptions: 0,
             failed_attempts: 0,

@@ -98,6 +98,10 @@ impl Keys {
         logs = "logs";
         /// zset: the same for logs that were shortened.
         logs_cut = "logs:cut";
+        /// zset: builds whose logs are to be archived, score = when that is due.
+        archive = "archive";
+        /// hash: up to which end builds were put there, the latest failure, and how many logs were given up.
+        archive_state = "archive:state";
         /// stream: every change of state, capped.
         events = "events";
         /// stream: what operators did (the audit).

@@ -79,6 +79,7 @@ operations! {
     CAMPAIGN_CANCEL = "campaign_cancel",
     CAMPAIGNS_VIEW = "campaigns_view",
     FEED = "feed",
+    ARCHIVE = "archive",
 }
 
 /// The other function of append.lua.

@@ -13,11 +13,12 @@ export function BuildPage({ id }) {
   const build = feed.data;
   useEffect(() => setEnded(Boolean(build && isEnded(build.state))), [build?.state]);
   return html`<p class="crumb"><a href="#/builds">Builds</a> / Build</p>
+    ${feed.error?.status === 404 && html`<section aria-labelledby="log"><h2 id="log">Log</h2><${Log} key=${id} id=${id} whole /></section>`}
     <${Loaded} feed=${feed} what="The build">${() => html`
       <h1 tabindex="-1">${build.name || build.repo} <span class="mono dim">${build.ref.slice(0, 12)}</span></h1>
       <p><${State} state=${build.state} cancelling=${build.cancelling} /> <span class="dim">in lane</span> <${Lane} lane=${build.lane} /></p>
       ${build.why && html`<p class=${build.state === 'failed' ? 'note bad' : 'why'}>${build.why}</p>`}
-      ${build.expired && html`<p class="note info">Only a short record of this build is left: its log and its details are kept for a day.</p>`}
+      ${build.expired && html`<p class="note info">Only a short record of this build is left: its details are kept for a day, and its log too, unless logs are archived.</p>`}
       ${!isEnded(build.state) && html`<div class="acts">
         ${!build.cancelling && html`<${Act} label="Cancel" danger act=${cancel(id)} />`}
         ${build.priority === 'background' && html`<${Act} label="Promote" act=${promote(id)} />`}
@@ -26,7 +27,7 @@ export function BuildPage({ id }) {
       <${Facts} build=${build} />
       <${Timeline} build=${build} />
       <${People} build=${build} />
-      <section aria-labelledby="log"><h2 id="log">Log</h2>${build.expired ? html`<p class="dim">The log is not kept any more.</p>` : html`<${Log} key=${id} id=${id} />`}</section>
+      <section aria-labelledby="log"><h2 id="log">Log</h2><${Log} key=${id} id=${id} whole=${build.expired} /></section>
       <${Deeper} build=${build} />`}
     <//>`;
 }

@@ -26,7 +26,9 @@ async function read(id, take, signal) {
         for (const part of parts) {
           const event = parse(part);
           if (event.id) last = event.id;
-          if (event.data) take({ kind: event.kind, data: JSON.parse(event.data) });
+          const data = event.data && JSON.parse(event.data);
+          if (event.kind === 'notice' && data?.kind === 'log-removed') return await readWhole(id, take, signal);
+          if (data) take({ kind: event.kind, data });
           if (event.kind === 'end' || event.kind === 'moved') return;
         }
         wait = 1000;
@@ -41,6 +43,19 @@ async function read(id, take, signal) {
   }
 }
 
+/** Reads a log that is over as a whole: Redis has forgotten it, but it may be archived. */
+async function readWhole(id, take, signal) {
+  try {
+    const response = await stream(`v1/builds/${id}/log`, null, signal);
+    if (!response.ok) throw new Refused(response.status, await response.json());
+    const lines = (await response.text()).replace(/\n$/, '').split('\n');
+    take({ kind: 'log', data: { lines: lines.map((text) => ({ text })) } });
+    take({ kind: 'end' });
+  } catch (error) {
+    if (!signal.aborted) take({ kind: 'broken', error });
+  }
+}
+
 function parse(text) {
   const event = {};
   for (const line of text.split('\n')) {
@@ -50,7 +65,7 @@ function parse(text) {
   return event;
 }
 
-export function Log({ id, onEnd }) {
+export function Log({ id, onEnd, whole }) {
   const lines = useMemo(() => new Lines(), [id]);
   const [status, setStatus] = useState('connecting …');
   const [, draw] = useState(0);
@@ -77,7 +92,7 @@ export function Log({ id, onEnd }) {
       }
       later();
     };
-    read(id, take, stop.signal);
+    (whole ? readWhole : read)(id, take, stop.signal);
     return () => stop.abort();
   }, [id]);
   return html`<${View} id=${id} lines=${lines} status=${status} />`;

@@ -10,15 +10,18 @@
 //! - `connections` limits what the crate `http` accepts; `access` decides who may do what, and how often.
 //! - `routes` answer requests with the types of [`api`], and errors with those of `problem`.
 //! - `hub` reads Redis once for all event streams.
-//! - `upkeep` runs in the background: counting people, and reaping.
+//! - `archive` is where finished logs go, if anywhere.
+//! - `upkeep` runs in the background: counting people, reaping, archiving logs.
 
 mod access;
 pub mod api;
+mod archive;
 pub mod args;
 mod connections;
 mod history;
 mod hours;
 mod hub;
+mod log_text;
 mod metrics;
 mod outlook;
 mod problem;
@@ -34,6 +37,7 @@ mod upkeep;
 
 pub use access::scope::Scope;
 pub use access::tokens::{Tokens, TokensError};
+pub use archive::{ArchiveArgs, ArchiveError, LogArchive};
 pub use args::{Args, ClientArgs, RedisArgs, ServeArgs};
 pub use fairlane_common::AllowedArgs;
 pub use fairlane_http::{TlsError, TlsFiles};

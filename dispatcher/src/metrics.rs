@@ -62,6 +62,35 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
+/// What became of an attempt to archive a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ArchiveResult {
+    Stored,
+    Failed,
+    GivenUp,
+}
+
+impl ArchiveResult {
+    const ALL: [Self; 3] = [Self::Stored, Self::Failed, Self::GivenUp];
+}
+
+impl EncodeLabelValue for ArchiveResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        let word = match self {
+            Self::Stored => "stored",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+        };
+        word.encode(encoder)
+    }
+}
+
+/// Labels of logs that were to be archived.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ArchivedLog {
+    result: ArchiveResult,
+}
+
 /// Labels of requests for builds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Asked {
@@ -93,6 +122,7 @@ pub(crate) struct Metrics {
     pub(crate) streams: Gauge,
     pub(crate) slow_readers: Counter,
     pub(crate) log_bytes: Counter,
+    archived: Family<ArchivedLog, Counter>,
 }
 
 impl Default for Metrics {
@@ -102,7 +132,12 @@ impl Default for Metrics {
         for outcome in Outcome::ALL {
             drop(asked.get_or_create(&Asked { outcome }));
         }
+        let archived = Family::<ArchivedLog, Counter>::default();
+        for result in ArchiveResult::ALL {
+            drop(archived.get_or_create(&ArchivedLog { result }));
+        }
         Self {
+            archived,
             asked,
             requests: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(LATENCY)),
@@ -114,6 +149,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts logs that were archived or were not.
+    pub(crate) fn note_archived(&self, result: ArchiveResult, logs: u64) {
+        self.archived.get_or_create(&ArchivedLog { result }).inc_by(logs);
+    }
+
     /// All metrics. `wait` limits each read from the queue.
     pub(crate) async fn registry(&self, queue: &Queue, wait: Duration) -> Registry {
         let now = QueueNow::read(queue, wait).await;
@@ -138,6 +178,9 @@ impl Metrics {
             "Streams closed because the client stopped reading",
             self.slow_readers.clone(),
         );
+        let help =
+            "Logs archived after the end of their builds, failed attempts, and logs given up, by result";
+        registry.register("logs_archived", help, self.archived.clone());
         let help = "Log read from Redis for streams";
         registry.register_with_unit("log_read", help, Unit::Bytes, self.log_bytes.clone());
     }

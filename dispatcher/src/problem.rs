@@ -65,6 +65,7 @@ kinds! {
     TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "This dispatcher has reached its connection limit";
     TOO_MANY_STREAMS = "too-many-streams", SERVICE_UNAVAILABLE, "This dispatcher has reached its stream limit";
     REDIS_AWAY = "redis-away", SERVICE_UNAVAILABLE, "Redis does not answer";
+    ARCHIVE_AWAY = "archive-away", SERVICE_UNAVAILABLE, "The log archive does not answer";
     REDIS_REFUSES = "redis-refuses", SERVICE_UNAVAILABLE, "Redis rejects writes";
     REFILLING = "refilling", SERVICE_UNAVAILABLE, "Redis was emptied; running builds are being registered again";
     WRONG_SCHEMA = "wrong-schema", SERVICE_UNAVAILABLE, "The queue in Redis has another schema version";

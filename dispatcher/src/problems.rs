@@ -11,11 +11,14 @@ use fairlane_common::id::HOSTS;
 use fairlane_common::limits::{MEMORY_FULL_PERCENT, MEMORY_PAUSE_PERCENT, MEMORY_PRUNE_PERCENT};
 use fairlane_common::queue::inspect::{NodeView, Snapshot, WorkerView};
 use fairlane_common::queue::memory::Memory;
-use fairlane_common::queue::{Act, ActFilter, Aside, Durability, Pressure, Sample, Since, many, span};
+use fairlane_common::queue::{
+    Act, ActFilter, ArchiveState, Aside, Durability, Pressure, Sample, Since, many, span,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::api::{CurrentProblem, ProblemKind, Severity};
+use crate::archive;
 use crate::history::HistoryCache;
 use crate::outlook::OutlookCache;
 
@@ -59,7 +62,7 @@ impl ProblemsCache {
             act: Some("worker lost".to_owned()),
             ..ActFilter::default()
         };
-        let (outlook, (_, samples), workers, nodes, aside, lost, durability, memory) = tokio::try_join!(
+        let (outlook, (_, samples), workers, nodes, aside, lost, durability, memory, archive) = tokio::try_join!(
             outlook.outlook(),
             history.samples(),
             queue.workers(),
@@ -68,6 +71,7 @@ impl ProblemsCache {
             queue.acts(&lost),
             queue.durability(),
             async { Ok(queue.memory().await) },
+            queue.archive_state(),
         )?;
         let facts = Facts {
             snapshot: outlook.snapshot(),
@@ -79,6 +83,7 @@ impl ProblemsCache {
             lost: &lost.items,
             durability,
             memory,
+            archive: &archive,
         };
         let problems = Arc::new(facts.problems());
         *latest = Some((Instant::now(), Arc::clone(&problems)));
@@ -99,6 +104,7 @@ struct Facts<'a> {
     lost: &'a [Act],
     durability: Option<Durability>,
     memory: Option<Memory>,
+    archive: &'a ArchiveState,
 }
 
 fn problem(kind: ProblemKind, severity: Severity, sentence: String) -> CurrentProblem {
@@ -135,6 +141,8 @@ impl Facts<'_> {
         all.extend(few(self.avoided()));
         all.extend(self.builds());
         all.extend(few(self.set_aside()));
+        let archive = archive::problems(self.archive, self.snapshot.now).into_iter();
+        all.extend(archive.map(|said| problem(ProblemKind::LogArchive, Severity::Warning, said)));
         // Stable: within a severity, the order above stays.
         all.sort_by_key(|problem| problem.severity);
         all

@@ -14,6 +14,7 @@ struct Scene {
     lost: Vec<Act>,
     durability: Option<Durability>,
     memory: Option<Memory>,
+    archive: ArchiveState,
 }
 
 const NOW: u64 = 100 * 60_000;
@@ -35,6 +36,7 @@ impl Scene {
             lost: &self.lost,
             durability: self.durability,
             memory: self.memory,
+            archive: &self.archive,
         }
         .problems()
     }

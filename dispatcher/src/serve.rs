@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::tokens::TokensReload;
 use crate::settings::Settings;
 use crate::state::App;
-use crate::upkeep::reaper;
+use crate::upkeep::{archiver, reaper};
 use crate::{connections, routes};
 
 /// How long open requests may take after a shutdown signal.
@@ -84,6 +84,11 @@ pub async fn serve(
             () = told.cancelled() => {}
         }
     });
+    if let Some(archive) = app.settings.archive.clone() {
+        tracing::info!(archive = %archive, "logs of ended builds are archived");
+        let archiving = archiver::run(app.queue.clone(), archive, Arc::clone(&app.metrics), shutdown.clone());
+        duties.spawn("archiving logs", archiving);
+    }
     if let Some(tls) = tls {
         let read = move || {
             let is_other = tls.reload()?;

@@ -13,6 +13,7 @@ use fairlane_http::{TlsError, TlsFiles};
 use ipnet::IpNet;
 
 use crate::access::tokens::{Tokens, TokensError};
+use crate::archive::{ArchiveError, LogArchive};
 
 /// Checked settings.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Settings {
     pub policy: Option<Policy>,
     /// Limits on the logs of ended builds.
     pub log_limits: LogLimits,
+    /// Where logs of ended builds are archived, if anywhere.
+    pub archive: Option<LogArchive>,
     /// Whether requests may name folders on the workers' hosts.
     pub allow_local_repos: bool,
     /// This machine's name, for people.
@@ -106,6 +109,9 @@ pub enum SettingError {
     /// The policy is invalid.
     #[error(transparent)]
     Policy(#[from] fairlane_common::Invalid),
+    /// The log archive is invalid.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The seal key is invalid.
     #[error(transparent)]
     Seal(#[from] fairlane_common::Error),

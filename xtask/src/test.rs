@@ -19,6 +19,9 @@ const AXE: &str = "axe-playwright-python==0.1.8";
 /// Contains Helm's own engine, which renders the chart.
 pub(crate) const HELM: &str = "helm-python-sdk==0.2.2";
 
+/// Contains a server that speaks S3's API, for the tests of the log archive.
+const S3: &str = "moto[s3,server]==5.2.5";
+
 /// Everything that a change must pass.
 pub(crate) fn test(root: &Path) -> Result<()> {
     install()?;
@@ -31,6 +34,11 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     }
     if let Err(error) = venv::python(root, "helm", &[HELM]) {
         println!("\nSKIPPED: tests of the Helm chart, because its engine cannot be installed: {error:#}");
+    }
+    if let Err(error) = venv::python(root, "s3", &[S3]) {
+        println!(
+            "\nSKIPPED: tests of the log archive in a bucket, because no server can be installed: {error:#}"
+        );
     }
     tests(root)
 }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
+use fairlane_dispatcher::ArchiveArgs;
 use fairlane_worker::ExecutorKind;
 use fairlane_worker::pod::KubernetesArgs;
 
@@ -55,6 +56,8 @@ pub(crate) struct Doctor {
     /// Look only at the cluster's nodes: which pools and which nodes can build, and what is wrong with the others
     #[arg(long, conflicts_with = "print_acl")]
     pub(crate) nodes: bool,
+    #[command(flatten)]
+    pub(crate) archive: ArchiveArgs,
     #[command(flatten)]
     pub(crate) kubernetes: KubernetesArgs,
     #[command(flatten)]

@@ -132,7 +132,7 @@ pub(crate) enum Command {
     Audit(Audit),
     Cancel(Cancel),
     Retry(Retry),
-    Doctor(Doctor),
+    Doctor(Box<Doctor>),
     #[command(name = "import-binderhub")]
     ImportBinderHub(ImportBinderHub),
     /// Play a day of launches through the queue, in virtual time

@@ -155,3 +155,22 @@ async fn the_users_that_it_prints_work_and_a_right_that_one_lacks_is_named() {
     let scripts = run(fairlane(&home, ["doctor", "--print-acl", "scripts"])).await.expect(0, "").data;
     assert!(scripts.contains("+evalsha") && !scripts.contains("fcall") && !scripts.contains("function"));
 }
+
+#[tokio::test]
+async fn an_archive_that_is_away_or_set_wrong_is_an_error() {
+    let (home, redis) = (TempDir::new(), RedisServer::builder().start().await);
+    let there = home.join("logs");
+    std::fs::create_dir(&there).unwrap();
+    let (there, away) = (there.display().to_string(), home.join("away").display().to_string());
+    for (place, code, level, words) in [
+        (there.as_str(), 0, "ok", "logs answers"),
+        (away.as_str(), 1, "error", "away does not exist"),
+        ("logs", 1, "error", "neither an absolute path nor a URL"),
+    ] {
+        let arguments = ["doctor", "--json", "--redis-url", &redis.url(), "--log-archive", place];
+        let said = run(fairlane(&home, arguments)).await.expect(code, "");
+        let found = said.json().into_iter().find(|finding| finding["about"] == "archive").unwrap();
+        assert_eq!(found["level"], level, "{found}");
+        assert!(found["text"].as_str().unwrap().contains(words), "{found}");
+    }
+}

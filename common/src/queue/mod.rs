@@ -1,6 +1,7 @@
 //! The queue's operations. Those that change state are one Lua function each; [`inspect`] only reads.
 
 mod activity;
+mod archive;
 mod aside;
 mod by;
 mod calls;
@@ -45,6 +46,7 @@ mod workers;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use activity::{Act, ActFilter, Change, ChangeFilter};
+pub use archive::{ArchiveRound, ArchiveState, Archived};
 pub use aside::{Aside, Loaded, Unreadable, UnreadableClaim};
 pub use by::By;
 pub use cancel::{Cancelled, Promoted};

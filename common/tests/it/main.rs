@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
 
 mod acl;
+mod archive;
 mod campaigns;
 mod carrier;
 mod connections;

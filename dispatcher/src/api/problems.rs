@@ -62,6 +62,8 @@ pub enum ProblemKind {
     Overdue,
     /// Something could not be processed.
     SetAside,
+    /// Logs of ended builds could not be archived.
+    LogArchive,
     /// An operator has drained a worker.
     WorkerDrained,
     /// Rules hold lanes with waiting builds.

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 
 use crate::access::scope::Scope;
 use crate::access::tokens::Tokens;
+use crate::archive::ArchiveArgs;
 use crate::settings::{Bounds, SettingError, Settings};
 
 mod clients;
@@ -77,6 +78,9 @@ pub struct ServeArgs {
     /// How long logs of ended builds are kept, up to 24h
     #[arg(long, env = "FAIRLANE_LOG_KEEP", value_name = "TIME", default_value = "24h")]
     pub log_keep: LogKeep,
+    /// Where finished logs are archived.
+    #[command(flatten)]
+    pub archive: ArchiveArgs,
     /// Accept file:// repositories, which are folders on the workers' hosts
     #[arg(long, env = "FAIRLANE_ALLOW_LOCAL_REPOS")]
     pub allow_local_repos: bool,
@@ -106,6 +110,7 @@ impl ServeArgs {
             policy,
             log_budget,
             log_keep,
+            archive,
             allow_local_repos,
             clients,
         } = self;
@@ -127,6 +132,7 @@ impl ServeArgs {
             allowed_args: AllowedArgs::new(allow_args),
             policy: if policy.is_empty() { None } else { Some(Policy::of_words(policy)?) },
             log_limits: LogLimits { budget: *log_budget, keep: *log_keep },
+            archive: archive.archive()?,
             allow_local_repos: *allow_local_repos,
             host: host_name(),
             tls: clients.tls()?,

@@ -57,7 +57,13 @@ const BY_OPERATION: &[(&str, &[Kind])] = &[
     ("set_watchers", &[problem::UNKNOWN_BUILD, problem::UNKNOWN_SUBSCRIBER, problem::OTHER_DISPATCHER]),
     (
         "read_log",
-        &[problem::UNKNOWN_BUILD, problem::LOG_REMOVED, problem::TOO_MANY_STREAMS, problem::REFILLING],
+        &[
+            problem::UNKNOWN_BUILD,
+            problem::LOG_REMOVED,
+            problem::ARCHIVE_AWAY,
+            problem::TOO_MANY_STREAMS,
+            problem::REFILLING,
+        ],
     ),
     ("list_builds", &[problem::BAD_CURSOR]),
     ("list_lanes", &[problem::BAD_CURSOR]),

@@ -1,22 +1,21 @@
 //! A build's log as plain text.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fairlane_common::build::Build;
+use fairlane_common::id::BuildId;
 use fairlane_common::limits;
-use fairlane_common::log::LogPage;
 use futures::StreamExt;
 
 use super::builds::known;
 use crate::api::Problem;
 use crate::hub::LogSeat;
-use crate::problem::{Answer, LOG_REMOVED, Refusal};
+use crate::log_text::{newest_run, text};
+use crate::problem::{ARCHIVE_AWAY, Answer, LOG_REMOVED, Refusal, UNKNOWN_BUILD};
 use crate::routes::caller::Reader;
 use crate::routes::input::{Params, PathId};
 use crate::routes::responses::AsItComes;
@@ -29,6 +28,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How many seconds to wait for the end of a log after its build has ended.
 const LOG_END_WAIT: u32 = 5;
 
+const HEADERS: [(&str, &str); 3] = [
+    ("content-type", "text/plain; charset=utf-8"),
+    ("x-accel-buffering", "no"),
+    // A log may contain anything, so a browser must not render it as a page.
+    ("x-content-type-options", "nosniff"),
+];
+
 /// The message for a log that is gone.
 pub(crate) const GONE_TEXT: &str =
     "the log of this build was removed to free memory in Redis; build it again to see it";
@@ -37,7 +43,7 @@ pub(crate) const GONE_TEXT: &str =
 const EXPIRED_TEXT: &str = "the log of this build has expired: logs are kept for a day after the build's end";
 
 /// The log of a build's latest run, as plain text. With `follow` it goes on until the build has
-/// ended. Scope `read`.
+/// ended. If logs are archived, also the log of a build that is no longer known. Scope `read`.
 #[utoipa::path(
     get, path = "/v1/builds/{id}/log", operation_id = "read_log", tag = "builds",
     params(
@@ -48,7 +54,7 @@ const EXPIRED_TEXT: &str = "the log of this build has expired: logs are kept for
         (status = 200, description = "the log", body = String, content_type = "text/plain"),
         (status = 404, description = "no such build", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "the log was removed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Redis does not answer, or too many streams", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Redis or the archive does not answer, or too many streams", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -59,14 +65,27 @@ pub(super) async fn read(
 ) -> Answer<Response> {
     let params = params.only(&["follow"])?;
     let follow = params.flag("follow")?;
-    let build = known(&app, id).await?;
+    let build = match known(&app, id).await {
+        Ok(build) => build,
+        // The archive may keep logs for longer than Redis keeps records of builds.
+        Err(refusal) if refusal.urn() == UNKNOWN_BUILD.urn() => return archived(&app, id, refusal).await,
+        Err(refusal) => return Err(refusal),
+    };
     if build.recorded {
-        return Err(Refusal::new(LOG_REMOVED, EXPIRED_TEXT).build(id));
+        return archived(&app, id, Refusal::new(LOG_REMOVED, EXPIRED_TEXT).build(id)).await;
     }
-    if build.log_pruned.as_deref() == Some("gone") {
-        return Err(Refusal::new(LOG_REMOVED, GONE_TEXT).build(id));
+    match build.log_pruned.as_deref() {
+        Some("gone") => return archived(&app, id, Refusal::new(LOG_REMOVED, GONE_TEXT).build(id)).await,
+        // The archive has all of it. If it does not answer, a part is better than nothing.
+        Some(_) if build.archived => {
+            let nothing = Refusal::new(LOG_REMOVED, GONE_TEXT);
+            if let Ok(whole) = archived(&app, id, nothing).await {
+                return Ok(whole);
+            }
+        }
+        _ => {}
     }
-    let run = newest_run(&app, &build).await?;
+    let run = app.ask(newest_run(&app.queue, &build)).await?;
     let seat = if follow { Some(app.hub.seat_for_log()?) } else { None };
     let reader = Reading { _seat: seat, app, build, run, after: "0-0".to_owned(), follow, waits: 0 };
     let body = futures::stream::unfold(Some(reader), |reader| async move {
@@ -78,27 +97,26 @@ pub(super) async fn read(
             Err(_) => Some((Err(std::io::Error::other("Redis does not answer")), None)),
         }
     });
-    let headers = [
-        (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
-        ("x-accel-buffering", "no"),
-        // A log may contain anything, so a browser must not render it as a page.
-        ("x-content-type-options", "nosniff"),
-    ];
     // A compressor polls the body once more after its end.
-    let mut response = (headers, Body::from_stream(body.fuse())).into_response();
+    let mut response = (HEADERS, Body::from_stream(body.fuse())).into_response();
     if follow {
         response.extensions_mut().insert(AsItComes);
     }
     Ok(response)
 }
 
-/// The run with the newest log. For a build that waits for its next run, it is the previous one.
-async fn newest_run(app: &App, build: &Build) -> Answer<u32> {
-    let run = build.log_run.unwrap_or(build.attempt);
-    if run > 1 && app.ask(app.queue.log_end(build.id, run, 1)).await?.1.is_empty() {
-        return Ok(run - 1);
+/// A log from the archive. `gone` is the answer if it is not there.
+async fn archived(app: &App, id: BuildId, gone: Refusal) -> Answer<Response> {
+    let Some(archive) = &app.settings.archive else { return Err(gone) };
+    match archive.get(id).await {
+        Ok(Some(log)) => Ok((HEADERS, Body::from_stream(log)).into_response()),
+        Ok(None) => Err(gone),
+        Err(why) => {
+            tracing::warn!(build.id = %id, why, "a log cannot be read from the archive");
+            let detail = "the log may be in the archive, which does not answer; try again later";
+            Err(Refusal::new(ARCHIVE_AWAY, detail).retry_after(30).build(id))
+        }
     }
-    Ok(run)
 }
 
 struct Reading {
@@ -121,7 +139,7 @@ impl Reading {
                 Ok(page) => {
                     if let Some(last) = page.entries.last() {
                         self.after.clone_from(&last.id);
-                        return Ok(Some(text(&page)));
+                        return Ok(Some(Bytes::from(text(&page))));
                     }
                 }
                 Err(refusal) if !self.follow => return Err(refusal),
@@ -159,16 +177,4 @@ impl Reading {
         let complete = self.build.log_end.as_ref().is_none_or(|end| *end == self.after);
         complete || self.waits > LOG_END_WAIT
     }
-}
-
-fn text(page: &LogPage) -> Bytes {
-    let mut text = String::new();
-    for (at, entry) in page.entries.iter().enumerate() {
-        if let (Some(gap), true) = (page.gap(), at == page.before_gap) {
-            let _ = writeln!(text, "--- {gap} ---");
-        }
-        text.push_str(&entry.text);
-        text.push('\n');
-    }
-    Bytes::from(text)
 }

@@ -9,10 +9,13 @@
 //!   leaves undone, the next one does a second later.
 //! - **Feeding campaigns** (`feeder`). While there are campaigns, their next builds are put into line about once
 //!   a second, and whenever a build has ended. Any dispatcher may do this, too.
+//! - **Archiving logs** (`archiver`), if an archive is set. After the ends of builds, their logs are copied there.
+//!   The queue says which are due, and gives each to one dispatcher for a while.
 //!
 //! All keep running while Redis is away, and log the beginning and the end of the outage once each
 //! (`outage`).
 
+pub(crate) mod archiver;
 pub(crate) mod feeder;
 pub(crate) mod outage;
 pub(crate) mod people;

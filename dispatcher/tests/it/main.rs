@@ -4,6 +4,7 @@
 mod access;
 mod activity;
 mod answers;
+mod archive;
 mod bad_clients;
 mod browser;
 mod builds;

@@ -119,6 +119,7 @@ pub(crate) fn settings() -> Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         base_path: None,
         tokens: Tokens::default(),
+        archive: None,
         seal: None,
         allow_local_repos: false,
         allowed_args: AllowedArgs::default(),

@@ -13,6 +13,7 @@ use fairlane_common::id::HOSTS;
 use fairlane_common::keys::Keys;
 use fairlane_common::queue::inspect::WorkerView;
 use fairlane_common::{Link, Queue, RedisUrl};
+use fairlane_dispatcher::ArchiveArgs;
 use fairlane_dispatcher::api::{Health, ProblemKind, QueueView, Severity};
 use fairlane_worker::ExecutorKind;
 use fairlane_worker::command::{CommandTemplate, TEMPLATE_DEFAULT};
@@ -41,6 +42,7 @@ pub(crate) async fn run(args: Doctor, output: Output) -> Result<Exit> {
         None => Vec::new(),
     };
     dispatchers(&args, redis.is_some(), &mut findings).await?;
+    archive(&args.archive, &mut findings).await;
     match args.executor {
         ExecutorKind::Process => command(args.command.as_deref(), &mut findings).await,
         ExecutorKind::Kubernetes => Box::pin(kubernetes::look(&args, &workers, &mut findings)).await,
@@ -293,6 +295,29 @@ async fn problems(client: &Client, redis_is_known: bool, findings: &mut Findings
                 command.map(|command| format!("`{}` shows more, or helps.", clean(command, Colors::Drop)));
             findings.warning("queue", problem.sentence.trim_end_matches('.'), advice.unwrap_or_default());
         }
+    }
+}
+
+/// Checks the log archive, if one is set.
+async fn archive(args: &ArchiveArgs, findings: &mut Findings) {
+    let archive = match args.archive() {
+        Ok(Some(archive)) => archive,
+        Ok(None) => return,
+        Err(error) => {
+            return findings.error(
+                "archive",
+                error.to_string(),
+                "A dispatcher with this setting does not start.",
+            );
+        }
+    };
+    match archive.check().await {
+        Ok(()) => findings.ok("archive", format!("{archive} answers; whether logs can be written shows with the first one")),
+        Err(why) => findings.error(
+            "archive",
+            clean(&why, Colors::Drop),
+            "No build waits for it. Logs are archived once it answers; those that Redis removes before are lost.",
+        ),
     }
 }
 

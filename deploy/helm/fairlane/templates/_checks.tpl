@@ -33,6 +33,11 @@
 {{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs: name at least one Gateway" -}}
 {{- end -}}
+{{- range $key := list "endpoint" "region" "secret" -}}
+{{- if and (index $v.logArchive $key) (not $v.logArchive.url) -}}
+{{- fail (printf "logArchive.%s: only used with logArchive.url, which is empty" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.networkPolicy.buildEgress (not $v.networkPolicy.restrictBuildEgress) -}}
 {{- fail "networkPolicy.buildEgress: only used with networkPolicy.restrictBuildEgress: true" -}}
 {{- end -}}
@@ -123,6 +128,10 @@
 - FAIRLANE_INSTALLATION
 - FAIRLANE_LISTEN
 - FAIRLANE_LOG
+- FAIRLANE_LOG_ARCHIVE
+- FAIRLANE_LOG_ARCHIVE_ENDPOINT
+- FAIRLANE_LOG_ARCHIVE_KEY
+- FAIRLANE_LOG_ARCHIVE_REGION
 - FAIRLANE_LOG_FORMAT
 - FAIRLANE_METRICS_LISTEN
 - FAIRLANE_NAMESPACE

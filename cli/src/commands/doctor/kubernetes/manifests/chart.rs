@@ -136,6 +136,8 @@ fn contradictions_and_unknown_values_are_refused_with_their_path() {
             "worker.autoscaling.enabled: KEDA would send its token",
         ),
         (json!({"dispatcher": {"basePath": "fairlane"}}), "dispatcher.basePath: must begin with /"),
+        (json!({"logArchive": {"secret": "x"}}), "logArchive.secret: only used with logArchive.url"),
+        (json!({"logArchive": {"url": "gs://logs"}}), "logArchive"),
         (json!({"serviceAccount": {"create": false}}), "serviceAccount.name: name the existing"),
         (json!({"ingress": {"enabled": true}}), "ingress.host: name the host"),
         (json!({"httpRoute": {"enabled": true}}), "httpRoute.parentRefs: name at least one Gateway"),

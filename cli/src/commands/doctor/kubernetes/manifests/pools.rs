@@ -13,11 +13,16 @@ use crate::args::Cli;
 
 const PAGE: &str = "docs/nodes.md";
 
-/// The values on the page.
-fn values() -> Value {
-    let page = read(PAGE);
-    let part = page.split_once("<!-- pool -->\n```yaml\n").unwrap().1.split_once("```").unwrap().0;
+/// The values on a page, in the part of this name.
+fn values_of(page: &str, part: &str) -> Value {
+    let start = format!("<!-- {part} -->\n```yaml\n");
+    let page = read(page);
+    let part = page.split_once(&start).unwrap().1.split_once("```").unwrap().0;
     serde_saphyr::from_str(part).unwrap()
+}
+
+fn values() -> Value {
+    values_of(PAGE, "pool")
 }
 
 /// The page's commands for pools, each with the name of its cloud.
@@ -88,7 +93,10 @@ fn the_commands_on_the_page_are_the_program_s() {
 
 #[test]
 fn the_chart_takes_the_values_on_the_page() {
-    let Some(rendered) = render(&[case(&minimal(&values()))]) else { return };
+    let archive = values_of("docs/logs.md", "archive");
+    let Some(rendered) = render(&[case(&minimal(&values())), case(&minimal(&archive))]) else { return };
+    let dispatcher = rendered[1].object("Deployment", "fairlane-dispatcher");
+    assert!(dispatcher.to_string().contains("s3://logs/fairlane"), "{dispatcher}");
     let home = TempDir::new();
     let file = pod_template(&rendered[0].objects(), &home);
     let template = Some(PodTemplate::read(&file).unwrap());
