@@ -44,9 +44,9 @@ async fn kube_builds_wait_to_push_and_go_on_waiting_with_another_worker() {
         kube.build_that(id, "the build to be adopted", adopted).await;
     }
     // Whoever took it over asks for it.
-    let heard =
-        kube.build_that(waits, "the note", |build| build.waits_to_push() && build.note.is_some()).await;
-    assert_eq!(heard.note.as_deref(), Some("built; waiting to push: 1 build is pushing to r.example.org"));
+    let says = Some("built; waiting to push: 1 build is pushing to r.example.org");
+    let heard = |build: &Build| build.waits_to_push() && build.note.as_deref() == says;
+    kube.build_that(waits, "the note", heard).await;
     assert_eq!(kube.scene.pushing().await, (1, 1));
     std::fs::write(&go, "").unwrap();
     for id in [pushes, waits] {
