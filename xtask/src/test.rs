@@ -1,5 +1,6 @@
 //! `test`, `lint` and `advisories`.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
 
@@ -101,7 +102,9 @@ fn install_browser(root: &Path) -> Result<()> {
 
 fn tests(root: &Path) -> Result<()> {
     if succeeds(&mut cargo(root, &["nextest", "--version"])) {
-        run(&mut cargo(root, &["nextest", "run", "--workspace"]))
+        // Most tests wait rather than compute.
+        let threads = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
+        run(&mut cargo(root, &["nextest", "run", "--workspace", "--test-threads", &threads.to_string()]))
     } else {
         println!(
             "\nNOTE: cargo-nextest is not installed, so a test that hangs is not stopped. Running them with \
