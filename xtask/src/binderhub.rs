@@ -34,7 +34,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     if let Err(error) = packages::ensure(&[packages::HAPROXY]) {
         println!("\nSKIPPED: the tests of binderhub/ that need HAProxy. {error:#}");
     }
-    run(&mut cargo(root, &["build", "--workspace"]))?;
+    // With all tests, as they are run later: their dependencies have other features, and would be compiled again.
+    run(&mut cargo(root, &["build", "--workspace", "--tests"]))?;
     let binary = root.join("target/debug/fairlane");
     run(Command::new(python)
         // The tests mostly wait, so four run at a time. `-rs` lists the skipped ones.

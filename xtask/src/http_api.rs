@@ -25,7 +25,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
             return Ok(());
         }
     };
-    run(&mut cargo(root, &["build", "--workspace"]))?;
+    // With all tests, as they are run later: their dependencies have other features, and would be compiled again.
+    run(&mut cargo(root, &["build", "--workspace", "--tests"]))?;
     let folder = root.join("target/http-api");
     std::fs::create_dir_all(&folder)?;
     let settings = [("FAIRLANE_TOKEN", TOKEN)];
