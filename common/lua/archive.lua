@@ -19,12 +19,12 @@ operation('archive', ALWAYS, function()
   end
 
   for _, item in ipairs(items) do
-    local id, known = item.id, call('ZSCORE', K.archive, item.id)
+    local id = item.id
     if item.result == 'again' then
       call('ZADD', K.archive, 'XX', ms(now + tonumber(item.wait)), id)
       if item.why ~= '' then call('HSET', state, 'error', item.why, 'error_at', NOW) end
     elseif item.result == 'lost' then
-      if known then give_up(id, item.why) end
+      if call('ZSCORE', K.archive, id) then give_up(id, item.why) end
     else
       call('ZREM', K.archive, id)
       if item.result == 'done' then

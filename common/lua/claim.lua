@@ -139,8 +139,7 @@ local function take(lane, from)
   end
   local shared, background = shared_name(from), b.priority == 'background'
   local epoch, seq = epoch_after(b.epoch), ms((tonumber(b.seq) or 0) + 1)
-  call('ZREM', K.queued, id)
-  in_line = nil
+  dequeue(id)
   call('ZADD', base .. 'permits:' .. lane, NOW, id)
   if shared then call('ZADD', base .. 'permits:shared:' .. shared, NOW, id) end
   if background then

@@ -117,8 +117,7 @@ local function requeue(id, b, by, not_before, fields)
   call('HSET', base .. 'build:' .. id, 'state', 'queued', 'attempt', ms(b.attempt + 1), 'seq', seq,
     'worker', '', 'last_worker', b.worker or '', 'requeued_by', by, 'place', '', 'claimed', '', 'started', '',
     'note', '', 'shared', '', 'bg', '', 'due', b.due, 'slot_ms', ms(b.slot_ms), 'not_before', not_before and ms(not_before) or '', unpack(fields))
-  call('ZADD', K.queued, b.due, id)
-  in_line = nil
+  enqueue(id, b.due)
   if not_before then
     call('ZADD', K.timers, ms(not_before), 'build:' .. id)
   else
@@ -170,11 +169,9 @@ local function call_for(where) call('PUBLISH', K.orphans, 'orphans ' .. where) e
 local function rescore(id, b)
   local due = ms(due_of(b.asked, b.expected, b.people, b.priority))
   if due == b.due then return end
-  -- One that was behind all of people's joins their line.
-  if (tonumber(b.due) or 0) > now + BACKGROUND / 2 then in_line = nil end
-  b.due = due
   call('HSET', base .. 'build:' .. id, 'due', due)
-  call('ZADD', K.queued, due, id)
+  enqueue(id, due, b.due)
+  b.due = due
   if not b.not_before then
     call('ZADD', base .. 'lane:' .. b.lane, due, id)
     sort_lane(b.lane)
@@ -195,8 +192,7 @@ end
 
 -- Takes a queued build out of line; the caller places its lane.
 local function leave_line(id, b)
-  call('ZREM', K.queued, id)
-  in_line = nil
+  dequeue(id)
   call('ZREM', base .. 'lane:' .. b.lane, id)
   call('ZREM', K.timers, 'build:' .. id)
 end
@@ -231,8 +227,7 @@ end
 -- it.
 local function forget(id, lane, why)
   local build, people = base .. 'build:' .. id, base .. 'people:' .. id
-  local removed = call('ZREM', K.queued, id) + call('ZREM', K.leases, id) + call('ZREM', K.orphans, id)
-  in_line = nil
+  local removed = dequeue(id) + call('ZREM', K.leases, id) + call('ZREM', K.orphans, id)
   call('ZREM', K.timers, 'build:' .. id)
   for _, where in ipairs(call('ZRANGE', K.places, 0, 99)) do call('ZREM', base .. 'orphans:' .. where, id) end
   if lane then

@@ -18,8 +18,7 @@ local function enter_line(id, asked, stats, people)
   if asked.force == '1' then call('HSET', build, 'forced', '1') end
   if asked.campaign ~= '' then call('HSET', build, 'campaign', asked.campaign) end
   call('SET', base .. 'image:' .. asked.image, id)
-  call('ZADD', K.queued, due, id)
-  if in_line and asked.priority ~= 'background' then in_line = in_line + 1 end
+  enqueue(id, due)
   call('ZADD', in_lane, due, id)
   if stats.at then
     came_in(lane, stats.at, id, due)

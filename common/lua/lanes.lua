@@ -18,6 +18,19 @@ local function due_of(asked, expected, people, priority)
   return due
 end
 
+-- The only two that write `queued`, so that `in_line` stays right.
+-- `former` is the due of a build that was there already: it may have been a background build until now.
+local function enqueue(id, due, former)
+  local behind = now + BACKGROUND / 2
+  call('ZADD', K.queued, due, id)
+  if in_line and tonumber(due) <= behind and (not former or tonumber(former) > behind) then in_line = in_line + 1 end
+end
+
+local function dequeue(id)
+  in_line = nil
+  return call('ZREM', K.queued, id)
+end
+
 -- The patterns that a rule for this lane can have, most specific first.
 local function rule_names(lane)
   local cuts, at = {}, 0
