@@ -28,7 +28,10 @@ pub(crate) fn run_live(root: &Path, words: &[String]) -> Result<()> {
             _ => bail!("unknown option '{word}'; {OPTIONS}"),
         }
     }
-    packages::ensure(&[packages::REDIS, packages::FAKETIME])?;
+    packages::ensure(&[packages::REDIS])?;
+    if let Err(error) = packages::ensure(&[packages::FAKETIME]) {
+        println!("\nSKIPPED: wrong clocks. {error:#}");
+    }
     let mut command = live(root, release, TEST);
     command.env("FAIRLANE_CHAOS", format!("{minutes},{seed}"));
     if !fencing {
