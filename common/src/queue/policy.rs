@@ -19,6 +19,8 @@ use crate::registry::{canonical, check_name};
 const OF_SETTINGS: &str = "settings";
 const ORDERS: &str = "must be fair or first-come";
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
+/// What is said behind it.
+const WEEK: &str = " ms (7 days)";
 const LIMITS: RangeInclusive<u32> = 1..=10_000;
 /// What a limit of pushes to one registry is set by: `push_limit.registry.example.org=3`.
 const OF_REGISTRY: &str = "push_limit.";
@@ -119,11 +121,11 @@ fn check<T: PartialOrd + std::fmt::Display>(
     field: &'static str,
     value: Option<T>,
     range: &RangeInclusive<T>,
+    unit: &str,
 ) -> Result<(), Invalid> {
     match value {
         Some(value) if !range.contains(&value) => {
             let (from, to) = (range.start(), range.end());
-            let unit = if field.ends_with("_ms") { " ms (7 days)" } else { "" };
             let why = format!("{value} is out of range; it must be from {from} to {to}{unit}");
             Err(Invalid::new(field, why))
         }
@@ -149,16 +151,16 @@ impl Policy {
     /// # Errors
     /// Names the field and its range.
     pub fn check(&self) -> Result<(), Invalid> {
-        check("limit", self.limit, &(1..=10_000))?;
-        check("burst", self.burst, &(1..=10_000))?;
-        check("overtake_max_ms", self.overtake_max_ms, &(0..=WEEK_MS))?;
-        check("people_max", self.people_max, &(1..=10_000))?;
-        check("slow_after_ms", self.slow_after_ms, &(0..=WEEK_MS))?;
-        check("slow_limit", self.slow_limit, &(1..=10_000))?;
-        check("background_share", self.background_share, &(0.0..=1.0))?;
-        check("push_limit", self.push_limit, &LIMITS)?;
+        check("limit", self.limit, &(1..=10_000), "")?;
+        check("burst", self.burst, &(1..=10_000), "")?;
+        check("overtake_max_ms", self.overtake_max_ms, &(0..=WEEK_MS), WEEK)?;
+        check("people_max", self.people_max, &(1..=10_000), "")?;
+        check("slow_after_ms", self.slow_after_ms, &(0..=WEEK_MS), WEEK)?;
+        check("slow_limit", self.slow_limit, &(1..=10_000), "")?;
+        check("background_share", self.background_share, &(0.0..=1.0), "")?;
+        check("push_limit", self.push_limit, &LIMITS, "")?;
         for (registry, limit) in &self.push_limits {
-            check("push_limits", Some(*limit), &LIMITS)?;
+            check("push_limits", Some(*limit), &LIMITS, "")?;
             check_name(registry).map_err(|why| Invalid::new("push_limits", why))?;
         }
         if self.push_limits.len() > REGISTRIES_MAX {
