@@ -70,9 +70,9 @@ pub use since::Since;
 pub use spend::{Spend, Spent};
 pub use submit::{Admitted, Submit, Submitted};
 pub use usage::{Usage, Use};
-pub use visitor::{Stage, Visitor, spoken};
+pub use visitor::{Stage, Visitor, many, spoken};
 pub use wake::{OrphanNews, Waiter};
-pub use why::{Why, many, span};
+pub use why::{Why, span};
 
 use crate::clock::Clock;
 use crate::connection::Link;

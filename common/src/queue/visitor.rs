@@ -163,15 +163,19 @@ fn builds(count: u64) -> String {
     if count == 1 { "One build is".to_owned() } else { format!("{count} builds are") }
 }
 
+/// A number with its noun: `1 build`, `2 builds`.
+pub fn many(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A span of time in words.
 pub fn spoken(ms: u64) -> String {
     let s = ms.div_ceil(1000).max(1);
-    let some = |n: u64, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
     match s {
-        0..90 => some(s, "second"),
-        90..5400 => some((s + 30) / 60, "minute"),
-        5400..172_800 => some((s + 1800) / 3600, "hour"),
-        _ => some((s + 43_200) / 86_400, "day"),
+        0..90 => many(s, "second"),
+        90..5400 => many((s + 30) / 60, "minute"),
+        5400..172_800 => many((s + 1800) / 3600, "hour"),
+        _ => many((s + 43_200) / 86_400, "day"),
     }
 }
 

@@ -213,11 +213,6 @@ fn ordinal(n: u64) -> String {
     format!("{n}{ending}")
 }
 
-/// A number with its noun: `1 build`, `2 builds`.
-pub fn many(count: u64, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
-}
-
 /// A span of time as people say it.
 pub fn span(ms: u64) -> String {
     let s = ms.div_ceil(1000);

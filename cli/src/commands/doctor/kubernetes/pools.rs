@@ -115,7 +115,7 @@ fn pool_of(node: &Node) -> Option<&str> {
 }
 
 fn title(pool: Option<&str>, nodes: usize) -> String {
-    let count = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+    let count = human::many(nodes as u64, "node");
     match pool {
         Some(pool) => format!("{pool} ({count})"),
         None => format!("nodes without a pool's label ({count})"),
