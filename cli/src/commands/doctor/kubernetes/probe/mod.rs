@@ -10,7 +10,6 @@ use fairlane_clikit::exit::{Exit, Stop};
 use fairlane_clikit::output::Output;
 use fairlane_worker::pod::fit::requested;
 use fairlane_worker::pod::{self, Observed, PodSettings, Probe, observe};
-use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,8 +31,6 @@ const SOCKET_IN_POD: &str = "/var/run/docker.sock";
 
 pub(in crate::commands) async fn run(args: NodesProbe, output: Output) -> Result<Exit> {
     let hosts = hosts(&args.connect)?;
-    // From here on, a signal no longer ends this process, so the pod is deleted first.
-    let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let mut findings = Findings::default();
     let Some(site) = site(&args.kubernetes, &args.prefix, None, &mut findings).await else {
         return Ok(findings.finish(output));
@@ -53,6 +50,8 @@ pub(in crate::commands) async fn run(args: NodesProbe, output: Output) -> Result
     clear_up(&asker, &site.settings).await;
     let name = format!("{}-{:08x}", pod::PROBE, fastrand::u32(..));
     let probe_pod = made(&site, &args, &name, &hosts);
+    // From here on, a signal no longer ends this process, so the pod is deleted first.
+    let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     // Not interrupted: only its answer says whether there is a pod to delete.
     let created = match asker.create_pod(&probe_pod).await {
         Trial::Taken(pod) => *pod,
@@ -81,12 +80,13 @@ pub(in crate::commands) async fn run(args: NodesProbe, output: Output) -> Result
         _ = interrupted.recv() => true,
         _ = terminated.recv() => true,
     };
-    delete(&asker, &name, created.metadata.uid.as_deref(), &mut findings).await;
-    if stopped {
+    let deleted = delete(&asker, &name, created.metadata.uid.as_deref(), &mut findings).await;
+    if stopped && deleted {
         output.talk(&format!("Interrupted; the pod {name} was deleted."));
         return Ok(Exit::Interrupted);
     }
-    Ok(findings.finish(output))
+    let exit = findings.finish(output);
+    Ok(if stopped { Exit::Interrupted } else { exit })
 }
 
 /// The hosts to reach, checked.
@@ -155,20 +155,20 @@ async fn clear_up(asker: &Asker<'_>, settings: &PodSettings) {
     for old in pods.iter().filter(|old| matches!(observe(old, &[]), Observed::Ended { .. })) {
         if let (Some(name), Some(uid)) = (&old.metadata.name, &old.metadata.uid) {
             // Whatever fails here is tried again by the next probe.
-            asker.delete_pod(name, Some(uid)).map(drop).await;
+            drop(asker.delete_pod(name, Some(uid)).await);
         }
     }
 }
 
-/// Deletes the probe's pod; reports it if that does not work.
-async fn delete(asker: &Asker<'_>, name: &str, uid: Option<&str>, findings: &mut Findings) {
-    if let Err(why) = asker.delete_pod(name, uid).await {
-        findings.warning(
-            "pod",
-            format!("the probe's pod could not be deleted: {why}"),
-            format!("It ends by itself, and the next probe removes it; or `kubectl delete pod {name}`."),
-        );
-    }
+/// Deletes the probe's pod; returns whether that worked, and reports it if not.
+async fn delete(asker: &Asker<'_>, name: &str, uid: Option<&str>, findings: &mut Findings) -> bool {
+    let Err(why) = asker.delete_pod(name, uid).await else { return true };
+    findings.warning(
+        "pod",
+        format!("the probe's pod could not be deleted: {why}"),
+        format!("It ends by itself, and the next probe removes it; or `kubectl delete pod {name}`."),
+    );
+    false
 }
 
 /// What keeps a build off the node, as far as its object says.
