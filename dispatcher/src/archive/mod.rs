@@ -68,7 +68,7 @@ impl LogArchive {
     /// # Errors
     /// Says why it is not stored.
     pub(crate) async fn put(&self, id: BuildId, text: String) -> Result<(), String> {
-        let store = self.store()?;
+        let store = self.store(PUT_LIMIT).await?;
         let path = self.path(id);
         let putting = store.put(&path, text.into());
         match tokio::time::timeout(PUT_LIMIT, putting).await {
@@ -86,7 +86,7 @@ impl LogArchive {
         &self,
         id: BuildId,
     ) -> Result<Option<BoxStream<'static, object_store::Result<Bytes>>>, String> {
-        let store = self.store()?;
+        let store = self.store(GET_LIMIT).await?;
         let path = self.path(id);
         match tokio::time::timeout(GET_LIMIT, store.get(&path)).await {
             Ok(Ok(found)) => Ok(Some(found.into_stream())),
@@ -110,17 +110,20 @@ impl LogArchive {
     }
 
     /// The folder is looked for anew each time: it may be on a disk that is mounted later, or away for a while.
-    fn store(&self) -> Result<Arc<dyn ObjectStore>, String> {
-        match &self.place {
-            Place::Bucket(bucket) => Ok(Arc::clone(bucket) as Arc<dyn ObjectStore>),
+    async fn store(&self, limit: Duration) -> Result<Arc<dyn ObjectStore>, String> {
+        let folder = match &self.place {
+            Place::Bucket(bucket) => return Ok(Arc::clone(bucket) as Arc<dyn ObjectStore>),
+            Place::Folder(folder) => folder.clone(),
+        };
+        // In a thread of its own: a disk in the network that hangs must not hold up anything else.
+        let open = move || folder.is_dir().then(|| LocalFileSystem::new_with_prefix(&folder));
+        match tokio::time::timeout(limit, tokio::task::spawn_blocking(open)).await {
+            Ok(Ok(Some(Ok(store)))) => Ok(Arc::new(store)),
+            Ok(Ok(Some(Err(error)))) => Err(self.why(&error)),
             // It is not created: where a disk is not mounted, logs would fill the disk below.
-            Place::Folder(folder) if !folder.is_dir() => {
-                Err(format!("the folder {} does not exist", folder.display()))
-            }
-            Place::Folder(folder) => match LocalFileSystem::new_with_prefix(folder) {
-                Ok(store) => Ok(Arc::new(store)),
-                Err(error) => Err(self.why(&error)),
-            },
+            Ok(Ok(None)) => Err(format!("the folder {} does not exist", self.shown)),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.shown)),
+            Err(_) => Err(format!("{} did not answer within {} s", self.shown, limit.as_secs())),
         }
     }
 
