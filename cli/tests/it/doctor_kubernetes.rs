@@ -7,7 +7,7 @@ use fairlane_testkit::kube::{Cluster, Fault, Node, TestCluster};
 use fairlane_testkit::{RedisServer, Said, TempDir};
 use serde_json::{Value, json};
 
-use crate::setup::{fairlane, run};
+use crate::setup::{fairlane, run, says};
 
 /// The rights that `BinderHub`'s chart grants.
 const BINDERHUB: [&str; 6] =
@@ -40,16 +40,6 @@ impl Scene {
     async fn look_with(&self, kubeconfig: &Path, more: &[&str]) -> Said {
         run(self.doctor(kubeconfig, &[&["--json"], more].concat())).await
     }
-}
-
-/// Checks that there is a finding with this level and subject that contains these words.
-#[track_caller]
-fn says(said: &Said, level: &str, about: &str, words: &[&str]) {
-    let is_it = |finding: &Value| {
-        let text = format!("{} {}", finding["text"], finding["advice"]).replace("\\\"", "\"");
-        finding["level"] == level && finding["about"] == about && words.iter().all(|word| text.contains(word))
-    };
-    assert!(said.json().iter().any(is_it), "no {level} about {about} with {words:?} in {said:#?}");
 }
 
 fn levels(said: &Said, level: &str) -> Vec<Value> {

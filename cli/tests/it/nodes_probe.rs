@@ -6,11 +6,11 @@ use std::process::Command;
 use fairlane_testkit::kube::{Cluster, Node};
 use fairlane_testkit::{Process, RedisServer, Said, TempDir, wait_for};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run};
+use crate::setup::{COMMIT, LIMIT, address_of, fairlane, run, says};
 
 const TEMPLATE: &str = "
 spec:
@@ -63,17 +63,6 @@ fn of_pool(name: &str) -> Node {
         "builds",
         "NoSchedule",
     )
-}
-
-/// Checks that there is a finding with this level and subject that contains these words, and returns it.
-#[track_caller]
-fn says(said: &Said, level: &str, about: &str, words: &[&str]) -> Value {
-    let is_it = |finding: &Value| {
-        let text = format!("{} {}", finding["text"], finding["advice"]).replace("\\\"", "\"");
-        finding["level"] == level && finding["about"] == about && words.iter().all(|word| text.contains(word))
-    };
-    let found = said.json().into_iter().find(is_it);
-    found.unwrap_or_else(|| panic!("no {level} about {about} with {words:?} in {said:#?}"))
 }
 
 /// A container engine that answers on a socket in `folder`.

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use fairlane_testkit::{RedisServer, TempDir, command_in, redis_url_for};
+use fairlane_testkit::{Process, RedisServer, TempDir, command_in, redis_url_for};
+
+use crate::setup::address_of;
 
 /// The variable with the path of the former release's program.
 pub(crate) const FORMER: &str = "FAIRLANE_FORMER";
@@ -29,6 +31,20 @@ impl Release {
     /// A command of this release, run in `home`.
     pub(crate) fn command(&self, home: &TempDir, words: &[&str]) -> Command {
         command_in(home, &self.program, words.iter().copied())
+    }
+
+    /// Starts a dispatcher of this release; its process and its address.
+    pub(crate) async fn dispatcher(
+        &self,
+        name: &str,
+        home: &TempDir,
+        redis: &RedisServer,
+    ) -> (Process, String) {
+        let mut command = self.command(home, &["dispatcher", "--listen", "127.0.0.1:0"]);
+        command.env("FAIRLANE_REDIS_URL", self.redis_url("dispatcher", redis));
+        let process = Process::spawn(name, &mut command);
+        let url = address_of(&process).await;
+        (process, url)
     }
 
     /// With what it connects to Redis, as a `dispatcher` or a `worker`. A former release may need other rights than

@@ -3,7 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use fairlane_common::Build;
+use fairlane_testkit::kube::Cluster;
 use fairlane_testkit::{Process, Said, TempDir, command_in, run_within};
+use serde_json::Value;
 
 /// Long enough for a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
@@ -13,6 +16,19 @@ pub(crate) const COMMIT: &str = "3f2a91c0d1e2f3a4b5c6d7e8f9a0b1c2d3e4f5a6";
 /// `fairlane` with these arguments, run in `home`.
 pub(crate) fn fairlane<'a>(home: &TempDir, arguments: impl IntoIterator<Item = &'a str>) -> Command {
     command_in(home, env!("CARGO_BIN_EXE_fairlane"), arguments)
+}
+
+/// Lets a worker, whichever executor it has, build in pods of this cluster.
+pub(crate) fn on_cluster<'a>(worker: &'a mut Command, cluster: &Cluster) -> &'a mut Command {
+    worker
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .args(["--docker-socket=none", "--replace-entrypoint"])
+        .args(["--build-image=docker.io/library/busybox:1", "--namespace", cluster.namespace()])
+}
+
+/// Whether a build's run is a pod.
+pub(crate) fn is_pod(build: &Build) -> bool {
+    build.place.as_deref().is_some_and(|place| place.starts_with("k8s:"))
 }
 
 pub(crate) async fn run(command: Command) -> Said {
@@ -122,4 +138,15 @@ impl Gate {
         let write = tokio::task::spawn_blocking(move || std::fs::write(path, line));
         tokio::time::timeout(LIMIT, write).await.expect("a build waits at the gate").unwrap().unwrap();
     }
+}
+
+/// Checks that there is a finding with this level and subject that contains these words, and returns it.
+#[track_caller]
+pub(crate) fn says(said: &Said, level: &str, about: &str, words: &[&str]) -> Value {
+    let is_it = |finding: &Value| {
+        let text = format!("{} {}", finding["text"], finding["advice"]).replace("\\\"", "\"");
+        finding["level"] == level && finding["about"] == about && words.iter().all(|word| text.contains(word))
+    };
+    let found = said.json().into_iter().find(is_it);
+    found.unwrap_or_else(|| panic!("no {level} about {about} with {words:?} in {said:#?}"))
 }

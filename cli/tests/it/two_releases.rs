@@ -8,7 +8,7 @@ use fairlane_testkit::kube::Cluster;
 use fairlane_testkit::{AppendOnly, Process, RedisServer, TempDir, wait_for};
 
 use crate::release::{FORMER, Release};
-use crate::setup::{COMMIT, LIMIT, address_of, run};
+use crate::setup::{COMMIT, LIMIT, is_pod, on_cluster, run};
 
 const BUILDS: u32 = 100;
 
@@ -20,27 +20,20 @@ struct Scene {
 
 impl Scene {
     async fn dispatcher(&self, release: &Release) -> (Process, String) {
-        let mut command = release.command(&self.home, &["dispatcher", "--listen", "127.0.0.1:0"]);
-        command.env("FAIRLANE_REDIS_URL", release.redis_url("dispatcher", &self.redis));
-        let process = Process::spawn(&format!("dispatcher of {} release", release.name), &mut command);
-        let url = address_of(&process).await;
-        (process, url)
+        let name = format!("dispatcher of {} release", release.name);
+        release.dispatcher(&name, &self.home, &self.redis).await
     }
 
     async fn worker(&self, release: &Release, name: &str, executor: &str) -> Process {
         let script = "sh -c 'echo building {repo}; sleep 0.5; echo done'";
         let words = ["worker", "--executor", executor, "--host", name, "--slots=3"];
         let mut command = release.command(&self.home, &words);
-        command
-            .env("FAIRLANE_REDIS_URL", release.redis_url("worker", &self.redis))
-            .env("KUBECONFIG", self.cluster.kubeconfig())
-            .args([
-                "--docker-socket=none",
-                "--replace-entrypoint",
-                "--build-image=docker.io/library/busybox:1",
-            ])
-            .args(["--namespace", self.cluster.namespace(), "--command", script])
-            .args(["--lease=5s", "--heartbeat=1s", "--keep-pods=1s"]);
+        command.env("FAIRLANE_REDIS_URL", release.redis_url("worker", &self.redis));
+        on_cluster(&mut command, &self.cluster).args(["--command", script]).args([
+            "--lease=5s",
+            "--heartbeat=1s",
+            "--keep-pods=1s",
+        ]);
         let process = Process::spawn(name, &mut command);
         process.wait_for_line("worker is ready", LIMIT).await;
         process
@@ -136,8 +129,4 @@ async fn a_hundred_kube_and_process_builds_by_two_releases() {
     let report = queue.check(10_000).await.unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     assert!(queue.aside().await.unwrap().is_empty());
-}
-
-fn is_pod(build: &fairlane_common::Build) -> bool {
-    build.place.as_deref().is_some_and(|place| place.starts_with("k8s:"))
 }

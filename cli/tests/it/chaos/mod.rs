@@ -183,14 +183,21 @@ async fn whatever_goes_wrong_no_promise_is_broken() {
     let mut clients = crowd.come(plan.clients);
     mishaps(&stage, &plan, &diary).await;
     diary.say("all is mended; waiting for the last builds");
-    let everybody = async { while clients.join_next().await.is_some_and(|client| client.is_ok()) {} };
-    let left = tokio::time::timeout(AFTERMATH, everybody).await.is_ok() && clients.is_empty();
-    diary.say(if left { "everybody has got their image" } else { "somebody still waits" });
+    let everybody = async {
+        let mut panicked = Vec::new();
+        while let Some(client) = clients.join_next().await {
+            panicked.extend(client.err());
+        }
+        panicked
+    };
+    let end = tokio::time::timeout(AFTERMATH, everybody).await;
+    diary.say(if end.is_ok() { "nobody waits any more" } else { "somebody still waits" });
     let took = diary.began.elapsed();
     let report = verdict::of(&plan, &stage, &crowd, &gauges, &diary, took).await;
     drop(looking);
     println!("\n{}", report.text);
     std::fs::write(stage.logs.join("report.txt"), &report.text).unwrap();
     println!("This report and the logs of all processes are in {}.", stage.logs.display());
+    assert!(end.as_ref().map_or(true, Vec::is_empty), "clients panicked: {end:?}");
     assert!(report.broken.is_empty(), "chaos with seed {}: broken: {}", plan.seed, report.broken.join("; "));
 }

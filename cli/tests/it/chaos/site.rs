@@ -26,7 +26,6 @@ while [ $i -le $lines ]; do
   sleep 0.2 8>&- 9>&-
 done
 [ "$how" = bad ] && { echo "there is no package of that name"; exit 1; }
-echo "$tag" >> "$SITE/finished"
 "#;
 
 /// The folder where build commands meet.
@@ -39,8 +38,6 @@ pub(super) struct Site {
 pub(super) struct Noticed {
     /// Commands that were started.
     pub(super) starts: usize,
-    /// Commands that came to a good end.
-    pub(super) finished: usize,
     /// Commands that started while another one for the same image was alive.
     pub(super) overlaps: Vec<String>,
     /// Commands that started while as many of their lane were alive as its limit allows.
@@ -77,11 +74,7 @@ impl Site {
     }
 
     pub(super) fn noticed(&self) -> Noticed {
-        let mut noticed = Noticed {
-            overlaps: self.lines("overlaps"),
-            finished: self.lines("finished").len(),
-            ..Noticed::default()
-        };
+        let mut noticed = Noticed { overlaps: self.lines("overlaps"), ..Noticed::default() };
         for start in self.lines("starts") {
             let words: Vec<&str> = start.split(' ').collect();
             let (limit, alive): (u32, u32) = (words[1].parse().unwrap(), words[2].parse().unwrap());

@@ -20,7 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::Plan;
 use super::site::Site;
 use super::wish::ruled_lanes;
-use crate::setup::{fairlane, run};
+use crate::setup::{fairlane, on_cluster, run};
 
 const DISPATCHERS: usize = 3;
 /// Workers of each executor.
@@ -202,11 +202,9 @@ impl Stage {
         };
         let mut command =
             fairlane(&self.home, ["worker", "--executor", executor, "--host", &host, "--slots", SLOTS]);
-        command
-            .env("KUBECONFIG", self.cluster.kubeconfig())
+        on_cluster(&mut command, &self.cluster)
             .args(["--lease", &format!("{}s", self.lease.as_secs()), "--command", &self.site.template()])
-            .args(["--docker-socket=none", "--replace-entrypoint", "--keep-pods=3s", "--drain-timeout=3s"])
-            .args(["--build-image=docker.io/library/busybox:1", "--namespace", self.cluster.namespace()]);
+            .args(["--keep-pods=3s", "--drain-timeout=3s"]);
         if self.lease < limits::LEASE {
             command.args(["--heartbeat", "1s"]);
         }
@@ -224,7 +222,6 @@ impl Stage {
             Role::KubeWorker => ("worker", format!("kube-{number}")),
         };
         command.env("FAIRLANE_REDIS_URL", redis_url_for(user, &url));
-        command.env("RUST_LOG", "info,kube_client=off");
         if let Some(clock) = self.clock.as_ref().filter(|_| number == 2) {
             command.envs(clock.environment());
         }

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::outage::{Kind, Redis};
 use super::report::Report;
 use crate::numbered::stored_log;
-use crate::setup::{address_of, fairlane};
+use crate::setup::{address_of, fairlane, on_cluster};
 use crate::system::Watch;
 
 /// Builds and workers of each executor.
@@ -82,9 +82,7 @@ impl Arena {
     fn worker(&mut self, redis: &Redis, name: &str, executor: &str, slots: usize, script: &str) {
         let script = script.replace('{', "{{").replace('}', "}}").replace('\'', r#"'"'"'"#);
         let mut command = fairlane(&self.dir, ["worker"]);
-        command
-            .env("KUBECONFIG", self.cluster.kubeconfig())
-            .env("RUST_LOG", "info,kube_client=off,fairlane_worker=debug")
+        on_cluster(&mut command, &self.cluster)
             .args([
                 "--redis-url",
                 &redis_url_for("worker", &redis.url()),
@@ -93,8 +91,7 @@ impl Arena {
                 "--executor",
                 executor,
             ])
-            .args(["--slots", &slots.to_string(), "--docker-socket=none", "--replace-entrypoint"])
-            .args(["--build-image=docker.io/library/busybox:1", "--namespace", self.cluster.namespace()])
+            .args(["--slots", &slots.to_string()])
             .arg(format!("--command=sh -c '{script}' {{repo}} {{ref}}"));
         self.workers.push(Process::spawn(name, &mut command));
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Size;
 use super::service::Service;
 use crate::release::Release;
-use crate::setup::{COMMIT, LIMIT, address_of};
+use crate::setup::{COMMIT, LIMIT, on_cluster};
 
 /// How long the chart lets a process take to end (`terminationGracePeriodSeconds`).
 const GRACE: Duration = Duration::from_secs(30);
@@ -100,11 +100,8 @@ impl Fleet {
         self.started += 1;
         let name = format!("{host} of {} release", release.name);
         let (process, address) = if kind == Kind::Dispatcher {
-            let mut command = release.command(&self.home, &["dispatcher", "--listen", "127.0.0.1:0"]);
-            command.env("FAIRLANE_REDIS_URL", release.redis_url("dispatcher", &self.redis));
-            let process = Process::spawn(&name, &mut command);
-            let address: SocketAddr =
-                address_of(&process).await.trim_start_matches("http://").parse().unwrap();
+            let (process, url) = release.dispatcher(&name, &self.home, &self.redis).await;
+            let address: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
             self.service.add(address);
             (process, Some(address))
         } else {
@@ -118,12 +115,8 @@ impl Fleet {
         let slots = self.size.slots.to_string();
         let words = ["worker", "--executor", executor, "--host", host, "--slots", &slots];
         let mut command = release.command(&self.home, &words);
-        command
-            .env("FAIRLANE_REDIS_URL", release.redis_url("worker", &self.redis))
-            .env("KUBECONFIG", self.cluster.kubeconfig())
-            .args(["--docker-socket=none", "--replace-entrypoint"])
-            .args(["--build-image=docker.io/library/busybox:1", "--namespace", self.cluster.namespace()])
-            .args(["--command", &self.script()]);
+        command.env("FAIRLANE_REDIS_URL", release.redis_url("worker", &self.redis));
+        on_cluster(&mut command, &self.cluster).args(["--command", &self.script()]);
         let process = Process::spawn(name, &mut command);
         process.wait_for_line("worker is ready", LIMIT).await;
         process

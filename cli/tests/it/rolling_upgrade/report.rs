@@ -1,17 +1,17 @@
 //! What a rolling upgrade cost, for anybody to read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use fairlane_common::queue::ChangeFilter;
-use fairlane_common::{Build, BuildId, BuildState};
+use fairlane_common::{BuildId, BuildState, Lane};
 use fairlane_testkit::redis_url_for;
 
 use super::fleet::{Fleet, Kind, Replaced};
 use super::visitor::Visit;
 use crate::numbered::{Numbered, stored_log};
-use crate::setup::{fairlane, run};
+use crate::setup::{fairlane, is_pod, run};
 
 #[derive(Default)]
 pub(super) struct Report {
@@ -55,13 +55,15 @@ impl Report {
         self.expect("builds that ran", per_build.len(), ids.len());
         let again = per_build.values().filter(|count| **count > 1).count();
         self.expect("builds that ran more than once", again, 0);
-        let is_pod = |build: &&Build| build.place.as_deref().is_some_and(|place| place.starts_with("k8s:"));
         self.pods = fleet.cluster.pods_created().len();
-        self.expect("pods created", self.pods, builds.iter().filter(is_pod).count());
-        let mut permits = 0;
+        self.expect("pods created", self.pods, builds.iter().filter(|build| is_pod(build)).count());
         for build in &builds {
             self.logs.add(&stored_log(&fleet.queue, build.id, build.attempt).await);
-            permits += fleet.queue.lane(&build.lane).await.unwrap().permits;
+        }
+        let lanes: BTreeSet<&Lane> = builds.iter().map(|build| &build.lane).collect();
+        let mut permits = 0;
+        for lane in lanes {
+            permits += fleet.queue.lane(lane).await.unwrap().permits;
         }
         self.expect("permits in use", usize::try_from(permits).unwrap(), 0);
         self.numbered("logs");
