@@ -11,9 +11,10 @@ use crate::shell::quiet;
 pub(crate) fn python(root: &Path, name: &str, requirements: &[&str]) -> Result<PathBuf> {
     let venv = root.join("target").join(name);
     let own = venv.join("bin/python");
-    // Written last, so that an interrupted installation is repeated.
+    // Written last, so that an interrupted installation is repeated. It names the folder, because the programs in a
+    // virtual environment do: in a folder that was moved they cannot be started.
     let stamp = venv.join("requirements");
-    let wanted = requirements.join("\n");
+    let wanted = format!("{}\n{}", venv.display(), requirements.join("\n"));
     if own.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
         return Ok(own);
     }
