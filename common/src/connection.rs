@@ -19,9 +19,10 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Client, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
-use crate::dialer::{CONNECT_TIMEOUT, ClusterNodes, Dialer, RESPONSE_TIMEOUT, timed_out};
+use crate::dialer::{ClusterNodes, Dialer};
 use crate::error::{Error, Result};
 use crate::redis_url::{RedisUrl, Shape};
+use crate::server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, timed_out};
 
 /// How long a command may wait for the shared connection to be restored.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -50,28 +51,38 @@ enum Shared {
     Cluster { client: ClusterClient, current: Current<ClusterConnection>, nodes: Arc<ClusterNodes> },
 }
 
-/// A connection, identified by how many were made before it.
-struct Current<C>(Mutex<(u64, Option<C>)>);
+/// A connection.
+struct Current<C>(Mutex<Slot<C>>);
+
+struct Slot<C> {
+    /// How many connections were made before it.
+    serial: u64,
+    /// The primary that it leads to; see [`Dialer::serial`].
+    primary: u64,
+    connection: Option<C>,
+}
 
 impl<C: ConnectionLike + Clone + Sync> Current<C> {
     fn new(first: Option<C>) -> Self {
-        Self(Mutex::new((0, first)))
+        Self(Mutex::new(Slot { serial: 0, primary: 0, connection: first }))
     }
 
-    /// Runs a command on the connection, and drops the connection if the answer shows that it is `broken`.
+    /// Runs a command on the connection to this primary, and drops the connection if the answer shows that it is
+    /// `broken`.
     async fn run<'a>(
         &self,
         cmd: &redis::Cmd,
+        primary: u64,
         dial: impl FnOnce() -> BoxFuture<'a, RedisResult<C>>,
         broken: fn(&RedisError) -> bool,
     ) -> RedisResult<Value> {
-        let (serial, mut connection) = self.get(dial).await?;
+        let (serial, mut connection) = self.get(primary, dial).await?;
         // Boxed: the client's futures nest deep, and so would all futures that await them.
         let answer = Box::pin(cmd.query_async(&mut connection)).await;
         if answer.as_ref().is_err_and(broken) {
             let mut slot = self.0.lock().await;
-            if slot.0 == serial {
-                slot.1 = None;
+            if slot.serial == serial {
+                slot.connection = None;
             }
         }
         answer
@@ -79,15 +90,21 @@ impl<C: ConnectionLike + Clone + Sync> Current<C> {
 
     /// The connection, reopened by `dial` if there is none. Callers queue for one attempt to connect, not for
     /// each other's.
-    async fn get<'a>(&self, dial: impl FnOnce() -> BoxFuture<'a, RedisResult<C>>) -> RedisResult<(u64, C)> {
+    async fn get<'a>(
+        &self,
+        primary: u64,
+        dial: impl FnOnce() -> BoxFuture<'a, RedisResult<C>>,
+    ) -> RedisResult<(u64, C)> {
         let get = async {
             let mut slot = self.0.lock().await;
-            if let (serial, Some(connection)) = &*slot {
-                return Ok((*serial, connection.clone()));
+            if slot.primary >= primary
+                && let Some(connection) = &slot.connection
+            {
+                return Ok((slot.serial, connection.clone()));
             }
             let fresh = dial().await?;
-            *slot = (slot.0 + 1, Some(fresh.clone()));
-            Ok((slot.0, fresh))
+            *slot = Slot { serial: slot.serial + 1, primary, connection: Some(fresh.clone()) };
+            Ok((slot.serial, fresh))
         };
         let get = tokio::time::timeout(RECONNECT_TIMEOUT, get).await;
         get.map_err(|_| timed_out("connecting took too long"))?
@@ -109,6 +126,7 @@ impl Link {
             Shared::Cluster { client, current: Current::new(Some(first)), nodes: ClusterNodes::new(url)? }
         } else {
             let first = dialer.dial(Some(RESPONSE_TIMEOUT)).await?;
+            dialer.follow();
             Shared::Node { dialer: dialer.clone(), current: Current::new(Some(first)) }
         };
         let bulk = bb8::Pool::builder()
@@ -130,10 +148,11 @@ impl Link {
     pub async fn run(&self, cmd: &redis::Cmd) -> RedisResult<Value> {
         match &*self.shared {
             Shared::Node { dialer, current } => {
-                current.run(cmd, || dialer.dial(Some(RESPONSE_TIMEOUT)).boxed(), is_broken).await
+                let dial = || dialer.dial(Some(RESPONSE_TIMEOUT)).boxed();
+                current.run(cmd, dialer.serial(), dial, is_broken).await
             }
             Shared::Cluster { client, current, .. } => {
-                current.run(cmd, || client.get_async_connection().boxed(), is_stuck).await
+                current.run(cmd, 0, || client.get_async_connection().boxed(), is_stuck).await
             }
         }
     }
@@ -151,40 +170,45 @@ impl Link {
             bb8::RunError::User(error) => Error::from(error),
             bb8::RunError::TimedOut => Error::Unavailable(timed_out("no connection became free")),
         })?;
-        Ok(commands.query_async(&mut *connection).await?)
+        Ok(commands.query_async(&mut connection.connection).await?)
     }
 
     /// A dedicated connection for blocking commands, without a response timeout. To stop waiting, drop the
     /// connection: an abandoned blocking command still takes its element. In a Cluster, `key` decides the
     /// node.
-    pub async fn dedicated(&self, key: &str) -> Result<MultiplexedConnection> {
-        Ok(self.dialer_to(key)?.dial(None).await?)
+    pub(crate) async fn dedicated(&self, key: &str) -> Result<Dedicated> {
+        let dialer = self.dialer_to(key);
+        let primary = dialer.serial();
+        Ok(Dedicated { connection: dialer.dial(None).await?, primary, dialer })
     }
 
     /// The same link over a separate connection, opened on first use. In a Cluster it only reaches the node
     /// that serves `key`.
-    pub(crate) fn apart(&self, key: &str) -> Result<Self> {
-        let shared = Shared::Node { dialer: self.dialer_to(key)?, current: Current::new(None) };
-        Ok(Self { url: self.url.clone(), shared: Arc::new(shared), bulk: self.bulk.clone() })
+    pub(crate) fn apart(&self, key: &str) -> Self {
+        let shared = Shared::Node { dialer: self.dialer_to(key), current: Current::new(None) };
+        Self { url: self.url.clone(), shared: Arc::new(shared), bulk: self.bulk.clone() }
     }
 
-    fn dialer_to(&self, key: &str) -> Result<Dialer> {
+    fn dialer_to(&self, key: &str) -> Dialer {
         match &*self.shared {
-            Shared::Cluster { nodes, .. } => Ok(Dialer::to_owner(Arc::clone(nodes), key)),
-            Shared::Node { .. } => Dialer::new(&self.url),
+            Shared::Cluster { nodes, .. } => Dialer::to_owner(Arc::clone(nodes), key),
+            Shared::Node { dialer, .. } => dialer.clone(),
         }
     }
 
-    /// A dedicated connection for subscriptions.
-    pub async fn subscription(&self) -> Result<PubSub> {
-        if self.url.shape != Shape::Cluster {
-            return Ok(subscribed(&Dialer::new(&self.url)?.client().await?).await?);
+    /// A dedicated connection for subscriptions, and what returns once it leads to a former primary, where nothing
+    /// is published any more.
+    pub(crate) async fn subscription(&self) -> Result<(PubSub, BoxFuture<'static, ()>)> {
+        if let Shared::Node { dialer, .. } = &*self.shared {
+            let primary = dialer.serial();
+            let subscription = subscribed(&dialer.client().await?).await?;
+            return Ok((subscription, dialer.clone().moved(primary).boxed()));
         }
         // Any node of a Cluster forwards what is published; one of them may be down.
         let mut last = timed_out("no cluster node answered");
         for node in &self.url.nodes {
             match subscribed(&Client::open(node.as_str())?).await {
-                Ok(subscription) => return Ok(subscription),
+                Ok(subscription) => return Ok((subscription, futures::future::pending().boxed())),
                 Err(error) => last = error,
             }
         }
@@ -195,6 +219,26 @@ impl Link {
     pub async fn monitor(&self) -> Result<redis::aio::Monitor> {
         let client = Dialer::new(&self.url)?.client().await?;
         Ok(client.get_async_monitor().await?)
+    }
+}
+
+/// A connection of one caller's own.
+pub(crate) struct Dedicated {
+    pub(crate) connection: MultiplexedConnection,
+    primary: u64,
+    dialer: Dialer,
+}
+
+impl Dedicated {
+    /// Whether it still leads to the primary, as far as is known.
+    pub(crate) fn is_current(&self) -> bool {
+        self.primary == self.dialer.serial()
+    }
+}
+
+impl fmt::Debug for Dedicated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dedicated")
     }
 }
 

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
 
 use crate::build::BuildState;
-use crate::connection::Link;
+use crate::connection::{Dedicated, Link};
 use crate::error::{Error, Result};
 use crate::id::BuildId;
 use crate::queue::Queue;
@@ -32,7 +32,7 @@ pub struct EventReader {
     link: Link,
     key: String,
     last: String,
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Dedicated>,
 }
 
 /// Longest blocking read on the server.
@@ -45,22 +45,22 @@ impl EventReader {
     /// call it again: it reconnects and continues where it was. But the stream is capped, so also look at the
     /// builds themselves.
     pub async fn next(&mut self) -> Result<Vec<Event>> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
+        let mut dedicated = match self.connection.take().filter(Dedicated::is_current) {
+            Some(dedicated) => dedicated,
             None => self.link.dedicated(&self.key).await?,
         };
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a wait for events");
         let late = |_| redis::RedisError::from(late());
         if self.last.is_empty() {
-            let newest = newest(&mut connection, &self.key);
+            let newest = newest(&mut dedicated.connection, &self.key);
             self.last = tokio::time::timeout(BLOCK, newest).await.map_err(late)??;
         }
         let mut cmd = redis::cmd("XREAD");
         cmd.arg("COUNT").arg(BATCH).arg("BLOCK").arg(BLOCK.as_millis().to_string());
         cmd.arg("STREAMS").arg(&self.key).arg(&self.last);
-        let answer = cmd.query_async::<Option<redis::streams::StreamReadReply>>(&mut connection);
+        let answer = cmd.query_async::<Option<redis::streams::StreamReadReply>>(&mut dedicated.connection);
         let answer = tokio::time::timeout(BLOCK * 2, answer).await.map_err(late)??;
-        self.connection = Some(connection);
+        self.connection = Some(dedicated);
         let mut events = Vec::new();
         for entry in answer.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids) {
             self.last.clone_from(&entry.id);
@@ -123,8 +123,9 @@ impl Queue {
     /// Hints that logs have grown, on one connection for any number of builds, until it breaks: the control
     /// that selects the builds, and the stream of builds whose logs grew.
     pub async fn log_hints(&self) -> Result<(LogHints, impl futures::Stream<Item = BuildId> + use<>)> {
-        let (sink, messages) = self.link().subscription().await?.split();
-        let hints = messages.filter_map(|message| async move {
+        let (subscription, moved) = self.link().subscription().await?;
+        let (sink, messages) = subscription.split();
+        let hints = messages.take_until(moved).filter_map(|message| async move {
             let channel = message.get_channel_name();
             let id = channel.rsplit_once('{')?.1.strip_suffix('}')?;
             id.parse().ok()

@@ -38,6 +38,8 @@ pub mod registry;
 pub mod repo;
 pub mod rule;
 pub mod seal;
+mod sentinel;
+mod server;
 pub mod telemetry;
 pub mod trace;
 mod words;

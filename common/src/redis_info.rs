@@ -133,7 +133,7 @@ impl Link {
     /// Asks the Redis that holds `key` about itself. Changes nothing in it.
     pub async fn redis_info(&self, key: &str) -> Result<RedisInfo> {
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "INFO got no answer");
-        let mut connection = self.dedicated(key).await?;
+        let mut connection = self.dedicated(key).await?.connection;
         let info: String = tokio::time::timeout(LIMIT, redis::cmd("INFO").query_async(&mut connection))
             .await
             .map_err(|_| redis::RedisError::from(late()))??;

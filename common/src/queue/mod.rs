@@ -184,11 +184,9 @@ impl Queue {
 
     /// The same queue over a separate connection, opened on first use, for calls that must not wait behind
     /// others. In a Cluster it cannot reach the logs.
-    ///
-    /// # Errors
-    /// The URL is invalid.
-    pub fn apart(&self) -> Result<Self> {
-        Ok(Self { link: self.link.apart(&self.keys.schema())?, ..self.clone() })
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { link: self.link.apart(&self.keys.schema()), ..self.clone() }
     }
 
     fn askers(&self) -> &Arc<submit::Askers> {

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use redis::aio::{MultiplexedConnection, PubSub};
-
 use super::Queue;
-use crate::connection::Link;
+use crate::connection::{Dedicated, Link};
 use crate::error::{Error, Result};
 use crate::id::{BuildId, WorkerId};
+use futures::StreamExt;
 
 /// Longest blocking read on the server. The connection is checked at least this often.
 const BLOCK_MAX: Duration = Duration::from_secs(2);
@@ -22,34 +20,26 @@ pub struct Waiter {
     key: String,
     // Moved out during a wait: a wait that is dropped also drops its connection, so that no abandoned BLPOP
     // takes a token.
-    connection: Option<Quiet>,
-}
-
-struct Quiet(MultiplexedConnection);
-
-impl std::fmt::Debug for Quiet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MultiplexedConnection")
-    }
+    connection: Option<Dedicated>,
 }
 
 impl Waiter {
     /// Waits for a token, at most `limit` (and at most 2 s): whether one came.
     pub async fn wait(&mut self, limit: Duration) -> Result<bool> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Quiet(self.link.dedicated(&self.key).await?),
+        let mut dedicated = match self.connection.take().filter(Dedicated::is_current) {
+            Some(dedicated) => dedicated,
+            None => self.link.dedicated(&self.key).await?,
         };
         let block = limit.min(BLOCK_MAX).max(Duration::from_millis(10));
         let mut cmd = redis::cmd("BLPOP");
         cmd.arg(&self.key).arg(block.as_secs_f64());
-        let answer = cmd.query_async::<Option<(String, String)>>(&mut connection.0);
+        let answer = cmd.query_async::<Option<(String, String)>>(&mut dedicated.connection);
         let Ok(answer) = tokio::time::timeout(block + GRACE, answer).await else {
             let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a wake-up wait");
             return Err(Error::from(redis::RedisError::from(late)));
         };
         let token = answer?;
-        self.connection = Some(connection);
+        self.connection = Some(dedicated);
         Ok(token.is_some())
     }
 }
@@ -71,11 +61,11 @@ impl Queue {
         Waiter { link: self.link().clone(), key: self.keys().wake(), connection: None }
     }
 
-    /// The news for workers, until the connection breaks.
+    /// The news for workers, until the connection breaks or leads to a former primary.
     pub async fn orphan_news(&self) -> Result<impl futures::Stream<Item = OrphanNews> + use<>> {
-        let mut subscription: PubSub = self.link().subscription().await?;
+        let (mut subscription, moved) = self.link().subscription().await?;
         subscription.subscribe(self.keys().orphans_channel()).await?;
-        Ok(subscription.into_on_message().filter_map(|message| async move {
+        Ok(subscription.into_on_message().take_until(moved).filter_map(|message| async move {
             let text = message.get_payload::<String>().ok()?;
             let mut words = text.split(' ');
             match words.next()? {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fairlane_common::queue::{Beat, Claim, Finish, Finished, Outcome, Prune, Submitted};
 use fairlane_common::{BuildState, Error, Queue};
 use fairlane_testkit::{FaultProxy, RedisCluster, RedisServer, SentinelSet, Upstream};
+use futures::StreamExt;
 use uuid::Uuid;
 
 use crate::scene::{ask, worker};
@@ -73,6 +74,50 @@ async fn a_cluster_keeps_the_queue_in_one_slot() {
 async fn sentinel_leads_to_the_primary() {
     let set = SentinelSet::start().await;
     one_build(&Queue::open(&set.url().parse().unwrap(), "fairlane").await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_master_that_lives_on_after_a_failover_is_left_at_once() {
+    // A master that Sentinel cannot make a replica, so that it takes writes for as long as the test runs.
+    let stubborn = ["replicaof", "slaveof"].iter().fold(RedisServer::builder(), |server, name| {
+        server.config_line(&format!("rename-command {name} \"\""))
+    });
+    let set = SentinelSet::of([stubborn, RedisServer::builder()], Duration::from_secs(1)).await;
+    let queue = Queue::open(&set.url().parse().unwrap(), "fairlane").await.unwrap();
+    let mut waiter = queue.waiter();
+    let mut events = queue.events();
+    let mut news = std::pin::pin!(queue.orphan_news().await.unwrap());
+    let submit = |number| {
+        let asked = ask("o/n", number);
+        let queue = &queue;
+        async move { queue.submit(&asked).await.map(|_| asked.id) }
+    };
+    submit(1).await.unwrap();
+    assert!(events.next().await.unwrap().is_empty(), "only what happens from now on");
+    assert!(waiter.wait(Duration::from_secs(2)).await.unwrap(), "a new build wakes somebody");
+    set.sentinel().command(&["SENTINEL", "FAILOVER", SentinelSet::MASTER_NAME]).await;
+    assert_eq!(news.next().await, None, "the subscription ends, as nothing is published there any more");
+    assert_eq!(set.master_port().await, set.replica().port());
+    let id = submit(2).await.unwrap();
+    let key = format!("{{fairlane}}:build:{id}");
+    for (server, copies) in [(set.replica(), 1), (set.master(), 0)] {
+        let found = redis::cmd("EXISTS").arg(&key).query_async(&mut server.connect().await).await;
+        assert_eq!(found, Ok::<u8, _>(copies), "the new master has it, and the former one has not");
+    }
+    assert_eq!(queue.snapshot().await.unwrap().queued, 2, "large reads go there too");
+    assert_eq!(events.next().await.unwrap()[0].build, id);
+    set.replica().command(&["RPUSH", "{fairlane}:wake", "1"]).await;
+    assert!(waiter.wait(Duration::from_secs(2)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_service_that_sentinel_does_not_know_is_named() {
+    let set = SentinelSet::start().await;
+    let url = set.url().replace(SentinelSet::MASTER_NAME, "elsewhere");
+    let error = Queue::open(&url.parse().unwrap(), "fairlane").await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("Sentinel knows no such service") && text.contains("elsewhere"), "{text}");
+    assert!(error.is_transient(), "it may be added: {error:?}");
 }
 
 #[tokio::test]

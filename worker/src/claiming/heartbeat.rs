@@ -83,10 +83,7 @@ async fn renew(worker: &Worker, mut queue: Option<Queue>) -> Renewed {
                     outage.failed(&"no answer yet");
                 }
                 next = Instant::now() + RENEWAL_PATIENCE;
-                match queue.take().map_or_else(|| worker.queue.apart(), Ok) {
-                    Ok(queue) => tries.push(try_with(worker, queue)),
-                    Err(error) => outage.failed(&error),
-                }
+                tries.push(try_with(worker, queue.take().unwrap_or_else(|| worker.queue.apart())));
             }
         }
     }

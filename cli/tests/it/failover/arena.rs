@@ -134,7 +134,7 @@ impl Arena {
             // At first Redis may still answer, which would prove nothing.
             tokio::time::sleep(Duration::from_millis(500)).await;
             loop {
-                let asked = self.queue.apart().unwrap();
+                let asked = self.queue.apart();
                 if matches!(tokio::time::timeout(Duration::from_millis(500), asked.reap()).await, Ok(Ok(_))) {
                     return began.elapsed();
                 }
