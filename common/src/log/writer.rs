@@ -15,16 +15,17 @@ use crate::queue::script::Args;
 pub enum Appended {
     /// They are stored; the id of the last entry.
     Done(String),
-    /// Redis was emptied: earlier lines are gone, and these were not stored.
+    /// Redis was emptied, and this writer does not remember all lines; these were not stored.
     Emptied,
-    /// Redis failed over and lost the latest lines; these were not stored.
+    /// Redis failed over and lost more lines than this writer remembers; these were not stored.
     SetBack,
     /// A newer holder writes this log: stop.
     Stale,
 }
 
-/// How many bytes of earlier pieces a writer remembers. A replica is usually less than a second behind.
-const WRITTEN_BYTES_MAX: usize = 64 * 1024;
+/// How many bytes of earlier pieces a writer remembers. A replica is usually less than a second behind, but what is
+/// written to a former master until it is left is lost too: two seconds at a thousand lines a second.
+const WRITTEN_BYTES_MAX: usize = 256 * 1024;
 
 enum Step {
     Done(String),
@@ -40,6 +41,7 @@ impl Queue {
         run: u32,
         expected: &str,
         lines: &[LogLine],
+        again: Option<&str>,
     ) -> Result<Step> {
         let id = token.build;
         let keys = self.keys().whole_log(id, run);
@@ -47,6 +49,7 @@ impl Queue {
         let mut args = Args::new()
             .show("epoch", token.epoch)
             .text("last", expected)
+            .maybe("again", again)
             .show("head", head)
             .show("tail", tail)
             .show("keep", limits::KEEP.as_secs())
@@ -71,16 +74,28 @@ pub struct LogWriter {
     token: Token,
     run: u32,
     last: String,
-    /// What was written last, and the last entry of each piece: a failover may lose it.
-    written: VecDeque<(String, Vec<LogLine>)>,
+    /// What was written last: a failover may lose it.
+    written: VecDeque<Piece>,
+    /// Whether the end of it was lost and is being written again.
+    has_lost: bool,
     written_bytes: usize,
+}
+
+/// Lines that were stored by one call.
+#[derive(Debug)]
+struct Piece {
+    /// The last entry before it.
+    after: String,
+    /// Its last entry.
+    end: String,
+    lines: Vec<LogLine>,
 }
 
 impl LogWriter {
     /// A writer that continues after the stored lines. `last` comes from [`Queue::log_end`]; for a new run it
     /// is `0-0`.
     pub fn new(queue: Queue, token: Token, run: u32, last: String) -> Self {
-        Self { queue, token, run, last, written: VecDeque::new(), written_bytes: 0 }
+        Self { queue, token, run, last, written: VecDeque::new(), has_lost: false, written_bytes: 0 }
     }
 
     /// A writer that takes over a log, and the log's last lines, oldest first (at most [`limits::LOG_PAGE`]).
@@ -89,7 +104,7 @@ impl LogWriter {
     pub async fn take_over(queue: Queue, token: Token, run: u32) -> Result<Option<(Self, Vec<LogEntry>)>> {
         loop {
             let (last, stored) = queue.log_end(token.build, run, limits::LOG_PAGE).await?;
-            match queue.append_step(&FENCE, &token, run, &last, &[]).await? {
+            match queue.append_step(&FENCE, &token, run, &last, &[], None).await? {
                 Step::Done(_) => return Ok(Some((Self::new(queue, token, run, last), stored))),
                 Step::Behind(_) => {}
                 Step::Stale => return Ok(None),
@@ -114,16 +129,19 @@ impl LogWriter {
 
     async fn write(&mut self, how: &'static Operation, mut lines: &[LogLine]) -> Result<Appended> {
         while !lines.is_empty() {
+            if let Some(gone) = self.restore(how).await? {
+                return Ok(gone);
+            }
             let batch = &lines[..lines.len().min(limits::APPEND_LINES)];
-            match self.queue.append_step(how, &self.token, self.run, &self.last, batch).await? {
+            match self.queue.append_step(how, &self.token, self.run, &self.last, batch, None).await? {
                 Step::Done(last) => {
                     self.note(last, batch);
                     lines = &lines[batch.len()..];
                 }
                 Step::Behind(last) if entry_order(&last) < entry_order(&self.last) => {
-                    let gone = if last == NOTHING { Appended::Emptied } else { Appended::SetBack };
-                    self.last = last;
-                    return Ok(gone);
+                    if let Some(gone) = self.fall_back(last) {
+                        return Ok(gone);
+                    }
                 }
                 Step::Behind(last) => {
                     // An earlier call was applied but its answer was lost: it wrote our first lines.
@@ -144,23 +162,66 @@ impl LogWriter {
         Ok(Appended::Done(self.last.clone()))
     }
 
+    /// The log ends earlier than we know: whether what is missing cannot be restored.
+    fn fall_back(&mut self, last: String) -> Option<Appended> {
+        self.last = last;
+        let (mut end, mut is_whole) = (&self.last, false);
+        for piece in self.written.iter().skip_while(|piece| piece.after != self.last) {
+            is_whole = piece.after == *end;
+            if !is_whole {
+                break;
+            }
+            end = &piece.end;
+        }
+        self.has_lost = is_whole;
+        let gone = if self.last == NOTHING { Appended::Emptied } else { Appended::SetBack };
+        (!is_whole).then_some(gone)
+    }
+
+    /// Writes pieces again that a failover lost, as the entries that they were: whoever has read them does not read
+    /// them twice.
+    async fn restore(&mut self, how: &'static Operation) -> Result<Option<Appended>> {
+        while self.has_lost {
+            let Some(piece) = self.written.iter().find(|piece| piece.after == self.last) else {
+                self.has_lost = false;
+                break;
+            };
+            let Piece { after, end, lines } = piece;
+            match self.queue.append_step(how, &self.token, self.run, after, lines, Some(end)).await? {
+                Step::Done(last) => self.last = last,
+                // It was restored, and the answer was lost.
+                Step::Behind(last) if last == *end => self.last = last,
+                Step::Behind(last) => {
+                    if let Some(gone) = self.fall_back(last) {
+                        return Ok(Some(gone));
+                    }
+                }
+                Step::Stale => return Ok(Some(Appended::Stale)),
+            }
+        }
+        Ok(None)
+    }
+
     /// The lines that were written and then lost, as far as still remembered: write them first after
     /// [`Appended::Emptied`] or [`Appended::SetBack`], unless another source has them.
     pub fn take_lost(&mut self) -> Vec<LogLine> {
         let last = entry_order(&self.last);
-        let kept = self.written.partition_point(|(end, _)| entry_order(end) <= last);
+        let kept = self.written.partition_point(|piece| entry_order(&piece.end) <= last);
         let lost = self.written.split_off(kept);
-        self.written_bytes = self.written.iter().map(|(_, lines)| bytes_of(lines)).sum();
-        lost.into_iter().flat_map(|(_, lines)| lines).collect()
+        self.written_bytes = self.written.iter().map(|piece| bytes_of(&piece.lines)).sum();
+        lost.into_iter().flat_map(|piece| piece.lines).collect()
     }
 
     fn note(&mut self, last: String, lines: &[LogLine]) {
-        self.written.push_back((last.clone(), lines.to_vec()));
+        let after = std::mem::replace(&mut self.last, last.clone());
+        if lines.is_empty() {
+            return;
+        }
+        self.written.push_back(Piece { after, end: last, lines: lines.to_vec() });
         self.written_bytes += bytes_of(lines);
-        self.last = last;
         while self.written_bytes > WRITTEN_BYTES_MAX && self.written.len() > 1 {
             let oldest = self.written.pop_front();
-            self.written_bytes -= oldest.map_or(0, |(_, lines)| bytes_of(&lines));
+            self.written_bytes -= oldest.map_or(0, |piece| bytes_of(&piece.lines));
         }
     }
 }

@@ -112,6 +112,7 @@ async fn a_holder_hears_that_its_log_is_gone() {
     let id = BuildId::new();
     let mut one = writer(&scene, id, 5, "0-0");
     one.append(&[line(0)]).await.unwrap();
+    let mut one = writer(&scene, id, 5, one.last());
     let _: () = scene.redis(&["FLUSHALL"]).await;
     assert_eq!(one.append(&[line(1)]).await.unwrap(), Appended::Emptied);
     assert!(texts(&scene, id).await.is_empty());
@@ -119,26 +120,40 @@ async fn a_holder_hears_that_its_log_is_gone() {
     assert_eq!(texts(&scene, id).await, ["line 0", "line 1"]);
 }
 
+/// Brings the log into the state of a replica that has only its first line.
+async fn lose_all_but(scene: &Scene, id: BuildId, kept: &str) {
+    let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
+    let _: i64 = scene.redis(&["DEL", &log]).await;
+    let _: String = scene.redis(&["XADD", &log, kept, "t", "0", "text", "line 0"]).await;
+    let _: i64 = scene.redis(&["HSET", &meta, "last", kept]).await;
+}
+
 #[tokio::test]
-async fn a_holder_hears_that_the_end_of_its_log_is_gone() {
+async fn a_holder_hears_that_more_of_its_log_is_gone_than_it_remembers() {
     let scene = Scene::new().await;
     let id = BuildId::new();
     let mut one = writer(&scene, id, 5, "0-0");
     one.append(&[line(0)]).await.unwrap();
     let kept = one.last().to_owned();
     one.append(&[line(1)]).await.unwrap();
-    // The state of a replica that missed the last line.
-    let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
-    let _: i64 = scene.redis(&["DEL", &log]).await;
-    let _: String = scene.redis(&["XADD", &log, &kept, "t", "0", "text", "line 0"]).await;
-    let _: i64 = scene.redis(&["HSET", &meta, "last", &kept]).await;
-    assert_eq!(one.append(&[line(2)]).await.unwrap(), Appended::SetBack);
-    assert!(matches!(one.append(&[line(1), line(2)]).await.unwrap(), Appended::Done(_)));
-    assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2"]);
+    let long = |n| LogLine { text: "x".repeat(16_000), ..line(n) };
+    for n in 2..30 {
+        one.append(&[long(n)]).await.unwrap();
+    }
+    lose_all_but(&scene, id, &kept).await;
+    assert_eq!(one.append(&[line(30)]).await.unwrap(), Appended::SetBack);
+    let lost = one.take_lost();
+    assert!(
+        lost.len() > 10 && lost.last() == Some(&long(29)) && !lost.contains(&line(1)),
+        "what it remembers"
+    );
+    assert!(matches!(one.append(&[lost, vec![line(30)]].concat()).await.unwrap(), Appended::Done(_)));
+    assert_eq!(texts(&scene, id).await.last().unwrap(), "line 30");
+    assert!(one.take_lost().is_empty());
 }
 
 #[tokio::test]
-async fn lines_that_a_failover_lost_are_written_again() {
+async fn lines_that_a_failover_lost_are_written_again_as_the_entries_that_they_were() {
     let scene = Scene::new().await;
     let id = BuildId::new();
     let mut one = writer(&scene, id, 5, "0-0");
@@ -146,17 +161,19 @@ async fn lines_that_a_failover_lost_are_written_again() {
     let kept = one.last().to_owned();
     one.append(&[line(1), line(2)]).await.unwrap();
     one.append(&[line(3)]).await.unwrap();
-    // The state of a replica that missed the last two calls.
-    let (log, meta) = (scene.queue.keys().log(id, 1), scene.queue.keys().log_meta(id, 1));
-    let _: i64 = scene.redis(&["DEL", &log]).await;
-    let _: String = scene.redis(&["XADD", &log, &kept, "t", "0", "text", "line 0"]).await;
-    let _: i64 = scene.redis(&["HSET", &meta, "last", &kept]).await;
-    assert_eq!(one.append(&[line(4)]).await.unwrap(), Appended::SetBack);
-    let lost = one.take_lost();
-    assert_eq!(lost, [line(1), line(2), line(3)]);
-    one.append(&[lost, vec![line(4)]].concat()).await.unwrap();
-    assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2", "line 3", "line 4"]);
-    assert!(one.take_lost().is_empty());
+    let before = scene.queue.read_log(id, 1, "0", 100).await.unwrap().entries;
+    for n in 4..7 {
+        if n == 6 {
+            let _: () = scene.redis(&["FLUSHALL"]).await;
+        } else {
+            lose_all_but(&scene, id, &kept).await;
+        }
+        assert!(matches!(one.append(&[line(n)]).await.unwrap(), Appended::Done(_)));
+        let after = scene.queue.read_log(id, 1, "0", 100).await.unwrap().entries;
+        assert_eq!(after[1..4], before[1..], "whoever has read them does not read them again");
+    }
+    let all = ["line 0", "line 1", "line 2", "line 3", "line 4", "line 5", "line 6"];
+    assert_eq!(texts(&scene, id).await, all);
 }
 
 #[tokio::test]

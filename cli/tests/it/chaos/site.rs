@@ -25,7 +25,7 @@ while [ $i -le $lines ]; do
   i=$((i+1))
   sleep 0.2 8>&- 9>&-
 done
-[ "$how" = bad ] && { echo "there is no package of that name"; exit 1; }
+[ "$how" != bad ] || { echo "there is no package of that name"; exit 1; }
 "#;
 
 /// The folder where build commands meet.
