@@ -37,6 +37,15 @@ pub(super) struct Ended {
     pub(super) state: BuildState,
 }
 
+/// A build that the queue did not know any more.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) id: BuildId,
+    pub(super) tag: String,
+    /// When the queue had taken the request.
+    pub(super) asked: Instant,
+}
+
 /// What all clients have seen.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -47,8 +56,7 @@ pub(super) struct Ledger {
     pub(super) ends: BTreeMap<BuildId, Ended>,
     /// How many of the clients were told so.
     pub(super) told: usize,
-    /// Builds that the queue did not know any more, and when.
-    pub(super) lost: Vec<(Instant, BuildId)>,
+    pub(super) lost: Vec<Lost>,
     pub(super) lines: usize,
     pub(super) marked: u32,
     /// Broken promises.
@@ -148,10 +156,10 @@ impl Crowd {
     async fn get(&self, wish: &Arc<Wish>, cancels: bool, rng: &mut Rng) {
         loop {
             let Some(mut id) = self.ask(wish, rng).await else { return };
-            let (asked, mut rng_of_cancel) = (id, rng.fork());
+            let (asked, first, mut rng_of_cancel) = (Instant::now(), id, rng.fork());
             let cancelling = async {
                 if cancels && wish.how == How::IsCancelled {
-                    self.cancel_on(asked, &mut rng_of_cancel).await;
+                    self.cancel_on(first, &mut rng_of_cancel).await;
                 }
                 std::future::pending::<()>().await;
             };
@@ -162,6 +170,7 @@ impl Crowd {
             if self.write_down(wish, id, &seen) {
                 return;
             }
+            self.ledger.lock().unwrap().lost.push(Lost { id, tag: wish.tag(), asked });
         }
     }
 
@@ -270,7 +279,6 @@ impl Crowd {
         let state = |end: &Value| serde_json::from_value::<BuildState>(end["state"].clone()).ok();
         let mut ledger = self.ledger.lock().unwrap();
         let Some((end, state)) = seen.end.as_ref().and_then(|end| Some((end, state(end)?))) else {
-            ledger.lost.push((Instant::now(), id));
             return false;
         };
         ledger.told += 1;

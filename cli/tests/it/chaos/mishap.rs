@@ -203,7 +203,6 @@ impl Mishap {
             _ => {
                 // Otherwise it would lose more than Sentinel can know.
                 stage.redis.rejoin(replica).await;
-                stage.failovers.lock().unwrap().push(Instant::now());
                 let began = Instant::now();
                 master.kill();
                 wait_for("Sentinel to name another master", LIMIT, async || {

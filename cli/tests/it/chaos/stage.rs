@@ -139,8 +139,8 @@ pub(super) struct Stage {
     pub(super) disks: Option<[SmallDisk; 3]>,
     pub(super) queue: Queue,
     pub(super) lease: Duration,
-    /// When Sentinel made another server master.
-    pub(super) failovers: Mutex<Vec<Instant>>,
+    /// The port of the master, and when another server was seen to be master.
+    pub(super) failovers: Mutex<(u16, Vec<Instant>)>,
     pub(super) logs: PathBuf,
     home: TempDir,
 }
@@ -161,6 +161,7 @@ impl Stage {
             }
         };
         let redis = SentinelSet::of([server(0), server(1)], DOWN_AFTER).await;
+        let first = redis.master().port();
         let builder = NODES.iter().fold(Cluster::builder(), |builder, name| builder.node(Node::named(name)));
         let mut stage = Self {
             site: Site::new(),
@@ -173,7 +174,7 @@ impl Stage {
             clock: SteppedClock::new(),
             disks,
             lease: plan.lease,
-            failovers: Mutex::default(),
+            failovers: Mutex::new((first, Vec::new())),
             logs,
             home: TempDir::new(),
         };
@@ -186,6 +187,15 @@ impl Stage {
         }
         stage.set_limits().await;
         stage
+    }
+
+    /// Notes a failover, whatever the reason: a master with a full disk also counts as dead.
+    pub(super) async fn note_failover(&self) {
+        let port = self.redis.master_port().await;
+        let mut failovers = self.failovers.lock().unwrap();
+        if std::mem::replace(&mut failovers.0, port) != port {
+            failovers.1.push(Instant::now());
+        }
     }
 
     async fn add_dispatcher(&mut self, number: usize) {
