@@ -133,9 +133,15 @@ do
     if #ahead == FORGET then return false end
     local latest = call('XREVRANGE', K.history, '+', '-', 'COUNT', '1')[1]
     local last = latest and latest[1] or '0-1'
+    local set = redis.pcall('XSETID', K.history, last, 'ENTRIESADDED', call('XLEN', K.history), 'MAXDELETEDID', '0-0')
     -- Redis 6.2 does not count what was added and deleted.
-    local counted = redis.pcall('XSETID', K.history, last, 'ENTRIESADDED', call('XLEN', K.history), 'MAXDELETEDID', '0-0')
-    if counted.err then call('XSETID', K.history, last) end
+    if set.err then set = redis.pcall('XSETID', K.history, last) end
+    -- Valkey takes no id below one that was deleted.
+    if set.err then
+      local kept = call('XRANGE', K.history, '-', '+')
+      call('DEL', K.history)
+      for _, sample in ipairs(kept) do call('XADD', K.history, sample[1], unpack(sample[2])) end
+    end
     return true
   end
 
