@@ -16,8 +16,8 @@ local started                    -- how many builds this call has started, by pr
 
 local function hand_over(id, epoch, adopted, state, seq, claimed, fields, orphaned)
   count = count + 1
-  builds[count] = { 'id', id, 'epoch', epoch, 'adopted', adopted, 'state', state, 'seq', seq, 'claimed', claimed,
-    'orphaned', orphaned or '', 'fields', fields }
+  builds[count] = packed({ 'id', id, 'epoch', epoch, 'adopted', adopted, 'state', state, 'seq', seq, 'claimed', claimed,
+    'orphaned', orphaned or '', 'fields', fields })
   taken[count] = id .. ' ' .. epoch .. ' ' .. adopted
 end
 

@@ -1,14 +1,18 @@
--- Purpose: the end of a run: its build ends, or goes back into line for another attempt.
+-- Purpose: the ends of runs: their builds end, or go back into line for another attempt. An end that fails does not
+--   affect the others of the same call.
 -- KEYS[1] {prefix}:schema
--- W: id, epoch, worker, outcome succeeded|failed|cancelled, class of a failure, its reason (of a success:
+-- W: worker
+-- items: id, epoch, outcome succeeded|failed|cancelled, class of a failure, its reason (of a success:
 --   that no run was needed), node that it ran on or empty, log_tail (last lines) or empty, log_end (id of the
 --   last entry) or empty, random number in [0, 1), blame of the node: certain, suspect, machine (as suspect, but
 --   never the repository's fault), unclear (tried once more, then it is the repository's fault) or empty,
 --   alike (the cause of a suspect failure, the same text on any node), cause of a failure (a word of CAUSES; `other` if
 --   empty or unknown), log_bytes of the logs of all runs or empty, log_missing (how many lines the log lacks) or empty
--- Returns: {'ended': state} | {'retried': not_before, attempt} | {'stale'} | {'unknown'}
+-- Returns: {'each': answers: {'ended': state} | {'retried': not_before, attempt} | {'stale'} | {'unknown'} |
+--   {'broken': error}}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
+local worker, some_ended     -- who reports; whether a run has ended through this call
 local DURATION_MAX = 7200000 -- longer ones count as two hours, so that one does not distort the mean
 
 -- How long a build's run took, in ms, for a mean.
@@ -38,7 +42,8 @@ local function learn(b)
   end
   local known = min(T.mean_of + 1, 200)
   local old = T.mean or 0
-  call('HSET', K.totals, 'mean', ms(old + (took - old) / known), 'mean_of', ms(known))
+  T.mean, T.mean_of = floor(old + (took - old) / known), known
+  call('HSET', K.totals, 'mean', ms(T.mean), 'mean_of', ms(known))
   return lane, is_slow(lane) ~= was_slow
 end
 
@@ -157,8 +162,10 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
   return reply
 end
 
-operation('finish', ALWAYS, function()
-  local id, epoch, worker, outcome, class, reason, node = W.id, W.epoch, W.worker, W.outcome, W.class, W.reason, W.node
+local function finish(run)
+  -- From here on, the arguments are what is said of this run.
+  W = run
+  local id, epoch, outcome, class, reason, node = W.id, W.epoch, W.outcome, W.class, W.reason, W.node
   -- The usual case needs only a few of a build's fields.
   local v = outcome == 'succeeded' and call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane',
     'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place', 'slot_ms', 'pushing')
@@ -176,7 +183,19 @@ operation('finish', ALWAYS, function()
   end
   if reply[1] ~= 'stale' and reply[1] ~= 'unknown' then
     if W.log_missing ~= '' then call('HINCRBY', K.totals, 'log_lines_missing', W.log_missing) end
-    wake()
+    some_ended = true
   end
   return reply
-end)
+end
+
+local function new_item()
+  return { id = '', epoch = '', outcome = '', class = '', reason = '', node = '', log_tail = '', log_end = '', random = '',
+    blame = '', alike = '', cause = '', log_bytes = '', log_missing = '', because = '' }
+end
+
+operation('finish', ALWAYS, function()
+  worker, some_ended = W.worker, false
+  local reply = each_item(finish)
+  if some_ended then wake() end
+  return reply
+end, 'id', new_item)

@@ -166,6 +166,20 @@ local function operation(name, flags, run, first, new_item)
   end)
 end
 
+-- A list in a reply as one text: each value of a list costs Redis as much as a small command.
+local function packed(list) return cjson.encode(list) end
+
+-- Answers each item of a call on its own: one that fails does not affect the others.
+local function each_item(answer)
+  local answers = {}
+  for at, item in ipairs(items) do
+    local done, result = pcall(answer, item)
+    if not done then result = { 'broken', 'error', type(result) == 'table' and result.err or tostring(result) } end
+    answers[at] = packed(result)
+  end
+  return { 'each', 'answers', answers }
+end
+
 local function is_ended(state) return state == 'succeeded' or state == 'failed' or state == 'cancelled' end
 
 -- A build's fields; empty ones are false, counters are numbers.

@@ -4,7 +4,7 @@
 -- W: dispatcher or empty
 -- items: id of a new build, what is asked for (see spec_fields), secrets sealed or empty, force 0/1, override
 --   (who overrides a ban) or empty
--- Returns: {'asked': answers, one an item: {'new'|'joined'|'ended': id, state, attempt, people, position or '', expected
+-- Returns: {'each': answers: {'new'|'joined'|'ended': id, state, attempt, people, position or '', expected
 --   ms} | {'conflict': id, repo, ref} | {'banned': rule, message, until or ''} | {'full': what, max} | {'broken': error}}
 --   | {'refilling': left ms}
 -- Invariants: I1, I2, I5, I7
@@ -107,12 +107,8 @@ end
 operation('submit', ADDS, function()
   if T.refill_until > now then return { 'refilling', 'left', ms(T.refill_until - now) } end
   dispatcher, watched, queued = W.dispatcher, {}, nil
-  local answers = {}
-  for at, asked in ipairs(items) do
-    local done, result = pcall(ask, asked)
-    answers[at] = done and result or { 'broken', 'error', type(result) == 'table' and result.err or tostring(result) }
-  end
+  local reply = each_item(ask)
   note_watched()
   wake()
-  return { 'asked', 'answers', answers }
+  return reply
 end, 'id', new_item)

@@ -50,6 +50,10 @@ pub const DISPATCHER_TTL: Duration = Duration::from_secs(10);
 pub const RENEW_BATCH: usize = 500;
 /// Most requests for builds sent to Redis in one call; 32 block it for less than a millisecond.
 pub const SUBMIT_BATCH: usize = 32;
+/// Most ends of runs sent to Redis in one call; 32 block it for less than two milliseconds.
+pub const FINISH_BATCH: usize = 32;
+/// Most reports of runs sent to Redis in one call.
+pub const REPORT_BATCH: usize = 32;
 /// Most builds handed out by one claim.
 pub const CLAIM_BATCH: usize = 64;
 

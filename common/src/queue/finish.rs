@@ -1,12 +1,11 @@
 //! The end of a run: the build ends, or goes back into line for another attempt.
 
-use super::lease::token_words;
+use super::lease::{by_holder, token_words};
 use super::{Blame, Queue};
 use crate::build::{ALREADY_THERE, BuildState, FailureClass};
 use crate::cause::FailureCause;
 use crate::error::Result;
 use crate::id::{NodeName, Token};
-use crate::library::FINISH;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +72,7 @@ pub enum Finished {
 }
 
 impl Queue {
-    /// Reports the end of a run.
+    /// Reports the end of a run. Ends that arrive while others are in flight go to Redis in one call.
     pub async fn finish(&self, token: &Token, finish: &Finish) -> Result<Finished> {
         let (outcome, class, cause, reason, blame) = match &finish.outcome {
             Outcome::Succeeded => ("succeeded", "", "", "", &Blame::Nobody),
@@ -84,7 +83,7 @@ impl Queue {
             }
         };
         let (blame, alike) = blame.words();
-        let args = token_words(token)
+        let item = token_words(token)
             .text("outcome", outcome)
             .text("class", class)
             .text("reason", reason)
@@ -98,7 +97,7 @@ impl Queue {
             .text("cause", cause)
             .maybe("log_bytes", finish.log_bytes.filter(|bytes| *bytes > 0))
             .maybe("log_missing", Some(finish.log_missing).filter(|lines| *lines > 0));
-        let mut reply = self.call(&FINISH, args).await?;
+        let mut reply = self.finish_together(by_holder(token), item).await?;
         match reply.tag.as_str() {
             "ended" => Ok(Finished::Ended(reply.parse("state")?)),
             "retried" => Ok(Finished::Retried {

@@ -6,7 +6,7 @@ use super::{PushLimits, Queue};
 use crate::build::BuildState;
 use crate::error::Result;
 use crate::id::{NodeName, Token, WorkerId};
-use crate::library::{GIVE_BACK, LEAVE, RENEW, REPORT};
+use crate::library::{GIVE_BACK, LEAVE, RENEW};
 use crate::limits;
 use crate::queue::script::Args;
 
@@ -168,8 +168,8 @@ impl Queue {
 
     /// Reports that the run is alive (`running`), or only what it is waiting for (`note`).
     pub async fn report(&self, token: &Token, running: bool, note: Option<&str>) -> Result<Reported> {
-        let args = token_words(token).flag("running", running).maybe("note", note);
-        let mut reply = self.call(&REPORT, args).await?;
+        let item = token_words(token).flag("running", running).maybe("note", note);
+        let mut reply = self.report_together(by_holder(token), item).await?;
         match reply.tag.as_str() {
             "held" => Ok(Reported::Taken { cancelling: reply.flag("cancelling")? }),
             "stale" => Ok(Reported::Stale),
@@ -183,7 +183,7 @@ impl Queue {
             GiveBack::Handover => ("handover", ""),
             GiveBack::Lost { reason } => ("lost", reason.as_str()),
         };
-        let args = token_words(token).text("mode", mode).text("reason", reason);
+        let args = by_holder(token).with(token_words(token)).text("mode", mode).text("reason", reason);
         let mut reply = self.call(&GIVE_BACK, args).await?;
         match reply.tag.as_str() {
             "given_back" => Ok(Some(reply.parse("state")?)),
@@ -198,7 +198,12 @@ impl Queue {
     }
 }
 
-/// The token as arguments; a holder presents it with each call.
+/// Which build, by which lease; a holder presents it with each call.
 pub(super) fn token_words(token: &Token) -> Args {
-    Args::new().show("id", token.build).show("epoch", token.epoch).text("worker", token.worker.as_str())
+    Args::new().show("id", token.build).show("epoch", token.epoch)
+}
+
+/// Who holds the lease.
+pub(super) fn by_holder(token: &Token) -> Args {
+    Args::new().text("worker", token.worker.as_str())
 }

@@ -36,6 +36,7 @@ mod since;
 mod spend;
 mod spread;
 mod submit;
+mod together;
 mod usage;
 mod views;
 mod visitor;
@@ -95,7 +96,7 @@ pub struct Queue {
     keys: Arc<Keys>,
     clock: Clock,
     born: Arc<Mutex<String>>,
-    askers: Arc<submit::Askers>,
+    outbox: Arc<together::Outbox>,
     gauge: Arc<Gauge>,
     carrier: Arc<Carrier>,
     calls: Calls,
@@ -123,7 +124,7 @@ impl Queue {
             keys: Arc::new(Keys::new(prefix)?),
             clock,
             born: Arc::default(),
-            askers: Arc::default(),
+            outbox: Arc::default(),
             gauge: Arc::default(),
             carrier: Arc::default(),
             calls: Calls::default(),
@@ -186,11 +187,12 @@ impl Queue {
     /// others. In a Cluster it cannot reach the logs.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { link: self.link.apart(&self.keys.schema()), ..self.clone() }
+        let link = self.link.apart(&self.keys.schema());
+        Self { link, outbox: Arc::default(), ..self.clone() }
     }
 
-    fn askers(&self) -> &Arc<submit::Askers> {
-        &self.askers
+    fn outbox(&self) -> &together::Outbox {
+        &self.outbox
     }
 
     pub(crate) fn gauge(&self) -> &Gauge {

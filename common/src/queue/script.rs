@@ -13,7 +13,7 @@ use crate::library::{LIBRARY, Operation};
 use crate::queue::{By, Queue};
 
 /// The arguments of a call: names and values, in any order. List items come last.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Args(Vec<Vec<u8>>);
 
 impl Args {
@@ -55,7 +55,7 @@ impl Args {
 }
 
 /// An operation's answer: its tag, followed by values by name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) tag: String,
     fields: Vec<(String, Value)>,
@@ -65,7 +65,7 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn new(operation: &'static str, value: Value) -> Result<Self> {
         let corrupt = || Error::Corrupt(format!("{operation} answered without a tag"));
-        let Value::Array(values) = value else {
+        let Value::Array(values) = unpacked(value) else {
             return Err(corrupt());
         };
         let mut values = values.into_iter();
@@ -113,8 +113,11 @@ impl Reply {
     /// The items of a list, each with fields by name.
     pub(crate) fn items(&mut self, name: &str) -> Result<Vec<Self>> {
         let operation = self.operation;
-        let values: Vec<Vec<Value>> = self.get(name)?;
-        let item = |values: Vec<Value>| {
+        let values: Vec<Value> = self.get(name)?;
+        let item = |value: Value| {
+            let Value::Array(values) = unpacked(value) else {
+                return Err(self.wrong(name, "an item without fields"));
+            };
             Ok(Self { tag: name.to_owned(), fields: named(operation, values.into_iter())?, operation })
         };
         values.into_iter().map(item).collect()
@@ -125,8 +128,28 @@ impl Reply {
         Error::Corrupt(format!("{} answered with the unknown tag '{}'", self.operation, self.tag))
     }
 
+    /// An answer that makes no sense.
+    pub(crate) fn corrupt(&self, why: impl std::fmt::Display) -> Error {
+        Error::Corrupt(format!("{}: {why}", self.operation))
+    }
+
     fn wrong(&self, name: &str, why: impl std::fmt::Display) -> Error {
         Error::Corrupt(format!("{}: reply {}: {name}: {why}", self.operation, self.tag))
+    }
+}
+
+/// A list that came as one text of JSON, as a list; anything else unchanged.
+fn unpacked(value: Value) -> Value {
+    fn list(json: serde_json::Value) -> Value {
+        match json {
+            serde_json::Value::Array(values) => Value::Array(values.into_iter().map(list).collect()),
+            serde_json::Value::String(text) => Value::BulkString(text.into_bytes()),
+            _ => Value::Nil,
+        }
+    }
+    match &value {
+        Value::BulkString(text) => serde_json::from_slice(text).map_or(value, list),
+        _ => value,
     }
 }
 

@@ -105,12 +105,10 @@ async fn no_word_makes_a_new_counter_and_no_counter_stops_a_build() {
     let finish = format!("fairlane_finish_{library}");
     let key = scene.queue.keys().schema();
     let now = scene.clock.now_ms().to_string();
-    let mut call = vec!["FCALL", &finish, "1", &key, &now, "outcome", "failed", "class", "repository"];
     let id = token.build.to_string();
-    call.extend([
-        "id", &id, "epoch", &epoch, "worker", &worker, "reason", "r", "random", "0", "cause", "a:b",
-    ]);
-    scene.redis::<Vec<String>>(&call).await;
+    let mut call = vec!["FCALL", &finish, "1", &key, &now, "worker", &worker, "id", &id, "epoch", &epoch];
+    call.extend(["outcome", "failed", "class", "repository", "reason", "r", "random", "0", "cause", "a:b"]);
+    scene.redis::<redis::Value>(&call).await;
     let names: Vec<String> = scene.redis(&["HKEYS", &scene.queue.keys().counts()]).await;
     assert_eq!(names, ["started:interactive", "ended:failed:repository:other"]);
 

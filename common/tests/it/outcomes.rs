@@ -50,6 +50,40 @@ async fn infrastructure_is_retried_twice_behind_a_growing_backoff() {
 }
 
 #[tokio::test]
+async fn ends_that_arrive_together_are_one_call_and_one_that_fails_spoils_no_other() {
+    let scene = Scene::new().await;
+    scene.beat("w", 4, &[]).await;
+    for repo in ["o/a", "o/b", "o/c", "o/d"] {
+        scene.submit(&ask(repo, 1)).await;
+    }
+    let tokens: Vec<_> = scene.claim("w", 4).await.into_iter().map(|claimed| claimed.token).collect();
+    scene.redis::<()>(&["SET", "{fairlane}:permits:github.com/o/b", "by hand"]).await;
+    let calls = async || {
+        let info: String = scene.redis(&["INFO", "commandstats"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:calls=")).unwrap();
+        line.split(',').next().unwrap().parse::<u32>().unwrap()
+    };
+    let before = calls().await;
+    let outcomes = [
+        Outcome::Succeeded,
+        Outcome::Succeeded,
+        failed(FailureClass::Repository),
+        failed(FailureClass::Infrastructure),
+    ];
+    let finishes: Vec<Finish> = outcomes.into_iter().map(Finish::of).collect();
+    let ends = tokens.iter().zip(&finishes).map(|(token, finish)| scene.queue.finish(token, finish));
+    let ends = futures::future::join_all(ends).await;
+    assert_eq!(calls().await, before + 1);
+    assert_eq!(ends[0].as_ref().unwrap(), &Finished::Ended(BuildState::Succeeded));
+    assert!(ends[1].as_ref().unwrap_err().to_string().contains("WRONGTYPE"), "{ends:?}");
+    assert_eq!(ends[2].as_ref().unwrap(), &Finished::Ended(BuildState::Failed));
+    assert!(matches!(ends[3], Ok(Finished::Retried { attempt: 2, .. })), "{ends:?}");
+    // The queue has learned from the one that succeeded.
+    let mean: String = scene.redis(&["HGET", "{fairlane}:totals", "mean_of"]).await;
+    assert_eq!(mean, "1");
+}
+
+#[tokio::test]
 async fn stuck_is_retried_once_and_the_repositorys_own_failure_never() {
     let scene = Scene::new().await;
     scene.beat("w", 4, &[]).await;

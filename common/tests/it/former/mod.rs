@@ -78,6 +78,9 @@ const CALLS: &[(&str, &[&str], &[&str])] = &[
     ("leave", &["kind", "id"], &[]),
 ];
 
+/// Operations whose calls have a list today; the former release makes one call for each item.
+const SINGLE: [&str; 2] = ["report", "finish"];
+
 /// A Redis address at which every operation is the former release's.
 pub(crate) struct FormerRelease {
     address: SocketAddr,
@@ -118,18 +121,26 @@ fn suffix() -> &'static str {
 
 async fn serve(mut client: TcpStream, mut redis: MultiplexedConnection) {
     while let Some(words) = read_command(&mut client).await {
-        let call = Call::of(&words);
-        let mut cmd = redis::Cmd::new();
-        cmd.arg(call.as_ref().map_or(&words, |call| &call.words));
-        let answer = redis.send_packed_command(&cmd).await;
-        let answer = answer.map(|value| match &call {
-            Some(call) => named_reply(call, value),
-            None => value,
-        });
+        let answer = answer(&mut redis, &words).await;
         if write_reply(&mut client, answer).await.is_err() {
             return;
         }
     }
+}
+
+async fn answer(redis: &mut MultiplexedConnection, words: &[Vec<u8>]) -> redis::RedisResult<Value> {
+    let Some(calls) = Call::all_of(words) else {
+        return redis.send_packed_command(redis::Cmd::new().arg(words)).await;
+    };
+    let mut replies = vec![];
+    for call in &calls {
+        let reply = redis.send_packed_command(redis::Cmd::new().arg(&call.words)).await?;
+        replies.push(named_reply(call, reply));
+    }
+    if SINGLE.contains(&calls[0].operation.as_str()) {
+        return Ok(Value::Array(vec![value("each"), value("answers"), Value::Array(replies)]));
+    }
+    Ok(replies.remove(0))
 }
 
 /// A call of an operation, in the form of the former release.
@@ -141,40 +152,48 @@ struct Call {
 }
 
 impl Call {
-    /// `None` for any other command.
-    fn of(words: &[Vec<u8>]) -> Option<Self> {
+    /// The calls that a command becomes; `None` for a command that calls no operation.
+    fn all_of(words: &[Vec<u8>]) -> Option<Vec<Self>> {
         let name = std::str::from_utf8(words.get(1)?).ok()?;
         let operation = name.strip_prefix("fairlane_")?.rsplit_once('_')?.0;
-        let operation = if operation == "give_back" { "release" } else { operation }.to_owned();
+        let operation = if operation == "give_back" { "release" } else { operation };
         if words[0] != b"FCALL" {
             return None;
         }
+        let (head, pairs) = words.split_at(5);
+        if !SINGLE.contains(&operation) {
+            return Some(vec![Self::of(operation, head, pairs)]);
+        }
+        // What comes before the first item is the same for all.
+        let starts: Vec<usize> = (0..pairs.len()).step_by(2).filter(|at| pairs[*at] == b"id").collect();
+        let ends = starts.iter().skip(1).copied().chain([pairs.len()]);
+        let items =
+            starts.iter().zip(ends).map(|(from, to)| [&pairs[..starts[0]], &pairs[*from..to]].concat());
+        Some(items.map(|pairs| Self::of(operation, head, &pairs)).collect())
+    }
+
+    /// One call; `pairs` are names and values.
+    fn of(operation: &str, head: &[Vec<u8>], pairs: &[Vec<u8>]) -> Self {
         let (_, once, each) = CALLS
             .iter()
             .find(|(known, ..)| *known == operation)
             .unwrap_or_else(|| panic!("no test calls {operation} of the former release: add it to CALLS"));
-        // `FCALL name 1 key time`, followed by names and values.
         let mut items: Vec<Vec<(&[u8], &[u8])>> = vec![vec![]];
-        for pair in words[5..].chunks_exact(2) {
+        for pair in pairs.chunks_exact(2) {
             if each.first().is_some_and(|first| first.as_bytes() == pair[0]) {
                 items.push(vec![]);
             }
-            items.last_mut()?.push((&pair[0], &pair[1]));
+            items.last_mut().unwrap().push((&pair[0], &pair[1]));
         }
-        let mut said = vec![
-            b"FCALL".to_vec(),
-            format!("fairlane_{operation}_{}", suffix()).into_bytes(),
-            words[2].clone(),
-            words[3].clone(),
-            words[4].clone(),
-        ];
+        let mut said = vec![b"FCALL".to_vec(), format!("fairlane_{operation}_{}", suffix()).into_bytes()];
+        said.extend_from_slice(&head[2..]);
         for (number, item) in items.iter().enumerate() {
             for name in if number == 0 { *once } else { *each } {
                 let found = item.iter().find(|(known, _)| *known == name.as_bytes());
                 said.push(found.map_or_else(|| lacking(name), |(_, value)| value.to_vec()));
             }
         }
-        Some(Self { operation, items: items.len() - 1, words: said })
+        Self { operation: operation.to_owned(), items: items.len() - 1, words: said }
     }
 }
 
@@ -224,7 +243,8 @@ fn named_reply(call: &Call, reply: Value) -> Value {
     match (call.operation.as_str(), tag.as_str()) {
         ("submit", "asked") => {
             let answers = rest.map(|answer| named_reply(call, answer)).collect();
-            put("answers", Value::Array(answers));
+            named[0] = value("each");
+            named.extend([value("answers"), Value::Array(answers)]);
         }
         ("claim", "claimed") => {
             let count: usize = text(&rest.next().unwrap()).parse().unwrap();
