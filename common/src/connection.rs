@@ -33,7 +33,7 @@ const CLUSTER_RETRY_MAX_MS: u64 = 500;
 const BULK_CONNECTIONS: u32 = 4;
 
 /// Error codes for requests that another server may be able to answer by now.
-const PASSED_ON: [&str; 3] = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
+const PASSED_ON: [&str; 4] = ["READONLY", "MASTERDOWN", "UNBLOCKED", "MISCONF"];
 
 /// A handle on Redis, cheap to clone. Reconnects by itself.
 #[derive(Clone)]

@@ -3,7 +3,8 @@
 //! A failover does not end the former master. If it is alive (its disk was full, or the network between it and
 //! Sentinel was cut), it accepts writes for about ten more seconds, until a Sentinel makes it a replica; then
 //! these writes are gone. So it is not enough to ask when connecting: every second each process asks all
-//! Sentinels, and leaves a node that is no longer the master.
+//! Sentinels, and leaves a node that is no longer the master, or that is about to lose this role. A master that
+//! works again after an error may be one of these, so it is asked for again then.
 //!
 //! Sentinels learn of a failover one after the other, and one that is cut off from the others does not learn of
 //! it. The epoch of the configuration tells whose answer is the newest.
@@ -24,6 +25,8 @@ use crate::server::{CONNECT_TIMEOUT, beside, connect, first_node, timed_out};
 
 /// How often all Sentinels are asked.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long the other Sentinels may take once one has answered: one of them may know that a failover goes on.
+const SECOND_OPINION: Duration = Duration::from_millis(300);
 /// How long a master is remembered that every Sentinel contradicts with older words. An operator who sets up
 /// Sentinel anew begins again with the first epoch.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -43,11 +46,20 @@ struct Node {
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
+/// What a Sentinel says.
 #[derive(Clone)]
-struct Master {
+struct Word {
+    /// The epoch of its configuration.
     epoch: u64,
     address: ConnectionAddr,
-    /// How many masters were known before it.
+    /// Whether the Sentinels look for another master.
+    fails_over: bool,
+}
+
+#[derive(Clone)]
+struct Master {
+    word: Word,
+    /// Changes when connections that were opened before must not be used any more.
     serial: u64,
     /// When a Sentinel last said so.
     said: Instant,
@@ -80,37 +92,37 @@ impl Sentinels {
         });
     }
 
-    /// With what to connect to the master: the first answer that is no older than what is known. If all are
-    /// older, those that know better cannot be reached.
+    /// With what to connect to the master.
     pub(crate) async fn master(&self) -> RedisResult<ConnectionInfo> {
         let mut answers = self.answers();
-        let mut last = timed_out("no Sentinel answered");
-        let newest = async {
-            while let Some(answer) = answers.next().await {
-                match answer {
-                    Ok((epoch, address)) => {
-                        if self.learn(epoch, address) {
-                            return;
-                        }
-                    }
-                    Err(error) => last = error,
+        let (mut words, mut last) = (Vec::new(), timed_out("no Sentinel answered"));
+        let mut until = Instant::now() + CONNECT_TIMEOUT;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await {
+            match answer {
+                Ok(word) => {
+                    words.push(word);
+                    until = until.min(Instant::now() + SECOND_OPINION);
                 }
+                Err(error) => last = error,
             }
-        };
-        // What is known is no worse than nothing.
-        drop(tokio::time::timeout(CONNECT_TIMEOUT, newest).await);
+        }
         drop(answers);
-        let known =
-            self.known.borrow().as_ref().map(|master| self.data.clone().set_addr(master.address.clone()));
-        known.ok_or(last)
+        self.learn(words);
+        // If all who answered know less than we do, what is known is no worse than nothing.
+        let known = self.known.borrow();
+        let word = &known.as_ref().ok_or(last)?.word;
+        if word.fails_over {
+            return Err(timed_out("Sentinel is looking for another master"));
+        }
+        Ok(self.data.clone().set_addr(word.address.clone()))
     }
 
-    /// Changes when there is another master.
+    /// Changes when there is another master, or will be.
     pub(crate) fn serial(&self) -> u64 {
         self.known.borrow().as_ref().map_or(0, |master| master.serial)
     }
 
-    /// Returns once there is another master than the one with this serial.
+    /// Returns once the serial is another one.
     pub(crate) async fn moved(&self, serial: u64) {
         // Never an error: the sender lives as long as `self`.
         let _ = self
@@ -122,44 +134,39 @@ impl Sentinels {
 
     /// Asks all Sentinels, so that the newest word counts.
     async fn ask_all(&self) {
-        let answers = self.answers().filter_map(|answer| async { answer.ok() }).collect::<Vec<_>>();
-        let newest = answers.await.into_iter().max_by_key(|(epoch, _)| *epoch);
-        if let Some((epoch, address)) = newest {
-            self.learn(epoch, address);
-        }
+        let words = self.answers().filter_map(|answer| async { answer.ok() }).collect::<Vec<_>>();
+        self.learn(words.await);
     }
 
-    fn answers(&self) -> FuturesUnordered<impl Future<Output = RedisResult<(u64, ConnectionAddr)>>> {
+    fn answers(&self) -> FuturesUnordered<impl Future<Output = RedisResult<Word>>> {
         self.nodes.iter().map(|node| node.ask(&self.service)).collect()
     }
 
-    /// Takes an answer as what is known, unless that is newer: whether it was taken.
-    fn learn(&self, epoch: u64, address: ConnectionAddr) -> bool {
-        let said = Instant::now();
-        let mut taken = true;
+    /// Takes the newest of these words as what is known, unless that is newer.
+    fn learn(&self, words: Vec<Word>) {
+        let Some(word) = words.into_iter().max_by_key(|word| (word.epoch, word.fails_over)) else { return };
         self.known.send_if_modified(|known| {
+            let said = Instant::now();
             let Some(now) = known else {
-                *known = Some(Master { epoch, address, serial: 0, said });
+                *known = Some(Master { word, serial: 0, said });
                 return true;
             };
-            taken = epoch >= now.epoch || now.said.elapsed() > REMEMBERED;
-            if !taken {
+            if word.epoch < now.word.epoch && now.said.elapsed() <= REMEMBERED {
                 return false;
             }
-            let moved = now.address != address;
+            let moved = now.word.address != word.address;
             if moved {
-                tracing::warn!(from = %now.address, to = %address, "Sentinel names another master");
+                tracing::warn!(from = %now.word.address, to = %word.address, "Sentinel names another master");
             }
-            *now = Master { epoch, address, serial: now.serial + u64::from(moved), said };
-            moved
+            let is_news = moved || (word.fails_over && !now.word.fails_over);
+            *now = Master { word, serial: now.serial + u64::from(is_news), said };
+            is_news
         });
-        taken
     }
 }
 
 impl Node {
-    /// The epoch of the configuration, and the master's address.
-    async fn ask(&self, service: &str) -> RedisResult<(u64, ConnectionAddr)> {
+    async fn ask(&self, service: &str) -> RedisResult<Word> {
         let ask = async {
             // Moved out, so that a connection on which an answer failed or was not awaited is not used again.
             let mut slot = self.connection.lock().await;
@@ -185,8 +192,13 @@ impl Node {
                 Err(error) => return Err(error),
             };
             *slot = Some(connection);
-            let epoch = master.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-            Ok((epoch, beside(self.info.addr(), host, port)))
+            let of = |name: &str| master.get(name).map(String::as_str).unwrap_or_default();
+            // Only the Sentinel that leads a failover says so.
+            let fails_over = of("flags").split(',').any(|flag| flag == "failover_in_progress");
+            // Once the new master has taken over, the failover goes on for a while with the other replicas.
+            let fails_over = fails_over && of("ip") == host && of("port") == port.to_string();
+            let epoch = of("config-epoch").parse().unwrap_or(0);
+            Ok(Word { epoch, address: beside(self.info.addr(), host, port), fails_over })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, ask)
             .await
@@ -201,21 +213,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_newest_word_counts_until_every_sentinel_forgot_it() {
         let sentinels = Sentinels::new(&"redis+sentinel://a:1,b:2/main".parse().unwrap()).unwrap();
-        let at = |port| ConnectionAddr::Tcp("redis".to_owned(), port);
-        assert!(sentinels.learn(4, at(1)));
+        let word = |epoch, port| {
+            let address = ConnectionAddr::Tcp("redis".to_owned(), port);
+            Word { epoch, address, fails_over: false }
+        };
+        // Whether connections have to be left.
+        let left = |words: &[Word]| {
+            let before = sentinels.serial();
+            sentinels.learn(words.to_vec());
+            sentinels.serial() != before
+        };
+        assert!(!left(&[word(4, 1)]), "there are none yet");
         let first = sentinels.serial();
-        assert!(sentinels.learn(5, at(2)), "a failover");
-        assert_ne!(sentinels.serial(), first);
+        assert!(left(&[word(4, 1), word(5, 2)]), "a failover, of which one Sentinel does not know");
         sentinels.moved(first).await;
-        let second = sentinels.serial();
-        assert!(!sentinels.learn(4, at(1)), "a Sentinel that was cut off");
+        assert!(!left(&[word(4, 1)]), "a Sentinel that was cut off");
         tokio::time::advance(REMEMBERED).await;
-        assert!(sentinels.learn(5, at(2)), "the same again");
+        assert!(!left(&[word(5, 2)]), "the same again");
         tokio::time::advance(REMEMBERED).await;
-        assert!(!sentinels.learn(0, at(3)));
-        assert_eq!(sentinels.serial(), second, "connections stay");
+        assert!(!left(&[word(0, 3)]));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(sentinels.learn(0, at(3)), "Sentinel was set up anew");
-        assert_ne!(sentinels.serial(), second);
+        assert!(left(&[word(0, 3)]), "Sentinel was set up anew");
+        let doomed = Word { fails_over: true, ..word(0, 3) };
+        assert!(left(&[word(0, 3), doomed.clone()]), "one of them looks for another master");
+        assert!(!left(&[doomed]) && !left(&[word(0, 3)]), "it has failed: the master stays");
     }
 }

@@ -178,6 +178,8 @@ impl Mishap {
     async fn of_redis(self, stage: &Stage, rng: &mut Rng) -> Option<String> {
         let (master, replica) = stage.redis.master_and_replica().await;
         let number = usize::from(master.port() != stage.redis.master().port());
+        // Otherwise a failover would lose more than Sentinel can know.
+        stage.redis.rejoin(replica).await;
         let began = Instant::now();
         match self {
             Self::RedisFrozen => {
@@ -201,9 +203,6 @@ impl Mishap {
                 .await;
             }
             _ => {
-                // Otherwise it would lose more than Sentinel can know.
-                stage.redis.rejoin(replica).await;
-                let began = Instant::now();
                 master.kill();
                 wait_for("Sentinel to name another master", LIMIT, async || {
                     stage.redis.master_port().await == replica.port()
