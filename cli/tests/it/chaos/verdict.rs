@@ -169,7 +169,7 @@ fn lost(ledger: &Ledger, failovers: &[Instant]) -> Vec<String> {
 /// later that there is another one.
 fn overlaps(noticed: &Noticed, ledger: &Ledger) -> Vec<String> {
     let is_lost =
-        |overlap: &&String| ledger.lost.iter().any(|lost| overlap.ends_with(&format!(" {}", lost.tag)));
+        |overlap: &&String| ledger.lost.iter().any(|lost| overlap.contains(&format!(" {} ", lost.tag)));
     noticed.overlaps.iter().filter(|overlap| !is_lost(overlap)).cloned().collect()
 }
 
