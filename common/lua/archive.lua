@@ -1,5 +1,5 @@
 -- Purpose: which logs of ended builds to archive next, and what became of those that were taken before. Any dispatcher
---   may ask; what one has taken, no other gets for a while.
+--   may ask; a log that one of them copies is given to no other for a while.
 -- KEYS[1] {prefix}:schema
 -- W: most (builds to take), hold ms (for how long nobody else gets them), patience ms (how long after a build's end its
 --   log is given up)

@@ -1,6 +1,6 @@
-//! Copies the logs of ended builds to the archive. Every dispatcher with an archive does so: the queue says which logs
-//! are due, and what one has taken, no other gets for a while. So each is copied once; if a dispatcher dies on the way,
-//! another one copies that log again.
+//! Copies the logs of ended builds to the archive. Every dispatcher with an archive does so. The queue says which logs are
+//! due, and gives each to one dispatcher for a while, so each is copied once; if that dispatcher dies on the way, another
+//! one copies the log.
 //!
 //! No build waits for this. A store that is away is tried again until a log's patience is over; then the log is given up,
 //! and that is reported.
