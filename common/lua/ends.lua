@@ -2,9 +2,7 @@
 --   Builds on lanes.lua.
 local campaigns = {} -- campaigns.lua fills it
 
-local function count_people(by)
-  if by ~= 0 then call('HINCRBY', K.totals, 'people', ms(by)) end
-end
+local function count_people(by) people_came = people_came + by end
 
 -- A local process dies with its worker, so no other worker can take it over.
 local function is_process(where) return string.sub(where or '', 1, 8) == 'process:' end
@@ -64,13 +62,6 @@ local function give_back(id, b)
   end
 end
 
--- The value of a field in a list of names and values.
-local function among(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then return fields[i + 1] end
-  end
-end
-
 -- Notes the log of an ended build, to be shortened when memory is low. If no worker finished the build, the
 -- size is unknown.
 local function note_log(id, b, fields)
@@ -86,9 +77,12 @@ local function end_build(id, b, state, fields)
   local build = base .. 'build:' .. id
   local seq = next_seq(b)
   call('HSET', build, 'state', state, 'ended', NOW, 'seq', seq, 'slot_ms', ms(b.slot_ms or 0), unpack(fields))
-  call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
+  local of_its_life = b.emptied or b.secrets or b.sealed_for or b.not_before or b.note or b.shared or b.bg or b.cancelling
+  if of_its_life then
+    call('HDEL', build, 'secrets', 'sealed_for', 'not_before', 'note', 'shared', 'bg', 'cancelling')
+  end
   call('EXPIRE', build, ms(KEEP_S))
-  call('ZADD', K.ended, keep_record(id, b, state), id)
+  call('ZADD', K.ended, keep_record(id, b, state, fields), id)
   note_log(id, b, fields)
   local image = base .. 'image:' .. b.image
   if call('GET', image) == id then
@@ -102,7 +96,7 @@ local function end_build(id, b, state, fields)
   count_people(-b.people)
   call('DEL', base .. 'people:' .. id)
   -- Whoever cancelled it gave the reason, maybe long before the run was gone.
-  local reason = among(fields, 'reason') or state == 'cancelled' and call('HGET', build, 'reason')
+  local reason = among(fields, 'reason') or state == 'cancelled' and b.reason
   local cause = state == 'failed' and among(fields, 'cause')
   tell(id, b.lane, state, seq, among(fields, 'worker') or b.worker, state == 'failed' and b.class, reason, cause)
   if state == 'failed' then tally_failure('ended:failed', b.class, cause) else tally('ended:' .. state) end

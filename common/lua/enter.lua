@@ -11,9 +11,10 @@ local function enter_line(id, asked, stats, people)
   local due, expected, waiting = ms(due_of(now, expects, people, asked.priority)), ms(expects), people == 1 and '1' or '0'
   -- Written out, because a list that is put together costs as much as some commands.
   call('HSET', build, 'state', 'queued', 'asked', NOW, 'due', due, 'expected', expected, 'people', waiting,
-    'peak', waiting, 'attempt', '1', 'seq', '1', 'spec', asked.spec, 'lane', lane, 'image', asked.image, 'repo', asked.repo,
+    'peak', waiting, 'attempt', '1', 'seq', '1', 'lane', lane, 'image', asked.image, 'repo', asked.repo,
     'ref', asked.ref, 'args', asked.args, 'priority', asked.priority, 'push', asked.push)
   if asked.name ~= '' or asked.labels ~= '' then call('HSET', build, 'name', asked.name, 'labels', asked.labels) end
+  if asked.more ~= '' then call('HSET', build, 'more', asked.more) end
   if asked.secrets ~= '' then call('HSET', build, 'secrets', asked.secrets) end
   if asked.force == '1' then call('HSET', build, 'forced', '1') end
   if asked.campaign ~= '' then call('HSET', build, 'campaign', asked.campaign) end

@@ -89,13 +89,9 @@ end
 
 -- What is asked for, as submit.lua gets it.
 local function request_of(c, of)
-  local function text(value) return (string.gsub(cjson.encode(value), '\\/', '/')) end
-  local args, pushed = of.args or '[]', not of.no_push
   return setmetatable({
-    spec = '{"repo":' .. text(of.repo) .. ',"ref":' .. text(of.ref) .. ',"image":' .. text(of.image)
-      .. ',"priority":"background","args":' .. args .. ',"push":' .. tostring(pushed) .. '}',
-    lane = of.lane, image = of.image, repo = of.repo, ref = of.ref, args = args, priority = 'background',
-    push = pushed and '1' or '', campaign = c.name,
+    lane = of.lane, image = of.image, repo = of.repo, ref = of.ref, args = of.args or '[]', priority = 'background',
+    push = of.no_push and '' or '1', campaign = c.name,
   }, lacking)
 end
 

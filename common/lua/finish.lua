@@ -12,7 +12,9 @@
 --   {'broken': error}}
 -- Invariants: I1, I3, I4
 local ATTEMPTS_MAX, BACKOFF_MS, BACKOFF_MAX_MS = 3, 5000, 300000
-local worker, some_ended     -- who reports; whether a run has ended through this call
+local worker             -- who reports
+local some_ended         -- whether a run has ended through this call
+local new_mean, new_mean_of -- the mean of all lanes and how many runs it is of, with what this call has learned, if anything
 local DURATION_MAX = 7200000 -- longer ones count as two hours, so that one does not distort the mean
 
 -- How long a build's run took, in ms, for a mean.
@@ -40,16 +42,20 @@ local function learn(b)
   elseif lane.slow > 0 then
     lane.slow = call('HINCRBY', stats, 'slow', '-1')
   end
-  local known = min(T.mean_of + 1, 200)
-  local old = T.mean or 0
-  T.mean, T.mean_of = floor(old + (took - old) / known), known
-  call('HSET', K.totals, 'mean', ms(T.mean), 'mean_of', ms(known))
+  local old = new_mean or T.mean or 0
+  new_mean_of = min((new_mean_of or T.mean_of) + 1, 200)
+  new_mean = floor(old + (took - old) / new_mean_of)
   return lane, is_slow(lane) ~= was_slow
 end
 
-local function log_fields(b, worker, ...)
+local function log_fields(b, ...)
   local run = ms(b.attempt)
-  local fields = { 'worker', worker, 'attempt', run, 'log_run', run, 'log_end', W.log_end, 'log_bytes', W.log_bytes, ... }
+  local fields = { 'log_run', run, 'log_bytes', W.log_bytes, ... }
+  if W.log_end ~= '' then fields[#fields + 1], fields[#fields + 2] = 'log_end', W.log_end end
+  -- It had been presumed lost, and put back into line.
+  if b.worker ~= worker then
+    for _, field in ipairs({ 'worker', worker, 'attempt', run }) do fields[#fields + 1] = field end
+  end
   if W.node ~= '' then fields[#fields + 1], fields[#fields + 2] = 'node', W.node end
   return fields
 end
@@ -69,16 +75,16 @@ local function built(id, b)
 end
 
 -- A success of the build's holder.
-local function succeed(id, b, worker, reason, node)
+local function succeed(id, b, reason, node)
   give_back(id, b)
   local lane, moves
   if reason == '' then
     lane, moves = learn(b)
-    end_build(id, b, 'succeeded', log_fields(b, worker))
+    end_build(id, b, 'succeeded', log_fields(b))
   else
     -- There was no run, so it says nothing about durations.
     lane = stats_of(b.lane)
-    end_build(id, b, 'succeeded', log_fields(b, worker, 'reason', reason))
+    end_build(id, b, 'succeeded', log_fields(b, 'reason', reason))
   end
   if node ~= '' and (b.attempt > 1 or T.avoided > 0) then nodes.clear_up(id, b.lane, node) end
   -- A lane that could start a build still can with one more free permit; without queued builds it is in no
@@ -91,20 +97,21 @@ local function succeed(id, b, worker, reason, node)
 end
 
 -- A failure: another attempt if the cause lies outside the repository.
-local function fail(id, b, worker, class, reason, node)
+local function fail(id, b, class, reason, node)
   local kept, cause = {}, known_cause(W.cause)
   if (node ~= '' or W.blame == 'unclear') and class ~= 'repository' then
     kept, class, reason = nodes.blame(id, b, node, W.blame, W.alike, class, reason)
   end
   b.class = class
-  if class == 'infrastructure' then b.failures = b.failures + 1 end
-  if class == 'stuck' then b.stuck = b.stuck + 1 end
-  local spent = b.failures + b.stuck
-  if class ~= 'repository' and spent < ATTEMPTS_MAX and b.stuck < 2 then
+  local failures, stuck = b.failures, b.stuck
+  if class == 'infrastructure' then failures = failures + 1 end
+  if class == 'stuck' then stuck = stuck + 1 end
+  local spent = failures + stuck
+  if class ~= 'repository' and spent < ATTEMPTS_MAX and stuck < 2 then
     local wait = min(BACKOFF_MS * 4 ^ (spent - 1), BACKOFF_MAX_MS) * (0.5 + tonumber(W.random) / 2)
     local not_before = now + floor(wait)
     for _, field in ipairs({ 'class', class, 'cause', cause, 'reason', reason, 'log_tail', W.log_tail,
-      'failures', ms(b.failures), 'stuck', ms(b.stuck) }) do kept[#kept + 1] = field end
+      'failures', ms(failures), 'stuck', ms(stuck) }) do kept[#kept + 1] = field end
     if node ~= '' then kept[#kept + 1], kept[#kept + 2] = 'node', node end
     requeue(id, b, 'finish', not_before, kept)
     tally_failure('retried', class, cause)
@@ -119,14 +126,13 @@ local function fail(id, b, worker, class, reason, node)
   end
   call('HINCRBY', stats, 'failed', '1')
   call('EXPIRE', stats, STATS_KEEP_S)
-  end_build(id, b, 'failed', log_fields(b, worker, 'class', class, 'cause', cause, 'reason', reason, 'log_tail',
+  end_build(id, b, 'failed', log_fields(b, 'class', class, 'cause', cause, 'reason', reason, 'log_tail',
     W.log_tail))
   return { 'ended', 'state', 'failed' }
 end
 
 -- All other ends.
-local function otherwise(id, epoch, worker, outcome, class, reason, node)
-  local b = load(id)
+local function otherwise(id, b, epoch, outcome, class, reason, node)
   local state = b.state
   if not state then return { 'unknown' } end
   if is_ended(state) then
@@ -147,15 +153,15 @@ local function otherwise(id, epoch, worker, outcome, class, reason, node)
   if late then
     leave_line(id, b)
     b.attempt = b.attempt - 1
-    end_build(id, b, 'succeeded', log_fields(b, worker))
+    end_build(id, b, 'succeeded', log_fields(b))
     built(id, b)
     reply = { 'ended', 'state', 'succeeded' }
   else
     give_back(id, b)
     if outcome == 'cancelled' or b.cancelling then
-      end_build(id, b, 'cancelled', log_fields(b, worker))
+      end_build(id, b, 'cancelled', log_fields(b))
     else
-      reply = fail(id, b, worker, class, reason, node)
+      reply = fail(id, b, class, reason, node)
     end
   end
   sort_lane(b.lane)
@@ -166,20 +172,11 @@ local function finish(run)
   -- From here on, the arguments are what is said of this run.
   W = run
   local id, epoch, outcome, class, reason, node = W.id, W.epoch, W.outcome, W.class, W.reason, W.node
-  -- The usual case needs only a few of a build's fields.
-  local v = outcome == 'succeeded' and call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane',
-    'image', 'seq', 'people', 'attempt', 'claimed', 'asked', 'shared', 'bg', 'place', 'slot_ms', 'pushing')
-  local b = v and {
-    state = v[1], epoch = v[2], worker = v[3], lane = v[4], image = v[5], seq = tonumber(v[6]), people = tonumber(v[7]),
-    attempt = tonumber(v[8]), claimed = v[9], asked = tonumber(v[10]), shared = v[11] ~= '' and v[11],
-    bg = v[12] ~= '' and v[12], place = v[13], slot_ms = tonumber(v[14]) or 0,
-    pushing = v[15],
-  }
-  local reply
-  if b and holds(b, epoch, worker) then
-    reply = succeed(id, b, worker, reason, node)
+  local b, reply = load(id), nil
+  if outcome == 'succeeded' and holds(b, epoch, worker) then
+    reply = succeed(id, b, reason, node)
   else
-    reply = otherwise(id, epoch, worker, outcome, class, reason, node)
+    reply = otherwise(id, b, epoch, outcome, class, reason, node)
   end
   if reply[1] ~= 'stale' and reply[1] ~= 'unknown' then
     if W.log_missing ~= '' then call('HINCRBY', K.totals, 'log_lines_missing', W.log_missing) end
@@ -194,8 +191,9 @@ local function new_item()
 end
 
 operation('finish', ALWAYS, function()
-  worker, some_ended = W.worker, false
+  worker, some_ended, new_mean, new_mean_of = W.worker, false, nil, nil
   local reply = each_item(finish)
+  if new_mean then call('HSET', K.totals, 'mean', ms(new_mean), 'mean_of', ms(new_mean_of)) end
   if some_ended then wake() end
   return reply
 end, 'id', new_item)

@@ -212,6 +212,7 @@ do
 
   -- The sum of a value over the members of sets, where these are few enough.
   local function recount(total, sets, prefix, value)
+    settle()
     local members = 0
     for _, set in ipairs(sets) do members = members + call('ZCARD', base .. set) end
     if members > COUNTED_MAX then return end

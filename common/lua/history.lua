@@ -11,7 +11,7 @@ local function known_cause(cause) return CAUSES[cause] and cause or 'other' end
 
 -- Counts an event, or several at once. Each is counted at the one place where it happens, which a repeated call does
 -- not reach.
-local function tally(event, times) redis.pcall('HINCRBY', K.counts, event, times and ms(times) or '1') end
+local function tally(event, times) tallied[event] = (tallied[event] or 0) + (times or 1) end
 
 local function tally_failure(kind, class, cause)
   tally(kind .. ':' .. (CLASSES[class] and class or 'other') .. ':' .. known_cause(cause))
@@ -19,25 +19,24 @@ end
 
 -- Keeps a record of a build that has ended, and returns the time under which it is found again: the build's end,
 -- unless the clock was set back. What another field says is left empty: most repositories are named by their lane,
--- and most images end in the ref.
-local function keep_record(id, b, state)
+-- and most images end in the ref. `ended` are the fields that its end has set.
+local function keep_record(id, b, state, ended)
   local PAST_MAX, REASON_MAX = '70000', 120
-  local v = call('HMGET', base .. 'build:' .. id, 'repo', 'ref', 'priority', 'asked', 'started', 'peak', 'slot_ms',
-    'node', 'class', 'cause', 'reason', 'failures', 'stuck', 'epoch')
-  local failed = state == 'failed'
-  local repo = v[1] or ''
+  local function of(name) return among(ended, name) or b[name] end
+  local failed, class = state == 'failed', of('class')
+  local repo = b.repo or ''
   if repo == 'https://' .. b.lane then repo = '' end
-  local ref = v[2] or ''
+  local ref = b.ref or ''
   if string.sub(b.image, -#ref - 1) == ':' .. ref then ref = '' end
   -- A success after a failed attempt still has that attempt's reason.
-  local reason = failed or state == 'cancelled' or not v[9]
-  local attempts = v[14] and (tonumber(v[12]) or 0) + (tonumber(v[13]) or 0) + 1 or 0
+  local reason = (failed or state == 'cancelled' or not class) and of('reason')
+  local attempts = b.epoch and b.failures + b.stuck + 1 or 0
   local function add(at)
     return redis.pcall('XADD', K.past, 'MAXLEN', '~', PAST_MAX, at, 'id', id, 'state', state, 'lane', b.lane,
-      'repo', repo, 'ref', ref, 'image', b.image, 'background', v[3] == 'background' and '1' or '', 'asked', v[4] or '',
-      'started', v[5] or '', 'attempts', ms(attempts), 'slot_ms', v[7] or '0', 'peak', v[6] or '0',
-      'node', v[8] or '', 'class', failed and v[9] or '', 'cause', failed and v[10] or '',
-      'reason', reason and v[11] and string.sub(v[11], 1, REASON_MAX) or '')
+      'repo', repo, 'ref', ref, 'image', b.image, 'background', b.priority == 'background' and '1' or '', 'asked', ms(b.asked),
+      'started', b.started or '', 'attempts', ms(attempts), 'slot_ms', ms(b.slot_ms), 'peak', ms(b.peak),
+      'node', of('node') or '', 'class', failed and class or '', 'cause', failed and of('cause') or '',
+      'reason', reason and string.sub(reason, 1, REASON_MAX) or '')
   end
   if type(add(NOW .. '-*')) == 'string' then return NOW end
   -- The clock was set back, or this is Redis 6.2, which cannot complete an id.
@@ -158,6 +157,7 @@ do
 
   -- `noted` is what the latest sample left behind: its minute and the counters as they were.
   function take_sample(noted)
+    settle()
     local minute = now - now % MINUTE
     local at = tonumber(string.match(noted or '', '^%d+')) or 0
     if minute <= at and at - minute < SET_BACK_MS then return end

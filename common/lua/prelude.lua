@@ -13,6 +13,8 @@ local T = {}                 -- totals and policy, read on first use
 local resolved, unruled      -- the rules that this call has read, see resolve()
 local in_line                -- how many builds of people are queued, if this call has counted them
 
+local people_came, tallied   -- by how much this call changes the total of people, and how often it saw each event
+
 local BACKGROUND = 1e12          -- ms; puts background builds behind all interactive ones
 local MEAN_UNKNOWN = 180000      -- ms; how long a build takes, while no duration is known
 local KEEP_S = 86400             -- how long ended builds stay
@@ -89,16 +91,32 @@ local lacking = { __index = function() return '' end }
 
 local function empty_item() return setmetatable({}, lacking) end
 
+-- Reads a list of which the names of its items' fields are said once: `names`, separated by spaces. From index `from`,
+-- each item is one value for each name.
+local function read_rows(args, names, from, new_item)
+  local columns, count = {}, 0
+  for name in string.gmatch(names, '%S+') do
+    count = count + 1
+    columns[count] = name
+  end
+  for row = from, #args, count do
+    local item = new_item()
+    for column = 1, count do item[columns[column]] = args[row + column - 1] end
+    items[#items + 1] = item
+  end
+end
+
 -- Reads the arguments of a call, from index `from`: names and values. In its list, if it has one, each item
--- begins with the name `first`. (`new_item` makes the table of one: a table that has room for all its fields from the
--- start costs much less than one that grows.)
+-- begins with the name `first`; a longer list comes as `items` (see read_rows). (`new_item` makes the table of one: a
+-- table that has room for all its fields from the start costs much less than one that grows.)
 local function read_words(args, from, first, new_item)
-  W, items = setmetatable({}, lacking), {}
+  W, items, new_item = setmetatable({}, lacking), {}, new_item or empty_item
   local into, count = W, 0
   for at = from, #args, 2 do
     local name = args[at]
+    if name == 'items' then return read_rows(args, args[at + 1], at + 2, new_item) end
     if name == first then
-      into, count = (new_item or empty_item)(), count + 1
+      into, count = new_item(), count + 1
       items[count] = into
     end
     into[name] = args[at + 1]
@@ -127,6 +145,15 @@ local function begin(keys, args, first, new_item)
   NOW = ms(now)
   forget_totals()
   resolved, unruled, in_line = {}, nil, nil
+  people_came, tallied = 0, {}
+end
+
+-- Writes the counters of this call: once at its end, and before anything reads them.
+local function settle()
+  if people_came ~= 0 then call('HINCRBY', K.totals, 'people', ms(people_came)) end
+  -- Whoever spoils a counter loses counts, and no build.
+  for event, times in pairs(tallied) do redis.pcall('HINCRBY', K.counts, event, ms(times)) end
+  people_came, tallied = 0, {}
 end
 
 -- What keeps an operation from running at all, or nil.
@@ -162,7 +189,12 @@ end
 local function operation(name, flags, run, first, new_item)
   register(name, flags, function(keys, args)
     begin(keys, args, first, new_item)
-    return gate(args[1]) or run()
+    local no = gate(args[1])
+    if no then return no end
+    local done, reply = pcall(run)
+    settle()
+    if not done then error(reply, 0) end
+    return reply
   end)
 end
 
@@ -182,31 +214,30 @@ end
 
 local function is_ended(state) return state == 'succeeded' or state == 'failed' or state == 'cancelled' end
 
--- A build's fields; empty ones are false, counters are numbers.
+-- A build's fields, all of them; those that are missing or empty are false (`emptied`: whether any is empty), counters
+-- are numbers. (One HGETALL costs less than an HMGET of a dozen fields, which looks through the hash for each.)
 local function load(id)
-  local v = call('HMGET', base .. 'build:' .. id, 'state', 'epoch', 'worker', 'lane', 'image', 'seq', 'people',
-    'attempt', 'due', 'priority', 'shared', 'place', 'cancelling', 'bg', 'failures', 'stuck', 'started', 'claimed',
-    'asked', 'expected', 'not_before', 'adoptions', 'adoptions_since', 'last_worker', 'requeued_by', 'failed_on',
-    'orphaned_by', 'lost_by', 'peak', 'slot_ms', 'pushing')
-  for i = 1, #v do
-    if v[i] == '' then v[i] = false end
-  end
-  return {
-    state = v[1], epoch = v[2], worker = v[3], lane = v[4], image = v[5],
-    seq = tonumber(v[6]) or 0, people = tonumber(v[7]) or 0, attempt = tonumber(v[8]) or 1,
-    due = v[9], priority = v[10], shared = v[11], place = v[12], cancelling = v[13], bg = v[14],
-    failures = tonumber(v[15]) or 0, stuck = tonumber(v[16]) or 0, started = v[17], claimed = v[18],
-    asked = tonumber(v[19]) or 0, expected = tonumber(v[20]) or 0, not_before = v[21],
-    adoptions = tonumber(v[22]) or 0, adoptions_since = tonumber(v[23]) or 0,
-    last_worker = v[24], requeued_by = v[25], failed_on = v[26], orphaned_by = v[27], lost_by = v[28],
-    peak = tonumber(v[29]) or 0, slot_ms = tonumber(v[30]) or 0,
-    pushing = v[31],
+  local b = {
+    state = false, epoch = false, worker = false, lane = false, image = false, repo = false, ref = false, args = false,
+    seq = false, people = false, peak = false, attempt = false, due = false, priority = false, asked = false,
+    expected = false, claimed = false, started = false, place = false, shared = false, bg = false, pushing = false,
+    slot_ms = false, failures = false, stuck = false, not_before = false, note = false, secrets = false,
+    cancelling = false, class = false, reason = false, node = false,
   }
+  local fields = call('HGETALL', base .. 'build:' .. id)
+  for i = 1, #fields, 2 do
+    local value = fields[i + 1]
+    if value ~= '' then b[fields[i]] = value else b.emptied = true end
+  end
+  b.seq, b.people, b.attempt = tonumber(b.seq) or 0, tonumber(b.people) or 0, tonumber(b.attempt) or 1
+  b.peak, b.asked, b.expected = tonumber(b.peak) or 0, tonumber(b.asked) or 0, tonumber(b.expected) or 0
+  b.failures, b.stuck, b.slot_ms = tonumber(b.failures) or 0, tonumber(b.stuck) or 0, tonumber(b.slot_ms) or 0
+  b.adoptions, b.adoptions_since = tonumber(b.adoptions) or 0, tonumber(b.adoptions_since) or 0
+  return b
 end
 
--- A request as fields of a build: all of it as JSON (`spec`), and the parts that the queue itself reads. The
--- last three are for processes of the previous release, which does not know `spec`.
-local SPEC = { 'spec', 'lane', 'image', 'repo', 'ref', 'args', 'priority', 'name', 'push', 'labels' }
+-- A request as fields of a build. `more` is what has no field of its own, as JSON.
+local SPEC = { 'lane', 'image', 'repo', 'ref', 'args', 'priority', 'name', 'push', 'labels', 'more' }
 local function spec_fields(asked)
   local fields = {}
   for _, name in ipairs(SPEC) do
@@ -215,10 +246,16 @@ local function spec_fields(asked)
   return fields
 end
 
--- Whether a build makes its image from the requested repo and ref; also returns the repo and ref it uses.
-local function is_the_same(id, asked)
-  local v = call('HMGET', base .. 'build:' .. id, 'repo', 'ref', 'args')
-  return v[1] == asked.repo and v[2] == asked.ref and v[3] == asked.args, v[1], v[2]
+-- Whether a build makes its image from the requested repo and ref.
+local function is_the_same(b, asked)
+  return b.repo == asked.repo and b.ref == asked.ref and b.args == asked.args
+end
+
+-- The value of a field in a list of names and values.
+local function among(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
 end
 
 -- Whether (epoch, worker) is the build's token.

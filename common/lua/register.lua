@@ -92,7 +92,7 @@ operation('register', ALWAYS, function()
   local other = call('GET', base .. 'image:' .. image)
   local o = other and load(other) or {}
   if o.state and is_ended(o.state) then o = {} end
-  local same = o.state and is_the_same(other, W)
+  local same = o.state and is_the_same(o, W)
   local expected = floor(stats_of(lane).mean or T.mean or MEAN_UNKNOWN)
   local build = base .. 'build:' .. id
   call('HSET', build, 'secrets', '', 'asked', ms(asked), 'due', ms(due_of(asked, expected, 0, priority)),
@@ -107,7 +107,7 @@ operation('register', ALWAYS, function()
   local function move(reason)
     call('HSET', build, 'state', 'cancelled', 'ended', NOW, 'moved', other, 'reason', reason .. other)
     call('EXPIRE', build, KEEP_S)
-    call('ZADD', K.ended, keep_record(id, { lane = lane, image = image }, 'cancelled'), id)
+    call('ZADD', K.ended, keep_record(id, load(id), 'cancelled', {}), id)
     tell(id, lane, 'cancelled', 1, holder, nil, reason .. other)
     tally('ended:cancelled')
   end

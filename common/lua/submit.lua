@@ -11,6 +11,8 @@
 local QUEUED_MAX, LANE_MAX, DISPATCHER_MS = 1000000, 10000, 10000
 local dispatcher, watched -- the dispatcher of these requests, and the builds that it watches from now on
 local queued              -- how many builds are in line
+local said_again          -- whether a build of these requests exists already
+local making              -- by image, the build that makes it or has made it lately
 
 -- A build's position in line, from 1.
 local function position_of(id)
@@ -61,12 +63,23 @@ local function note_override(rule, by, lane, id)
   if rule.ban and by ~= '' then audit(by, 'ban overridden', lane, 'rule ' .. rule.ban_rule .. ', build ' .. id) end
 end
 
+-- Reads at once what Redis has of all requests.
+local function look_up()
+  local builds, images = {}, {}
+  for at, asked in ipairs(items) do
+    builds[at], images[at] = base .. 'build:' .. asked.id, base .. 'image:' .. asked.image
+  end
+  said_again, making = call('EXISTS', unpack(builds)) > 0, {}
+  local made_by = call('MGET', unpack(images))
+  for at, asked in ipairs(items) do making[asked.image] = made_by[at] end
+end
+
 -- Asks for one build.
 local function ask(asked)
   local id, lane, overrides = asked.id, asked.lane, asked.override
-  local build, of_image = base .. 'build:' .. id, base .. 'image:' .. asked.image
-  local again, known = call('EXISTS', build) == 1, call('GET', of_image)
+  local known = making[asked.image]
   -- A repeated call: the answer was lost. By now the image may belong to another build.
+  local again = known == id or said_again and call('EXISTS', base .. 'build:' .. id) == 1
   if again then return answer('new', id, load(id)) end
   local rule, stats = resolve(lane), stats_of(lane)
   if rule.ban and overrides == '' then
@@ -77,11 +90,11 @@ local function ask(asked)
   if known then
     -- The image was requested recently.
     local b = load(known)
-    local same, repo, ref = is_the_same(known, asked)
+    local same = is_the_same(b, asked)
     if is_whole(b) and is_ended(b.state) then
       if same and asked.force ~= '1' then return answer('ended', known, b) end
     elseif is_whole(b) then
-      if not same then return { 'conflict', 'id', known, 'repo', repo or '', 'ref', ref or '' } end
+      if not same then return { 'conflict', 'id', known, 'repo', b.repo or '', 'ref', b.ref or '' } end
       note_override(rule, overrides, lane, known)
       return join(known, b, asked, stats)
     end
@@ -90,23 +103,24 @@ local function ask(asked)
   queued = queued or call('ZCARD', K.queued)
   if queued >= QUEUED_MAX then return { 'full', 'what', 'queue', 'max', ms(QUEUED_MAX) } end
   -- A lane that is in no set has no queued build.
-  if stats.at and call('ZCARD', base .. 'lane:' .. lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
+  if queued >= LANE_MAX and stats.at and call('ZCARD', base .. 'lane:' .. lane) >= LANE_MAX then return { 'full', 'what', 'lane', 'max', ms(LANE_MAX) } end
   note_override(rule, overrides, lane, id)
   local people = watch(id)
   local expected = enter_line(id, asked, stats, people)
-  queued = queued + 1
+  queued, making[asked.image] = queued + 1, id
   return { 'new', 'id', id, 'state', 'queued', 'attempt', '1', 'people', ms(people), 'position', position_of(id),
     'expected', expected }
 end
 
 local function new_item()
-  return { id = '', spec = '', lane = '', image = '', repo = '', ref = '', args = '', priority = '', name = '', push = '',
+  return { id = '', more = '', lane = '', image = '', repo = '', ref = '', args = '', priority = '', name = '', push = '',
     labels = '', secrets = '', force = '', override = '', campaign = '' }
 end
 
 operation('submit', ADDS, function()
   if T.refill_until > now then return { 'refilling', 'left', ms(T.refill_until - now) } end
   dispatcher, watched, queued = W.dispatcher, {}, nil
+  look_up()
   local reply = each_item(ask)
   note_watched()
   wake()

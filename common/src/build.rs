@@ -14,8 +14,7 @@ mod state;
 
 pub use state::{BuildState, FailureClass, Priority};
 
-/// A request for a build. It is stored as one JSON value: in the build's hash as `spec`, on its pod as an
-/// annotation.
+/// A request for a build. It is stored as fields of the build's hash, and as JSON on its pod as an annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildSpec {
     /// The source to build: a Git URL, DOI or other identifier that repo2docker accepts.
@@ -69,7 +68,16 @@ impl BuildSpec {
         }
     }
 
-    /// The request as JSON, as it is stored.
+    /// What has no field of its own in the build's hash, as JSON; `None` if that is nothing.
+    pub(crate) fn more(&self) -> Option<String> {
+        let mut more = self.newer.clone();
+        if !self.traceparent.is_empty() {
+            more.insert(TRACEPARENT.to_owned(), self.traceparent.clone().into());
+        }
+        (!more.is_empty()).then(|| serde_json::Value::Object(more).to_string())
+    }
+
+    /// The request as JSON.
     pub fn to_json(&self) -> String {
         // Only text, lists and maps of text, so serializing cannot fail.
         serde_json::to_string(self).unwrap_or_default()
@@ -167,6 +175,8 @@ pub struct Build {
     pub recorded: bool,
 }
 
+/// The name of [`BuildSpec::traceparent`] in JSON.
+const TRACEPARENT: &str = "traceparent";
 /// The reason of a success that needed no run.
 pub const ALREADY_THERE: &str = "already in the registry";
 
@@ -177,23 +187,21 @@ impl Build {
     /// [`Error::Corrupt`] when a field that every build has is missing or cannot be read.
     pub fn from_fields(id: BuildId, mut fields: HashMap<String, String>) -> Result<Self> {
         let mut take = |name: &str| fields.remove(name).filter(|text| !text.is_empty());
-        let mut spec = match take("spec") {
-            Some(text) => serde_json::from_str(&text).map_err(|e| corrupt(id, "spec", e))?,
-            // Written by the release before this one.
-            None => BuildSpec {
-                name: take("name").unwrap_or_default(),
-                args: json(id, "args", take("args"))?,
-                push: take("push").is_some_and(|push| push == "1"),
-                labels: json(id, "labels", take("labels"))?,
-                ..BuildSpec::new(
-                    need(id, "repo", take("repo"))?,
-                    need(id, "ref", take("ref"))?,
-                    need(id, "image", take("image"))?,
-                )
-            },
+        let mut more: serde_json::Map<_, _> = json(id, "more", take("more"))?;
+        let traceparent = more.remove(TRACEPARENT);
+        let spec = BuildSpec {
+            repo: need(id, "repo", take("repo"))?,
+            reference: need(id, "ref", take("ref"))?,
+            image: need(id, "image", take("image"))?,
+            name: take("name").unwrap_or_default(),
+            priority: need(id, "priority", take("priority"))?,
+            args: json(id, "args", take("args"))?,
+            push: take("push").is_some_and(|push| push == "1"),
+            labels: json(id, "labels", take("labels"))?,
+            traceparent: traceparent.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default(),
+            secrets: take("secrets"),
+            newer: more,
         };
-        spec.priority = need(id, "priority", take("priority"))?;
-        spec.secrets = take("secrets");
         Ok(Self {
             id,
             spec,

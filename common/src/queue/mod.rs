@@ -2,6 +2,7 @@
 
 mod activity;
 mod archive;
+mod args;
 mod aside;
 mod by;
 mod calls;

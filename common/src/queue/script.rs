@@ -10,49 +10,9 @@ use redis::Value;
 
 use crate::error::{Error, Result};
 use crate::library::{LIBRARY, Operation};
-use crate::queue::{By, Queue};
+use crate::queue::Queue;
 
-/// The arguments of a call: names and values, in any order. List items come last.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Args(Vec<Vec<u8>>);
-
-impl Args {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    pub(crate) fn text(mut self, name: &'static str, text: impl AsRef<[u8]>) -> Self {
-        self.0.extend([name.as_bytes().to_vec(), text.as_ref().to_vec()]);
-        self
-    }
-
-    pub(crate) fn show(self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        self.text(name, value.to_string())
-    }
-
-    pub(crate) fn flag(self, name: &'static str, flag: bool) -> Self {
-        self.text(name, if flag { "1" } else { "0" })
-    }
-
-    /// Who acts, and why.
-    pub(crate) fn by(self, by: By<'_>) -> Self {
-        self.text("by", by.name).text("because", by.reason)
-    }
-
-    /// Leaves out an absent value; the script reads it as the empty text.
-    pub(crate) fn maybe(self, name: &'static str, value: Option<impl std::fmt::Display>) -> Self {
-        match value {
-            Some(value) => self.show(name, value),
-            None => self,
-        }
-    }
-
-    /// Appends `others`.
-    pub(crate) fn with(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
-        self
-    }
-}
+pub(crate) use super::args::Args;
 
 /// An operation's answer: its tag, followed by values by name.
 #[derive(Debug, Clone)]
@@ -186,7 +146,8 @@ impl Queue {
     pub(crate) async fn call_once(&self, operation: &'static Operation, args: &Args) -> Result<Reply> {
         let keys = [self.keys().schema()];
         let now = self.clock().argument();
-        let words = std::iter::once(now.as_bytes()).chain(args.0.iter().map(Vec::as_slice));
+        let words = args.sent();
+        let words = std::iter::once(now.as_bytes()).chain(words.iter().map(AsRef::as_ref));
         self.timed(operation, &keys, words).await
     }
 
@@ -197,7 +158,7 @@ impl Queue {
         keys: &[String],
         args: &Args,
     ) -> Result<Reply> {
-        self.timed(operation, keys, args.0.iter().map(Vec::as_slice)).await
+        self.timed(operation, keys, args.sent().iter().map(AsRef::as_ref)).await
     }
 
     async fn timed<'a>(

@@ -131,11 +131,9 @@ fn admitted(reply: &mut Reply) -> Result<Admitted> {
     })
 }
 
-/// A request as arguments: all of it as JSON, and the parts that the queue's operations read. The last three
-/// are for processes of the previous release, which does not know `spec`.
+/// A request as arguments.
 pub(super) fn spec_words(spec: &BuildSpec) -> Args {
     Args::new()
-        .text("spec", spec.to_json())
         .text("lane", spec.repo.lane().as_str())
         .text("image", spec.image.as_str())
         .text("repo", spec.repo.as_str())
@@ -145,6 +143,7 @@ pub(super) fn spec_words(spec: &BuildSpec) -> Args {
         .maybe("name", Some(&spec.name).filter(|name| !name.is_empty()))
         .maybe("push", spec.push.then_some("1"))
         .maybe("labels", (!spec.labels.is_empty()).then(|| json(&spec.labels)))
+        .maybe("more", spec.more())
 }
 
 /// Lists and maps of text as JSON; writing them cannot fail.

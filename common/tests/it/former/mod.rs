@@ -143,6 +143,16 @@ async fn answer(redis: &mut MultiplexedConnection, words: &[Vec<u8>]) -> redis::
     Ok(replies.remove(0))
 }
 
+/// Names and values, also for the items of a list whose names are said once. (An empty value is like an absent one.)
+fn in_pairs(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let Some(at) = (0..words.len()).step_by(2).find(|at| words[*at] == b"items") else { return words.to_vec() };
+    let names: Vec<&[u8]> = words[at + 1].split(|byte| *byte == b' ').collect();
+    let rows = words[at + 2..].chunks_exact(names.len());
+    let pairs = rows.flat_map(|row| names.iter().zip(row).filter(|(_, value)| !value.is_empty()));
+    let pairs = pairs.flat_map(|(name, value)| [name.to_vec(), value.clone()]);
+    words[..at].iter().cloned().chain(pairs).collect()
+}
+
 /// A call of an operation, in the form of the former release.
 struct Call {
     operation: String,
@@ -160,7 +170,7 @@ impl Call {
         if words[0] != b"FCALL" {
             return None;
         }
-        let (head, pairs) = words.split_at(5);
+        let (head, pairs) = (&words[..5.min(words.len())], &in_pairs(words.get(5..)?));
         if !SINGLE.contains(&operation) {
             return Some(vec![Self::of(operation, head, pairs)]);
         }
