@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use fairlane_common::redis_info::PACKED_BYTES;
 use fairlane_common::{Link, RedisUrl};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use tokio::process::Child;
@@ -254,7 +255,9 @@ impl Guard {
             .arg("--dir")
             .arg(folder)
             .args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""])
-            .args(["--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile"])
+            .args(["--maxmemory-policy", "noeviction", "--daemonize", "no"])
+            // The name that Redis 6.2 knows, too; later ones call it hash-max-listpack-value.
+            .args(["--hash-max-ziplist-value", &PACKED_BYTES.to_string(), "--logfile"])
             .arg(folder.join("redis.log"));
         Err(command.exec()).with_context(|| format!("{} cannot be started", program.display()))
     }

@@ -138,7 +138,8 @@ impl RedisServerBuilder {
         if !self.sentinel {
             config.push_str(&redis_users::lines());
             config.push_str(
-                "save \"\"\nappendonly no\nmaxmemory-policy noeviction\nrepl-diskless-sync-delay 0\n",
+                "save \"\"\nappendonly no\nmaxmemory-policy noeviction\nrepl-diskless-sync-delay 0\n\
+                 hash-max-ziplist-value 512\n",
             );
         }
         if self.cluster {

@@ -21,7 +21,7 @@ pub(super) enum Level {
 pub(super) struct Finding {
     pub(super) level: Level,
     pub(super) about: &'static str,
-    text: String,
+    pub(super) text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
     /// The node and the pool of nodes that it is about, for programs; people read their names in the text.

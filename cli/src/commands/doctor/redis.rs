@@ -1,6 +1,6 @@
 //! Checks what Redis reports about itself.
 
-use fairlane_common::redis_info::{Persistence, VERSION_MIN};
+use fairlane_common::redis_info::{PACKED_BYTES, Persistence, VERSION_MIN};
 use fairlane_common::{RedisInfo, RedisUrl, limits};
 
 use super::findings::Findings;
@@ -38,6 +38,7 @@ pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
         ),
     }
     persistence(info, findings);
+    packed(info, findings);
     if let (Some(used), Some(max)) = (info.number("used_memory"), info.number("maxmemory"))
         && max > 0
     {
@@ -56,6 +57,22 @@ pub(super) fn judge(url: &RedisUrl, info: &RedisInfo, findings: &mut Findings) {
         } else {
             findings.ok("memory", format!("{percent} % of maxmemory is in use"));
         }
+    }
+}
+
+fn packed(info: &RedisInfo, findings: &mut Findings) {
+    let name = match info.version() {
+        Some(version) if version < (7, 0) => "hash-max-ziplist-value",
+        _ => "hash-max-listpack-value",
+    };
+    match info.packed() {
+        None => {}
+        Some(packed) if packed >= PACKED_BYTES => findings.ok("hashes", format!("{name} is {packed}")),
+        Some(packed) => findings.warning(
+            "hashes",
+            format!("{name} is {packed}: each build takes about twice the memory that it needs"),
+            format!("Set it: `redis-cli CONFIG SET {name} {PACKED_BYTES}`, and the same in redis.conf."),
+        ),
     }
 }
 
@@ -100,6 +117,21 @@ mod tests {
         let url: RedisUrl = "redis://a".parse().unwrap();
         judge(&url, &RedisInfo::of(info, save), &mut findings);
         findings.0.iter().map(|finding| (finding.level, finding.about)).collect()
+    }
+
+    #[test]
+    fn a_redis_whose_builds_are_not_compact_is_warned_of() {
+        let said = |version: &str, packed| {
+            let mut findings = Findings::default();
+            let info = RedisInfo::of(&format!("redis_version:{version}"), None).with_packed(packed);
+            super::packed(&info, &mut findings);
+            findings.0.pop().map(|finding| (finding.level, finding.text))
+        };
+        let (level, text) = said("7.0.15", Some(64)).unwrap();
+        assert!(level == Level::Warning && text.starts_with("hash-max-listpack-value is 64: "), "{text}");
+        assert!(said("6.2.16", Some(64)).unwrap().1.starts_with("hash-max-ziplist-value is 64: "));
+        assert_eq!(said("7.0.15", Some(512)).unwrap().0, Level::Ok);
+        assert!(said("7.0.15", None).is_none());
     }
 
     #[test]
