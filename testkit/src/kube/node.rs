@@ -136,6 +136,12 @@ impl<'a> NodeScript<'a> {
         self.trouble(|trouble| trouble.cannot_follow = true);
     }
 
+    /// Its runtime removes the containers of deleted pods as soon as they have ended, so that their logs are gone
+    /// while the pods still exist; these go once it is well again.
+    pub fn removes_containers_before_their_pods(&self) {
+        self.trouble(|trouble| trouble.removes_containers = true);
+    }
+
     /// Its containers start and its volumes are mounted again.
     pub fn is_well_again(&self) {
         self.trouble(|trouble| *trouble = Trouble::default());

@@ -50,6 +50,8 @@ pub(super) struct Trouble {
     pub(super) mounts_fail: Option<String>,
     /// Its kubelet cannot watch files: it sends the existing log, and ends each followed log with an error.
     pub(super) cannot_follow: bool,
+    /// Its runtime removes the containers of a deleted pod at once, but the pod's object stays.
+    pub(super) removes_containers: bool,
 }
 
 /// The state of a pod besides its object: what runs it, and its logs.

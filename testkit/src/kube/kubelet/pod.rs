@@ -1,7 +1,7 @@
 //! The life of one pod on its node.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -88,6 +88,11 @@ impl NodeState {
     pub(super) async fn up(&self) {
         // The sender lives as long as the node.
         let _ = self.kubelet.subscribe().wait_for(|up| *up).await;
+    }
+
+    /// Whether its runtime removes containers before their pods.
+    pub(in crate::kube) fn removes_containers(&self) -> bool {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).removes_containers
     }
 }
 
@@ -252,6 +257,9 @@ impl PodRun {
     /// Removes the object, as a kubelet does when nothing of the pod is left.
     async fn leave(&mut self, order: Order) {
         if order != Order::Vanish {
+            while self.node.removes_containers() {
+                sleep(RETRY_INTERVAL).await;
+            }
             self.node.up().await;
             deletion::finish(&self.shared, &self.key, &self.uid);
         }

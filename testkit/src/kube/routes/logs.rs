@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::kube::call::Call;
 use crate::kube::kubelet::{ContainerLog, Piece};
-use crate::kube::object::{Key, Object, list, text};
-use crate::kube::shared::Shared;
+use crate::kube::object::{Key, Object, is_terminating, list, text};
+use crate::kube::shared::{NodeState, Shared};
 use crate::kube::status::{Answer, Cause, Status, response};
 
 /// What a kubelet writes into the body of a followed log when it has run out of inotify instances.
@@ -53,8 +53,18 @@ pub(super) fn answer(shared: &Arc<Shared>, call: &Call) -> Answer {
     }
     let log = find_log(shared, &pod, &container, options.previous)?;
     let state = shared.node(node);
+    let id = text(&pod, "/status/containerStatuses/0/containerID").to_owned();
+    let removal = Removal { shared: Arc::clone(shared), key: Key::new("pods", namespace, name), id };
+    if removal.is_done(&state, &log) {
+        return Ok(response(
+            200,
+            "text/plain",
+            format!("unable to retrieve container logs for {}", removal.id),
+        ));
+    }
     let cannot_follow = state.trouble.lock().unwrap_or_else(PoisonError::into_inner).cannot_follow;
-    let reader = Reader::new(log, kubelet, options, cannot_follow);
+    let mut reader = Reader::new(log, kubelet, options, cannot_follow);
+    reader.removal = Some((removal, state));
     let lines = stream::unfold(reader, |mut reader| async move {
         let bytes = reader.next().await?;
         Some((Ok::<_, std::io::Error>(bytes), reader))
@@ -182,6 +192,21 @@ struct Reader {
     over: bool,
     /// Whether it fails after the existing part, like a kubelet that cannot watch files.
     cannot_follow: bool,
+    removal: Option<(Removal, Arc<NodeState>)>,
+}
+
+/// Whether a container is gone from its runtime although its pod still exists.
+struct Removal {
+    shared: Arc<Shared>,
+    key: Key,
+    id: String,
+}
+
+impl Removal {
+    fn is_done(&self, node: &NodeState, log: &ContainerLog) -> bool {
+        let deleted = || self.shared.store().get(&self.key).is_none_or(|pod| is_terminating(&pod));
+        node.removes_containers() && log.read(usize::MAX).2 && deleted()
+    }
 }
 
 impl Reader {
@@ -192,7 +217,8 @@ impl Reader {
         cannot_follow: bool,
     ) -> Self {
         let changed = log.subscribe();
-        Self { log, changed, kubelet, options, at: 0, begun: false, over: false, cannot_follow }
+        let (at, begun, over, removal) = (0, false, false, None);
+        Self { log, changed, kubelet, options, at, begun, over, cannot_follow, removal }
     }
 
     async fn next(&mut self) -> Option<Vec<u8>> {
@@ -209,6 +235,14 @@ impl Reader {
             }
             self.over = closed || !self.options.follow;
             let mut bytes = self.render(&pieces);
+            if let Some((removal, node)) = &self.removal
+                && self.options.follow
+                && removal.is_done(node, &self.log)
+            {
+                let id = &removal.id;
+                let error = format!("rpc error: code = Unknown desc = Error: No such container: {id}");
+                bytes.extend_from_slice(error.as_bytes());
+            }
             if self.options.follow && self.cannot_follow {
                 bytes.extend_from_slice(CANNOT_FOLLOW);
                 self.over = true;

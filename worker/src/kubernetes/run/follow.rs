@@ -93,7 +93,11 @@ impl Driver {
                 // It was stopped on purpose, so it is clear why there is no log.
                 return last;
             }
-            following.phase.send_replace(if started { Phase::Ended } else { Phase::NeverStarted });
+            following.phase.send_replace(match following.pod.metadata.deletion_timestamp {
+                _ if !started => Phase::NeverStarted,
+                Some(_) => Phase::Deleted,
+                None => Phase::Ended,
+            });
             if tokio::time::timeout(LOG_TIMEOUT, log).await.is_err() {
                 tracing::warn!("the log's last lines did not arrive in time");
             }
@@ -207,7 +211,8 @@ impl Driver {
             Observed::Running { note } => {
                 let first = following.phase.send_if_modified(|phase| {
                     let first = *phase == Phase::Pending;
-                    *phase = Phase::Running;
+                    let is_deleted = following.pod.metadata.deletion_timestamp.is_some();
+                    *phase = if is_deleted { Phase::Ending } else { Phase::Running };
                     first
                 });
                 if first {

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::sync::{Resume, Window};
-use super::timestamped::TimestampedLines;
+use super::timestamped::{TimestampedLines, is_end_of_removed, is_of_removed};
 use crate::executor::RunEvent;
 use crate::kubernetes::cluster::Cluster;
 use crate::kubernetes::cluster::api::ApiError;
@@ -48,9 +48,19 @@ pub(super) enum Phase {
     /// It has not started: there is no log.
     Pending,
     Running,
+    /// It runs as far as is known, but its pod is being deleted.
+    Ending,
     Ended,
+    /// It has ended, and its pod is being deleted: its log may be gone before the pod is.
+    Deleted,
     /// Its pod ended before it started: there will never be a log.
     NeverStarted,
+}
+
+impl Phase {
+    fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Deleted)
+    }
 }
 
 /// How a stream ended.
@@ -59,6 +69,8 @@ enum Read {
     Whole {
         settled: bool,
     },
+    /// With all its lines, because its container no longer exists.
+    Removed,
     Cut(String),
     /// After all existing lines, the kubelet reported that it cannot follow the log.
     Unfollowed(String),
@@ -79,6 +91,8 @@ pub(super) struct LogFollower {
     told: bool,
     /// Whether the last stream ended normally.
     whole: bool,
+    /// Whether the last stream ended because its container had been removed: there is nothing more to read.
+    removed: bool,
     /// Whether the current stream has had new lines.
     news: bool,
     /// Whether the current stream has had any line of the container.
@@ -118,6 +132,7 @@ impl LogFollower {
             failures: 0,
             told: false,
             whole: false,
+            removed: false,
             news: false,
             heard: false,
             slow: false,
@@ -148,7 +163,7 @@ impl LogFollower {
                     .say("the build's container was not seen to start, so there is no log of it")
                     .await;
             }
-            let ended = phase != Phase::Running;
+            let ended = !matches!(phase, Phase::Running | Phase::Ending);
             if ended && end_by.is_none() {
                 end_by = Some(Instant::now() + END_TIMEOUT);
                 pause = PAUSE_FIRST;
@@ -173,10 +188,17 @@ impl LogFollower {
             match read {
                 Ok(Read::Unwanted | Read::Whole { settled: true }) => return,
                 Ok(Read::Whole { .. }) => self.whole = true,
+                Ok(Read::Removed) => (self.whole, self.removed) = (true, true),
                 Ok(Read::Unfollowed(why)) => self.unfollowed(&why),
                 Ok(Read::Cut(why)) => tracing::debug!(why, "the log stream broke off; resuming it"),
                 Ok(Read::Failed(error)) if error.code() == 404 && (ended || self.whole) => return,
-                Ok(Read::Failed(error)) => self.failed(&error).await,
+                Ok(Read::Failed(error)) if phase == Phase::Deleted && is_of_removed(&error.to_string()) => {
+                    if !self.removed {
+                        self.say("the pod was deleted, so the end of the log may be missing").await;
+                    }
+                    return;
+                }
+                Ok(Read::Failed(error)) => self.failed(&error, phase).await,
                 Err(_) => {
                     self.say("the end of the log could not be read in time").await;
                     return;
@@ -187,7 +209,7 @@ impl LogFollower {
             let mut phase = self.phase.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                changed = phase.wait_for(|phase| *phase == Phase::Ended), if !ended => {
+                changed = phase.wait_for(|phase| phase.is_over()), if !ended => {
                     if changed.is_err() {
                         return;
                     }
@@ -214,7 +236,7 @@ impl LogFollower {
             let chunk = tokio::select! {
                 chunk = stream.next() => chunk,
                 () = tokio::time::sleep_until(idle) => return Read::Cut("nothing came".to_owned()),
-                changed = phase.wait_for(|phase| *phase == Phase::Ended), if !ended && trail.is_none() => {
+                changed = phase.wait_for(|phase| phase.is_over()), if !ended && trail.is_none() => {
                     if changed.is_err() {
                         return Read::Unwanted;
                     }
@@ -247,6 +269,9 @@ impl LogFollower {
 
     /// Interprets a line that comes from the kubelet, not from the container.
     fn complaint(&self, why: String, ended: bool) -> Read {
+        if !ended && is_end_of_removed(&why) {
+            return Read::Removed;
+        }
         let of_following = self.heard || ["inotify", "fsnotify"].iter().any(|word| why.contains(word));
         if !ended && of_following && !why.is_empty() {
             return Read::Unfollowed(why);
@@ -274,7 +299,7 @@ impl LogFollower {
         if line.t.is_empty() {
             return Some(self.complaint(line.text, ended));
         }
-        (self.failures, self.told, self.heard) = (0, false, true);
+        (self.failures, self.told, self.heard, self.removed) = (0, false, true, false);
         for line in resume.push(line) {
             self.news = true;
             self.window.note(&line);
@@ -297,15 +322,20 @@ impl LogFollower {
         }
     }
 
-    async fn failed(&mut self, error: &ApiError) {
+    async fn failed(&mut self, error: &ApiError, phase: Phase) {
         tracing::debug!(%error, "the log cannot be read");
         self.failures += 1;
         // This must not count as silence.
         if self.out.send(RunEvent::Unheard).await.is_err() {
             return;
         }
-        // If the whole API is away, people are told elsewhere.
-        if self.failures >= FAILURES_TOLD && !self.told && self.cluster.pods.away().borrow().is_none() {
+        // If the whole API is away, or the container ends, people are told elsewhere.
+        let over = phase != Phase::Running || self.removed;
+        if self.failures >= FAILURES_TOLD
+            && !over
+            && !self.told
+            && self.cluster.pods.away().borrow().is_none()
+        {
             self.told = true;
             let hint = if error.code() == 403 { "; the worker needs the right to get pods/log" } else { "" };
             self.say(&format!("the log cannot be read right now; the build continues ({error}{hint})")).await;

@@ -96,6 +96,18 @@ pub(super) fn time_of(stamp: &str) -> Option<i64> {
     i64::try_from(time.as_nanosecond()).ok()
 }
 
+/// Whether a kubelet ends a stream with this text because the container no longer exists.
+pub(super) fn is_end_of_removed(text: &str) -> bool {
+    ["No such container", "NotFound"].iter().any(|words| text.contains(words))
+}
+
+/// Whether this may be the answer to a request for the log of a container that no longer exists. A kubelet that
+/// cannot ask its container runtime answers the same.
+pub(super) fn is_of_removed(text: &str) -> bool {
+    let words = ["unable to retrieve container logs", "is terminated"];
+    is_end_of_removed(text) || words.iter().any(|words| text.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -267,6 +267,44 @@ async fn a_log_that_no_kubelet_can_follow_is_whole_and_seldom_asked_for() {
 }
 
 #[tokio::test]
+async fn a_deleted_pod_whose_container_is_gone_keeps_nobody_waiting_for_its_log() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    kube.fake().node("node-1").removes_containers_before_their_pods();
+    let worker = kube.worker("one", &counting(1000, "0.1"), &[]).await;
+    let id = kube.scene.submit().await;
+    kube.line(id, 1, "line 3").await;
+    let name = kube.pods().await[0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    kube.fake().pod(&name).is_deleted();
+    // The pod itself stays for as long as the node is unwell.
+    let build = kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
+    assert_eq!(build.reason.as_deref(), Some("somebody deleted the build pod on node node-1"));
+    assert_eq!(kube.pods().await.len(), 1);
+    let lines = kube.scene.log(id, 1).await;
+    assert_eq!(lines, counted(lines.len()), "every line is the build's own");
+    let said = worker.stderr();
+    assert!(!said.contains("inotify") && !said.contains("cannot be read"), "{said}");
+    kube.fake().node("node-1").is_well_again();
+    kube.line(id, 2, "line 1").await;
+}
+
+#[tokio::test]
+async fn a_build_whose_pod_is_being_deleted_is_not_said_to_continue() {
+    let kube = KubeScene::faked(Cluster::start()).await;
+    let script = format!("trap '' TERM; {}", counting(1000, "0.1"));
+    let _worker = kube.worker("one", &script, &[]).await;
+    let id = kube.scene.submit().await;
+    kube.line(id, 1, "line 3").await;
+    let name = kube.pods().await[0]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    // It uses up its grace period.
+    kube.fake().pod(&name).is_deleted();
+    kube.fake().always("get pods/log", Fault::Fails(500));
+    kube.fake().connections_are_cut();
+    kube.build_that(id, "the first attempt to end", |build| build.class.is_some()).await;
+    let lines = kube.scene.log(id, 1).await;
+    assert!(!lines.iter().any(|line| line.contains("the build continues")), "{lines:?}");
+}
+
+#[tokio::test]
 async fn without_logs_the_outcome_comes_from_the_pod_and_people_are_told() {
     let kube = KubeScene::faked(Cluster::start()).await;
     kube.fake().always("get pods/log", Fault::Fails(500));
