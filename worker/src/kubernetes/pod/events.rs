@@ -20,15 +20,8 @@ pub(super) enum Told {
 
 /// The latest reason why a pod does not start.
 pub(super) fn told(pod: &Pod, events: &[Event]) -> Option<Told> {
-    let uid = pod.metadata.uid.as_deref();
-    let about = |event: &&Event| {
-        let of = event.involved_object.uid.as_deref();
-        of.is_none() || uid.is_none() || of == uid
-    };
-    let mut events: Vec<&Event> = events.iter().filter(about).collect();
-    events.sort_by_key(|event| time_of(event));
     let mut found: Option<Told> = None;
-    for event in events {
+    for event in about(pod, events) {
         let message = event.message.as_deref().unwrap_or_default();
         let message = plain(message.strip_prefix(COMBINED).unwrap_or(message));
         match event.reason.as_deref().unwrap_or_default() {
@@ -50,6 +43,27 @@ pub(super) fn told(pod: &Pod, events: &[Event]) -> Option<Told> {
         }
     }
     found
+}
+
+/// Why the image could not be pulled the last time.
+pub(super) fn pull_error(pod: &Pod, events: &[Event]) -> Option<String> {
+    let messages = about(pod, events).into_iter().rev().filter_map(|event| event.message.as_deref());
+    messages.filter_map(|message| message.strip_prefix("Failed to pull image \"")).find_map(|message| {
+        let (_, error) = message.split_once("\": ")?;
+        Some(plain(error))
+    })
+}
+
+/// The events about this pod, not about an earlier one of its name; the oldest first.
+fn about<'a>(pod: &Pod, events: &'a [Event]) -> Vec<&'a Event> {
+    let uid = pod.metadata.uid.as_deref();
+    let is_about = |event: &&Event| {
+        let of = event.involved_object.uid.as_deref();
+        of.is_none() || uid.is_none() || of == uid
+    };
+    let mut events: Vec<&Event> = events.iter().filter(is_about).collect();
+    events.sort_by_key(|event| time_of(event));
+    events
 }
 
 fn mount_cause(message: &str) -> PodCause {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::cause::plain;
-use super::events::{Told, told};
+use super::events::{Told, pull_error, told};
 use super::{CONTAINER, Failure, PodCause};
 use crate::executor::Exit;
 
@@ -297,7 +297,7 @@ impl<'a> View<'a> {
         } else if silent {
             pending(format!("{} does not answer", self.node_shown()))
         } else {
-            self.waiting_on_node(told(self.pod, events))
+            self.waiting_on_node(events)
         };
         let failure = cause.failure(self.node, &detail);
         Waiting { note, since, hopeless: Hopeless { failure, patience: cause.patience() } }
@@ -310,7 +310,7 @@ impl<'a> View<'a> {
     }
 
     /// The note for people, the cause, and the detail.
-    fn waiting_on_node(&self, told: Option<Told>) -> (String, PodCause, String) {
+    fn waiting_on_node(&self, events: &[Event]) -> (String, PodCause, String) {
         let node = self.node_shown();
         let waits = self.waits_for();
         let reason = waits.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
@@ -327,7 +327,7 @@ impl<'a> View<'a> {
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 PodCause::CannotCreate
             }
-            _ => match told {
+            _ => match told(self.pod, events) {
                 Some(Told::Failed(cause, detail)) => return (format!("{node}: {detail}"), cause, detail),
                 Some(Told::Pulling(image)) => {
                     return pending(format!("{node} is pulling the build image {image}"));
@@ -338,7 +338,10 @@ impl<'a> View<'a> {
                 None => return pending(format!("being set up on {node}")),
             },
         };
-        let detail = if message.is_empty() { reason.to_owned() } else { message };
+        // Some releases of Kubernetes say only in the events why the last pull failed.
+        let says_why = !message.ends_with('"');
+        let error = if says_why { None } else { pull_error(self.pod, events) };
+        let detail = error.unwrap_or(if message.is_empty() { reason.to_owned() } else { message });
         (format!("{node}: {detail}"), cause, detail)
     }
 }

@@ -70,6 +70,27 @@ fn disrupted(reason: &str, message: &str) -> Value {
 }
 
 #[test]
+fn while_a_pull_is_awaited_the_last_error_is_shown() {
+    let back_off = "Back-off pulling image \"i\"";
+    let waits_for =
+        |message| json!({ "phase": "Pending", "containerStatuses": waits("ImagePullBackOff", message) });
+    let events = [
+        event("Failed", "Failed to pull image \"i\": rpc error: code = Unknown desc = no such host", 1),
+        event("Failed", "Error: ErrImagePull", 2),
+        event("BackOff", back_off, 3),
+    ];
+    // A new API server says it in the status, an old one only in the events.
+    let new = format!("{back_off}: ErrImagePull: denied");
+    for (message, events, expected) in [
+        (new.as_str(), &events[..], new.as_str()),
+        (back_off, &events[..], "rpc error: code = Unknown desc = no such host"),
+        (back_off, &[], back_off),
+    ] {
+        assert_eq!(waiting(&pod(&waits_for(message)), events).note, format!("node n1: {expected}"));
+    }
+}
+
+#[test]
 fn ends_are_told_by_the_container_before_the_phase() {
     for phase in ["Running", "Succeeded", "Failed"] {
         let found =
