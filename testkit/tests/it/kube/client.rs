@@ -70,7 +70,9 @@ async fn a_kube_pod_is_watched_from_its_creation_to_its_end() -> anyhow::Result<
             other => anyhow::bail!("unexpected: {other:?}"),
         }
     };
-    assert_eq!(phases, ["Pending", "Running", "Failed"]);
+    // A real kubelet reports a short run late, and then skips a phase.
+    let skips = cluster.fake().is_none() && phases == ["Pending", "Failed"];
+    assert!(skips || phases == ["Pending", "Running", "Failed"], "{phases:?}");
     assert_eq!(ended.uid(), created.uid());
     let statuses = ended.status.and_then(|status| status.container_statuses).unwrap_or_default();
     let state = statuses[0].state.as_ref().and_then(|state| state.terminated.clone());

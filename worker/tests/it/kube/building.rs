@@ -18,7 +18,9 @@ async fn a_kube_build_runs_in_a_pod_that_is_removed_after_it() {
     let mut expected = vec!["repo https://git.example.org/owner/name0 ref 0123abc".to_owned()];
     expected.extend(counted(5));
     assert_eq!(kube.scene.log(id, 1).await, expected);
-    assert!(build.started.is_some() && build.place.is_some_and(|place| place.starts_with("k8s:")));
+    // A real kubelet may never report that so short a run is running.
+    assert!(build.started.is_some() || kube.cluster.fake().is_none(), "{build:?}");
+    assert!(build.place.is_some_and(|place| place.starts_with("k8s:")));
     kube.pods_gone().await;
     worker.terminate();
     assert!(worker.wait(SOON).await.success());
@@ -94,7 +96,9 @@ async fn rubbish_in_the_log_of_a_kube_build_is_survived() {
     kube.build_in(id, BuildState::Succeeded).await;
     let lines = kube.scene.log(id, 1).await;
     let long: String = lines[..3].concat();
-    assert_eq!(long, "x".repeat(40_000));
+    // Kubelets of Kubernetes 1.20 write a timestamp before each part of a long line.
+    let stamped = kube.cluster.fake().is_none() && long.contains("x20");
+    assert!(long == "x".repeat(40_000) || (stamped && long.matches('x').count() == 40_000), "{long}");
     assert_eq!(lines[3..6], ["\u{fffd}\u{fffd}", "1%\r2%\r3%", ""]);
     let numbers: Vec<String> = (1..=500).map(|n| n.to_string()).collect();
     assert_eq!(lines[6..506], numbers);

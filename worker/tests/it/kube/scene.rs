@@ -14,7 +14,7 @@ use super::leftovers::{self, Leftovers};
 use crate::scene::{PROGRAM, Scene};
 
 /// Generous: a real cluster pulls images and is slow to end pods.
-pub(super) const SOON: Duration = Duration::from_secs(45);
+pub(super) const SOON: Duration = Duration::from_secs(90);
 
 pub(super) struct KubeScene {
     pub(super) scene: Scene,
