@@ -1,5 +1,6 @@
 //! What `compose.yaml` promises whoever runs it for months.
 
+use std::path::Path;
 use std::process::Command;
 
 use fairlane_common::Queue;
@@ -12,13 +13,14 @@ fn every_service_comes_back_is_looked_after_and_rotates_its_log() {
     let compose: Value = serde_saphyr::from_str(text).unwrap();
     assert!(compose.get("name").is_none(), "docker-compose 1.29 refuses it");
     let services = compose["services"].as_object().unwrap();
-    assert_eq!(services.len(), 6);
+    assert_eq!(services.len(), 8);
+    let of_others = ["redis", "fairlane", "prometheus", "grafana"];
     for (name, service) in services {
         // A service that is based on another one lists only what differs.
         let of = |field: &str| service.get(field).or_else(|| service["<<"].get(field));
         assert!(of("restart").is_some() && of("healthcheck").is_some(), "{name}");
         assert_eq!(of("logging").unwrap()["options"]["max-size"], "10m", "{name}");
-        if name != "redis" && name != "fairlane" {
+        if !of_others.contains(&name.as_str()) {
             assert_eq!(of("hostname").unwrap(), name, "its name outlives its container");
         }
     }
@@ -26,6 +28,76 @@ fn every_service_comes_back_is_looked_after_and_rotates_its_log() {
     let maxmemory =
         redis["command"].as_array().unwrap().iter().skip_while(|word| **word != "--maxmemory").nth(1);
     assert_eq!((maxmemory.unwrap(), &redis["mem_limit"]), (&"512mb".into(), &"1g".into()), "twice as much");
+}
+
+#[test]
+fn monitoring_is_off_unless_asked_for_and_only_this_host_reaches_it() {
+    let compose: Value = serde_saphyr::from_str(include_str!("../../../compose.yaml")).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (name, service) in compose["services"].as_object().unwrap() {
+        let expected = (name == "prometheus" || name == "grafana").then_some("monitoring");
+        assert_eq!(service["profiles"][0].as_str(), expected, "{name}");
+        let ports = service["ports"].as_array().into_iter().flatten();
+        assert!(ports.clone().all(|port| port.as_str().unwrap().contains(":-127.0.0.1:")), "{name}");
+        assert!(expected.is_none() || ports.count() == 1, "{name}");
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            // Docker would make a folder of a file that is not there.
+            assert!(!source.starts_with('.') || root.join(source).is_file(), "{name}: {source}");
+        }
+    }
+    // A password that is required here would be required from everybody: Compose reads services that are off, too.
+    let grafana = &compose["services"]["grafana"]["environment"];
+    for (setting, value) in [
+        ("GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION", "true"),
+        ("GF_AUTH_DISABLE_LOGIN_FORM", "true"),
+        ("GF_AUTH_BASIC_ENABLED", "false"),
+        ("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer"),
+    ] {
+        assert_eq!(grafana[setting], value, "nobody can sign in with a password that everybody knows");
+    }
+}
+
+/// Both generations of Compose that people have.
+#[test]
+fn docker_compose_1_and_2_accept_it_with_the_settings_of_the_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let home = TempDir::new();
+    let filled: Vec<String> = std::fs::read_to_string(root.join(".env.example"))
+        .unwrap()
+        .lines()
+        .map(|line| line.strip_suffix('=').map_or_else(|| line.to_owned(), |name| format!("{name}=set")))
+        .collect();
+    let env_file = home.join("env");
+    std::fs::write(&env_file, filled.join("\n")).unwrap();
+    for words in [["docker-compose"].as_slice(), &["docker", "compose"]] {
+        let compose = || {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]).current_dir(&root);
+            for (name, _) in std::env::vars_os() {
+                if ["FAIRLANE_", "COMPOSE_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+                    command.env_remove(name);
+                }
+            }
+            command
+        };
+        if !compose().arg("version").output().is_ok_and(|done| done.status.success()) {
+            eprintln!("SKIPPED: {} is not there", words.join(" "));
+            continue;
+        }
+        for profile in [[].as_slice(), &["--profile", "monitoring"]] {
+            let mut config = compose();
+            config.arg("--env-file").arg(&env_file).args(profile).args(["config", "--quiet"]);
+            let done = config.output().unwrap();
+            assert!(
+                done.status.success(),
+                "{words:?} {profile:?}: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
+        }
+        let refused = compose().args(["--env-file", "/dev/null", "config", "--quiet"]).output().unwrap();
+        assert!(!refused.status.success(), "passwords are required");
+    }
 }
 
 #[tokio::test]
