@@ -14,6 +14,7 @@ mod exhaustive;
 mod failover;
 mod former;
 mod full_redis;
+mod http;
 mod http_api;
 mod mutants;
 mod night;

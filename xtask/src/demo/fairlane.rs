@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::http;
+use crate::http;
 use crate::shell::terminate;
 
 const START_LIMIT: Duration = Duration::from_secs(20);

@@ -5,7 +5,6 @@
 
 pub(crate) mod fairlane;
 mod git_server;
-mod http;
 mod repo2docker;
 mod report;
 mod repositories;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::fairlane::Fairlane;
-use super::http;
+use crate::http;
 
 /// Stack of a watcher's thread: enough for a loop that reads lines.
 const STACK_BYTES: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! A minimal HTTP client for the demo. HTTP/1.0, so that a response simply ends when the connection closes.
+//! A minimal HTTP client. HTTP/1.0, so that a response simply ends when the connection closes.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
