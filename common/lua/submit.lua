@@ -65,13 +65,10 @@ end
 
 -- Reads at once what Redis has of all requests.
 local function look_up()
-  local builds, images = {}, {}
-  for at, asked in ipairs(items) do
-    builds[at], images[at] = base .. 'build:' .. asked.id, base .. 'image:' .. asked.image
-  end
+  local builds = {}
+  for at, asked in ipairs(items) do builds[at] = base .. 'build:' .. asked.id end
   said_again, making = call('EXISTS', unpack(builds)) > 0, {}
-  local made_by = call('MGET', unpack(images))
-  for at, asked in ipairs(items) do making[asked.image] = made_by[at] end
+  for _, asked in ipairs(items) do making[asked.image] = call('GET', base .. 'image:' .. asked.image) end
 end
 
 -- Asks for one build.

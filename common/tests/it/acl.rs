@@ -189,5 +189,5 @@ async fn the_users_have_the_commands_of_the_sources_and_no_others() {
         .filter(|name| !listed("reader").contains(*name))
         .cloned()
         .collect();
-    assert_eq!(reads, ["function", "mget", "publish", "subscribe", "unsubscribe"], "readers need none of these");
+    assert_eq!(reads, ["function", "publish", "subscribe", "unsubscribe"], "readers need none of these");
 }
