@@ -63,13 +63,20 @@ fn monitoring_is_off_unless_asked_for_and_only_this_host_reaches_it() {
 fn docker_compose_1_and_2_accept_it_with_the_settings_of_the_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let home = TempDir::new();
-    let filled: Vec<String> = std::fs::read_to_string(root.join(".env.example"))
-        .unwrap()
+    let env_file = home.join(".env");
+    std::fs::copy(root.join(".env.example"), &env_file).unwrap();
+    // As docs/start.md says.
+    let guide = include_str!("../../../docs/start.md");
+    let fill = guide.lines().find(|line| line.starts_with("for name in ")).unwrap();
+    assert!(Command::new("sh").args(["-c", fill]).current_dir(home.path()).status().unwrap().success());
+    let settings = std::fs::read_to_string(&env_file).unwrap();
+    let mut made: Vec<_> = settings
         .lines()
-        .map(|line| line.strip_suffix('=').map_or_else(|| line.to_owned(), |name| format!("{name}=set")))
+        .filter_map(|line| line.split_once('='))
+        .filter(|(_, value)| value.len() == 64)
         .collect();
-    let env_file = home.join("env");
-    std::fs::write(&env_file, filled.join("\n")).unwrap();
+    made.dedup_by_key(|(_, value)| *value);
+    assert_eq!(made.len(), 5, "{settings}");
     for words in [["docker-compose"].as_slice(), &["docker", "compose"]] {
         let compose = || {
             let mut command = Command::new(words[0]);
