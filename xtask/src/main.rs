@@ -8,6 +8,7 @@
 mod binderhub;
 mod campaign;
 mod chaos;
+mod compose;
 mod demo;
 mod dist;
 mod exhaustive;
@@ -76,6 +77,11 @@ const WITH_OPTIONS: &[ChoreWithOptions] = &[
         "chaos",
         "everything goes wrong at random while 300 clients ask for builds; --minutes=2, --seed=1, --release",
         chaos::run_live,
+    ),
+    (
+        "compose",
+        "compose.yaml on a real container engine: a browser, builds, a killed dispatcher and a killed worker; --release",
+        compose::run,
     ),
     (
         "exhaustive",
