@@ -278,3 +278,43 @@ impl Getting<'_> {
 fn is_pulled(name: &str) -> bool {
     ask(["image", "inspect", "--format", "{{len .RepoDigests}}", name]).is_ok_and(|digests| digests != "0")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    }
+
+    #[test]
+    fn each_image_that_is_named_is_made_here_or_known_to_be_left_out() {
+        let names = named(root()).unwrap();
+        let made = |name: &&String| RECIPES.iter().any(|(kind, _)| name.starts_with(&format!("{kind}:")));
+        let others: Vec<_> = names.iter().filter(|name| !made(name)).collect();
+        assert_eq!(names.len(), 6, "{names:?}");
+        assert!(others[0] == DEBIAN && others[1].starts_with("grafana/grafana:"), "{others:?}");
+    }
+
+    #[test]
+    fn a_stand_in_replaces_its_image_in_the_dockerfile_and_nothing_else() {
+        let used =
+            BTreeMap::from([(DEBIAN.to_owned(), Some("stand-in".to_owned())), ("base".to_owned(), None)]);
+        let text = "FROM debian:bookworm-slim AS base\nRUN echo debian:bookworm-slim\nFROM base\n";
+        let expected = "FROM stand-in AS base\nRUN echo debian:bookworm-slim\nFROM base\n";
+        assert_eq!(Images { used }.dockerfile(text), expected);
+    }
+
+    /// Debian's Docker has only the classic builder. It builds every stage before the target.
+    #[test]
+    fn the_dockerfile_needs_no_buildkit_and_no_stage_before_it_is_needed() {
+        let text = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+        for word in ["# syntax", "--mount", "--link", "--chmod", "<<"] {
+            assert!(!text.contains(word), "{word}");
+        }
+        let stages = text.lines().filter_map(|line| Some(line.strip_prefix("FROM ")?.split_once(" AS ")?.1));
+        let expected = ["build", "base", "fairlane", "repo2docker", "build-bench", "bench"];
+        assert_eq!(stages.collect::<Vec<_>>(), expected);
+        assert!(text.ends_with("\nFROM fairlane\n"), "what `docker build .` makes");
+    }
+}
