@@ -15,6 +15,8 @@ use crate::shell::{cargo, quiet, run, which};
 
 /// Prefix of the names of images that were made here.
 const STAND_IN: &str = "fairlane-stand-in/";
+/// Marks what is built, so that stages without a name and earlier stand-ins can be found and removed.
+const LABEL: &str = "org.fairlane.trial=compose";
 /// The first pull shows whether a registry can be reached at all; it is the smallest image.
 const FIRST_PULL_LIMIT: Duration = Duration::from_mins(1);
 const PULL_LIMIT: Duration = Duration::from_mins(15);
@@ -125,12 +127,12 @@ impl Images {
         self.of(DEBIAN).unwrap_or(DEBIAN)
     }
 
-    /// Replaces the names in a Dockerfile.
+    /// Replaces the names in a Dockerfile, and marks the stages.
     pub(super) fn dockerfile(&self, text: &str) -> String {
         let line = |line: &str| {
             let image = line.split(' ').nth(1).filter(|_| line.starts_with("FROM "));
             match image.and_then(|image| Some((image, self.of(image)?))) {
-                Some((image, used)) => format!("{}\n", line.replacen(image, used, 1)),
+                Some((image, used)) => format!("{}\nLABEL {LABEL}\n", line.replacen(image, used, 1)),
                 None => format!("{line}\n"),
             }
         };
@@ -164,6 +166,11 @@ fn named(root: &Path) -> Result<Vec<String>> {
     names.dedup();
     ensure!(names.iter().any(|name| name == DEBIAN), "the Dockerfile no longer names {DEBIAN}");
     Ok(names)
+}
+
+/// Removes what was built and has no name: stages of images that are gone, and stand-ins that others have replaced.
+pub(super) fn prune() -> Result<()> {
+    ask(["image", "prune", "--force", "--filter", &format!("label={LABEL}")]).map(|_| ())
 }
 
 struct Getting<'a> {
@@ -226,7 +233,7 @@ impl Getting<'_> {
         };
         let folder = self.folder.join(kind.replace('/', "-"));
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("Dockerfile"), format!("FROM {}{recipe}", self.debian))?;
+        std::fs::write(folder.join("Dockerfile"), format!("FROM {}\nLABEL {LABEL}{recipe}", self.debian))?;
         if kind == "rust" {
             self.build_on_host(&folder)?;
         }
@@ -301,7 +308,7 @@ mod tests {
         let used =
             BTreeMap::from([(DEBIAN.to_owned(), Some("stand-in".to_owned())), ("base".to_owned(), None)]);
         let text = "FROM debian:bookworm-slim AS base\nRUN echo debian:bookworm-slim\nFROM base\n";
-        let expected = "FROM stand-in AS base\nRUN echo debian:bookworm-slim\nFROM base\n";
+        let expected = "FROM stand-in AS base\nLABEL org.fairlane.trial=compose\nRUN echo debian:bookworm-slim\nFROM base\n";
         assert_eq!(Images { used }.dockerfile(text), expected);
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::engine::{self, ask, wait};
-use super::images::{Images, of_services};
+use super::images::{self, Images, of_services};
 use crate::http;
 use crate::shell::quiet;
 
@@ -213,6 +213,7 @@ impl Project {
         for image in images.lines().filter(|image| image.starts_with(&own)) {
             ask(["image", "rm", image])?;
         }
+        images::prune()?;
         down?;
         for words in [["ps", "--all"].as_slice(), &["network", "ls"], &["volume", "ls"]] {
             let words = words.iter().copied();
