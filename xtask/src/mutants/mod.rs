@@ -42,6 +42,8 @@ struct Options {
     again: bool,
     /// With the tests as they were built the last time.
     as_built: bool,
+    /// How many tests are tried on each fault, the likeliest first.
+    most: usize,
 }
 
 /// A Lua file, its mutants' blocks, and where its text is in the library.
@@ -95,18 +97,19 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<()> {
     }
     packages::ensure(&[packages::REDIS])?;
     let trial = Trial::prepare(root, options.as_built)?;
-    let (tests, failing) = trial.rehearse(&noted(&trial.library, &files)?, &options.tests)?;
+    let (tests, failing) =
+        trial.rehearse(&noted(&trial.library, &files)?, &options.tests, options.as_built)?;
     let took: u64 = tests.iter().map(|test| test.took.as_secs()).sum();
     println!("{} tests take {took} s without a fault; left out, because they fail: {failing:?}", tests.len());
     let mut report = Report::default();
     let mut kills: HashMap<String, HashMap<String, u32>> = HashMap::new();
     for mutant in &chosen {
         let began = Instant::now();
-        let fate = match known.reason(mutant) {
-            Some(_) => None,
-            None => {
-                Some(try_one(&trial, &files, &tests, mutant, kills.entry(mutant.file.clone()).or_default())?)
-            }
+        let fate = if known.reason(mutant).is_some() {
+            None
+        } else {
+            let kills = kills.entry(mutant.file.clone()).or_default();
+            Some(try_one(&trial, &files, &tests, mutant, kills, options.most)?)
         };
         report.add(mutant, fate.as_ref(), known.reason(mutant), began.elapsed().as_secs_f32());
         fs::write(root.join(trial::REPORT), &report.text)?;
@@ -125,12 +128,14 @@ fn options(words: &[String]) -> Result<Options> {
         only_list: false,
         again: false,
         as_built: false,
+        most: usize::MAX,
     };
     for word in words {
         let list = |value: &str| value.split(',').map(str::to_owned).collect();
         match word.split_once('=') {
             Some(("--sample", value)) => options.sample = value.parse().context("--sample takes a number")?,
             Some(("--seed", value)) => options.seed = value.parse().context("--seed takes a number")?,
+            Some(("--most", value)) => options.most = value.parse().context("--most takes a number")?,
             Some(("--files", value)) => options.files = list(value),
             Some(("--kinds", value)) => options.kinds = list(value),
             Some(("--tests", value)) => options.tests = list(value),
@@ -141,7 +146,7 @@ fn options(words: &[String]) -> Result<Options> {
                 let kinds: Vec<_> = KINDS.iter().map(|(name, what)| format!("  {name:<11}{what}")).collect();
                 bail!(
                     "unknown option '{word}'; the options are --sample=NUMBER, --seed=NUMBER, --files=claim,reap, \
-                     --tests=PART,PART (of their names), --list, --again (those that survived the last time), --as-built (tests and all) and --kinds=call,assign of these:\n{}",
+                     --tests=PART,-PART (of their names, or not), --most=NUMBER (of tests for each fault, likeliest first), --list, --again (those that survived the last time), --as-built (tests and all) and --kinds=call,assign of these:\n{}",
                     kinds.join("\n")
                 )
             }
@@ -212,6 +217,7 @@ fn try_one(
     tests: &[Test],
     mutant: &Mutant,
     kills: &mut HashMap<String, u32>,
+    most: usize,
 ) -> Result<Fate> {
     let file = files.iter().find(|file| file.name == mutant.file).context("a mutant of no file")?;
     let mut text = file.text.clone();
@@ -222,7 +228,7 @@ fn try_one(
     let runs =
         |test: &Test| block.map_or(!own.is_disjoint(&test.blocks), |block| test.blocks.contains(&block));
     let mut count = 0;
-    for test in likeliest(tests, runs, kills) {
+    for test in likeliest(tests, runs, kills).into_iter().take(most) {
         count += 1;
         let end = trial.play(test)?;
         match end {

@@ -30,10 +30,13 @@ const REFUSED: &str = "refused the library under test";
 pub(crate) const REPORT: &str = "target/mutants/report.txt";
 
 /// A fault may make a test, or Redis, run forever.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PATIENCE_FACTOR: u32 = 10;
+const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_FACTOR: u32 = 3;
 /// Memory of a process, in KB: a fault may make it grow without end.
 const MEMORY_KB: u32 = 4_000_000;
+
+/// How long the tests take and what they run, in the folder.
+const REHEARSAL: &str = "rehearsal.json";
 
 /// A test of the binary.
 #[derive(Debug)]
@@ -71,7 +74,8 @@ impl Trial {
         std::fs::create_dir_all(&folder)?;
         let binary = folder.join("tests");
         if !as_built {
-            let words = ["test", "--workspace", "--test", "it", "--no-run", "--message-format=json"];
+            // All tests, as for any other run: alone, this one would be compiled anew with fewer features.
+            let words = ["test", "--workspace", "--tests", "--no-run", "--message-format=json"];
             println!("+ cargo {}", words.join(" "));
             let messages = quiet(&mut cargo(root, &words))?;
             let built = messages.lines().rev().find_map(binary_of);
@@ -96,22 +100,30 @@ impl Trial {
         Ok(names.filter_map(|line| Some(line.strip_suffix(": test")?.to_owned())).collect())
     }
 
-    /// Runs all tests without a fault: how long they take, and which blocks they run. Those that fail are returned
-    /// separately.
-    pub(crate) fn rehearse(&self, noted: &str, wanted: &[String]) -> Result<(Vec<Test>, Vec<String>)> {
+    /// Runs the wanted tests without a fault: how long they take, and which blocks they run. Those that fail are
+    /// returned separately. `again`: as the last rehearsal found, if it is there.
+    pub(crate) fn rehearse(
+        &self,
+        noted: &str,
+        wanted: &[String],
+        again: bool,
+    ) -> Result<(Vec<Test>, Vec<String>)> {
+        if again && let Ok(text) = std::fs::read_to_string(self.file(REHEARSAL)) {
+            let all: Vec<(String, Duration, HashSet<usize>)> = serde_json::from_str(&text)?;
+            let fits = all.into_iter().filter(|(name, ..)| is_wanted(name, wanted));
+            return Ok((fits.map(|(name, took, blocks)| Test { name, took, blocks }).collect(), vec![]));
+        }
         let (mut tests, mut failing) = (Vec::new(), Vec::new());
         let log = self.file("redis.log");
-        let fits = |name: &String| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
-        for name in self.names()?.into_iter().filter(fits) {
+        for name in self.names()?.into_iter().filter(|name| is_wanted(name, wanted)) {
             let _ = std::fs::remove_file(&log);
             self.write(noted)?;
-            let noted_end = self.run(&name, Duration::MAX, Some(&log))?;
-            let blocks = blocks::entered(&String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()));
-            self.write(&self.library)?;
             let began = Instant::now();
-            let end = self.run(&name, Duration::MAX, None)?;
-            if end == End::Passed && noted_end == End::Passed {
-                tests.push(Test { name, took: began.elapsed(), blocks });
+            let end = self.run(&name, Duration::MAX, Some(&log))?;
+            let took = began.elapsed();
+            let blocks = blocks::entered(&String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()));
+            if end == End::Passed {
+                tests.push(Test { name, took, blocks });
             } else {
                 failing.push(name);
             }
@@ -119,6 +131,8 @@ impl Trial {
         if tests.is_empty() {
             bail!("no test passes without a fault; see {}", self.file("output.txt").display());
         }
+        let all: Vec<_> = tests.iter().map(|test| (&test.name, test.took, &test.blocks)).collect();
+        std::fs::write(self.file(REHEARSAL), serde_json::to_string(&all)?)?;
         Ok((tests, failing))
     }
 
@@ -135,7 +149,7 @@ impl Trial {
     fn run(&self, name: &str, patience: Duration, log: Option<&Path>) -> Result<End> {
         let output = self.file("output.txt");
         let file = File::create(&output)?;
-        let limited = format!("ulimit -v {MEMORY_KB}; exec nice -n 19 \"$0\" \"$@\"");
+        let limited = format!("ulimit -v {MEMORY_KB}; exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &limited]).arg(&self.binary).args([name, "--exact"]);
         command.env(LIBRARY, self.file("mutant.lua")).stdin(Stdio::null());
@@ -156,6 +170,13 @@ impl Trial {
         };
         Ok(end)
     }
+}
+
+/// Whether a part of the name is wanted, and none that is named with a minus.
+fn is_wanted(name: &str, parts: &[String]) -> bool {
+    let (without, with): (Vec<&String>, Vec<&String>) = parts.iter().partition(|part| part.starts_with('-'));
+    (with.is_empty() || with.iter().any(|part| name.contains(*part)))
+        && !without.iter().any(|part| name.contains(&part[1..]))
 }
 
 /// Whether the process succeeded; none if it took too long and was killed.
