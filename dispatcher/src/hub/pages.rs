@@ -44,3 +44,25 @@ impl Pages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_used_only_if_it_goes_no_further_than_wanted() {
+        let id = |ms: u64| format!("{ms}-0").parse::<EntryId>().unwrap();
+        let piece = Piece { from: id(1), to: id(5), bytes: "five".into() };
+        let mut pages = Pages::default();
+        pages.keep(1, id(1), &Arc::new(Page { pieces: vec![piece], entries: 1 }));
+        for (run, after, until, fits) in [
+            (1, 1, None, true),
+            (1, 1, Some(5), true),
+            (1, 1, Some(4), false),
+            (1, 0, None, false),
+            (2, 1, None, false),
+        ] {
+            assert_eq!(pages.get(run, id(after), until.map(id)).is_some(), fits, "{run} {after} {until:?}");
+        }
+    }
+}

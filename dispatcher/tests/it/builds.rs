@@ -111,3 +111,23 @@ async fn a_followed_log_ends_with_its_build() {
     let text = tokio::time::timeout(crate::support::SOON, log.text()).await.unwrap().unwrap();
     assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), numbered(600));
 }
+
+#[tokio::test]
+async fn a_followed_log_goes_on_with_the_next_attempt() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let worker = Worker::start(&dispatcher.queue, 1).await;
+    let mut run = worker.claim().await;
+    run.write(5).await;
+    let log = send(dispatcher.get(&format!("/v1/builds/{id}/log?follow=true"))).await;
+    run.finish(failed(FailureClass::Infrastructure, FailureCause::OTHER, "the node was lost")).await;
+    let mut run = worker.claim().await;
+    run.write(2).await;
+    run.finish(Outcome::Succeeded).await;
+    let text = tokio::time::timeout(crate::support::SOON, log.text()).await.unwrap().unwrap();
+    let mut expected = numbered(5);
+    expected.push("--- the build has started again ---".to_owned());
+    expected.extend(numbered(2));
+    assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), expected);
+}

@@ -131,6 +131,15 @@ async fn an_emptied_redis_takes_nothing_until_runs_are_registered_and_streams_go
         stream.next().await;
     }
     assert_eq!(stream.notices, ["waiting"]);
+    // The dispatcher sends its counts twice, and no build is registered yet.
+    let mut connection = redis.connect().await;
+    let mut beats = std::collections::HashSet::new();
+    while beats.len() < 2 {
+        let mut seen = redis::cmd("ZRANGE");
+        seen.arg("{fairlane}:dispatchers").arg(0).arg(-1).arg("WITHSCORES");
+        beats.extend(seen.query_async::<Vec<(String, String)>>(&mut connection).await.unwrap());
+        tokio::task::yield_now().await;
+    }
 
     run.register().await;
     let state = stream.state(|state| state.build.state == BuildState::Running).await;

@@ -162,3 +162,31 @@ async fn a_build_that_nobody_waits_for_has_no_people() {
     let queue: serde_json::Value = send(dispatcher.get("/v1/queue")).await.json().await.unwrap();
     assert_eq!((&view["builds"][0]["people"], &queue["totals"]["people"]), (&json!(0), &json!(0)));
 }
+
+#[tokio::test]
+async fn counts_that_redis_refused_are_written_once_it_takes_them() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let mut stream = dispatcher.follow(id, "?watchers=2").await;
+    stream.state(|state| state.build.people == 2).await;
+    let mut connection = redis.connect().await;
+    let schema: String =
+        redis::cmd("GET").arg("{fairlane}:schema").query_async(&mut connection).await.unwrap();
+    redis.command(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]).await;
+    redis.command(&["SET", "{fairlane}:schema", "99.0"]).await;
+    let path = format!("/v1/builds/{id}/watchers");
+    let seven = json!({ "subscriber": stream.subscriber, "count": 7 });
+    assert_eq!(send(dispatcher.put(&path).json(&seven)).await.status().as_u16(), 200);
+    let sent = async || {
+        let mut read = redis::cmd("SLOWLOG");
+        read.arg("GET").arg(-1);
+        let log: redis::Value = read.query_async(&mut connection.clone()).await.unwrap();
+        let log = format!("{log:?}");
+        log.contains("fairlane_people") && log.contains("('\"7\"')")
+    };
+    wait_for_eq("the refused count", SOON, true, sent).await;
+    redis.command(&["SET", "{fairlane}:schema", &schema]).await;
+    wait_for_eq("the people", SOON, 7, async || dispatcher.queue.build(id).await.unwrap().unwrap().people)
+        .await;
+}

@@ -77,3 +77,34 @@ async fn without_a_limit_nothing_is_asked_of_redis_for_it() {
     let keys: Vec<String> = redis::cmd("KEYS").arg("*:spent:*").query_async(&mut connection).await.unwrap();
     assert!(keys.is_empty(), "{keys:?}");
 }
+
+#[tokio::test]
+async fn the_limit_of_tokens_is_not_for_those_who_need_none() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start_with(&redis.url(), |settings| {
+        settings.clients.per_token = Some("1/1h".parse().unwrap());
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(send(dispatcher.get("/v1/queue")).await.status().as_u16(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_network_counts_as_one_client_and_one_that_was_refused_costs_redis_nothing() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = limited(&redis, |settings| {
+        settings.clients.per_address = Some("1/1h".parse().unwrap());
+        settings.connections.trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let from = async |client: &str| {
+        send(dispatcher.get("/v1/queue").header("x-forwarded-for", client)).await.status().as_u16()
+    };
+    assert_eq!(from("2001:db8::1").await, 401);
+    assert_eq!(from("2001:db8::2").await, 429, "of the same network");
+    assert_eq!(from("2001:db8:0:1::1").await, 401);
+    // If Redis were asked again, it would know of no request.
+    redis.command(&["FLUSHALL"]).await;
+    assert_eq!(from("2001:db8::1").await, 429);
+}

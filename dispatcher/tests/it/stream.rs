@@ -232,3 +232,12 @@ async fn runs_that_nothing_came_of_are_no_attempts_and_no_news() {
     late.end().await;
     assert_eq!((&late.lines, &late.notices), (&stream.lines, &stream.notices));
 }
+
+#[tokio::test]
+async fn an_empty_last_event_id_is_none() {
+    let redis = RedisServer::start_default().await;
+    let dispatcher = Dispatcher::start(&redis.url()).await;
+    let id = dispatcher.build("one").await;
+    let call = dispatcher.get(&format!("/v1/builds/{id}/events")).header("last-event-id", "");
+    assert_eq!(send(call).await.status().as_u16(), 200);
+}

@@ -102,3 +102,14 @@ fn another_run_comes_after_the_rest_of_the_one_before() {
     let mut behind = Offset::new(1, id(4), 1);
     assert!(matches!(ring.step(&mut behind, SOON, SLOW), Step::Read { until: None, .. }));
 }
+
+#[test]
+fn the_ending_stays_for_those_who_join_later_however_long_it_is() {
+    let mut ring = ring(10);
+    ring.push_log(piece(0, 5));
+    ring.close(Some(("moved", "x".repeat(50))), "end", "{}");
+    let mut late = Offset::new(1, id(5), 1);
+    assert!(sent(ring.step(&mut late, SOON, SLOW)).contains("xxx"));
+    assert!(sent(ring.step(&mut late, SOON, SLOW)).contains("event: end"));
+    assert!(matches!(ring.step(&mut late, SOON, SLOW), Step::Done));
+}

@@ -75,3 +75,10 @@ fn requests_count_for_their_token_as_streams_do() {
     drop(stream);
     assert!(people.counted().tokens.is_empty());
 }
+
+#[test]
+fn one_stream_stands_for_no_more_people_than_count() {
+    let people = people();
+    let _stream = people.subscribe(BuildId::new(), 1000, "hub");
+    assert_eq!(people.counted().tokens["hub"], PEOPLE_MAX);
+}
