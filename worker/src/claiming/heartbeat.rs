@@ -162,3 +162,118 @@ fn take_in(worker: &Worker, beat: &Beat, deadline: BootTime, reply: &BeatReply) 
         worker.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+    use fairlane_common::{BuildId, Token, WorkerId};
+    use fairlane_testkit::RedisServer;
+    use futures::FutureExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::claiming::leases::Lease;
+    use crate::executor::{Executor, Run, RunSpec};
+    use crate::settings::Settings;
+
+    /// Starts nothing.
+    struct Nothing;
+
+    #[async_trait::async_trait]
+    impl Executor for Nothing {
+        fn place(&self, _: &WorkerId) -> String {
+            "nowhere".to_owned()
+        }
+
+        fn outlives(&self) -> bool {
+            false
+        }
+
+        async fn start(&self, _: RunSpec<'_>) -> anyhow::Result<Box<dyn Run>> {
+            bail!("nothing is started here")
+        }
+
+        async fn attach(&self, _: RunSpec<'_>) -> anyhow::Result<Option<Box<dyn Run>>> {
+            bail!("nothing is started here")
+        }
+    }
+
+    async fn worker() -> (RedisServer, Worker) {
+        let redis = RedisServer::start_default().await;
+        let queue = Queue::open(&redis.url().parse().unwrap(), "fairlane").await.unwrap();
+        (redis, Worker::new(Settings::default(), queue, Arc::new(Nothing), CancellationToken::new()))
+    }
+
+    fn reply(renewals: Vec<Renewal>) -> BeatReply {
+        BeatReply {
+            renewals,
+            drained: false,
+            host_avoided: false,
+            startable: false,
+            orphans: 0,
+            avoided: vec![],
+            born: "b".to_owned(),
+            push_limits: fairlane_common::queue::PushLimits::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_lease_is_told_what_became_of_it() {
+        let (_redis, worker) = worker().await;
+        let before = BootTime::now();
+        let enter = |_| {
+            let token = Token { build: BuildId::new(), epoch: 1, worker: worker.id.clone() };
+            worker.leases.enter(token, before)
+        };
+        let mut leases: Vec<Lease> = (0..4).map(enter).collect();
+        let mut beat = beat_of(&worker);
+        beat.held = leases.iter().map(|lease| lease.token().clone()).collect();
+        let later = before.plus(Duration::from_secs(5));
+        let verdicts = vec![Renewal::Kept, Renewal::Cancel, Renewal::Unknown, Renewal::Stale];
+        take_in(&worker, &beat, later, &reply(verdicts));
+        let lost = |lease: &mut Lease| Lease::lost(lease.all_signals().2).now_or_never().is_some();
+        let heard: Vec<_> =
+            leases.iter_mut().map(|lease| (lease.deadline(), lease.wanted(), lost(lease))).collect();
+        assert!(
+            heard
+                == [
+                    (later, Wanted::Run, false),
+                    // Until its run is gone, nobody else may have it.
+                    (later, Wanted::Cancelled, false),
+                    (before, Wanted::Run, true),
+                    (before, Wanted::LetGo, false),
+                ]
+        );
+        leases.into_iter().for_each(Lease::settle);
+    }
+
+    #[tokio::test]
+    async fn a_lease_counts_from_when_its_renewal_was_sent() {
+        let (_redis, worker) = worker().await;
+        let sent = try_with(&worker, worker.queue.clone());
+        let latest = worker.deadline();
+        assert!(sent.await.unwrap().deadline <= latest);
+    }
+
+    #[tokio::test]
+    async fn the_worker_acts_on_what_a_heartbeat_says() {
+        let (_redis, worker) = worker().await;
+        let hear = |reply: BeatReply| take_in(&worker, &beat_of(&worker), worker.deadline(), &reply);
+        let woken = || worker.wake.notified().now_or_never().is_some();
+        hear(reply(vec![]));
+        assert!(!woken() && !worker.take_orphan_news());
+        hear(BeatReply { startable: true, ..reply(vec![]) });
+        assert!(woken() && !worker.take_orphan_news());
+        hear(BeatReply { orphans: 1, ..reply(vec![]) });
+        assert!(woken() && worker.take_orphan_news());
+        // A drained worker gets nothing anyway.
+        hear(BeatReply { drained: true, host_avoided: true, ..reply(vec![]) });
+        assert!(woken() && worker.is_drained() && !worker.is_avoided());
+        hear(BeatReply { host_avoided: true, ..reply(vec![]) });
+        assert!(woken() && !worker.is_drained() && worker.is_avoided());
+        // Redis was emptied.
+        assert!(worker.refill.notified().now_or_never().is_none());
+        hear(BeatReply { born: "another".to_owned(), ..reply(vec![]) });
+        assert!(worker.refill.notified().now_or_never().is_some());
+    }
+}
