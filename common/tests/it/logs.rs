@@ -55,8 +55,6 @@ async fn an_older_holder_cannot_write() {
     new.append(&[line(1)]).await.unwrap();
     assert_eq!(old.append(&[line(2)]).await.unwrap(), Appended::Stale);
     assert_eq!(texts(&scene, id).await, ["line 0", "line 1"]);
-    let ttl: i64 = scene.redis(&["TTL", &scene.queue.keys().log(id, 1)]).await;
-    assert!(ttl > 86_000);
 }
 
 #[tokio::test]
@@ -87,6 +85,11 @@ async fn of_a_huge_log_head_and_tail_stay_and_the_gap_is_told() {
     assert_eq!(kept[before..], (before + usize::try_from(dropped).unwrap()..count).collect::<Vec<_>>());
     let bytes: usize = scene.redis::<usize>(&["MEMORY", "USAGE", &scene.queue.keys().log_tail(id, 1)]).await;
     assert!(bytes < 2 * limits::LOG_TAIL_BYTES, "{bytes}");
+    let keys = scene.queue.keys();
+    for key in [keys.log(id, 1), keys.log_tail(id, 1), keys.log_meta(id, 1)] {
+        let ttl: i64 = scene.redis(&["TTL", &key]).await;
+        assert!(ttl > 86_000, "{key} stays for {ttl} s");
+    }
 }
 
 #[tokio::test]
@@ -191,4 +194,26 @@ async fn a_full_redis_lets_a_log_be_taken_over_and_end_with_a_note() {
     assert_eq!(texts(&scene, id).await, ["line 0", "line 2"]);
     let _: String = scene.redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
     assert_eq!(old.append(&[line(3)]).await.unwrap(), Appended::Stale);
+}
+
+#[tokio::test]
+async fn entries_have_the_time_of_redis_unless_its_clock_is_set_back() {
+    let scene = Scene::new().await;
+    let id = BuildId::new();
+    let mut log = writer(&scene, id, 5, "0-0");
+    let (before, _): (u64, u64) = scene.redis(&["TIME"]).await;
+    log.append(&[line(0), line(1)]).await.unwrap();
+    let (after, _): (u64, u64) = scene.redis(&["TIME"]).await;
+    let (ms, number) = log.last().split_once('-').unwrap();
+    let ms: u64 = ms.parse().unwrap();
+    assert!((before * 1000..(after + 1) * 1000).contains(&ms), "{ms}");
+    assert_eq!(number, "1");
+    // An entry of the time before.
+    let late = format!("{}-5", ms + 3_600_000);
+    let keys = scene.queue.keys();
+    scene.redis::<()>(&["HSET", &keys.log_meta(id, 1), "last", &late]).await;
+    let mut log = writer(&scene, id, 5, &late);
+    log.append(&[line(2)]).await.unwrap();
+    assert_eq!(log.last(), format!("{}-6", ms + 3_600_000));
+    assert_eq!(texts(&scene, id).await, ["line 0", "line 1", "line 2"]);
 }

@@ -36,5 +36,6 @@ mod registering;
 mod scale;
 mod scene;
 mod spending;
+mod strays;
 mod submitting;
 mod waiting;

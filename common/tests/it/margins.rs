@@ -270,3 +270,61 @@ async fn a_cancelled_campaign_of_many_items_is_cleared_batch_by_batch() {
     assert!(scene.view("spring").await.ended.is_some());
     scene.check().await;
 }
+
+#[tokio::test]
+async fn a_lane_whose_builds_are_long_on_average_is_slow_though_its_latest_were_quick() {
+    let scene = Scene::new().await;
+    scene.beat("w", 8, &[]).await;
+    let policy = Policy { slow_after_ms: Some(60_000), ..Policy::default() };
+    scene.queue.set_policy(&policy, "test").await.unwrap();
+    let mut commit = 0;
+    let mut build = async |ms| {
+        commit += 1;
+        scene.submit(&ask("o/n", commit)).await;
+        let token = scene.claim("w", 1).await.remove(0).token;
+        scene.clock.advance_ms(ms);
+        scene.finish(&token, Outcome::Succeeded).await;
+        let view = scene.queue.lane(&"github.com/o/n".parse().unwrap()).await.unwrap();
+        (view.shared.is_some(), view.mean_ms.unwrap() >= 60_000)
+    };
+    assert_eq!(build(7_200_000).await, (true, true));
+    // It takes four quick builds in a row, and then as many as its mean needs.
+    for quick in 1..=4 {
+        assert_eq!(build(30_000).await, (true, true), "after {quick} quick builds");
+    }
+    let mut more = 0;
+    loop {
+        let (is_slow, is_long_on_average) = build(30_000).await;
+        assert_eq!(is_slow, is_long_on_average);
+        if !is_slow {
+            break;
+        }
+        more += 1;
+    }
+    assert!(more > 1, "{more}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_lost_for_the_sixth_time_within_an_hour_is_stuck_and_later_it_is_not() {
+    for (late, state) in [(0, BuildState::Failed), (1, BuildState::Queued)] {
+        let scene = Scene::new().await;
+        let id = scene.submit(&ask("o/n", 1)).await;
+        let lose = async || {
+            scene.beat_at("w", "process:w", 1, &[]).await;
+            assert_eq!(scene.claim_at("w", "process:w", 1).await.len(), 1);
+            scene.pass(10_000).await;
+            scene.clock.now_ms()
+        };
+        let sixth = lose().await + 3_600_000 + late;
+        let reason = scene.build(id).await.reason;
+        assert_eq!(reason.as_deref(), Some("its worker w was lost, and its run with it"));
+        for _ in 0..4 {
+            lose().await;
+        }
+        let left = sixth - scene.clock.now_ms() - 10_000;
+        scene.clock.advance_ms(left - 11_000);
+        scene.pass(11_000).await;
+        assert_eq!(scene.state(id).await, BuildState::Queued);
+        assert_eq!((lose().await, scene.state(id).await), (sixth, state));
+    }
+}

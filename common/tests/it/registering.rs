@@ -133,6 +133,7 @@ async fn a_build_that_waits_for_the_same_image_takes_the_run_over() {
     assert_eq!((held.token.build, held.build.id), (new, new));
     let old = scene.build(lost.build.id).await;
     assert_eq!((old.state, old.moved), (BuildState::Cancelled, Some(new)));
+    assert_eq!(old.reason, Some(format!("Redis had lost it; its run was taken over by {new}")));
     let new = scene.build(new).await;
     assert_eq!((new.state, new.attempt, new.claimed), (BuildState::Running, 1, lost.build.claimed));
     assert_eq!(scene.queue.snapshot().await.unwrap().queued, 0);
@@ -152,7 +153,9 @@ async fn a_second_run_of_an_image_is_not_taken() {
     let new = scene.submit(&ask("o/n", 1)).await;
     let begun = scene.claim("other", 1).await.remove(0);
     assert!(matches!(register(&scene, &run_of(&lost, "w")).await, Registered::Taken(id) if id == new));
-    assert_eq!(scene.build(lost.build.id).await.moved, Some(new));
+    let old = scene.build(lost.build.id).await;
+    assert_eq!(old.moved, Some(new));
+    assert_eq!(old.reason, Some(format!("Redis had lost it; its image is being built by {new}")));
     assert_eq!(scene.beat("other", 1, &[begun.token]).await.renewals, [Renewal::Kept]);
 }
 

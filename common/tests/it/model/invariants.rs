@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) refilling: bool,
     pub(crate) avoided: usize,
     shared_permits: HashMap<Pattern, HashSet<BuildId>>,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 impl State {
@@ -137,7 +137,7 @@ impl State {
     }
 }
 
-fn is_live(state: BuildState) -> bool {
+pub(super) fn is_live(state: BuildState) -> bool {
     matches!(state, BuildState::Starting | BuildState::Running | BuildState::Orphaned)
 }
 
@@ -277,36 +277,6 @@ pub(crate) fn check_claim(
         }
     }
     Ok(())
-}
-
-/// Each end is counted once, however often it was reported.
-pub(crate) fn check_counts(before: &State, after: &State) -> Result<(), Broken> {
-    let has_ended =
-        |id: &BuildId, state: &State| state.builds.get(id).is_some_and(|build| build.state.is_ended());
-    let ended = after.builds.keys().filter(|id| has_ended(id, after) && !has_ended(id, before)).count();
-    let (known, now) = (before.counts.ended(), after.counts.ended());
-    // The counts were emptied with everything else.
-    let is_emptied = now < known;
-    if is_emptied || now - known == ended as u64 {
-        return Ok(());
-    }
-    Err(format!("{ended} builds ended, and {} were counted: {:?}", now - known, after.counts))
-}
-
-/// Each start and each adoption is counted once, even if the claim was repeated.
-pub(crate) fn check_counted_claim(
-    counted: &Counts,
-    after: &State,
-    claimed: &[Claimed],
-) -> Result<(), Broken> {
-    let started = |counts: &Counts| counts.started.values().sum::<u64>();
-    let now = &after.counts;
-    let (new, adopted) = (started(now) - started(counted), now.adopted - counted.adopted);
-    let expected = claimed.iter().filter(|one| one.adopted).count();
-    if adopted == expected as u64 && new == (claimed.len() - expected) as u64 {
-        return Ok(());
-    }
-    Err(format!("{new} starts and {adopted} adoptions were counted: {claimed:?}"))
 }
 
 /// What must hold of a call of `feed`; gives the builds that it made.

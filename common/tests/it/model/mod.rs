@@ -6,6 +6,7 @@
 //! tried in which this release and the former one take turns.
 
 mod books;
+mod counts;
 mod invariants;
 mod world;
 
@@ -28,8 +29,8 @@ pub(crate) enum Step {
     Beat { worker: u8 },
     /// A claim; `again` repeats the call, as after a lost answer.
     Claim { worker: u8, free: u8, again: bool },
-    /// A worker reports that a run is alive.
-    Report { token: u8 },
+    /// A worker reports that a run is alive, or what it waits for.
+    Report { token: u8, kind: u8 },
     /// A run ends; `again` repeats the call.
     Finish { token: u8, outcome: u8, again: bool },
     /// A worker gives a build back; `again` repeats the call.
@@ -40,6 +41,8 @@ pub(crate) enum Step {
     Crash { worker: u8 },
     /// Somebody cancels a build.
     Cancel { build: u8 },
+    /// An operator makes a background build interactive.
+    Promote { build: u8 },
     /// An operator sets a rule.
     Rule { pattern: u8, kind: u8 },
     /// An operator removes a rule.
@@ -72,7 +75,7 @@ pub(crate) enum Step {
 fn step() -> impl Strategy<Value = Step> {
     use Step::{
         BadWord, Beat, BeatDispatcher, Campaign, Cancel, Claim, Crash, Delete, Drain, Feed, Finish, Flush,
-        ForeignTimer, Ghost, Jump, Pass, Pause, Release, Report, Rule, Submit, Sweep, Unrule, Watch,
+        ForeignTimer, Ghost, Jump, Pass, Pause, Promote, Release, Report, Rule, Submit, Sweep, Unrule, Watch,
     };
     let n = any::<u8>;
     let b = any::<bool>;
@@ -84,12 +87,13 @@ fn step() -> impl Strategy<Value = Step> {
         2 => n().prop_map(|dispatcher| BeatDispatcher { dispatcher }),
         6 => n().prop_map(|worker| Beat { worker }),
         8 => (n(), n(), rare()).prop_map(|(worker, free, again)| Claim { worker, free, again }),
-        4 => n().prop_map(|token| Report { token }),
+        4 => (n(), n()).prop_map(|(token, kind)| Report { token, kind }),
         9 => (n(), n(), rare()).prop_map(|(token, outcome, again)| Finish { token, outcome, again }),
         2 => (n(), b(), rare()).prop_map(|(token, handover, again)| Release { token, handover, again }),
         3 => (n(), n()).prop_map(|(token, act)| Ghost { token, act }),
         1 => n().prop_map(|worker| Crash { worker }),
         2 => n().prop_map(|build| Cancel { build }),
+        2 => n().prop_map(|build| Promote { build }),
         2 => (n(), n()).prop_map(|(pattern, kind)| Rule { pattern, kind }),
         1 => n().prop_map(|pattern| Unrule { pattern }),
         1 => (n(), b()).prop_map(|(worker, on)| Drain { worker, on }),

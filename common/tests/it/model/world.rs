@@ -12,6 +12,7 @@ use fairlane_common::{Build, BuildId, DispatcherId, Token, WorkerId};
 
 use super::Step;
 use super::books::{self, Books};
+use super::counts;
 use super::invariants::{self, Broken, State};
 use crate::scene::{K8S, START_MS, Scene, ask, background, beat_of};
 
@@ -151,7 +152,8 @@ impl<'a> World<'a> {
         let after = State::read(self.scene).await;
         invariants::check_step(&self.before, &after)?;
         if !self.scene.is_of_two_releases() {
-            invariants::check_counts(&self.before, &after)?;
+            let only_reaps = matches!(step, Step::Pass { .. } | Step::Jump { .. });
+            counts::check(&self.before, &after, only_reaps)?;
             self.check_books(&after, matches!(step, Step::Pass { .. })).await?;
         }
         self.check_people(&after)?;
@@ -201,7 +203,7 @@ impl<'a> World<'a> {
             Step::Claim { worker, free, again } => {
                 self.claim(usize::from(worker) % workers, free, again).await
             }
-            Step::Report { token } => self.report(token).await,
+            Step::Report { token, kind } => self.report(token, kind).await,
             Step::Finish { token, outcome, again } => self.finish(token, outcome, again).await,
             Step::Release { token, handover, again } => self.release(token, handover, again).await,
             Step::Ghost { token, act } => self.ghost(token, act).await,
@@ -245,10 +247,16 @@ impl<'a> World<'a> {
                     self.scene.turn().cancel(*id, "model", "because").await.unwrap();
                 }
             }
+            Step::Promote { build } => {
+                if let Some(id) = pick(&self.builds, build) {
+                    self.scene.queue.promote(*id, "model").await.unwrap();
+                }
+            }
             Step::Rule { pattern, kind } => self.rule(pattern, kind).await,
             Step::Unrule { pattern } => {
                 let pattern = pick(&PATTERNS, pattern).unwrap().parse().unwrap();
-                self.scene.turn().delete_rule(&pattern, "model").await.unwrap();
+                let change = self.scene.turn().delete_rule(&pattern, "model").await.unwrap();
+                assert_eq!(change.existed, self.before.rules.contains_key(&pattern), "{pattern}");
             }
             Step::Drain { worker, on } => {
                 let worker = &mut self.workers[usize::from(worker) % workers];

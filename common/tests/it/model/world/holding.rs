@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fairlane_common::queue::{Blame, Claim, Finish, Finished, GiveBack, Outcome, Renewal, Reported};
-use fairlane_common::{Build, BuildId, BuildState, FailureClass, Token};
+use fairlane_common::{Build, BuildId, BuildState, FailureCause, FailureClass, Token};
 use uuid::Uuid;
 
-use super::{Broken, LEASE_MS, Run, State, World, ensure, invariants, pick};
-use crate::scene::{beat_of, failed};
+use super::{Broken, LEASE_MS, Run, State, World, counts, ensure, invariants, pick};
+use crate::scene::{beat_of, failed_for};
 
 /// The reason for a new run if the old one's place has no worker left.
 const GIVEN_UP: &str = "no other worker of its cluster and namespace took over the run";
@@ -15,13 +15,8 @@ const GIVEN_UP: &str = "no other worker of its cluster and namespace took over t
 /// How long a log is whose end a worker has reported.
 pub(crate) const LOG_BYTES: u64 = 1000;
 
-fn blamed(blame: Blame) -> Outcome {
-    Outcome::Failed {
-        class: FailureClass::Infrastructure,
-        cause: fairlane_common::FailureCause::OTHER,
-        reason: "it broke".to_owned(),
-        blame,
-    }
+fn blamed(cause: FailureCause, blame: Blame) -> Outcome {
+    Outcome::Failed { class: FailureClass::Infrastructure, cause, reason: "it broke".to_owned(), blame }
 }
 
 impl World<'_> {
@@ -95,7 +90,7 @@ impl World<'_> {
             // Otherwise, an unreadable build held a permit of its lane for a moment.
             invariants::check_claim(&before, &after, &claimed, &claim, worker_draining)?;
             if !self.scene.is_of_two_releases() {
-                invariants::check_counted_claim(&counted, &after, &claimed)?;
+                counts::check_counted_claim(&counted, &after, &claimed)?;
             }
         }
         for one in claimed {
@@ -142,13 +137,28 @@ impl World<'_> {
         self.runs.retain(|run| run.build != id);
     }
 
-    pub(super) async fn report(&mut self, number: u8) -> Result<(), Broken> {
+    pub(super) async fn report(&mut self, number: u8, kind: u8) -> Result<(), Broken> {
         let Some((_, token)) = self.held(number) else {
             return Ok(());
         };
-        let good = self.before.builds.get(&token.build).is_some_and(|build| is_current(build, &token));
-        let held = self.scene.turn().report(&token, true, None).await.unwrap();
-        ensure(good == (held != Reported::Stale), || format!("a report of {token:?} gave {held:?}"))
+        let (runs, note) =
+            (!kind.is_multiple_of(4), [None, Some("waits"), Some("pulls")][usize::from(kind / 4 % 3)]);
+        let old = self.before.builds.get(&token.build).filter(|build| is_current(build, &token)).cloned();
+        let held = self.scene.turn().report(&token, runs, note).await.unwrap();
+        let due = old.as_ref().map_or(Reported::Stale, |old| Reported::Taken { cancelling: old.cancelling });
+        ensure(held == due, || format!("a report of {token:?} gave {held:?}, not {due:?}"))?;
+        let Some(old) = old else { return Ok(()) };
+        let new = self.scene.build(token.build).await;
+        let began = runs && old.started.is_none();
+        let started = if began { Some(self.now()) } else { old.started };
+        let state = if began && old.state == BuildState::Starting { BuildState::Running } else { old.state };
+        // What is known already is no news.
+        let is_news = !runs || began || old.note.as_deref() != note;
+        let fits = new.started == started
+            && new.state == state
+            && new.note.as_deref() == note
+            && new.seq == old.seq + u64::from(is_news);
+        ensure(fits, || format!("a report (running: {runs}, {note:?}) made {new:?} of {old:?}"))
     }
 
     pub(super) async fn finish(&mut self, number: u8, outcome_number: u8, again: bool) -> Result<(), Broken> {
@@ -159,16 +169,24 @@ impl World<'_> {
         let Some(build) = known.filter(|build| build.epoch >= token.epoch) else {
             return self.finish_unknown(at, token).await;
         };
+        let causes = [FailureCause::OTHER, FailureCause::of("package"), FailureCause::of("silent")];
+        let cause = causes[usize::from(outcome_number / 16) % 3];
         let outcome = match outcome_number % 8 {
             0 | 1 => Outcome::Succeeded,
-            2 => blamed(Blame::Suspect { cause: "disk full".to_owned() }),
-            3..=5 => blamed(Blame::Certain),
-            6 => failed(FailureClass::Repository),
-            _ => failed(FailureClass::Stuck),
+            2 => blamed(cause, Blame::Suspect { cause: "disk full".to_owned() }),
+            3..=5 => blamed(cause, Blame::Certain),
+            6 => failed_for(FailureClass::Repository, cause),
+            _ => failed_for(FailureClass::Stuck, cause),
         };
         let node = self.workers[at].nodes().checked_sub(1).map(|_| format!("n{}", outcome_number / 8 % 2));
         let node = node.map(|node| node.parse().unwrap());
-        let finish = Finish { node, log_bytes: Some(LOG_BYTES), ..Finish::of(outcome.clone()) };
+        let finish = Finish {
+            node,
+            log_bytes: Some(LOG_BYTES),
+            log_end: Some("5-5".to_owned()),
+            log_tail: Some(format!("line {outcome_number}")),
+            ..Finish::of(outcome.clone())
+        };
         let finished = self.scene.turn().finish(&token, &finish).await.unwrap();
         let late_success =
             outcome == Outcome::Succeeded && build.state == BuildState::Queued && build.epoch == token.epoch;
@@ -183,6 +201,10 @@ impl World<'_> {
             ensure(repeated == finished, || {
                 format!("a repeated finish gave {repeated:?}, not {finished:?}")
             })?;
+        }
+        // The former release keeps less.
+        if is_current(&build, &token) && !self.scene.is_of_two_releases() {
+            check_kept(&build, &self.scene.build(token.build).await, &finish)?;
         }
         if good {
             self.end_runs(token.build);
@@ -273,4 +295,20 @@ fn is_current(build: &Build, token: &Token) -> bool {
     matches!(build.state, BuildState::Starting | BuildState::Running | BuildState::Orphaned)
         && build.epoch == token.epoch
         && build.worker.as_ref() == Some(&token.worker)
+}
+
+/// What a worker said of a run's end is kept with its build.
+fn check_kept(old: &Build, new: &Build, finish: &Finish) -> Result<(), Broken> {
+    let node = finish.node.as_ref().map(ToString::to_string).or_else(|| old.node.clone());
+    let mut fits = new.node == node;
+    if new.state.is_ended() {
+        fits = fits && new.log_run == Some(old.attempt) && new.log_end == finish.log_end;
+        fits = fits && new.worker == old.worker && new.attempt == old.attempt;
+    }
+    if let (Outcome::Failed { class, cause, blame, .. }, false) = (&finish.outcome, old.cancelling) {
+        fits = fits && new.cause.as_deref() == Some(cause.word()) && new.log_tail == finish.log_tail;
+        fits = fits && (new.class == Some(*class) || *blame != Blame::Nobody);
+        fits = fits && new.reason.is_some();
+    }
+    ensure(fits, || format!("{finish:?} made {new:?} of {old:?}"))
 }

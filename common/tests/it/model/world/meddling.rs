@@ -22,7 +22,10 @@ impl World<'_> {
             2 => Rule { hold: Some(Stop { until, ..Stop::default() }), ..Rule::default() },
             3 => Rule { ban: Some(Stop { until, ..Stop::default() }), ..Rule::default() },
             4 => Rule { limit: Some(number), burst: Some(number + 2), ..Rule::default() },
-            _ if pattern.ends_with('*') => Rule { limit: Some(number), together: true, ..Rule::default() },
+            _ if pattern.ends_with('*') => {
+                let until = until.filter(|_| number > 1);
+                Rule { limit: Some(number), together: true, until, ..Rule::default() }
+            }
             _ => Rule { burst: Some(5), ..Rule::default() },
         };
         self.scene.rule(pattern, &rule).await;
