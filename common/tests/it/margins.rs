@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fairlane_common::queue::campaigns::Pacing;
-use fairlane_common::queue::{DispatcherBeat, GiveBack, OrphanNews, Outcome, Policy, Submitted};
+use fairlane_common::queue::{DispatcherBeat, GiveBack, Order, OrphanNews, Outcome, Policy, Submitted};
 use fairlane_common::rule::Stop;
 use fairlane_common::{BuildState, FailureClass, Rule};
 use futures::StreamExt;
@@ -327,4 +327,51 @@ async fn a_run_that_is_lost_for_the_sixth_time_within_an_hour_is_stuck_and_later
         assert_eq!(scene.state(id).await, BuildState::Queued);
         assert_eq!((lose().await, scene.state(id).await), (sixth, state));
     }
+}
+
+#[tokio::test]
+async fn a_lane_takes_ten_thousand_builds_and_no_more() {
+    let scene = Scene::new().await;
+    scene.submit(&ask("o/n", 1)).await;
+    let key = scene.queue.keys().lane(&"github.com/o/n".parse().unwrap());
+    let fill = "for n = 1, 9998 do redis.call('ZADD', KEYS[1], 9e12, 'no build ' .. n) end";
+    scene.redis::<()>(&["EVAL", fill, "1", &key]).await;
+    scene.submit(&ask("o/n", 2)).await;
+    let refused = scene.queue.submit(&ask("o/n", 3)).await.unwrap();
+    assert_eq!(refused, Submitted::Full { what: "lane".to_owned(), max: 10_000 });
+}
+
+#[tokio::test]
+async fn of_several_rules_the_most_specific_one_sets_each_number() {
+    let scene = Scene::new().await;
+    let of = |limit, burst| Rule { limit, burst, ..Rule::default() };
+    scene.rule("github.com/o/n", &of(None, Some(6))).await;
+    scene.rule("github.com/o/*", &of(Some(3), Some(4))).await;
+    scene.rule("github.com/p/n", &of(Some(5), None)).await;
+    scene.rule("*", &of(Some(1), Some(9))).await;
+    for (name, expected) in [("o/n", (3, 6)), ("o/m", (3, 4)), ("p/n", (5, 5)), ("q/n", (1, 9))] {
+        let view = scene.queue.lane(&format!("github.com/{name}").parse().unwrap()).await.unwrap();
+        assert_eq!((view.limit, view.burst), expected, "{name}");
+    }
+}
+
+/// The shared limit is as early in line as the first lane that may use it.
+#[tokio::test]
+async fn a_lane_that_is_full_takes_its_shared_limit_no_place_in_line() {
+    let scene = Scene::new().await;
+    scene.beat("w", 3, &[]).await;
+    let first_come = Policy { order: Some(Order::FirstCome), ..Policy::default() };
+    scene.queue.set_policy(&first_come, "test").await.unwrap();
+    scene.rule("github.com/o/*", &Rule { limit: Some(2), together: true, ..Rule::default() }).await;
+    scene.reap().await;
+    let mut ids = vec![];
+    for (name, commit) in [("o/a", 1), ("o/a", 2), ("p/n", 1), ("o/b", 1)] {
+        scene.clock.advance_ms(10);
+        ids.push(scene.submit(&ask(name, commit)).await);
+    }
+    // The second build of o/a waits for the first.
+    for next in [ids[0], ids[2], ids[3]] {
+        assert_eq!(scene.claim_ids("w", 1).await, [next]);
+    }
+    scene.check().await;
 }

@@ -1,6 +1,6 @@
 //! What does not belong where a call finds it, and what an earlier release left: the call does the right thing at once.
 
-use fairlane_common::queue::{ActFilter, DispatcherBeat, Order, Outcome, Policy, Submit};
+use fairlane_common::queue::{ActFilter, DispatcherBeat, GiveBack, Order, Outcome, Policy, Submit};
 use fairlane_common::rule::Stop;
 use fairlane_common::{BuildId, BuildState, Lane, Rule};
 
@@ -161,4 +161,34 @@ async fn each_act_says_who_did_what_to_what() {
     for (told, expected) in told.iter().zip(expected) {
         assert!(told[..3] == expected[..3] && told[3].contains(expected[3]), "{told:?}, not {expected:?}");
     }
+}
+
+#[tokio::test]
+async fn an_orphan_among_the_leases_is_an_orphan() {
+    let scene = Scene::new().await;
+    scene.beat("w", 1, &[]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    scene.queue.give_back(&token, &GiveBack::Handover).await.unwrap();
+    scene.redis::<()>(&["ZADD", &scene.queue.keys().leases(), "1", &id.to_string()]).await;
+    scene.reap().await;
+    assert_eq!(scene.state(id).await, BuildState::Orphaned);
+    assert_eq!(scene.queue.snapshot().await.unwrap().aside, 0);
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn the_people_of_a_build_that_is_gone_are_forgotten_with_the_next_count() {
+    let scene = Scene::new().await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    let count = async |name: &str, people| {
+        let beat = DispatcherBeat { dispatcher: name.parse().unwrap(), counts: vec![(id, people)] };
+        scene.queue.beat_dispatcher(&beat).await.unwrap();
+        scene.queue.snapshot().await.unwrap().people
+    };
+    assert_eq!((count("d", 4).await, count("e", 2).await), (4, 6));
+    scene.redis::<()>(&["DEL", &scene.queue.keys().build(id)]).await;
+    assert_eq!(count("d", 5).await, 0);
+    assert_eq!(scene.queue.snapshot().await.unwrap().queued, 0);
+    scene.check().await;
 }
