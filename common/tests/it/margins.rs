@@ -375,3 +375,17 @@ async fn a_lane_that_is_full_takes_its_shared_limit_no_place_in_line() {
     }
     scene.check().await;
 }
+
+#[tokio::test]
+async fn a_reap_moves_one_batch_of_lanes_whatever_else_is_due() {
+    let scene = Scene::new().await;
+    let key = scene.queue.keys().timers();
+    let timers = ["place:0:lanes github.com/a/*", "refill:now", "place:0:lanes github.com/b/*"];
+    for (at, timer) in timers.iter().enumerate() {
+        scene.redis::<()>(&["ZADD", &key, &(at + 1).to_string(), timer]).await;
+    }
+    scene.queue.reap().await.unwrap();
+    let left: Vec<String> = scene.redis(&["ZRANGE", &key, "0", "-1"]).await;
+    let is_left = |timer: &str| left.iter().any(|other| other == timer);
+    assert_eq!(timers.map(is_left), [false, false, true], "{left:?}");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairlane_common::queue::{DispatcherBeat, Order, Policy};
 
-use crate::scene::{Scene, ask};
+use crate::scene::{Scene, ask, background};
 
 #[tokio::test]
 async fn popular_builds_go_first_and_nobody_waits_without_bound() {
@@ -95,4 +95,22 @@ async fn waiter_gets_nothing(scene: &Scene) -> bool {
     scene.redis::<()>(&["DEL", &scene.queue.keys().wake()]).await;
     let mut waiter = scene.queue.waiter();
     waiter.wait(Duration::from_millis(20)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_promoted_build_stands_where_people_would_have_put_it() {
+    let scene = Scene::new().await;
+    scene.beat("w", 1, &[]).await;
+    let id = scene.submit(&background(ask("o/back", 1))).await;
+    let twin = scene.submit(&ask("o/twin", 1)).await;
+    scene.queue.promote(id, "ann").await.unwrap();
+    let due = scene.build(twin).await.due;
+    assert_eq!(scene.build(id).await.due, due);
+    let score: f64 = scene.redis(&["ZSCORE", &scene.queue.keys().queued(), &id.to_string()]).await;
+    assert!(
+        (score - scene.redis::<f64>(&["ZSCORE", &scene.queue.keys().queued(), &twin.to_string()]).await)
+            .abs()
+            < 1.0
+    );
+    scene.check().await;
 }
