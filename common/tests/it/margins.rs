@@ -334,8 +334,10 @@ async fn a_lane_takes_ten_thousand_builds_and_no_more() {
     let scene = Scene::new().await;
     scene.submit(&ask("o/n", 1)).await;
     let key = scene.queue.keys().lane(&"github.com/o/n".parse().unwrap());
-    let fill = "for n = 1, 9998 do redis.call('ZADD', KEYS[1], 9e12, 'no build ' .. n) end";
-    scene.redis::<()>(&["EVAL", fill, "1", &key]).await;
+    // A build in a lane is in line, too.
+    let fill =
+        "for n = 1, 9998 do for i = 1, 2 do redis.call('ZADD', KEYS[i], 9e12, 'no build ' .. n) end end";
+    scene.redis::<()>(&["EVAL", fill, "2", &key, &scene.queue.keys().queued()]).await;
     scene.submit(&ask("o/n", 2)).await;
     let refused = scene.queue.submit(&ask("o/n", 3)).await.unwrap();
     assert_eq!(refused, Submitted::Full { what: "lane".to_owned(), max: 10_000 });

@@ -145,7 +145,9 @@ async fn answer(redis: &mut MultiplexedConnection, words: &[Vec<u8>]) -> redis::
 
 /// Names and values, also for the items of a list whose names are said once. (An empty value is like an absent one.)
 fn in_pairs(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let Some(at) = (0..words.len()).step_by(2).find(|at| words[*at] == b"items") else { return words.to_vec() };
+    let Some(at) = (0..words.len()).step_by(2).find(|at| words[*at] == b"items") else {
+        return words.to_vec();
+    };
     let names: Vec<&[u8]> = words[at + 1].split(|byte| *byte == b' ').collect();
     let rows = words[at + 2..].chunks_exact(names.len());
     let pairs = rows.flat_map(|row| names.iter().zip(row).filter(|(_, value)| !value.is_empty()));
