@@ -179,8 +179,10 @@ async fn a_build_is_kept_for_other_hosts_for_a_minute() {
         }
         assert!(claim_host(&scene, "a", 4).await.is_empty());
     }
-    scene.pass(8000).await;
+    scene.pass(5999).await;
     beat_host(&scene, "a").await;
+    assert!(claim_host(&scene, "a", 4).await.is_empty());
+    scene.pass(1).await;
     assert_eq!(claim_host(&scene, "a", 4).await, [first.build.id]);
     scene.check().await;
 }

@@ -83,6 +83,9 @@ async fn of_a_huge_log_head_and_tail_stay_and_the_gap_is_told() {
     let [(before, dropped)] = gaps[..] else { panic!("one gap, not {gaps:?}") };
     assert_eq!(kept[..before], (0..before).collect::<Vec<_>>());
     assert_eq!(kept[before..], (before + usize::try_from(dropped).unwrap()..count).collect::<Vec<_>>());
+    // As many of both as there is room for.
+    let fit = |bytes: usize| bytes / (limits::LINE_BYTES_MAX + 32);
+    assert_eq!((before, kept.len() - before), (fit(limits::LOG_HEAD_BYTES), fit(limits::LOG_TAIL_BYTES)));
     let bytes: usize = scene.redis::<usize>(&["MEMORY", "USAGE", &scene.queue.keys().log_tail(id, 1)]).await;
     assert!(bytes < 2 * limits::LOG_TAIL_BYTES, "{bytes}");
     let keys = scene.queue.keys();

@@ -1,10 +1,12 @@
 //! What does not belong where a call finds it, and what an earlier release left: the call does the right thing at once.
 
-use fairlane_common::queue::{ActFilter, DispatcherBeat, GiveBack, Order, Outcome, Policy, Submit};
+use fairlane_common::queue::{
+    ActFilter, Beat, DispatcherBeat, Finish, GiveBack, Order, Outcome, Policy, Submit,
+};
 use fairlane_common::rule::Stop;
-use fairlane_common::{BuildId, BuildState, Lane, Rule};
+use fairlane_common::{BuildId, BuildState, FailureClass, Lane, Priority, Rule};
 
-use crate::scene::{K8S, Scene, ask, background, worker};
+use crate::scene::{K8S, Scene, ask, background, beat_of, failed, worker};
 
 fn lane(name: &str) -> Lane {
     format!("github.com/{name}").parse().unwrap()
@@ -191,4 +193,63 @@ async fn the_people_of_a_build_that_is_gone_are_forgotten_with_the_next_count() 
     assert_eq!(count("d", 5).await, 0);
     assert_eq!(scene.queue.snapshot().await.unwrap().queued, 0);
     scene.check().await;
+}
+
+#[tokio::test]
+async fn a_drained_worker_that_ends_adopts_nothing() {
+    let scene = Scene::new().await;
+    scene.beat("old", 1, &[]).await;
+    scene.submit(&ask("o/n", 1)).await;
+    let token = scene.claim("old", 1).await.remove(0).token;
+    scene.queue.give_back(&token, &GiveBack::Handover).await.unwrap();
+    scene.queue.leave(&worker("old")).await.unwrap();
+    scene.beat("w", 1, &[]).await;
+    scene.queue.drain_worker(&worker("w"), true, "ann").await.unwrap();
+    scene.queue.renew(&Beat { draining: true, ..beat_of("w", K8S, 1, &[]) }).await.unwrap();
+    assert!(scene.claim("w", 1).await.is_empty());
+    scene.beat("w", 1, &[]).await;
+    assert_eq!(scene.claim("w", 1).await.len(), 1, "nobody else would");
+}
+
+#[tokio::test]
+async fn what_is_set_aside_is_said_in_the_words_of_redis() {
+    let scene = Scene::new().await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    let keys = scene.queue.keys();
+    scene.redis::<()>(&["SET", &keys.build(id), "spoilt"]).await;
+    scene.redis::<()>(&["ZADD", &keys.leases(), "1", &id.to_string()]).await;
+    scene.queue.reap().await.unwrap();
+    let why: String = scene.redis(&["HGET", "{fairlane}:aside", &format!("build:{id}")]).await;
+    assert!(why.contains("WRONGTYPE"), "{why}");
+}
+
+#[tokio::test]
+async fn only_a_person_who_joins_makes_a_build_interactive() {
+    let scene = Scene::new().await;
+    let id = scene.submit(&background(ask("o/n", 1))).await;
+    for (asked, priority) in [
+        (background(ask("o/n", 1)), Priority::Background),
+        (ask("o/n", 1), Priority::Interactive),
+        (background(ask("o/n", 1)), Priority::Interactive),
+    ] {
+        assert_eq!(scene.submit(&asked).await, id);
+        assert_eq!(scene.build(id).await.spec.priority, priority);
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_a_node_leaves_the_node_of_the_attempt_before() {
+    let scene = Scene::new().await;
+    scene.beat("w", 1, &[]).await;
+    let id = scene.submit(&ask("o/n", 1)).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    let node = Some("n1".parse().unwrap());
+    let finish = Finish { node, ..Finish::of(failed(FailureClass::Infrastructure)) };
+    scene.queue.finish(&token, &finish).await.unwrap();
+    scene.pass(6000).await;
+    scene.beat("w", 1, &[]).await;
+    let token = scene.claim("w", 1).await.remove(0).token;
+    scene.finish(&token, Outcome::Succeeded).await;
+    let build = scene.build(id).await;
+    assert_eq!((build.state, build.node.as_deref()), (BuildState::Succeeded, Some("n1")));
 }
