@@ -131,18 +131,24 @@ local function fail(id, b, class, reason, node)
   return { 'ended', 'state', 'failed' }
 end
 
+-- The answer to a repeated call, which counts nothing again.
+local function again(reply)
+  W.log_missing = ''
+  return reply
+end
+
 -- All other ends.
 local function otherwise(id, b, epoch, outcome, class, reason, node)
   local state = b.state
   if not state then return { 'unknown' } end
   if is_ended(state) then
-    if b.epoch == epoch and b.worker == worker then return { 'ended', 'state', state } end
+    if b.epoch == epoch and b.worker == worker then return again({ 'ended', 'state', state }) end
     return { 'stale' }
   end
   -- It was presumed lost and has not been started again: the last holder's image is still good.
   local late = state == 'queued' and b.epoch == epoch and b.last_worker == worker
   if late and b.requeued_by == 'finish' then
-    return { 'retried', 'not_before', b.not_before or NOW, 'attempt', ms(b.failures + b.stuck + 1) }
+    return again({ 'retried', 'not_before', b.not_before or NOW, 'attempt', ms(b.failures + b.stuck + 1) })
   end
   if not holds(b, epoch, worker) and not (late and outcome == 'succeeded') then
     -- Redis does not know a lease this new, so it has lost the claim.

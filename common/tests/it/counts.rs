@@ -30,11 +30,12 @@ async fn each_event_is_counted_once_though_calls_are_repeated() {
         ("o/again", failed_for(FailureClass::Infrastructure, pushing)),
         ("o/stopped", Outcome::Cancelled),
     ] {
-        let finish = Finish::of(outcome);
+        let finish = Finish { log_missing: 3, ..Finish::of(outcome) };
         let first = scene.queue.finish(&token(name), &finish).await.unwrap();
         // The same call again, as if its answer had been lost.
         assert_eq!(scene.queue.finish(&token(name), &finish).await.unwrap(), first, "{name}");
     }
+    assert_eq!(scene.queue.snapshot().await.unwrap().log_lines_missing, 4 * 3);
     let mut expected = Counts { succeeded: 1, cancelled: 1, ..Counts::default() };
     expected.started = [(Priority::Interactive, 4), (Priority::Background, 1)].into();
     expected.failed = [((FailureClass::Repository, FailureCause::of("package")), 1)].into();

@@ -54,8 +54,9 @@ pub(crate) async fn share(State(app): State<Arc<App>>, request: Request, next: N
         return next.run(request).await;
     };
     let (mut parts, body) = request.into_parts();
-    if let Err(refusal) = Reader::from_request_parts(&mut parts, &app).await {
-        return refusal.into_response();
+    if Reader::from_request_parts(&mut parts, &app).await.is_err() {
+        // It may still be for them, with less in it: a build is also shown to those who may only submit.
+        return next.run(Request::from_parts(parts, body)).await;
     }
     let asked = Asked::of(&parts.headers);
     let mut latest = slot.lock().await;
