@@ -101,6 +101,19 @@ impl Dist<'_> {
             );
             return Ok(());
         };
+        let dockerfile = std::fs::read_to_string(self.root.join("Dockerfile"))?;
+        // The stages of other images come after its own.
+        let stages = dockerfile.split(" AS fairlane\n").next().unwrap_or_default();
+        let bases = stages.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
+        for base in bases.filter(|base| base.contains(':')) {
+            let has = |command: &[&str]| succeeds(Command::new(engine).args(command).arg(base));
+            if !has(&["image", "inspect"]) && !has(&["pull"]) {
+                println!(
+                    "\nSKIPPED: the container image, because {base} is not here and cannot be pulled.\n"
+                );
+                return Ok(());
+            }
+        }
         let name = format!("fairlane:{}", self.version);
         run(Command::new(engine)
             .args(["build", "--target", "fairlane", "--tag", &name, "."])
