@@ -2,8 +2,8 @@
 --   `fence` does the same, and also works when Redis is out of memory: it is for no lines, or for one.
 -- KEYS[1] log stream, KEYS[2] its tail, KEYS[3] its meta hash; all in the log's own slot
 -- W: epoch of the writer, last (id of the last entry as the writer knows it), head and tail (bytes of each), keep
---   seconds, channel; again (id of the last of these entries, if they were stored before and a failover lost them). There is no time argument: a log is in another Cluster slot than the queue and always
---   uses Redis's clock.
+--   seconds, channel, again (if a failover lost these entries: the former id of the last one). There is no time
+--   argument: a log is in another Cluster slot than the queue and always uses Redis's clock.
 -- items: t, a line's time, and its text
 -- Returns: {'appended': last id} | {'behind': last id} | {'stale'}
 -- Invariants: I4, I9
@@ -22,11 +22,11 @@ local function append(keys, args)
   local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   -- Ids only grow, across both streams and even if a clock steps back.
-  local at, seq = string.match(last, '^(%d+)%-(%d+)$')
+  local again = W.again ~= ''
+  local at, seq = string.match(again and W.again or last, '^(%d+)%-(%d+)$')
   at, seq = tonumber(at), tonumber(seq)
-  if W.again ~= '' then
-    at, seq = string.match(W.again, '^(%d+)%-(%d+)$')
-    at, seq = tonumber(at), tonumber(seq) - #items
+  if again then
+    seq = seq - #items
   elseif now > at then
     at, seq = now, -1
   end

@@ -135,7 +135,7 @@ do
     local set = redis.pcall('XSETID', K.history, last, 'ENTRIESADDED', call('XLEN', K.history), 'MAXDELETEDID', '0-0')
     -- Redis 6.2 does not count what was added and deleted.
     if set.err then set = redis.pcall('XSETID', K.history, last) end
-    -- Valkey takes no id below one that was deleted.
+    -- Valkey refuses an id that is lower than a deleted one.
     if set.err then
       local kept = call('XRANGE', K.history, '-', '+')
       call('DEL', K.history)

@@ -151,7 +151,7 @@ end
 -- Writes the counters of this call: once at its end, and before anything reads them.
 local function settle()
   if people_came ~= 0 then call('HINCRBY', K.totals, 'people', ms(people_came)) end
-  -- Whoever spoils a counter loses counts, and no build.
+  -- A counter that somebody has overwritten with text costs counts, not builds.
   for event, times in pairs(tallied) do redis.pcall('HINCRBY', K.counts, event, ms(times)) end
   people_came, tallied = 0, {}
 end
@@ -236,7 +236,7 @@ local function load(id)
   return b
 end
 
--- A request as fields of a build. `more` is what has no field of its own, as JSON.
+-- A request as fields of a build. `more` is everything else, as JSON.
 local SPEC = { 'lane', 'image', 'repo', 'ref', 'args', 'priority', 'name', 'push', 'labels', 'more' }
 local function spec_fields(asked)
   local fields = {}

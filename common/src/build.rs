@@ -68,7 +68,7 @@ impl BuildSpec {
         }
     }
 
-    /// What has no field of its own in the build's hash, as JSON; `None` if that is nothing.
+    /// Everything that has no field of its own in the build's hash, as JSON; `None` if there is nothing.
     pub(crate) fn more(&self) -> Option<String> {
         let mut more = self.newer.clone();
         if !self.traceparent.is_empty() {

@@ -19,7 +19,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Client, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
-use crate::dialer::{ClusterNodes, Dialer};
+use crate::dialer::{ClusterNodes, Dialed, Dialer};
 use crate::error::{Error, Result};
 use crate::redis_url::{RedisUrl, Shape};
 use crate::server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, timed_out};
@@ -57,7 +57,7 @@ struct Current<C>(Mutex<Slot<C>>);
 struct Slot<C> {
     /// How many connections were made before it.
     serial: u64,
-    /// The primary that it leads to; see [`Dialer::serial`].
+    /// The primary that it leads to; see [`Dialer::primary`].
     primary: u64,
     connection: Option<C>,
 }
@@ -149,7 +149,7 @@ impl Link {
         match &*self.shared {
             Shared::Node { dialer, current } => {
                 let dial = || dialer.dial(Some(RESPONSE_TIMEOUT)).boxed();
-                current.run(cmd, dialer.serial(), dial, is_broken).await
+                current.run(cmd, dialer.primary(), dial, is_broken).await
             }
             Shared::Cluster { client, current, .. } => {
                 current.run(cmd, 0, || client.get_async_connection().boxed(), is_stuck).await
@@ -176,10 +176,8 @@ impl Link {
     /// A dedicated connection for blocking commands, without a response timeout. To stop waiting, drop the
     /// connection: an abandoned blocking command still takes its element. In a Cluster, `key` decides the
     /// node.
-    pub(crate) async fn dedicated(&self, key: &str) -> Result<Dedicated> {
-        let dialer = self.dialer_to(key);
-        let primary = dialer.serial();
-        Ok(Dedicated { connection: dialer.dial(None).await?, primary, dialer })
+    pub(crate) async fn dedicated(&self, key: &str) -> Result<Dialed> {
+        Ok(self.dialer_to(key).dial_primary(None).await?)
     }
 
     /// The same link over a separate connection, opened on first use. In a Cluster it only reaches the node
@@ -200,7 +198,7 @@ impl Link {
     /// is published any more.
     pub(crate) async fn subscription(&self) -> Result<(PubSub, BoxFuture<'static, ()>)> {
         if let Shared::Node { dialer, .. } = &*self.shared {
-            let primary = dialer.serial();
+            let primary = dialer.primary();
             let subscription = subscribed(&dialer.client().await?).await?;
             return Ok((subscription, dialer.clone().moved(primary).boxed()));
         }
@@ -219,26 +217,6 @@ impl Link {
     pub async fn monitor(&self) -> Result<redis::aio::Monitor> {
         let client = Dialer::new(&self.url)?.client().await?;
         Ok(client.get_async_monitor().await?)
-    }
-}
-
-/// A connection of one caller's own.
-pub(crate) struct Dedicated {
-    pub(crate) connection: MultiplexedConnection,
-    primary: u64,
-    dialer: Dialer,
-}
-
-impl Dedicated {
-    /// Whether it still leads to the primary, as far as is known.
-    pub(crate) fn is_current(&self) -> bool {
-        self.primary == self.dialer.serial()
-    }
-}
-
-impl fmt::Debug for Dedicated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Dedicated")
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opens connections to the primary, in whatever way it is found.
 
+use std::fmt;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -69,18 +70,26 @@ impl Dialer {
         }
     }
 
-    /// Changes when another node is the primary: connections that were opened before lead to a former one.
-    pub(crate) fn serial(&self) -> u64 {
+    /// The same, with which primary it leads to.
+    pub(crate) async fn dial_primary(&self, response: Option<Duration>) -> RedisResult<Dialed> {
+        // Noted first: if the primary changes meanwhile, the connection counts as one to the former.
+        let primary = self.primary();
+        Ok(Dialed { connection: self.dial(response).await?, primary, dialer: self.clone() })
+    }
+
+    /// A number that changes when another node is the primary: connections that were opened before lead to a former
+    /// one.
+    pub(crate) fn primary(&self) -> u64 {
         match &self.target {
             Target::Sentinel(sentinels) => sentinels.serial(),
             Target::Node(_) | Target::Owner(..) => 0,
         }
     }
 
-    /// Returns once another node is the primary.
-    pub(crate) async fn moved(self, serial: u64) {
+    /// Returns once another node than this one is the primary.
+    pub(crate) async fn moved(self, primary: u64) {
         match &self.target {
-            Target::Sentinel(sentinels) => sentinels.moved(serial).await,
+            Target::Sentinel(sentinels) => sentinels.moved(primary).await,
             Target::Node(_) | Target::Owner(..) => std::future::pending().await,
         }
     }
@@ -159,7 +168,21 @@ fn slot_range(range: &[Value], asked: &ConnectionAddr) -> Option<(u16, u16, Vec<
 /// A connection to the primary, and which primary that was.
 pub(crate) struct Dialed {
     pub(crate) connection: MultiplexedConnection,
-    serial: u64,
+    primary: u64,
+    dialer: Dialer,
+}
+
+impl Dialed {
+    /// Whether it still leads to the primary, as far as is known.
+    pub(crate) fn is_current(&self) -> bool {
+        self.primary == self.dialer.primary()
+    }
+}
+
+impl fmt::Debug for Dialed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialed")
+    }
 }
 
 impl bb8::ManageConnection for Dialer {
@@ -167,12 +190,11 @@ impl bb8::ManageConnection for Dialer {
     type Error = RedisError;
 
     async fn connect(&self) -> RedisResult<Dialed> {
-        let serial = self.serial();
-        Ok(Dialed { connection: self.dial(Some(RESPONSE_TIMEOUT)).await?, serial })
+        self.dial_primary(Some(RESPONSE_TIMEOUT)).await
     }
 
     async fn is_valid(&self, dialed: &mut Dialed) -> RedisResult<()> {
-        if dialed.serial != self.serial() {
+        if !dialed.is_current() {
             return Err(RedisError::from((ErrorKind::Io, "another node is the primary")));
         }
         redis::cmd("PING").query_async(&mut dialed.connection).await

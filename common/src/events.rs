@@ -6,7 +6,8 @@ use futures::StreamExt;
 use redis::aio::{MultiplexedConnection, PubSubSink};
 
 use crate::build::BuildState;
-use crate::connection::{Dedicated, Link};
+use crate::connection::Link;
+use crate::dialer::Dialed;
 use crate::error::{Error, Result};
 use crate::id::BuildId;
 use crate::queue::Queue;
@@ -32,7 +33,7 @@ pub struct EventReader {
     link: Link,
     key: String,
     last: String,
-    connection: Option<Dedicated>,
+    connection: Option<Dialed>,
 }
 
 /// Longest blocking read on the server.
@@ -45,7 +46,7 @@ impl EventReader {
     /// call it again: it reconnects and continues where it was. But the stream is capped, so also look at the
     /// builds themselves.
     pub async fn next(&mut self) -> Result<Vec<Event>> {
-        let mut dedicated = match self.connection.take().filter(Dedicated::is_current) {
+        let mut dedicated = match self.connection.take().filter(Dialed::is_current) {
             Some(dedicated) => dedicated,
             None => self.link.dedicated(&self.key).await?,
         };

@@ -162,7 +162,8 @@ impl LogWriter {
         Ok(Appended::Done(self.last.clone()))
     }
 
-    /// The log ends earlier than we know: whether what is missing cannot be restored.
+    /// Goes back to where the log ends in Redis. Returns what the caller has to be told if the lines after that cannot
+    /// be restored.
     fn fall_back(&mut self, last: String) -> Option<Appended> {
         self.last = last;
         let (mut end, mut is_whole) = (&self.last, false);
@@ -178,8 +179,7 @@ impl LogWriter {
         (!is_whole).then_some(gone)
     }
 
-    /// Writes pieces again that a failover lost, as the entries that they were: whoever has read them does not read
-    /// them twice.
+    /// Restores the pieces that a failover lost under their old ids, so that nobody reads a line twice.
     async fn restore(&mut self, how: &'static Operation) -> Result<Option<Appended>> {
         while self.has_lost {
             let Some(piece) = self.written.iter().find(|piece| piece.after == self.last) else {

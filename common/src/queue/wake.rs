@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Queue;
-use crate::connection::{Dedicated, Link};
+use crate::connection::Link;
+use crate::dialer::Dialed;
 use crate::error::{Error, Result};
 use crate::id::{BuildId, WorkerId};
 use futures::StreamExt;
@@ -20,13 +21,13 @@ pub struct Waiter {
     key: String,
     // Moved out during a wait: a wait that is dropped also drops its connection, so that no abandoned BLPOP
     // takes a token.
-    connection: Option<Dedicated>,
+    connection: Option<Dialed>,
 }
 
 impl Waiter {
     /// Waits for a token, at most `limit` (and at most 2 s): whether one came.
     pub async fn wait(&mut self, limit: Duration) -> Result<bool> {
-        let mut dedicated = match self.connection.take().filter(Dedicated::is_current) {
+        let mut dedicated = match self.connection.take().filter(Dialed::is_current) {
             Some(dedicated) => dedicated,
             None => self.link.dedicated(&self.key).await?,
         };
