@@ -31,7 +31,8 @@ pub struct ArchiveArgs {
     /// Region of the bucket; AWS_REGION, or us-east-1, by default
     #[arg(long, env = "FAIRLANE_LOG_ARCHIVE_REGION", value_name = "REGION")]
     pub log_archive_region: Option<String>,
-    /// Access key of the bucket, ID:SECRET; prefer the environment or a file. Without it, the usual AWS variables are used, or the machine's role
+    /// Access key of the bucket, ID:SECRET; prefer the environment or a file. Without it, the usual AWS variables are
+    /// used, or the machine's role
     #[arg(long, env = "FAIRLANE_LOG_ARCHIVE_KEY", hide_env_values = true, value_name = "ID:SECRET")]
     pub log_archive_key: Option<SecretString>,
     /// File with the access key

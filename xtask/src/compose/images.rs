@@ -156,11 +156,16 @@ pub(super) fn of_services(root: &Path) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
+/// The images that stages of a Dockerfile begin with, apart from its own stages.
+pub(crate) fn bases(dockerfile: &str) -> impl Iterator<Item = &str> {
+    let stages = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
+    stages.filter(|name| name.contains(':'))
+}
+
 /// The names of images in compose.yaml, and in the Dockerfile.
 fn named(root: &Path) -> Result<Vec<String>> {
     let dockerfile = std::fs::read_to_string(root.join("Dockerfile"))?;
-    let stages = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
-    let mut names: Vec<String> = stages.filter(|name| name.contains(':')).map(str::to_owned).collect();
+    let mut names: Vec<String> = bases(&dockerfile).map(str::to_owned).collect();
     names.extend(of_services(root)?.into_iter().map(|(_, image)| image));
     names.sort();
     names.dedup();

@@ -18,6 +18,7 @@ use crate::http;
 use crate::packages::{self, GIT};
 use engine::{ask, wait};
 use images::Images;
+pub(crate) use images::bases;
 use project::Project;
 use repositories::Repository;
 use watch::Watch;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::compose::bases;
 use crate::shell::{cargo, quiet, run, succeeds};
 use crate::{test, tidy, venv};
 
@@ -104,8 +105,7 @@ impl Dist<'_> {
         let dockerfile = std::fs::read_to_string(self.root.join("Dockerfile"))?;
         // The stages of other images come after its own.
         let stages = dockerfile.split(" AS fairlane\n").next().unwrap_or_default();
-        let bases = stages.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
-        for base in bases.filter(|base| base.contains(':')) {
+        for base in bases(stages) {
             let has = |command: &[&str]| succeeds(Command::new(engine).args(command).arg(base));
             if !has(&["image", "inspect"]) && !has(&["pull"]) {
                 println!(
